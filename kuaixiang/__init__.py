@@ -1,0 +1,1 @@
+"""Kuaixiang 快响: what every bureau and the statistics hub agree on."""

@@ -1,0 +1,412 @@
+"""The tree of bureaus (§二(四)): who is above whom, and the way from one bureau to another. Any depth.
+
+The tree is data with a version. It is checked when it is built, so that every walk below ends at the one root.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from types import MappingProxyType
+
+from kuaixiang.domain.calendar import numbered_rows
+
+CODE_DIGITS = 6
+"""Length of an administrative division code (GB/T 2260), which is a bureau's code."""
+
+
+class Tier(IntEnum):
+    """A bureau's level. Bureaus below a county's own (branches, offices) are of the county tier too."""
+
+    NATIONAL = 1
+    PROVINCIAL = 2
+    PREFECTURE = 3
+    COUNTY = 4
+
+
+class Relation(IntEnum):
+    """What one bureau is to another."""
+
+    SELF = 1
+    PARENT = 2
+    CHILD = 3
+    ANCESTOR = 4
+    """A superior further up than the parent."""
+    DESCENDANT = 5
+    """A subordinate further down than a child."""
+    ELSEWHERE = 6
+
+
+class TreeError(ValueError):
+    """Base of every condition under which a tree cannot be built."""
+
+
+class MalformedTree(TreeError):
+    """A line of a tree's text cannot be read. Line 0 means the text as a whole."""
+
+    def __init__(self, line: int, problem: str, remedy: str) -> None:
+        super().__init__(line, problem, remedy)
+        self.line = line
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.problem}; {self.remedy}" if self.line else f"{self.problem}; {self.remedy}"
+
+
+class BadBureauCode(TreeError):
+    """A bureau's code is not six digits."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"the bureau code {self.code!r} is not {CODE_DIGITS} digits"
+
+
+class DuplicateBureau(TreeError):
+    """Two bureaus have the same code."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"the bureau code {self.code} occurs twice"
+
+
+class NoRoot(TreeError):
+    """Every bureau names a superior, or there is no bureau."""
+
+    def __str__(self) -> str:
+        return "no bureau is without a superior, so that the tree has no root"
+
+
+class SeveralRoots(TreeError):
+    """More than one bureau has no superior."""
+
+    def __init__(self, codes: tuple[str, ...]) -> None:
+        super().__init__(codes)
+        self.codes = codes
+
+    def __str__(self) -> str:
+        return f"the tree has several roots, bureaus without a superior: {', '.join(self.codes)}"
+
+
+class OrphanBureau(TreeError):
+    """A bureau names a superior that is not in the tree."""
+
+    def __init__(self, code: str, parent: str) -> None:
+        super().__init__(code, parent)
+        self.code = code
+        self.parent = parent
+
+    def __str__(self) -> str:
+        return f"bureau {self.code} names the superior {self.parent!r}, which is not in the tree"
+
+
+class BureauCycle(TreeError):
+    """Bureaus are each other's superiors."""
+
+    def __init__(self, codes: tuple[str, ...]) -> None:
+        super().__init__(codes)
+        self.codes = codes
+
+    def __str__(self) -> str:
+        return f"bureaus are superiors of each other in a circle: {' -> '.join((*self.codes, self.codes[0]))}"
+
+
+class TierNotBelowParent(TreeError):
+    """A bureau's tier is not below its superior's."""
+
+    def __init__(self, code: str, tier: Tier, parent: str, parent_tier: Tier) -> None:
+        super().__init__(code, tier, parent, parent_tier)
+        self.code = code
+        self.tier = tier
+        self.parent = parent
+        self.parent_tier = parent_tier
+
+    def __str__(self) -> str:
+        return (
+            f"bureau {self.code} of the {self.tier.name.lower()} tier cannot stand under {self.parent} "
+            f"of the {self.parent_tier.name.lower()} tier"
+        )
+
+
+class UnknownBureau(LookupError):
+    """A code that no bureau of the tree has."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"no bureau of the tree has the code {self.code!r}"
+
+
+class AlreadyAtDestination(ValueError):
+    """The next hop was asked for where the way ends."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"bureau {self.code} is the destination itself: there is no next bureau"
+
+
+@dataclass(frozen=True, slots=True)
+class Bureau:
+    """One tax bureau."""
+
+    code: str
+    """Its six digits, an administrative division code."""
+    name: str
+    tier: Tier
+    parent: str | None
+    """Code of its superior; None for the root."""
+    endpoint: str = ""
+    """Where its node answers, host:port; empty when the tree does not say."""
+
+
+class BureauTree:
+    """All bureaus, immutable, checked. Every method raises `UnknownBureau` for a code that is not in the tree."""
+
+    __slots__ = ("_ancestors", "_bureaus", "_children", "_root", "_version")
+
+    def __init__(self, version: str, bureaus: Iterable[Bureau]) -> None:
+        """Build and check the tree.
+
+        Raises:
+            BadBureauCode, DuplicateBureau, NoRoot, SeveralRoots, OrphanBureau, BureauCycle, TierNotBelowParent.
+
+        """
+        self._version = version
+        self._bureaus: Mapping[str, Bureau] = MappingProxyType(_by_code(bureaus))
+        self._root = _the_root(self._bureaus)
+        children: dict[str, list[str]] = {code: [] for code in self._bureaus}
+        for bureau in self._bureaus.values():
+            if bureau.parent is not None:
+                _check_under(bureau, self._bureaus)
+                children[bureau.parent].append(bureau.code)
+        self._children = {code: tuple(below) for code, below in children.items()}
+        self._ancestors: dict[str, tuple[str, ...]] = {self._root: ()}
+        reached = [self._root]
+        for code in reached:
+            for child in self._children[code]:
+                self._ancestors[child] = (code, *self._ancestors[code])
+                reached.append(child)
+        for code in self._bureaus:
+            if code not in self._ancestors:
+                raise BureauCycle(_cycle_from(code, self._bureaus))
+
+    @property
+    def version(self) -> str:
+        """Which edition of the tree this is."""
+        return self._version
+
+    @property
+    def bureaus(self) -> Mapping[str, Bureau]:
+        """Every bureau by its code, in the order given."""
+        return self._bureaus
+
+    @property
+    def root(self) -> str:
+        """Code of the one bureau without a superior: headquarters, in the national tree."""
+        return self._root
+
+    def __contains__(self, code: object) -> bool:
+        """Whether a bureau has this code."""
+        return code in self._bureaus
+
+    def __len__(self) -> int:
+        """How many bureaus there are."""
+        return len(self._bureaus)
+
+    def get(self, code: str) -> Bureau:
+        """Give the bureau with this code."""
+        try:
+            return self._bureaus[code]
+        except KeyError:
+            raise UnknownBureau(code) from None
+
+    def parent(self, code: str) -> str | None:
+        """Give the superior of a bureau; None for the root."""
+        return self.get(code).parent
+
+    def children(self, code: str) -> tuple[str, ...]:
+        """Give the bureaus directly under a bureau."""
+        self.get(code)
+        return self._children[code]
+
+    def ancestors(self, code: str) -> tuple[str, ...]:
+        """Give every superior of a bureau, nearest first, the root last; empty for the root."""
+        self.get(code)
+        return self._ancestors[code]
+
+    def superiors_and_self(self, code: str) -> tuple[str, ...]:
+        """Give the bureau itself, then its superiors, nearest first."""
+        return (code, *self.ancestors(code))
+
+    def subtree(self, code: str) -> tuple[str, ...]:
+        """Give a bureau and everything under it, each superior before its subordinates."""
+        self.get(code)
+        found = [code]
+        for superior in found:
+            found.extend(self._children[superior])
+        return tuple(found)
+
+    def contains(self, superior: str, code: str) -> bool:
+        """Whether a bureau is `superior` itself or stands somewhere under it."""
+        self.get(superior)
+        return superior in self.superiors_and_self(code)
+
+    def lowest_common_superior(self, a: str, b: str) -> str:
+        """Give the lowest bureau that contains both; one of them, if it contains the other."""
+        of_b = self.superiors_and_self(b)
+        return next(code for code in self.superiors_and_self(a) if code in of_b)
+
+    def route(self, a: str, b: str) -> tuple[str, ...]:
+        """Give the way from a to b along the tree, both included: up to the lowest common superior, then down."""
+        top = self.lowest_common_superior(a, b)
+        up = self.superiors_and_self(a)
+        down = self.superiors_and_self(b)
+        return up[: up.index(top) + 1] + down[: down.index(top)][::-1]
+
+    def next_hop(self, a: str, b: str) -> str:
+        """Give the bureau after a on the way to b: a's parent or one of its children.
+
+        Raises:
+            AlreadyAtDestination: a is b.
+
+        """
+        if a == b:
+            raise AlreadyAtDestination(self.get(a).code)
+        return self.route(a, b)[1]
+
+    def relation(self, a: str, b: str) -> Relation:
+        """Say what b is to a."""
+        above_a, above_b = self.ancestors(a), self.ancestors(b)
+        if a == b:
+            return Relation.SELF
+        if b in above_a:
+            return Relation.PARENT if above_a[0] == b else Relation.ANCESTOR
+        if a in above_b:
+            return Relation.CHILD if above_b[0] == a else Relation.DESCENDANT
+        return Relation.ELSEWHERE
+
+    def site(self, code: str) -> str:
+        """Give the site whose message bus serves a bureau: its provincial bureau's code, or the root's above that."""
+        for superior in self.superiors_and_self(code):
+            if self._bureaus[superior].tier is Tier.PROVINCIAL:
+                return superior
+        return self._root
+
+    def sites(self) -> tuple[str, ...]:
+        """Give every site, the root's first."""
+        return tuple(dict.fromkeys(map(self.site, self.subtree(self._root))))
+
+    def jetstream_domain(self, code: str) -> str:
+        """Give the JetStream domain of the site of a bureau: `p` and the provincial code, or `hq` above that."""
+        site = self.site(code)
+        return f"p{site}" if self._bureaus[site].tier is Tier.PROVINCIAL else "hq"
+
+
+def _by_code(bureaus: Iterable[Bureau]) -> dict[str, Bureau]:
+    found: dict[str, Bureau] = {}
+    for bureau in bureaus:
+        if not is_division_code(bureau.code):
+            raise BadBureauCode(bureau.code)
+        if bureau.code in found:
+            raise DuplicateBureau(bureau.code)
+        found[bureau.code] = bureau
+    return found
+
+
+def is_division_code(text: str) -> bool:
+    """Whether a text has the form of an administrative division code: six digits."""
+    return len(text) == CODE_DIGITS and text.isascii() and text.isdigit()
+
+
+def _the_root(bureaus: Mapping[str, Bureau]) -> str:
+    roots = tuple(code for code, bureau in bureaus.items() if bureau.parent is None)
+    if len(roots) > 1:
+        raise SeveralRoots(roots)
+    if roots:
+        return roots[0]
+    for code, bureau in bureaus.items():
+        _check_under(bureau, bureaus)
+        raise BureauCycle(_cycle_from(code, bureaus))
+    raise NoRoot
+
+
+def _check_under(bureau: Bureau, bureaus: Mapping[str, Bureau]) -> None:
+    """Check a bureau against the superior it names."""
+    superior = bureaus.get(bureau.parent or "")
+    if superior is None:
+        raise OrphanBureau(bureau.code, bureau.parent or "")
+    # County is the lowest tier there is a word for, so a county's own branches share it: any depth works.
+    if bureau.tier <= superior.tier and not bureau.tier is superior.tier is Tier.COUNTY:
+        raise TierNotBelowParent(bureau.code, bureau.tier, superior.code, superior.tier)
+
+
+def _cycle_from(code: str, bureaus: Mapping[str, Bureau]) -> tuple[str, ...]:
+    """Walk up from a bureau that never reaches a root, and give the circle it ends in."""
+    walked: list[str] = []
+    at: str | None = code
+    while at is not None and at not in walked:
+        walked.append(at)
+        at = bureaus[at].parent
+    return tuple(walked[walked.index(at) :]) if at is not None else ()
+
+
+TREE_COLUMNS = ("gb_code", "name", "tier", "parent")
+ENDPOINT_COLUMN = "endpoint"
+"""A fifth column, optional."""
+_TIERS = {
+    "national": Tier.NATIONAL,
+    "provincial": Tier.PROVINCIAL,
+    "prefecture": Tier.PREFECTURE,
+    "city": Tier.PREFECTURE,
+    "county": Tier.COUNTY,
+}
+"""Words of the tier column; `city` is how lists of administrative divisions call a prefecture."""
+
+
+def parse_tree(text: str) -> BureauTree:
+    """Read a tree's text.
+
+    A comment line `# version: ...` names it; then comma-separated rows under the header
+    `gb_code,name,tier,parent` with an optional fifth column `endpoint`. The root's parent is empty.
+
+    Raises:
+        MalformedTree: a line cannot be read.
+        TreeError: the bureaus do not make a tree; see `BureauTree`.
+
+    """
+    header: dict[str, str] = {}
+    columns: tuple[str, ...] = ()
+    bureaus: list[Bureau] = []
+    for number, row in numbered_rows(text, header):
+        if not columns:
+            columns = tuple(row)
+            if columns not in (TREE_COLUMNS, (*TREE_COLUMNS, ENDPOINT_COLUMN)):
+                raise MalformedTree(
+                    number,
+                    f"the columns are {','.join(row)}",
+                    f"write {','.join(TREE_COLUMNS)} and, if wanted, {ENDPOINT_COLUMN}",
+                )
+            continue
+        if len(row) != len(columns):
+            raise MalformedTree(number, f"the row has {len(row)} fields", f"write {','.join(columns)}")
+        code, name, tier, parent, endpoint = (*row, "")[: len(TREE_COLUMNS) + 1]
+        if not is_division_code(code):
+            raise MalformedTree(number, str(BadBureauCode(code)), f"write {CODE_DIGITS} digits")
+        if not name:
+            raise MalformedTree(number, f"bureau {code} has no name", "write its name")
+        if tier not in _TIERS:
+            raise MalformedTree(number, f"the tier is {tier!r}", f"write one of {', '.join(_TIERS)}")
+        bureaus.append(Bureau(code, name, _TIERS[tier], parent or None, endpoint))
+    if not header.get("version"):
+        raise MalformedTree(0, "the version is not named", "add a comment line '# version: ...' at the top")
+    return BureauTree(header["version"], bureaus)
