@@ -1,0 +1,120 @@
+# Kuaixiang 快响. `make` alone shows what there is.
+# Nothing is needed beforehand but Python >= 3.11 and make: every target that needs more makes .venv first.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Set after everything is installed, so that it is done again only when what to install has changed.
+STAMP := $(VENV)/.installed
+
+# The first Python that is new enough and can make an environment; `make PYTHON=/path/to/python3` chooses another.
+SUITABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$python -c '$(SUITABLE)' >/dev/null 2>&1 && { echo $$python; break; }; done)
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PROTOS := $(sort $(wildcard proto/kuaixiang/wire/v1/*.proto))
+GENERATED := kuaixiang/wire/v1
+# $(call protoc,FOLDER) writes the Python code of all messages and services under FOLDER.
+protoc = $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=$(1) --grpc_python_out=$(1) \
+	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=$(1) \
+	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=only_async:$(1) $(PROTOS)
+
+# What a target passes on: make test ARGS="-k custody", make demo ARGS="--exit --json".
+ARGS ?=
+
+.PHONY: help
+help: ## show every target (this)
+	@echo 'make TARGET [ARGS="..."]'
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: setup
+setup: $(STAMP) ## make .venv and install the locked packages and this one (again only when they changed)
+
+$(STAMP): requirements.lock pyproject.toml
+	@if [ -z '$(PYTHON)' ]; then \
+		echo 'Python 3.11 or newer, with its venv module, is needed and none was found:' >&2; \
+		echo '  looked for python3, python3.13, python3.12, python3.11, python3.14 on PATH; found: '"$$(python3 --version 2>&1)" >&2; \
+		echo '  on Debian and Ubuntu venv is a package of its own: apt-get install python3-venv' >&2; \
+		echo '  or name one: make setup PYTHON=/path/to/python3' >&2; \
+		exit 1; fi
+	@'$(PYTHON)' -c '$(SUITABLE)' || { echo '$(PYTHON) is not a Python >= 3.11 that can make environments' >&2; exit 1; }
+	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo "making $(VENV) with $$('$(PYTHON)' --version)"; '$(PYTHON)' -m venv --clear $(VENV); }
+	@echo 'installing the packages of requirements.lock into $(VENV)'
+	@$(PIP) install --quiet --require-hashes --requirement requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: demo
+demo: setup ## run a whole federation on this machine (ARGS="--exit --json" ends after the summary)
+	@$(BIN)/kx demo $(ARGS)
+
+.PHONY: test
+test: setup ## run all tests (ARGS are pytest's)
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: bench
+bench: setup ## run the benchmarks, one after the other (ARGS="bench/NAME.py" runs one)
+	@set -e; for program in $(or $(ARGS),$(sort $(wildcard bench/[a-z]*.py))); do \
+		echo "== $$program"; $(BIN)/python "$$program"; done
+
+.PHONY: check
+check: format-check lint types imports proto-lint proto-check ## everything that needs no run: the six below
+
+.PHONY: format-check
+format-check: setup ## is every file formatted?
+	$(BIN)/ruff format --check .
+
+.PHONY: lint
+lint: setup ## ruff, all rules
+	$(BIN)/ruff check .
+
+.PHONY: types
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: imports
+imports: setup ## import contracts: the domain pure, node and hub strangers
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: proto-lint
+proto-lint: setup ## buf lint
+	$(BIN)/buf lint
+
+.PHONY: proto-check
+proto-check: setup ## is the generated code current?
+	@rm -rf build/proto && mkdir -p build/proto
+	@$(call protoc,build/proto)
+	@diff --recursive --brief --exclude=__init__.py --exclude=__pycache__ build/proto/$(GENERATED) $(GENERATED) \
+		|| { echo 'the generated code is not what proto/ says: run make proto' >&2; exit 1; }
+	@echo 'generated code is current'
+
+.PHONY: format
+format: setup ## format every file and apply ruff's safe corrections
+	$(BIN)/ruff check --fix --exit-zero --quiet .
+	$(BIN)/ruff format .
+
+.PHONY: proto
+proto: setup ## generate kuaixiang/wire/v1 from proto/
+	@rm -f $(GENERATED)/*_pb2.py $(GENERATED)/*_pb2.pyi $(GENERATED)/*_pb2_grpc.py $(GENERATED)/*_pb2_grpc.pyi
+	@$(call protoc,.)
+	@echo 'generated $(GENERATED)'
+
+.PHONY: lock
+lock: setup ## resolve requirements.lock from pyproject.toml (ARGS=--upgrade takes the newest)
+	$(BIN)/uv pip compile pyproject.toml --extra demo --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+		--quiet --output-file requirements.lock $(ARGS)
+
+.PHONY: hooks
+hooks: setup ## install the git hooks of .pre-commit-config.yaml
+	$(BIN)/pre-commit install
+
+.PHONY: clean
+clean: ## remove .venv, caches and everything built
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
