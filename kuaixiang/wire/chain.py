@@ -1,9 +1,9 @@
 """The hash chain of a journal: what each entry's hash covers.
 
 `hash = SHA-256(previous hash ‖ generation ‖ seq ‖ private digest ‖ public part)`, the two numbers as unsigned 64-bit
-big-endian integers, the public part byte for byte as stored and sent, never a re-serialisation. The private part enters
-by its digest alone, `SHA-256(salt ‖ payload)`, so that those who may not see it can verify the chain, and so that it can
-be erased without breaking the chain.
+big-endian integers, the public part byte for byte as stored and sent, never a re-serialisation. The private part
+enters by its digest alone, `SHA-256(salt ‖ payload)`, so that those who may not see it can verify the chain, and so
+that it can be erased without breaking the chain.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ def link(prev_hash: bytes, generation: int, seq: int, private_digest: bytes, pub
 
 
 def links(prev_hash: bytes, generation: int, first_seq: int, entries: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    """Returns the hashes of consecutive entries, each given as (private digest, public part), the first at `first_seq`."""
+    """Returns the hashes of consecutive entries, each (private digest, public part), the first at `first_seq`."""
     hashes = []
     pack = _POSITION.pack
     for seq, (private_digest, public) in enumerate(entries, start=first_seq):
