@@ -20,8 +20,8 @@ PROTOS := $(sort $(wildcard proto/kuaixiang/wire/v1/*.proto))
 GENERATED := kuaixiang/wire/v1
 # $(call protoc,FOLDER) writes the Python code of all messages and services under FOLDER.
 protoc = $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=$(1) --grpc_python_out=$(1) \
-	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=$(1) \
-	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=only_async:$(1) $(PROTOS)
+	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:$(1) \
+	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet,only_async:$(1) $(PROTOS)
 
 # What a target passes on: make test ARGS="-k custody", make demo ARGS="--exit --json".
 ARGS ?=
