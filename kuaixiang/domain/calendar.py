@@ -4,8 +4,6 @@ Weekends and public holidays are off, make-up working days (调休) are on. Outs
 counts Monday to Friday and says so: every such answer is provisional. Nothing here reads a clock.
 """
 
-import csv
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
 
@@ -13,25 +11,15 @@ SHANGHAI = timezone(timedelta(hours=8))
 """China's legal time. A fixed offset: the country has had no summer time since 1991, before any published day here."""
 
 _DAY = timedelta(days=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=SHANGHAI)
+_EPOCH_UTC = _EPOCH.astimezone(UTC)
+_EPOCH_ORDINAL = _EPOCH.toordinal()
 _WEEK_DAYS = 7
 _WEEK_WORKDAYS = 5
 
 
 class CalendarError(ValueError):
     """Base of every condition under which a calendar cannot be used."""
-
-
-class MalformedCalendar(CalendarError):
-    """A line of a calendar's text cannot be read. Line 0 means the text as a whole."""
-
-    def __init__(self, line: int, problem: str, remedy: str) -> None:
-        super().__init__(line, problem, remedy)
-        self.line = line
-        self.problem = problem
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.problem}; {self.remedy}" if self.line else f"{self.problem}; {self.remedy}"
 
 
 class HorizonBeforeFirst(CalendarError):
@@ -179,7 +167,7 @@ class WorkingCalendar:
         """
         start = self.day_of(started)
         due_day = self.add_workdays(start, workdays)
-        due_at = datetime(due_day.year, due_day.month, due_day.day, tzinfo=SHANGHAI).astimezone(UTC) + _DAY
+        due_at = _EPOCH_UTC + timedelta(days=due_day.toordinal() + 1 - _EPOCH_ORDINAL)
         provisional = self.is_provisional(start) or self.is_provisional(due_day)
         return Deadline(due_at, due_day, provisional, self.version)
 
@@ -205,18 +193,15 @@ class WorkingCalendar:
             NaiveInstant: the instant has no offset.
 
         """
-        return _in_shanghai(instant).date()
+        return date.fromordinal(_EPOCH_ORDINAL + _since_epoch(instant).days)
 
     def _worked(self, instant: datetime) -> timedelta:
         """Working time from the index's origin to an instant."""
-        local = _in_shanghai(instant)
-        ordinal = local.toordinal()
-        whole = _DAY * self._count(ordinal - 1)
-        if not self.is_working(local.date()):
-            return whole
-        return whole + timedelta(
-            hours=local.hour, minutes=local.minute, seconds=local.second, microseconds=local.microsecond
-        )
+        since_epoch = _since_epoch(instant)
+        day = since_epoch.days
+        ordinal = _EPOCH_ORDINAL + day
+        before, through = self._count(ordinal - 1), self._count(ordinal)
+        return _DAY * before + (since_epoch - _DAY * day) * (through - before)
 
     def _count(self, ordinal: int) -> int:
         """Working days from `first` up to and including a day; counted backwards, negative, before `first`."""
@@ -236,10 +221,11 @@ class WorkingCalendar:
         return _nth_weekday(_weekdays_to(self._origin + self._span) + index - len(self._ordinals))
 
 
-def _in_shanghai(instant: datetime) -> datetime:
+def _since_epoch(instant: datetime) -> timedelta:
+    """Time since Shanghai's midnight of 1 January 1970; its `days` count Shanghai's days, also before."""
     if instant.utcoffset() is None:
         raise NaiveInstant(instant)
-    return instant.astimezone(SHANGHAI)
+    return instant - _EPOCH
 
 
 def _weekdays_to(ordinal: int) -> int:
@@ -252,72 +238,3 @@ def _nth_weekday(n: int) -> int:
     """Ordinal of the nth Monday to Friday since ordinal 1."""
     weeks, rest = divmod(n - 1, _WEEK_WORKDAYS)
     return weeks * _WEEK_DAYS + rest + 1
-
-
-CALENDAR_COLUMNS = ("date", "name", "kind")
-_KINDS = ("off", "work")
-
-
-def parse_calendar(text: str) -> WorkingCalendar:
-    """Read a calendar's text.
-
-    Three comment lines name it (`# version:`, `# first:`, `# horizon:`, the days as YYYY-MM-DD); then comma-separated
-    rows under the header `date,name,kind`, kind being `off` or `work`. Other comment lines are ignored.
-
-    Raises:
-        MalformedCalendar: a line cannot be read, or the days contradict each other.
-
-    """
-    header: dict[str, str] = {}
-    days: dict[str, set[date]] = {kind: set() for kind in _KINDS}
-    seen: dict[date, int] = {}
-    columns_seen = False
-    for number, row in numbered_rows(text, header):
-        if not columns_seen:
-            if tuple(row) != CALENDAR_COLUMNS:
-                raise MalformedCalendar(
-                    number, f"the columns are {','.join(row)}", f"write {','.join(CALENDAR_COLUMNS)}"
-                )
-            columns_seen = True
-            continue
-        if len(row) != len(CALENDAR_COLUMNS):
-            raise MalformedCalendar(number, f"the row has {len(row)} fields", f"write {','.join(CALENDAR_COLUMNS)}")
-        day = _parse_day(number, row[0])
-        if row[2] not in days:
-            raise MalformedCalendar(number, f"the kind is {row[2]!r}", f"write one of {', '.join(_KINDS)}")
-        if day in seen:
-            raise MalformedCalendar(number, f"{day} is listed already on line {seen[day]}", "keep one of the two rows")
-        seen[day] = number
-        days[row[2]].add(day)
-    for key in ("version", "first", "horizon"):
-        if not header.get(key):
-            raise MalformedCalendar(0, f"the {key} is not named", f"add a comment line '# {key}: ...' at the top")
-    first, horizon = (_parse_day(0, header[key]) for key in ("first", "horizon"))
-    try:
-        return WorkingCalendar(header["version"], first, horizon, frozenset(days["off"]), frozenset(days["work"]))
-    except DayOutsideCalendar as error:
-        raise MalformedCalendar(seen[error.day], str(error), "correct the row, or the first day or horizon") from error
-    except HorizonBeforeFirst as error:
-        raise MalformedCalendar(0, str(error), "correct the first day or the horizon") from error
-
-
-def numbered_rows(text: str, header: dict[str, str]) -> Iterator[tuple[int, list[str]]]:
-    """Give the comma-separated rows of a facts file with their line numbers, from 1.
-
-    Blank lines are passed over. A comment line `# key: value` is put into `header`; other comments are dropped. A
-    byte-order mark, which spreadsheets write, is dropped too.
-    """
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
-        if line.startswith("#"):
-            key, colon, value = line[1:].partition(":")
-            if colon:
-                header.setdefault(key.strip(), value.strip())
-        elif line.strip():
-            yield number, [cell.strip() for cell in next(csv.reader([line]))]
-
-
-def _parse_day(number: int, text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise MalformedCalendar(number, f"{text!r} is not a day", "write it as YYYY-MM-DD") from error

@@ -7,6 +7,7 @@ import re
 from enum import Enum
 
 NUMBER_LENGTH = 18
+DIVISION_DIGITS = 6
 _ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 """GB 32100-2015: digits and capital letters without I, O, S, V, Z; a character's value is its place here."""
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)}
@@ -53,6 +54,17 @@ class BadTaxpayerNumber(ValueError):
         return f"the taxpayer identification number is not valid: {self.reason.value}{where}"
 
 
+class SerialOutOfRange(ValueError):
+    """More numbers were asked for than can be invented."""
+
+    def __init__(self, serial: int) -> None:
+        super().__init__(serial)
+        self.serial = serial
+
+    def __str__(self) -> str:
+        return f"the serial {self.serial} is not in 0 to {DEMO_SERIALS - 1}"
+
+
 class ImplausibleContact(ValueError):
     """A text is neither a Chinese telephone number nor an e-mail address."""
 
@@ -61,6 +73,11 @@ class ImplausibleContact(ValueError):
             "the contact is not usable: give a mobile number of 11 digits, a landline with its area code, "
             "or an e-mail address"
         )
+
+
+def is_division_code(text: str) -> bool:
+    """Whether a text has the form of an administrative division code (GB/T 2260): six digits."""
+    return len(text) == DIVISION_DIGITS and text.isascii() and text.isdigit()
 
 
 def check_taxpayer_number(text: str) -> None:
@@ -75,7 +92,7 @@ def check_taxpayer_number(text: str) -> None:
     for position, character in enumerate(text, start=1):
         if character not in _VALUES:
             raise BadTaxpayerNumber(NumberFault.CHARACTER, position)
-    if not text[_DIVISION].isdigit():
+    if not is_division_code(text[_DIVISION]):
         raise BadTaxpayerNumber(NumberFault.DIVISION)
     if text[_ORGANISATION_CHECK_AT] != _organisation_check(text[_ORGANISATION]):
         raise BadTaxpayerNumber(NumberFault.ORGANISATION_CHECK, _ORGANISATION_CHECK_AT + 1)
@@ -86,24 +103,21 @@ def check_taxpayer_number(text: str) -> None:
 def division_of(taxpayer_number: str) -> str | None:
     """Give the division of the registering authority, characters 3 to 8; None when the number has another form."""
     division = taxpayer_number[_DIVISION]
-    if len(taxpayer_number) != NUMBER_LENGTH or not (division.isascii() and division.isdigit()):
-        return None
-    return division
+    return division if len(taxpayer_number) == NUMBER_LENGTH and is_division_code(division) else None
 
 
 def make_taxpayer_number(division: str, serial: int) -> str:
     """Invent a valid taxpayer number for demonstrations and tests; another serial gives another number.
 
     Raises:
-        ValueError: the division is not six digits, or the serial is not in 0 to `DEMO_SERIALS` - 1.
+        BadTaxpayerNumber: the division is not six digits.
+        SerialOutOfRange: the serial is not in 0 to `DEMO_SERIALS` - 1.
 
     """
-    if not re.fullmatch(r"[0-9]{6}", division):
-        problem = "a division is six digits"
-        raise ValueError(problem)
+    if not is_division_code(division):
+        raise BadTaxpayerNumber(NumberFault.DIVISION)
     if not 0 <= serial < DEMO_SERIALS:
-        problem = f"a serial is from 0 to {DEMO_SERIALS - 1}"
-        raise ValueError(problem)
+        raise SerialOutOfRange(serial)
     characters = []
     for _ in range(_DEMO_SERIAL_CHARACTERS):
         serial, value = divmod(serial, _MODULUS)

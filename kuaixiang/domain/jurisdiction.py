@@ -3,8 +3,8 @@
 A proposal only: the registering officer decides.
 """
 
-from kuaixiang.domain.identifiers import division_of
-from kuaixiang.domain.tree import BureauTree, is_division_code
+from kuaixiang.domain.identifiers import division_of, is_division_code
+from kuaixiang.domain.tree import BureauTree
 
 
 def competent_bureau(tree: BureauTree, taxpayer_number: str | None, place: str | None) -> str | None:

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
 
-from kuaixiang.domain.calendar import numbered_rows
-
-CODE_DIGITS = 6
-"""Length of an administrative division code (GB/T 2260), which is a bureau's code."""
+from kuaixiang.domain.identifiers import DIVISION_DIGITS, is_division_code
 
 
 class Tier(IntEnum):
@@ -39,18 +36,8 @@ class Relation(IntEnum):
 class TreeError(ValueError):
     """Base of every condition under which a tree cannot be built."""
 
-
-class MalformedTree(TreeError):
-    """A line of a tree's text cannot be read. Line 0 means the text as a whole."""
-
-    def __init__(self, line: int, problem: str, remedy: str) -> None:
-        super().__init__(line, problem, remedy)
-        self.line = line
-        self.problem = problem
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.problem}; {self.remedy}" if self.line else f"{self.problem}; {self.remedy}"
+    codes: tuple[str, ...] = ()
+    """The offending bureaus, the first to be looked at first."""
 
 
 class BadBureauCode(TreeError):
@@ -58,10 +45,11 @@ class BadBureauCode(TreeError):
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
+        self.codes = (code,)
         self.code = code
 
     def __str__(self) -> str:
-        return f"the bureau code {self.code!r} is not {CODE_DIGITS} digits"
+        return f"the bureau code {self.code!r} is not {DIVISION_DIGITS} digits"
 
 
 class DuplicateBureau(TreeError):
@@ -69,6 +57,7 @@ class DuplicateBureau(TreeError):
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
+        self.codes = (code,)
         self.code = code
 
     def __str__(self) -> str:
@@ -98,6 +87,7 @@ class OrphanBureau(TreeError):
 
     def __init__(self, code: str, parent: str) -> None:
         super().__init__(code, parent)
+        self.codes = (code,)
         self.code = code
         self.parent = parent
 
@@ -121,6 +111,7 @@ class TierNotBelowParent(TreeError):
 
     def __init__(self, code: str, tier: Tier, parent: str, parent_tier: Tier) -> None:
         super().__init__(code, tier, parent, parent_tier)
+        self.codes = (code,)
         self.code = code
         self.tier = tier
         self.parent = parent
@@ -323,11 +314,6 @@ def _by_code(bureaus: Iterable[Bureau]) -> dict[str, Bureau]:
     return found
 
 
-def is_division_code(text: str) -> bool:
-    """Whether a text has the form of an administrative division code: six digits."""
-    return len(text) == CODE_DIGITS and text.isascii() and text.isdigit()
-
-
 def _the_root(bureaus: Mapping[str, Bureau]) -> str:
     roots = tuple(code for code, bureau in bureaus.items() if bureau.parent is None)
     if len(roots) > 1:
@@ -358,55 +344,3 @@ def _cycle_from(code: str, bureaus: Mapping[str, Bureau]) -> tuple[str, ...]:
         walked.append(at)
         at = bureaus[at].parent
     return tuple(walked[walked.index(at) :]) if at is not None else ()
-
-
-TREE_COLUMNS = ("gb_code", "name", "tier", "parent")
-ENDPOINT_COLUMN = "endpoint"
-"""A fifth column, optional."""
-_TIERS = {
-    "national": Tier.NATIONAL,
-    "provincial": Tier.PROVINCIAL,
-    "prefecture": Tier.PREFECTURE,
-    "city": Tier.PREFECTURE,
-    "county": Tier.COUNTY,
-}
-"""Words of the tier column; `city` is how lists of administrative divisions call a prefecture."""
-
-
-def parse_tree(text: str) -> BureauTree:
-    """Read a tree's text.
-
-    A comment line `# version: ...` names it; then comma-separated rows under the header
-    `gb_code,name,tier,parent` with an optional fifth column `endpoint`. The root's parent is empty.
-
-    Raises:
-        MalformedTree: a line cannot be read.
-        TreeError: the bureaus do not make a tree; see `BureauTree`.
-
-    """
-    header: dict[str, str] = {}
-    columns: tuple[str, ...] = ()
-    bureaus: list[Bureau] = []
-    for number, row in numbered_rows(text, header):
-        if not columns:
-            columns = tuple(row)
-            if columns not in (TREE_COLUMNS, (*TREE_COLUMNS, ENDPOINT_COLUMN)):
-                raise MalformedTree(
-                    number,
-                    f"the columns are {','.join(row)}",
-                    f"write {','.join(TREE_COLUMNS)} and, if wanted, {ENDPOINT_COLUMN}",
-                )
-            continue
-        if len(row) != len(columns):
-            raise MalformedTree(number, f"the row has {len(row)} fields", f"write {','.join(columns)}")
-        code, name, tier, parent, endpoint = (*row, "")[: len(TREE_COLUMNS) + 1]
-        if not is_division_code(code):
-            raise MalformedTree(number, str(BadBureauCode(code)), f"write {CODE_DIGITS} digits")
-        if not name:
-            raise MalformedTree(number, f"bureau {code} has no name", "write its name")
-        if tier not in _TIERS:
-            raise MalformedTree(number, f"the tier is {tier!r}", f"write one of {', '.join(_TIERS)}")
-        bureaus.append(Bureau(code, name, _TIERS[tier], parent or None, endpoint))
-    if not header.get("version"):
-        raise MalformedTree(0, "the version is not named", "add a comment line '# version: ...' at the top")
-    return BureauTree(header["version"], bureaus)
