@@ -1,0 +1,1 @@
+"""What a process needs to run: clock, certificates, transport, signatures, logs, metrics."""

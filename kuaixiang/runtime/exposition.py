@@ -1,0 +1,66 @@
+"""A process's metrics, in Prometheus' text format, at `/metrics` of a local port."""
+
+import threading
+from collections.abc import Iterable
+from typing import ClassVar, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.exposition import ThreadingWSGIServer, make_wsgi_app
+
+METRICS_PATH: Final = "/metrics"
+REQUEST_SECONDS_MAX: Final = 10
+"""As Prometheus' own scrape time-out: who has not sent his request by then has gone."""
+STOP_SECONDS_MAX: Final = 5
+
+
+class PortUnavailable(Exception):
+    """The address for the metrics cannot be listened on."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        self.host = host
+        self.port = port
+        self.reason = reason
+        super().__init__(f"Metrics cannot be served on {host}:{port}: {reason}.")
+
+
+class Exposition:
+    """A running `/metrics`. `port` is the port it is bound to."""
+
+    def __init__(self, server: WSGIServer) -> None:
+        self._server = server
+        self.port = server.server_port
+        self._thread = threading.Thread(target=server.serve_forever, name="exposition", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving and give the port back. A second call does nothing."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(STOP_SECONDS_MAX)
+
+
+def start_exposition(host: str, port: int, registry: CollectorRegistry = REGISTRY) -> Exposition:
+    """Serve that registry's metrics from a thread of its own; port 0 takes a free one. Raises `PortUnavailable`."""
+    metrics = make_wsgi_app(registry)
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != METRICS_PATH:
+            start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
+            return [b"Only /metrics is here.\n"]
+        body: Iterable[bytes] = metrics(environ, start_response)
+        return body
+
+    try:
+        server = make_server(host, port, application, ThreadingWSGIServer, handler_class=_Handler)
+    except OSError as failure:
+        raise PortUnavailable(host, port, failure.strerror or str(failure)) from failure
+    return Exposition(server)
+
+
+class _Handler(WSGIRequestHandler):
+    timeout: ClassVar[float | None] = REQUEST_SECONDS_MAX
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
+        """Say nothing: a line for every scrape is noise."""

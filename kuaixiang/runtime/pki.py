@@ -1,0 +1,456 @@
+"""The federation's own certificate authority, and the certificates it issues.
+
+One authority for the federation; one certificate per process. A node's names every bureau it hosts, because one process
+of a provincial data centre serves many counties. Each code gets a DNS name, which gRPC clients can verify, and a SPIFFE
+URI, which says who a peer is. Keys are ECDSA P-256 and never leave the folder they were made in.
+
+Certificates live in real time, even where business time is virtual: `valid_from` lets a replay of 2012 have
+certificates that were valid in 2012 and still are.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, Literal
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from prometheus_client import Counter
+
+Kind = Literal["node", "office", "hub"]
+
+TRUST_DOMAIN: Final = "kuaixiang"
+DNS_SUFFIX: Final = "kuaixiang.internal"
+ROLE_OF_KIND: Final[dict[Kind, str]] = {"node": "bureau", "office": "office", "hub": "hub"}
+
+AUTHORITY_DAYS: Final = 3650
+CERTIFICATE_DAYS: Final = 397
+"""Thirteen months, as the public authorities of 2026 allow at most: renewed every year, with a month to spare."""
+CLOCK_SKEW: Final = timedelta(minutes=5)
+"""A new certificate starts this much in the past, so that a peer whose clock is slow accepts it at once."""
+CODES_MAX: Final = 512
+"""Codes in one certificate. The largest province has some 200 bureaus; TLS libraries refuse chains near 100 KB."""
+CODE_DIGITS: Final = 6
+
+AUTHORITY_CERTIFICATE: Final = "ca.crt"
+AUTHORITY_KEY: Final = "ca.key"
+CERTIFICATE: Final = "tls.crt"
+KEY: Final = "tls.key"
+
+RENEWALS: Final = Counter(
+    "kuaixiang_certificate_renewals_total",
+    "Changed certificate files that this process took into use or refused, by outcome.",
+    ["outcome"],
+)
+
+log = structlog.get_logger(__name__)
+
+
+class PkiError(Exception):
+    """A certificate cannot be made or used."""
+
+
+class AuthorityMissing(PkiError):
+    """There is no certificate authority in the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(f"There is no certificate authority in {folder}; make one with `kx pki init {folder}` first.")
+
+
+class AuthorityExists(PkiError):
+    """The folder already holds an authority, whose certificates a new one would make worthless."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(
+            f"{folder} already holds a certificate authority. A new one would make all its certificates worthless; "
+            "choose another folder, or move the old one away."
+        )
+
+
+class CertificateExists(PkiError):
+    """The folder already holds a certificate and its renewal was not asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(f"{folder} already holds a certificate; say `--force` to replace it.")
+
+
+class NoCodes(PkiError):
+    """A certificate was asked for that names nobody."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        super().__init__(f"A certificate for a {kind} must name at least one bureau code.")
+
+
+class TooManyCodes(PkiError):
+    """A certificate was asked for that names more bureaus than TLS libraries would carry."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        super().__init__(f"{count} codes do not go into one certificate; the limit is {CODES_MAX}.")
+
+
+class MalformedCode(PkiError):
+    """A bureau code is not six digits."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        super().__init__(f"{code!r} is no bureau code; it must be {CODE_DIGITS} digits.")
+
+
+class ValidityImpossible(PkiError):
+    """A validity that ends before it begins, or beyond what a certificate can say."""
+
+    def __init__(self, days: int) -> None:
+        self.days = days
+        super().__init__(f"A certificate cannot be valid for {days} days from the day asked for.")
+
+
+class AuthorityNotValid(PkiError):
+    """The certificate asked for would be valid while its authority is not."""
+
+    def __init__(self, asked: tuple[datetime, datetime], authority: tuple[datetime, datetime]) -> None:
+        self.asked = asked
+        self.authority = authority
+        super().__init__(
+            f"The certificate would be valid from {asked[0]:%Y-%m-%d} to {asked[1]:%Y-%m-%d}, "
+            f"its authority only from {authority[0]:%Y-%m-%d} to {authority[1]:%Y-%m-%d}."
+        )
+
+
+class FileUnreadable(PkiError):
+    """A certificate or key file is absent, closed to this user, or is not what its name says."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path} cannot be used: {reason}.")
+
+
+class FolderUnwritable(PkiError):
+    """A certificate or key cannot be written."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path} cannot be written: {reason}.")
+
+
+class KeyMismatch(PkiError):
+    """A key file does not belong to the certificate beside it."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self.certificate = certificate
+        self.key = key
+        super().__init__(f"The key {key} does not belong to the certificate {certificate}.")
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityPaths:
+    """Where an authority lives: its certificate, for everybody, and its key, for nobody."""
+
+    certificate: Path
+    key: Path
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> "AuthorityPaths":
+        """The two files of an authority's folder, whether or not they exist."""
+        return cls(folder / AUTHORITY_CERTIFICATE, folder / AUTHORITY_KEY)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificatePaths:
+    """Where a process finds whom to trust, who it is, and its key."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> "CertificatePaths":
+        """The three files that `issue` writes into a folder, whether or not they exist."""
+        return cls(folder / AUTHORITY_CERTIFICATE, folder / CERTIFICATE, folder / KEY)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What `CertificatePaths` hold, read and checked: the key belongs to the certificate, both are P-256."""
+
+    ca_pem: bytes
+    certificate_pem: bytes
+    certificate_der: bytes
+    key_pem: bytes = field(repr=False)
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+
+
+def dns_name(kind: Kind, code: str) -> str:
+    """The DNS name of a bureau's node, office or hub, which clients verify. Raises `MalformedCode`."""
+    return f"{_checked(code)}.{ROLE_OF_KIND[kind]}.{DNS_SUFFIX}"
+
+
+def spiffe_uri(kind: Kind, code: str) -> str:
+    """The SPIFFE URI of a bureau's node, office or hub. Raises `MalformedCode`."""
+    return f"spiffe://{TRUST_DOMAIN}/{ROLE_OF_KIND[kind]}/{_checked(code)}"
+
+
+def init_authority(
+    folder: Path, name: str, *, days: int = AUTHORITY_DAYS, valid_from: datetime | None = None
+) -> AuthorityPaths:
+    """Make the federation's authority in a folder, its key readable by this user only.
+
+    `valid_from` is now when absent. Raises `AuthorityExists`, `ValidityImpossible`, `FolderUnwritable`.
+    """
+    paths = AuthorityPaths.in_folder(folder)
+    if paths.certificate.exists() or paths.key.exists():
+        raise AuthorityExists(folder)
+    begins, ends = _validity(valid_from, days)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(ends)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(authority=True), critical=True)
+        .add_extension(identifier, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    _write(paths.key, _pem_of_key(key), 0o600)
+    _write(paths.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    return paths
+
+
+def issue(
+    folder_ca: Path,
+    out_folder: Path,
+    kind: Kind,
+    codes: Sequence[str],
+    days: int = CERTIFICATE_DAYS,
+    *,
+    valid_from: datetime | None = None,
+    force: bool = False,
+) -> CertificatePaths:
+    """Issue a certificate for one process that acts for these codes, with a new key and a copy of the authority's.
+
+    `valid_from` is now when absent; `force` replaces a certificate that is there (a running server picks the new one up
+    by itself). Raises `AuthorityMissing`, `CertificateExists`, `NoCodes`, `TooManyCodes`, `MalformedCode`,
+    `ValidityImpossible`, `AuthorityNotValid`, `FileUnreadable`, `KeyMismatch`, `FolderUnwritable`.
+    """
+    wanted = tuple(dict.fromkeys(codes))
+    if not wanted:
+        raise NoCodes(kind)
+    if len(wanted) > CODES_MAX:
+        raise TooManyCodes(len(wanted))
+    names: list[x509.GeneralName] = [x509.DNSName(dns_name(kind, code)) for code in wanted]
+    names += [x509.UniformResourceIdentifier(spiffe_uri(kind, code)) for code in wanted]
+    paths = CertificatePaths.in_folder(out_folder)
+    if not force and (paths.certificate.exists() or paths.key.exists()):
+        raise CertificateExists(out_folder)
+    authority, authority_key = _load_authority(folder_ca)
+    begins, ends = _validity(valid_from, days)
+    if begins < authority.not_valid_before_utc or ends > authority.not_valid_after_utc:
+        raise AuthorityNotValid((begins, ends), (authority.not_valid_before_utc, authority.not_valid_after_utc))
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, dns_name(kind, wanted[0]))]))
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(ends)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(authority=False), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+        )
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    _write(paths.ca, authority.public_bytes(serialization.Encoding.PEM), 0o644)
+    _write(paths.key, _pem_of_key(key), 0o600)
+    _write(paths.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    return paths
+
+
+def load(paths: CertificatePaths) -> Credentials:
+    """Read a process's certificate, key and authority. Raises `FileUnreadable`, `KeyMismatch`."""
+    ca_pem = _read(paths.ca)
+    _parse_certificates(paths.ca, ca_pem)
+    certificate_pem = _read(paths.certificate)
+    certificate = _parse_certificates(paths.certificate, certificate_pem)[0]
+    key_pem = _read(paths.key)
+    key = _parse_key(paths.key, key_pem)
+    if key.public_key() != certificate.public_key():
+        raise KeyMismatch(paths.certificate, paths.key)
+    certificate_der = certificate.public_bytes(serialization.Encoding.DER)
+    return Credentials(ca_pem, certificate_pem, certificate_der, key_pem, certificate, key)
+
+
+class LiveCredentials:
+    """A process's credentials, read again when a file has changed.
+
+    A renewal replaces several files one after the other. While they do not fit together the last good ones stay in use
+    and the reason is logged and counted, once; every look tries again. Raises `FileUnreadable`, `KeyMismatch` when
+    made. Safe between threads.
+    """
+
+    def __init__(self, paths: CertificatePaths) -> None:
+        self.paths = paths
+        self._lock = threading.Lock()
+        self._seen = self._stamp()
+        self._refused = self._seen
+        self._current = load(paths)
+
+    def current(self) -> Credentials:
+        """The newest credentials that fit together. Costs three `stat` calls while nothing has changed."""
+        stamp = self._stamp()
+        if stamp != self._seen:
+            with self._lock:
+                self._renew(stamp)
+        return self._current
+
+    def _renew(self, stamp: "_Stamp") -> None:
+        if stamp == self._seen:  # another thread was quicker
+            return
+        try:
+            self._current = load(self.paths)
+        except PkiError as failure:
+            if stamp != self._refused:
+                self._refused = stamp
+                RENEWALS.labels(outcome="refused").inc()
+                log.warning(
+                    "A changed certificate cannot be used; the last good one stays in use.",
+                    action="renew_certificate",
+                    reason=str(failure),
+                )
+            return
+        self._seen = stamp
+        RENEWALS.labels(outcome="loaded").inc()
+        log.info(
+            "A renewed certificate is in use.",
+            action="renew_certificate",
+            certificate=str(self.paths.certificate),
+            expires=self._current.certificate.not_valid_after_utc.isoformat(),
+        )
+
+    def _stamp(self) -> "_Stamp":
+        return tuple(_stamp_of(path) for path in (self.paths.ca, self.paths.certificate, self.paths.key))
+
+
+_Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int] | None:
+    with contextlib.suppress(OSError):
+        status = path.stat()
+        return status.st_mtime_ns, status.st_ino, status.st_size
+    return None
+
+
+def _checked(code: str) -> str:
+    if len(code) != CODE_DIGITS or not (code.isascii() and code.isdigit()):
+        raise MalformedCode(code)
+    return code
+
+
+def _validity(valid_from: datetime | None, days: int) -> tuple[datetime, datetime]:
+    start = (valid_from or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
+    try:
+        begins, ends = start - CLOCK_SKEW, start + timedelta(days=days)
+    except OverflowError:
+        raise ValidityImpossible(days) from None
+    # Before 1950 an X.509 time cannot be written.
+    if days < 1 or begins.year < 1950:  # noqa: PLR2004 - said above
+        raise ValidityImpossible(days)
+    return begins, ends
+
+
+def _key_usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _load_authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    paths = AuthorityPaths.in_folder(folder)
+    if not (paths.certificate.exists() and paths.key.exists()):
+        raise AuthorityMissing(folder)
+    certificate = _parse_certificates(paths.certificate, _read(paths.certificate))[0]
+    key = _parse_key(paths.key, _read(paths.key))
+    if key.public_key() != certificate.public_key():
+        raise KeyMismatch(paths.certificate, paths.key)
+    return certificate, key
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as failure:
+        raise FileUnreadable(path, failure.strerror or str(failure)) from failure
+
+
+def _parse_certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as failure:
+        raise FileUnreadable(path, "it holds no PEM certificate") from failure
+
+
+def _parse_key(path: Path, pem: bytes) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError) as failure:
+        raise FileUnreadable(path, "it holds no PEM key without a passphrase") from failure
+    if not (isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)):
+        raise FileUnreadable(path, "its key is not ECDSA P-256")
+    return key
+
+
+def _pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Replace a file whole, with the mode from its first byte on, so that a key is never open for an instant."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.unlink(missing_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        draft.replace(path)
+    except OSError as failure:
+        raise FolderUnwritable(path, failure.strerror or str(failure)) from failure

@@ -1,0 +1,158 @@
+"""Signatures over what two bureaus must later be able to prove: offers, receipts, heads.
+
+ECDSA P-256 over SHA-256 with the key of the bureau's own certificate, which travels with the signature. A verified
+certificate is remembered, so that the next signature by it costs one ECDSA verification.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from kuaixiang.runtime.pki import CertificatePaths, LiveCredentials
+from kuaixiang.runtime.tls import IDENTITIES_CACHED, identity_of_certificate
+
+SIGNERS_CACHED: Final = 16
+"""Certificates that one process signs with: one, and a few in a demonstration that hosts several nodes."""
+
+_ALGORITHM: Final = ec.ECDSA(hashes.SHA256())
+
+
+class SignatureRefused(Exception):
+    """A signature does not prove what it is shown for."""
+
+
+class ForgedSignature(SignatureRefused):
+    """The payload was not signed by the key of the certificate shown with it."""
+
+    def __init__(self, bureau_code: str) -> None:
+        self.bureau_code = bureau_code
+        super().__init__(f"The signature shown for bureau {bureau_code} does not belong to this payload.")
+
+
+class WrongSigner(SignatureRefused):
+    """The certificate is the federation's, but names other bureaus than the one said to have signed."""
+
+    def __init__(self, bureau_code: str, named: frozenset[str]) -> None:
+        self.bureau_code = bureau_code
+        self.named = named
+        found = ", ".join(sorted(named)) or "no bureau"
+        super().__init__(f"The signature should be of bureau {bureau_code}; its certificate names {found}.")
+
+
+class Distrust(StrEnum):
+    """Why a signer's certificate is not trusted."""
+
+    MALFORMED = "it is malformed"
+    AUTHORITY = "it is an authority's, which signs nothing but certificates"
+    KEY_KIND = "its key is not ECDSA P-256"
+    ANCHOR_MALFORMED = "the authority to trust is malformed"
+    STRANGER = "the federation's authority did not issue it"
+
+
+class UntrustedCertificate(SignatureRefused):
+    """The certificate shown with a signature is none that the federation's authority issued for this use."""
+
+    def __init__(self, reason: Distrust) -> None:
+        self.reason = reason
+        super().__init__(f"The signer's certificate is not trusted: {reason}.")
+
+
+class CertificateNotValid(SignatureRefused):
+    """The certificate, or its authority's, was not valid at the instant of signing."""
+
+    def __init__(self, at: datetime, begins: datetime, ends: datetime) -> None:
+        self.at = at
+        self.begins = begins
+        self.ends = ends
+        super().__init__(
+            f"The signer's certificate is valid from {begins.isoformat()} to {ends.isoformat()}, "
+            f"not at {at.isoformat()}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature and the certificate whose key made it."""
+
+    certificate_der: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Signer:
+    key: ec.EllipticCurvePublicKey
+    bureaus: frozenset[str]
+    begins: datetime
+    ends: datetime
+
+
+def sign(payload: bytes, paths: CertificatePaths) -> Signature:
+    """Sign with the process's certificate, as renewed last. Raises `pki.FileUnreadable`, `pki.KeyMismatch`."""
+    credentials = _live(paths).current()
+    return Signature(credentials.certificate_der, credentials.key.sign(payload, _ALGORITHM))
+
+
+def verify(payload: bytes, signature: Signature, bureau_code: str, authority_pem: bytes, at: datetime) -> None:
+    """Return if that bureau signed the payload with a certificate of the authority that was valid at that instant.
+
+    `authority_pem` holds one or more of the federation's authorities. Raises `UntrustedCertificate`,
+    `CertificateNotValid`, `WrongSigner`, `ForgedSignature`.
+    """
+    signer = _signer(signature.certificate_der, authority_pem)
+    if not signer.begins <= at <= signer.ends:
+        raise CertificateNotValid(at, signer.begins, signer.ends)
+    if bureau_code not in signer.bureaus:
+        raise WrongSigner(bureau_code, signer.bureaus)
+    try:
+        signer.key.verify(signature.value, payload, _ALGORITHM)
+    except InvalidSignature:
+        raise ForgedSignature(bureau_code) from None
+
+
+@lru_cache(maxsize=SIGNERS_CACHED)
+def _live(paths: CertificatePaths) -> LiveCredentials:
+    return LiveCredentials(paths)
+
+
+@lru_cache(maxsize=IDENTITIES_CACHED)
+def _signer(certificate_der: bytes, authority_pem: bytes) -> _Signer:
+    """Check everything about a certificate that does not depend on the instant. Raises `UntrustedCertificate`."""
+    try:
+        certificate = x509.load_der_x509_certificate(certificate_der)
+        key = certificate.public_key()
+        is_authority = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        identity = identity_of_certificate(certificate)
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as failure:
+        raise UntrustedCertificate(Distrust.MALFORMED) from failure
+    if is_authority:
+        raise UntrustedCertificate(Distrust.AUTHORITY)
+    if not (isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)):
+        raise UntrustedCertificate(Distrust.KEY_KIND)
+    authority = _issuer_of(certificate, authority_pem)
+    return _Signer(
+        key,
+        identity.bureaus,
+        max(certificate.not_valid_before_utc, authority.not_valid_before_utc),
+        min(certificate.not_valid_after_utc, authority.not_valid_after_utc),
+    )
+
+
+def _issuer_of(certificate: x509.Certificate, authority_pem: bytes) -> x509.Certificate:
+    try:
+        authorities = x509.load_pem_x509_certificates(authority_pem)
+    except ValueError as failure:
+        raise UntrustedCertificate(Distrust.ANCHOR_MALFORMED) from failure
+    for authority in authorities:
+        try:
+            certificate.verify_directly_issued_by(authority)
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        return authority
+    raise UntrustedCertificate(Distrust.STRANGER)

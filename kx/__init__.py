@@ -1,0 +1,1 @@
+"""The command `kx`: one sub-command per thing a person or an operator does."""
