@@ -1,0 +1,319 @@
+"""What happened to a case: frozen values, named and shaped as in the journal.
+
+Every event says where it leaves the case (stage, custody, epoch) and what it did to its clocks, so that whoever folds
+the journal needs no table of rules, and old journals mean the same under new rules.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    ClockAction,
+    ClockKind,
+    ClockOutcome,
+    Custody,
+    Outcome,
+    ReferralKind,
+    Refusal,
+    Role,
+    Satisfaction,
+    Stage,
+    Telling,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockChange:
+    """A change of one clock. `elapsed_milli_workdays` and `outcome` are set when it stops."""
+
+    kind: ClockKind
+    action: ClockAction
+    department: str = ""
+    started_at: datetime
+    due_at: datetime
+    limit_workdays: int
+    calendar_version: str
+    provisional: bool = False
+    outcome: ClockOutcome | None = None
+    elapsed_milli_workdays: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Private:
+    """What only bureaus that work on the case may see. `note` is what was written with the act."""
+
+    taxpayer_name: str = ""
+    taxpayer_number: str = ""
+    contact: str = ""
+    text: str = ""
+    place: str = ""
+    channel_reference: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened."""
+
+    stage: Stage
+    custody: Custody = Custody.OWNED
+    epoch: int
+    clocks: tuple[ClockChange, ...] = ()
+    private: Private | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered(Event):
+    """受理登记. `competent_bureau` is a proposal: where the taxpayer seems to belong; empty when that cannot be told."""
+
+    competent_bureau: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredOnTheSpot(Event):
+    """当场答复."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaxpayerTold(Event):
+    """告知."""
+
+    telling: Telling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forwarded(Event):
+    """转交纳税服务部门."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatched(Event):
+    """分办."""
+
+    to_department: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchReturned(Event):
+    """退回分办; `bounces` counts them."""
+
+    bounces: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedDirectly(Event):
+    """直接受理."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtensionAsked(Event):
+    """申请延期."""
+
+    workdays: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtensionApproved(Event):
+    """批准延期."""
+
+    workdays: int
+    asked_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtensionRefused(Event):
+    """不批准延期."""
+
+    asked_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointHandlingStarted(Event):
+    """联合办理."""
+
+    lead_department: str
+    assisting_departments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartCompleted(Event):
+    """A department's part of a joint handling is done."""
+
+    part_department: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed(Event):
+    """办结."""
+
+    jointly: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackGiven(Event):
+    """反馈."""
+
+    told_by: Channel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowedUp(Event):
+    """回访."""
+
+    satisfaction: Satisfaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reopened(Event):
+    """重新办理; `round` counts them."""
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseWithdrawn(Event):
+    """纳税人撤回."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred(Event):
+    """待条件成熟."""
+
+    owner: str
+    review_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(Event):
+    """恢复办理."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentToReconsideration(Event):
+    """转行政复议."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offered(Event):
+    """移交, not decided yet."""
+
+    referral_id: str
+    previous_referral_id: str
+    referral_kind: ReferralKind
+    to_bureau: str
+    final_bureau: str
+    path: tuple[str, ...]
+    offer_epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferWithdrawalAsked(Event):
+    """The sender would rather keep the case."""
+
+    referral_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released(Event):
+    """移交 accepted by the receiver: the case is no longer ours."""
+
+    referral_id: str
+    to_bureau: str
+    referral_kind: ReferralKind
+    relayed: bool
+    receipt_seq: int = 0
+    receipt_hash: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferRefused(Event):
+    """移交 refused by the receiver: the case stays ours."""
+
+    referral_id: str
+    to_bureau: str
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received(Event):
+    """移交 accepted here: the case is ours."""
+
+    referral_id: str
+    previous_referral_id: str
+    referral_kind: ReferralKind
+    from_bureau: str
+    final_bureau: str
+    path: tuple[str, ...]
+    origin_bureau: str
+    registered_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferDeclined(Event):
+    """移交 refused here. It changes no case of ours; it is recorded so that the decision stands for good."""
+
+    referral_id: str
+    from_bureau: str
+    offer_epoch: int
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concluded(Event):
+    """How the case ended elsewhere has reached this ledger."""
+
+    from_bureau: str
+    outcome: Outcome
+    round: int
+    handled_by: str
+    completed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConclusionRevoked(Event):
+    """The case was reopened elsewhere."""
+
+    from_bureau: str
+    round: int
+    handled_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConclusionDelivered(Event):
+    """Another ledger has recorded the conclusion."""
+
+    to_bureau: str
+    outcome: Outcome
+    round: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenOff(Event):
+    """销号."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BecameOverdue(Event):
+    """One or more deadlines have passed; `clocks` says which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An event with who, when and which case: what the journal records.
+
+    `version` counts the case's entries in this ledger from 1; 0 marks an entry about no case of this ledger.
+    """
+
+    bureau: str
+    case_id: str
+    version: int
+    recorded_at: datetime
+    occurred_at: datetime
+    actor: str
+    role: Role
+    department: str
+    category: Category | None
+    channel: Channel | None
+    event: Event

@@ -1,0 +1,150 @@
+"""The field's terms as enumerations, with the numbers they have on the wire.
+
+A test holds each of them against the enumeration of the same name in `proto/kuaixiang/wire/v1/common.proto`.
+"""
+
+from enum import IntEnum
+
+
+class Category(IntEnum):
+    """诉求类别 (§三)."""
+
+    POLICY = 1
+    ENFORCEMENT = 2
+    SERVICE = 3
+    SYSTEMS = 4
+    REMEDY = 5
+    OTHER = 6
+
+
+class Channel(IntEnum):
+    """受理渠道 (§三, §五(二))."""
+
+    HOTLINE = 1
+    PLATFORM = 2
+    WEBSITE = 3
+    COUNTER = 4
+    ASSOCIATION = 5
+    OTHER = 6
+
+
+class Stage(IntEnum):
+    """Where a case stands in one bureau's ledger."""
+
+    REGISTERED = 1
+    FORWARDED = 2
+    HANDLING = 3
+    JOINT_HANDLING = 4
+    DEFERRED = 5
+    REFERRED = 6
+    COMPLETED = 7
+    FED_BACK = 8
+    FOLLOWED_UP = 9
+    CONCLUDED = 10
+    RECONSIDERATION = 11
+    WITHDRAWN = 12
+    WRITTEN_OFF = 13
+
+
+class Custody(IntEnum):
+    """Whether this bureau is responsible for the case."""
+
+    OWNED = 1
+    OFFERED = 2
+    RELEASED = 3
+
+
+class Role(IntEnum):
+    """岗位: in what capacity somebody acts."""
+
+    REGISTRAR = 1
+    TAX_SERVICE = 2
+    HANDLER = 3
+    DEPUTY_HEAD = 4
+    BUREAU_HEAD = 5
+    CHANNEL = 6
+    SYSTEM = 7
+
+
+class ClockKind(IntEnum):
+    """时限."""
+
+    FORWARD = 1
+    DISPATCH = 2
+    HANDLE = 3
+    JOINT = 4
+    FEEDBACK = 5
+    FOLLOW_UP = 6
+
+
+class ClockAction(IntEnum):
+    """What happened to a clock."""
+
+    STARTED = 1
+    EXTENDED = 2
+    OVERDUE = 3
+    STOPPED = 4
+
+
+class ClockOutcome(IntEnum):
+    """How a stopped clock counts."""
+
+    MET = 1
+    MISSED = 2
+    VOID = 3
+
+
+class Telling(IntEnum):
+    """告知: what the taxpayer was told when there was no answer on the spot (§四(一)2)."""
+
+    COMPLICATED = 1
+    TRANSFERRED = 2
+
+
+class Satisfaction(IntEnum):
+    """满意度 (§四(四))."""
+
+    SATISFIED = 1
+    BASICALLY = 2
+    NOT_SATISFIED = 3
+    NOT_REACHED = 4
+
+
+class ReferralKind(IntEnum):
+    """移交方式 (§四(二)3): the direction of the whole journey, the same on each of its hops."""
+
+    ESCALATE = 1
+    REFER = 2
+    RELAY = 3
+    RETURN = 4
+
+
+class Refusal(IntEnum):
+    """Why an offer was refused by rule."""
+
+    NOT_ADJACENT = 1
+    WRONG_ADDRESSEE = 2
+    LOOP = 3
+    TOO_MANY_HOPS = 4
+    STALE_EPOCH = 5
+    CONFLICT = 6
+    WITHDRAWN = 7
+    INVALID = 8
+
+
+class Outcome(IntEnum):
+    """How a referred case ended where it was handled."""
+
+    COMPLETED = 1
+    WITHDRAWN = 2
+    RECONSIDERATION = 3
+    REOPENED = 4
+
+
+class ReferralState(IntEnum):
+    """Where a referral stands at its sender."""
+
+    OFFERED = 1
+    WITHDRAWING = 2
+    ACCEPTED = 3
+    REFUSED = 4
