@@ -163,7 +163,7 @@ def _name_library(_logger: WrappedLogger, _method: str, line: EventDict) -> Even
 
 
 def _place_of_failure(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
-    """Replace `exc_info` by `failure`: each one with its type, its place, and its sentence if it is ours; causes last."""
+    """Replace `exc_info` by `failure`: for each its type, its place, and its sentence if it is ours; causes last."""
     failure = _failure(line.pop("exc_info", None))
     if failure is not None:
         line["failure"] = [_described(one) for one in _chain(failure)]

@@ -35,8 +35,9 @@ CERTIFICATE_DAYS: Final = 397
 """Thirteen months, as the public authorities of 2026 allow at most: renewed every year, with a month to spare."""
 CLOCK_SKEW: Final = timedelta(minutes=5)
 """A new certificate starts this much in the past, so that a peer whose clock is slow accepts it at once."""
-CODES_MAX: Final = 512
-"""Codes in one certificate. The largest province has some 200 bureaus; TLS libraries refuse chains near 100 KB."""
+CODES_MAX: Final = 100
+"""Codes in one certificate. gRPC's TLS drops a client whose certificate is over 8.4 KB (117 codes, measured with grpcio
+1.85), because the server's session tickets repeat it. A province's bureaus are hosted by a few processes."""
 CODE_DIGITS: Final = 6
 
 AUTHORITY_CERTIFICATE: Final = "ca.crt"
@@ -93,11 +94,13 @@ class NoCodes(PkiError):
 
 
 class TooManyCodes(PkiError):
-    """A certificate was asked for that names more bureaus than TLS libraries would carry."""
+    """A certificate was asked for that names more bureaus than a connection could carry."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        super().__init__(f"{count} codes do not go into one certificate; the limit is {CODES_MAX}.")
+        super().__init__(
+            f"{count} codes do not go into one certificate; the limit is {CODES_MAX}. Spread them over more processes."
+        )
 
 
 class MalformedCode(PkiError):

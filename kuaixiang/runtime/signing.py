@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -22,6 +22,16 @@ SIGNERS_CACHED: Final = 16
 """Certificates that one process signs with: one, and a few in a demonstration that hosts several nodes."""
 
 _ALGORITHM: Final = ec.ECDSA(hashes.SHA256())
+# Whatever `cryptography` says of bytes that claim to be a certificate; it has no common class for it.
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class SignatureRefused(Exception):
@@ -127,9 +137,9 @@ def _signer(certificate_der: bytes, authority_pem: bytes) -> _Signer:
     try:
         certificate = x509.load_der_x509_certificate(certificate_der)
         key = certificate.public_key()
-        is_authority = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        is_authority = _is_authority(certificate)
         identity = identity_of_certificate(certificate)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as failure:
+    except _UNREADABLE as failure:
         raise UntrustedCertificate(Distrust.MALFORMED) from failure
     if is_authority:
         raise UntrustedCertificate(Distrust.AUTHORITY)
@@ -152,7 +162,12 @@ def _issuer_of(certificate: x509.Certificate, authority_pem: bytes) -> x509.Cert
     for authority in authorities:
         try:
             certificate.verify_directly_issued_by(authority)
-        except (ValueError, TypeError, InvalidSignature):
+        except (InvalidSignature, *_UNREADABLE):
             continue
-        return authority
+        if _is_authority(authority):
+            return authority
     raise UntrustedCertificate(Distrust.STRANGER)
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
