@@ -1,0 +1,1 @@
+"""The hub: statistics of a bureau and everything under it, folded from the journals of all its ledgers."""

@@ -1,0 +1,355 @@
+"""The fold: from journal entries to marks, tallies and open cases. Pure: no IO, no clock.
+
+Per bureau a `Mark` says up to where its journal has been folded. A segment is placed against it (`place`):
+
+- it begins at the next seq and its `prev_hash` is the mark's hash: it is folded;
+- all of it lies at or below the mark: a duplicate. JetStream forgets message ids after a while, so this is ordinary;
+- it begins further up: a gap. It is parked, and what is missing is read from the ledger;
+- it, or its recomputed chain, contradicts the mark: a fork. The bureau is quarantined, all others go on;
+- an older generation than the mark's: superseded, ignored;
+- a newer generation that does not continue at the mark: the ledger was restored from a backup and has lost entries
+  that were folded here. The bureau is folded again from its first entry, as its ledger has it now. A newer generation
+  that does continue at the mark lost nothing and is simply folded on.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from hub.measures import measures
+from kuaixiang.domain.words import ClockAction, Custody, Stage
+from kuaixiang.wire.chain import GENESIS, HASH_BYTES, links
+from kuaixiang.wire.v1.journal_pb2 import Entry, Head, Segment
+
+SEQ_MAX: Final = 2**63 - 1
+"""Positions are signed 64-bit in SQL."""
+SEGMENT_ENTRIES_MAX: Final = 100_000
+"""Far above what a publisher or a ledger puts into one message; a bound, so that one message cannot stop the fold."""
+_SMALL_MAX: Final = 15
+"""Categories and channels take four bits each of a tally's packed key."""
+
+
+class Poison(Exception):
+    """A message that can never be folded. It is set aside; it changes nothing."""
+
+
+class Undecodable(Poison):
+    """The bytes are not the message that the subject promises."""
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        super().__init__(f"What came on {subject} is not a message of the journal.")
+
+
+class Malformed(Poison):
+    """A segment or head lacks what it must have."""
+
+    def __init__(self, bureau: str, what: str) -> None:
+        self.bureau = bureau
+        self.what = what
+        super().__init__(f"A message of bureau {bureau or '(none)'} is malformed: {what}.")
+
+
+class WrongBureau(Poison):
+    """A message, or an entry in it, names another bureau than the subject it came on."""
+
+    def __init__(self, subject: str, bureau: str, named: str) -> None:
+        self.subject = subject
+        self.bureau = bureau
+        self.named = named
+        super().__init__(f"A message on {subject} is bureau {bureau}'s to send but names {named or 'none'}.")
+
+
+class WrongSite(Poison):
+    """A message came from a site that does not serve the bureau."""
+
+    def __init__(self, bureau: str, site: str, expected: str) -> None:
+        self.bureau = bureau
+        self.site = site
+        self.expected = expected
+        super().__init__(f"Bureau {bureau} publishes at site {expected}, but a message of it came from site {site}.")
+
+
+class OutsideScope(Poison):
+    """A message of a bureau that this hub does not count."""
+
+    def __init__(self, bureau: str, scope: str) -> None:
+        self.bureau = bureau
+        self.scope = scope
+        super().__init__(f"Bureau {bureau} is not in the scope of this hub, {scope}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Up to where a bureau's journal has been folded, and what is known of its end."""
+
+    bureau: str
+    generation: int = 0
+    seq: int = 0
+    hash: bytes = GENESIS
+    data_as_of_us: int = 0
+    """When the last folded entry was recorded, or when the ledger last said that there is none after it."""
+    heard_at_us: int = 0
+    """When the hub last heard from the bureau, in business time; 0: never."""
+    announced_generation: int = 0
+    announced_seq: int = 0
+    quarantine: str = ""
+    """Why nothing of the bureau is folded any more; empty when it is."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether more of the journal is known to exist than has been folded."""
+        return (self.announced_generation, self.announced_seq) > (self.generation, self.seq)
+
+    def announce(self, generation: int, seq: int) -> "Mark":
+        """Remember how far the journal is known to reach."""
+        if (generation, seq) <= (self.announced_generation, self.announced_seq):
+            return self
+        return replace(self, announced_generation=generation, announced_seq=seq)
+
+
+class Placement(Enum):
+    """Where a segment stands against a bureau's mark."""
+
+    APPLY = "apply"
+    DUPLICATE = "duplicate"
+    SUPERSEDED = "superseded"
+    GAP = "gap"
+    RESTORED = "restored"
+    FORK = "fork"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A segment's placement; `skip` leading entries are already folded when it applies, `reason` tells of a fork."""
+
+    placement: Placement
+    skip: int = 0
+    reason: str = ""
+
+
+def last_seq(segment: Segment) -> int:
+    """Position of the last entry of a segment."""
+    return segment.first_seq + len(segment.entries) - 1
+
+
+def check_segment(segment: Segment) -> None:
+    """Check a segment's form. Raises `Malformed`."""
+    count = len(segment.entries)
+    if not 0 < count <= SEGMENT_ENTRIES_MAX:
+        raise Malformed(segment.bureau, f"it holds {count} entries, not 1 to {SEGMENT_ENTRIES_MAX}")
+    if segment.first_seq < 1 or last_seq(segment) > SEQ_MAX or segment.generation > SEQ_MAX:
+        raise Malformed(segment.bureau, f"its position {segment.generation}.{segment.first_seq} is none")
+    if len(segment.prev_hash) != HASH_BYTES or len(segment.last_hash) != HASH_BYTES:
+        raise Malformed(segment.bureau, "a hash is not 32 bytes")
+    if any(len(entry.private_digest) != HASH_BYTES for entry in segment.entries):
+        raise Malformed(segment.bureau, "a private digest is not 32 bytes")
+
+
+def check_head(head: Head) -> None:
+    """Check a head's form. Raises `Malformed`."""
+    if len(head.hash) != HASH_BYTES:
+        raise Malformed(head.bureau, "its hash is not 32 bytes")
+    if head.seq > SEQ_MAX or head.generation > SEQ_MAX:
+        raise Malformed(head.bureau, f"its position {head.generation}.{head.seq} is none")
+
+
+def place(mark: Mark, segment: Segment) -> Place:
+    """Say what is to be done with a well-formed segment of the mark's bureau."""
+    last = last_seq(segment)
+    older = segment.generation < mark.generation
+    newer = segment.generation > mark.generation
+    if older:
+        # A refill of a restored ledger begins with what an older generation wrote: below the mark by then.
+        return Place(Placement.DUPLICATE if last <= mark.seq else Placement.SUPERSEDED)
+    if segment.first_seq > mark.seq + 1:
+        return Place(Placement.GAP)
+    if last < mark.seq:
+        return Place(Placement.RESTORED if newer else Placement.DUPLICATE)
+    if last == mark.seq:
+        if segment.last_hash == mark.hash:
+            return Place(Placement.DUPLICATE)
+        return _contradiction(mark, segment, newer=newer, found=segment.last_hash)
+    hashes = links(
+        segment.prev_hash,
+        segment.generation,
+        segment.first_seq,
+        [(entry.private_digest, entry.public) for entry in segment.entries],
+    )
+    if hashes[-1] != segment.last_hash:
+        return Place(
+            Placement.FORK,
+            reason=f"the chain from seq {segment.first_seq} to {last} does not end in the hash that was sent with it",
+        )
+    skip = mark.seq + 1 - segment.first_seq
+    found = hashes[skip - 1] if skip else segment.prev_hash
+    if found != mark.hash:
+        return _contradiction(mark, segment, newer=newer, found=found)
+    return Place(Placement.APPLY, skip)
+
+
+def _contradiction(mark: Mark, segment: Segment, *, newer: bool, found: bytes) -> Place:
+    if newer:
+        return Place(Placement.RESTORED)
+    return Place(
+        Placement.FORK,
+        reason=f"the hash at seq {mark.seq} of generation {segment.generation} is {found.hex()[:16]}…, "
+        f"but {mark.hash.hex()[:16]}… has been folded",
+    )
+
+
+# ---------------------------------------------------------------- entries
+
+Packed = int
+"""A tally's day, category, channel and measure in one number: quicker to look up than a tuple."""
+
+
+def pack(day: int, category: int, channel: int, measure: int) -> Packed:
+    """Put a tally's key into one number."""
+    return day << 24 | category << 20 | channel << 16 | measure
+
+
+def unpack(key: Packed) -> tuple[int, int, int, int]:
+    """Give (day, category, channel, measure) again."""
+    return key >> 24, key >> 20 & 15, key >> 16 & 15, key & 0xFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCase:
+    """What the hub knows of a case that is open in a bureau's ledger and that the bureau is responsible for."""
+
+    stage: int
+    custody: int
+    category: int
+    channel: int
+    last_act_us: int
+    """When something last happened to it."""
+
+
+CaseKey = tuple[str, str]
+"""Bureau, case."""
+ClockKey = tuple[str, str, int, str]
+"""Bureau, case, clock kind, department."""
+
+_CLOSED_STAGES: Final = frozenset(map(int, (Stage.RECONSIDERATION, Stage.WITHDRAWN, Stage.WRITTEN_OFF)))
+_RELEASED: Final = int(Custody.RELEASED)
+_STARTED: Final = int(ClockAction.STARTED)
+_EXTENDED: Final = int(ClockAction.EXTENDED)
+_STOPPED: Final = int(ClockAction.STOPPED)
+
+
+class UnreadableEntry(Exception):
+    """An entry whose hash is right but which cannot be counted: the ledger that wrote it is not one of ours."""
+
+    def __init__(self, seq: int, what: str) -> None:
+        self.seq = seq
+        self.what = what
+        super().__init__(f"the entry at seq {seq} cannot be read: {what}")
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a run of entries of one bureau changes. Changes of consecutive runs are merged by `Batch`."""
+
+    tallies: dict[Packed, int] = field(default_factory=dict)
+    cases: dict[CaseKey, OpenCase | None] = field(default_factory=dict)
+    """None: closed here, or another bureau's business now."""
+    clocks: dict[ClockKey, int | None] = field(default_factory=dict)
+    """When a running clock falls due, in microseconds; None: it has stopped."""
+    entries: int = 0
+    recorded_at_us: int = 0
+
+
+def read_entries(segment: Segment, skip: int = 0) -> Changes:
+    """Fold a segment's entries, its leading `skip` left out. Raises `UnreadableEntry`; nothing is changed then."""
+    changes = Changes()
+    tallies, cases, clocks = changes.tallies, changes.cases, changes.clocks
+    bureau = segment.bureau
+    parse = Entry.FromString
+    recorded_at_us = 0
+    seq = segment.first_seq + skip
+    for sealed in segment.entries[skip:] if skip else segment.entries:
+        try:
+            entry = parse(sealed.public)
+        except DecodeError:
+            raise UnreadableEntry(seq, "it is no entry") from None
+        if entry.bureau != bureau:
+            raise UnreadableEntry(seq, f"it names bureau {entry.bureau}")
+        category, channel = entry.category, entry.channel
+        if not (0 <= category <= _SMALL_MAX and 0 <= channel <= _SMALL_MAX):
+            raise UnreadableEntry(seq, "its category or channel is none")
+        ground = category << 20 | channel << 16
+        for measure, day in measures(entry):
+            key = day << 24 | ground | measure
+            tallies[key] = tallies.get(key, 0) + 1
+        if entry.version:
+            case_id = entry.case_id
+            if entry.custody == _RELEASED or entry.stage in _CLOSED_STAGES:
+                cases[bureau, case_id] = None
+            else:
+                cases[bureau, case_id] = OpenCase(entry.stage, entry.custody, category, channel, entry.occurred_at_us)
+            for change in entry.clocks:
+                action = change.action
+                if action == _STOPPED:
+                    clocks[bureau, case_id, change.kind, change.department] = None
+                elif action in {_STARTED, _EXTENDED}:
+                    clocks[bureau, case_id, change.kind, change.department] = change.due_at_us
+        recorded_at_us = max(recorded_at_us, entry.recorded_at_us)
+        seq += 1
+    changes.entries = len(segment.entries) - skip
+    changes.recorded_at_us = recorded_at_us
+    return changes
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes."""
+
+    marks: dict[str, Mark] = field(default_factory=dict)
+    tallies: dict[str, dict[Packed, int]] = field(default_factory=dict)
+    """By bureau, for the bureau alone."""
+    cases: dict[CaseKey, OpenCase | None] = field(default_factory=dict)
+    clocks: dict[ClockKey, int | None] = field(default_factory=dict)
+    entries: int = 0
+
+    def add(self, mark: Mark, segment: Segment, changes: Changes) -> Mark:
+        """Take in a folded segment and give the bureau's new mark."""
+        own = self.tallies.get(mark.bureau)
+        if own is None:
+            self.tallies[mark.bureau] = changes.tallies
+        else:
+            merge(own, changes.tallies)
+        self.cases.update(changes.cases)
+        self.clocks.update(changes.clocks)
+        self.entries += changes.entries
+        last = last_seq(segment)
+        folded = replace(
+            mark,
+            generation=segment.generation,
+            seq=last,
+            hash=segment.last_hash,
+            data_as_of_us=max(mark.data_as_of_us, changes.recorded_at_us),
+        ).announce(segment.generation, last)
+        self.marks[mark.bureau] = folded
+        return folded
+
+
+def merge(into: dict[Packed, int], more: Mapping[Packed, int], sign: int = 1) -> None:
+    """Add one bureau's tallies to others; take them away with sign -1."""
+    get = into.get
+    for key, value in more.items():
+        into[key] = get(key, 0) + sign * value
+
+
+def roll_up(
+    own: Mapping[str, Mapping[Packed, int]], superiors: Mapping[str, Sequence[str]]
+) -> dict[str, dict[Packed, int]]:
+    """The same tallies for each superior: `superiors` names those that the hub keeps totals for, by bureau."""
+    rolled: dict[str, dict[Packed, int]] = {}
+    for bureau, tallies in own.items():
+        for superior in superiors[bureau]:
+            merge(rolled.setdefault(superior, {}), tallies)
+    return rolled

@@ -1,0 +1,1 @@
+"""Migrations of the hub's database, run by the hub itself when it opens it."""
