@@ -212,7 +212,6 @@ class Receive(Act):
     channel: Channel
     origin_bureau: str
     registered_at: datetime
-    round: int
     taxpayer_name: str
     taxpayer_number: str
     contact: str

@@ -66,7 +66,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered(Event):
-    """受理登记. `competent_bureau` is a proposal: where the taxpayer seems to belong; empty when that cannot be told."""
+    """受理登记. `competent_bureau` proposes where the taxpayer belongs; empty when that cannot be told."""
 
     competent_bureau: str = ""
 

@@ -110,7 +110,6 @@ class Snapshot(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     ORIGIN_BUREAU_FIELD_NUMBER: _builtins.int
     REGISTERED_AT_US_FIELD_NUMBER: _builtins.int
-    ROUND_FIELD_NUMBER: _builtins.int
     TAXPAYER_NAME_FIELD_NUMBER: _builtins.int
     TAXPAYER_NUMBER_FIELD_NUMBER: _builtins.int
     CONTACT_FIELD_NUMBER: _builtins.int
@@ -120,7 +119,6 @@ class Snapshot(_message.Message):
     channel: _common_pb2.Channel.ValueType
     origin_bureau: _builtins.str
     registered_at_us: _builtins.int
-    round: _builtins.int
     taxpayer_name: _builtins.str
     taxpayer_number: _builtins.str
     contact: _builtins.str
@@ -133,7 +131,6 @@ class Snapshot(_message.Message):
         channel: _common_pb2.Channel.ValueType = ...,
         origin_bureau: _builtins.str = ...,
         registered_at_us: _builtins.int = ...,
-        round: _builtins.int = ...,
         taxpayer_name: _builtins.str = ...,
         taxpayer_number: _builtins.str = ...,
         contact: _builtins.str = ...,
@@ -142,7 +139,7 @@ class Snapshot(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "channel", b"channel", "contact", b"contact", "origin_bureau", b"origin_bureau", "place", b"place", "registered_at_us", b"registered_at_us", "round", b"round", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "channel", b"channel", "contact", b"contact", "origin_bureau", b"origin_bureau", "place", b"place", "registered_at_us", b"registered_at_us", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

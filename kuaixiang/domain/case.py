@@ -1,0 +1,315 @@
+"""A case as one bureau's ledger knows it: the fold of its entries."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from kuaixiang.domain import clocks as clockwork
+from kuaixiang.domain import events
+from kuaixiang.domain.clocks import Clock
+from kuaixiang.domain.custody import Holding
+from kuaixiang.domain.events import Entry
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    ClockKind,
+    Custody,
+    Outcome,
+    ReferralKind,
+    Satisfaction,
+    Stage,
+    Telling,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtensionRequest:
+    """An extension asked for and not decided."""
+
+    workdays: int
+    asked_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """An offer that awaits the receiver's decision."""
+
+    referral_id: str
+    referral_kind: ReferralKind
+    to_bureau: str
+    final_bureau: str
+    path: tuple[str, ...]
+    offer_epoch: int
+    offered_at: datetime
+    withdrawing: bool = False
+
+    @property
+    def relayed(self) -> bool:
+        """Whether the sender only passes the case on."""
+        return len(self.path) > 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """The accepted referral that brought the case last."""
+
+    referral_id: str
+    from_bureau: str
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conclusion:
+    """How the case ended. Of two conclusions the one of the higher (epoch, round, standing) is the later."""
+
+    outcome: Outcome
+    epoch: int
+    round: int
+    handled_by: str
+    completed_at: datetime
+
+    @property
+    def order(self) -> tuple[int, int, bool]:
+        """Within a round, a reopening comes before the outcome that follows it."""
+        return (self.epoch, self.round, self.outcome is not Outcome.REOPENED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What the entries of a case amount to."""
+
+    bureau: str
+    case_id: str
+    version: int
+    stage: Stage
+    custody: Custody
+    epoch: int
+    category: Category
+    channel: Channel
+    department: str
+    origin_bureau: str
+    registered_at: datetime
+    last_at: datetime
+    clocks: tuple[Clock, ...] = ()
+    telling: Telling | None = None
+    bounces: int = 0
+    round: int = 0
+    extension: ExtensionRequest | None = None
+    extended: bool = False
+    lead_department: str = ""
+    open_parts: tuple[str, ...] = ()
+    handlers: frozenset[str] = frozenset()
+    satisfaction: Satisfaction | None = None
+    explained: bool = False
+    outgoing: Outgoing | None = None
+    incoming: Incoming | None = None
+    neighbours: tuple[tuple[str, str], ...] = ()
+    """Bureaus with which the case was handed over, in either direction, each with the latest referral's id."""
+    conclusion: Conclusion | None = None
+    awaiting: frozenset[str] = frozenset()
+    """Neighbours that have not acknowledged the conclusion yet."""
+    with_bureau: str = ""
+    competent_bureau: str = ""
+    snapshot_version: int = 1
+    """The entry that holds the taxpayer's name, contact and text."""
+
+    @property
+    def holding(self) -> Holding:
+        """What the custody rules need to know."""
+        return Holding(custody=self.custody, epoch=self.epoch)
+
+    def clock(self, kind: ClockKind, department: str | None = None) -> Clock | None:
+        """The running clock of a kind, of one department where that is asked for."""
+        for clock in self.clocks:
+            if clock.kind == kind and department in {None, clock.department}:
+                return clock
+        return None
+
+
+def evolve(case: Case | None, entry: Entry) -> Case | None:
+    """The case after an entry: pure and total. None only for an entry that concerns no case of this ledger."""
+    event = entry.event
+    if isinstance(event, events.OfferDeclined):
+        return case
+    case = _begin(entry) if case is None else case
+    case = replace(
+        case,
+        version=entry.version,
+        stage=event.stage,
+        custody=event.custody,
+        epoch=event.epoch,
+        last_at=entry.occurred_at,
+        clocks=clockwork.apply(case.clocks, event.clocks) if event.clocks else case.clocks,
+    )
+    return _particulars(case, entry)
+
+
+def _begin(entry: Entry) -> Case:
+    event = entry.event
+    received = event if isinstance(event, events.Received) else None
+    return Case(
+        bureau=entry.bureau,
+        case_id=entry.case_id,
+        version=0,
+        stage=event.stage,
+        custody=event.custody,
+        epoch=event.epoch,
+        category=entry.category or Category.OTHER,
+        channel=entry.channel or Channel.OTHER,
+        department=entry.department,
+        origin_bureau=received.origin_bureau if received else entry.bureau,
+        registered_at=received.registered_at if received else entry.occurred_at,
+        last_at=entry.occurred_at,
+        with_bureau=entry.bureau,
+    )
+
+
+def _particulars(case: Case, entry: Entry) -> Case:  # noqa: C901, PLR0911, PLR0912 - one flat arm for each event
+    """What an event changes besides stage, custody, epoch and clocks."""
+    match entry.event:
+        case events.Registered() as event:
+            return replace(case, competent_bureau=event.competent_bureau)
+        case events.AnsweredOnTheSpot():
+            return _ended(replace(case, handlers=case.handlers | {entry.actor}), Outcome.COMPLETED, entry.occurred_at)
+        case events.TaxpayerTold() as event:
+            return replace(case, telling=event.telling)
+        case events.Dispatched() as event:
+            return replace(case, department=event.to_department)
+        case events.DispatchReturned() as event:
+            return replace(case, bounces=event.bounces, extension=None)
+        case events.AcceptedDirectly():
+            return replace(case, department=entry.department)
+        case events.ExtensionAsked() as event:
+            return replace(case, extension=ExtensionRequest(workdays=event.workdays, asked_by=entry.actor))
+        case events.ExtensionApproved():
+            return replace(case, extension=None, extended=True)
+        case events.ExtensionRefused():
+            return replace(case, extension=None)
+        case events.JointHandlingStarted() as event:
+            return replace(
+                case,
+                department=event.lead_department,
+                lead_department=event.lead_department,
+                open_parts=event.assisting_departments,
+                extension=None,
+                extended=False,
+            )
+        case events.PartCompleted() as event:
+            left = tuple(part for part in case.open_parts if part != event.part_department)
+            return replace(case, open_parts=left, handlers=case.handlers | {entry.actor})
+        case events.Completed():
+            return replace(case, extension=None, handlers=case.handlers | {entry.actor})
+        case events.FeedbackGiven():
+            # The feedback is the handler's too: who gave it does not follow it up.
+            return _ended(replace(case, handlers=case.handlers | {entry.actor}), Outcome.COMPLETED, entry.occurred_at)
+        case events.FollowedUp() as event:
+            explained = bool(event.private and event.private.note)
+            return replace(case, satisfaction=event.satisfaction, explained=explained)
+        case events.Reopened() as event:
+            reopened = replace(
+                case, round=event.round, satisfaction=None, explained=False, extended=False, lead_department=""
+            )
+            return _ended(reopened, Outcome.REOPENED, entry.occurred_at)
+        case events.CaseWithdrawn():
+            return _ended(replace(case, extension=None), Outcome.WITHDRAWN, entry.occurred_at)
+        case events.SentToReconsideration():
+            return _ended(replace(case, extension=None), Outcome.RECONSIDERATION, entry.occurred_at)
+        case events.Deferred():
+            return replace(case, extension=None)
+        case events.Offered() as event:
+            return replace(
+                case,
+                outgoing=Outgoing(
+                    referral_id=event.referral_id,
+                    referral_kind=event.referral_kind,
+                    to_bureau=event.to_bureau,
+                    final_bureau=event.final_bureau,
+                    path=event.path,
+                    offer_epoch=event.offer_epoch,
+                    offered_at=entry.occurred_at,
+                ),
+            )
+        case events.OfferWithdrawalAsked() if case.outgoing is not None:
+            return replace(case, outgoing=replace(case.outgoing, withdrawing=True))
+        case events.Released() as event:
+            return replace(
+                case,
+                outgoing=None,
+                extension=None,
+                with_bureau=event.to_bureau,
+                neighbours=_with_neighbour(case, event.to_bureau, event.referral_id),
+                conclusion=None,
+                awaiting=frozenset(),
+            )
+        case events.OfferRefused():
+            return replace(case, outgoing=None)
+        case events.Received() as event:
+            return _received(case, entry, event)
+        case events.Concluded() as event:
+            heard = Conclusion(
+                outcome=event.outcome,
+                epoch=event.epoch,
+                round=event.round,
+                handled_by=event.handled_by,
+                completed_at=event.completed_at,
+            )
+            return _heard(case, event.from_bureau, heard)
+        case events.ConclusionRevoked() as event:
+            revoked = Conclusion(
+                outcome=Outcome.REOPENED,
+                epoch=event.epoch,
+                round=event.round,
+                handled_by=event.handled_by,
+                completed_at=entry.occurred_at,
+            )
+            return _heard(case, event.from_bureau, revoked)
+        case events.ConclusionDelivered() as event:
+            return replace(case, awaiting=case.awaiting - {event.to_bureau})
+        case _:
+            return case
+
+
+def _received(case: Case, entry: Entry, event: events.Received) -> Case:
+    """The case is here (again): a new segment begins, with what the ledger knew of the earlier ones kept."""
+    return replace(
+        case,
+        department=entry.department,
+        # Whoever referred the case had told the taxpayer: a case cannot leave a desk otherwise.
+        telling=case.telling or Telling.TRANSFERRED,
+        outgoing=None,
+        incoming=Incoming(referral_id=event.referral_id, from_bureau=event.from_bureau, path=event.path),
+        neighbours=_with_neighbour(case, event.from_bureau, event.referral_id),
+        extension=None,
+        extended=False,
+        lead_department="",
+        open_parts=(),
+        satisfaction=None,
+        explained=False,
+        conclusion=None,
+        awaiting=frozenset(),
+        with_bureau=case.bureau,
+        snapshot_version=entry.version,
+    )
+
+
+def _with_neighbour(case: Case, bureau: str, referral_id: str) -> tuple[tuple[str, str], ...]:
+    others = tuple(pair for pair in case.neighbours if pair[0] != bureau)
+    return (*others, (bureau, referral_id))
+
+
+def _ended(case: Case, outcome: Outcome, at: datetime) -> Case:
+    """A conclusion reached here: every neighbour is to hear of it."""
+    conclusion = Conclusion(
+        outcome=outcome, epoch=case.epoch, round=case.round, handled_by=case.bureau, completed_at=at
+    )
+    return replace(case, conclusion=conclusion, awaiting=frozenset(bureau for bureau, _ in case.neighbours))
+
+
+def _heard(case: Case, from_bureau: str, conclusion: Conclusion) -> Case:
+    """A conclusion heard from one neighbour: every other one is to hear of it."""
+    return replace(
+        case,
+        round=conclusion.round,
+        conclusion=conclusion,
+        awaiting=frozenset(bureau for bureau, _ in case.neighbours if bureau != from_bureau),
+        with_bureau=conclusion.handled_by,
+    )

@@ -1,0 +1,292 @@
+"""Between the domain's values and the wire's messages: one table, made from the fields' names and types.
+
+An event class `ExtensionAsked` is the message `ExtensionAsked`, the entry's field `extension_asked`; their fields have
+the same names, an instant `review_at` being `review_at_us` in microseconds. A request `AskExtensionRequest` is the act
+`AskExtension` in the same way. What does not fit fails at import, not in service.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import IntEnum
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from kuaixiang.domain import acts
+from kuaixiang.domain.acts import Act
+from kuaixiang.domain.errors import FieldMalformed, FieldMissing
+from kuaixiang.domain.events import ClockChange, Entry, Event, Private
+from kuaixiang.domain.words import Category, Channel, ClockAction, ClockKind, ClockOutcome, Custody, Role, Stage
+from kuaixiang.runtime.clock import from_micros, to_micros
+from kuaixiang.wire.v1 import case_pb2, journal_pb2
+
+_E = TypeVar("_E", bound=IntEnum)
+_HEADER = {field.name for field in fields(Event)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    attribute: str
+    wire: str
+    encode: Callable[[Any], Any]
+    decode: Callable[[Any], Any]
+
+
+def _same(value: Any) -> Any:  # noqa: ANN401 - a value that is alike on both sides
+    return value
+
+
+def _field_for(name: str, hint: Any) -> _Field:  # noqa: ANN401 - a type
+    if hint is datetime:
+        return _Field(name, f"{name}_us", to_micros, from_micros)
+    if isinstance(hint, type) and issubclass(hint, IntEnum):
+        return _Field(name, name, int, hint)
+    if get_origin(hint) is tuple:
+        return _Field(name, name, _same, tuple)
+    if hint in {str, int, bool, bytes}:
+        return _Field(name, name, _same, _same)
+    message = f"{name}: {hint} has no form on the wire"
+    raise TypeError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class _EventForm:
+    kind: type[Event]
+    name: str
+    message: type[Message]
+    fields: tuple[_Field, ...]
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def _event_form(kind: type[Event]) -> _EventForm:
+    message: type[Message] = getattr(journal_pb2, kind.__name__)
+    hints = get_type_hints(kind)
+    own = tuple(_field_for(field.name, hints[field.name]) for field in fields(kind) if field.name not in _HEADER)
+    wire = {field.name for field in message.DESCRIPTOR.fields}
+    if wire != {field.wire for field in own}:
+        mismatch = f"{kind.__name__}: fields {sorted(field.wire for field in own)} here, {sorted(wire)} on the wire"
+        raise TypeError(mismatch)
+    return _EventForm(kind, _snake(kind.__name__), message, own)
+
+
+_BY_KIND: Mapping[type[Event], _EventForm] = {kind: _event_form(kind) for kind in Event.__subclasses__()}
+_BY_NAME: Mapping[str, _EventForm] = {form.name: form for form in _BY_KIND.values()}
+
+
+def event_name(event: Event) -> str:
+    """The event's name in the journal, such as `extension_asked`."""
+    return _BY_KIND[type(event)].name
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """The public part of an entry, to be hashed and stored as it is."""
+    event = entry.event
+    form = _BY_KIND[type(event)]
+    header: dict[str, Any] = {
+        "bureau": entry.bureau,
+        "case_id": entry.case_id,
+        "version": entry.version,
+        "recorded_at_us": to_micros(entry.recorded_at),
+        "occurred_at_us": to_micros(entry.occurred_at),
+        "actor": entry.actor,
+        "role": entry.role,
+        "department": entry.department,
+        "category": entry.category or 0,
+        "channel": entry.channel or 0,
+        "stage": event.stage,
+        "custody": event.custody,
+        "epoch": event.epoch,
+        "clocks": [_encode_clock(change) for change in event.clocks],
+    }
+    message = journal_pb2.Entry(**header)
+    own = getattr(message, form.name)
+    own.SetInParent()
+    for field in form.fields:
+        value = field.encode(getattr(event, field.attribute))
+        if isinstance(value, tuple):
+            getattr(own, field.wire).extend(value)
+        else:
+            setattr(own, field.wire, value)
+    return message.SerializeToString()
+
+
+def decode_entry(public: bytes, private: bytes | None = None) -> Entry:
+    """An entry from its stored parts; `private` None where it is not known here."""
+    message = journal_pb2.Entry.FromString(public)
+    form = _BY_NAME[str(message.WhichOneof("event"))]
+    own = getattr(message, form.name)
+    event = form.kind(
+        stage=Stage(message.stage),
+        custody=Custody(message.custody),
+        epoch=message.epoch,
+        clocks=tuple(_decode_clock(change) for change in message.clocks),
+        private=decode_private(private) if private is not None else None,
+        **{field.attribute: field.decode(getattr(own, field.wire)) for field in form.fields},
+    )
+    return Entry(
+        bureau=message.bureau,
+        case_id=message.case_id,
+        version=message.version,
+        recorded_at=from_micros(message.recorded_at_us),
+        occurred_at=from_micros(message.occurred_at_us),
+        actor=message.actor,
+        role=Role(message.role),
+        department=message.department,
+        category=Category(message.category) if message.category else None,
+        channel=Channel(message.channel) if message.channel else None,
+        event=event,
+    )
+
+
+def _encode_clock(change: ClockChange) -> journal_pb2.ClockChange:
+    parts: dict[str, Any] = {
+        "kind": change.kind,
+        "action": change.action,
+        "department": change.department,
+        "started_at_us": to_micros(change.started_at),
+        "due_at_us": to_micros(change.due_at),
+        "limit_workdays": change.limit_workdays,
+        "calendar_version": change.calendar_version,
+        "provisional": change.provisional,
+        "outcome": change.outcome or 0,
+        "elapsed_milli_workdays": change.elapsed_milli_workdays,
+    }
+    return journal_pb2.ClockChange(**parts)
+
+
+def _decode_clock(change: journal_pb2.ClockChange) -> ClockChange:
+    return ClockChange(
+        kind=ClockKind(change.kind),
+        action=ClockAction(change.action),
+        department=change.department,
+        started_at=from_micros(change.started_at_us),
+        due_at=from_micros(change.due_at_us),
+        limit_workdays=change.limit_workdays,
+        calendar_version=change.calendar_version,
+        provisional=change.provisional,
+        outcome=ClockOutcome(change.outcome) if change.outcome else None,
+        elapsed_milli_workdays=change.elapsed_milli_workdays,
+    )
+
+
+def encode_private(private: Private) -> bytes:
+    """The private part of an entry, to be salted, digested and stored apart."""
+    return journal_pb2.Private(
+        taxpayer_name=private.taxpayer_name,
+        taxpayer_number=private.taxpayer_number,
+        contact=private.contact,
+        text=private.text,
+        place=private.place,
+        channel_reference=private.channel_reference,
+        note=private.note,
+    ).SerializeToString()
+
+
+def decode_private(payload: bytes) -> Private:
+    """The private part as stored."""
+    message = journal_pb2.Private.FromString(payload)
+    return Private(
+        taxpayer_name=message.taxpayer_name,
+        taxpayer_number=message.taxpayer_number,
+        contact=message.contact,
+        text=message.text,
+        place=message.place,
+        channel_reference=message.channel_reference,
+        note=message.note,
+    )
+
+
+def timestamp(at: datetime) -> Timestamp:
+    """An instant for the interface."""
+    micros = to_micros(at)
+    return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1_000)
+
+
+def instant(stamp: Timestamp) -> datetime:
+    """An instant from the interface; its nanoseconds are cut to microseconds."""
+    return from_micros(stamp.seconds * 1_000_000 + stamp.nanos // 1_000)
+
+
+ACT_OF_REQUEST: Mapping[type[Message], type[Act]] = {
+    case_pb2.RegisterCaseRequest: acts.Register,
+    case_pb2.AnswerOnTheSpotRequest: acts.AnswerOnTheSpot,
+    case_pb2.ForwardCaseRequest: acts.Forward,
+    case_pb2.DispatchCaseRequest: acts.Dispatch,
+    case_pb2.ReturnDispatchRequest: acts.ReturnDispatch,
+    case_pb2.AcceptDirectlyRequest: acts.AcceptDirectly,
+    case_pb2.AskExtensionRequest: acts.AskExtension,
+    case_pb2.ApproveExtensionRequest: acts.ApproveExtension,
+    case_pb2.RefuseExtensionRequest: acts.RefuseExtension,
+    case_pb2.StartJointHandlingRequest: acts.StartJointHandling,
+    case_pb2.CompletePartRequest: acts.CompletePart,
+    case_pb2.CompleteCaseRequest: acts.Complete,
+    case_pb2.GiveFeedbackRequest: acts.GiveFeedback,
+    case_pb2.RecordFollowUpRequest: acts.FollowUp,
+    case_pb2.ReopenCaseRequest: acts.Reopen,
+    case_pb2.WithdrawCaseRequest: acts.Withdraw,
+    case_pb2.DeferCaseRequest: acts.Defer,
+    case_pb2.ResumeCaseRequest: acts.Resume,
+    case_pb2.SendToReconsiderationRequest: acts.SendToReconsideration,
+    case_pb2.ReferCaseRequest: acts.Refer,
+    case_pb2.ReturnCaseRequest: acts.Return,
+    case_pb2.WithdrawOfferRequest: acts.WithdrawOffer,
+    case_pb2.WriteOffCaseRequest: acts.WriteOff,
+}
+"""What each request of the case service asks."""
+
+
+def act_of(request: Message) -> Act:
+    """The act that a request asks; raises `FieldMissing` or `FieldMalformed`."""
+    kind, readers = _ACT_FORMS[type(request)]
+    return kind(**{name: read(getattr(request, name)) for name, read in readers})
+
+
+def enum_of(kind: type[_E], value: int, field: str) -> _E:
+    """A word by its number; raises `FieldMissing` for 0, `FieldMalformed` for one that this version does not know."""
+    if value == 0:
+        raise FieldMissing(field, f"it says which {kind.__name__.lower()}")
+    try:
+        return kind(value)
+    except ValueError as unknown:
+        remedy = f"Use one of {', '.join(word.name for word in kind)}."
+        raise FieldMalformed(field, f"is {value}, which is no {kind.__name__.lower()}", remedy) from unknown
+
+
+def _act_reader(name: str, hint: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - a type
+    if isinstance(hint, UnionType):
+        (inner,) = (arm for arm in get_args(hint) if arm is not NoneType)
+        read = _act_reader(name, inner)
+        return lambda value: read(value) if value else None
+    if isinstance(hint, type) and issubclass(hint, IntEnum):
+        return lambda value: enum_of(hint, value, name)
+    if hint is datetime:
+        return lambda value: _required_instant(value, name)
+    return _field_for(name, hint).decode
+
+
+def _required_instant(stamp: Timestamp, field: str) -> datetime:
+    if not stamp.seconds:
+        raise FieldMissing(field, "it says when")
+    return instant(stamp)
+
+
+def _act_form(
+    message: type[Message], kind: type[Act]
+) -> tuple[type[Act], tuple[tuple[str, Callable[[Any], Any]], ...]]:
+    hints = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]
+    wire = {field.name for field in message.DESCRIPTOR.fields} - {"header"}
+    if wire != set(names):
+        mismatch = f"{kind.__name__}: fields {sorted(names)} here, {sorted(wire)} on the wire"
+        raise TypeError(mismatch)
+    return kind, tuple((name, _act_reader(name, hints[name])) for name in names)
+
+
+_ACT_FORMS = {message: _act_form(message, kind) for message, kind in ACT_OF_REQUEST.items()}
