@@ -457,9 +457,11 @@ class Bus:
     def durable(self, domain: str, name: str) -> "Durable":
         """A durable pull consumer of the stream of the site with that JetStream domain, from its first message on.
 
-        Nothing is sent before the first `fetch`, so that a hub starts while sites are away.
+        Nothing is sent before the first `fetch`, so that a hub starts while sites are away. At the site the consumer is
+        called `<name>-<domain>`: a server that leaves the domain out of its acknowledgement subjects tells the sites'
+        consumers apart by nothing else.
         """
-        return Durable(self, domain, name)
+        return Durable(self, domain, f"{name}-{domain}")
 
     # ------------------------------------------------------------ the connection
 
