@@ -44,7 +44,7 @@ _ports_lock: Final = threading.Lock()
 _ports_given: Final[set[int]] = set()
 
 _WRAPPER: Final = """
-import ctypes, os, pwd, sys
+import ctypes, os, pwd, sys, warnings
 death_signal, account, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
 if account:
     entry = pwd.getpwnam(account)
@@ -291,12 +291,19 @@ class ChildProcess:
 
         Returns the status it ended with, None when it never ran.
         """
+        return self._end(signal.SIGTERM, timeout_seconds)
+
+    def interrupt(self, timeout_seconds: float = 10.0) -> int | None:
+        """As `stop`, but asks by SIGINT, as Ctrl-C does."""
+        return self._end(signal.SIGINT, timeout_seconds)
+
+    def _end(self, request: signal.Signals, timeout_seconds: float) -> int | None:
         if self._process is None:
             return None
         if self._process.poll() is None:
-            self._process.terminate()
+            self._process.send_signal(request)
             if self._paused:
-                self.resume()  # a stopped process does not see its SIGTERM
+                self.resume()  # a stopped process does not see its signal
             try:
                 self._process.wait(timeout_seconds)
             except subprocess.TimeoutExpired:

@@ -239,6 +239,8 @@ def site_conf(conf: SiteConf) -> str:
             f"  listen: {quoted(conf.leaf_listen)}",
             "  # One province's interest is no other province's business.",
             "  isolate_leafnode_interest: true",
+            "  # Provinces dial the address that they were given, not one that this server believes to have.",
+            "  no_advertise: true",
             "}",
         ]
     else:
@@ -507,9 +509,11 @@ class Sites:
         try:
             for port in self._links.values():
                 self._proxy.open(port, self.national.leaf_port)
-            for site in self.all:
+            # The national site first: a leaf that dials too early waits 2 s before the next attempt.
+            self.start_site(HEADQUARTERS)
+            for site in self.provinces:
                 self._launch(site)
-            for site in self.all:
+            for site in self.provinces:
                 site.process.wait_ready(lambda site=site: site.healthy, READY_SECONDS_MAX)  # type: ignore[misc]
             self.wait_linked()
         except BaseException:
