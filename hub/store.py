@@ -292,9 +292,8 @@ class Store:
 
     def _migrate(self) -> None:
         config = Config()
-        config.set_main_option("script_location", "hub:migrations")
-        config.set_main_option("version_path_separator", "newline")
-        config.set_main_option("version_locations", str(Path(__file__).parent / "migrations" / "versions"))
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+        config.set_main_option("path_separator", "os")
         config.attributes["connection"] = self._connection
         with self._connection.begin():
             command.upgrade(config, "head")

@@ -1,0 +1,320 @@
+"""The one who folds: takes messages as they come, decides what each is, and writes a batch in one transaction.
+
+Used from one thread at a time. What waits for entries before it is parked in memory, within bounds; a crash or a full
+park loses nothing, because the mark remembers how far the journal reaches and the ledgers are read for the rest.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from hub.fold import (
+    Batch,
+    Mark,
+    OutsideScope,
+    Placement,
+    Poison,
+    Undecodable,
+    UnreadableEntry,
+    WrongBureau,
+    WrongSite,
+    check_head,
+    check_segment,
+    last_seq,
+    place,
+    read_entries,
+)
+from hub.metrics import BATCHES, COMMIT_SECONDS, ENTRIES, HEADS, LAG_SECONDS, PARKED, POISON, REFOLDS, SEGMENTS
+from hub.parking import Parking
+from hub.store import Store
+from kuaixiang.domain.tree import BureauTree
+from kuaixiang.runtime.bus import HEAD_PREFIX, JOURNAL_PREFIX
+from kuaixiang.wire.v1.journal_pb2 import Head, Segment
+
+_JOURNAL: Final = f"{JOURNAL_PREFIX}."
+_HEAD: Final = f"{HEAD_PREFIX}."
+_ANSWER: Final = "the ledger's answer"
+"""What stands for a subject where a ledger was asked itself."""
+_LOG: Final = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What came from the stream of a site."""
+
+    site: str
+    subject: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a batch did."""
+
+    entries: int = 0
+    duplicates: int = 0
+    parked: int = 0
+    poison: int = 0
+
+
+class Folder:
+    """Folds into one store. `now_us` gives business time in microseconds, `monotonic` real seconds for pacing."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        tree: BureauTree,
+        now_us: Callable[[], int],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._tree = tree
+        self._now_us = now_us
+        self._monotonic = monotonic
+        self._scope = frozenset(tree.subtree(store.scope))
+        self._marks = {bureau: mark for bureau, mark in store.marks().items() if bureau in self._scope}
+        self._parking = Parking()
+        self._heard: dict[str, float] = {}
+        started = monotonic()
+        self.started = started
+        self._behind_since = {bureau: started for bureau, mark in self._marks.items() if mark.behind}
+
+    # ------------------------------------------------------------ what is known; safe to ask from other threads
+
+    def mark(self, bureau: str) -> Mark:
+        """A bureau's mark as committed."""
+        return self._marks.get(bureau) or Mark(bureau)
+
+    def marks(self) -> Mapping[str, Mark]:
+        """The marks of all bureaus that were ever heard from, as committed."""
+        return self._marks.copy()
+
+    def parked_entries(self, bureau: str) -> int:
+        """How many entries of a bureau wait for those before them."""
+        return self._parking.entries_of(bureau)
+
+    def silent_seconds(self, bureau: str) -> float:
+        """Real time since the bureau was last heard from, or since the start."""
+        return self._monotonic() - self._heard.get(bureau, self.started)
+
+    def stuck(self, seconds: float) -> list[str]:
+        """Bureaus known to have more in their journals than was folded, without progress for that long."""
+        limit = self._monotonic() - seconds
+        return [
+            bureau
+            for bureau, since in list(self._behind_since.items())
+            if since <= limit and not self.mark(bureau).quarantine
+        ]
+
+    # ------------------------------------------------------------ folding; one thread at a time
+
+    def take(self, messages: Sequence[Message]) -> Taken:
+        """Fold messages of the streams, durably; when this returns they can be acknowledged, whatever they were.
+
+        Raises what the database raises; then nothing of the batch is kept and this object is of no further use.
+        """
+        run = _Run(self.mark, self._parking, self._now_us())
+        for message in messages:
+            try:
+                self._take_one(message, run)
+            except Poison as poison:
+                run.poison += 1
+                POISON.labels(type(poison).__name__).inc()
+                _LOG.warning(
+                    "A message was set aside.",
+                    action="hub.poison",
+                    site=message.site,
+                    subject=message.subject,
+                    condition=type(poison).__name__,
+                    sentence=str(poison),
+                )
+        return self._commit(run)
+
+    def take_segments(self, bureau: str, segments: Iterable[Segment]) -> Taken:
+        """Fold what a bureau's ledger itself has answered. Raises `Poison` for what is no journal of the bureau."""
+        run = _Run(self.mark, self._parking, self._now_us())
+        for segment in segments:
+            if segment.bureau != bureau:
+                raise WrongBureau(_ANSWER, bureau, segment.bureau)
+            check_segment(segment)
+            run.offer(segment)
+        return self._commit(run)
+
+    def take_head(self, bureau: str, head: Head) -> Taken:
+        """Take in a head that a bureau's ledger itself has answered. Raises `Poison`."""
+        run = _Run(self.mark, self._parking, self._now_us())
+        if head.bureau != bureau:
+            raise WrongBureau(_ANSWER, bureau, head.bureau)
+        check_head(head)
+        run.head(head)
+        return self._commit(run)
+
+    def forget(self, bureau: str) -> None:
+        """Take everything of a bureau out of the figures, durably, to fold it again from its first entry."""
+        old = self.mark(bureau)
+        mark = Mark(
+            bureau,
+            heard_at_us=old.heard_at_us,
+            announced_generation=old.announced_generation,
+            announced_seq=old.announced_seq,
+        )
+        self._parking.drop(bureau)
+        self._store.forget(mark)
+        self._marks[bureau] = mark
+        self._follow(old, mark)
+        REFOLDS.inc()
+        _LOG.warning("A bureau is folded again from its first entry.", action="hub.refold", bureau=bureau)
+
+    def quarantine(self, bureau: str, reason: str) -> None:
+        """Fold nothing of a bureau any more until it is rebuilt."""
+        run = _Run(self.mark, self._parking, self._now_us())
+        run.quarantine(run.mark(bureau), reason)
+        self._commit(run)
+
+    # ------------------------------------------------------------ inside
+
+    def _take_one(self, message: Message, run: "_Run") -> None:
+        subject = message.subject
+        if subject.startswith(_JOURNAL):
+            kind: type[Segment | Head] = Segment
+        elif subject.startswith(_HEAD):
+            kind = Head
+        else:
+            raise Undecodable(subject)
+        bureau = subject.rpartition(".")[2]
+        if bureau not in self._scope:
+            raise OutsideScope(bureau, self._store.scope)
+        expected = self._tree.site(bureau)
+        if message.site != expected or subject.split(".")[-2] != expected:
+            raise WrongSite(bureau, message.site, expected)
+        try:
+            content = kind.FromString(message.data)
+        except DecodeError:
+            raise Undecodable(subject) from None
+        if content.bureau != bureau:
+            raise WrongBureau(subject, bureau, content.bureau)
+        if isinstance(content, Segment):
+            check_segment(content)
+            run.offer(content)
+        else:
+            check_head(content)
+            run.head(content)
+
+    def _commit(self, run: "_Run") -> Taken:
+        batch = run.batch
+        if batch.marks:
+            started = time.perf_counter()
+            self._store.write(batch)
+            COMMIT_SECONDS.observe(time.perf_counter() - started)
+            heard = self._monotonic()
+            for bureau, mark in batch.marks.items():
+                self._heard[bureau] = heard
+                self._follow(self.mark(bureau), mark)
+            self._marks.update(batch.marks)
+            BATCHES.inc()
+        if batch.entries:
+            ENTRIES.inc(batch.entries)
+            LAG_SECONDS.set(max(0, self._now_us() - run.newest_us) / 1e6)
+        PARKED.set(self._parking.entries)
+        return Taken(batch.entries, run.duplicates, run.parked, run.poison)
+
+    def _follow(self, old: Mark, new: Mark) -> None:
+        """Remember since when a bureau has been behind; only progress starts the time anew."""
+        if not new.behind or new.quarantine:
+            self._behind_since.pop(new.bureau, None)
+        elif not old.behind or (old.generation, old.seq) != (new.generation, new.seq):
+            self._behind_since[new.bureau] = self._monotonic()
+
+
+class _Run:
+    """One batch in the making."""
+
+    def __init__(self, committed: Callable[[str], Mark], parking: Parking, now_us: int) -> None:
+        self._committed = committed
+        self._parking = parking
+        self._now_us = now_us
+        self.batch = Batch()
+        self.duplicates = 0
+        self.parked = 0
+        self.poison = 0
+        self.newest_us = 0
+
+    def mark(self, bureau: str) -> Mark:
+        """The mark as this batch has moved it."""
+        return self.batch.marks.get(bureau) or self._committed(bureau)
+
+    def offer(self, segment: Segment) -> None:
+        """Place a segment, and what was parked behind it."""
+        bureau = segment.bureau
+        mark = replace(self.mark(bureau), heard_at_us=self._now_us)
+        self.batch.marks[bureau] = mark
+        following: Segment | None = segment
+        while following is not None:
+            mark = self._place(mark, following)
+            following = None if mark.quarantine else self._parking.take(bureau, mark.seq)
+
+    def head(self, head: Head) -> None:
+        """Take in how far a journal reaches."""
+        mark = replace(self.mark(head.bureau), heard_at_us=self._now_us).announce(head.generation, head.seq)
+        HEADS.inc()
+        self.batch.marks[head.bureau] = mark
+        if (head.generation, head.seq) != (mark.generation, mark.seq) or mark.quarantine:
+            # Behind: the loop that refills sees it. Ahead: a head that came late.
+            return
+        if head.hash != mark.hash:
+            self.quarantine(
+                mark, f"the head at seq {head.seq} is {head.hash.hex()[:16]}…, but {mark.hash.hex()[:16]}… was folded"
+            )
+        else:
+            self.batch.marks[head.bureau] = replace(mark, data_as_of_us=max(mark.data_as_of_us, head.as_of_us))
+
+    def quarantine(self, mark: Mark, reason: str) -> Mark:
+        """Fold nothing of the bureau any more."""
+        held = replace(mark, quarantine=reason)
+        self.batch.marks[mark.bureau] = held
+        self._parking.drop(mark.bureau)
+        _LOG.error(
+            "A bureau's journal contradicts itself and is folded no more.",
+            action="hub.quarantine",
+            bureau=mark.bureau,
+            reason=reason,
+        )
+        return held
+
+    def _place(self, mark: Mark, segment: Segment) -> Mark:
+        if mark.quarantine:
+            SEGMENTS.labels("held_back").inc()
+            mark = mark.announce(segment.generation, last_seq(segment))
+            self.batch.marks[mark.bureau] = mark
+            return mark
+        found = place(mark, segment)
+        SEGMENTS.labels(found.placement.value).inc()
+        match found.placement:
+            case Placement.APPLY:
+                return self._apply(mark, segment, found.skip)
+            case Placement.DUPLICATE | Placement.SUPERSEDED:
+                self.duplicates += 1
+                return mark
+            case Placement.GAP:
+                self.parked += self._parking.put(segment)
+                mark = mark.announce(segment.generation, last_seq(segment))
+            case Placement.RESTORED:
+                # Believed only from the ledger itself: the refill asks it.
+                mark = mark.announce(segment.generation, last_seq(segment))
+            case Placement.FORK:
+                return self.quarantine(mark, found.reason)
+        self.batch.marks[mark.bureau] = mark
+        return mark
+
+    def _apply(self, mark: Mark, segment: Segment, skip: int) -> Mark:
+        try:
+            changes = read_entries(segment, skip)
+        except UnreadableEntry as unreadable:
+            return self.quarantine(mark, str(unreadable))
+        self.newest_us = max(self.newest_us, changes.recorded_at_us)
+        return self.batch.add(mark, segment, changes)
