@@ -817,11 +817,16 @@ class Durable:
         if subscription is None:
             return
         try:
+            await self._bus.client().flush()  # what this site's server has sent is here now
+            left: list[Delivery] = []
             while subscription.pending_msgs:
                 message = await subscription.next_msg(timeout=1.0)
                 if _status(message) is None:
-                    await Delivery(self._bus, message).nak()
+                    left.append(Delivery(self._bus, message))
+            # First the inbox, else what is given back would go to the request that still stands.
             await subscription.unsubscribe()
+            for delivery in left:
+                await delivery.nak()
         except (*_NATS_FAILURES, BusUnavailable):
             _log.info(
                 "What was delivered and not fetched comes again by itself.",
