@@ -52,7 +52,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def nats_url() -> Iterator[str]:
-    """URL of a single NATS server with JetStream, domain hq."""
+    """URL of a single NATS server with JetStream; the domain is hq, which one given by the environment must have too."""
     with services.running_nats() as url:
         yield url
 

@@ -45,7 +45,7 @@ class Backend(StrEnum):
     NONE = "none"
 
 
-class UnknownBackend(Exception):
+class UnknownBackend(pytest.UsageError):
     """TEST_BACKEND names no backend."""
 
     def __init__(self, name: str) -> None:
