@@ -202,8 +202,7 @@ def _particulars(case: Case, entry: Entry) -> Case:  # noqa: C901, PLR0911, PLR0
             # The feedback is the handler's too: who gave it does not follow it up.
             return _ended(replace(case, handlers=case.handlers | {entry.actor}), Outcome.COMPLETED, entry.occurred_at)
         case events.FollowedUp() as event:
-            explained = bool(event.private and event.private.note)
-            return replace(case, satisfaction=event.satisfaction, explained=explained)
+            return replace(case, satisfaction=event.satisfaction, explained=event.explained)
         case events.Reopened() as event:
             reopened = replace(
                 case, round=event.round, satisfaction=None, explained=False, extended=False, lead_department=""

@@ -349,7 +349,10 @@ def _follow_up(desk: _Desk, act: acts.FollowUp) -> tuple[Event, ...]:
     if desk.context.actor in desk.case.handlers:
         raise errors.SamePerson("FollowUp", desk.context.actor, "handled the case")
     changes = desk.fulfil(ClockKind.FOLLOW_UP)
-    return (events.FollowedUp(**desk.frame(*changes, note=act.remark), satisfaction=act.satisfaction),)
+    followed_up = events.FollowedUp(
+        **desk.frame(*changes, note=act.remark), satisfaction=act.satisfaction, explained=bool(act.remark.strip())
+    )
+    return (followed_up,)
 
 
 def _reopen(desk: _Desk, act: acts.Reopen) -> tuple[Event, ...]:

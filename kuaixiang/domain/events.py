@@ -160,9 +160,10 @@ class FeedbackGiven(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowedUp(Event):
-    """回访."""
+    """回访; `explained`: a remark says why a dissatisfaction stands."""
 
     satisfaction: Satisfaction
+    explained: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

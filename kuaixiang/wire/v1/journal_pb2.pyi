@@ -529,15 +529,19 @@ class FollowedUp(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SATISFACTION_FIELD_NUMBER: _builtins.int
+    EXPLAINED_FIELD_NUMBER: _builtins.int
     satisfaction: _common_pb2.Satisfaction.ValueType
+    explained: _builtins.bool
+    """A remark explains why a dissatisfaction stands."""
     def __init__(
         self,
         *,
         satisfaction: _common_pb2.Satisfaction.ValueType = ...,
+        explained: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["satisfaction", b"satisfaction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explained", b"explained", "satisfaction", b"satisfaction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,229 @@
+"""One database with one writer: SQLite in a file by default, PostgreSQL where many bureaus share one.
+
+Whoever opens it for writing holds it alone (a lock file beside an SQLite file, an advisory lock of the session in
+PostgreSQL), so that a second process is refused before it reads anything. The writer has one connection; readers have
+their own, which cannot write. Commits are durable: `synchronous=FULL`, `synchronous_commit=on`.
+"""
+
+import fcntl
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+BUSY_SECONDS: Final = 10
+"""A reader waits this long for a lock of SQLite's own; the one writer never meets another."""
+READERS_MAX: Final = 4
+"""Reading connections: two cores' worth, twice."""
+WRITER_CACHE_KIB: Final = 65_536
+CHECKPOINT_PAGES: Final = 8_192
+"""Pages in the write-ahead log before the writer folds it in: 32 MiB, so that a busy minute has few checkpoints."""
+
+
+class DatabaseError(Exception):
+    """The database cannot be used."""
+
+
+class DatabaseHeld(DatabaseError):
+    """Another process has the database."""
+
+    def __init__(self, service: str, database: str) -> None:
+        self.database = database
+        super().__init__(f"Another {service} holds the database {database}. Stop it first, or give this one its own.")
+
+
+class UnsupportedDatabase(DatabaseError):
+    """A database that is neither SQLite in a file nor PostgreSQL."""
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        super().__init__(f"The database must be SQLite in a file or PostgreSQL, not {backend}.")
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database cannot be opened."""
+
+    def __init__(self, database: str, reason: str) -> None:
+        self.database = database
+        self.reason = reason
+        super().__init__(f"The database {database} cannot be opened: {reason}.")
+
+
+class Database:
+    """The database, opened for writing by this process alone and brought up to date.
+
+    `service` names who holds it in messages and in the lock; `migrations` is the folder of the alembic scripts.
+    `writing` is for one thread at a time, `readers` for any. Raises `DatabaseHeld`, `UnsupportedDatabase`,
+    `DatabaseUnavailable`.
+    """
+
+    def __init__(self, url: str, *, service: str, migrations: Path) -> None:
+        self._url = sa.make_url(url)
+        self._service = service
+        self._lock_file: int | None = None
+        backend = self._url.get_backend_name()
+        self.is_sqlite = backend == "sqlite"
+        if backend not in {"sqlite", "postgresql"} or (self.is_sqlite and not self._url.database):
+            raise UnsupportedDatabase(backend)
+        if self._url.drivername == "postgresql":
+            self._url = self._url.set(drivername="postgresql+psycopg")
+        self.name = self._url.render_as_string(hide_password=True)
+        if self.is_sqlite:
+            self._lock_by_file(Path(self._url.database or ""))
+        self._writer_engine = _engine(self._url, sqlite=self.is_sqlite, reader=False)
+        self.readers = _engine(self._url, sqlite=self.is_sqlite, reader=True)
+        try:
+            self.writing = self._writer_engine.connect()
+            if not self.is_sqlite:
+                self._lock_by_session()
+            self._migrate(migrations)
+        except sa.exc.OperationalError as failure:
+            self.close()
+            raise DatabaseUnavailable(self.name, str(failure.orig)) from failure
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections and give the lock back."""
+        self.readers.dispose()
+        writing = getattr(self, "writing", None)
+        if writing is not None:
+            writing.close()
+        self._writer_engine.dispose()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    # ------------------------------------------------------------ statements, compiled once, run over many tuples
+
+    def insert(self, table: sa.Table) -> str:
+        """Adds rows, given as tuples in the table's column order."""
+        return self._compile(self._insert(table))
+
+    def put(self, table: sa.Table, *, add: str | None = None) -> str:
+        """Adds rows or replaces those of the same key; with `add`, adds to that column instead."""
+        keys = [column.name for column in table.primary_key]
+        statement = self._insert(table)
+        changed = (
+            {add: table.c[add] + statement.excluded[add]}
+            if add
+            else {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
+        )
+        return self._compile(statement.on_conflict_do_update(index_elements=keys, set_=changed))
+
+    def drop(self, table: sa.Table, *columns: str) -> str:
+        """Deletes rows by the columns named, given as tuples in that order."""
+        return self._compile(sa.delete(table).where(*(table.c[name] == sa.bindparam(name) for name in columns)))
+
+    def run(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Runs a compiled statement over rows in the writer's open transaction."""
+        if rows:
+            self.writing.exec_driver_sql(statement, list(rows))
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A reader's connection with one consistent view."""
+        with self.readers.connect() as connection, connection.begin():
+            yield connection
+
+    def _insert(self, table: sa.Table) -> Any:  # noqa: ANN401 - the dialects' own statement, which share no base
+        return sqlite_insert(table) if self.is_sqlite else postgresql_insert(table)
+
+    def _compile(self, statement: sa.ClauseElement) -> str:
+        dialect = self._writer_engine.dialect
+        positional = dialect if self.is_sqlite else type(dialect)(paramstyle="format")  # type: ignore[call-arg]
+        return str(statement.compile(dialect=positional))
+
+    # ------------------------------------------------------------ opening
+
+    def _lock_by_file(self, database: Path) -> None:
+        path = database.with_name(f"{database.name}.lock")
+        try:
+            database.parent.mkdir(parents=True, exist_ok=True)
+            self._lock_file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as failure:
+            raise DatabaseUnavailable(self.name, failure.strerror or str(failure)) from failure
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock_file)
+            self._lock_file = None
+            raise DatabaseHeld(self._service, self.name) from None
+
+    def _lock_by_session(self) -> None:
+        # The key is the service's: a database may hold one ledger and one hub, not two of either.
+        key = int.from_bytes(hashlib.sha256(f"kuaixiang {self._service}".encode()).digest()[:7], "big")
+        with self.writing.begin():
+            held = self.writing.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar_one()
+        if not held:
+            raise DatabaseHeld(self._service, self.name)
+
+    def _migrate(self, scripts: Path) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(scripts))
+        config.set_main_option("path_separator", "newline")
+        config.set_main_option("version_locations", str(scripts / "versions"))
+        config.attributes["connection"] = self.writing
+        with self.writing.begin():
+            command.upgrade(config, "head")
+
+
+def _engine(url: sa.URL, *, sqlite: bool, reader: bool) -> sa.Engine:
+    if not sqlite:
+        engine = sa.create_engine(url, pool_size=READERS_MAX, max_overflow=0, pool_pre_ping=reader)
+        options = "SET default_transaction_read_only = on" if reader else "SET synchronous_commit = on"
+
+        @sa.event.listens_for(engine, "connect")
+        def _set(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+            cursor = connection.cursor()
+            cursor.execute(options)
+            cursor.close()
+            connection.commit()
+
+        return engine
+    engine = sa.create_engine(
+        url,
+        pool_size=READERS_MAX,
+        max_overflow=0,
+        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS, "isolation_level": None},
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _pragmas(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+        assert isinstance(connection, sqlite3.Connection)  # noqa: S101 - the driver of this dialect
+        if reader:
+            # Only the writer checkpoints: two connections doing so can corrupt a WAL database before SQLite 3.51.3.
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+        else:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if reader else "BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,178 @@
+"""Group commit: one thread takes all the work that waits, does it, commits once, and only then answers anyone.
+
+While a commit is on its way to the disk, the next batch gathers; so the more callers there are, the more share a
+commit. A refusal of one piece of work leaves no trace of it in the batch. A failed commit answers nobody with success:
+what the disk has kept is not known, so the writer stops for good and says so, and the process ends and recovers.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+BATCH_MAX: Final = 512
+"""Pieces of work in one transaction: beyond this the rows per commit gain nothing and the first caller waits longer."""
+QUEUE_MAX: Final = 20_000
+"""Work that may wait: about three seconds' worth. More is refused at once rather than answered too late."""
+EXIT_COMMIT_FAILED: Final = 74
+"""The process's exit status after a failed commit (EX_IOERR)."""
+
+_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+COMMIT_SECONDS: Final = Histogram(
+    "kx_database_commit_seconds",
+    "Time from the first statement of a transaction to its durable commit.",
+    buckets=_SECONDS,
+)
+BATCH_SECONDS: Final = Histogram(
+    "kx_database_batch_seconds", "Time a batch takes, deciding and committing.", buckets=_SECONDS
+)
+BATCH_WORKS: Final = Histogram(
+    "kx_database_batch_works", "Pieces of work that shared a commit.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+)
+WORKS_FAILED: Final = Counter("kx_database_works_failed_total", "Pieces of work that failed other than by a refusal.")
+
+_log: Final = structlog.get_logger(__name__)
+
+W = TypeVar("W")
+W_contra = TypeVar("W_contra", contravariant=True)
+
+
+class Batch(Protocol[W_contra]):
+    """The work of one transaction."""
+
+    def do(self, work: W_contra) -> Any:  # noqa: ANN401 - the work's own result
+        """The result of one piece of work; whatever it raises leaves the batch as it was before."""
+
+    def commit(self) -> None:
+        """Writes it durably; nothing to do for an empty one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[W]):
+    work: W
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    future: asyncio.Future[Any]
+    result: Any = None
+    failure: Exception | None = None
+
+
+class WriterBusy(Exception):
+    """Too much work waits; nothing was done."""
+
+    def __init__(self, waiting: int) -> None:
+        self.waiting = waiting
+        super().__init__(f"{waiting} acts already wait to be written. Try again in a moment.")
+
+
+class WriterStopped(Exception):
+    """The writer has stopped; whether the work was done is not known until the ledger is opened again."""
+
+    def __init__(self) -> None:
+        super().__init__("The ledger is closed. Ask again with the same request key when it is open.")
+
+
+class GroupCommitWriter(Generic[W]):
+    """Does work on its own thread. `begin` makes the batch for pieces of work, which it may look at together.
+
+    `refusals` is what work raises when it is refused: answered to the caller, no fault. A failed commit ends the
+    process.
+    """
+
+    def __init__(self, name: str, begin: Callable[[Sequence[W]], Batch[W]], refusals: type[Exception]) -> None:
+        self._begin = begin
+        self._refusals = refusals
+        self._waiting: deque[_Waiting[W]] = deque()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._after_commit: list[Callable[[], None]] = []
+        self._thread = threading.Thread(target=self._run, name=f"writer {name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to take work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what waits, then end; later work is refused."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join()
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Have `call` run on the writer's thread after each commit; it must be quick and not raise."""
+        self._after_commit.append(call)
+
+    def submit(self, work: W) -> asyncio.Future[Any]:
+        """The future result of `work`, resolved when it is durable; raises `WriterBusy`, `WriterStopped` at once."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        with self._wake:
+            if self._stopping:
+                raise WriterStopped
+            if len(self._waiting) >= QUEUE_MAX:
+                raise WriterBusy(len(self._waiting))
+            self._waiting.append(_Waiting(work, future, loop))
+            self._wake.notify()
+        return future
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._waiting and not self._stopping:
+                    self._wake.wait()
+                if not self._waiting:
+                    return
+                taken = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
+            self._do(taken)
+
+    def _do(self, taken: list[_Waiting[W]]) -> None:
+        answers: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
+        started = time.perf_counter()
+        try:
+            batch = self._begin([waiting.work for waiting in taken])
+            for waiting in taken:
+                answers.setdefault(waiting.loop, []).append(self._answer(batch, waiting))
+            written = time.perf_counter()
+            batch.commit()
+        except Exception:  # noqa: BLE001 - whatever it is, what the disk kept is unknown
+            _log.exception("A commit failed; the process ends and recovers on start.", action="writer.commit_failed")
+            os._exit(EXIT_COMMIT_FAILED)
+        COMMIT_SECONDS.observe(time.perf_counter() - written)
+        BATCH_SECONDS.observe(time.perf_counter() - started)
+        BATCH_WORKS.observe(len(taken))
+        for loop, resolved in answers.items():
+            loop.call_soon_threadsafe(_resolve, resolved)
+        for call in self._after_commit:
+            call()
+
+    def _answer(self, batch: Batch[W], waiting: _Waiting[W]) -> _Answer:
+        try:
+            return _Answer(waiting.future, result=batch.do(waiting.work))
+        except self._refusals as refusal:
+            return _Answer(waiting.future, failure=refusal)
+        except Exception as fault:  # noqa: BLE001 - answered to the caller, counted and logged; the others go on
+            WORKS_FAILED.inc()
+            _log.exception("A piece of work failed.", action="writer.work_failed")
+            return _Answer(waiting.future, failure=fault)
+
+
+def _resolve(answers: list[_Answer]) -> None:
+    for answer in answers:
+        if answer.future.done():
+            continue  # the caller went away; what it asked is done all the same
+        if answer.failure is not None:
+            answer.future.set_exception(answer.failure)
+        else:
+            answer.future.set_result(answer.result)

@@ -1,0 +1,1 @@
+"""A bureau's service: its ledger, its peers, its events, its deadlines."""

@@ -1,0 +1,179 @@
+"""The ledger's tables.
+
+`journal` and `private` are the truth. `decisions` and `requests` are answers given, kept so that the same question has
+the same answer for ever. `cases`, `clocks`, `referrals`, `deliveries` and the numbers in `bureaus` are projections:
+changed in the transaction of the entry they follow from, and made again from the journal by `rebuild`. `peers` and
+`cursors` remember how far deliveries and publication have come; losing them costs repetitions, which are harmless.
+
+Instants are microseconds since 1970-01-01T00:00Z.
+"""
+
+from typing import Final
+
+import sqlalchemy as sa
+
+METADATA: Final = sa.MetaData()
+
+NEVER_US: Final = 2**62
+"""A due time after all others, for cases on which no clock runs: so that one index orders the work list."""
+
+
+def _text(name: str, *, key: bool = False) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, primary_key=key, nullable=False)
+
+
+def _number(name: str, *, key: bool = False) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, primary_key=key, nullable=False)
+
+
+def _bytes(name: str) -> sa.Column[bytes]:
+    return sa.Column(name, sa.LargeBinary, nullable=False)
+
+
+BUREAUS: Final = sa.Table(
+    "bureaus",
+    METADATA,
+    _text("bureau", key=True),
+    _number("generation"),
+    _number("seq"),
+    _bytes("hash"),
+    _number("cases_registered"),
+)
+
+JOURNAL: Final = sa.Table(
+    "journal",
+    METADATA,
+    _text("bureau", key=True),
+    _number("seq", key=True),
+    _number("generation"),
+    _text("case_id"),
+    _number("version"),
+    _text("kind"),
+    _number("recorded_at_us"),
+    _number("occurred_at_us"),
+    _text("actor"),
+    _bytes("public"),
+    _bytes("private_digest"),
+    _bytes("prev_hash"),
+    _bytes("hash"),
+    sa.Index("journal_by_case", "bureau", "case_id", "version"),
+)
+
+PRIVATE: Final = sa.Table(
+    "private",
+    METADATA,
+    _text("bureau", key=True),
+    _number("seq", key=True),
+    _bytes("salt"),
+    _bytes("payload"),
+)
+
+DECISIONS: Final = sa.Table(
+    "decisions",
+    METADATA,
+    _text("bureau", key=True),
+    _text("referral_id", key=True),
+    _bytes("receipt"),
+)
+
+REQUESTS: Final = sa.Table(
+    "requests",
+    METADATA,
+    _text("bureau", key=True),
+    _text("request_key", key=True),
+    _bytes("digest"),
+    _text("case_id"),
+    _number("seq"),
+)
+
+CASES: Final = sa.Table(
+    "cases",
+    METADATA,
+    _text("bureau", key=True),
+    _text("case_id", key=True),
+    _number("version"),
+    _number("stage"),
+    _number("custody"),
+    _number("epoch"),
+    _number("category"),
+    _number("channel"),
+    _text("department"),
+    _number("registered_at_us"),
+    _text("with_bureau"),
+    _number("next_due_us"),
+    _number("next_clock"),
+    sa.Index("cases_by_due", "bureau", "next_due_us", "case_id"),
+)
+
+REFERENCES: Final = sa.Table(
+    "channel_references",
+    METADATA,
+    _text("bureau", key=True),
+    _number("channel", key=True),
+    _text("reference", key=True),
+    _text("case_id"),
+    _number("seq"),
+)
+
+CLOCKS: Final = sa.Table(
+    "clocks",
+    METADATA,
+    _text("bureau", key=True),
+    _text("case_id", key=True),
+    _number("kind", key=True),
+    _text("department", key=True),
+    _number("started_at_us"),
+    _number("due_us"),
+    _number("limit_workdays"),
+    _text("calendar_version"),
+    _number("provisional"),
+    _number("extended"),
+    _number("overdue"),
+    sa.Index("clocks_by_due", "overdue", "due_us"),
+)
+
+REFERRALS: Final = sa.Table(
+    "referrals",
+    METADATA,
+    _text("bureau", key=True),
+    _text("referral_id", key=True),
+    _text("case_id"),
+    _number("outgoing"),
+    _text("peer"),
+    _text("final_bureau"),
+    _number("kind"),
+    _number("epoch"),
+    _number("state"),
+    _number("refusal"),
+    _number("at_us"),
+    sa.Index("referrals_by_case", "bureau", "case_id"),
+)
+
+DELIVERIES: Final = sa.Table(
+    "deliveries",
+    METADATA,
+    _text("bureau", key=True),
+    _text("peer", key=True),
+    _text("case_id", key=True),
+    _number("since_us"),
+    sa.Index("deliveries_in_order", "bureau", "peer", "since_us"),
+)
+
+PEERS: Final = sa.Table(
+    "peers",
+    METADATA,
+    _text("bureau", key=True),
+    _text("peer", key=True),
+    _number("failures"),
+    _number("next_attempt_us"),
+)
+
+CURSORS: Final = sa.Table(
+    "cursors",
+    METADATA,
+    _text("bureau", key=True),
+    _number("published_seq"),
+)
+
+PROJECTIONS: Final = (CASES, REFERENCES, CLOCKS, REFERRALS, DELIVERIES)
+"""Tables that `rebuild` empties and fills from the journal."""

@@ -1,0 +1,380 @@
+"""The office: one method for each thing that an officer, a channel or a peer may ask of a bureau.
+
+It puts a question to the ledger's writer and answers when that is durable. Whoever calls (gRPC, web, sweep, courier)
+has made sure who is calling; what may be done is decided by the domain.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from kuaixiang.domain import acts, errors
+from kuaixiang.domain.acts import Act
+from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
+from kuaixiang.domain.case import Case
+from kuaixiang.domain.clocks import Rules
+from kuaixiang.domain.custody import OfferFacts, judge
+from kuaixiang.domain.decide import RECEIVING_DEPARTMENT, Context, decide
+from kuaixiang.domain.events import OfferDeclined
+from kuaixiang.domain.registration import check_registration
+from kuaixiang.domain.tree import BureauTree
+from kuaixiang.domain.words import Category, Channel, Custody, Outcome, ReferralKind, Refusal, Role, Stage
+from kuaixiang.runtime.clock import Clock, from_micros
+from kuaixiang.wire.codec import enum_of
+from kuaixiang.wire.v1 import referral_pb2
+from node.ledger import queries
+from node.ledger.ledger import Draft, Ledger, Recorded, Request, Work
+
+SYSTEM_ACTOR = "system"
+"""The actor of what nobody did in person."""
+
+Signer = Callable[[bytes], referral_pb2.Signature]
+"""Signs the bytes of an offer or a decision by the node's key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """Who does what to which case, as the caller says. `digest` stands for the whole request, key excluded."""
+
+    bureau: str
+    case_id: str
+    actor: str
+    role: Role
+    department: str
+    request_key: str = ""
+    occurred_at: datetime | None = None
+    expected_version: int = 0
+    digest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An act that is durable. `repeated`: it had been done before under the same key or channel reference."""
+
+    case: Case
+    seq: int
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What holds for every bureau of the node: the tree, the working calendar, the limits, the time."""
+
+    tree: BureauTree
+    calendar: WorkingCalendar
+    rules: Rules
+    clock: Clock
+
+
+class Office:
+    """The bureaus of one node."""
+
+    def __init__(self, ledger: Ledger, place: Place, sign: Signer) -> None:
+        self.ledger = ledger
+        self.place = place
+        self._sign = sign
+
+    # ------------------------------------------------------------ officers and channels
+
+    async def perform(self, header: Header, act: Act) -> Done:
+        """Does an act of a person; raises `Refused`, `WriterBusy`, `WriterStopped`."""
+        self.check_hosted(header.bureau)
+        reference = None
+        if isinstance(act, acts.Register) and act.channel_reference:
+            reference = (act.channel, act.channel_reference)
+        work = Work(
+            run=lambda draft: self._perform(draft, header, act),
+            bureau=header.bureau,
+            case_id=header.case_id,
+            request_key=header.request_key,
+            reference=reference,
+        )
+        result: _Result = await self.ledger.do(work)
+        case = result.case or await self.read_case(header.bureau, result.case_id)
+        return Done(case, result.seq, result.repeated)
+
+    def _perform(self, draft: Draft, header: Header, act: Act) -> "_Result":
+        bureau = header.bureau
+        done = self._done_before(draft, header, act)
+        if done is not None:
+            return done
+        case = None
+        if not isinstance(act, acts.Register):
+            case = draft.case(bureau, header.case_id)
+            if case is None:
+                raise errors.UnknownCase(bureau, header.case_id)
+            if header.expected_version and header.expected_version != case.version:
+                raise errors.VersionConflict(case.case_id, header.expected_version, case.version)
+        context = self._context(header, case)
+        events = decide(case, act, context)
+        if isinstance(act, acts.Register):
+            case_id = new_case_id(bureau, context.now, draft.head(bureau).cases_registered + 1)
+            recorded = draft.record(context, case_id, events, case=None, category=act.category, channel=act.channel)
+        else:
+            case_id = header.case_id
+            recorded = draft.record(context, case_id, events, case=case)
+        if header.request_key:
+            draft.keep_request(bureau, header.request_key, Request(header.digest, case_id, recorded.seq))
+        return _Result(case_id, recorded.case, recorded.seq, repeated=False)
+
+    @staticmethod
+    def _done_before(draft: Draft, header: Header, act: Act) -> "_Result | None":
+        """The result of an act that was done under the same key, or of a registration by the channel's own number."""
+        if header.request_key:
+            request = draft.request(header.bureau, header.request_key)
+            if request is not None:
+                if request.digest != header.digest:
+                    raise errors.KeyReused(header.request_key)
+                return _Result(request.case_id, None, request.seq, repeated=True)
+        if isinstance(act, acts.Register) and act.channel_reference:
+            known = draft.reference(header.bureau, act.channel, act.channel_reference)
+            if known is not None:
+                return _Result(known[0], None, known[1], repeated=True)
+        return None
+
+    def _context(self, header: Header, case: Case | None) -> Context:
+        now = self._now(case)
+        return Context(
+            bureau=header.bureau,
+            actor=header.actor,
+            role=header.role,
+            department=header.department,
+            now=now,
+            occurred_at=header.occurred_at or now,
+            tree=self.place.tree,
+            calendar=self.place.calendar,
+            rules=self.place.rules,
+            new_id=new_referral_id(),
+        )
+
+    def _system_context(self, bureau: str, case: Case | None) -> Context:
+        header = Header(
+            bureau=bureau, case_id="", actor=SYSTEM_ACTOR, role=Role.SYSTEM, department=RECEIVING_DEPARTMENT
+        )
+        return self._context(header, case)
+
+    def _now(self, case: Case | None) -> datetime:
+        """The time; never before the case's last act, should the machine's clock have been set back since."""
+        now = self.place.clock.now()
+        return max(now, case.last_at) if case is not None else now
+
+    def check_hosted(self, bureau: str) -> None:
+        """Raises `NotThisBureau` for a bureau whose ledger is elsewhere."""
+        if bureau not in self.ledger.heads:
+            raise errors.NotThisBureau(bureau, self.ledger.bureaus)
+
+    # ------------------------------------------------------------ peers: the receiver's side
+
+    async def decide_offer(self, offer: referral_pb2.Offer) -> bytes:
+        """The decision on an offer, recorded with the case; a repeated offer gets the first receipt, word for word."""
+        self.check_hosted(offer.to_bureau)
+        work = Work(
+            run=lambda draft: self._decide_offer(draft, offer),
+            bureau=offer.to_bureau,
+            case_id=offer.case_id,
+            referral_id=offer.referral_id,
+        )
+        receipt: bytes = await self.ledger.do(work)
+        return receipt
+
+    def _decide_offer(self, draft: Draft, offer: referral_pb2.Offer) -> bytes:
+        bureau = offer.to_bureau
+        stored = draft.receipt(bureau, offer.referral_id)
+        if stored is not None:
+            return stored
+        case = draft.case(bureau, offer.case_id)
+        context = self._system_context(bureau, case)
+        facts = OfferFacts(
+            from_bureau=offer.from_bureau,
+            to_bureau=bureau,
+            final_bureau=offer.final_bureau,
+            path=tuple(offer.path),
+            epoch=offer.epoch,
+        )
+        holding = case.holding if case else None
+        refusal = judge(facts, bureau, holding, self.place.tree, self.place.rules.hops_max)
+        act = received_act(offer) if refusal is None else None
+        if act is None:
+            return self._decline(draft, context, case, offer, refusal or Refusal.INVALID)
+        events = decide(case, act, context)
+        recorded = draft.record(context, offer.case_id, events, case=case, category=act.category, channel=act.channel)
+        return self._receipt(draft, offer, recorded, refusal=None)
+
+    def _decline(
+        self, draft: Draft, context: Context, case: Case | None, offer: referral_pb2.Offer, refusal: Refusal
+    ) -> bytes:
+        declined = OfferDeclined(
+            stage=case.stage if case else Stage.REFERRED,
+            custody=case.custody if case else Custody.RELEASED,
+            epoch=case.epoch if case else 0,
+            referral_id=offer.referral_id,
+            from_bureau=offer.from_bureau,
+            offer_epoch=offer.epoch,
+            refusal=refusal,
+        )
+        recorded = draft.record(context, offer.case_id, (declined,), case=case)
+        return self._receipt(draft, offer, recorded, refusal=refusal)
+
+    def _receipt(
+        self, draft: Draft, offer: referral_pb2.Offer, recorded: Recorded, *, refusal: Refusal | None
+    ) -> bytes:
+        bureau = offer.to_bureau
+        decision = referral_pb2.Decision(
+            referral_id=offer.referral_id,
+            case_id=offer.case_id,
+            epoch=offer.epoch,
+            accepted=refusal is None,
+            refusal=int(refusal or 0),  # type: ignore[arg-type]
+            seq=recorded.seq,
+            hash=recorded.hash,
+            bureau=bureau,
+            generation=draft.head(bureau).generation,
+        ).SerializeToString()
+        receipt = referral_pb2.Receipt(decision=decision, signature=self._sign(decision)).SerializeToString()
+        draft.keep_receipt(bureau, offer.referral_id, receipt)
+        return receipt
+
+    async def withdraw_offer(self, request: referral_pb2.WithdrawRequest) -> bytes:
+        """The decision on an offer that its sender would take back; an unknown one is refused for good."""
+        self.check_hosted(request.to_bureau)
+        offer = referral_pb2.Offer(
+            referral_id=request.referral_id,
+            case_id=request.case_id,
+            epoch=request.epoch,
+            from_bureau=request.from_bureau,
+            to_bureau=request.to_bureau,
+        )
+
+        def run(draft: Draft) -> bytes:
+            stored = draft.receipt(offer.to_bureau, offer.referral_id)
+            if stored is not None:
+                return stored
+            case = draft.case(offer.to_bureau, offer.case_id)
+            context = self._system_context(offer.to_bureau, case)
+            # The tombstone: a late offer finds this decision and cannot revive itself.
+            return self._decline(draft, context, case, offer, Refusal.WITHDRAWN)
+
+        work = Work(run=run, bureau=offer.to_bureau, case_id=offer.case_id, referral_id=offer.referral_id)
+        receipt: bytes = await self.ledger.do(work)
+        return receipt
+
+    async def hear_conclusion(self, request: referral_pb2.ConcludeRequest) -> int:
+        """Records how a case ended elsewhere; the journal's end at which it is so. Repeats change nothing."""
+        act = acts.HearConclusion(
+            from_bureau=request.from_bureau,
+            epoch=request.epoch,
+            round=request.round,
+            outcome=enum_of(Outcome, request.outcome, "outcome"),
+            handled_by=request.handled_by,
+            completed_at=from_micros(request.completed_at_us),
+            result=request.result,
+        )
+        return await self._by_system(request.to_bureau, request.case_id, act)
+
+    # ------------------------------------------------------------ peers: the sender's side, and the sweep
+
+    async def settle(self, bureau: str, decision: referral_pb2.Decision) -> int:
+        """Resolves an outstanding offer by the receiver's decision; an offer resolved already stays as it is."""
+        act: Act
+        if decision.accepted:
+            act = acts.AcknowledgeAcceptance(
+                referral_id=decision.referral_id, receipt_seq=decision.seq, receipt_hash=decision.hash
+            )
+        else:
+            refusal = enum_of(Refusal, decision.refusal, "refusal")
+            act = acts.AcknowledgeRefusal(referral_id=decision.referral_id, refusal=refusal)
+        return await self._by_system(bureau, decision.case_id, act)
+
+    async def acknowledge_conclusion(self, request: referral_pb2.ConcludeRequest) -> int:
+        """Records that a neighbouring ledger has the conclusion that `request` told it."""
+        act = acts.AcknowledgeConclusion(
+            to_bureau=request.to_bureau,
+            epoch=request.epoch,
+            round=request.round,
+            outcome=enum_of(Outcome, request.outcome, "outcome"),
+        )
+        return await self._by_system(request.from_bureau, request.case_id, act)
+
+    async def mark_overdue(self, bureau: str, case_id: str) -> int:
+        """Records the case's passed deadlines, once each."""
+        return await self._by_system(bureau, case_id, acts.MarkOverdue())
+
+    async def _by_system(self, bureau: str, case_id: str, act: Act) -> int:
+        """Does an act that nobody does in person; the journal's end at which it is so."""
+        self.check_hosted(bureau)
+
+        def run(draft: Draft) -> int:
+            case = draft.case(bureau, case_id)
+            if case is None:
+                raise errors.UnknownCase(bureau, case_id)
+            context = self._system_context(bureau, case)
+            return draft.record(context, case_id, decide(case, act, context), case=case).seq
+
+        seq: int = await self.ledger.do(Work(run=run, bureau=bureau, case_id=case_id))
+        return seq
+
+    # ------------------------------------------------------------ reading
+
+    async def read_case(self, bureau: str, case_id: str) -> Case:
+        """A case as committed; raises `UnknownCase`."""
+        self.check_hosted(bureau)
+        cached = self.ledger.cached(bureau, case_id)
+        if cached is not None:
+            return cached
+        case = await asyncio.to_thread(queries.one_case, self.ledger.database, bureau, case_id)
+        if case is None:
+            raise errors.UnknownCase(bureau, case_id)
+        return case
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    case_id: str
+    case: Case | None
+    seq: int
+    repeated: bool
+
+
+def new_case_id(bureau: str, at: datetime, number: int) -> str:
+    """A case's number: the bureau that registers it, the year, and its place in that bureau's ledger."""
+    return f"{bureau}-{at.astimezone(SHANGHAI).year}-{number:07d}"
+
+
+def new_referral_id() -> str:
+    """A referral's id. It is drawn, not counted: a ledger restored from a backup must never use one again."""
+    return uuid.uuid4().hex
+
+
+def received_act(offer: referral_pb2.Offer) -> acts.Receive | None:
+    """The act that an offer asks for; None when its snapshot lacks what a registration must have (§四(一)1)."""
+    snapshot = offer.snapshot
+    try:
+        check_registration(
+            taxpayer_name=snapshot.taxpayer_name,
+            contact=snapshot.contact,
+            taxpayer_number=snapshot.taxpayer_number,
+            text=snapshot.text,
+        )
+        return acts.Receive(
+            referral_id=offer.referral_id,
+            previous_referral_id=offer.previous_referral_id,
+            referral_kind=enum_of(ReferralKind, offer.referral_kind, "referral_kind"),
+            offer_epoch=offer.epoch,
+            from_bureau=offer.from_bureau,
+            final_bureau=offer.final_bureau,
+            path=tuple(offer.path),
+            reason=offer.reason,
+            category=enum_of(Category, snapshot.category, "category"),
+            channel=enum_of(Channel, snapshot.channel, "channel"),
+            origin_bureau=snapshot.origin_bureau,
+            registered_at=from_micros(snapshot.registered_at_us),
+            taxpayer_name=snapshot.taxpayer_name,
+            taxpayer_number=snapshot.taxpayer_number,
+            contact=snapshot.contact,
+            text=snapshot.text,
+            place=snapshot.place,
+        )
+    except errors.Refused:
+        return None
