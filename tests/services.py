@@ -45,14 +45,6 @@ class Backend(StrEnum):
     NONE = "none"
 
 
-class UnknownBackend(pytest.UsageError):
-    """TEST_BACKEND names no backend."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        super().__init__(f"{BACKEND_VARIABLE}={name} is none of env, docker, local")
-
-
 class NotPostgresUrl(Exception):
     """The URL given for PostgreSQL is of something else; it is not quoted, since it may hold a password."""
 
@@ -102,7 +94,7 @@ def unavailable(choice: Choice) -> NoReturn:
 def _choose(service: str, variable: str, local: "functools._lru_cache_wrapper[str]") -> Choice:
     forced = os.environ.get(BACKEND_VARIABLE, "")
     if forced not in {"", *(Backend.ENV, Backend.DOCKER, Backend.LOCAL)}:
-        raise UnknownBackend(forced)
+        raise pytest.UsageError(f"{BACKEND_VARIABLE}={forced} is none of env, docker, local")
     if forced in {"", Backend.ENV}:
         if os.environ.get(variable):
             return Choice(service, Backend.ENV, variable)
