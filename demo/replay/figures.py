@@ -2,13 +2,12 @@
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Final
 
-from demo.replay.log import CaseHistory, Complete, Depart, HandOver, Plan, Resume, Wait
-from demo.replay.mapping import Waits
+from demo.replay.log import CaseHistory, Complete, Depart, HandOver, Plan, Resume, Step, Wait
 from demo.replay.tree import Direction, LogTree
 from kuaixiang.domain.calendar import WorkingCalendar
 from kuaixiang.domain.words import ClockOutcome
@@ -21,20 +20,22 @@ class SegmentEnd(StrEnum):
 
     COMPLETED = "completed"
     REFERRED = "referred"
-    WAITED = "waited"
+    RETURNED = "returned"
+    """Its department gave it back, and it went to another."""
+    DEFERRED = "deferred"
     OPEN = "open"
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One handling clock: the stretch of a case's life in one bureau.
+    """One handling clock of one case.
 
     Attributes:
         bureau: whose clock it is.
         case_ref: the case.
-        started_at: the registration there, or the receipt of the referral; after a wait that restarts it, its end.
+        started_at: when it began to run.
         ended_at: when it stopped; the end of the log for a case that is open.
-        due_day: the last day for completion.
+        due_day: the last day for completion, in Shanghai.
         end: what stopped it.
         outcome: met: completed by the end of `due_day`; missed: not completed by then; void: neither, as it was
             stopped before by something other than a completion, or the log ends before.
@@ -56,6 +57,7 @@ class BureauFigures:
     Attributes:
         registered: cases that it registered.
         completed: cases that it completed.
+        deferred: waits that began at it.
         met: handling clocks that were completed in time.
         missed: handling clocks that ran out.
         referred_up: hand-overs that it sent to a superior.
@@ -67,6 +69,7 @@ class BureauFigures:
 
     registered: int = 0
     completed: int = 0
+    deferred: int = 0
     met: int = 0
     missed: int = 0
     referred_up: int = 0
@@ -96,101 +99,104 @@ class PlanFigures:
         return total
 
 
-def figures_of(plan: Plan, calendar: WorkingCalendar, waits: Waits) -> PlanFigures:
+def figures_of(plan: Plan, calendar: WorkingCalendar) -> PlanFigures:
     """The figures of a plan.
 
     Args:
         plan: the plan.
         calendar: the working calendar.
-        waits: what a wait does to the five days.
     """
     found: defaultdict[str, BureauFigures] = defaultdict(BureauFigures)
     for code in plan.tree.bureaus.bureaus:
         found[code] = BureauFigures()
     for case in plan.cases:
-        found[case.origin].registered += 1
+        bureau = case.origin
+        found[bureau].registered += 1
         for step in case.steps:
-            if isinstance(step, HandOver):
-                _count_hand_over(found, plan.tree, step)
-        for segment in segments_of(case, plan.ends_at or case.registered_at, calendar, waits):
-            bureau = found[segment.bureau]
-            bureau.completed += segment.end is SegmentEnd.COMPLETED
-            bureau.met += segment.outcome is ClockOutcome.MET
-            bureau.missed += segment.outcome is ClockOutcome.MISSED
+            match step:
+                case HandOver():
+                    _count_hand_over(found, plan.tree, step)
+                    bureau = step.to_bureau
+                case Wait():
+                    found[bureau].deferred += 1
+                case Complete():
+                    found[bureau].completed += 1
+                case Depart() | Resume():
+                    pass
+        for segment in segments_of(case, plan.ends_at or case.registered_at, calendar):
+            found[segment.bureau].met += segment.outcome is ClockOutcome.MET
+            found[segment.bureau].missed += segment.outcome is ClockOutcome.MISSED
     return PlanFigures(dict(found))
 
 
-def segments_of(case: CaseHistory, ends_at: dt.datetime, calendar: WorkingCalendar, waits: Waits) -> Iterator[Segment]:
-    """The handling clocks of a case, in their order.
+def segments_of(case: CaseHistory, ends_at: dt.datetime, calendar: WorkingCalendar) -> Iterator[Segment]:
+    """The handling clocks of a case, in their order, as SPEC §4 and the lifecycle have them.
 
-    Each runs five working days after the day of receipt, to the end of the day in Asia/Shanghai. A wait lets it run on
-    (`run`), adds the working days that were left to the day on which the wait ends (`pause`), or ends it, and a new
-    one begins with the end of the wait (`restart`).
+    A clock starts
+    - at the registration, unless the first step is a dispatch: then there, the case having been forwarded till then;
+    - at the receipt of a referral, which the first dispatch after it does not renew;
+    - at a dispatch to another department, the one before having given the case back;
+    - at the end of a wait.
+
+    It runs five working days after the day it starts on, and stops at the next of these, at a wait, or at completion.
     """
-    clock = _Clock(case, case.origin, case.registered_at, calendar)
-    waiting = False
-    for step in case.steps:
+    steps = case.steps
+    dispatched = not _departs(steps, 0)
+    clock = _Clock(case, case.origin, case.registered_at, calendar) if dispatched else None
+    bureau = case.origin
+    for position, step in enumerate(steps, 1):
+        end = _END_BY_STEP[type(step)]
+        renewed = isinstance(step, Depart) and not dispatched and clock is not None
+        if clock is not None and end is not None and not renewed:
+            yield clock.stopped(step.at, end)
+            clock = None
         match step:
-            case Depart():
-                pass
-            case HandOver():
-                yield clock.stopped(step.at, SegmentEnd.REFERRED)
-                clock = _Clock(case, step.to_bureau, step.at, calendar)
             case Complete():
-                yield clock.stopped(step.at, SegmentEnd.COMPLETED)
                 return
-            case Wait():
-                waiting = waits is not Waits.RUN
-                if waits is Waits.PAUSE:
-                    clock.pause(step.at)
-                elif waits is Waits.RESTART:
-                    yield clock.stopped(step.at, SegmentEnd.WAITED)
-            case Resume():
-                waiting = False
-                if waits is Waits.PAUSE:
-                    clock.resume(step.at)
-                elif waits is Waits.RESTART:
-                    clock = _Clock(case, clock.bureau, step.at, calendar)
-    if not waiting or waits is Waits.PAUSE:
+            case HandOver():
+                bureau, dispatched = step.to_bureau, not _departs(steps, position)
+            case Depart():
+                dispatched = True
+            case Wait() | Resume():
+                pass
+        if clock is None and not isinstance(step, Wait):
+            clock = _Clock(case, bureau, step.at, calendar)
+    if clock is not None:
         yield clock.stopped(ends_at, SegmentEnd.OPEN)
+
+
+_END_BY_STEP: Final[Mapping[type[Step], SegmentEnd | None]] = {
+    HandOver: SegmentEnd.REFERRED,
+    Depart: SegmentEnd.RETURNED,
+    Wait: SegmentEnd.DEFERRED,
+    Resume: None,
+    Complete: SegmentEnd.COMPLETED,
+}
+
+
+def _departs(steps: tuple[Step, ...], position: int) -> bool:
+    return position < len(steps) and isinstance(steps[position], Depart)
 
 
 class _Clock:
     """One handling clock while it runs."""
 
     def __init__(self, case: CaseHistory, bureau: str, started_at: dt.datetime, calendar: WorkingCalendar) -> None:
-        self.bureau = bureau
         self._case_ref = case.case_ref
+        self._bureau = bureau
         self._started_at = started_at
-        self._calendar = calendar
-        deadline = calendar.deadline(started_at, HANDLE_WORKDAYS)
-        self._due_at, self._due_day = deadline.due_at, deadline.due_day
-        self._left: int | None = None
-        self._ran_out = False
-
-    def pause(self, at: dt.datetime) -> None:
-        self._ran_out = self._ran_out or at >= self._due_at
-        self._left = self._calendar.workdays_between(self._calendar.day_of(at), self._due_day)
-
-    def resume(self, at: dt.datetime) -> None:
-        if self._left is not None and not self._ran_out:
-            # Nothing left means the rest of a working day: that of the day on which the wait ends, or the next.
-            since = at if self._left else at - dt.timedelta(days=1)
-            deadline = self._calendar.deadline(since, max(self._left, 1))
-            self._due_at, self._due_day = deadline.due_at, deadline.due_day
-        self._left = None
+        self._deadline = calendar.deadline(started_at, HANDLE_WORKDAYS)
 
     def stopped(self, at: dt.datetime, end: SegmentEnd) -> Segment:
-        late = self._ran_out or (self._left is None and at >= self._due_at)
         in_time = ClockOutcome.MET if end is SegmentEnd.COMPLETED else ClockOutcome.VOID
         return Segment(
-            bureau=self.bureau,
+            bureau=self._bureau,
             case_ref=self._case_ref,
             started_at=self._started_at,
             ended_at=at,
-            due_day=self._due_day,
+            due_day=self._deadline.due_day,
             end=end,
-            outcome=ClockOutcome.MISSED if late else in_time,
+            outcome=ClockOutcome.MISSED if at >= self._deadline.due_at else in_time,
         )
 
 

@@ -11,7 +11,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +25,9 @@ from kuaixiang.domain.words import Category, Channel
 GZIP_MAGIC: Final = b"\x1f\x8b"
 FIELD_CHARACTERS_MAX: Final = 1_000_000  # far above any text of a case, far below what would exhaust memory
 ROWS_PER_PROGRESS: Final = 1_000
+
+
+_ENDINGS: Final = frozenset({Meaning.COMPLETE, Meaning.CLOSE})
 
 
 class Reason(StrEnum):
@@ -136,7 +139,7 @@ class Plan:
         refused: by line.
         rows_read: rows of the log without its header; each is in a case or refused.
         superseded_completions: completions that the mapping's choice of another one turned into progress.
-        ends_at: the last instant that the used rows tell of; None: no row was used.
+        ends_at: the last registration or step; None: no row was used.
     """
 
     tree: LogTree
@@ -439,48 +442,59 @@ class _Reader:
         if clash is not None:
             self._refuse_all(events, Reason.CANNOT_BE_ORDERED, clash)
             return None
-        kept = self._within(ordered, registered, completed)
+        kept, closing = self._within(ordered, registered, completed)
         if not kept:
             return None
         return _KeyedCase(
             first=kept[0],
             registered_at=registered or kept[0].at,
             steps=tuple(_steps(kept, completed or _completion(kept))),
-            rows=len(kept),
+            rows=len(kept) + closing,
         )
 
     def _within(
         self, ordered: list[_Event], registered: dt.datetime | None, completed: dt.datetime | None
-    ) -> list[_Event]:
-        """The events between registration and completion; the others are refused."""
+    ) -> tuple[list[_Event], int]:
+        """The events up to the completion, and how many only closed what was complete; the others are refused."""
         kept: list[_Event] = []
-        end = self._end(ordered)
+        closing = 0
+        done, closed = self._end(ordered)
+        slack = dt.timedelta(seconds=self._mapping.completed_slack_s)
         for position, event in enumerate(ordered):
             if registered is not None and event.at < registered:
                 detail = f"at {event.at.isoformat()}, registered at {registered.isoformat()}"
                 self._refuse_all([event], Reason.BEFORE_REGISTRATION, detail)
-            elif completed is not None and event.at > completed:
+            elif completed is not None and event.at > completed + slack:
                 detail = f"at {event.at.isoformat()}, completed at {completed.isoformat()}"
                 self._refuse_all([event], Reason.AFTER_COMPLETION, detail)
-            elif position > end:
-                detail = f"completed by the event at line {ordered[end].line}"
+            elif position > closed:
+                detail = f"completed by the event at line {ordered[done].line}"
                 self._refuse_all([event], Reason.AFTER_COMPLETION, detail)
+            elif position > done:
+                closing += 1
             else:
-                kept.append(event)
-        self._superseded += sum(event.meaning is Meaning.COMPLETE for event in kept[:-1])
-        return kept
+                kept.append(event if completed is None else replace(event, at=min(event.at, completed)))
+        self._superseded += sum(event.meaning in _ENDINGS for event in kept[:-1])
+        return kept, closing
 
-    def _end(self, ordered: list[_Event]) -> int:
-        """Position of the event that completes the case, or of the last event when none does."""
-        completions = [position for position, event in enumerate(ordered) if event.meaning is Meaning.COMPLETE]
-        if not completions:
-            return len(ordered) - 1
-        first = self._mapping.events is not None and self._mapping.events.completion is Completion.FIRST
-        return completions[0 if first else -1]
+    def _end(self, ordered: list[_Event]) -> tuple[int, int]:
+        """Positions of the event that completes the case and of the last that closes it; the last event's if none."""
+        endings = [position for position, event in enumerate(ordered) if event.meaning in _ENDINGS]
+        if not endings:
+            return len(ordered) - 1, len(ordered) - 1
+        done = endings[0]
+        if self._mapping.events is not None and self._mapping.events.completion is Completion.LAST:
+            done = endings[-1]
+            while ordered[done].meaning is Meaning.CLOSE and done - 1 in endings:
+                done -= 1
+        closed = done
+        while closed + 1 in endings and ordered[closed + 1].meaning is Meaning.CLOSE:
+            closed += 1
+        return done, closed
 
 
 def _completion(kept: list[_Event]) -> dt.datetime | None:
-    return kept[-1].at if kept[-1].meaning is Meaning.COMPLETE else None
+    return kept[-1].at if kept[-1].meaning in _ENDINGS else None
 
 
 def _steps(

@@ -71,8 +71,13 @@ class Meaning(StrEnum):
     """What an event says of the case."""
 
     PROGRESS = "progress"
+    """It is being worked on."""
     WAIT = "wait"
+    """It waits from here to its next event, which the notice calls 待条件成熟: deferred."""
     COMPLETE = "complete"
+    """It is done."""
+    CLOSE = "close"
+    """What comes after it was done. It completes the case only where nothing directly before did."""
 
 
 class Completion(StrEnum):
@@ -87,14 +92,6 @@ class Shape(StrEnum):
 
     COLUMNS = "columns"
     EXCHANGE = "exchange"
-
-
-class Waits(StrEnum):
-    """What a wait does to the five working days."""
-
-    RUN = "run"
-    PAUSE = "pause"
-    RESTART = "restart"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +236,10 @@ class LogMapping:
         time: how times are written.
         registered: column of the registration; empty in an event log: the case's first event registers it.
         completed: column of the completion; empty in an event log: the events tell.
+        completed_slack_s: an event at most so many seconds after that column's time belongs to the completion: two
+            systems wrote the two times.
         status: only for a log of cases.
         events: only for an event log.
-        waits: what a wait does to the clock.
     """
 
     title: str
@@ -253,13 +251,13 @@ class LogMapping:
     time: TimeRule
     registered: str
     completed: str
+    completed_slack_s: int
     status: Status | None
     events: Events | None
     tree: TreeRule
     departments: Departments | None
     category: Choice[Category]
     channel: Choice[Channel]
-    waits: Waits
 
     def columns(self) -> frozenset[str]:
         """Every column that the log must have."""
@@ -309,13 +307,13 @@ def parse_mapping(content: Mapping[str, object]) -> LogMapping:
         time=_time_rule(times),
         registered=times.text("registered", None if form is Form.CASES else ""),
         completed=times.text("completed", None if form is Form.CASES else ""),
+        completed_slack_s=times.number("completed_slack_s", 0),
         status=_status(top.section("status")) if form is Form.CASES and top.has("status") else None,
         events=_events(top.section("events")) if form is Form.EVENTS else None,
         tree=_tree(top.section("tree")),
         departments=_departments(top.section("departments")) if top.has("departments") else None,
         category=_choice(top.section("category"), Category),
         channel=_choice(top.section("channel"), Channel),
-        waits=Waits(top.section("clock").one_of("waits", tuple(Waits))) if top.has("clock") else Waits.RUN,
     )
     top.close()
     return mapping
@@ -325,7 +323,7 @@ class _Section:
     """One table of the file, which knows what has been asked of it: what nobody asked for means nothing."""
 
     def __init__(self, name: str, content: Mapping[str, object]) -> None:
-        self._name = name
+        self.name = name
         self._content = content
         self._asked: set[str] = set()
         self._sections: list[_Section] = []
@@ -334,7 +332,7 @@ class _Section:
         return key in self._content
 
     def path(self, key: str) -> str:
-        return f"{self._name}.{key}" if self._name else key
+        return f"{self.name}.{key}" if self.name else key
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._content)
@@ -460,7 +458,7 @@ def _tree(section: _Section) -> TreeRule:
 def _source(section: _Section) -> Source:
     source = Source(column=section.text("column", ""), constant=section.text("constant", ""))
     if bool(source.column) == bool(source.constant):
-        raise SettingWrong(section.path("column"), source.column, "either a column or a constant")
+        raise SettingWrong(section.name, section.names(), "either a column or a constant")
     return source
 
 
