@@ -30,6 +30,8 @@ SEGMENT_ENTRIES_MAX: Final = 100_000
 """Far above what a publisher or a ledger puts into one message; a bound, so that one message cannot stop the fold."""
 _SMALL_MAX: Final = 15
 """Categories and channels take four bits each of a tally's packed key."""
+_CODE_MAX: Final = 99
+"""Stages, custodies and clocks: room for those to come, within a small integer of SQL."""
 
 
 class Poison(Exception):
@@ -236,8 +238,7 @@ ClockKey = tuple[str, str, int, str]
 
 _CLOSED_STAGES: Final = frozenset(map(int, (Stage.RECONSIDERATION, Stage.WITHDRAWN, Stage.WRITTEN_OFF)))
 _RELEASED: Final = int(Custody.RELEASED)
-_STARTED: Final = int(ClockAction.STARTED)
-_EXTENDED: Final = int(ClockAction.EXTENDED)
+_RUNNING: Final = frozenset({int(ClockAction.STARTED), int(ClockAction.EXTENDED)})
 _STOPPED: Final = int(ClockAction.STOPPED)
 
 
@@ -286,17 +287,21 @@ def read_entries(segment: Segment, skip: int = 0) -> Changes:
             key = day << 24 | ground | measure
             tallies[key] = tallies.get(key, 0) + 1
         if entry.version:
-            case_id = entry.case_id
-            if entry.custody == _RELEASED or entry.stage in _CLOSED_STAGES:
+            case_id, stage, custody = entry.case_id, entry.stage, entry.custody
+            if "\x00" in case_id or not (0 <= stage <= _CODE_MAX and 0 <= custody <= _CODE_MAX):
+                raise UnreadableEntry(seq, "its case, stage or custody is none")
+            if custody == _RELEASED or stage in _CLOSED_STAGES:
                 cases[bureau, case_id] = None
             else:
-                cases[bureau, case_id] = OpenCase(entry.stage, entry.custody, category, channel, entry.occurred_at_us)
+                cases[bureau, case_id] = OpenCase(stage, custody, category, channel, entry.occurred_at_us)
             for change in entry.clocks:
-                action = change.action
+                action, kind, department = change.action, change.kind, change.department
+                if "\x00" in department or not 0 <= kind <= _CODE_MAX:
+                    raise UnreadableEntry(seq, "its clock is none")
                 if action == _STOPPED:
-                    clocks[bureau, case_id, change.kind, change.department] = None
-                elif action in {_STARTED, _EXTENDED}:
-                    clocks[bureau, case_id, change.kind, change.department] = change.due_at_us
+                    clocks[bureau, case_id, kind, department] = None
+                elif action in _RUNNING:
+                    clocks[bureau, case_id, kind, department] = change.due_at_us
         recorded_at_us = max(recorded_at_us, entry.recorded_at_us)
         seq += 1
     changes.entries = len(segment.entries) - skip

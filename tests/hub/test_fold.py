@@ -8,10 +8,11 @@ import pytest
 
 from hub.folder import Folder, Message, Taken
 from hub.query import Grouping, Question, Row, figures
-from hub.store import AnotherHubRuns, OtherScope, Store
+from hub.store import OtherScope, Store
 from kuaixiang.domain.words import ClockKind, ClockOutcome, Custody, Stage
 from kuaixiang.runtime.bus import head_subject, journal_subject
 from kuaixiang.runtime.clock import to_micros
+from kuaixiang.runtime.database import DatabaseHeld
 from kuaixiang.wire.v1 import journal_pb2 as pb
 from tests.hub.journals import (
     BEIJING,
@@ -55,7 +56,7 @@ class Bench:
         return self.folder.take([message(content) for content in contents])
 
     def rows(self, scope: str = "", grouping: Grouping = Grouping.TOTAL, **more: Any) -> list[Row]:
-        with self.store.engine.connect() as connection:
+        with self.store.reading() as connection:
             question = Question(scope or self.scope, grouping=grouping, **more)
             return figures(connection, TREE, question, to_micros(NOW))
 
@@ -376,7 +377,7 @@ def test_a_crash_between_commit_and_acknowledgement_counts_nothing_twice(bench: 
 
 
 def test_a_second_hub_on_the_same_database_is_refused(bench: Bench) -> None:
-    with pytest.raises(AnotherHubRuns, match="Another hub holds"):
+    with pytest.raises(DatabaseHeld, match="Another hub holds"):
         Store(bench.url, TREE, HEADQUARTERS)
 
 

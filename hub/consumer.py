@@ -1,0 +1,106 @@
+"""Pulling every site's stream and folding what comes, in batches; acknowledging after the commit.
+
+Each site has its own puller, so that one that is cut off holds up nobody. All of them fill one queue; the fold takes
+whatever lies there, up to a bound, writes it in one transaction, and only then acknowledges it. A crash in between
+brings the messages again, and the marks make them duplicates.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from hub.folder import Folder, Message
+from hub.worker import Worker
+from kuaixiang.runtime.bus import Bus, BusError, Delivery, Durable, SiteUnavailable, site_domain
+
+FETCH_MESSAGES_MAX: Final = 200
+"""Messages of one pull: 20,000 entries in full segments, far below what one consumer may have under way."""
+BATCH_MESSAGES_MAX: Final = 200
+"""Messages of one transaction: at 100 entries each a commit costs nothing any more, and it stays under a second."""
+QUEUED_MAX: Final = 8
+"""Pulls that wait for the fold: while one batch is written the next ones come in."""
+FETCH_SECONDS: Final = 5.0
+RETRY_SECONDS: Final = 1.0
+"""Pause after a site did not answer: its leaf link takes two seconds to come back."""
+
+_LOG: Final = structlog.get_logger(__name__)
+
+_Pulled = tuple[str, list[Delivery]]
+
+
+class Consumer:
+    """Pulls the streams of some sites for the hub of a scope and folds them. `start` and `stop`, once each."""
+
+    def __init__(self, *, bus: Bus, folder: Folder, worker: Worker, scope: str, sites: Sequence[str]) -> None:
+        self._folder = folder
+        self._worker = worker
+        self._durables = {site: bus.durable(site_domain(site), f"hub-{scope}") for site in sites}
+        self._queue: asyncio.Queue[_Pulled] = asyncio.Queue(QUEUED_MAX)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to pull and fold."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._pull(site, durable), name=f"pull {site}") for site, durable in self._durables.items()
+        ]
+        self._tasks.append(loop.create_task(self._fold(), name="fold"))
+
+    async def stop(self) -> None:
+        """Stop; a batch that is being written is finished, what waits comes again."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for durable in self._durables.values():
+            await durable.close()
+
+    async def step(self) -> int:
+        """Fold what has been pulled, at least one pull, and acknowledge it; how many messages."""
+        pulled = [await self._queue.get()]
+        count = len(pulled[0][1])
+        while count < BATCH_MESSAGES_MAX and not self._queue.empty():
+            pulled.append(self._queue.get_nowait())
+            count += len(pulled[-1][1])
+        messages = [Message(site, delivery.subject, delivery.data) for site, batch in pulled for delivery in batch]
+        await self._worker.run(self._folder.take, messages)
+        for _, batch in pulled:
+            for delivery in batch:
+                try:
+                    await delivery.ack()
+                except BusError:
+                    # Not acknowledged: it comes again and is a duplicate.
+                    break
+        return count
+
+    async def _fold(self) -> None:
+        while True:
+            try:
+                await self.step()
+            except Exception:  # noqa: BLE001 - the worker has kept it, and the service ends for it
+                _LOG.exception("The fold failed; the hub stops.", action="hub.fold")
+                return
+
+    async def _pull(self, site: str, durable: Durable) -> None:
+        away = False
+        while True:
+            try:
+                deliveries = await durable.fetch(FETCH_MESSAGES_MAX, FETCH_SECONDS)
+            except BusError as failure:
+                if not away:
+                    _LOG.warning(
+                        "A site cannot be pulled.",
+                        action="hub.pull",
+                        site=site,
+                        condition=type(failure).__name__,
+                        expected=isinstance(failure, SiteUnavailable),
+                    )
+                away = True
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if away:
+                _LOG.info("A site is pulled again.", action="hub.pull", site=site)
+            away = False
+            if deliveries:
+                await self._queue.put((site, deliveries))

@@ -1,0 +1,156 @@
+"""Reading from the ledgers what the bus has not brought.
+
+A bureau whose journal is known to reach further than it has been folded, and which has not come on for some seconds, is
+read from its own ledger; a bureau that has been silent for some minutes is asked for its head, so that a county that
+stopped reporting is noticed and one whose messages were all lost is found. Each bureau has its own back-off.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import structlog
+
+from hub.fold import Poison
+from hub.folder import Folder
+from hub.ledgers import Ledgers, LedgerUnreachable
+from hub.metrics import REFILLS
+from hub.worker import Worker
+from kuaixiang.wire.chain import links
+from kuaixiang.wire.v1.journal_pb2 import Segment
+
+CONCURRENT_MAX: Final = 16
+"""Ledgers read at a time: many for a site that comes back with all its bureaus, few enough for the fold's thread."""
+BATCH_ENTRIES: Final = 5_000
+"""Entries folded in one transaction: the rate hardly grows beyond it."""
+BACKOFF_SECONDS_MIN: Final = 1.0
+BACKOFF_SECONDS_MAX: Final = 60.0
+
+_LOG: Final = structlog.get_logger(__name__)
+
+
+class Refiller:
+    """`step` begins to read every ledger that is due; `refill` reads one; `stop` ends what was begun."""
+
+    def __init__(
+        self,
+        *,
+        folder: Folder,
+        worker: Worker,
+        ledgers: Ledgers,
+        bureaus: Iterable[str],
+        refill_after_seconds: float,
+        silent_after_seconds: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = folder
+        self._worker = worker
+        self._ledgers = ledgers
+        self._bureaus = tuple(bureau for bureau in bureaus if ledgers.has(bureau))
+        self._refill_after_seconds = refill_after_seconds
+        self._silent_after_seconds = silent_after_seconds
+        self._monotonic = monotonic
+        self._slots = asyncio.Semaphore(CONCURRENT_MAX)
+        self._failures: dict[str, int] = {}
+        self._not_before: dict[str, float] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    async def step(self) -> bool:
+        """Begin to read every ledger that is due and not being read; never more to do at once."""
+        due = [bureau for bureau in self._folder.stuck(self._refill_after_seconds) if self._may(bureau)]
+        silent = [
+            bureau
+            for bureau in self._bureaus
+            if bureau not in due
+            and self._folder.silent_seconds(bureau) > self._silent_after_seconds
+            and self._may(bureau)
+        ]
+        for bureau in (*due, *silent):
+            task = asyncio.get_running_loop().create_task(self._one(bureau), name=f"refill {bureau}")
+            self._running[bureau] = task
+        return False
+
+    async def stop(self) -> None:
+        """End every read; what was folded stays, what was not is read again."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def refill(self, bureau: str) -> None:
+        """Ask a ledger for its head and fold what is missing. Raises `LedgerUnreachable`, `Poison`."""
+        head = await self._ledgers.head(bureau)
+        mark = self._folder.mark(bureau)
+        if head.generation > mark.generation and mark.seq and not await self._continues(bureau, head.seq):
+            await self._worker.run(self._folder.forget, bureau)
+        elif head.generation == mark.generation and head.seq < mark.seq:
+            await self._worker.run(
+                self._folder.quarantine,
+                bureau,
+                f"generation {head.generation} of the journal ends at seq {head.seq}, but {mark.seq} was folded of it",
+            )
+        await self._worker.run(self._folder.take_head, bureau, head)
+        if self._folder.mark(bureau).behind and not self._folder.mark(bureau).quarantine:
+            await self.read_on(bureau)
+
+    async def read_on(self, bureau: str) -> int:
+        """Fold a ledger from the mark to its end; how many entries. Raises `LedgerUnreachable`, `Poison`."""
+        folded = 0
+        waiting: list[Segment] = []
+        count = 0
+        async for segment in self._ledgers.read(bureau, self._folder.mark(bureau).seq + 1):
+            waiting.append(segment)
+            count += len(segment.entries)
+            if count >= BATCH_ENTRIES:
+                folded += await self._fold(bureau, waiting)
+                waiting, count = [], 0
+        return folded + await self._fold(bureau, waiting)
+
+    async def _fold(self, bureau: str, segments: Sequence[Segment]) -> int:
+        return (await self._worker.run(self._folder.take_segments, bureau, segments)).entries if segments else 0
+
+    async def _continues(self, bureau: str, end: int) -> bool:
+        """Whether the ledger still has the entry that the bureau's mark stands at."""
+        mark = self._folder.mark(bureau)
+        if end < mark.seq:
+            return False
+        async for segment in self._ledgers.read(bureau, mark.seq, mark.seq):
+            hashes = links(
+                segment.prev_hash,
+                segment.generation,
+                segment.first_seq,
+                [(entry.private_digest, entry.public) for entry in segment.entries],
+            )
+            return segment.first_seq == mark.seq and hashes[:1] == [mark.hash]
+        return False
+
+    async def _one(self, bureau: str) -> None:
+        try:
+            async with self._slots:
+                await self._attempt(bureau)
+        finally:
+            del self._running[bureau]
+
+    async def _attempt(self, bureau: str) -> None:
+        try:
+            await self.refill(bureau)
+        except LedgerUnreachable as unreachable:
+            outcome, reason = "unreachable", str(unreachable)
+        except Poison as poison:
+            outcome, reason = "refused", str(poison)
+        else:
+            REFILLS.labels("done").inc()
+            self._failures.pop(bureau, None)
+            self._not_before.pop(bureau, None)
+            return
+        REFILLS.labels(outcome).inc()
+        failures = self._failures.get(bureau, 0) + 1
+        self._failures[bureau] = failures
+        pause = min(BACKOFF_SECONDS_MIN * 2.0 ** min(failures - 1, 16), BACKOFF_SECONDS_MAX)
+        self._not_before[bureau] = self._monotonic() + pause
+        if failures == 1:
+            _LOG.warning("A ledger cannot be read.", action="hub.refill", bureau=bureau, reason=reason)
+
+    def _may(self, bureau: str) -> bool:
+        return bureau not in self._running and self._monotonic() >= self._not_before.get(bureau, 0.0)
