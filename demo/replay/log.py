@@ -73,7 +73,7 @@ class HandOver:
 
 @dataclass(frozen=True, slots=True)
 class Depart:
-    """A department of the bureau took the case: a dispatch."""
+    """A department of the bureau took the case: a dispatch. `department` is a code of `Plan.departments`."""
 
     at: dt.datetime
     department: str
@@ -135,6 +135,7 @@ class Plan:
 
     Attributes:
         tree: the bureaus.
+        departments: code → the log's name. The same log gives the same codes.
         cases: by registration, then by reference.
         refused: by line.
         rows_read: rows of the log without its header; each is in a case or refused.
@@ -143,6 +144,7 @@ class Plan:
     """
 
     tree: LogTree
+    departments: Mapping[str, str]
     cases: tuple[CaseHistory, ...]
     refused: tuple[RefusedRow, ...]
     rows_read: int
@@ -327,6 +329,7 @@ class _Reader:
         """
         keyed = [case for events in self._cases.values() if (case := self._history(events)) is not None]
         teams: set[Key] = set()
+        named: set[str] = set()
         exchanges: Counter[tuple[Key, Key]] = Counter()
         ends_at: dt.datetime | None = None
         for case in keyed:
@@ -335,12 +338,17 @@ class _Reader:
                 if isinstance(step, _KeyedHandOver):
                     teams.add(step.receiver)
                     exchanges[step.sender, step.receiver] += 1
+                elif isinstance(step, Depart):
+                    named.add(step.department)
             last = case.steps[-1].at if case.steps else case.registered_at
             ends_at = last if ends_at is None else max(ends_at, last)
         tree = grow(self._mapping.tree, self._mapping.title, teams, exchanges)
-        cases = sorted((_coded(case, tree) for case in keyed), key=lambda case: (case.registered_at, case.case_ref))
+        departments = {name: f"department-{number}" for number, name in enumerate(sorted(named), 1)}
+        coded = (_coded(case, tree, departments) for case in keyed)
+        cases = sorted(coded, key=lambda case: (case.registered_at, case.case_ref))
         plan = Plan(
             tree=tree,
+            departments={code: name for name, code in departments.items()},
             cases=tuple(cases),
             refused=tuple(sorted(self._refused, key=lambda row: row.line)),
             rows_read=self.rows_read,
@@ -523,13 +531,16 @@ def _steps(
         yield Complete(completed)
 
 
-def _coded(case: _KeyedCase, tree: LogTree) -> CaseHistory:
-    steps = (
-        HandOver(step.at, tree.codes[step.sender], tree.codes[step.receiver])
-        if isinstance(step, _KeyedHandOver)
-        else step
-        for step in case.steps
-    )
+def _coded(case: _KeyedCase, tree: LogTree, departments: Mapping[str, str]) -> CaseHistory:
+    steps: list[Step] = []
+    for step in case.steps:
+        match step:
+            case _KeyedHandOver():
+                steps.append(HandOver(step.at, tree.codes[step.sender], tree.codes[step.receiver]))
+            case Depart():
+                steps.append(Depart(step.at, departments[step.department]))
+            case _:
+                steps.append(step)
     return CaseHistory(
         case_ref=case.first.case_ref,
         origin=tree.codes[case.first.bureau],

@@ -190,7 +190,11 @@ def test_an_unknown_department_is_no_dispatch(events: Reads) -> None:
         "c1,2024-03-04,work,L1,T1,A",
         "c1,2024-03-05,work,L1,T1,B",
     )
-    assert only(plan).steps == (Depart(at("2024-03-02"), "A"), Depart(at("2024-03-05"), "B"))
+    assert only(plan).steps == (
+        Depart(at("2024-03-02"), "department-1"),
+        Depart(at("2024-03-05"), "department-2"),
+    )
+    assert plan.departments == {"department-1": "A", "department-2": "B"}
 
 
 def test_after_a_hand_over_the_same_department_name_is_another_department(events: Reads) -> None:
