@@ -1,0 +1,150 @@
+"""What every gRPC server of ours does around a call: who is calling, refusals made readable, counts and seconds."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+import grpc
+import structlog
+from grpc_status import rpc_status
+from prometheus_client import Counter, Histogram
+
+from kuaixiang.domain.authority import Caller
+from kuaixiang.domain.errors import Condition, Refused
+from kuaixiang.runtime.tls import identity_of_peer
+from kuaixiang.runtime.writer import WriterBusy, WriterStopped
+from kuaixiang.wire.errors import to_status
+
+RPCS: Final = Counter("kx_rpcs_total", "Calls answered, by method and status code.", ["method", "code"])
+RPC_SECONDS: Final = Histogram(
+    "kx_rpc_seconds",
+    "Time to answer a call; streams until their end.",
+    ["method"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+_log: Final = structlog.get_logger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class TooMuchWaits(Refused):
+    """The ledger has more work waiting than it answers in time."""
+
+    condition = Condition.BUSY
+    remedy = "Try again in a moment, under the same request key."
+
+
+class LedgerClosed(Refused):
+    """The ledger is closing; whether the act was done shows when it is asked again under the same key."""
+
+    condition = Condition.BUSY
+    remedy = "Try again under the same request key when the node is back."
+
+
+def caller_of(context: Context) -> Caller:
+    """Who is calling, by the certificate."""
+    identity = identity_of_peer(context)
+    return Caller(identity.bureaus, identity.offices, identity.hubs)
+
+
+class Answering(grpc.aio.ServerInterceptor):
+    """Turns refusals into statuses with details, counts calls, and keeps faults of ours out of the answer."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:  # noqa: ANN401 - grpc's handlers have no common type
+        """The handler of a call, wrapped; made once for each method."""
+        method = str(handler_call_details.method)
+        known = self._known.get(method)
+        if known is not None:
+            return known
+        handler = await continuation(handler_call_details)
+        if handler is None or not method.startswith("/kuaixiang."):
+            return handler
+        wrapped = self._known[method] = _wrapped(handler, method.rsplit("/", 1)[-1])
+        return wrapped
+
+
+def _wrapped(handler: Any, method: str) -> Any:  # noqa: ANN401 - grpc's handlers have no common type
+    streams = handler.response_streaming
+    make = (
+        (grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler)
+        if handler.request_streaming
+        else (grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler)
+    )
+    name = f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if streams else 'unary'}"
+    inner = getattr(handler, name)
+    behaviour = _stream(inner, method) if streams else _unary(inner, method)
+    return make(
+        behaviour,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+def _unary(inner: Callable[..., Awaitable[Any]], method: str) -> Callable[[Any, Context], Awaitable[Any]]:
+    seconds = RPC_SECONDS.labels(method)
+    answered = RPCS.labels(method, "OK")
+
+    async def call(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
+        started = time.perf_counter()
+        try:
+            response = await inner(request, context)
+        except (Refused, WriterBusy, WriterStopped) as refusal:
+            await _refuse(context, refusal, method)
+        except grpc.aio.AbortError:
+            raise
+        except Exception:  # noqa: BLE001 - a fault of ours: logged here, its text kept from the caller
+            await _fault(context, method)
+        else:
+            answered.inc()
+            return response
+        finally:
+            seconds.observe(time.perf_counter() - started)
+
+    return call
+
+
+def _stream(inner: Callable[..., AsyncIterator[Any]], method: str) -> Callable[[Any, Context], AsyncIterator[Any]]:
+    seconds = RPC_SECONDS.labels(method)
+    answered = RPCS.labels(method, "OK")
+
+    async def call(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
+        started = time.perf_counter()
+        try:
+            async for response in inner(request, context):
+                yield response
+            answered.inc()
+        except (Refused, WriterBusy, WriterStopped) as refusal:
+            await _refuse(context, refusal, method)
+        except grpc.aio.AbortError:
+            raise
+        except Exception:  # noqa: BLE001 - a fault of ours: logged here, its text kept from the caller
+            await _fault(context, method)
+        finally:
+            seconds.observe(time.perf_counter() - started)
+
+    return call
+
+
+async def _refuse(context: Context, refusal: Exception, method: str) -> None:
+    if isinstance(refusal, WriterBusy):
+        refusal = TooMuchWaits(str(refusal))
+    elif isinstance(refusal, WriterStopped):
+        refusal = LedgerClosed(str(refusal))
+    if isinstance(refusal, Refused):
+        status = rpc_status.to_status(to_status(refusal))
+        RPCS.labels(method, status.code.name).inc()
+        await context.abort_with_status(status)
+
+
+async def _fault(context: Context, method: str) -> None:
+    _log.exception("A call failed by a fault of this service.", action="rpc.fault", method=method)
+    RPCS.labels(method, "INTERNAL").inc()
+    await context.abort(grpc.StatusCode.INTERNAL, "The service failed; the fault is in its log. Nothing is known lost.")
