@@ -1,0 +1,346 @@
+"""CaseService: what officers and channels ask of their own bureau, over gRPC."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Final
+
+from kuaixiang.domain.authority import check_officer
+from kuaixiang.domain.case import Case
+from kuaixiang.domain.clocks import Clock
+from kuaixiang.domain.errors import FieldMissing, Refused
+from kuaixiang.domain.events import Entry, Private
+from kuaixiang.domain.registration import check_key
+from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Stage
+from kuaixiang.runtime.clock import to_micros
+from kuaixiang.runtime.server import Context, TooMuchWaits, caller_of
+from kuaixiang.runtime.writer import WriterBusy
+from kuaixiang.wire.codec import ACT_OF_REQUEST, act_of, decode_entry, enum_of, event_name, instant, timestamp
+from kuaixiang.wire.errors import to_status
+from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
+from node.ledger import queries
+from node.ledger.queries import CaseFilter
+from node.office import Done, Header, Office
+
+STREAM_WINDOW: Final = 512
+"""Registrations of one stream that may be under way: one batch of the writer. The sender waits beyond it."""
+WATCH_ENTRIES_MAX: Final = 500
+WATCH_BYTES_MAX: Final = 1 << 20
+"""How much of a journal is read at a time for somebody who watches it."""
+
+_METHODS: Final = {
+    "RegisterCase": case_pb2.RegisterCaseRequest,
+    "AnswerOnTheSpot": case_pb2.AnswerOnTheSpotRequest,
+    "ForwardCase": case_pb2.ForwardCaseRequest,
+    "DispatchCase": case_pb2.DispatchCaseRequest,
+    "ReturnDispatch": case_pb2.ReturnDispatchRequest,
+    "AcceptDirectly": case_pb2.AcceptDirectlyRequest,
+    "AskExtension": case_pb2.AskExtensionRequest,
+    "ApproveExtension": case_pb2.ApproveExtensionRequest,
+    "RefuseExtension": case_pb2.RefuseExtensionRequest,
+    "StartJointHandling": case_pb2.StartJointHandlingRequest,
+    "CompletePart": case_pb2.CompletePartRequest,
+    "CompleteCase": case_pb2.CompleteCaseRequest,
+    "GiveFeedback": case_pb2.GiveFeedbackRequest,
+    "RecordFollowUp": case_pb2.RecordFollowUpRequest,
+    "ReopenCase": case_pb2.ReopenCaseRequest,
+    "WithdrawCase": case_pb2.WithdrawCaseRequest,
+    "DeferCase": case_pb2.DeferCaseRequest,
+    "ResumeCase": case_pb2.ResumeCaseRequest,
+    "SendToReconsideration": case_pb2.SendToReconsiderationRequest,
+    "ReferCase": case_pb2.ReferCaseRequest,
+    "ReturnCase": case_pb2.ReturnCaseRequest,
+    "WithdrawOffer": case_pb2.WithdrawOfferRequest,
+    "WriteOffCase": case_pb2.WriteOffCaseRequest,
+}
+
+
+class CaseServicer(case_pb2_grpc.CaseServiceServicer):
+    """Answers CaseService for the bureaus of one node. The RPCs that are acts differ only in their message."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._watchers: set[asyncio.Event] = set()
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(self._wake_watchers)
+
+        office.ledger.writer.after_commit(wake)
+
+    async def _act(self, request: Any, context: Context) -> case_pb2.ActResponse:  # noqa: ANN401 - any act's message
+        check_officer(caller_of(context), request.header.bureau)
+        return self._response(await self._office.perform(header_of(request), act_of(request)))
+
+    def _response(self, done: Done) -> case_pb2.ActResponse:
+        return case_pb2.ActResponse(case=self._view(done.case), seq=done.seq, repeated_request=done.repeated)
+
+    def _view(self, case: Case) -> case_pb2.Case:
+        return case_view(case, self._office)
+
+    async def RegisterCases(
+        self, request_iterator: AsyncIterator[case_pb2.RegisterCasesRequest], context: Context
+    ) -> AsyncIterator[case_pb2.RegisterCasesResponse]:
+        """Registers a stream of cases; each is answered when durable, in the order of its arrival."""
+        caller = caller_of(context)
+        pending: asyncio.Queue[asyncio.Task[case_pb2.RegisterCasesResponse] | None] = asyncio.Queue(STREAM_WINDOW)
+
+        async def read() -> None:
+            index = 0
+            try:
+                async for message in request_iterator:
+                    registration = message.registration
+                    check_officer(caller, registration.header.bureau)
+                    await pending.put(asyncio.ensure_future(self._register_one(index, registration)))
+                    index += 1
+            finally:
+                await pending.put(None)
+
+        reader = asyncio.ensure_future(read())
+        try:
+            while (answer := await pending.get()) is not None:
+                yield await answer
+            await reader
+        finally:
+            reader.cancel()
+
+    async def _register_one(
+        self, index: int, registration: case_pb2.RegisterCaseRequest
+    ) -> case_pb2.RegisterCasesResponse:
+        try:
+            done = await self._office.perform(header_of(registration), act_of(registration))
+        except WriterBusy as busy:
+            return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(TooMuchWaits(str(busy))))
+        except Refused as refusal:
+            return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(refusal))
+        return case_pb2.RegisterCasesResponse(index=index, accepted=self._response(done))
+
+    async def GetCase(self, request: case_pb2.GetCaseRequest, context: Context) -> case_pb2.GetCaseResponse:
+        """One case, with its history and its private part where asked."""
+        check_officer(caller_of(context), request.bureau)
+        case = await self._office.read_case(request.bureau, request.case_id)
+        response = case_pb2.GetCaseResponse(case=self._view(case))
+        database = self._office.ledger.database
+        if request.include_private:
+            private = await asyncio.to_thread(
+                queries.private_of, database, case.bureau, case.case_id, case.snapshot_version
+            )
+            if private is not None:
+                response.private_view.CopyFrom(private_view(private))
+        if request.include_history:
+            entries = await asyncio.to_thread(
+                queries.history, database, case.bureau, case.case_id, private=request.include_private
+            )
+            response.history.extend(history_item(item.seq, item.entry) for item in entries)
+        return response
+
+    async def ListCases(self, request: case_pb2.ListCasesRequest, context: Context) -> case_pb2.ListCasesResponse:
+        """The ledger by filters, nearest deadline first, in pages."""
+        check_officer(caller_of(context), request.bureau)
+        self._office.check_hosted(request.bureau)
+        now_us = to_micros(self._office.place.clock.now())
+        wanted = CaseFilter(
+            bureau=request.bureau,
+            stages=[enum_of(Stage, stage, "stages") for stage in request.stages],
+            custodies=[enum_of(Custody, custody, "custodies") for custody in request.custodies],
+            department=request.department,
+            category=enum_of(Category, request.category, "category") if request.category else None,
+            channel=enum_of(Channel, request.channel, "channel") if request.channel else None,
+            next_clock=enum_of(ClockKind, request.next_clock, "next_clock") if request.next_clock else None,
+            due_before_us=now_us if request.overdue else None,
+            registered_from_us=_micros(request, "registered_from"),
+            registered_before_us=_micros(request, "registered_before"),
+        )
+        cases, token = await asyncio.to_thread(
+            queries.list_cases, self._office.ledger.database, wanted, request.page_size, request.page_token
+        )
+        return case_pb2.ListCasesResponse(cases=[self._view(case) for case in cases], next_page_token=token)
+
+    async def WatchCases(
+        self, request: case_pb2.WatchCasesRequest, context: Context
+    ) -> AsyncIterator[case_pb2.WatchCasesResponse]:
+        """Every change in the ledger from a journal position on, as it is committed."""
+        check_officer(caller_of(context), request.bureau)
+        self._office.check_hosted(request.bureau)
+        ledger = self._office.ledger
+        after = request.from_seq - 1 if request.from_seq else ledger.heads[request.bureau].seq
+        changed = asyncio.Event()
+        self._watchers.add(changed)
+        try:
+            while True:
+                changed.clear()
+                segment = await asyncio.to_thread(
+                    queries.read_segment,
+                    ledger.database,
+                    request.bureau,
+                    after,
+                    entries_max=WATCH_ENTRIES_MAX,
+                    bytes_max=WATCH_BYTES_MAX,
+                )
+                if segment is None:
+                    await changed.wait()
+                    continue
+                for seq, packed in enumerate(segment.entries, start=segment.first_seq):
+                    yield watched(seq, decode_entry(packed.public))
+                after = segment.first_seq + len(segment.entries) - 1
+        finally:
+            self._watchers.discard(changed)
+
+    def _wake_watchers(self) -> None:
+        for changed in self._watchers:
+            changed.set()
+
+
+def _act_method(name: str) -> Callable[[CaseServicer, Any, Context], Coroutine[Any, Any, case_pb2.ActResponse]]:
+    async def method(self: CaseServicer, request: Any, context: Context) -> case_pb2.ActResponse:  # noqa: ANN401
+        return await self._act(request, context)
+
+    method.__name__ = name
+    method.__qualname__ = f"CaseServicer.{name}"
+    method.__doc__ = f"See `rpc {name}` in case.proto: the act `{ACT_OF_REQUEST[_METHODS[name]].__name__}`."
+    return method
+
+
+for _name in _METHODS:
+    setattr(CaseServicer, _name, _act_method(_name))
+
+
+def header_of(request: Any) -> Header:  # noqa: ANN401 - any act's message
+    """Who does what, from a request; raises `FieldMissing`, `FieldMalformed`."""
+    header: case_pb2.ActHeader = request.header
+    if not header.bureau:
+        raise FieldMissing("header.bureau", "it says whose ledger")
+    check_key(header.request_key)
+    digest = b""
+    if header.request_key:
+        digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+    return Header(
+        bureau=header.bureau,
+        case_id=header.case_id,
+        actor=header.actor,
+        role=enum_of(Role, header.role, "header.role"),
+        department=header.department,
+        request_key=header.request_key,
+        occurred_at=instant(header.occurred_at) if header.HasField("occurred_at") else None,
+        expected_version=header.expected_version,
+        digest=digest,
+    )
+
+
+def refused_act(refusal: Refused) -> case_pb2.RefusedAct:
+    """A refusal inside a stream."""
+    status = to_status(refusal)
+    return case_pb2.RefusedAct(
+        code=status.code, message=status.message, rule=refusal.rule, field=refusal.field, remedy=refusal.remedy
+    )
+
+
+def case_view(case: Case, office: Office) -> case_pb2.Case:
+    """A case as the interface shows it, at the office's time."""
+    place = office.place
+    now = place.clock.now()
+    ended = case.conclusion.completed_at if case.conclusion is not None else now
+    elapsed = place.calendar.elapsed_workdays(case.registered_at, max(ended, case.registered_at))
+    words: dict[str, Any] = {
+        "stage": case.stage,
+        "custody": case.custody,
+        "category": case.category,
+        "channel": case.channel,
+        "satisfaction": case.satisfaction or 0,
+    }
+    return case_pb2.Case(
+        case_id=case.case_id,
+        bureau=case.bureau,
+        version=case.version,
+        epoch=case.epoch,
+        department=case.department,
+        origin_bureau=case.origin_bureau,
+        registered_at=timestamp(case.registered_at),
+        clocks=[clock_view(clock, overdue=clock.overdue or now >= clock.due_at) for clock in _by_due(case)],
+        with_bureau=case.with_bureau,
+        competent_bureau=case.competent_bureau,
+        bounces=case.bounces,
+        round=case.round,
+        extension_pending=case.extension is not None,
+        open_parts=case.open_parts,
+        told=case.telling is not None,
+        end_to_end_milli_workdays=round(elapsed * 1000),
+        awaiting_acknowledgement=sorted(case.awaiting),
+        **words,
+    )
+
+
+def _by_due(case: Case) -> list[Clock]:
+    return sorted(case.clocks, key=lambda clock: clock.due_at)
+
+
+def clock_view(clock: Clock, *, overdue: bool) -> case_pb2.Clock:
+    """A running clock as the interface shows it."""
+    kind: Any = clock.kind
+    return case_pb2.Clock(
+        kind=kind,
+        department=clock.department,
+        started_at=timestamp(clock.started_at),
+        due_at=timestamp(clock.due_at),
+        limit_workdays=clock.limit_workdays,
+        extended=clock.extended,
+        provisional=clock.provisional,
+        overdue=overdue,
+        calendar_version=clock.calendar_version,
+    )
+
+
+def private_view(private: Private) -> case_pb2.PrivateView:
+    """The private part of a registration as the interface shows it."""
+    return case_pb2.PrivateView(
+        taxpayer_name=private.taxpayer_name,
+        taxpayer_number=private.taxpayer_number,
+        contact=private.contact,
+        text=private.text,
+        place=private.place,
+        channel_reference=private.channel_reference,
+    )
+
+
+def history_item(seq: int, entry: Entry) -> case_pb2.HistoryItem:
+    """A journal entry as a line of the case's history."""
+    words: dict[str, Any] = {"role": entry.role, "stage": entry.event.stage}
+    return case_pb2.HistoryItem(
+        seq=seq,
+        version=entry.version,
+        occurred_at=timestamp(entry.occurred_at),
+        recorded_at=timestamp(entry.recorded_at),
+        actor=entry.actor,
+        department=entry.department,
+        event=event_name(entry.event),
+        note=entry.event.private.note if entry.event.private else "",
+        other_bureau=_other_bureau(entry),
+        **words,
+    )
+
+
+def watched(seq: int, entry: Entry) -> case_pb2.WatchCasesResponse:
+    """A journal entry as news."""
+    words: dict[str, Any] = {"stage": entry.event.stage, "custody": entry.event.custody}
+    return case_pb2.WatchCasesResponse(
+        seq=seq,
+        case_id=entry.case_id,
+        event=event_name(entry.event),
+        occurred_at=timestamp(entry.occurred_at),
+        actor=entry.actor,
+        other_bureau=_other_bureau(entry),
+        **words,
+    )
+
+
+def _other_bureau(entry: Entry) -> str:
+    """The bureau at the other end of a referral or a conclusion."""
+    for name in ("to_bureau", "from_bureau"):
+        other = getattr(entry.event, name, "")
+        if other:
+            return str(other)
+    return ""
+
+
+def _micros(request: case_pb2.ListCasesRequest, field: str) -> int | None:
+    return to_micros(instant(getattr(request, field))) if request.HasField(field) else None  # type: ignore[arg-type]

@@ -1,0 +1,99 @@
+"""The node's settings: a TOML file, and the environment over it (`KX_NODE_…`). A wrong one is named at the start."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from kuaixiang.domain.calendar import WorkingCalendar
+from kuaixiang.domain.clocks import Rules
+from kuaixiang.domain.tree import BureauTree
+from kuaixiang.facts import FactsError, load_calendar, load_tree, national_tree, published_calendar
+from kuaixiang.runtime.pki import CertificatePaths
+from kuaixiang.runtime.settings import ImpossibleSetting
+
+ENV_PREFIX: Final = "KX_NODE_"
+
+
+class NodeSettings(BaseSettings):
+    """What a node must be told. Give it to `node.service.serve`."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    bureaus: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)]
+    """Codes of the bureaus whose ledgers this node keeps, in the environment separated by commas; all of one site."""
+    tree: Path | None = None
+    """The tree of bureaus, whose `endpoint` column says where each node answers; the shipped one when absent."""
+    calendar: Path | None = None
+    """The working calendar; the shipped one when absent."""
+    database: str = "sqlite:///var/node.db"
+    """SQLAlchemy URL: SQLite in a file or PostgreSQL."""
+    nats_url: SecretStr | None = SecretStr("nats://127.0.0.1:4222")
+    """The NATS server of the bureaus' site, with user and password; none: the hub reads the ledgers by gRPC alone."""
+    listen: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] = "127.0.0.1:7440"
+    """host:port for gRPC; port 0 takes a free one."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9440
+    """Port of /metrics; 0 takes a free one."""
+    certificates: Path = Path("certificates")
+    """Folder that `kx pki issue --bureau` has written: ca.crt, tls.crt, tls.key."""
+    clock: Path | None = None
+    """File of a shared business clock, for demonstrations and replays; the machine's clock when absent."""
+    reflection: bool = False
+    """Whether gRPC's reflection answers."""
+    dispatch_workdays: Annotated[int, Field(ge=1, le=5)] = 1
+    """Working days for 分办; the notice says 及时 (§四(一)2)."""
+    follow_up_workdays: Annotated[int, Field(ge=1, le=250)] = 20
+    """Working days for 回访; the notice says 定期 (§四(四))."""
+    joint_workdays_total_max: Annotated[int, Field(ge=5)] | None = None
+    """Working days for joint handling with its extension; the notice sets no cap (§四(二)2)."""
+    backdating_workdays_max: Annotated[int, Field(ge=0, le=5)] = 1
+    """How many working days after it happened an act may be recorded."""
+    log_level: str = "info"
+
+    @field_validator("bureaus", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fit(self) -> "NodeSettings":
+        try:
+            tree = self.load_tree()
+        except FactsError as failure:
+            raise ImpossibleSetting("tree", str(failure)) from failure
+        strange = [code for code in self.bureaus if code not in tree]
+        if strange:
+            raise ImpossibleSetting("bureaus", f"{', '.join(strange)} is not in the tree {tree.version}")
+        sites = {tree.site(code) for code in self.bureaus}
+        if len(sites) > 1:
+            raise ImpossibleSetting("bureaus", f"are of the sites {', '.join(sorted(sites))}; a node serves one")
+        try:
+            self.load_calendar()
+        except FactsError as failure:
+            raise ImpossibleSetting("calendar", str(failure)) from failure
+        return self
+
+    def load_tree(self) -> BureauTree:
+        """The tree of bureaus. Raises `FactsError`."""
+        return national_tree() if self.tree is None else load_tree(self.tree)
+
+    def load_calendar(self) -> WorkingCalendar:
+        """The working calendar. Raises `FactsError`."""
+        return published_calendar() if self.calendar is None else load_calendar(self.calendar)
+
+    @property
+    def rules(self) -> Rules:
+        """The limits in force: what the notice fixes, and what it leaves to a setting."""
+        return Rules(
+            dispatch_workdays=self.dispatch_workdays,
+            follow_up_workdays=self.follow_up_workdays,
+            joint_workdays_total_max=self.joint_workdays_total_max,
+            backdating_workdays_max=self.backdating_workdays_max,
+        )
+
+    @property
+    def certificate_paths(self) -> CertificatePaths:
+        """The three files of the certificates' folder."""
+        return CertificatePaths.in_folder(self.certificates)
