@@ -58,6 +58,8 @@ class Rules:
     """A sender waits for the decision for ever."""
     resends: bool = True
     """An undecided offer is sent again when it was lost, and its withdrawal too."""
+    conclusion_proves: int = 1
+    """By how many epochs a conclusion must be above an outstanding offer's case to prove that the offer was accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,10 @@ class World:
     keeps_messages: bool = False
     """Every message is on the network as soon as it may be sent, and for ever. A message need not be delivered, so that
     whatever can happen to the records can happen here too, in far fewer states; but loss and crashes are out of sight.
+    """
+    tells_conclusions: bool = False
+    """A bureau that came to own the case may have concluded it at that epoch, and told so to whoever had a part in it;
+    the news may arrive at any later moment, as often as it likes.
     """
 
 
@@ -230,6 +236,8 @@ class Model:
                 yield from self._receiver_hears(state, at, referral)
             if doubt is None or doubt.bureau != referral.sender:
                 yield from self._sender_hears(state, at, referral)
+        if self._world.tells_conclusions:
+            yield from self._conclusions_heard(state)
         if not self._world.keeps_messages and any(referral.messages & ON_NETWORK for referral in referrals):
             lost = tuple(_with(r, r.verdict, r.messages & ~ON_NETWORK) for r in referrals)
             yield Step("(the network loses everything)", -1, State(records, lost, doubt))
@@ -290,6 +298,21 @@ class Model:
         if referral.messages & SENT[REFUSED]:
             after = State(_put(records, referral.sender, Record(OWNED, mine.epoch)), referrals, doubt)
             yield Step(f"hears that referral {at} was refused", referral.sender, after)
+
+    # ----------------------------------------------------------- conclusions
+
+    def _conclusions_heard(self, state: State) -> Iterator[Step]:
+        """A conclusion at a later epoch: the case has moved on, and whoever hears of it does not have it."""
+        records, referrals, doubt = state
+        concluded = {0, *(referral.epoch for referral in referrals if referral.verdict == ACCEPTED)}
+        for i, record in enumerate(records):
+            if record is None or record.custody == OWNED:
+                continue
+            above = record.epoch + (self._rules.conclusion_proves if record.custody == OFFERED else 1)
+            for epoch in sorted(concluded):
+                if epoch >= above:
+                    after = State(_put(records, i, Record(RELEASED, epoch)), referrals, doubt)
+                    yield Step(f"hears of a conclusion at epoch {epoch}", i, after)
 
     # ---------------------------------------------------------- the receiver
 

@@ -4,7 +4,7 @@ What the world may do (loss, repeats, delay, reordering, crashes) is said in `cu
 """
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -97,6 +97,17 @@ def test_it_does_not_matter_whether_a_released_record_counts_its_last_handover()
     assert None is explored.fault, explored
 
 
+def test_a_conclusion_of_a_later_epoch_proves_that_an_outstanding_offer_was_accepted() -> None:
+    explored = explore(Rules(released_step=1), replace(deep, tells_conclusions=True))
+    assert None is explored.fault, explored
+    assert "hears of a conclusion at epoch 6" in explored.happened
+
+
+def test_a_conclusion_of_the_epoch_of_an_outstanding_offers_own_case_proves_nothing() -> None:
+    rules = Rules(conclusion_proves=0)
+    assert Fault.NO_OWNER is explore(rules, replace(deep, tells_conclusions=True)).fault
+
+
 BROKEN = {
     "a sender takes back on a time-out": (Rules(never_takes_back=False), {Fault.TWO_OWNERS}),
     "a withdrawal leaves no tombstone": (Rules(withdrawal_leaves_tombstone=False), {Fault.TWO_OWNERS}),
@@ -146,8 +157,8 @@ def test_every_rule_of_the_model_is_broken_by_some_variant() -> None:
     broken = {
         rule.name for rule in fields(Rules) for rules, _ in BROKEN.values() if getattr(rules, rule.name) != rule.default
     }
-    # Which of its two readings holds is shown not to matter.
-    assert {rule.name for rule in fields(Rules)} - {"released_step"} == broken
+    # The two others have tests of their own: one does not matter, the other concerns what is told afterwards.
+    assert {rule.name for rule in fields(Rules)} - {"released_step", "conclusion_proves"} == broken
 
 
 def test_the_way_to_a_fault_is_told_step_by_step() -> None:
