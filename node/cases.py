@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from kuaixiang.domain.authority import check_officer
@@ -15,7 +15,7 @@ from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, 
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.server import Context, TooMuchWaits, caller_of
 from kuaixiang.runtime.writer import WriterBusy
-from kuaixiang.wire.codec import ACT_OF_REQUEST, act_of, decode_entry, enum_of, event_name, instant, timestamp
+from kuaixiang.wire.codec import act_of, decode_entry, enum_of, event_name, instant, timestamp
 from kuaixiang.wire.errors import to_status
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
 from node.ledger import queries
@@ -28,35 +28,9 @@ WATCH_ENTRIES_MAX: Final = 500
 WATCH_BYTES_MAX: Final = 1 << 20
 """How much of a journal is read at a time for somebody who watches it."""
 
-_METHODS: Final = {
-    "RegisterCase": case_pb2.RegisterCaseRequest,
-    "AnswerOnTheSpot": case_pb2.AnswerOnTheSpotRequest,
-    "ForwardCase": case_pb2.ForwardCaseRequest,
-    "DispatchCase": case_pb2.DispatchCaseRequest,
-    "ReturnDispatch": case_pb2.ReturnDispatchRequest,
-    "AcceptDirectly": case_pb2.AcceptDirectlyRequest,
-    "AskExtension": case_pb2.AskExtensionRequest,
-    "ApproveExtension": case_pb2.ApproveExtensionRequest,
-    "RefuseExtension": case_pb2.RefuseExtensionRequest,
-    "StartJointHandling": case_pb2.StartJointHandlingRequest,
-    "CompletePart": case_pb2.CompletePartRequest,
-    "CompleteCase": case_pb2.CompleteCaseRequest,
-    "GiveFeedback": case_pb2.GiveFeedbackRequest,
-    "RecordFollowUp": case_pb2.RecordFollowUpRequest,
-    "ReopenCase": case_pb2.ReopenCaseRequest,
-    "WithdrawCase": case_pb2.WithdrawCaseRequest,
-    "DeferCase": case_pb2.DeferCaseRequest,
-    "ResumeCase": case_pb2.ResumeCaseRequest,
-    "SendToReconsideration": case_pb2.SendToReconsiderationRequest,
-    "ReferCase": case_pb2.ReferCaseRequest,
-    "ReturnCase": case_pb2.ReturnCaseRequest,
-    "WithdrawOffer": case_pb2.WithdrawOfferRequest,
-    "WriteOffCase": case_pb2.WriteOffCaseRequest,
-}
-
 
 class CaseServicer(case_pb2_grpc.CaseServiceServicer):
-    """Answers CaseService for the bureaus of one node. The RPCs that are acts differ only in their message."""
+    """Answers CaseService for the bureaus of one node. The RPCs that are acts differ in their message alone."""
 
     def __init__(self, office: Office) -> None:
         self._office = office
@@ -71,6 +45,31 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     async def _act(self, request: Any, context: Context) -> case_pb2.ActResponse:  # noqa: ANN401 - any act's message
         check_officer(caller_of(context), request.header.bureau)
         return self._response(await self._office.perform(header_of(request), act_of(request)))
+
+    # Each RPC that is an act; what it does is said in case.proto and decided by the domain.
+    RegisterCase = _act
+    AnswerOnTheSpot = _act
+    ForwardCase = _act
+    DispatchCase = _act
+    ReturnDispatch = _act
+    AcceptDirectly = _act
+    AskExtension = _act
+    ApproveExtension = _act
+    RefuseExtension = _act
+    StartJointHandling = _act
+    CompletePart = _act
+    CompleteCase = _act
+    GiveFeedback = _act
+    RecordFollowUp = _act
+    ReopenCase = _act
+    WithdrawCase = _act
+    DeferCase = _act
+    ResumeCase = _act
+    SendToReconsideration = _act
+    ReferCase = _act
+    ReturnCase = _act
+    WithdrawOffer = _act
+    WriteOffCase = _act
 
     def _response(self, done: Done) -> case_pb2.ActResponse:
         return case_pb2.ActResponse(case=self._view(done.case), seq=done.seq, repeated_request=done.repeated)
@@ -189,20 +188,6 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     def _wake_watchers(self) -> None:
         for changed in self._watchers:
             changed.set()
-
-
-def _act_method(name: str) -> Callable[[CaseServicer, Any, Context], Coroutine[Any, Any, case_pb2.ActResponse]]:
-    async def method(self: CaseServicer, request: Any, context: Context) -> case_pb2.ActResponse:  # noqa: ANN401
-        return await self._act(request, context)
-
-    method.__name__ = name
-    method.__qualname__ = f"CaseServicer.{name}"
-    method.__doc__ = f"See `rpc {name}` in case.proto: the act `{ACT_OF_REQUEST[_METHODS[name]].__name__}`."
-    return method
-
-
-for _name in _METHODS:
-    setattr(CaseServicer, _name, _act_method(_name))
 
 
 def header_of(request: Any) -> Header:  # noqa: ANN401 - any act's message

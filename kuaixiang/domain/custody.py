@@ -45,6 +45,9 @@ def judge_route(offer: OfferFacts, bureau: str, tree: BureauTree, hops_max: int)
         return Refusal.WRONG_ADDRESSEE
     if tree.relation(bureau, offer.from_bureau) not in {Relation.PARENT, Relation.CHILD}:
         return Refusal.NOT_ADJACENT
+    if not offer.path or offer.path[-1] != offer.from_bureau:
+        # The loop and hop rules rest on the path; one that does not end with the sender is not the case's way here.
+        return Refusal.INVALID
     if bureau in offer.path:
         return Refusal.LOOP
     if len(offer.path) >= hops_max:

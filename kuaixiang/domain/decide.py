@@ -565,8 +565,8 @@ def _conclusion(
         raise errors.ImpossibleConclusion(case.case_id, act.from_bureau)
     if act.epoch < case.epoch or (case.conclusion is not None and heard.order <= case.conclusion.order):
         return ()
-    if case.custody is Custody.OWNED:
-        # Nobody else can have concluded what is ours at this or a later epoch.
+    if case.custody is Custody.OWNED or (case.outgoing is not None and act.epoch < case.outgoing.offer_epoch):
+        # Nobody else can have concluded what is ours; what we offer is ours until the offer's epoch is reached.
         raise errors.ImpossibleConclusion(case.case_id, act.from_bureau)
     released = _proof_of_release(case, act.epoch, context)
     revoked = act.outcome is Outcome.REOPENED

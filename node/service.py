@@ -1,0 +1,129 @@
+"""The node's process: keeps its bureaus' ledgers and answers for them, until it is told to stop."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import grpc.aio
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from kuaixiang.runtime import logs, signing, tls
+from kuaixiang.runtime.clock import clock_from
+from kuaixiang.runtime.exposition import start_exposition
+from kuaixiang.runtime.pki import CertificatePaths
+from kuaixiang.runtime.server import Answering
+from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc, ledger_pb2, referral_pb2
+from node.cases import CaseServicer
+from node.ledger.ledger import Ledger
+from node.office import Office, Place
+from node.settings import NodeSettings
+
+GRACE_SECONDS: Final = 5.0
+"""Calls under way at a stop have so long to end."""
+
+_log: Final = structlog.get_logger(__name__)
+_SERVICES: Final = (
+    case_pb2.DESCRIPTOR.services_by_name["CaseService"].full_name,
+    referral_pb2.DESCRIPTOR.services_by_name["ReferralService"].full_name,
+    ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name,
+)
+
+
+class CannotListen(Exception):
+    """The address for gRPC cannot be listened on."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        super().__init__(f"The node cannot listen on {address}: it is in use or not of this machine.")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A node that serves."""
+
+    port: int
+    metrics_port: int
+    office: Office
+
+
+@contextlib.asynccontextmanager
+async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler] = ()) -> AsyncIterator[Running]:
+    """A node in this event loop, for the time of the block; `more` are handlers to serve beside its own.
+
+    Raises `DatabaseHeld` and the like, `FileUnreadable` for a certificate, `CannotListen`, `PortUnavailable`,
+    `ClockFileMissing`.
+    """
+    place = Place(settings.load_tree(), settings.load_calendar(), settings.rules, clock_from(settings.clock))
+    paths = settings.certificate_paths
+    async with contextlib.AsyncExitStack() as stack:
+        ledger = Ledger(settings.database, settings.bureaus)
+        stack.push_async_callback(asyncio.to_thread, ledger.close)
+        ledger.start()
+        office = Office(ledger, place, signer(paths))
+        exposition = start_exposition(settings.metrics_host, settings.metrics_port)
+        stack.callback(exposition.stop)
+        server = grpc.aio.server(interceptors=(Answering(),), options=tls.SERVER_OPTIONS)
+        case_pb2_grpc.add_CaseServiceServicer_to_server(CaseServicer(office), server)
+        server.add_generic_rpc_handlers(tuple(more))
+        health = health_aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(health, server)
+        if settings.reflection:
+            names = (*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+            reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+        port = _listen(server, settings)
+        await server.start()
+        stack.push_async_callback(server.stop, GRACE_SECONDS)
+        for name in ("", *_SERVICES):
+            await health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        stack.push_async_callback(health.enter_graceful_shutdown)
+        _log.info(
+            "The node serves.",
+            action="node.start",
+            bureaus=list(settings.bureaus),
+            port=port,
+            metrics_port=exposition.port,
+            tree_version=place.tree.version,
+            calendar_version=place.calendar.version,
+        )
+        yield Running(port, exposition.port, office)
+        _log.info("The node stops.", action="node.stop")
+
+
+async def run(settings: NodeSettings, ready: Callable[[Running], None] = lambda _: None) -> None:
+    """Serve until SIGTERM or SIGINT. Raises what `running` does."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(wanted, stop.set)
+    async with running(settings) as node:
+        ready(node)
+        await stop.wait()
+
+
+def serve(settings: NodeSettings, ready: Callable[[Running], None] = lambda _: None) -> None:
+    """The whole process: logs to standard error, then `run`. `ready` is called once it serves."""
+    logs.configure("node", settings.log_level)
+    asyncio.run(run(settings, ready))
+
+
+def signer(paths: CertificatePaths) -> Callable[[bytes], referral_pb2.Signature]:
+    """Signs offers and decisions by the node's own key."""
+
+    def sign(payload: bytes) -> referral_pb2.Signature:
+        signature = signing.sign(payload, paths)
+        return referral_pb2.Signature(certificate_der=signature.certificate_der, value=signature.value)
+
+    return sign
+
+
+def _listen(server: grpc.aio.Server, settings: NodeSettings) -> int:
+    try:
+        return server.add_secure_port(settings.listen, tls.server_credentials(settings.certificate_paths))
+    except RuntimeError as failure:
+        raise CannotListen(settings.listen) from failure
