@@ -18,7 +18,7 @@ from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.metrics import REFILLS
 from hub.worker import Worker
 from kuaixiang.wire.chain import links
-from kuaixiang.wire.v1.journal_pb2 import Segment
+from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 
 CONCURRENT_MAX: Final = 16
 """Ledgers read at a time: many for a site that comes back with all its bureaus, few enough for the fold's thread."""
@@ -80,7 +80,7 @@ class Refiller:
 
     async def refill(self, bureau: str) -> None:
         """Ask a ledger for its head and fold what is missing. Raises `LedgerUnreachable`, `Poison`."""
-        head = await self._ledgers.head(bureau)
+        head = await self.head(bureau)
         mark = self._folder.mark(bureau)
         if head.generation > mark.generation and mark.seq and not await self._continues(bureau, head.seq):
             await self._worker.run(self._folder.forget, bureau)
@@ -93,6 +93,10 @@ class Refiller:
         await self._worker.run(self._folder.take_head, bureau, head)
         if self._folder.mark(bureau).behind and not self._folder.mark(bureau).quarantine:
             await self.read_on(bureau)
+
+    async def head(self, bureau: str) -> Head:
+        """Ask a ledger for its head. Raises `LedgerUnreachable`."""
+        return await self._ledgers.head(bureau)
 
     async def read_on(self, bureau: str) -> int:
         """Fold a ledger from the mark to its end; how many entries. Raises `LedgerUnreachable`, `Poison`."""

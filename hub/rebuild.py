@@ -1,0 +1,82 @@
+"""Dropping what the hub has folded and folding it again from the ledgers, which are the authority.
+
+For a stopped hub: it takes the database for itself. A bureau whose ledger cannot be reached keeps the figures it has
+and is named; nothing is dropped that cannot be folded again. A quarantine ends here, if the ledger now verifies.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hub.fold import Poison
+from hub.folder import Folder
+from hub.ledgers import Ledgers, LedgerUnreachable
+from hub.refill import Refiller
+from hub.settings import HubSettings
+from hub.store import Store
+from hub.worker import Worker
+from kuaixiang.runtime.clock import clock_from, to_micros
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """What a rebuild did."""
+
+    bureaus: int = 0
+    entries: int = 0
+    seconds: float = 0.0
+    unreachable: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    """Bureaus whose journal contradicts itself, and how."""
+
+
+async def rebuild(
+    settings: HubSettings, bureaus: tuple[str, ...] = (), told: Callable[[int, int, str], None] = lambda *_: None
+) -> Rebuilt:
+    """Fold bureaus again, all of the scope by default; `told` hears (done, of how many, bureau) after each.
+
+    Raises `DatabaseHeld` while the hub runs, and what opening the database and the certificates raise.
+    """
+    tree = settings.load_tree()
+    clock = clock_from(settings.clock)
+    found = Rebuilt()
+    started = time.perf_counter()
+    wanted = bureaus or tree.subtree(settings.scope)
+    ledgers = Ledgers(tree, settings.certificate_paths)
+    worker = Worker()
+    try:
+        with Store(settings.database, tree, settings.scope) as store:
+            folder = Folder(store=store, tree=tree, now_us=lambda: to_micros(clock.now()))
+            refiller = Refiller(
+                folder=folder,
+                worker=worker,
+                ledgers=ledgers,
+                bureaus=wanted,
+                refill_after_seconds=settings.refill_after_seconds,
+                silent_after_seconds=settings.silent_after_seconds,
+            )
+            for done, bureau in enumerate(wanted, start=1):
+                await _again(bureau, folder, worker, refiller, found)
+                told(done, len(wanted), bureau)
+            await worker.close()
+    finally:
+        await worker.close()
+        await ledgers.close()
+    found.seconds = time.perf_counter() - started
+    return found
+
+
+async def _again(bureau: str, folder: Folder, worker: Worker, refiller: Refiller, found: Rebuilt) -> None:
+    try:
+        head = await refiller.head(bureau)
+        await worker.run(folder.forget, bureau)
+        found.entries += await refiller.read_on(bureau)
+        await worker.run(folder.take_head, bureau, head)
+    except LedgerUnreachable:
+        found.unreachable.append(bureau)
+    except Poison as poison:
+        found.refused[bureau] = str(poison)
+    else:
+        found.bureaus += 1
+        if folder.mark(bureau).quarantine:
+            found.refused[bureau] = folder.mark(bureau).quarantine

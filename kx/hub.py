@@ -1,0 +1,458 @@
+"""`kx hub`: run the hub of a scope, read its figures, compare it with the ledgers, fold it again."""
+
+import asyncio
+import json
+from datetime import timedelta, timezone
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import grpc
+import grpc.aio
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from hub.measures import RATES
+from hub.query import Grouping
+from kuaixiang.domain.words import Category, Channel, ClockKind
+from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
+from kuaixiang.runtime.tls import open_channel
+from kuaixiang.wire.v1 import statistics_pb2 as pb
+from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceStub
+
+REFUSED_EXIT_CODE: Final = 2
+DIFFERENT_EXIT_CODE: Final = 1
+ANSWER_SECONDS_MAX: Final = 30.0
+RECONCILE_SECONDS_MAX: Final = 3600.0
+
+_SHANGHAI: Final = timezone(timedelta(hours=8))
+_CLOCK_LABELS: Final = {
+    ClockKind.FORWARD: "转交",
+    ClockKind.DISPATCH: "分办",
+    ClockKind.HANDLE: "办理",
+    ClockKind.JOINT: "联合办理",
+    ClockKind.FEEDBACK: "反馈",
+    ClockKind.FOLLOW_UP: "回访",
+}
+_COLUMNS: Final = (
+    ("登记", ("registered",)),
+    ("转办", ("dispatched",)),
+    ("办结", ("completed",)),
+    ("反馈", ("fed_back",)),
+    ("回访", ("followed_up",)),
+    ("延期", ("extended",)),
+    ("上报", ("referred_up",)),
+    ("下转", ("referred_down",)),
+    ("跨区", ("referred_across",)),
+    ("退回", ("returned_referral", "dispatch_returned")),
+    ("销号", ("written_off",)),
+)
+"""The table's counts: heading, and the facts that are added up in it."""
+_SHOWN_RATES: Final = ("on_time", "feedback_in_time", "follow_up", "satisfaction")
+
+
+app = typer.Typer(name="hub", help="Statistics of a bureau and everything under it.", no_args_is_help=True)
+
+Endpoint = Annotated[str, typer.Option("--hub", envvar="KX_HUB_ENDPOINT", help="Where the hub answers, host:port.")]
+Certificates = Annotated[
+    Path,
+    typer.Option(
+        envvar="KX_CERTIFICATES", help="Folder with ca.crt, tls.crt and tls.key, as `kx pki issue` writes it."
+    ),
+]
+HubScope = Annotated[
+    str, typer.Option(envvar="KX_HUB_SCOPE", metavar="CODE", help="The scope in the hub's own certificate.")
+]
+Scope = Annotated[str, typer.Option(metavar="CODE", help="The bureau whose subtree is asked for; all by default.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Config = Annotated[Path | None, typer.Option(help="The hub's settings, a TOML file; KX_HUB_… wins over it.")]
+
+
+@app.command()
+def serve(config: Config = None) -> None:
+    """Run the hub until it is told to stop."""
+    from hub.service import CannotListen
+    from hub.service import serve as run
+    from hub.settings import WrongSetting, load_settings
+    from kuaixiang.runtime.bus import BusError
+    from kuaixiang.runtime.clock import ClockError
+    from kuaixiang.runtime.database import DatabaseError
+    from kuaixiang.runtime.exposition import PortUnavailable
+    from kuaixiang.runtime.logs import UnknownLogLevel
+
+    try:
+        run(load_settings(config))
+    except (
+        WrongSetting,
+        DatabaseError,
+        PkiError,
+        CannotListen,
+        PortUnavailable,
+        ClockError,
+        UnknownLogLevel,
+        BusError,
+    ) as refusal:
+        raise _refused(str(refusal)) from None
+
+
+@app.command()
+def stats(
+    *,
+    hub: Endpoint,
+    certificates: Certificates,
+    hub_scope: HubScope = "000000",
+    scope: Scope = "",
+    from_day: Annotated[str, typer.Option("--from", metavar="YYYY-MM-DD", help="First day, in Shanghai.")] = "",
+    to_day: Annotated[str, typer.Option("--to", metavar="YYYY-MM-DD", help="Last day, included.")] = "",
+    by: Annotated[
+        str, typer.Option(help="Rows: total, bureau, category, channel, day, month or every-bureau.")
+    ] = "total",
+    category: Annotated[str, typer.Option(help=f"Only one of {', '.join(c.name.lower() for c in Category)}.")] = "",
+    channel: Annotated[str, typer.Option(help=f"Only one of {', '.join(c.name.lower() for c in Channel)}.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Figures of a period: counts, on-time rates, working days taken, and how complete they are."""
+    request: dict[str, Any] = {
+        "scope": scope,
+        "from_day": from_day,
+        "to_day": to_day,
+        "grouping": _word("--by", by, Grouping),
+        "category": _word("--category", category, Category) if category else 0,
+        "channel": _word("--channel", channel, Channel) if channel else 0,
+    }
+
+    async def ask(stub: Any) -> pb.GetFiguresResponse:  # noqa: ANN401 - the stub's asynchronous side has no name
+        answer: pb.GetFiguresResponse = await stub.GetFigures(
+            pb.GetFiguresRequest(**request), timeout=ANSWER_SECONDS_MAX
+        )
+        return answer
+
+    answer = _call(hub, certificates, hub_scope, ask)
+    if as_json:
+        print(json.dumps(figures_as_dict(answer), ensure_ascii=False))
+        return
+    print_figures(Console(), answer, f"{scope or hub_scope} {_period(from_day, to_day)}")
+
+
+@app.command()
+def completeness(
+    *,
+    hub: Endpoint,
+    certificates: Certificates,
+    hub_scope: HubScope = "000000",
+    scope: Scope = "",
+    everyone: Annotated[bool, typer.Option("--all", help="Bureaus that are up to date too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Which bureaus have been heard from, and up to where their journals are folded."""
+
+    async def ask(stub: Any) -> pb.GetCompletenessResponse:  # noqa: ANN401 - as above
+        request = pb.GetCompletenessRequest(scope=scope)
+        answer: pb.GetCompletenessResponse = await stub.GetCompleteness(request, timeout=ANSWER_SECONDS_MAX)
+        return answer
+
+    answer = _call(hub, certificates, hub_scope, ask)
+    if as_json:
+        told = {
+            "completeness": _completeness_as_dict(answer.completeness),
+            "marks": [
+                {
+                    "bureau": mark.bureau,
+                    "generation": mark.generation,
+                    "seq": mark.seq,
+                    "announced_seq": mark.announced_seq,
+                    "hash": mark.hash.hex(),
+                    "parked_entries": mark.parked_entries,
+                    "heard_at": _instant(mark, "heard_at"),
+                    "data_as_of": _instant(mark, "data_as_of"),
+                    "quarantine": mark.quarantine,
+                }
+                for mark in answer.marks
+            ],
+        }
+        print(json.dumps(told, ensure_ascii=False))
+        return
+    console = Console()
+    table = Table(title="Journals")
+    for heading in ("bureau", "seq", "announced", "parked", "heard at", "data as of", "quarantine"):
+        table.add_column(heading, justify="right" if heading in {"seq", "announced", "parked"} else "left")
+    for mark in answer.marks:
+        well = mark.seq >= mark.announced_seq and not mark.quarantine and mark.HasField("heard_at")
+        if everyone or not well:
+            table.add_row(
+                mark.bureau,
+                str(mark.seq),
+                str(mark.announced_seq),
+                str(mark.parked_entries),
+                _instant(mark, "heard_at") or "never",
+                _instant(mark, "data_as_of") or "-",
+                mark.quarantine,
+            )
+    if table.row_count:
+        console.print(table)
+    console.print(_completeness_line(answer.completeness))
+
+
+@app.command()
+def reconcile(
+    *,
+    hub: Endpoint,
+    certificates: Certificates,
+    hub_scope: HubScope = "000000",
+    scope: Scope = "",
+    as_json: AsJson = False,
+) -> None:
+    """Compare the hub with every ledger of its scope; ends with 1 when they differ or one could not be read."""
+
+    async def ask(stub: Any) -> pb.ReconcileResponse:  # noqa: ANN401 - as above
+        answer: pb.ReconcileResponse = await stub.Reconcile(
+            pb.ReconcileRequest(scope=scope), timeout=RECONCILE_SECONDS_MAX
+        )
+        return answer
+
+    console = Console(stderr=True)
+    with console.status("Every ledger is read and folded again…"):
+        answer = _call(hub, certificates, hub_scope, ask)
+    equal = not answer.mismatches and not answer.unreachable
+    if as_json:
+        told = {
+            "hub_equals_ledgers": equal,
+            "ledgers_compared": answer.ledgers_compared,
+            "entries_compared": answer.entries_compared,
+            "mismatches": [
+                {"bureau": found.bureau, "what": found.what, "hub": found.hub, "ledger": found.ledger}
+                for found in answer.mismatches
+            ],
+            "unreachable": list(answer.unreachable),
+        }
+        print(json.dumps(told, ensure_ascii=False))
+    else:
+        _print_reconciliation(Console(), answer)
+    if not equal:
+        raise typer.Exit(DIFFERENT_EXIT_CODE)
+
+
+@app.command()
+def rebuild(
+    config: Config = None,
+    bureau: Annotated[
+        list[str] | None, typer.Option(metavar="CODE", help="Only this bureau; repeat it for several.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Drop a stopped hub's figures and fold them again from the ledgers; ends with 1 when one could not be."""
+    from hub.rebuild import Rebuilt
+    from hub.rebuild import rebuild as again
+    from hub.settings import WrongSetting, load_settings
+    from kuaixiang.domain.tree import UnknownBureau
+    from kuaixiang.runtime.clock import ClockError
+    from kuaixiang.runtime.database import DatabaseError
+
+    columns = (TextColumn("Folding {task.fields[bureau]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+
+    async def work() -> Rebuilt:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task("", bureau="", total=None)
+
+            def told(done: int, of: int, code: str) -> None:
+                progress.update(task, completed=done, total=of, bureau=code)
+
+            return await again(load_settings(config), tuple(bureau or ()), told)
+
+    try:
+        found = asyncio.run(work())
+    except (WrongSetting, DatabaseError, PkiError, ClockError, UnknownBureau) as refusal:
+        raise _refused(str(refusal)) from None
+    if as_json:
+        told = {
+            "bureaus": found.bureaus,
+            "entries": found.entries,
+            "seconds": round(found.seconds, 3),
+            "unreachable": found.unreachable,
+            "refused": found.refused,
+        }
+        print(json.dumps(told, ensure_ascii=False))
+    else:
+        console = Console()
+        console.print(f"{found.bureaus} ledgers, {found.entries} entries folded again in {found.seconds:.1f} s.")
+        for code in found.unreachable:
+            console.print(f"Bureau {code} cannot be reached; its figures are as they were.")
+        for code, reason in found.refused.items():
+            console.print(f"Bureau {code} is quarantined: {reason}.")
+    if found.unreachable or found.refused:
+        raise typer.Exit(DIFFERENT_EXIT_CODE)
+
+
+@app.command()
+def explain(rate: Annotated[str, typer.Argument(help="Name of a rate; all of them when left out.")] = "") -> None:
+    """Say how a rate is defined."""
+    from hub.measures import measure_name
+
+    wanted = [known for known in RATES if rate in {"", known.name}]
+    if not wanted:
+        raise _refused(f"There is no rate {rate!r}; the rates are {', '.join(known.name for known in RATES)}.")
+    console = Console()
+    for known in wanted:
+        above, below = (" + ".join(map(measure_name, part)) for part in (known.numerator, known.denominator))
+        console.print(f"[bold]{known.name}[/bold] {known.label} = ({above}) ÷ ({below})")
+        console.print(f"  {known.sentence}")
+
+
+# ---------------------------------------------------------------- for the demo and the replay too
+
+
+def figures_as_dict(answer: pb.GetFiguresResponse) -> dict[str, Any]:
+    """Figures in plain values, as `--json` prints them."""
+    return {
+        "rows": [
+            {
+                "key": row.key,
+                "label": row.label,
+                "facts": dict(sorted(row.facts.items())),
+                "open": row.open,
+                "overdue": row.overdue,
+                "rates": {
+                    rate.name: {
+                        "numerator": rate.numerator,
+                        "denominator": rate.denominator,
+                        "value": rate.numerator / rate.denominator if rate.denominator else None,
+                    }
+                    for rate in row.rates
+                },
+                "clocks": {
+                    ClockKind(clock.kind).name.lower(): {
+                        "met": clock.met,
+                        "missed": clock.missed,
+                        "p50_workdays": clock.p50_workdays,
+                        "p90_workdays": clock.p90_workdays,
+                        "histogram": list(clock.histogram),
+                    }
+                    for clock in row.clocks
+                },
+            }
+            for row in answer.rows
+        ],
+        "completeness": _completeness_as_dict(answer.completeness),
+    }
+
+
+def print_figures(console: Console, answer: pb.GetFiguresResponse, title: str) -> None:
+    """Figures as tables: the counts and rates of each row, and the clocks of a single one."""
+    labels = {rate.name: rate.label for rate in RATES}
+    table = Table(title=title)
+    table.add_column("")
+    for heading, _ in _COLUMNS:
+        table.add_column(heading, justify="right")
+    for name in _SHOWN_RATES:
+        table.add_column(labels[name], justify="right")
+    table.add_column("办理 P50/P90", justify="right")
+    table.add_column("未结", justify="right")
+    table.add_column("逾期", justify="right")
+    for row in answer.rows:
+        rates = {rate.name: rate for rate in row.rates}
+        handle = next((clock for clock in row.clocks if int(clock.kind) == ClockKind.HANDLE), None)
+        table.add_row(
+            f"{row.label} {row.key}".strip() if row.key != row.label else row.label,
+            *(str(sum(row.facts.get(fact, 0) for fact in facts)) for _, facts in _COLUMNS),
+            *(_percent(rates[name].numerator, rates[name].denominator) for name in _SHOWN_RATES),
+            f"{handle.p50_workdays:.1f}/{handle.p90_workdays:.1f}" if handle is not None else "-",
+            str(row.open),
+            str(row.overdue),
+        )
+    console.print(table)
+    if len(answer.rows) == 1:
+        clocks = Table(title="时限")
+        for heading in ("", "met", "missed", "on time", "P50 wd", "P90 wd"):
+            clocks.add_column(heading, justify="right" if heading else "left")
+        for clock in answer.rows[0].clocks:
+            clocks.add_row(
+                _CLOCK_LABELS[ClockKind(clock.kind)],
+                str(clock.met),
+                str(clock.missed),
+                _percent(clock.met, clock.met + clock.missed),
+                f"{clock.p50_workdays:.1f}",
+                f"{clock.p90_workdays:.1f}",
+            )
+        console.print(clocks)
+    console.print(_completeness_line(answer.completeness))
+
+
+# ---------------------------------------------------------------- inside
+
+
+def _call(hub: str, certificates: Path, hub_scope: str, ask: Any) -> Any:  # noqa: ANN401 - the answer is the asker's
+    async def work() -> object:
+        paths = CertificatePaths.in_folder(certificates)
+        async with open_channel(hub, dns_name("hub", hub_scope), paths) as channel:
+            return await ask(StatisticsServiceStub(channel))
+
+    try:
+        return asyncio.run(work())
+    except PkiError as refusal:
+        raise _refused(str(refusal)) from None
+    except grpc.aio.AioRpcError as failure:
+        if failure.code() is grpc.StatusCode.UNAVAILABLE:
+            raise _refused(f"The hub at {hub} does not answer: {failure.details()}.") from None
+        raise _refused(f"{failure.details()} ({failure.code().name})") from None
+
+
+def _word(option: str, text: str, words: type[Grouping] | type[Category] | type[Channel]) -> int:
+    known = {word.name.lower().replace("_", "-"): int(word) for word in words}
+    if text not in known:
+        raise _refused(f"{option} cannot be {text!r}; choose one of {', '.join(known)}.")
+    return known[text]
+
+
+def _completeness_as_dict(found: pb.Completeness) -> dict[str, Any]:
+    return {
+        "bureaus_expected": found.bureaus_expected,
+        "bureaus_heard": found.bureaus_heard,
+        "bureaus_up_to_date": found.bureaus_up_to_date,
+        "bureaus_quarantined": found.bureaus_quarantined,
+        "data_as_of": _instant(found, "data_as_of"),
+    }
+
+
+def _completeness_line(found: pb.Completeness) -> str:
+    line = (
+        f"{found.bureaus_expected} bureaus expected, {found.bureaus_heard} heard from, "
+        f"{found.bureaus_up_to_date} up to date; data as of {_instant(found, 'data_as_of') or 'never'}."
+    )
+    if found.bureaus_quarantined:
+        line += f" [bold red]{found.bureaus_quarantined} quarantined: see `kx hub completeness`.[/bold red]"
+    return line
+
+
+def _instant(message: pb.Completeness | pb.BureauMark, field: str) -> str | None:
+    if not message.HasField(field):  # type: ignore[arg-type]  # one of its timestamps, by name
+        return None
+    local = getattr(message, field).ToDatetime(tzinfo=_SHANGHAI)
+    return str(local.isoformat(sep=" ", timespec="seconds"))
+
+
+def _print_reconciliation(console: Console, answer: pb.ReconcileResponse) -> None:
+    if answer.mismatches:
+        table = Table(title="Differences")
+        for heading in ("bureau", "what", "hub", "ledger"):
+            table.add_column(heading)
+        for found in answer.mismatches:
+            table.add_row(found.bureau, found.what, found.hub, found.ledger)
+        console.print(table)
+    for code in answer.unreachable:
+        console.print(f"The ledger of bureau {code} could not be read.")
+    verdict = "The hub equals its ledgers" if not answer.mismatches else f"{len(answer.mismatches)} differences"
+    console.print(f"{verdict}: {answer.ledgers_compared} ledgers, {answer.entries_compared} entries compared.")
+
+
+def _percent(numerator: int, denominator: int) -> str:
+    return f"{100 * numerator / denominator:.1f}%" if denominator else "-"
+
+
+def _period(from_day: str, to_day: str) -> str:
+    return f"{from_day or '…'} – {to_day or '…'}" if from_day or to_day else ""
+
+
+def _refused(sentence: str) -> typer.Exit:
+    Console(stderr=True).print(sentence, style="red", markup=False, soft_wrap=True)
+    return typer.Exit(REFUSED_EXIT_CODE)
