@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from kuaixiang.domain import clocks as clockwork
 from kuaixiang.domain import events
@@ -131,16 +132,15 @@ def evolve(case: Case | None, entry: Entry) -> Case | None:
     if isinstance(event, events.OfferDeclined):
         return case
     case = _begin(entry) if case is None else case
-    case = replace(
-        case,
-        version=entry.version,
-        stage=event.stage,
-        custody=event.custody,
-        epoch=event.epoch,
-        last_at=entry.occurred_at,
-        clocks=clockwork.apply(case.clocks, event.clocks) if event.clocks else case.clocks,
-    )
-    return _particulars(case, entry)
+    changes = _particulars(case, entry)
+    changes["version"] = entry.version
+    changes["stage"] = event.stage
+    changes["custody"] = event.custody
+    changes["epoch"] = event.epoch
+    changes["last_at"] = entry.occurred_at
+    if event.clocks:
+        changes["clocks"] = clockwork.apply(case.clocks, event.clocks)
+    return replace(case, **changes)
 
 
 def _begin(entry: Entry) -> Case:
@@ -163,61 +163,63 @@ def _begin(entry: Entry) -> Case:
     )
 
 
-def _particulars(case: Case, entry: Entry) -> Case:  # noqa: C901, PLR0911, PLR0912 - one flat arm for each event
+def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR0911, PLR0912 - one flat arm for each event
     """What an event changes besides stage, custody, epoch and clocks."""
     match entry.event:
         case events.Registered() as event:
-            return replace(case, competent_bureau=event.competent_bureau)
+            return {"competent_bureau": event.competent_bureau}
         case events.AnsweredOnTheSpot():
-            return _ended(replace(case, handlers=case.handlers | {entry.actor}), Outcome.COMPLETED, entry.occurred_at)
+            return _ended(case, Outcome.COMPLETED, entry.occurred_at) | {"handlers": case.handlers | {entry.actor}}
         case events.TaxpayerTold() as event:
-            return replace(case, telling=event.telling)
+            return {"telling": event.telling}
         case events.Dispatched() as event:
-            return replace(case, department=event.to_department)
+            return {"department": event.to_department}
         case events.DispatchReturned() as event:
-            return replace(case, bounces=event.bounces, extension=None)
+            return {"bounces": event.bounces, "extension": None}
         case events.AcceptedDirectly():
-            return replace(case, department=entry.department)
+            return {"department": entry.department}
         case events.ExtensionAsked() as event:
-            return replace(case, extension=ExtensionRequest(workdays=event.workdays, asked_by=entry.actor))
+            return {"extension": ExtensionRequest(workdays=event.workdays, asked_by=entry.actor)}
         case events.ExtensionApproved():
-            return replace(case, extension=None, extended=True)
+            return {"extension": None, "extended": True}
         case events.ExtensionRefused():
-            return replace(case, extension=None)
+            return {"extension": None}
         case events.JointHandlingStarted() as event:
-            return replace(
-                case,
-                department=event.lead_department,
-                lead_department=event.lead_department,
-                open_parts=event.assisting_departments,
-                extension=None,
-                extended=False,
-            )
+            return {
+                "department": event.lead_department,
+                "lead_department": event.lead_department,
+                "open_parts": event.assisting_departments,
+                "extension": None,
+                "extended": False,
+            }
         case events.PartCompleted() as event:
             left = tuple(part for part in case.open_parts if part != event.part_department)
-            return replace(case, open_parts=left, handlers=case.handlers | {entry.actor})
+            return {"open_parts": left, "handlers": case.handlers | {entry.actor}}
         case events.Completed():
-            return replace(case, extension=None, handlers=case.handlers | {entry.actor})
+            return {"extension": None, "handlers": case.handlers | {entry.actor}}
         case events.FeedbackGiven():
             # The feedback is the handler's too: who gave it does not follow it up.
-            return _ended(replace(case, handlers=case.handlers | {entry.actor}), Outcome.COMPLETED, entry.occurred_at)
+            return _ended(case, Outcome.COMPLETED, entry.occurred_at) | {"handlers": case.handlers | {entry.actor}}
         case events.FollowedUp() as event:
-            return replace(case, satisfaction=event.satisfaction, explained=event.explained)
+            return {"satisfaction": event.satisfaction, "explained": event.explained}
         case events.Reopened() as event:
-            reopened = replace(
-                case, round=event.round, satisfaction=None, explained=False, extended=False, lead_department=""
-            )
-            return _ended(reopened, Outcome.REOPENED, entry.occurred_at)
+            again = {
+                "round": event.round,
+                "satisfaction": None,
+                "explained": False,
+                "extended": False,
+                "lead_department": "",
+            }
+            return _ended(case, Outcome.REOPENED, entry.occurred_at, round_=event.round) | again
         case events.CaseWithdrawn():
-            return _ended(replace(case, extension=None), Outcome.WITHDRAWN, entry.occurred_at)
+            return _ended(case, Outcome.WITHDRAWN, entry.occurred_at) | {"extension": None}
         case events.SentToReconsideration():
-            return _ended(replace(case, extension=None), Outcome.RECONSIDERATION, entry.occurred_at)
+            return _ended(case, Outcome.RECONSIDERATION, entry.occurred_at) | {"extension": None}
         case events.Deferred():
-            return replace(case, extension=None)
+            return {"extension": None}
         case events.Offered() as event:
-            return replace(
-                case,
-                outgoing=Outgoing(
+            return {
+                "outgoing": Outgoing(
                     referral_id=event.referral_id,
                     referral_kind=event.referral_kind,
                     to_bureau=event.to_bureau,
@@ -226,21 +228,20 @@ def _particulars(case: Case, entry: Entry) -> Case:  # noqa: C901, PLR0911, PLR0
                     offer_epoch=event.offer_epoch,
                     offered_at=entry.occurred_at,
                 ),
-            )
+            }
         case events.OfferWithdrawalAsked() if case.outgoing is not None:
-            return replace(case, outgoing=replace(case.outgoing, withdrawing=True))
+            return {"outgoing": replace(case.outgoing, withdrawing=True)}
         case events.Released() as event:
-            return replace(
-                case,
-                outgoing=None,
-                extension=None,
-                with_bureau=event.to_bureau,
-                neighbours=_with_neighbour(case, event.to_bureau, event.referral_id),
-                conclusion=None,
-                awaiting=frozenset(),
-            )
+            return {
+                "outgoing": None,
+                "extension": None,
+                "with_bureau": event.to_bureau,
+                "neighbours": _with_neighbour(case, event.to_bureau, event.referral_id),
+                "conclusion": None,
+                "awaiting": frozenset(),
+            }
         case events.OfferRefused():
-            return replace(case, outgoing=None)
+            return {"outgoing": None}
         case events.Received() as event:
             return _received(case, entry, event)
         case events.Concluded() as event:
@@ -262,32 +263,31 @@ def _particulars(case: Case, entry: Entry) -> Case:  # noqa: C901, PLR0911, PLR0
             )
             return _heard(case, event.from_bureau, revoked)
         case events.ConclusionDelivered() as event:
-            return replace(case, awaiting=case.awaiting - {event.to_bureau})
+            return {"awaiting": case.awaiting - {event.to_bureau}}
         case _:
-            return case
+            return {}
 
 
-def _received(case: Case, entry: Entry, event: events.Received) -> Case:
+def _received(case: Case, entry: Entry, event: events.Received) -> dict[str, Any]:
     """The case is here (again): a new segment begins, with what the ledger knew of the earlier ones kept."""
-    return replace(
-        case,
-        department=entry.department,
+    return {
+        "department": entry.department,
         # Whoever referred the case had told the taxpayer: a case cannot leave a desk otherwise.
-        telling=case.telling or Telling.TRANSFERRED,
-        outgoing=None,
-        incoming=Incoming(referral_id=event.referral_id, from_bureau=event.from_bureau, path=event.path),
-        neighbours=_with_neighbour(case, event.from_bureau, event.referral_id),
-        extension=None,
-        extended=False,
-        lead_department="",
-        open_parts=(),
-        satisfaction=None,
-        explained=False,
-        conclusion=None,
-        awaiting=frozenset(),
-        with_bureau=case.bureau,
-        snapshot_version=entry.version,
-    )
+        "telling": case.telling or Telling.TRANSFERRED,
+        "outgoing": None,
+        "incoming": Incoming(referral_id=event.referral_id, from_bureau=event.from_bureau, path=event.path),
+        "neighbours": _with_neighbour(case, event.from_bureau, event.referral_id),
+        "extension": None,
+        "extended": False,
+        "lead_department": "",
+        "open_parts": (),
+        "satisfaction": None,
+        "explained": False,
+        "conclusion": None,
+        "awaiting": frozenset(),
+        "with_bureau": case.bureau,
+        "snapshot_version": entry.version,
+    }
 
 
 def _with_neighbour(case: Case, bureau: str, referral_id: str) -> tuple[tuple[str, str], ...]:
@@ -295,20 +295,23 @@ def _with_neighbour(case: Case, bureau: str, referral_id: str) -> tuple[tuple[st
     return (*others, (bureau, referral_id))
 
 
-def _ended(case: Case, outcome: Outcome, at: datetime) -> Case:
+def _ended(case: Case, outcome: Outcome, at: datetime, round_: int | None = None) -> dict[str, Any]:
     """A conclusion reached here: every neighbour is to hear of it."""
     conclusion = Conclusion(
-        outcome=outcome, epoch=case.epoch, round=case.round, handled_by=case.bureau, completed_at=at
+        outcome=outcome,
+        epoch=case.epoch,
+        round=case.round if round_ is None else round_,
+        handled_by=case.bureau,
+        completed_at=at,
     )
-    return replace(case, conclusion=conclusion, awaiting=frozenset(bureau for bureau, _ in case.neighbours))
+    return {"conclusion": conclusion, "awaiting": frozenset(bureau for bureau, _ in case.neighbours)}
 
 
-def _heard(case: Case, from_bureau: str, conclusion: Conclusion) -> Case:
+def _heard(case: Case, from_bureau: str, conclusion: Conclusion) -> dict[str, Any]:
     """A conclusion heard from one neighbour: every other one is to hear of it."""
-    return replace(
-        case,
-        round=conclusion.round,
-        conclusion=conclusion,
-        awaiting=frozenset(bureau for bureau, _ in case.neighbours if bureau != from_bureau),
-        with_bureau=conclusion.handled_by,
-    )
+    return {
+        "round": conclusion.round,
+        "conclusion": conclusion,
+        "awaiting": frozenset(bureau for bureau, _ in case.neighbours if bureau != from_bureau),
+        "with_bureau": conclusion.handled_by,
+    }
