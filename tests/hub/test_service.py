@@ -1,0 +1,333 @@
+"""The hub as a process between real NATS sites and real ledgers."""
+
+import asyncio
+import json
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from demo.processes import ChildProcess
+from demo.sites import Sites
+from hub.rebuild import rebuild
+from hub.service import Running
+from hub.servicer import may_read
+from hub.settings import WrongSetting, load_settings
+from hub.store import Store
+from kuaixiang.runtime import pki
+from kuaixiang.runtime.database import DatabaseHeld
+from kuaixiang.runtime.tls import Identity, open_channel
+from kuaixiang.wire.v1 import statistics_pb2 as pb
+from tests.hub.federation import Federation
+from tests.hub.journals import BEIJING, DONGCHENG, HANGZHOU, HEADQUARTERS, SHANGCHENG, XICHENG, Journal, tree
+
+pytestmark = [pytest.mark.nats, pytest.mark.timeout(180)]
+
+PATIENCE_SECONDS = 40.0
+KILL_AFTER_SECONDS = 4.0
+
+
+@pytest.fixture
+async def federation(nats_sites: Sites, tmp_path: Path) -> AsyncIterator[Federation]:
+    made = Federation(tmp_path, nats_sites)
+    async with made.serving_ledgers():
+        yield made
+
+
+def journal_of(federation: Federation, bureau: str, cases: int, *, late: int = 0) -> Journal:
+    journal = Journal(bureau)
+    for number in range(cases):
+        journal.live(f"{bureau}-{number}", late=number < late, category=1 + number % 6, channel=1 + number % 5)
+    federation.ledgers.journals[bureau] = journal
+    return journal
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.05)
+
+
+async def folded(hub: Running, *journals: Journal) -> None:
+    for journal in journals:
+
+        def reached(of: Journal = journal) -> bool:
+            return hub.folder.mark(of.bureau).seq == of.seq
+
+        await until(reached, f"bureau {journal.bureau} is not folded to its end")
+
+
+async def figures(stub: Any, **question: Any) -> dict[str, dict[str, int]]:
+    answer = await stub.GetFigures(pb.GetFiguresRequest(**question), timeout=10)
+    return {row.key: dict(row.facts) for row in answer.rows}
+
+
+async def test_segments_published_at_a_provincial_site_appear_in_the_national_figures(
+    federation: Federation, database_url: str
+) -> None:
+    north = journal_of(federation, federation.north[0], 30, late=10)
+    south = journal_of(federation, federation.south[0], 20)
+    async with (
+        federation.hub(database_url) as hub,
+        federation.publishing("110000") as one,
+        federation.publishing("330000") as other,
+        federation.statistics(hub.port) as stub,
+    ):
+        for segment in north.segments(size=40):
+            await one.segment(segment)
+        await one.head(north)
+        for segment in south.segments(size=40):
+            await other.segment(segment)
+        await folded(hub, north, south)
+        by_bureau = await figures(stub, grouping=pb.GROUPING_BUREAU)
+        assert by_bureau["110000"]["registered"] == 30
+        assert by_bureau["330000"]["registered"] == 20
+        assert (await figures(stub))[""]["written_off"] == 50
+        answer = await stub.GetFigures(pb.GetFiguresRequest(), timeout=10)
+        rates = {rate.name: (rate.numerator, rate.denominator) for rate in answer.rows[0].rates}
+        assert rates["on_time"] == (40, 50)
+        assert answer.completeness.bureaus_expected == 7
+        assert answer.completeness.bureaus_heard >= 2
+        metrics = await asyncio.to_thread(
+            lambda: urllib.request.urlopen(f"http://127.0.0.1:{hub.metrics_port}/metrics", timeout=5).read().decode()
+        )
+        assert "kx_hub_entries_total" in metrics
+
+
+async def test_what_was_lost_on_the_way_is_read_from_the_ledger(federation: Federation, database_url: str) -> None:
+    journal = journal_of(federation, federation.north[0], 20)
+    lost_tail = journal_of(federation, federation.south[0], 4)
+    async with (
+        federation.hub(database_url) as hub,
+        federation.publishing("110000") as site,
+        federation.publishing("330000") as other,
+    ):
+        await site.segment(journal.segment(1, 20))
+        await site.segment(journal.segment(61))
+        await other.head(lost_tail)
+        await folded(hub, journal, lost_tail)
+        assert hub.folder.mark(journal.bureau).hash == journal.hashes[-1]
+        assert hub.folder.parked_entries(journal.bureau) == 0
+
+
+async def test_a_silent_bureau_is_asked_and_one_that_cannot_be_is_not_up_to_date(
+    federation: Federation, tmp_path: Path
+) -> None:
+    journal = journal_of(federation, federation.north[0], 3)
+    async with (
+        federation.hub(f"sqlite:///{tmp_path / 'hub.db'}", silent_after_seconds=0.5) as hub,
+        federation.statistics(hub.port) as stub,
+    ):
+        await folded(hub, journal)
+        answer = await stub.GetCompleteness(pb.GetCompletenessRequest(scope=journal.bureau), timeout=10)
+        assert answer.completeness.bureaus_heard == 1
+        silent = await stub.GetCompleteness(pb.GetCompletenessRequest(scope=federation.north[1]), timeout=10)
+        assert (silent.completeness.bureaus_heard, silent.completeness.bureaus_up_to_date) == (0, 0)
+
+
+async def test_a_restored_ledger_is_folded_again_after_asking_it(federation: Federation, tmp_path: Path) -> None:
+    journal = journal_of(federation, federation.north[0], 10)
+    async with (
+        federation.hub(f"sqlite:///{tmp_path / 'hub.db'}") as hub,
+        federation.publishing("110000") as site,
+        federation.statistics(hub.port) as stub,
+    ):
+        await site.segment(journal.segment())
+        await folded(hub, journal)
+        journal.restore(14)
+        journal.live("after", category=6)
+        await site.segment(journal.segment(15))
+        await until(lambda: hub.folder.mark(journal.bureau).generation == 2, "the new generation is not folded")
+        await folded(hub, journal)
+        assert (await figures(stub))[""]["registered"] == 3
+
+
+async def test_a_fork_is_quarantined_and_the_other_bureaus_go_on(federation: Federation, tmp_path: Path) -> None:
+    good = journal_of(federation, federation.north[1], 3)
+    true = journal_of(federation, federation.north[0], 2)
+    forged = Journal(true.bureau)
+    forged.live("never happened")
+    forged.live("never happened either")
+    async with (
+        federation.hub(f"sqlite:///{tmp_path / 'hub.db'}") as hub,
+        federation.publishing("110000") as site,
+        federation.statistics(hub.port) as stub,
+    ):
+        await site.segment(true.segment(1, 7))
+        await site.segment(forged.segment(8), again="x")
+        await site.segment(good.segment())
+        await folded(hub, good)
+        answer = await stub.GetCompleteness(pb.GetCompletenessRequest(), timeout=10)
+        assert answer.completeness.bureaus_quarantined == 1
+        assert {mark.bureau for mark in answer.marks if mark.quarantine} == {true.bureau}
+        report = await stub.Reconcile(pb.ReconcileRequest(scope=true.bureau), timeout=30)
+        assert {found.what for found in report.mismatches} == {"quarantine", "head"}
+
+
+async def test_the_hub_equals_its_ledgers_and_says_where_it_does_not(federation: Federation, database_url: str) -> None:
+    journals = [journal_of(federation, bureau, 12, late=3) for bureau in (*federation.north, *federation.south)]
+    for code in ("000000", "110000", "330000"):
+        federation.ledgers.journals[code] = Journal(code)
+    async with (
+        federation.hub(database_url, silent_after_seconds=0.3, settle_seconds=20) as hub,
+        federation.statistics(hub.port) as stub,
+    ):
+        report = await stub.Reconcile(pb.ReconcileRequest(), timeout=60)
+        assert list(report.mismatches) == []
+        assert list(report.unreachable) == []
+        assert report.ledgers_compared == 7
+        assert report.entries_compared == sum(journal.seq for journal in journals)
+        federation.ledgers.journals[journals[0].bureau] = Journal(journals[0].bureau)
+        del federation.ledgers.journals[journals[1].bureau]
+        report = await stub.Reconcile(pb.ReconcileRequest(scope="110000"), timeout=60)
+        assert {found.bureau for found in report.mismatches} == {journals[0].bureau}
+        assert any(found.what.startswith("registered 2026-11-16") for found in report.mismatches)
+        assert list(report.unreachable) == [journals[1].bureau]
+
+
+async def test_a_rebuild_gives_the_same_figures(federation: Federation, database_url: str) -> None:
+    journals = [journal_of(federation, bureau, 15, late=4) for bureau in (*federation.north, *federation.south)]
+    async with (
+        federation.hub(database_url) as hub,
+        federation.publishing("110000") as one,
+        federation.publishing("330000") as other,
+        federation.statistics(hub.port) as stub,
+    ):
+        for journal in journals:
+            for segment in journal.segments(size=30):
+                await (one if journal.bureau in federation.north else other).segment(segment)
+        await folded(hub, *journals)
+        before = [await figures(stub, grouping=grouping) for grouping in range(7)]
+        settings = load_settings(None, **federation.settings(database_url))
+        with pytest.raises(DatabaseHeld, match="Another hub holds"):
+            await rebuild(settings)
+    rebuilt = await rebuild(settings)
+    assert rebuilt.entries == sum(journal.seq for journal in journals)
+    assert rebuilt.unreachable == ["000000", "110000", "330000"]
+    async with federation.hub(database_url) as hub, federation.statistics(hub.port) as stub:
+        assert [await figures(stub, grouping=grouping) for grouping in range(7)] == before
+
+
+@pytest.mark.slow
+async def test_a_hub_killed_while_it_folds_counts_nothing_twice_and_loses_nothing(
+    federation: Federation, database_url: str, tmp_path: Path
+) -> None:
+    journals = [journal_of(federation, bureau, 300) for bureau in federation.north]
+    config = tmp_path / "hub.toml"
+    settings = federation.settings(database_url, listen="127.0.0.1:0")
+    config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()), "utf-8")
+    command = [sys.executable, "-c", "from kx.hub import app; app()", "serve", "--config", str(config)]
+
+    async def publish() -> None:
+        async with federation.publishing("110000") as site:
+            for start in range(0, 300 * 7, 30):
+                for journal in journals:
+                    await site.segment(journal.segment(start + 1, start + 30))
+                await asyncio.sleep(0.1)
+
+    publishing = asyncio.create_task(publish())
+    reached = []
+    for _ in range(2):
+        with ChildProcess("hub", command, log=tmp_path / "hub.log") as process:
+            await asyncio.to_thread(process.start)
+            await asyncio.sleep(KILL_AFTER_SECONDS)
+            await asyncio.to_thread(process.kill)
+        with Store(database_url, federation.tree, HEADQUARTERS) as store:
+            reached.append(sum(mark.seq for mark in store.marks().values()))
+    await publishing
+    assert 0 < reached[0] < reached[1]
+    async with federation.hub(database_url) as hub, federation.statistics(hub.port) as stub:
+        await folded(hub, *journals)
+        assert (await figures(stub))[""]["registered"] == 600
+        assert (await figures(stub))[""]["written_off"] == 600
+
+
+async def test_errors_say_which_field_is_wrong(federation: Federation, tmp_path: Path) -> None:
+    async with (
+        federation.hub(f"sqlite:///{tmp_path / 'hub.db'}") as hub,
+        federation.statistics(hub.port) as stub,
+        federation.statistics(hub.port, "county") as county,
+    ):
+        cases: list[tuple[Any, dict[str, Any], grpc.StatusCode, str]] = [
+            (stub, {"from_day": "soon"}, grpc.StatusCode.INVALID_ARGUMENT, "from_day"),
+            (stub, {"from_day": "2026-02-01", "to_day": "2026-01-01"}, grpc.StatusCode.INVALID_ARGUMENT, "to_day"),
+            (stub, {"category": 9}, grpc.StatusCode.INVALID_ARGUMENT, "category"),
+            (stub, {"grouping": 9}, grpc.StatusCode.INVALID_ARGUMENT, "grouping"),
+            (stub, {"scope": "999999"}, grpc.StatusCode.NOT_FOUND, "scope"),
+            (county, {"scope": "330000"}, grpc.StatusCode.PERMISSION_DENIED, "scope"),
+        ]
+        for client, question, code, field in cases:
+            with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                await figures(client, **question)
+            assert refusal.value.code() is code
+            failure: Any = refusal.value
+            status = rpc_status.from_call(failure)
+            assert status is not None
+            info, bad = ErrorInfo(), BadRequest()
+            assert status.details[0].Unpack(info)
+            assert status.details[1].Unpack(bad)
+            assert bad.field_violations[0].field == field
+        assert await figures(county, scope="110000") == {"": {}}
+
+
+async def test_health_answers_while_the_hub_serves(federation: Federation, tmp_path: Path) -> None:
+    office = federation.paths["office"]
+    async with (
+        federation.hub(f"sqlite:///{tmp_path / 'hub.db'}") as hub,
+        open_channel(f"127.0.0.1:{hub.port}", pki.dns_name("hub", "000000"), office) as channel,
+    ):
+        check: Any = health_pb2_grpc.HealthStub(channel)
+        answer = await check.Check(health_pb2.HealthCheckRequest(), timeout=5)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_only_the_line_of_a_bureau_reads_its_figures() -> None:
+    line = tree()
+
+    def reads(code: str, scope: str) -> bool:
+        return may_read(Identity(offices=frozenset({code})), line, scope)
+
+    assert reads(HEADQUARTERS, SHANGCHENG)
+    assert reads(SHANGCHENG, HEADQUARTERS)
+    assert reads(BEIJING, DONGCHENG)
+    assert not reads(XICHENG, DONGCHENG)
+    assert not reads(BEIJING, HANGZHOU)
+    assert not reads("999999", DONGCHENG)
+    assert not may_read(Identity(), line, HEADQUARTERS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"scope": "12"}, "scope"),
+        ({"scope": "999999"}, "scope"),
+        ({"sites": ["440000"], "scope": "110000"}, "sites"),
+        ({"metrics_port": 70000}, "metrics_port"),
+        ({"tree": "/nowhere/tree.csv"}, "tree"),
+        ({"no_such": 1}, "no_such"),
+        ({"listen": "7450"}, "listen"),
+    ],
+)
+def test_a_wrong_setting_is_named(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(WrongSetting) as refusal:
+        load_settings(None, **wrong)
+    assert list(refusal.value.problems) == [named]
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "hub.toml"
+    file.write_text('scope = "110000"\nmetrics_port = 1\n', "utf-8")
+    monkeypatch.setenv("KX_HUB_METRICS_PORT", "2")
+    monkeypatch.setenv("KX_HUB_SITES", "110000,")
+    settings = load_settings(file)
+    assert (settings.scope, settings.metrics_port, settings.sites) == ("110000", 2, ("110000",))
