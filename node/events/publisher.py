@@ -1,0 +1,311 @@
+"""The publisher: sends what the node's bureaus commit to the stream of their NATS site, in segments.
+
+Every commit wakes it. It looks at the heads in memory for bureaus that have entries not yet sent, reads those (off the
+event loop), and sends each bureau's in order, several segments under way at once. The cursor of a bureau moves only
+over segments that the stream has acknowledged without a gap.
+
+It is never in an act's way: it reads by the readers' connections, and while NATS is away it does nothing but look for
+the connection. A segment that was not acknowledged is sent again as it was, under the same id, so that the stream knows
+the repeat; the first one alone, until the stream takes it.
+
+What survives a restart is the cursor as last kept, at most `KEEP_SECONDS` old. What was acknowledged since is sent
+again; the stream or the hub's fold passes it over. Heads (generation, seq, hash of a journal's end) follow every
+`HEAD_SECONDS` and after each connection, so that a lost tail is seen and a silent bureau is known to be alive.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from kuaixiang.domain.tree import BureauTree
+from kuaixiang.runtime.bus import Ack, Bus, BusError, BusUnavailable, StreamDiffers, head_subject
+from kuaixiang.runtime.clock import Clock, to_micros
+from kuaixiang.runtime.loops import Loop
+from kuaixiang.runtime.writer import WriterBusy, WriterStopped
+from kuaixiang.wire.v1.journal_pb2 import Head, Segment
+from node.events.tail import Flight, Tail
+from node.ledger import queries
+from node.ledger.ledger import Draft, Ledger, Work
+
+SEGMENT_ENTRIES_MAX: Final = 500
+"""Entries of one message: they share one fsync of JetStream, and a repeat after a lost acknowledgement stays small."""
+SEGMENT_BYTES_MAX: Final = 512 * 1024
+"""Public parts of one message: with digests and framing (some 25 KB) well below the servers' limit of 1 MiB."""
+GATHER_SECONDS: Final = 0.02
+"""Pause before a small tail is read: the commits of a busy bureau then share a message and an fsync, and the latency
+stays a tenth of the 200 ms that it may be."""
+BUREAUS_READ_AT_ONCE: Final = 32
+"""Bureaus whose tails one visit to a thread reads: the visit costs more than a short tail."""
+IDLE_SECONDS: Final = 0.2
+"""How soon a connection that came back is noticed; commits wake the publisher by themselves."""
+BACKOFF_SECONDS_MIN: Final = 0.2
+BACKOFF_SECONDS_MAX: Final = 5.0
+"""After refusals and lost acknowledgements: a stream that is full stays so for minutes, a restarted server not."""
+HEAD_SECONDS: Final = 30.0
+"""The hub takes a bureau for silent after four heads that did not come."""
+KEEP_SECONDS: Final = 1.0
+"""Cursors are kept by a commit of their own; oftener than this it would cost the acts, rarer it would cost repeats."""
+SETTLE_SECONDS_MAX: Final = 3.0
+"""A stop waits so long for acknowledgements; what is left is sent after the next start."""
+
+PUBLISHED_ENTRIES: Final = Counter("kx_published_entries_total", "Journal entries acknowledged by the site's stream.")
+PUBLISHED_SEGMENTS: Final = Counter(
+    "kx_published_segments_total", "Segments of journals acknowledged by the site's stream."
+)
+PUBLISH_FAILURES: Final = Counter(
+    "kx_publish_failures_total", "Segments and heads that were refused or not acknowledged in time."
+)
+UNPUBLISHED: Final = Gauge(
+    "kx_journal_unpublished_entries", "Journal entries committed and not yet acknowledged by the site's stream."
+)
+PUBLISH_SECONDS: Final = Histogram(
+    "kx_publish_seconds",
+    "Time from reading a segment off the ledger to its acknowledgement, repeats included.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 5, 30),
+)
+
+_log: Final = structlog.get_logger(__name__)
+
+
+class SeveralSites(Exception):
+    """The bureaus of one node are of several NATS sites; a node publishes at one."""
+
+    def __init__(self, sites: tuple[str, ...]) -> None:
+        self.sites = sites
+        super().__init__(f"The node's bureaus are of the sites {', '.join(sites)}; give each site a node of its own.")
+
+
+class Publisher:
+    """Publishes the journals of a ledger by a bus that the caller has started. `start` and `stop`, once each.
+
+    `clock` dates the heads (business time); pacing is by real time. Reads the cursors. Raises `SeveralSites`,
+    `UnknownBureau`.
+    """
+
+    def __init__(self, ledger: Ledger, bus: Bus, tree: BureauTree, clock: Clock) -> None:
+        sites = tuple(sorted({tree.site(bureau) for bureau in ledger.bureaus}))
+        if len(sites) > 1:
+            raise SeveralSites(sites)
+        self.site = sites[0]
+        self._ledger = ledger
+        self._bus = bus
+        self._clock = clock
+        kept = queries.published_seqs(ledger.database)
+        self._tails = {
+            # Never beyond the journal's end: a restored ledger may have lost what its cursor had counted.
+            bureau: Tail(self.site, bureau, min(kept.get(bureau, 0), ledger.heads[bureau].seq))
+            for bureau in ledger.bureaus
+        }
+        self._epoch = 0
+        self._broken = False
+        self._event_loop: asyncio.AbstractEventLoop | None = None
+        self._woken = False
+        self._sending = Loop(
+            "publisher",
+            self.step,
+            IDLE_SECONDS,
+            backoff_seconds_min=BACKOFF_SECONDS_MIN,
+            backoff_seconds_max=BACKOFF_SECONDS_MAX,
+        )
+        self._heads = Loop("publisher-heads", self.send_heads, HEAD_SECONDS)
+        self._keeping = Loop("publisher-cursors", self.keep_cursors, KEEP_SECONDS)
+
+    def start(self) -> None:
+        """Begin to publish, from the cursors on, whenever the bus is connected."""
+        self._event_loop = asyncio.get_running_loop()
+        self._ledger.writer.after_commit(self._committed)
+        UNPUBLISHED.set_function(self.unpublished)
+        for loop in (self._sending, self._heads, self._keeping):
+            loop.start()
+
+    async def stop(self) -> None:
+        """Send what is committed where that works at once, keep the cursors, and end. Before the ledger is closed."""
+        for loop in (self._heads, self._sending, self._keeping):
+            await loop.stop()
+        with contextlib.suppress(BusError, TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS_MAX):
+                while await self.step():
+                    pass
+                acks = [flight.ack for tail in self._tails.values() for flight in tail.flights if flight.ack]
+                if acks:
+                    await asyncio.wait(acks)
+        self._event_loop = None
+        await self.keep_cursors()
+
+    def unpublished(self) -> int:
+        """Entries committed and not yet acknowledged by the stream, over all bureaus."""
+        heads = self._ledger.heads
+        return sum(heads[tail.bureau].seq - tail.acknowledged for tail in self._tails.values())
+
+    def acknowledged(self, bureau: str) -> int:
+        """Up to where a bureau's journal is in the stream, without a gap."""
+        return self._tails[bureau].acknowledged
+
+    # ------------------------------------------------------------ the steps
+
+    async def step(self) -> bool:
+        """Send one segment of each bureau that has entries to send; whether there is more to send at once.
+
+        Nothing while the bus is away. Raises `BusError` when the stream refuses or does not answer.
+        """
+        if not self._bus.connected:
+            return False
+        try:
+            if self._epoch != self._bus.epoch:
+                await self._open_stream()
+            if self._broken:
+                await self._send_again()
+            due = self._due()
+            if not due:
+                return False
+            heads = self._ledger.heads
+            if all(heads[tail.bureau].seq - tail.sent < SEGMENT_ENTRIES_MAX for tail in due):
+                await asyncio.sleep(GATHER_SECONDS)
+            for first in range(0, len(due), BUREAUS_READ_AT_ONCE):
+                await self._send_tails(due[first : first + BUREAUS_READ_AT_ONCE])
+        except BusUnavailable:
+            # The bus connects again by itself; the loop looks for it.
+            return False
+        return bool(self._due())
+
+    async def send_heads(self) -> bool:
+        """Send the end of every bureau's journal; never more to do at once. Raises `BusError` as `step` does."""
+        if not self._bus.connected or self._epoch != self._bus.epoch:
+            return False
+        as_of_us = to_micros(self._clock.now())
+        stamp = time.time_ns()
+        sent: list[asyncio.Future[Ack]] = []
+        with contextlib.suppress(BusUnavailable):
+            for bureau in self._tails:
+                payload = head_of(self._ledger, bureau, as_of_us).SerializeToString()
+                subject, message_id = head_subject(self.site, bureau), f"{bureau}.head.{stamp}"
+                sent.append(await self._bus.publish_pipelined(subject, payload, message_id=message_id))
+        outcomes = await asyncio.gather(*sent, return_exceptions=True)
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        PUBLISH_FAILURES.inc(len(failures))
+        for failure in failures:
+            if not isinstance(failure, BusUnavailable):
+                raise failure
+        return False
+
+    async def keep_cursors(self) -> bool:
+        """Remember in the database what is acknowledged; never more to do at once."""
+        moved = [(tail, tail.acknowledged) for tail in self._tails.values() if tail.acknowledged != tail.kept]
+        if not moved:
+            return False
+
+        def run(draft: Draft) -> None:
+            for tail, seq in moved:
+                draft.put_cursor(tail.bureau, seq)
+
+        try:
+            await self._ledger.do(Work(run=run, bureau=moved[0][0].bureau))
+        except (WriterBusy, WriterStopped) as refusal:
+            # Nothing is lost: what was acknowledged since is sent again after a restart, and passed over.
+            _log.info("The cursors are not kept now.", action="publisher.cursors", reason=type(refusal).__name__)
+            return False
+        for tail, seq in moved:
+            tail.kept = seq
+        return False
+
+    # ------------------------------------------------------------ inside
+
+    def _committed(self) -> None:
+        """Wake the sender; on the writer's thread, once for all commits until it is awake."""
+        event_loop = self._event_loop
+        if event_loop is not None and not self._woken:
+            self._woken = True
+            event_loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        # First the flag: the step that follows reads the heads after any commit that found it set.
+        self._woken = False
+        self._sending.wake()
+
+    def _due(self) -> list[Tail]:
+        heads = self._ledger.heads
+        return [tail for tail in self._tails.values() if tail.has_room and tail.sent < heads[tail.bureau].seq]
+
+    async def _open_stream(self) -> None:
+        """After each connection: make sure that there is a stream, and let the heads follow."""
+        epoch = self._bus.epoch
+        try:
+            await self._bus.ensure_stream(self.site)
+        except StreamDiffers as differs:
+            # Made otherwise by a person (more replicas, more room): it takes journals all the same.
+            _log.warning(
+                "The site's stream has settings of its own.",
+                action="publisher.stream",
+                site=self.site,
+                settings=sorted(differs.differences),
+            )
+        self._epoch = epoch
+        self._heads.wake()
+
+    async def _send_tails(self, tails: Sequence[Tail]) -> None:
+        """Read one segment of each and send it."""
+        read_at = time.monotonic()
+        positions = [(tail.bureau, tail.sent) for tail in tails]
+        segments = await asyncio.to_thread(self._read, positions)
+        for tail, segment in zip(tails, segments, strict=True):
+            if self._broken:
+                return  # what failed goes first, so that a bureau's segments stay in order
+            if segment is not None:
+                await self._send(tail, tail.launch(segment, read_at))
+
+    def _read(self, positions: Sequence[tuple[str, int]]) -> list[Segment | None]:
+        return [
+            queries.read_segment(
+                self._ledger.database,
+                bureau,
+                after_seq,
+                entries_max=SEGMENT_ENTRIES_MAX,
+                bytes_max=SEGMENT_BYTES_MAX,
+            )
+            for bureau, after_seq in positions
+        ]
+
+    async def _send_again(self) -> None:
+        """Send what failed as it was: the oldest alone, and when the stream has taken it, the rest."""
+        self._broken = False
+        failed = [(tail, flight) for tail in self._tails.values() for flight in tail.flights if flight.failed]
+        for nth, (tail, flight) in enumerate(failed):
+            await self._send(tail, flight)
+            if nth == 0 and flight.ack is not None:
+                await flight.ack
+
+    async def _send(self, tail: Tail, flight: Flight) -> None:
+        try:
+            ack = await self._bus.publish_pipelined(tail.subject, flight.payload, message_id=flight.message_id)
+        except BusError:
+            flight.ack = None
+            self._broken = True
+            PUBLISH_FAILURES.inc()
+            raise
+        flight.ack = ack
+        ack.add_done_callback(lambda _: self._answered(tail, flight))
+
+    def _answered(self, tail: Tail, flight: Flight) -> None:
+        """Take in an acknowledgement or its failure."""
+        if flight.failed:
+            self._broken = True
+            PUBLISH_FAILURES.inc()
+            self._sending.wake()
+            return
+        PUBLISH_SECONDS.observe(time.monotonic() - flight.read_at)
+        for landed in tail.land():
+            PUBLISHED_SEGMENTS.inc()
+            PUBLISHED_ENTRIES.inc(landed.entries)
+        if tail.sent < self._ledger.heads[tail.bureau].seq:
+            self._sending.wake()
+
+
+def head_of(ledger: Ledger, bureau: str, as_of_us: int) -> Head:
+    """The end of a bureau's journal as committed, said to be so at an instant read before."""
+    head = ledger.heads[bureau]
+    return Head(bureau=bureau, generation=head.generation, seq=head.seq, hash=head.hash, as_of_us=as_of_us)

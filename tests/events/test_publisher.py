@@ -1,0 +1,235 @@
+"""The publisher over real NATS sites and ledgers: what is committed arrives, whatever fails on the way."""
+
+import asyncio
+import statistics
+import time
+
+import pytest
+from prometheus_client import REGISTRY
+
+from demo.sites import Sites
+from kuaixiang.runtime.bus import Bus, site_domain
+from kuaixiang.runtime.clock import to_micros
+from kuaixiang.wire.v1.journal_pb2 import Head, Segment
+from node.events import publisher as publishing_module
+from node.events.publisher import Publisher, SeveralSites
+from node.events.tail import flight_of
+from node.ledger import queries
+from tests.events.stage import (
+    CONNECT_SECONDS,
+    MONDAY,
+    SITE,
+    Arrivals,
+    Desk,
+    open_desk,
+    publishing,
+    tree_of,
+    until,
+    verified,
+    watching,
+)
+
+pytestmark = pytest.mark.nats
+
+
+async def test_what_is_registered_arrives_at_the_national_site_as_a_chain_that_verifies(
+    desk: Desk, node_bus: Bus, arrivals: Arrivals, bureaus: tuple[str, str]
+) -> None:
+    async with publishing(desk, node_bus):
+        await asyncio.gather(*(desk.register_many(bureau, 300) for bureau in bureaus))
+        await until(lambda: all(arrivals.reached(bureau) == desk.seq(bureau) for bureau in bureaus), "all arrives")
+    for bureau in bureaus:
+        head = desk.ledger.heads[bureau]
+        assert (head.seq, head.hash) == verified(arrivals.segments[bureau])
+        assert len(arrivals.segments[bureau]) < head.seq / 2, "entries share messages"
+
+
+async def test_the_tail_arrives_soon_after_each_commit(
+    desk: Desk, node_bus: Bus, arrivals: Arrivals, bureaus: tuple[str, str]
+) -> None:
+    bureau, seconds = bureaus[0], []
+    async with publishing(desk, node_bus):
+        await desk.register(bureau)
+        await until(lambda: arrivals.reached(bureau) == desk.seq(bureau), "the first arrives")
+        for _ in range(30):
+            committed = await desk.register(bureau)
+            at = time.perf_counter()
+            await until(lambda: arrivals.reached(bureau) == desk.seq(bureau), "it arrives")
+            seconds.append(arrivals.arrived_at[bureau, committed.seq] - at)
+    print(
+        f"from commit to the national site: median {statistics.median(seconds) * 1e3:.0f} ms, worst {max(seconds) * 1e3:.0f} ms"
+    )
+
+
+async def test_heads_follow_the_connection_and_tell_the_end_of_every_journal_also_of_an_empty_one(
+    desk: Desk, node_bus: Bus, arrivals: Arrivals, bureaus: tuple[str, str]
+) -> None:
+    await desk.register(bureaus[0])
+    async with publishing(desk, node_bus):
+        await until(lambda: set(bureaus) == set(arrivals.heads), "a head of each bureau arrives")
+    for bureau in bureaus:
+        head = desk.ledger.heads[bureau]
+        expected = Head(
+            bureau=bureau, generation=head.generation, seq=head.seq, hash=head.hash, as_of_us=to_micros(MONDAY)
+        )
+        assert expected == arrivals.heads[bureau][0]
+
+
+async def test_heads_come_again_after_the_interval(
+    desk: Desk, node_bus: Bus, arrivals: Arrivals, bureaus: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing_module, "HEAD_SECONDS", 0.2)
+    async with publishing(desk, node_bus):
+        await until(lambda: len(arrivals.heads.get(bureaus[0], [])) >= 3, "three heads arrive")
+
+
+async def test_a_publisher_that_starts_again_goes_on_from_its_cursor(
+    desk: Desk, node_bus: Bus, arrivals: Arrivals, bureaus: tuple[str, str]
+) -> None:
+    bureau = bureaus[0]
+    async with publishing(desk, node_bus):
+        await desk.register_many(bureau, 50)
+        await until(lambda: arrivals.reached(bureau) == desk.seq(bureau), "all arrives")
+    assert {bureau: desk.seq(bureau)} == queries.published_seqs(desk.ledger.database)
+    before = len(arrivals.segments[bureau])
+    async with publishing(desk, node_bus):
+        await desk.register_many(bureau, 50)
+        await until(lambda: arrivals.reached(bureau) == desk.seq(bureau), "the rest arrives")
+    assert 51 == arrivals.segments[bureau][before].first_seq
+    assert desk.seq(bureau) == verified(arrivals.segments[bureau])[0]
+
+
+async def test_a_lost_cursor_costs_repetitions_under_the_same_ids_and_nothing_else(
+    desk: Desk, node_bus: Bus, arrivals: Arrivals, bureaus: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bureau = bureaus[0]
+    await desk.register_many(bureau, 1200)
+
+    async def lost(_: Publisher) -> bool:
+        return False
+
+    before = _published("duplicate")
+    with monkeypatch.context() as patch:
+        patch.setattr(Publisher, "keep_cursors", lost)
+        async with publishing(desk, node_bus) as first:
+            await until(lambda: first.acknowledged(bureau) == 1200, "all is acknowledged")
+    assert {} == queries.published_seqs(desk.ledger.database)
+    async with publishing(desk, node_bus) as second:
+        await until(lambda: second.acknowledged(bureau) == 1200, "all is acknowledged again")
+    await until(lambda: arrivals.reached(bureau) == 1200, "all arrives")
+    assert before + 3 == _published("duplicate"), "the stream knew every repeated segment"
+    assert [(1, 500), (501, 500), (1001, 200)] == [
+        (segment.first_seq, len(segment.entries)) for segment in arrivals.segments[bureau]
+    ]
+
+
+async def test_the_cursor_is_kept_while_publishing_goes_on(
+    desk: Desk, node_bus: Bus, bureaus: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing_module, "KEEP_SECONDS", 0.05)
+    async with publishing(desk, node_bus):
+        await desk.register(bureaus[0])
+        await until(lambda: queries.published_seqs(desk.ledger.database) == {bureaus[0]: 1}, "it is kept")
+
+
+async def test_nothing_is_lost_when_the_site_is_killed_and_acts_go_on_meanwhile(
+    own_nats_sites: Sites, database_url: str, bureaus: tuple[str, str]
+) -> None:
+    bureau = bureaus[0]
+    async with (
+        open_desk(database_url, bureaus) as desk,
+        Bus(own_nats_sites[SITE].url, name="node") as bus,
+        watching(own_nats_sites, bureaus) as arrivals,
+        publishing(desk, bus) as publisher,
+    ):
+        await desk.register_many(bureau, 200)
+        await until(lambda: publisher.acknowledged(bureau) == 200, "the first are acknowledged")
+        registering = asyncio.create_task(desk.register_many(bureau, 400))
+        await asyncio.to_thread(own_nats_sites.kill_site, SITE)
+        await registering
+        await until(lambda: not bus.connected, "the bus sees it")
+        heads_before = len(arrivals.heads.get(bureau, []))
+        await desk.register_many(bureau, 700)
+        assert 1300 == desk.seq(bureau)
+        assert publisher.unpublished() > 0
+        await asyncio.to_thread(own_nats_sites.start_site, SITE)
+        await until(lambda: arrivals.reached(bureau) == 1300, "all arrives")
+        await until(lambda: len(arrivals.heads.get(bureau, [])) > heads_before, "a head follows the connection")
+        head = desk.ledger.heads[bureau]
+        assert (head.seq, head.hash) == verified(in_order(arrivals, bureau))
+        assert 0 == publisher.unpublished()
+
+
+async def test_a_publisher_that_starts_before_its_site_catches_up(
+    own_nats_sites: Sites, database_url: str, bureaus: tuple[str, str]
+) -> None:
+    await asyncio.to_thread(own_nats_sites.stop_site, SITE)
+    async with (
+        open_desk(database_url, bureaus) as desk,
+        Bus(own_nats_sites[SITE].url, name="node") as bus,
+        publishing(desk, bus) as publisher,
+    ):
+        await asyncio.gather(*(desk.register_many(bureau, 600) for bureau in bureaus))
+        assert 1200 == publisher.unpublished() == REGISTRY.get_sample_value("kx_journal_unpublished_entries")
+        await asyncio.to_thread(own_nats_sites.start_site, SITE)
+        await until(lambda: publisher.unpublished() == 0, "all is acknowledged")
+        async with watching(own_nats_sites, bureaus) as arrivals:
+            await until(lambda: all(arrivals.reached(bureau) == 600 for bureau in bureaus), "all arrives")
+            assert [(600, desk.ledger.heads[bureau].hash) for bureau in bureaus] == [
+                verified(arrivals.segments[bureau]) for bureau in bureaus
+            ]
+
+
+async def test_a_stream_that_is_full_is_tried_again_until_it_takes_what_waits(
+    own_nats_sites: Sites, database_url: str, bureaus: tuple[str, str]
+) -> None:
+    bureau = bureaus[0]
+    async with open_desk(database_url, bureaus) as desk, Bus(own_nats_sites[SITE].url, name="node") as bus:
+        await bus.wait_connected(CONNECT_SECONDS)
+        await bus.ensure_stream(SITE, bytes_max=20_000)
+        await desk.register_many(bureau, 1500)
+        failures = _sample("kx_publish_failures_total")
+        async with publishing(desk, bus) as publisher:
+            await until(lambda: _sample("kx_publish_failures_total") >= failures + 3, "it is refused")
+            assert 0 == publisher.acknowledged(bureau)
+            await _make_room(own_nats_sites)
+            await until(lambda: publisher.acknowledged(bureau) == 1500, "it is taken")
+        async with watching(own_nats_sites, bureaus) as arrivals:
+            await until(lambda: arrivals.reached(bureau) == 1500, "all arrives")
+            assert 1500 == verified(in_order(arrivals, bureau))[0]
+
+
+async def test_the_id_of_a_segment_says_which_entries_it_holds(desk: Desk, bureaus: tuple[str, str]) -> None:
+    await desk.register_many(bureaus[0], 3)
+    segment = queries.read_segment(desk.ledger.database, bureaus[0], 1, entries_max=10, bytes_max=10_000)
+    assert segment is not None
+    assert f"{bureaus[0]}.1.2-3" == flight_of(segment, 0.0).message_id
+
+
+async def test_bureaus_of_several_sites_are_refused(database_url: str) -> None:
+    async with open_desk(database_url, ("110000", "330000")) as desk:
+        with pytest.raises(SeveralSites, match="110000, 330000"):
+            Publisher(desk.ledger, Bus("nats://127.0.0.1:9", name="node"), tree_of(), desk.clock)
+
+
+def in_order(arrivals: Arrivals, bureau: str) -> list[Segment]:
+    """As a hub's park puts them: a segment sent again may come after those behind it."""
+    return sorted(arrivals.segments[bureau], key=lambda segment: segment.first_seq)
+
+
+async def _make_room(sites: Sites) -> None:
+    """What a person does: gives the stream more room."""
+    async with Bus(sites[SITE].hub_url, name="operator") as bus:
+        await bus.wait_connected(CONNECT_SECONDS)
+        manager = bus.manager(site_domain(SITE), 5.0)
+        info = await manager.stream_info("KX_JOURNAL")
+        info.config.max_bytes = 100_000_000
+        await manager.update_stream(info.config)
+
+
+def _sample(name: str) -> float:
+    return REGISTRY.get_sample_value(name) or 0.0
+
+
+def _published(outcome: str) -> float:
+    return REGISTRY.get_sample_value("kx_nats_publishes_total", {"connection": "node", "outcome": outcome}) or 0.0
