@@ -206,7 +206,7 @@ def header_of(request: Any) -> Header:  # noqa: ANN401 - any act's message
         role=enum_of(Role, header.role, "header.role"),
         department=header.department,
         request_key=header.request_key,
-        occurred_at=instant(header.occurred_at) if header.HasField("occurred_at") else None,
+        occurred_at=instant(header.occurred_at, "header.occurred_at") if header.HasField("occurred_at") else None,
         expected_version=header.expected_version,
         digest=digest,
     )
@@ -328,4 +328,4 @@ def _other_bureau(entry: Entry) -> str:
 
 
 def _micros(request: case_pb2.ListCasesRequest, field: str) -> int | None:
-    return to_micros(instant(getattr(request, field))) if request.HasField(field) else None  # type: ignore[arg-type]
+    return to_micros(instant(getattr(request, field), field)) if request.HasField(field) else None  # type: ignore[arg-type]

@@ -18,11 +18,11 @@ from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.custody import OfferFacts, judge
 from kuaixiang.domain.decide import RECEIVING_DEPARTMENT, Context, decide
 from kuaixiang.domain.events import OfferDeclined
-from kuaixiang.domain.registration import check_registration
+from kuaixiang.domain.registration import REFERENCE_CHARACTERS_MAX, at_most, check_case_id, check_registration
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category, Channel, Custody, Outcome, ReferralKind, Refusal, Role, Stage
-from kuaixiang.runtime.clock import Clock, from_micros
-from kuaixiang.wire.codec import enum_of
+from kuaixiang.runtime.clock import Clock
+from kuaixiang.wire.codec import enum_of, instant_of
 from kuaixiang.wire.v1 import referral_pb2
 from node.ledger import queries
 from node.ledger.ledger import Draft, Ledger, Recorded, Request, Work
@@ -82,7 +82,10 @@ class Office:
         """Does an act of a person; raises `Refused`, `WriterBusy`, `WriterStopped`."""
         self.check_hosted(header.bureau)
         reference = None
-        if isinstance(act, acts.Register) and act.channel_reference:
+        if not isinstance(act, acts.Register):
+            check_case_id(header.case_id, "header.case_id")
+        elif act.channel_reference:
+            at_most(act.channel_reference, "channel_reference", REFERENCE_CHARACTERS_MAX)
             reference = (act.channel, act.channel_reference)
         work = Work(
             run=lambda draft: self._perform(draft, header, act),
@@ -131,6 +134,8 @@ class Office:
         if isinstance(act, acts.Register) and act.channel_reference:
             known = draft.reference(header.bureau, act.channel, act.channel_reference)
             if known is not None:
+                if header.request_key:
+                    draft.keep_request(header.bureau, header.request_key, Request(header.digest, *known))
                 return _Result(known[0], None, known[1], repeated=True)
         return None
 
@@ -170,6 +175,7 @@ class Office:
     async def decide_offer(self, offer: referral_pb2.Offer) -> bytes:
         """The decision on an offer, recorded with the case; a repeated offer gets the first receipt, word for word."""
         self.check_hosted(offer.to_bureau)
+        _check_numbers(offer)
         work = Work(
             run=lambda draft: self._decide_offer(draft, offer),
             bureau=offer.to_bureau,
@@ -247,6 +253,8 @@ class Office:
             to_bureau=request.to_bureau,
         )
 
+        _check_numbers(offer)
+
         def run(draft: Draft) -> bytes:
             stored = draft.receipt(offer.to_bureau, offer.referral_id)
             if stored is not None:
@@ -268,7 +276,7 @@ class Office:
             round=request.round,
             outcome=enum_of(Outcome, request.outcome, "outcome"),
             handled_by=request.handled_by,
-            completed_at=from_micros(request.completed_at_us),
+            completed_at=instant_of(request.completed_at_us, "completed_at_us"),
             result=request.result,
         )
         return await self._by_system(request.to_bureau, request.case_id, act)
@@ -304,6 +312,7 @@ class Office:
     async def _by_system(self, bureau: str, case_id: str, act: Act) -> int:
         """Does an act that nobody does in person; the journal's end at which it is so."""
         self.check_hosted(bureau)
+        check_case_id(case_id, "case_id")
 
         def run(draft: Draft) -> int:
             case = draft.case(bureau, case_id)
@@ -323,6 +332,7 @@ class Office:
         cached = self.ledger.cached(bureau, case_id)
         if cached is not None:
             return cached
+        check_case_id(case_id, "case_id")
         case = await asyncio.to_thread(queries.one_case, self.ledger.database, bureau, case_id)
         if case is None:
             raise errors.UnknownCase(bureau, case_id)
@@ -335,6 +345,11 @@ class _Result:
     case: Case | None
     seq: int
     repeated: bool
+
+
+def _check_numbers(offer: referral_pb2.Offer) -> None:
+    check_case_id(offer.case_id, "case_id")
+    check_case_id(offer.referral_id, "referral_id")
 
 
 def new_case_id(bureau: str, at: datetime, number: int) -> str:
@@ -369,7 +384,7 @@ def received_act(offer: referral_pb2.Offer) -> acts.Receive | None:
             category=enum_of(Category, snapshot.category, "category"),
             channel=enum_of(Channel, snapshot.channel, "channel"),
             origin_bureau=snapshot.origin_bureau,
-            registered_at=from_micros(snapshot.registered_at_us),
+            registered_at=instant_of(snapshot.registered_at_us, "registered_at_us"),
             taxpayer_name=snapshot.taxpayer_name,
             taxpayer_number=snapshot.taxpayer_number,
             contact=snapshot.contact,

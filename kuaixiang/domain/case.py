@@ -137,7 +137,9 @@ def evolve(case: Case | None, entry: Entry) -> Case | None:
     changes["stage"] = event.stage
     changes["custody"] = event.custody
     changes["epoch"] = event.epoch
-    changes["last_at"] = entry.occurred_at
+    if not isinstance(event, (events.BecameOverdue, events.ConclusionDelivered)):
+        # Those two note what time and a peer did: an officer may still record what was done before they were noted.
+        changes["last_at"] = entry.occurred_at
     if event.clocks:
         changes["clocks"] = clockwork.apply(case.clocks, event.clocks)
     return replace(case, **changes)

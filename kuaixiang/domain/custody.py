@@ -41,11 +41,13 @@ def judge(offer: OfferFacts, bureau: str, holding: Holding | None, tree: BureauT
 
 def judge_route(offer: OfferFacts, bureau: str, tree: BureauTree, hops_max: int) -> Refusal | None:
     """The part of the judgement that rests on the tree."""
-    if offer.from_bureau not in tree or offer.final_bureau not in tree or offer.to_bureau != bureau:
+    named = (offer.from_bureau, offer.final_bureau, *offer.path)
+    if offer.to_bureau != bureau or any(code not in tree for code in named):
+        # Also when the sender has another edition of the tree: it gets the case back and decides anew.
         return Refusal.WRONG_ADDRESSEE
     if tree.relation(bureau, offer.from_bureau) not in {Relation.PARENT, Relation.CHILD}:
         return Refusal.NOT_ADJACENT
-    if not offer.path or offer.path[-1] != offer.from_bureau:
+    if not offer.path or offer.path[-1] != offer.from_bureau or any(code not in tree for code in offer.path):
         # The loop and hop rules rest on the path; one that does not end with the sender is not the case's way here.
         return Refusal.INVALID
     if bureau in offer.path:

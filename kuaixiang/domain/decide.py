@@ -31,6 +31,8 @@ from kuaixiang.domain.words import ClockKind, Custody, Outcome, ReferralKind, Ro
 
 RECEIVING_DEPARTMENT = "tax-service"
 """Referrals arrive at the tax-service department, which keeps the ledger balanced (§五(二))."""
+EXTENSION_WORKDAYS_MAX = 250
+"""Where the notice sets no limit: more working days than this are a slip of the keyboard."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +68,11 @@ def decide(case: Case | None, act: Act, context: Context) -> tuple[Event, ...]:
         return _mark_overdue(case, context)
     if isinstance(act, (acts.AcknowledgeAcceptance, acts.AcknowledgeRefusal, acts.WithdrawOffer)):
         return _offer_resolution(case, act, context)
-    stage = stage_after(case.case_id, case.stage, act)
     if case.custody is Custody.OFFERED and case.outgoing is not None:
         raise errors.CaseFrozen(case.case_id, case.outgoing.to_bureau)
     if case.custody is Custody.RELEASED and not isinstance(act, acts.WriteOff):
         raise errors.NotCustodian(case.case_id, case.with_bureau, case.custody)
+    stage = stage_after(case.case_id, case.stage, act)
     return _DECISIONS[type(act)](_Desk(case=case, context=context, stage=stage), act)
 
 
@@ -235,6 +237,9 @@ def _ask_extension(desk: _Desk, act: acts.AskExtension) -> tuple[Event, ...]:
     required(act.reason, "reason", "§四(二)1 asks for the reason (说明原因)")
     if act.workdays < 1:
         raise errors.FieldMalformed("workdays", "is not a number of days", "Ask for at least one working day.")
+    if act.workdays > EXTENSION_WORKDAYS_MAX:
+        remedy = f"Ask for at most {EXTENSION_WORKDAYS_MAX}, a year of working days."
+        raise errors.FieldMalformed("workdays", f"is {act.workdays}", remedy)
     if case.extension is not None:
         raise errors.ExtensionPending(case.case_id)
     if case.extended:
@@ -267,10 +272,12 @@ def _approve_extension(desk: _Desk, act: acts.ApproveExtension) -> tuple[Event, 
     _check_leader(desk, act)
     running = [clock for clock in case.clocks if clock.kind in {ClockKind.HANDLE, ClockKind.JOINT}]
     changes = tuple(
-        clocks.extend(clock, asked.workdays, desk.context.calendar) for clock in running if not clock.overdue
+        clocks.extend(clock, asked.workdays, desk.context.calendar)
+        for clock in running
+        if not clock.overdue and desk.at < clock.due_at
     )
     if not changes:
-        # Asked in time, decided after the deadline was recorded as missed: what has counted is not undone.
+        # Asked in time, decided after the deadline: it counts as missed, whether or not that has been recorded yet.
         raise errors.ExtensionTooLate(case.case_id, running[0].due_at.isoformat() if running else "an earlier time")
     approved = events.ExtensionApproved(
         **desk.frame(*changes, note=act.note), workdays=asked.workdays, asked_by=asked.asked_by
@@ -410,7 +417,10 @@ def _return(desk: _Desk, act: acts.Return) -> tuple[Event, ...]:
     if incoming is None:
         raise errors.NotReceived(desk.case.case_id)
     # Back to where the journey began: bureaus that only passed it on have nothing to decide.
-    return (_offer(desk, ReferralKind.RETURN, incoming.path[0], (desk.context.bureau,), act.reason),)
+    first = incoming.path[0]
+    if first not in desk.context.tree:
+        raise errors.UnknownAddressee(first)
+    return (_offer(desk, ReferralKind.RETURN, first, (desk.context.bureau,), act.reason),)
 
 
 def referral_kind(tree: BureauTree, from_bureau: str, final_bureau: str) -> ReferralKind:
@@ -442,9 +452,11 @@ def _offer_resolution(
     """The end of an outstanding offer. A receipt for an offer that is resolved already says nothing new."""
     outgoing = case.outgoing
     if isinstance(act, acts.WithdrawOffer):
+        if outgoing is None and case.custody is Custody.RELEASED:
+            raise errors.NotCustodian(case.case_id, case.with_bureau, case.custody)
         stage = stage_after(case.case_id, case.stage, act)
         if outgoing is None:
-            raise errors.NotCustodian(case.case_id, case.with_bureau, case.custody)
+            raise errors.NothingOffered(case.case_id)
         if outgoing.withdrawing:
             return ()
         frame = _Desk(case=case, context=context, stage=stage).frame(note=act.reason)
@@ -453,8 +465,10 @@ def _offer_resolution(
         return ()
     desk = _Desk(case=case, context=context, stage=stage_after(case.case_id, case.stage, act))
     if isinstance(act, acts.AcknowledgeRefusal):
+        # A bureau that only passed the case on has it to handle from now on: that is where its segment begins.
+        started = segment_clocks(desk.at, context.rules, context.calendar) if outgoing.relayed else ()
         refused = events.OfferRefused(
-            **desk.frame(), referral_id=act.referral_id, to_bureau=outgoing.to_bureau, refusal=act.refusal
+            **desk.frame(*started), referral_id=act.referral_id, to_bureau=outgoing.to_bureau, refusal=act.refusal
         )
         return (refused,)
     return (_released(desk, outgoing, receipt_seq=act.receipt_seq, receipt_hash=act.receipt_hash),)

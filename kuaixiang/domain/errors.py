@@ -5,6 +5,8 @@ from typing import ClassVar
 
 from kuaixiang.domain.words import Custody, Role, Stage
 
+_NOTHING_POSSIBLE = "Nothing can be done with it in this ledger."
+
 
 class Condition(Enum):
     """What a refusal means to the caller; each boundary maps it to its own status."""
@@ -114,8 +116,17 @@ class ActNotAllowed(Refused):
     """The lifecycle has no such act at this stage."""
 
     def __init__(self, case_id: str, stage: Stage, act: str, allowed: tuple[str, ...]) -> None:
-        self.remedy = f"At this stage one can: {', '.join(allowed)}." if allowed else "The case is closed."
+        self.remedy = f"At this stage one can: {', '.join(allowed)}." if allowed else _NOTHING_POSSIBLE
         super().__init__(f"{act} is not possible: case {case_id} is {stage.name}.")
+
+
+class NothingOffered(Refused):
+    """No offer of the case awaits a decision."""
+
+    remedy = "The case is this bureau's own; go on with it."
+
+    def __init__(self, case_id: str) -> None:
+        super().__init__(f"No offer of case {case_id} awaits a decision.")
 
 
 class CaseFrozen(Refused):
@@ -194,7 +205,9 @@ class ExtensionTooLate(Refused):
     remedy = "The deadline stands as missed; complete the case and explain."
 
     def __init__(self, case_id: str, due_at: str) -> None:
-        super().__init__(f"The deadline of case {case_id} passed at {due_at}; an extension is asked for before it.")
+        super().__init__(
+            f"The deadline of case {case_id} passed at {due_at}; an extension is asked and given before it."
+        )
 
 
 class ExtensionTooLong(Refused):

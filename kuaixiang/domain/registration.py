@@ -43,7 +43,9 @@ def required(value: str, field: str, because: str) -> None:
 
 
 def at_most(value: str, field: str, characters: int) -> None:
-    """Raises `FieldMalformed` for a value that is too long."""
+    """Raises `FieldMalformed` for a value that is too long, or holds what no text holds."""
+    if "\0" in value:
+        raise FieldMalformed(field, "holds a NUL character", "Send the text alone, without what pads it.")
     if len(value) > characters:
         raise FieldMalformed(field, f"has {len(value)} characters", f"At most {characters} fit; attach the rest.")
 
@@ -63,6 +65,12 @@ def check_actor(value: str) -> None:
     if not _ACTOR.fullmatch(value):
         remedy = "Use the officer's number or account, at most 64 letters, digits and . _ : @ -"
         raise FieldMalformed("header.actor", "is not an officer's identification", remedy)
+
+
+def check_case_id(value: str, field: str) -> None:
+    """The form of a case's or a referral's number: at most 64 letters, digits and . _ : -, not empty."""
+    if not _KEY.fullmatch(value):
+        raise FieldMalformed(field, "is not a number that a case or a referral can have", "Copy it as it was given.")
 
 
 def check_key(value: str) -> None:

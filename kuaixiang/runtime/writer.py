@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -21,6 +22,10 @@ BATCH_MAX: Final = 512
 """Pieces of work in one transaction: beyond this the rows per commit gain nothing and the first caller waits longer."""
 QUEUE_MAX: Final = 20_000
 """Work that may wait: about three seconds' worth. More is refused at once rather than answered too late."""
+LINGER_SECONDS: Final = 0.002
+"""A batch waits on while at least one more caller comes in this time …"""
+LINGER_SECONDS_MAX: Final = 0.02
+"""… and for so long at most: the time in which an event loop takes in the calls of one full batch."""
 EXIT_COMMIT_FAILED: Final = 74
 """The process's exit status after a failed commit (EX_IOERR)."""
 
@@ -96,6 +101,7 @@ class GroupCommitWriter(Generic[W]):
         self._waiting: deque[_Waiting[W]] = deque()
         self._wake = threading.Condition()
         self._stopping = False
+        self._wanted = 1
         self._after_commit: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._run, name=f"writer {name}", daemon=True)
 
@@ -108,7 +114,8 @@ class GroupCommitWriter(Generic[W]):
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Have `call` run on the writer's thread after each commit; it must be quick and not raise."""
@@ -124,18 +131,37 @@ class GroupCommitWriter(Generic[W]):
             if len(self._waiting) >= QUEUE_MAX:
                 raise WriterBusy(len(self._waiting))
             self._waiting.append(_Waiting(work, future, loop))
-            self._wake.notify()
+            if len(self._waiting) >= self._wanted:
+                self._wake.notify()
         return future
 
     def _run(self) -> None:
+        answered = 0
         while True:
             with self._wake:
                 while not self._waiting and not self._stopping:
+                    self._wanted = 1
                     self._wake.wait()
                 if not self._waiting:
                     return
+                self._linger(answered)
                 taken = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
             self._do(taken)
+            answered = len(taken)
+
+    def _linger(self, answered: int) -> None:
+        """Waits for the callers just answered to come back, as long as somebody comes every millisecond.
+
+        Committing at once the few that came first would make the many behind them wait for a commit of their own.
+        """
+        expected = min(BATCH_MAX, len(self._waiting) + answered)
+        ends = time.monotonic() + LINGER_SECONDS_MAX
+        came = 0
+        while came < len(self._waiting) < expected and time.monotonic() < ends and not self._stopping:
+            came = len(self._waiting)
+            self._wanted = expected
+            self._wake.wait(LINGER_SECONDS)
+        self._wanted = 1
 
     def _do(self, taken: list[_Waiting[W]]) -> None:
         answers: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
@@ -153,7 +179,9 @@ class GroupCommitWriter(Generic[W]):
         BATCH_SECONDS.observe(time.perf_counter() - started)
         BATCH_WORKS.observe(len(taken))
         for loop, resolved in answers.items():
-            loop.call_soon_threadsafe(_resolve, resolved)
+            # A loop that is closed has nobody waiting in it any more.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_resolve, resolved)
         for call in self._after_commit:
             call()
 

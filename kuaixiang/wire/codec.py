@@ -21,7 +21,7 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.errors import FieldMalformed, FieldMissing
 from kuaixiang.domain.events import ClockChange, Entry, Event, Private
 from kuaixiang.domain.words import Category, Channel, ClockAction, ClockKind, ClockOutcome, Custody, Role, Stage
-from kuaixiang.runtime.clock import from_micros, to_micros
+from kuaixiang.runtime.clock import InstantOutOfRange, from_micros, to_micros
 from kuaixiang.wire.v1 import case_pb2, journal_pb2
 
 _E = TypeVar("_E", bound=IntEnum)
@@ -209,9 +209,17 @@ def timestamp(at: datetime) -> Timestamp:
     return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1_000)
 
 
-def instant(stamp: Timestamp) -> datetime:
-    """An instant from the interface; its nanoseconds are cut to microseconds."""
-    return from_micros(stamp.seconds * 1_000_000 + stamp.nanos // 1_000)
+def instant(stamp: Timestamp, field: str = "timestamp") -> datetime:
+    """An instant from the interface; its nanoseconds are cut to microseconds. Raises `FieldMalformed`."""
+    return instant_of(stamp.seconds * 1_000_000 + stamp.nanos // 1_000, field)
+
+
+def instant_of(micros: int, field: str) -> datetime:
+    """An instant from a peer; raises `FieldMalformed` for one that no calendar has."""
+    try:
+        return from_micros(micros)
+    except InstantOutOfRange as fault:
+        raise FieldMalformed(field, "is not a time between the years 1 and 9999", "Give a time that can be.") from fault
 
 
 ACT_OF_REQUEST: Mapping[type[Message], type[Act]] = {
@@ -274,7 +282,7 @@ def _act_reader(name: str, hint: Any) -> Callable[[Any], Any]:  # noqa: ANN401 -
 def _required_instant(stamp: Timestamp, field: str) -> datetime:
     if not stamp.seconds:
         raise FieldMissing(field, "it says when")
-    return instant(stamp)
+    return instant(stamp, field)
 
 
 def _act_form(

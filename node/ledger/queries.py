@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.errors import FieldMalformed
 from kuaixiang.domain.events import Entry, Private
+from kuaixiang.domain.registration import check_case_id
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Stage
 from kuaixiang.runtime.database import Database
 from kuaixiang.wire.codec import decode_entry, decode_private
@@ -54,6 +55,16 @@ class Delivery:
     bureau: str
     peer: str
     case_id: str
+    since_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """What a bureau is to tell a peer: how many messages, the first of them since `since_us`."""
+
+    bureau: str
+    peer: str
+    messages: int
     since_us: int
 
 
@@ -150,7 +161,8 @@ def _token(due_us: int, case_id: str) -> str:
 def _read_token(token: str) -> tuple[int, str]:
     try:
         due, case_id = base64.urlsafe_b64decode(token.encode()).decode().split(" ", 1)
-        return int(due), case_id
+        check_case_id(case_id, "page_token")
+        return min(int(due), schema.NEVER_US), case_id
     except (ValueError, binascii.Error) as fault:
         remedy = "Pass the next_page_token of the page before, as it is."
         raise FieldMalformed("page_token", "is not a token of this list", remedy) from fault
@@ -215,14 +227,14 @@ def published_seqs(database: Database) -> dict[str, int]:
     return {row.bureau: row.published_seq for row in rows}
 
 
-def owed_peers(database: Database) -> list[tuple[str, str, int]]:
-    """Who is to be told something: (bureau, peer, since when in microseconds)."""
+def owed_peers(database: Database) -> list[Owed]:
+    """Who is to be told something."""
     table = schema.DELIVERIES
-    query = sa.select(table.c.bureau, table.c.peer, sa.func.min(table.c.since_us)).group_by(
+    query = sa.select(table.c.bureau, table.c.peer, sa.func.count(), sa.func.min(table.c.since_us)).group_by(
         table.c.bureau, table.c.peer
     )
     with database.reading() as connection:
-        return [(bureau, peer, since) for bureau, peer, since in connection.execute(query)]
+        return [Owed(*row) for row in connection.execute(query)]
 
 
 def deliveries(database: Database, bureau: str, peer: str, limit: int) -> list[Delivery]:
