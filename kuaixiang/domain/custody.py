@@ -41,9 +41,7 @@ def judge(offer: OfferFacts, bureau: str, holding: Holding | None, tree: BureauT
 
 def judge_route(offer: OfferFacts, bureau: str, tree: BureauTree, hops_max: int) -> Refusal | None:
     """The part of the judgement that rests on the tree."""
-    named = (offer.from_bureau, offer.final_bureau, *offer.path)
-    if offer.to_bureau != bureau or any(code not in tree for code in named):
-        # Also when the sender has another edition of the tree: it gets the case back and decides anew.
+    if offer.from_bureau not in tree or offer.final_bureau not in tree or offer.to_bureau != bureau:
         return Refusal.WRONG_ADDRESSEE
     if tree.relation(bureau, offer.from_bureau) not in {Relation.PARENT, Relation.CHILD}:
         return Refusal.NOT_ADJACENT
