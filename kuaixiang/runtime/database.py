@@ -9,8 +9,9 @@ import fcntl
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -28,6 +29,8 @@ BUSY_SECONDS: Final = 10
 READERS_MAX: Final = 4
 """Reading connections: two cores' worth, twice."""
 WRITER_CACHE_KIB: Final = 65_536
+ROWS_MAX: Final = 128
+"""Rows in one statement: 13 columns of them are far below either database's limit of parameters."""
 CHECKPOINT_PAGES: Final = 8_192
 """Pages in the write-ahead log before the writer folds it in: 32 MiB, so that a busy minute has few checkpoints."""
 
@@ -59,6 +62,33 @@ class DatabaseUnavailable(DatabaseError):
         self.database = database
         self.reason = reason
         super().__init__(f"The database {database} cannot be opened: {reason}.")
+
+
+class Rows:
+    """A statement over many rows, compiled for powers of two of them.
+
+    One statement of 64 rows, not 64 statements: the driver gives the interpreter's lock away at each statement and
+    waits for it again, and behind a busy event loop each wait can be milliseconds.
+    With `keys`, of rows of the same first columns only the last is written.
+    """
+
+    def __init__(self, compiled: Callable[[int], str], *, keys: int) -> None:
+        self._compiled = compiled
+        self._keys = keys
+        self._texts: dict[int, str] = {}
+
+    def over(self, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        """The statements, with their parameters, that write the rows in their order."""
+        if self._keys and len(rows) > 1:
+            rows = list({row[: self._keys]: row for row in rows}.values())
+        at = 0
+        while at < len(rows):
+            count = min(ROWS_MAX, 1 << (len(rows) - at).bit_length() - 1)
+            text = self._texts.get(count)
+            if text is None:
+                text = self._texts[count] = self._compiled(count)
+            yield text, tuple(chain.from_iterable(rows[at : at + count]))
+            at += count
 
 
 class Database:
@@ -117,29 +147,43 @@ class Database:
 
     # ------------------------------------------------------------ statements, compiled once, run over many tuples
 
-    def insert(self, table: sa.Table) -> str:
+    def insert(self, table: sa.Table) -> "Rows":
         """Adds rows, given as tuples in the table's column order."""
-        return self._compile(self._insert(table))
+        return Rows(lambda count: self._compile(self._insert(table, count)), keys=0)
 
-    def put(self, table: sa.Table, *, add: str | None = None) -> str:
-        """Adds rows or replaces those of the same key; with `add`, adds to that column instead."""
+    def put(self, table: sa.Table, *, add: str | None = None) -> "Rows":
+        """Adds rows or replaces those of the same key (its columns come first); with `add`, adds to that column."""
         keys = [column.name for column in table.primary_key]
-        statement = self._insert(table)
-        changed = (
-            {add: table.c[add] + statement.excluded[add]}
-            if add
-            else {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
-        )
-        return self._compile(statement.on_conflict_do_update(index_elements=keys, set_=changed))
 
-    def drop(self, table: sa.Table, *columns: str) -> str:
+        def compiled(count: int) -> str:
+            statement = self._insert(table, count)
+            changed = (
+                {add: table.c[add] + statement.excluded[add]}
+                if add
+                else {
+                    column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys
+                }
+            )
+            return self._compile(statement.on_conflict_do_update(index_elements=keys, set_=changed))
+
+        return Rows(compiled, keys=0 if add else len(keys))
+
+    def drop(self, table: sa.Table, *columns: str) -> "Rows":
         """Deletes rows by the columns named, given as tuples in that order."""
-        return self._compile(sa.delete(table).where(*(table.c[name] == sa.bindparam(name) for name in columns)))
 
-    def run(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        def compiled(count: int) -> str:
+            named = [table.c[name] for name in columns]
+            values = [
+                tuple(sa.bindparam(None, type_=column.type, unique=True) for column in named) for _ in range(count)
+            ]
+            return self._compile(sa.delete(table).where(sa.tuple_(*named).in_([sa.tuple_(*row) for row in values])))
+
+        return Rows(compiled, keys=0)
+
+    def run(self, statement: "Rows", rows: Sequence[tuple[Any, ...]]) -> None:
         """Runs a compiled statement over rows in the writer's open transaction."""
-        if rows:
-            self.writing.exec_driver_sql(statement, list(rows))
+        for text, parameters in statement.over(rows):
+            self.writing.exec_driver_sql(text, parameters)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -147,8 +191,9 @@ class Database:
         with self.readers.connect() as connection, connection.begin():
             yield connection
 
-    def _insert(self, table: sa.Table) -> Any:  # noqa: ANN401 - the dialects' own statement, which share no base
-        return sqlite_insert(table) if self.is_sqlite else postgresql_insert(table)
+    def _insert(self, table: sa.Table, rows: int) -> Any:  # noqa: ANN401 - the dialects' own statement, no common base
+        insert = sqlite_insert(table) if self.is_sqlite else postgresql_insert(table)
+        return insert.values([{column.name: sa.bindparam(None, unique=True) for column in table.columns}] * rows)
 
     def _compile(self, statement: sa.ClauseElement) -> str:
         dialect = self._writer_engine.dialect

@@ -23,7 +23,7 @@ BATCH_MAX: Final = 512
 QUEUE_MAX: Final = 20_000
 """Work that may wait: about three seconds' worth. More is refused at once rather than answered too late."""
 LINGER_SECONDS: Final = 0.002
-"""A batch waits on while at least one more caller comes in this time …"""
+"""A batch waits on while at least one more caller comes in each such time …"""
 LINGER_SECONDS_MAX: Final = 0.02
 """… and for so long at most: the time in which an event loop takes in the calls of one full batch."""
 EXIT_COMMIT_FAILED: Final = 74
@@ -150,7 +150,7 @@ class GroupCommitWriter(Generic[W]):
             answered = len(taken)
 
     def _linger(self, answered: int) -> None:
-        """Waits for the callers just answered to come back, as long as somebody comes every millisecond.
+        """Waits for the callers just answered to come back, as long as somebody keeps coming.
 
         Committing at once the few that came first would make the many behind them wait for a commit of their own.
         """
