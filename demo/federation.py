@@ -1,0 +1,529 @@
+"""A whole federation on one machine, from its certificates to its end.
+
+Any tree of bureaus in any number of real node processes, with NATS sites, hubs, and a business clock that is moved by
+whoever drives it. Used by ``kx demo``, ``kx replay``, tests and benchmarks::
+
+    async with Federation(directory, tree, clock_start=monday) as federation:
+        office = federation.office("110101")
+        await office.do(registrar, acts.Register(...), key="case-1")
+
+Everything lies under `directory`: authority, certificates, settings, databases, JetStream stores, logs. Certificates
+are valid both now and at the clock's start, because gRPC and signatures look at the machine's own time.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import grpc.aio
+
+from demo.officers import HubReader, Office, serving
+from demo.postgres import Postgres
+from demo.processes import ChildNotReady, ChildProcess, ProcessError, free_port
+from demo.sites import Sites
+from kuaixiang.domain.tree import Bureau, BureauTree, Tier
+from kuaixiang.runtime import pki
+from kuaixiang.runtime.clock import SharedClockDriver
+from kuaixiang.runtime.tls import open_channel
+
+READY_SECONDS_MAX: Final = 60.0
+"""A node is ready in about a second when it starts alone; dozens start together on a small machine."""
+
+PROBE_SECONDS: Final = 0.25
+"""One question to a service that may not listen yet; between two of them its process is looked at."""
+
+STOP_SECONDS_MAX: Final = 10.0
+"""A service ends its calls within five seconds; afterwards it is killed."""
+
+CERTIFICATE_DAYS_AHEAD: Final = 30
+"""How long after its start a federation's certificates serve."""
+
+RECONNECT_MS_MAX: Final = 500
+"""An officer's terminal looks for a node that went away this often; between nodes it is ten seconds."""
+
+TIER_WORDS: Final = {
+    Tier.NATIONAL: "national",
+    Tier.PROVINCIAL: "provincial",
+    Tier.PREFECTURE: "prefecture",
+    Tier.COUNTY: "county",
+}
+
+
+class Database(StrEnum):
+    """What the ledgers and the hubs keep their rows in."""
+
+    SQLITE = "sqlite"
+    POSTGRESQL = "postgresql"
+
+
+class NotHosted(ProcessError):
+    """A bureau that no node of this federation keeps the ledger of."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        super().__init__(f"no node of this federation hosts bureau {code}")
+
+
+class NoSuchHub(ProcessError):
+    """A scope that no hub of this federation has."""
+
+    def __init__(self, scope: str, known: Sequence[str]) -> None:
+        self.scope = scope
+        super().__init__(f"no hub counts {scope}; there is one for {', '.join(known) or 'nothing'}")
+
+
+@dataclass(slots=True)
+class Service:
+    """One process of the federation that answers gRPC: a node, or a hub."""
+
+    name: str
+    codes: tuple[str, ...]
+    """The bureaus whose ledgers a node keeps; a hub's scope."""
+    kind: pki.Kind
+    port: int
+    metrics_port: int
+    config: Path
+    terminal: pki.CertificatePaths
+    """The certificate that clients of this process show: that of its bureaus' officers."""
+    process: ChildProcess
+    down: bool = False
+    """Killed or stopped on purpose."""
+    channel: grpc.aio.Channel | None = field(default=None, repr=False)
+
+    @property
+    def endpoint(self) -> str:
+        """host:port for gRPC."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where /metrics answers."""
+        return f"http://127.0.0.1:{self.metrics_port}/metrics"
+
+
+class Federation:
+    """The processes of a federation, from their certificates to their end.
+
+    `placement` says which bureaus share a node process; by default those of a site do, as in a provincial data centre.
+    A bureau in no group has no ledger here. `clock_start` None: the machine's clock. `hubs` are the scopes to count;
+    by default the root's. `node_settings` and `hub_settings` win over the settings made here.
+
+    Not for two event loops; as an asynchronous context manager it is started and stopped.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        tree: BureauTree,
+        *,
+        placement: Sequence[Sequence[str]] | None = None,
+        database: Database = Database.SQLITE,
+        clock_start: datetime | None = None,
+        hubs: Sequence[str] | None = None,
+        node_settings: Mapping[str, object] | None = None,
+        hub_settings: Mapping[str, object] | None = None,
+    ) -> None:
+        self.directory = directory.absolute()
+        self._placement = [tuple(group) for group in placement] if placement is not None else shared_by_site(tree)
+        self._ports = {code: port for group in self._placement for port in [free_port()] for code in group}
+        self.tree = with_endpoints(tree, self._ports)
+        self.database = database
+        self._clock_start = clock_start
+        self._environment = child_environment(self.directory)
+        self._hub_scopes = tuple(hubs) if hubs is not None else (tree.root,)
+        self._node_settings = dict(node_settings or {})
+        self._hub_settings = dict(hub_settings or {})
+        self.nodes: tuple[Service, ...] = ()
+        self.hubs: tuple[Service, ...] = ()
+        self._node_of: dict[str, Service] = {}
+        self._offices: dict[str, Office] = {}
+        self._readers: dict[str, HubReader] = {}
+        self._clock: SharedClockDriver | None = None
+        self._postgres: Postgres | None = None
+        self.sites = Sites(self.directory / "nats", [code for code in tree.sites() if code != tree.root])
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    # ------------------------------------------------------------ life
+
+    async def start(self) -> Self:
+        """Start everything and wait until it serves.
+
+        Raises what `Sites.start`, `Postgres.start` and `pki.issue` do, `ChildDied`, `ChildNotReady`.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if self._clock_start is not None:
+                self._clock = SharedClockDriver(self.clock_file, self._clock_start)
+            self.tree_file.write_text(tree_text(self.tree), encoding="utf-8")
+            together: list[Awaitable[object]] = [
+                asyncio.to_thread(self.sites.start),
+                asyncio.to_thread(self._issue_certificates),
+            ]
+            if self._environment.get("PYTHONPYCACHEPREFIX", "") == str(self.directory / "pycache"):
+                together.append(asyncio.to_thread(self._compile))
+            if self.database is Database.POSTGRESQL:
+                self._postgres = Postgres(self.directory / "postgres")
+                together.append(asyncio.to_thread(self._postgres.start))
+            await _all(together)
+            self.nodes = tuple([await asyncio.to_thread(self._node, group) for group in self._placement])
+            self._node_of = {code: node for node in self.nodes for code in node.codes}
+            self.hubs = tuple([await asyncio.to_thread(self._hub, scope) for scope in self._hub_scopes])
+            for service in self.services:
+                service.process.start()
+            await _all(self.wait_serving(service) for service in self.services)
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def stop(self) -> None:
+        """Close every channel and stop every process, the sites last."""
+        for service in self.services:
+            await _close(service)
+        self._offices.clear()
+        self._readers.clear()
+        for group in (self.nodes, self.hubs):
+            await asyncio.gather(*(asyncio.to_thread(one.process.stop, STOP_SECONDS_MAX) for one in group))
+        await asyncio.to_thread(self.sites.stop)
+        if self._postgres is not None:
+            await asyncio.to_thread(self._postgres.stop)
+        if self._clock is not None:
+            self._clock.close()
+            self._clock = None
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """Every process that answers gRPC, the nodes first."""
+        return (*self.nodes, *self.hubs)
+
+    def require_alive(self) -> None:
+        """Raises ChildDied for a process that has ended and was not meant to."""
+        for service in self.services:
+            if not service.down:
+                service.process.require_alive()
+        for site in self.sites.all:
+            site.process.require_alive()
+
+    async def wait_serving(self, service: Service, timeout_seconds: float = READY_SECONDS_MAX) -> None:
+        """Wait until a process answers its health check. Raises ChildDied, ChildNotReady."""
+        deadline = time.monotonic() + timeout_seconds
+        while not await serving(self._channel(service), PROBE_SECONDS):
+            service.process.require_alive()
+            if time.monotonic() >= deadline:
+                raise ChildNotReady(service.name, timeout_seconds, service.process.log, service.process.log_tail())
+
+    # ------------------------------------------------------------ faults
+
+    def node(self, bureau: str) -> Service:
+        """The node that keeps a bureau's ledger. Raises NotHosted."""
+        try:
+            return self._node_of[bureau]
+        except KeyError:
+            raise NotHosted(bureau) from None
+
+    async def kill_node(self, bureau: str) -> Service:
+        """End the node of a bureau without warning (kill -9)."""
+        node = self.node(bureau)
+        node.down = True
+        await asyncio.to_thread(node.process.kill)
+        return node
+
+    async def stop_node(self, bureau: str) -> Service:
+        """Stop the node of a bureau in order."""
+        node = self.node(bureau)
+        node.down = True
+        await asyncio.to_thread(node.process.stop, STOP_SECONDS_MAX)
+        return node
+
+    async def restart_node(self, bureau: str) -> Service:
+        """Start the node of a bureau again, with its ledger and its port, and wait until it serves."""
+        node = self.node(bureau)
+        if node.process.alive:
+            await self.stop_node(bureau)
+        await self._start_again(node)
+        return node
+
+    async def kill_hub(self, scope: str) -> Service:
+        """End a hub without warning (kill -9). Raises NoSuchHub."""
+        hub = self._hub_service(scope)
+        hub.down = True
+        await asyncio.to_thread(hub.process.kill)
+        return hub
+
+    async def restart_hub(self, scope: str) -> Service:
+        """Start a hub again, with what it had folded, and wait until it serves. Raises NoSuchHub."""
+        hub = self._hub_service(scope)
+        if hub.process.alive:
+            hub.down = True
+            await asyncio.to_thread(hub.process.stop, STOP_SECONDS_MAX)
+        await self._start_again(hub)
+        return hub
+
+    async def _start_again(self, service: Service) -> None:
+        await asyncio.to_thread(service.process.start)
+        await self.wait_serving(service)
+        service.down = False
+
+    async def cut_link(self, site: str) -> None:
+        """Cut a province's NATS site off from the national one. Raises NoSuchSite, NoLink."""
+        await asyncio.to_thread(self.sites.cut_link, site)
+
+    async def restore_link(self, site: str) -> None:
+        """Let a province's NATS site dial the national one again, and wait until it has. Raises LinkNotUp."""
+        await asyncio.to_thread(self.sites.restore_link, site)
+        await asyncio.to_thread(self.sites.wait_linked, site)
+
+    # ------------------------------------------------------------ clients and clock
+
+    def office(self, bureau: str) -> Office:
+        """The office of a bureau; the same one every time. Raises NotHosted."""
+        office = self._offices.get(bureau)
+        if office is None:
+            office = self._offices[bureau] = Office(bureau, self._channel(self.node(bureau)))
+        return office
+
+    def hub(self, scope: str | None = None) -> HubReader:
+        """The reader of a hub, by default of the first one. Raises NoSuchHub."""
+        wanted = scope if scope is not None else next(iter(self._hub_scopes), "")
+        reader = self._readers.get(wanted)
+        if reader is None:
+            reader = self._readers[wanted] = HubReader(wanted, self._channel(self._hub_service(wanted)))
+        return reader
+
+    @property
+    def clock(self) -> SharedClockDriver:
+        """The business clock of every process of the federation; there is none on the machine's own time."""
+        assert self._clock is not None  # noqa: S101 - the caller gave `clock_start` and has started the federation
+        return self._clock
+
+    @property
+    def bureaus(self) -> tuple[str, ...]:
+        """The bureaus that have a ledger here, each superior before its subordinates."""
+        return tuple(code for code in self.tree.subtree(self.tree.root) if code in self._ports)
+
+    # ------------------------------------------------------------ places
+
+    @property
+    def tree_file(self) -> Path:
+        """The tree with the endpoints of its nodes."""
+        return self.directory / "tree.csv"
+
+    @property
+    def clock_file(self) -> Path:
+        """The shared business clock."""
+        return self.directory / "clock"
+
+    @property
+    def authority(self) -> Path:
+        """The folder of the federation's certificate authority."""
+        return self.directory / "authority"
+
+    def certificates(self, kind: pki.Kind, name: str) -> Path:
+        """The folder of a process's or a terminal's certificate; of a shared node the first bureau's code names it."""
+        return self.directory / "certificates" / f"{kind}-{name}"
+
+    # ------------------------------------------------------------ inside
+
+    def _compile(self) -> None:
+        """Fill the cache of compiled code once, before all start together and each does it for itself."""
+        log = self.directory / "logs" / "compile.log"
+        command = [sys.executable, "-c", "import hub.service, node.service"]
+        with ChildProcess("compile", command, log=log, environment=self._environment) as process:
+            process.start().wait(READY_SECONDS_MAX)
+
+    def _issue_certificates(self) -> None:
+        now = datetime.now(UTC)
+        begins = min(now, self._clock_start or now) - timedelta(days=1)
+        ends = max(now, self._clock_start or now) + timedelta(days=CERTIFICATE_DAYS_AHEAD)
+        days = (ends - begins).days
+        if not pki.AuthorityPaths.in_folder(self.authority).certificate.exists():
+            pki.init_authority(self.authority, "Kuaixiang on one machine", days=days + 1, valid_from=begins)
+
+        def issue(kind: pki.Kind, codes: Sequence[str]) -> None:
+            folder = self.certificates(kind, codes[0])
+            pki.issue(self.authority, folder, kind, codes, days, valid_from=begins, force=True)
+
+        for group in self._placement:
+            issue("node", group)
+            issue("office", group)
+        for scope in self._hub_scopes:
+            issue("hub", [scope])
+            if not any(group[0] == scope for group in self._placement):
+                issue("office", [scope])
+
+    def _node(self, group: tuple[str, ...]) -> Service:
+        settings: dict[str, object] = {
+            "bureaus": list(group),
+            "nats_url": self.sites[self.tree.site(group[0])].url,
+            "certificates": str(self.certificates("node", group[0])),
+            "listen": f"127.0.0.1:{self._ports[group[0]]}",
+        }
+        return self._service("node", group, settings | self._node_settings)
+
+    def _hub(self, scope: str) -> Service:
+        site = self.sites[self.tree.site(scope)]
+        settings: dict[str, object] = {
+            "scope": scope,
+            "nats_url": site.hub_url,
+            "certificates": str(self.certificates("hub", scope)),
+            "listen": f"127.0.0.1:{free_port()}",
+        }
+        return self._service("hub", (scope,), settings | self._hub_settings)
+
+    def _service(self, kind: pki.Kind, codes: tuple[str, ...], settings: Mapping[str, object]) -> Service:
+        name = f"{kind}-{codes[0]}"
+        metrics_port = free_port()
+        config = self.directory / "settings" / f"{name}.toml"
+        database = self._database_url(name)
+        common: dict[str, object] = {
+            "tree": str(self.tree_file),
+            "database": database,
+            "metrics_port": metrics_port,
+            "reflection": True,
+        }
+        if self._clock_start is not None:
+            common["clock"] = str(self.clock_file)
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.touch(mode=0o600)  # it holds passwords of the site and the database
+        config.write_text(toml_text({**common, **settings}), encoding="utf-8")
+        process = ChildProcess(
+            name,
+            [sys.executable, "-m", "demo.serve", kind, str(config)],
+            log=self.directory / "logs" / f"{name}.log",
+            environment=self._environment,
+        )
+        return Service(
+            name=name,
+            codes=codes,
+            kind=kind,
+            port=int(str(settings["listen"]).rpartition(":")[2]),
+            metrics_port=metrics_port,
+            config=config,
+            terminal=pki.CertificatePaths.in_folder(self.certificates("office", codes[0])),
+            process=process,
+        )
+
+    def _database_url(self, name: str) -> str:
+        if self._postgres is None:
+            folder = self.directory / "databases"
+            folder.mkdir(parents=True, exist_ok=True)
+            return f"sqlite:///{folder / name}.db"
+        return self._postgres.create_database(name.replace("-", "_"))
+
+    def _hub_service(self, scope: str) -> Service:
+        for hub in self.hubs:
+            if hub.codes == (scope,):
+                return hub
+        raise NoSuchHub(scope, self._hub_scopes)
+
+    def _channel(self, service: Service) -> grpc.aio.Channel:
+        if service.channel is None:
+            service.channel = open_channel(
+                service.endpoint,
+                pki.dns_name(service.kind, service.codes[0]),
+                service.terminal,
+                (("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),),
+            )
+        return service.channel
+
+
+def shared_by_site(tree: BureauTree) -> list[tuple[str, ...]]:
+    """One node process for the bureaus of a site, several where a certificate could not name them all."""
+    by_site: dict[str, list[str]] = {}
+    for code in tree.subtree(tree.root):
+        by_site.setdefault(tree.site(code), []).append(code)
+    return [
+        tuple(codes[start : start + pki.CODES_MAX])
+        for codes in by_site.values()
+        for start in range(0, len(codes), pki.CODES_MAX)
+    ]
+
+
+def with_endpoints(tree: BureauTree, ports: Mapping[str, int]) -> BureauTree:
+    """The tree with the addresses of the nodes on this machine; bureaus without a port have none."""
+    return BureauTree(
+        tree.version,
+        [
+            Bureau(
+                bureau.code,
+                bureau.name,
+                bureau.tier,
+                bureau.parent,
+                f"127.0.0.1:{ports[bureau.code]}" if bureau.code in ports else "",
+            )
+            for bureau in tree.bureaus.values()
+        ],
+    )
+
+
+def part_of(tree: BureauTree, codes: Iterable[str]) -> BureauTree:
+    """The tree of these bureaus and all their superiors alone."""
+    wanted = {above for code in codes for above in tree.superiors_and_self(code)}
+    return BureauTree(f"{tree.version}-part", [bureau for bureau in tree.bureaus.values() if bureau.code in wanted])
+
+
+def tree_text(tree: BureauTree) -> str:
+    """The tree in the form that `kuaixiang.facts.load_tree` reads."""
+    lines = [f"# version: {tree.version}", "gb_code,name,tier,parent,endpoint"]
+    lines += [
+        ",".join((bureau.code, _cell(bureau.name), TIER_WORDS[bureau.tier], bureau.parent or "", bureau.endpoint))
+        for bureau in tree.bureaus.values()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """A field of a CSV row, quoted where it must be."""
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"') else text
+
+
+def toml_text(settings: Mapping[str, object]) -> str:
+    """Settings as TOML: texts, numbers, truth values and lists of them, which it writes as JSON does."""
+    return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in settings.items())
+
+
+def child_environment(directory: Path) -> dict[str, str]:
+    """The harness's environment without settings of ours, which would win over a child's own file.
+
+    Where Python is told to keep no compiled code, the children keep theirs in the federation's directory: to compile
+    everything again takes each of them three times as long to start.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("KX_")}
+    if environment.pop("PYTHONDONTWRITEBYTECODE", ""):
+        environment.setdefault("PYTHONPYCACHEPREFIX", str(directory / "pycache"))
+    return environment
+
+
+async def _all(tasks: Iterable[Awaitable[object]]) -> None:
+    """Wait for all; when one fails the others are ended before its error goes on."""
+    started = [asyncio.ensure_future(task) for task in tasks]
+    try:
+        await asyncio.gather(*started)
+    finally:
+        for task in started:
+            task.cancel()
+        await asyncio.gather(*started, return_exceptions=True)
+
+
+async def _close(service: Service) -> None:
+    if service.channel is not None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await service.channel.close()
+        service.channel = None
