@@ -13,16 +13,30 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from kuaixiang.runtime import logs, signing, tls
+from kuaixiang.runtime import logs, tls
+from kuaixiang.runtime.bus import Bus
 from kuaixiang.runtime.clock import clock_from
 from kuaixiang.runtime.exposition import start_exposition
-from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.server import Answering
-from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc, ledger_pb2, referral_pb2
+from kuaixiang.wire.v1 import (
+    case_pb2,
+    case_pb2_grpc,
+    ledger_pb2,
+    ledger_pb2_grpc,
+    referral_pb2,
+    referral_pb2_grpc,
+)
 from node.cases import CaseServicer
+from node.events.publisher import Publisher
+from node.federation.client import Links
+from node.federation.courier import Courier
+from node.federation.seal import Seal
+from node.federation.server import ReferralServicer
+from node.journals import LedgerServicer
 from node.ledger.ledger import Ledger
 from node.office import Office, Place
 from node.settings import NodeSettings
+from node.sweep import Sweep
 
 GRACE_SECONDS: Final = 5.0
 """Calls under way at a stop have so long to end."""
@@ -65,11 +79,30 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         ledger = Ledger(settings.database, settings.bureaus)
         stack.push_async_callback(asyncio.to_thread, ledger.close)
         ledger.start()
-        office = Office(ledger, place, signer(paths))
+        seal = Seal(paths)
+        office = Office(ledger, place, seal.sign)
         exposition = start_exposition(settings.metrics_host, settings.metrics_port)
         stack.callback(exposition.stop)
+        if settings.nats_url is not None:
+            bus = Bus(settings.nats_url.get_secret_value(), name=f"node-{settings.bureaus[0]}")
+            await stack.enter_async_context(bus)
+            publisher = Publisher(ledger, bus, place.tree, place.clock)
+            publisher.start()
+            stack.push_async_callback(publisher.stop)
+        links = Links(place.tree, paths)
+        stack.push_async_callback(links.close)
+        courier = Courier(office, links, seal)
+        await courier.start()
+        stack.push_async_callback(courier.stop)
+        sweep = Sweep(office)
+        await sweep.start()
+        stack.push_async_callback(sweep.stop)
         server = grpc.aio.server(interceptors=(Answering(),), options=tls.SERVER_OPTIONS)
         case_pb2_grpc.add_CaseServiceServicer_to_server(CaseServicer(office), server)
+        referral_pb2_grpc.add_ReferralServiceServicer_to_server(
+            ReferralServicer(office, links, seal, courier.heard_from), server
+        )
+        ledger_pb2_grpc.add_LedgerServiceServicer_to_server(LedgerServicer(ledger, place.tree, place.clock), server)
         server.add_generic_rpc_handlers(tuple(more))
         health = health_aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -110,16 +143,6 @@ def serve(settings: NodeSettings, ready: Callable[[Running], None] = lambda _: N
     """The whole process: logs to standard error, then `run`. `ready` is called once it serves."""
     logs.configure("node", settings.log_level)
     asyncio.run(run(settings, ready))
-
-
-def signer(paths: CertificatePaths) -> Callable[[bytes], referral_pb2.Signature]:
-    """Signs offers and decisions by the node's own key."""
-
-    def sign(payload: bytes) -> referral_pb2.Signature:
-        signature = signing.sign(payload, paths)
-        return referral_pb2.Signature(certificate_der=signature.certificate_der, value=signature.value)
-
-    return sign
 
 
 def _listen(server: grpc.aio.Server, settings: NodeSettings) -> int:
