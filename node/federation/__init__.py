@@ -1,0 +1,29 @@
+"""Between bureaus: how a case, and later how it ended, reaches another ledger and is neither lost nor held twice.
+
+The server (`server`) decides what a peer asks; its recorded decision is the only commit point. The courier (`courier`)
+tells peers what they are owed, through the links of the client (`client`), with what the ledger says of the case at
+that moment (`offers`), sealed by the node's key (`seal`).
+
+There is no queue beside the ledger. What a peer is owed is a projection of the cases: an offer that is not decided, a
+withdrawal that is not answered, a conclusion that is not acknowledged. So nothing has to be handed over between "it is
+recorded" and "it will be sent", and what was overtaken (an offer withdrawn meanwhile, a case reopened after it was
+concluded) is never sent in its old form: a message is made when it is sent, and its id makes it the same message.
+
+Each pair of one of our bureaus and one peer is a destination of its own, with one bounded batch in flight:
+
+- what happens to one peer's link holds up nobody else's;
+- the calls of a batch concern different cases, so that their order does not matter; there is never a second message
+  about the same case under way to the same peer;
+- a peer that is away costs one batch of attempts per pause, however much waits for it.
+
+Two kinds of failure are told apart. One that says nothing about the message (the peer is away, late, too busy) pauses
+the whole destination, doubling up to a minute. That is persisted, so that a node that restarts among hundreds of
+unreachable peers does not knock on all of them at once; a peer that calls in is there, and its pause ends. One that is
+about the message (the peer refuses the call as malformed, forbidden, impossible) sets that one case aside under a
+growing pause of its own, logged and counted, and the others go on. Neither is ever a decision, and neither is ever
+given up: the case stays OFFERED, which is visible, and the age of the oldest thing owed is a metric to alarm on.
+
+What survives a restart: everything owed, by whom it is owed and since when (the ledger), and each destination's pause
+(`peers`). What does not: which calls were under way, which is harmless, since every call may be repeated and its answer
+is the same; and which cases were set aside, which are then tried once more and set aside again.
+"""

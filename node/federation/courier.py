@@ -1,0 +1,420 @@
+"""The courier: tells each peer what it is owed, until the peer has decided or acknowledged it.
+
+Why it is so is on the package's own page.
+
+`Courier` looks at what is owed after every commit and keeps one `Destination` for each pair of a bureau and a peer;
+a destination delivers a batch, then the next.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+import grpc.aio
+import structlog
+from google.protobuf.message import DecodeError
+from prometheus_client import Counter, Gauge, Histogram
+
+from kuaixiang.domain.errors import Refused
+from kuaixiang.runtime.clock import EPOCH, SystemClock, from_micros
+from kuaixiang.runtime.loops import Loop
+from kuaixiang.runtime.pki import PkiError
+from kuaixiang.runtime.writer import WriterBusy, WriterStopped
+from kuaixiang.wire.v1 import referral_pb2
+from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
+from node.federation import offers
+from node.federation.client import CALL_SECONDS_MAX, Failed, Links, NoEndpoint, failure_of
+from node.federation.offers import Message, SnapshotErased
+from node.federation.seal import Seal
+from node.ledger import queries
+from node.ledger.ledger import Draft, Work
+from node.ledger.queries import Delivery, Owed, PeerState
+from node.office import Office
+
+BATCH_MAX: Final = 64
+"""Messages under way to one peer: a few milliseconds of its writer, so that its own officers do not feel it."""
+BACKOFF_SECONDS_MIN: Final = 0.2
+"""After the first failure: most failures are a node restarting."""
+BACKOFF_SECONDS_MAX: Final = 60.0
+"""A peer that has been away for long is found again within a minute; at once when it calls in itself."""
+ASIDE_SECONDS_MIN: Final = 5.0
+"""A refused message is not mended by haste; often another entry of the peer's ledger must come first."""
+ASIDE_SECONDS_MAX: Final = 600.0
+"""Somebody mends a wrong tree or certificate during the day, and what waited goes out within ten minutes."""
+SPREAD: Final = 0.2
+"""Share by which each pause is moved at random, so that a province's counties do not return in step."""
+DOUBLINGS_MAX: Final = 32
+"""2**1024 is no float."""
+LOOK_SECONDS: Final = 5.0
+"""How often ages are looked at when nothing changes; commits wake the courier."""
+LOOK_SECONDS_MIN: Final = 0.01
+LOOK_SHARE: Final = 4
+"""Under a stream of commits, four parts of rest to one of looking."""
+IDLE_SECONDS: Final = 60.0
+"""A destination that owes nothing is woken when it does; this is for nothing but safety."""
+
+DELIVERIES: Final = Counter(
+    "kx_deliveries_total", "Attempts to tell a peer something, by kind of message and result.", ["kind", "result"]
+)
+DELIVERY_SECONDS: Final = Histogram(
+    "kx_delivery_seconds",
+    "From reading a case to recording the peer's answer, by kind of message.",
+    ["kind"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20),
+)
+PENDING: Final = Gauge("kx_deliveries_pending", "Messages that peers are owed and have not answered.")
+OLDEST_AGE: Final = Gauge(
+    "kx_delivery_oldest_age_seconds", "Business time since which the longest unanswered message has been owed."
+)
+UNREACHABLE: Final = Gauge("kx_peers_unreachable", "Peers that are owed something and failed at the last attempt.")
+SET_ASIDE: Final = Gauge("kx_deliveries_set_aside", "Messages that a peer refuses to take; each is tried again.")
+
+_log: Final = structlog.get_logger(__name__)
+_REAL: Final = SystemClock()
+"""Pauses are of real time; how long something has been owed is of business time."""
+
+
+class Result(StrEnum):
+    """What came of one attempt."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    ACKNOWLEDGED = "acknowledged"
+    OVERTAKEN = "overtaken"
+    """The case had moved on before the message was made; nothing was sent."""
+    LATER = "later"
+    """No answer: the peer is away or busy, or this node is."""
+    ASIDE = "aside"
+    """The message was not taken; this case waits by itself."""
+
+
+class UnusableReceipt(Exception):
+    """A peer answered with a receipt for something else."""
+
+    def __init__(self, peer: str, what: str) -> None:
+        self.peer = peer
+        self.what = what
+        super().__init__(f"The receipt of bureau {peer} is of no use: {what}.")
+
+
+@dataclass(slots=True)
+class Pause:
+    """A destination's back-off: failures in a row, and when to try again (real time)."""
+
+    failures: int = 0
+    until: datetime = EPOCH
+
+    def seconds_left(self) -> float:
+        """How long it still lasts; bounded, should the machine's clock have been set back."""
+        return min(max((self.until - _REAL.now()).total_seconds(), 0.0), BACKOFF_SECONDS_MAX * (1 + SPREAD))
+
+    def grow(self) -> None:
+        """After another failure."""
+        self.failures += 1
+        self.until = _REAL.now() + timedelta(seconds=_backoff(self.failures, BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX))
+
+    def clear(self) -> None:
+        """The peer is there."""
+        self.failures, self.until = 0, EPOCH
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A case whose message was not taken: how often, until when it waits (`time.monotonic`), and at which version."""
+
+    failures: int
+    until: float
+    version: int
+
+
+def _backoff(failures: int, seconds_min: float, seconds_max: float) -> float:
+    pause = min(seconds_min * 2.0 ** min(failures - 1, DOUBLINGS_MAX), seconds_max)
+    return pause * random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311 - pacing, no secret
+
+
+class Destination:
+    """What one bureau owes one peer, delivered a batch at a time. `step` is one batch."""
+
+    def __init__(self, *, bureau: str, peer: str, office: Office, links: Links, seal: Seal, pause: Pause) -> None:
+        self.bureau = bureau
+        self.peer = peer
+        self.pause = pause
+        self.aside: dict[str, Aside] = {}
+        self.loop = Loop("delivery", self.step, IDLE_SECONDS)
+        self._office = office
+        self._links = links
+        self._seal = seal
+        self._kept_failures = pause.failures
+
+    async def step(self) -> bool:
+        """Deliver one batch; whether there may be more to deliver at once."""
+        await self._keep_pause()
+        left = self.pause.seconds_left()
+        if left > 0:
+            self.loop.interval_seconds = left
+            return False
+        batch = await self._batch()
+        if not batch:
+            self.loop.interval_seconds = self._seconds_until_next_aside()
+            return False
+        results = await asyncio.gather(*(self._deliver(delivery) for delivery in batch))
+        if any(result is not Result.LATER for result in results):
+            self.pause.clear()
+        if Result.LATER in results:
+            self.pause.grow()
+            _log.warning(
+                "A peer gave no answer; what it is owed waits.",
+                action="delivery.peer_unreachable",
+                bureau=self.bureau,
+                peer=self.peer,
+                failures=self.pause.failures,
+                pause_seconds=round(self.pause.seconds_left(), 1),
+            )
+        await self._keep_pause()
+        self.loop.interval_seconds = self.pause.seconds_left() or self._seconds_until_next_aside()
+        return not self.pause.failures and len(batch) == BATCH_MAX
+
+    async def _keep_pause(self) -> None:
+        """Persists the pause where it changed: a restart among unreachable peers must not knock on all at once."""
+        failures, until = self.pause.failures, self.pause.until
+        if failures == self._kept_failures:
+            return
+
+        def run(draft: Draft) -> None:
+            draft.put_peer(self.bureau, self.peer, failures, until)
+
+        await self._office.ledger.do(Work(run=run, bureau=self.bureau))
+        self._kept_failures = failures
+
+    async def _batch(self) -> list[Delivery]:
+        limit = BATCH_MAX + len(self.aside)
+        due = await asyncio.to_thread(queries.deliveries, self._office.ledger.database, self.bureau, self.peer, limit)
+        if len(due) < limit:
+            # Everything owed is in `due`: what was set aside and is not in it has been resolved otherwise.
+            still = {delivery.case_id for delivery in due}
+            self.aside = {case_id: aside for case_id, aside in self.aside.items() if case_id in still}
+        return [delivery for delivery in due if not self._is_aside(delivery.case_id)][:BATCH_MAX]
+
+    def _is_aside(self, case_id: str) -> bool:
+        aside = self.aside.get(case_id)
+        if aside is None or aside.until <= time.monotonic():
+            return False
+        case = self._office.ledger.cached(self.bureau, case_id)
+        return case is None or case.version == aside.version
+
+    def _seconds_until_next_aside(self) -> float:
+        next_at = min((aside.until for aside in self.aside.values()), default=float("inf"))
+        return min(max(next_at - time.monotonic(), 0.0), IDLE_SECONDS)
+
+    async def _deliver(self, delivery: Delivery) -> Result:
+        """Tells the peer what the case has for it now, and records the answer. Raises nothing but cancellation."""
+        started = time.perf_counter()
+        kind, version = "none", 0
+        rule = ""
+        try:
+            history = await asyncio.to_thread(
+                queries.history, self._office.ledger.database, self.bureau, delivery.case_id, private=True
+            )
+            version = history[-1].entry.version if history else 0
+            message = offers.owed(history, self.peer)
+            if message is None:
+                return self._count(kind, Result.OVERTAKEN)
+            kind = _kind(message)
+            result = await self._tell(message)
+        except grpc.aio.AioRpcError as error:
+            failure = failure_of(error)
+            result, rule = (Result.LATER if failure.what is Failed.PEER else Result.ASIDE), failure.rule or failure.code
+        except (NoEndpoint, PkiError, WriterBusy, WriterStopped) as failure_here:
+            result, rule = Result.LATER, type(failure_here).__name__
+        except (Refused, SnapshotErased, UnusableReceipt) as unusable:
+            result, rule = Result.ASIDE, type(unusable).__name__
+        except Exception:  # noqa: BLE001 - a fault of ours with one case must not hold up the others
+            _log.exception(
+                "A delivery failed by a fault of this service.",
+                action="delivery.fault",
+                bureau=self.bureau,
+                peer=self.peer,
+                case_id=delivery.case_id,
+            )
+            result, rule = Result.ASIDE, "fault"
+        DELIVERY_SECONDS.labels(kind).observe(time.perf_counter() - started)
+        if result is Result.ASIDE:
+            self._set_aside(delivery.case_id, version, kind, rule)
+        else:
+            if result is Result.LATER:
+                _log.info(
+                    "A message had no answer; it is sent again.",
+                    action="delivery.later",
+                    bureau=self.bureau,
+                    peer=self.peer,
+                    case_id=delivery.case_id,
+                    kind=kind,
+                    rule=rule,
+                )
+            self.aside.pop(delivery.case_id, None)
+        return self._count(kind, result)
+
+    @staticmethod
+    def _count(kind: str, result: Result) -> Result:
+        DELIVERIES.labels(kind, result).inc()
+        return result
+
+    def _set_aside(self, case_id: str, version: int, kind: str, rule: str) -> None:
+        before = self.aside.get(case_id)
+        failures = before.failures + 1 if before is not None else 1
+        seconds = _backoff(failures, ASIDE_SECONDS_MIN, ASIDE_SECONDS_MAX)
+        self.aside[case_id] = Aside(failures, time.monotonic() + seconds, version)
+        _log.warning(
+            "A peer does not take a message; its case is set aside and tried again later.",
+            action="delivery.set_aside",
+            bureau=self.bureau,
+            peer=self.peer,
+            case_id=case_id,
+            kind=kind,
+            rule=rule,
+            failures=failures,
+            pause_seconds=round(seconds, 1),
+        )
+
+    async def _tell(self, message: Message) -> Result:
+        stub = self._links.stub(self.peer)
+        match message:
+            case referral_pb2.Offer():
+                payload = message.SerializeToString()
+                request = referral_pb2.OfferRequest(offer=payload, signature=self._seal.sign(payload))
+                return await self._settle(message, await stub.Offer(request, timeout=CALL_SECONDS_MAX))
+            case referral_pb2.WithdrawRequest():
+                return await self._settle(message, await stub.Withdraw(message, timeout=CALL_SECONDS_MAX))
+            case referral_pb2.ConcludeRequest():
+                return await self._conclude(stub, message)
+
+    async def _settle(
+        self, asked: referral_pb2.Offer | referral_pb2.WithdrawRequest, receipt: referral_pb2.Receipt
+    ) -> Result:
+        decision = decision_of(receipt, asked, self._seal)
+        await self._office.settle(self.bureau, decision)
+        return Result.ACCEPTED if decision.accepted else Result.REFUSED
+
+    async def _conclude(self, stub: ReferralServiceStub, request: referral_pb2.ConcludeRequest) -> Result:
+        await stub.Conclude(request, timeout=CALL_SECONDS_MAX)
+        await self._office.acknowledge_conclusion(request)
+        return Result.ACKNOWLEDGED
+
+
+def _kind(message: Message) -> str:
+    match message:
+        case referral_pb2.Offer():
+            return "offer"
+        case referral_pb2.WithdrawRequest():
+            return "withdraw"
+        case referral_pb2.ConcludeRequest():
+            return "conclude"
+
+
+def decision_of(
+    receipt: referral_pb2.Receipt, asked: referral_pb2.Offer | referral_pb2.WithdrawRequest, seal: Seal
+) -> referral_pb2.Decision:
+    """The decision in a receipt, proven to be the asked bureau's on the asked referral.
+
+    Raises `SignatureNotProven`, `UnusableReceipt`.
+    """
+    seal.check_kept(receipt.decision, receipt.signature, asked.to_bureau)
+    try:
+        decision = referral_pb2.Decision.FromString(receipt.decision)
+    except DecodeError as failure:
+        raise UnusableReceipt(asked.to_bureau, "it holds no decision") from failure
+    wanted = (asked.to_bureau, asked.referral_id, asked.case_id, asked.epoch)
+    if wanted != (decision.bureau, decision.referral_id, decision.case_id, decision.epoch):
+        raise UnusableReceipt(asked.to_bureau, "it decides something else")
+    return decision
+
+
+class Courier:
+    """Keeps the destinations of a node's bureaus going. `step` is one look at what is owed."""
+
+    def __init__(self, office: Office, links: Links, seal: Seal) -> None:
+        self.destinations: dict[tuple[str, str], Destination] = {}
+        self._office = office
+        self._links = links
+        self._seal = seal
+        self._pauses: dict[tuple[str, str], Pause] = {}
+        self._loop = Loop("courier", self.step, LOOK_SECONDS)
+        self._event_loop: asyncio.AbstractEventLoop | None = None
+        office.ledger.writer.after_commit(self._committed)
+
+    async def start(self) -> None:
+        """Read the pauses that were kept, and begin. Repeats do nothing."""
+        if self._event_loop is not None:
+            return
+        kept = await asyncio.to_thread(queries.peer_states, self._office.ledger.database)
+        self._pauses = {pair: _pause(state) for pair, state in kept.items()}
+        self._event_loop = asyncio.get_running_loop()
+        self._loop.start()
+
+    async def stop(self) -> None:
+        """Let the calls under way end, at most as long as a call may take. What is owed stays owed."""
+        self._event_loop = None
+        await self._loop.stop()
+        await asyncio.gather(*(destination.loop.stop() for destination in self.destinations.values()))
+        self.destinations.clear()
+
+    async def step(self) -> bool:
+        """Wake whoever has something to deliver, and show what waits; no more to do until something changes."""
+        started = time.perf_counter()
+        owed = await asyncio.to_thread(queries.owed_peers, self._office.ledger.database)
+        for one in owed:
+            destination = self._destination(one.bureau, one.peer)
+            destination.loop.start()
+            if not destination.pause.failures:
+                destination.loop.wake()
+        self._show(owed)
+        # The next look is woken by the next commit: this keeps a busy ledger from being looked at all the time.
+        await asyncio.sleep(max(LOOK_SECONDS_MIN, LOOK_SHARE * (time.perf_counter() - started)))
+        return False
+
+    def heard_from(self, bureau: str, peer: str) -> None:
+        """A peer has called one of our bureaus: it is there, whatever its pause says."""
+        pause = self._pauses.get((bureau, peer))
+        if pause is None or not pause.failures:
+            return
+        pause.clear()
+        destination = self.destinations.get((bureau, peer))
+        if destination is not None:
+            destination.loop.wake()
+
+    def _destination(self, bureau: str, peer: str) -> Destination:
+        pair = (bureau, peer)
+        destination = self.destinations.get(pair)
+        if destination is None:
+            pause = self._pauses.setdefault(pair, Pause())
+            destination = Destination(
+                bureau=bureau, peer=peer, office=self._office, links=self._links, seal=self._seal, pause=pause
+            )
+            self.destinations[pair] = destination
+        return destination
+
+    def _show(self, owed: Sequence[Owed]) -> None:
+        now = self._office.place.clock.now()
+        oldest = min((from_micros(one.since_us) for one in owed), default=now)
+        PENDING.set(sum(one.messages for one in owed))
+        OLDEST_AGE.set(max((now - oldest).total_seconds(), 0.0))
+        UNREACHABLE.set(sum(self.destinations[one.bureau, one.peer].pause.failures > 0 for one in owed))
+        SET_ASIDE.set(sum(len(destination.aside) for destination in self.destinations.values()))
+
+    def _committed(self) -> None:
+        """On the writer's thread, after each commit."""
+        event_loop = self._event_loop
+        if event_loop is not None:
+            # An event loop that has just been closed has nobody left to wake.
+            with contextlib.suppress(RuntimeError):
+                event_loop.call_soon_threadsafe(self._loop.wake)
+
+
+def _pause(state: PeerState) -> Pause:
+    return Pause(state.failures, from_micros(state.next_attempt_us))

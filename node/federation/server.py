@@ -1,0 +1,227 @@
+"""ReferralService: what a bureau of ours answers to its superior and its subordinates.
+
+Everything is checked before the ledger hears of it: the form, who is calling and for whom, and the signature. What
+fails is a named refusal and leaves no trace in the ledger. What passes is decided by rule, recorded, and only then
+answered.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc.aio
+import structlog
+from google.protobuf.message import DecodeError
+
+from kuaixiang.domain.authority import Caller, NotAuthorised, check_peer
+from kuaixiang.domain.case import Case
+from kuaixiang.domain.errors import FieldMalformed, FieldMissing, UnknownCase
+from kuaixiang.domain.identifiers import is_division_code
+from kuaixiang.domain.registration import (
+    NAME_CHARACTERS_MAX,
+    NOTE_CHARACTERS_MAX,
+    REFERENCE_CHARACTERS_MAX,
+    TEXT_CHARACTERS_MAX,
+    at_most,
+    check_case_id,
+)
+from kuaixiang.domain.words import Custody, Outcome
+from kuaixiang.runtime.clock import to_micros
+from kuaixiang.runtime.pki import PkiError
+from kuaixiang.runtime.server import Context, caller_of
+from kuaixiang.wire.codec import enum_of
+from kuaixiang.wire.v1 import referral_pb2, referral_pb2_grpc
+from node.cases import clock_view
+from node.federation.client import Links, NoEndpoint, failure_of
+from node.federation.seal import Seal
+from node.office import Office
+
+OFFER_BYTES_MAX: Final = 256 * 1024
+"""Text and reason of 10,000 characters of three bytes each, with as much again for the rest."""
+EPOCH_MAX: Final = 1_000_000
+"""Hand-overs and reopenings of one case; the field holds four thousand times as many, so that counting never ends."""
+PATH_BUREAUS_MAX: Final = 64
+"""More than any tree is deep, so that the rule on hops, which is a decision, meets a long journey first."""
+SKEW_MICROS_MAX: Final = 24 * 3600 * 1_000_000
+"""How far a peer's clock may be ahead: more than that is a broken clock, and its times would spoil ours."""
+TRACK_SECONDS_MAX: Final = 5.0
+"""Following a case over all its hops; an officer waits for it."""
+TRACK_SHARE: Final = 0.8
+"""Of the time left at each hop, so that the answer on what is unreachable comes back before the asker gives up."""
+
+HeardFrom = Callable[[str, str], None]
+"""Told that a bureau of ours has been called by a peer."""
+
+_log: Final = structlog.get_logger(__name__)
+
+
+class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
+    """Answers ReferralService for the bureaus of one node; `heard_from` is the courier's."""
+
+    def __init__(self, office: Office, links: Links, seal: Seal, heard_from: HeardFrom) -> None:
+        self._office = office
+        self._links = links
+        self._seal = seal
+        self._heard_from = heard_from
+
+    async def Offer(self, request: referral_pb2.OfferRequest, context: Context) -> referral_pb2.Receipt:
+        """The decision on a case offered, recorded with the case. Repeats get the first receipt, word for word.
+
+        Raises `FieldMissing`, `FieldMalformed`, `NotAuthorised`, `SignatureNotProven`, `NotThisBureau`.
+        """
+        offer = offer_of(request, to_micros(self._office.place.clock.now()))
+        self._check_peer(context, offer.from_bureau, offer.to_bureau)
+        self._seal.check(request.offer, request.signature, offer.from_bureau)
+        return referral_pb2.Receipt.FromString(await self._office.decide_offer(offer))
+
+    async def Withdraw(self, request: referral_pb2.WithdrawRequest, context: Context) -> referral_pb2.Receipt:
+        """The decision on an offer that its sender would take back; from now on there is one.
+
+        Raises `FieldMissing`, `FieldMalformed`, `NotAuthorised`, `NotThisBureau`.
+        """
+        check_case_id(request.referral_id, "referral_id")
+        check_case_id(request.case_id, "case_id")
+        _check_epoch(request.epoch)
+        self._check_peer(context, request.from_bureau, request.to_bureau)
+        return referral_pb2.Receipt.FromString(await self._office.withdraw_offer(request))
+
+    async def Conclude(self, request: referral_pb2.ConcludeRequest, context: Context) -> referral_pb2.ConcludeResponse:
+        """How a case ended that went through both bureaus, or that it was reopened.
+
+        Raises `FieldMissing`, `FieldMalformed`, `NotAuthorised`, `NotThisBureau`, `UnknownCase`,
+        `ImpossibleConclusion`.
+        """
+        _check_conclusion(request, to_micros(self._office.place.clock.now()))
+        self._check_peer(context, request.from_bureau, request.to_bureau)
+        return referral_pb2.ConcludeResponse(seq=await self._office.hear_conclusion(request))
+
+    async def Track(self, request: referral_pb2.TrackRequest, context: Context) -> referral_pb2.TrackResponse:
+        """Where the case is: this bureau's segment, and those of the bureaus it went on to.
+
+        Raises `FieldMalformed`, `NotThisBureau`, `UnknownCase`, `NotAuthorised`.
+        """
+        check_case_id(request.case_id, "case_id")
+        if len(request.asked) > PATH_BUREAUS_MAX:
+            raise FieldMalformed("asked", f"names {len(request.asked)} bureaus", "Begin at the case's first bureau.")
+        case = await self._trackable(request, caller_of(context))
+        response = referral_pb2.TrackResponse(segments=[self._segment(case)])
+        following = case.neighbours[-1][0] if case.custody is Custody.RELEASED and case.neighbours else ""
+        asked = {*request.asked, request.bureau}
+        if following and following not in asked:
+            left: Any = context.time_remaining()  # None without a deadline, which the stubs do not know
+            seconds = min(TRACK_SECONDS_MAX, TRACK_SHARE * left if left is not None else TRACK_SECONDS_MAX)
+            further = await self._follow(following, case.case_id, sorted(asked), seconds)
+            response.MergeFrom(further)
+        return response
+
+    async def _trackable(self, request: referral_pb2.TrackRequest, caller: Caller) -> Case:
+        """The case, for its bureau's officers and for the bureaus it was handed over with."""
+        own = request.bureau in caller.bureaus | caller.offices
+        refusal = NotAuthorised(
+            "follow the cases of", request.bureau, "Its own officers do, and bureaus that handed the case to it."
+        )
+        try:
+            case = await self._office.read_case(request.bureau, request.case_id)
+        except UnknownCase:
+            # A stranger does not learn which cases there are.
+            if own:
+                raise
+            raise refusal from None
+        if not own and caller.bureaus.isdisjoint(bureau for bureau, _ in case.neighbours):
+            raise refusal
+        return case
+
+    def _segment(self, case: Case) -> referral_pb2.TrackedSegment:
+        now = self._office.place.clock.now()
+        words: dict[str, Any] = {"stage": case.stage, "custody": case.custody}
+        return referral_pb2.TrackedSegment(
+            bureau=case.bureau,
+            epoch=case.epoch,
+            clocks=[clock_view(clock, overdue=clock.overdue or now >= clock.due_at) for clock in case.clocks],
+            with_bureau=case.with_bureau,
+            **words,
+        )
+
+    async def _follow(self, bureau: str, case_id: str, asked: list[str], seconds: float) -> referral_pb2.TrackResponse:
+        question = referral_pb2.TrackRequest(bureau=bureau, case_id=case_id, asked=asked)
+        try:
+            answer = await self._links.stub(bureau).Track(question, timeout=seconds)
+        except grpc.aio.AioRpcError as error:
+            reason = failure_of(error).code
+        except (NoEndpoint, PkiError) as failure:
+            reason = type(failure).__name__
+        else:
+            return answer
+        _log.info("A case could not be followed further.", action="track.unreachable", bureau=bureau, reason=reason)
+        return referral_pb2.TrackResponse(unreachable=bureau)
+
+    def _check_peer(self, context: Context, from_bureau: str, to_bureau: str) -> None:
+        check_peer(caller_of(context), from_bureau, to_bureau, self._office.place.tree)
+        self._office.check_hosted(to_bureau)
+        self._heard_from(to_bureau, from_bureau)
+
+
+def offer_of(request: referral_pb2.OfferRequest, now_us: int) -> referral_pb2.Offer:
+    """The offer in a request, in a form that the rules can decide on; raises `FieldMissing`, `FieldMalformed`."""
+    if len(request.offer) > OFFER_BYTES_MAX:
+        raise FieldMalformed("offer", f"has {len(request.offer)} bytes", f"An offer has at most {OFFER_BYTES_MAX}.")
+    try:
+        offer = referral_pb2.Offer.FromString(request.offer)
+    except DecodeError as failure:
+        remedy = "Send a serialized kuaixiang.wire.v1.Offer; its texts are UTF-8."
+        raise FieldMalformed("offer", "is not a serialized offer", remedy) from failure
+    check_case_id(offer.referral_id, "offer.referral_id")
+    check_case_id(offer.case_id, "offer.case_id")
+    if offer.previous_referral_id:
+        check_case_id(offer.previous_referral_id, "offer.previous_referral_id")
+    _check_epoch(offer.epoch)
+    if len(offer.path) > PATH_BUREAUS_MAX:
+        raise FieldMalformed("offer.path", f"names {len(offer.path)} bureaus", "It lists the bureaus of this journey.")
+    for field, code in (
+        ("offer.final_bureau", offer.final_bureau),
+        ("offer.snapshot.origin_bureau", offer.snapshot.origin_bureau),
+        *(("offer.path", code) for code in offer.path),
+    ):
+        _check_bureau(code, field)
+    _check_instant(offer.offered_at_us, "offer.offered_at_us", now_us)
+    _check_instant(offer.snapshot.registered_at_us, "offer.snapshot.registered_at_us", now_us)
+    at_most(offer.reason, "offer.reason", NOTE_CHARACTERS_MAX)
+    snapshot = offer.snapshot
+    for field, text, characters in (
+        ("taxpayer_name", snapshot.taxpayer_name, NAME_CHARACTERS_MAX),
+        ("taxpayer_number", snapshot.taxpayer_number, REFERENCE_CHARACTERS_MAX),
+        ("contact", snapshot.contact, NAME_CHARACTERS_MAX),
+        ("text", snapshot.text, TEXT_CHARACTERS_MAX),
+        ("place", snapshot.place, REFERENCE_CHARACTERS_MAX),
+    ):
+        at_most(text, f"offer.snapshot.{field}", characters)
+    return offer
+
+
+def _check_conclusion(request: referral_pb2.ConcludeRequest, now_us: int) -> None:
+    check_case_id(request.case_id, "case_id")
+    check_case_id(request.referral_id, "referral_id")
+    _check_bureau(request.handled_by, "handled_by")
+    if request.epoch > EPOCH_MAX or request.round > EPOCH_MAX:
+        raise FieldMalformed("epoch", "counts more hand-overs than a case can have", "Compare both ledgers.")
+    enum_of(Outcome, request.outcome, "outcome")
+    _check_instant(request.completed_at_us, "completed_at_us", now_us)
+    at_most(request.result, "result", NOTE_CHARACTERS_MAX)
+
+
+def _check_epoch(epoch: int) -> None:
+    if epoch < 1:
+        raise FieldMissing("epoch", "it says which hand-over of the case this is")
+    if epoch > EPOCH_MAX:
+        raise FieldMalformed("epoch", "counts more hand-overs than a case can have", "Compare both ledgers.")
+
+
+def _check_bureau(code: str, field: str) -> None:
+    if not is_division_code(code):
+        raise FieldMalformed(field, "is not a bureau's code", "Give its six digits.")
+
+
+def _check_instant(micros: int, field: str, now_us: int) -> None:
+    if micros <= 0:
+        raise FieldMissing(field, "it says when, in microseconds since 1970")
+    if micros > now_us + SKEW_MICROS_MAX:
+        raise FieldMalformed(field, "lies in the future", "Set the clocks of both nodes.")
