@@ -1,0 +1,277 @@
+"""`kx case register-many`: the rows of a CSV file over one stream, and what became of each.
+
+The key of a row is made of the whole file and the row's number. So the same file sent again, after a cut or by mistake,
+registers nothing twice: rows that were registered answer with the case they became.
+"""
+
+import csv
+import hashlib
+import io
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import fields as fields_of
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import typer
+
+from kuaixiang.domain.words import Category, Channel
+from kuaixiang.wire.codec import timestamp
+from kuaixiang.wire.v1 import case_pb2
+from kx.client import Patience, channel_to, header_of, method_of, run
+from kx.options import Acting, Asking
+from kx.output import REFUSED_EXIT_CODE, UNREACHABLE_EXIT_CODE, Bar, Failed, NoSuchWord, instant_of, word_of
+
+FILE_BYTES_MAX: Final = 64 * 2**20
+"""About a hundred thousand cases; the file is held in memory, for its digest and for sending again."""
+STREAM_SECONDS_MAX: Final = 600.0
+"""One stream; what is unanswered then goes over the next one."""
+FIRST_ROW: Final = 2
+"""Rows are numbered as a spreadsheet shows them: the headings are row 1."""
+BUSY: Final = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+CELL_CHARACTERS_MAX: Final = 1_000_000
+"""Whatever is longer is no cell of ours but a quotation mark left open."""
+
+REQUIRED: Final = ("taxpayer_name", "contact", "text", "category", "channel")
+TEXTS: Final = ("taxpayer_name", "contact", "text", "taxpayer_number", "channel_reference", "place", "answer")
+CHINESE: Final[Mapping[str, str]] = {
+    "纳税人名称": "taxpayer_name",
+    "联系方式": "contact",
+    "诉求内容": "text",
+    "类别": "category",
+    "渠道": "channel",
+    "统一社会信用代码": "taxpayer_number",
+    "渠道编号": "channel_reference",
+    "行政区划": "place",
+    "当场答复": "answer",
+    "受理时间": "occurred_at",
+}
+COLUMNS: Final = (*TEXTS, "category", "channel", "occurred_at")
+
+
+@dataclass(slots=True)
+class Row:
+    """A row, and what became of it: registered, repeated (registered before), refused, or unanswered."""
+
+    row: int
+    result: str = "unanswered"
+    case_id: str = ""
+    message: str = ""
+    field: str = ""
+    rule: str = ""
+    remedy: str = ""
+    request: case_pb2.RegisterCaseRequest | None = None
+
+    def refuse(self, message: str, column: str, rule: str, remedy: str) -> None:
+        """The row is refused."""
+        self.result, self.message, self.field, self.rule, self.remedy = "refused", message, column, rule, remedy
+
+    def as_dict(self) -> dict[str, Any]:
+        """What became of the row, in plain values."""
+        return {one.name: getattr(self, one.name) for one in fields_of(self) if one.name != "request"}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a file; `failure` is what ended it early."""
+
+    rows: list[Row]
+    seconds: float
+    failure: Failed | None
+
+    def counts(self) -> dict[str, int]:
+        """How many rows of each result."""
+        results = [row.result for row in self.rows]
+        return {result: results.count(result) for result in ("registered", "repeated", "refused", "unanswered")}
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every row is registered."""
+        if self.failure is not None:
+            return self.failure.exit_code
+        return REFUSED_EXIT_CODE if any(row.result != "registered" and not row.case_id for row in self.rows) else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome in plain values."""
+        told: dict[str, Any] = {
+            **self.counts(),
+            "seconds": round(self.seconds, 3),
+            "rows": [row.as_dict() for row in self.rows],
+        }
+        if self.failure is not None:
+            told["error"] = self.failure.as_dict()
+        return told
+
+
+# ---------------------------------------------------------------- the file
+
+
+def read_rows(file: Path, encoding: str, acting: Acting) -> list[Row]:
+    """The rows of a file, each with its request or the reason why it has none. Raises `Failed` for the whole file."""
+    content = _content(file)
+    digest = hashlib.sha256(acting.asking.bureau.encode() + b"\0" + content).hexdigest()[:40]
+    try:
+        text = content.decode("utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding)
+    except LookupError:
+        raise Failed(
+            f"There is no encoding {encoding!r}.", field="--encoding", remedy="Say utf-8 or gb18030."
+        ) from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        remedy = "Save it as UTF-8, or say --encoding gb18030."
+        raise Failed(
+            f"{file} line {line} is not {encoding}.", field="FILE.csv", rule="Encoding", remedy=remedy
+        ) from None
+    csv.field_size_limit(CELL_CHARACTERS_MAX)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        columns = _columns(next(reader, []))
+        rows = []
+        for number, cells in enumerate(reader, start=FIRST_ROW):
+            if any(cell.strip() for cell in cells):
+                rows.append(_row(number, columns, cells, acting, digest))
+    except csv.Error as error:
+        sentence = f"{file} line {reader.line_num} cannot be read: {error}."
+        remedy = "Check the quotation marks; save the table as CSV again."
+        raise Failed(sentence, field="FILE.csv", rule="Csv", remedy=remedy) from None
+    if not rows:
+        raise Failed(f"{file} has no rows.", field="FILE.csv", rule="Empty")
+    return rows
+
+
+def _content(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise Failed(f"{file} cannot be read: {error.strerror}.", field="FILE.csv", rule="Unreadable") from None
+    if len(content) > FILE_BYTES_MAX:
+        remedy = "Split it; each part is sent by itself."
+        raise Failed(
+            f"{file} is larger than {FILE_BYTES_MAX >> 20} MiB.", field="FILE.csv", rule="TooLarge", remedy=remedy
+        )
+    return content
+
+
+def _columns(headings: Sequence[str]) -> list[str]:
+    columns = [CHINESE.get(heading.strip(), heading.strip()) for heading in headings]
+    known = f"Known columns: {', '.join(COLUMNS)}."
+    for column in columns:
+        if column not in COLUMNS or columns.count(column) > 1:
+            wrong = "is there twice" if column in COLUMNS else "is not known"
+            raise Failed(f"The column {column!r} {wrong}.", field=column, rule="Columns", remedy=known)
+    for column in REQUIRED:
+        if column not in columns:
+            raise Failed(f"The column {column} is missing.", field=column, rule="Columns", remedy=known)
+    return columns
+
+
+def _row(number: int, columns: Sequence[str], cells: Sequence[str], acting: Acting, digest: str) -> Row:
+    row = Row(row=number)
+    if len(cells) != len(columns):
+        sentence = f"The row has {len(cells)} cells; the headings are {len(columns)}."
+        row.refuse(sentence, "", "Columns", "Quote cells that contain a comma or a line break.")
+        return row
+    values = {column: cell.strip() for column, cell in zip(columns, cells, strict=True)}
+    said: dict[str, Any] = {column: values.get(column, "") for column in TEXTS}
+    try:
+        for column, kind in (("category", Category), ("channel", Channel)):
+            # An empty word is the node's to refuse: it says which rule of the notice asks for it.
+            said[column] = int(word_of(kind, values[column])) if values[column] else 0
+        at = _instant(values.get("occurred_at", "")) or acting.who.at
+    except NoSuchWord as unknown:
+        row.refuse(str(unknown), unknown.words.__name__.lower(), "NoSuchWord", unknown.remedy)
+        return row
+    except typer.BadParameter as unreadable:
+        row.refuse(unreadable.message, "occurred_at", "NoTime", "Correct the cell, or leave it empty for now.")
+        return row
+    request = case_pb2.RegisterCaseRequest(**said)
+    request.header.CopyFrom(header_of(acting, ""))
+    request.header.request_key = f"{digest}-{number}"
+    if at is not None:
+        request.header.occurred_at.CopyFrom(timestamp(at))
+    row.request = request
+    return row
+
+
+def _instant(cell: str) -> datetime | None:
+    return instant_of(cell) if cell else None
+
+
+# ---------------------------------------------------------------- the stream
+
+
+def register_rows(asking: Asking, rows: list[Row]) -> Outcome:
+    """Registers the rows; what ends it early is in the outcome, with what had become of the rows until then."""
+    begun = time.monotonic()
+    failure: Failed | None = None
+    with Bar("Registering", len(rows)) as bar:
+        try:
+            run(_register(asking, rows, bar))
+        except Failed as ended:
+            failure = ended
+    return Outcome(rows, time.monotonic() - begun, failure)
+
+
+async def _register(asking: Asking, rows: Sequence[Row], bar: Bar) -> None:
+    again = "Run the same command again: rows that are registered are not registered twice."
+    async with channel_to(asking) as channel:
+        stream = method_of(channel, "CaseService", "RegisterCases")
+        patience = Patience(asking, again)
+        while waiting := [row for row in rows if row.result == "unanswered"]:
+            bar.reached(len(rows) - len(waiting))
+            try:
+                await _send(stream, waiting, len(rows), bar, patience)
+            except grpc.aio.AioRpcError as error:
+                await patience.after(error)
+                continue
+            if any(row.result == "unanswered" for row in waiting):
+                sentence = f"The node at {asking.node} has too much waiting."
+                await patience.wait(
+                    Failed(sentence, exit_code=UNREACHABLE_EXIT_CODE, field="--node", rule="TooMuchWaits", remedy=again)
+                )
+
+
+async def _send(stream: Any, rows: Sequence[Row], total: int, bar: Bar, patience: Patience) -> None:  # noqa: ANN401
+    """Sends rows over one stream and takes the answers; rows that the node was too busy for stay unanswered."""
+    before = total - len(rows)
+
+    async def requests() -> AsyncIterator[case_pb2.RegisterCasesRequest]:
+        for row in rows:
+            yield case_pb2.RegisterCasesRequest(registration=row.request)
+
+    answered = 0
+    async for answer in stream(requests(), timeout=STREAM_SECONDS_MAX):
+        row = rows[answer.index]
+        match answer.WhichOneof("result"):
+            case "accepted":
+                row.result = "repeated" if answer.accepted.repeated_request else "registered"
+                row.case_id = answer.accepted.case.case_id
+                patience.renew()
+            case "refused" if answer.refused.code == BUSY:
+                continue
+            case _:
+                refused = answer.refused
+                sentence = refused.message.removesuffix(refused.remedy).strip()
+                row.refuse(sentence, refused.field, refused.rule, refused.remedy)
+                patience.renew()
+        answered += 1
+        bar.reached(before + answered)
+
+
+# ---------------------------------------------------------------- the report
+
+
+def write_report(file: Path, outcome: Outcome) -> None:
+    """Writes what became of each row as CSV, with a mark by which spreadsheets know it for UTF-8. Raises `Failed`."""
+    try:
+        with file.open("w", encoding="utf-8-sig", newline="") as stream:
+            writer = csv.DictWriter(stream, ("row", "result", "case_id", "message", "field", "rule", "remedy"))
+            writer.writeheader()
+            writer.writerows(row.as_dict() for row in outcome.rows)
+    except OSError as error:
+        raise Failed(f"{file} cannot be written: {error.strerror}.", field="--report") from None

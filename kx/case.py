@@ -1,0 +1,578 @@
+"""`kx case`: a county officer's whole job from the command line, one command for each act of the lifecycle."""
+
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from kuaixiang.domain import acts
+from kuaixiang.domain.acts import Act
+from kuaixiang.domain.tree import Relation, UnknownBureau
+from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Satisfaction, Stage, Telling
+from kx.options import Acting, Asking, Once, Who, acting_options, asking_options, takes, who_options
+from kx.output import (
+    INSTANT_FORM,
+    Bar,
+    Failed,
+    failures_shown,
+    instant_of,
+    names,
+    print_json,
+    table_of,
+    word_parser,
+)
+
+STANDARD_INPUT: Final = "-"
+ADJACENT_ABOVE: Final = frozenset({Relation.PARENT, Relation.ANCESTOR})
+
+app = typer.Typer(
+    name="case",
+    help="Work on the cases 诉求和意见 of a bureau: register, handle, refer, read.",
+    epilog="Say whom to ask by KX_NODE, KX_CERTIFICATES and KX_BUREAU, and who you are by KX_ACTOR, KX_ROLE and "
+    "KX_DEPARTMENT. Ends with 0 when done, 2 when refused (nothing has changed), 3 when the node did not answer.",
+    no_args_is_help=True,
+)
+
+CaseId = Annotated[str, typer.Argument(metavar="CASE", help="The case's number, such as 110101-2026-0000001.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why.")]
+Remark = Annotated[str, typer.Option(metavar="TEXT", help="A remark for the ledger; private.")]
+Told = Annotated[str, typer.Option(metavar="TEXT", help="What the taxpayer was told; private.")]
+Department = Annotated[str, typer.Option(metavar="CODE", help="Lower-case letters, digits and hyphens, such as vat-2.")]
+HowTold = Annotated[
+    Telling,
+    typer.Option(
+        metavar="WORD", parser=word_parser(Telling), help=f"What the taxpayer was told, once: {names(Telling)}."
+    ),
+]
+ToldIfNeeded = Annotated[
+    Telling | None,
+    typer.Option(
+        metavar="WORD",
+        parser=word_parser(Telling),
+        help=f"What the taxpayer was told, if that was not recorded before: {names(Telling)}.",
+    ),
+]
+
+
+def _act(name: str, *, opens: bool = False) -> Callable[[Callable[..., Act]], Callable[..., Act]]:
+    """Make a command of a function that builds an act from options of its own; `opens`: there is no case before it."""
+
+    def decorate(build: Callable[..., Act]) -> Callable[..., Act]:
+        options: dict[str, Callable[..., Any]] = {
+            "act": build,
+            "who": who_options,
+            "once": acting_options,
+            "asking": asking_options,
+        }
+
+        def do(case_id: str, act: Act, who: Who, once: Once, asking: Asking) -> None:
+            with failures_shown(as_json=asking.as_json):
+                _perform(Acting(asking, who, once), case_id, act)
+
+        if opens:
+
+            def open_case(*, act: Act, who: Who, once: Once, asking: Asking) -> None:
+                do("", act, who, once, asking)
+
+            app.command(name, help=build.__doc__)(takes(**options)(open_case))
+        else:
+
+            def on_case(*, case_id: CaseId, act: Act, who: Who, once: Once, asking: Asking) -> None:
+                do(case_id, act, who, once, asking)
+
+            app.command(name, help=build.__doc__)(takes(**options)(on_case))
+        return build
+
+    return decorate
+
+
+def _perform(acting: Acting, case_id: str, act: Act) -> None:
+    from kx.client import perform
+    from kx.views import show_done
+
+    response = perform(acting, case_id, act)
+    if acting.asking.as_json:
+        print_json({**table_of(response), "request_key": acting.once.key})
+    else:
+        show_done(acting.asking, type(act), response)
+
+
+# ---------------------------------------------------------------- 受理登记 (§四(一))
+
+
+@_act("register", opens=True)
+def register(
+    *,
+    taxpayer: Annotated[
+        str, typer.Option(metavar="NAME", help="The taxpayer's name 纳税人名称, at most 200 characters.")
+    ],
+    contact: Annotated[str, typer.Option(metavar="CONTACT", help="A mobile or landline number, or an e-mail address.")],
+    text: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="The request or opinion, at most 10,000 characters; - reads standard input."),
+    ],
+    category: Annotated[
+        Category,
+        typer.Option(metavar="WORD", parser=word_parser(Category), help=f"诉求类别: {names(Category)}."),
+    ],
+    channel: Annotated[
+        Channel,
+        typer.Option(metavar="WORD", parser=word_parser(Channel), help=f"受理渠道: {names(Channel)}."),
+    ] = Channel.COUNTER,
+    taxpayer_number: Annotated[
+        str, typer.Option(metavar="NUMBER", help="统一社会信用代码, 18 characters, its check characters are checked.")
+    ] = "",
+    reference: Annotated[
+        str, typer.Option(metavar="REF", help="The channel's own number; the same number twice is one case.")
+    ] = "",
+    place: Annotated[str, typer.Option(metavar="CODE", help="Where the taxpayer is: a division's six digits.")] = "",
+    answer: Annotated[
+        str, typer.Option(metavar="TEXT", help="The reply, if answered on the spot: the case is complete at once.")
+    ] = "",
+) -> Act:
+    """Register a request or opinion 受理登记; it is to be forwarded within 1 working day (§四(一)1)."""
+    return acts.Register(
+        taxpayer_name=taxpayer,
+        contact=contact,
+        text=sys.stdin.read() if text == STANDARD_INPUT else text,
+        category=category,
+        channel=channel,
+        taxpayer_number=taxpayer_number,
+        channel_reference=reference,
+        place=place,
+        answer=answer,
+    )
+
+
+@_act("answer")
+def answer(
+    *, answer: Annotated[str, typer.Option(metavar="TEXT", help="The reply given to the taxpayer; private.")]
+) -> Act:
+    """Answer a registered case on the spot 当场答复: complete and fed back at once (§四(一)2)."""
+    return acts.AnswerOnTheSpot(answer=answer)
+
+
+@_act("forward")
+def forward(*, telling: HowTold = Telling.TRANSFERRED, told: Told = "") -> Act:
+    """Forward a case to tax service 转交纳税服务部门, having told the taxpayer, within 1 working day (§四(一)2)."""
+    return acts.Forward(telling=telling, told=told)
+
+
+@_act("dispatch")
+def dispatch(*, to: Department, note: Remark = "") -> Act:
+    """Dispatch a case to the department in charge 分办; its 5 working days begin (§四(一)2, §四(二)1)."""
+    return acts.Dispatch(to_department=to, note=note)
+
+
+@_act("return-dispatch")
+def return_dispatch(*, reason: Reason) -> Act:
+    """Give a dispatched case back to tax service 退回分办: this department is not in charge of it."""
+    return acts.ReturnDispatch(reason=reason)
+
+
+@_act("accept")
+def accept(*, telling: HowTold = Telling.COMPLICATED, told: Told = "") -> Act:
+    """Handle a case in the department that registered it 直接受理; its 5 working days begin (§四(二)1)."""
+    return acts.AcceptDirectly(telling=telling, told=told)
+
+
+# ---------------------------------------------------------------- 办理 (§四(二))
+
+
+@_act("ask-extension")
+def ask_extension(
+    *,
+    workdays: Annotated[int, typer.Option(metavar="N", min=1, help="Working days more; in all at most 10.")],
+    reason: Reason,
+) -> Act:
+    """Ask for an extension 申请延期 in working days, before the deadline; once (§四(二)1)."""
+    return acts.AskExtension(workdays=workdays, reason=reason)
+
+
+@_act("approve-extension")
+def approve_extension(*, note: Remark = "") -> Act:
+    """Approve an extension 批准延期: the deputy head in charge, the bureau head for joint handling (§四(二)1-2)."""
+    return acts.ApproveExtension(note=note)
+
+
+@_act("refuse-extension")
+def refuse_extension(*, reason: Reason) -> Act:
+    """Refuse an extension 不批准延期; the deadline stays (§四(二)1-2)."""
+    return acts.RefuseExtension(reason=reason)
+
+
+@_act("start-joint")
+def start_joint(
+    *,
+    lead: Department,
+    assisting: Annotated[
+        list[str], typer.Option("--assisting", metavar="CODE", help="An assisting department; repeat for several.")
+    ],
+    note: Remark = "",
+) -> Act:
+    """Start joint handling 联合办理 by a lead and assisting departments, 5 working days each (§四(二)2)."""
+    return acts.StartJointHandling(lead_department=lead, assisting_departments=tuple(assisting), note=note)
+
+
+@_act("complete-part")
+def complete_part(
+    *, result: Annotated[str, typer.Option(metavar="TEXT", help="What the department did; private.")]
+) -> Act:
+    """Say that an assisting department has done its part 协办完成 (§四(二)2)."""
+    return acts.CompletePart(result=result)
+
+
+@_act("complete")
+def complete(*, result: Annotated[str, typer.Option(metavar="TEXT", help="How it ended; private.")]) -> Act:
+    """Complete a case 办结; feedback is due within 1 working day (§四(二)1, §四(三))."""
+    return acts.Complete(result=result)
+
+
+@_act("defer")
+def defer(
+    *,
+    owner: Annotated[str, typer.Option(metavar="ID", help="Who keeps an eye on it.")],
+    review_at: Annotated[
+        datetime,
+        typer.Option(metavar="TIME", parser=instant_of, help=f"When to look again, in Shanghai: {INSTANT_FORM}."),
+    ],
+    condition: Annotated[str, typer.Option(metavar="TEXT", help="What must be so before it can be met; private.")],
+) -> Act:
+    """Park a case until conditions are ripe 待条件成熟, with an owner and a review date (§四(二)1)."""
+    return acts.Defer(owner=owner, review_at=review_at, condition=condition)
+
+
+@_act("resume")
+def resume(*, note: Remark = "") -> Act:
+    """Take a deferred case up again 恢复办理."""
+    return acts.Resume(note=note)
+
+
+@_act("reconsideration")
+def reconsideration(
+    *,
+    reference: Annotated[
+        str, typer.Option(metavar="REF", help="Its number on the legal track, at most 64 characters.")
+    ],
+) -> Act:
+    """Hand a case to administrative reconsideration 转行政复议; it leaves this track (§四(二)1)."""
+    return acts.SendToReconsideration(reference=reference)
+
+
+@_act("withdraw")
+def withdraw(*, reason: Reason = "") -> Act:
+    """Close a case that the taxpayer withdraws 纳税人撤回."""
+    return acts.Withdraw(reason=reason)
+
+
+# ---------------------------------------------------------------- 反馈, 回访, 销号 (§四(三), §四(四), §五(三))
+
+
+@_act("feedback")
+def feedback(
+    *,
+    told: Told,
+    by: Annotated[
+        Channel,
+        typer.Option(metavar="WORD", parser=word_parser(Channel), help=f"How the taxpayer was told: {names(Channel)}."),
+    ] = Channel.HOTLINE,
+) -> Act:
+    """Give feedback 反馈 to the taxpayer, and to tax service in the same act, within 1 working day (§四(三))."""
+    return acts.GiveFeedback(told_by=by, told=told)
+
+
+@_act("follow-up")
+def follow_up(
+    *,
+    satisfaction: Annotated[
+        Satisfaction,
+        typer.Option(metavar="WORD", parser=word_parser(Satisfaction), help=f"满意度: {names(Satisfaction)}."),
+    ],
+    remark: Remark = "",
+) -> Act:
+    """Record a call back 回访; by tax service, not by the one who handled the case (§四(四))."""
+    return acts.FollowUp(satisfaction=satisfaction, remark=remark)
+
+
+@_act("reopen")
+def reopen(*, reason: Reason) -> Act:
+    """Take a case up again after feedback 重新办理; 5 working days begin (§四(四))."""
+    return acts.Reopen(reason=reason)
+
+
+@_act("write-off")
+def write_off(*, note: Remark = "") -> Act:
+    """Write a case off 销号, once every ledger on its way agrees (§五(三))."""
+    return acts.WriteOff(note=note)
+
+
+# ---------------------------------------------------------------- 分级办理 (§四(二)3)
+
+
+@_act("refer")
+def refer(
+    *,
+    to: Annotated[
+        str, typer.Option(metavar="CODE", help="The bureau that is to handle it, six digits; any of the tree.")
+    ],
+    reason: Reason,
+    telling: ToldIfNeeded = None,
+    told: Told = "",
+) -> Act:
+    """Refer a case to another bureau 移交: down, up, or across by way of the superiors between (§四(二)3)."""
+    return acts.Refer(final_bureau=to, reason=reason, telling=telling, told=told)
+
+
+@app.command("escalate")
+@takes(who=who_options, once=acting_options, asking=asking_options)
+def escalate(
+    *,
+    case_id: CaseId,
+    reason: Reason,
+    to: Annotated[
+        str, typer.Option(metavar="CODE", help="Which superior, six digits; the direct one when left out.")
+    ] = "",
+    telling: ToldIfNeeded = None,
+    told: Told = "",
+    who: Who,
+    once: Once,
+    asking: Asking,
+) -> None:
+    """Escalate a case to the superior bureau 上报上级 (§四(二)3)."""
+    with failures_shown(as_json=asking.as_json):
+        superior = to or _superior_of(asking)
+        if to:
+            _check_superior(asking, to)
+        act = acts.Refer(final_bureau=superior, reason=reason, telling=telling, told=told)
+        _perform(Acting(asking, who, once), case_id, act)
+
+
+def _superior_of(asking: Asking) -> str:
+    try:
+        superior = asking.tree().parent(asking.bureau)
+    except UnknownBureau as unknown:
+        remedy = "Name the tree of this federation by --tree or KX_TREE, or the superior by --to."
+        raise Failed(f"{unknown}.", field="--bureau", rule="UnknownBureau", remedy=remedy) from unknown
+    if superior is None:
+        raise Failed(f"Bureau {asking.bureau} has no superior.", field="--to", rule="NoSuperior")
+    return superior
+
+
+def _check_superior(asking: Asking, to: str) -> None:
+    try:
+        relation = asking.tree().relation(asking.bureau, to)
+    except UnknownBureau:
+        # The node's own tree decides: the one here may be another edition.
+        return
+    if relation not in ADJACENT_ABOVE:
+        remedy = "Use `kx case refer` for a bureau that is not a superior."
+        raise Failed(
+            f"Bureau {to} is no superior of {asking.bureau}.", field="--to", rule="NotASuperior", remedy=remedy
+        )
+
+
+@_act("return")
+def return_case(*, reason: Reason) -> Act:
+    """Return a referred case 退回 to the bureau that referred it (§四(二)3)."""
+    return acts.Return(reason=reason)
+
+
+@_act("withdraw-offer")
+def withdraw_offer(*, reason: Reason = "") -> Act:
+    """Ask for a referral that is not decided yet to be taken back; the receiver's decision stands."""
+    return acts.WithdrawOffer(reason=reason)
+
+
+# ---------------------------------------------------------------- reading
+
+
+@app.command("show")
+@takes(asking=asking_options)
+def show(
+    *,
+    case_id: CaseId,
+    private: Annotated[
+        bool, typer.Option("--private", help="Also the taxpayer, the contact, the text and what was written.")
+    ] = False,
+    asking: Asking,
+) -> None:
+    """Show a case: where it stands, its deadlines in working days, and its history."""
+    from kx.client import ask
+    from kx.views import show_case
+
+    with failures_shown(as_json=asking.as_json):
+        from kuaixiang.wire.v1 import case_pb2
+
+        request = case_pb2.GetCaseRequest(
+            bureau=asking.bureau, case_id=case_id, include_private=private, include_history=True
+        )
+        response = ask(asking, "CaseService", "GetCase", request)
+        if asking.as_json:
+            print_json(table_of(response))
+        else:
+            show_case(asking, response)
+
+
+@app.command("list")
+@takes(asking=asking_options)
+def list_cases(
+    *,
+    stage: Annotated[
+        list[Stage] | None,
+        typer.Option(
+            metavar="WORD", parser=word_parser(Stage), help=f"At this stage; repeat for several: {names(Stage)}."
+        ),
+    ] = None,
+    custody: Annotated[
+        list[Custody] | None,
+        typer.Option(metavar="WORD", parser=word_parser(Custody), help=f"Repeat for several: {names(Custody)}."),
+    ] = None,
+    with_department: Annotated[
+        str, typer.Option("--with", metavar="CODE", help="With this department of the bureau.")
+    ] = "",
+    category: Annotated[
+        Category | None, typer.Option(metavar="WORD", parser=word_parser(Category), help=f"{names(Category)}.")
+    ] = None,
+    channel: Annotated[
+        Channel | None, typer.Option(metavar="WORD", parser=word_parser(Channel), help=f"{names(Channel)}.")
+    ] = None,
+    clock: Annotated[
+        ClockKind | None,
+        typer.Option(metavar="WORD", parser=word_parser(ClockKind), help=f"Whose next deadline is {names(ClockKind)}."),
+    ] = None,
+    overdue: Annotated[bool, typer.Option("--overdue", help="Only those with a passed deadline 逾期.")] = False,
+    registered_from: Annotated[
+        datetime | None,
+        typer.Option(metavar="TIME", parser=instant_of, help=f"Registered at or after, in Shanghai: {INSTANT_FORM}."),
+    ] = None,
+    registered_before: Annotated[
+        datetime | None,
+        typer.Option(metavar="TIME", parser=instant_of, help=f"Registered before, in Shanghai: {INSTANT_FORM}."),
+    ] = None,
+    page_size: Annotated[int, typer.Option(metavar="N", min=1, max=500, help="Cases a page.")] = 50,
+    page: Annotated[
+        str, typer.Option(metavar="TOKEN", help="Which page: the token that the page before ended with.")
+    ] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All pages, one after the other.")] = False,
+    asking: Asking,
+) -> None:
+    """List the bureau's cases 台账, nearest deadline first, in pages."""
+    from kuaixiang.wire.codec import timestamp
+    from kuaixiang.wire.v1 import case_pb2
+    from kx.client import ask
+    from kx.views import show_list
+
+    with failures_shown(as_json=asking.as_json):
+        words: dict[str, Any] = {
+            "stages": [int(one) for one in stage or ()],
+            "custodies": [int(one) for one in custody or ()],
+            "category": int(category or 0),
+            "channel": int(channel or 0),
+            "next_clock": int(clock or 0),
+        }
+        request = case_pb2.ListCasesRequest(
+            bureau=asking.bureau,
+            department=with_department,
+            overdue=overdue,
+            page_size=page_size,
+            page_token=page,
+            **words,
+        )
+        if registered_from is not None:
+            request.registered_from.CopyFrom(timestamp(registered_from))
+        if registered_before is not None:
+            request.registered_before.CopyFrom(timestamp(registered_before))
+        response = ask(asking, "CaseService", "ListCases", request)
+        cases = list(response.cases)
+        with Bar("Reading the ledger", None) as bar:
+            while everything and response.next_page_token:
+                request.page_token = response.next_page_token
+                response = ask(asking, "CaseService", "ListCases", request)
+                cases += response.cases
+                bar.reached(len(cases))
+        if asking.as_json:
+            print_json({"cases": [table_of(one) for one in cases], "next_page_token": response.next_page_token})
+        else:
+            show_list(asking, cases, response.next_page_token)
+
+
+@app.command("watch")
+@takes(asking=asking_options)
+def watch(
+    *,
+    from_seq: Annotated[
+        int, typer.Option(metavar="SEQ", min=0, help="First journal position wanted; 0: what happens from now on.")
+    ] = 0,
+    count: Annotated[int, typer.Option(metavar="N", min=0, help="End after so many changes; 0 does not end.")] = 0,
+    asking: Asking,
+) -> None:
+    """Watch the bureau's ledger change, live; Ctrl-C ends it. With --json one object a line."""
+    from kx.client import follow
+    from kx.views import show_change
+
+    with failures_shown(as_json=asking.as_json):
+        try:
+            follow(
+                asking,
+                from_seq,
+                count,
+                lambda change: print_json(table_of(change)) if asking.as_json else show_change(asking, change),
+            )
+        except KeyboardInterrupt:
+            return
+
+
+@app.command("track")
+@takes(asking=asking_options)
+def track(*, case_id: CaseId, asking: Asking) -> None:
+    """Follow a case along its referrals to the bureau that is responsible for it now."""
+    from kuaixiang.wire.v1 import referral_pb2
+    from kx.client import ask
+    from kx.views import show_track
+
+    with failures_shown(as_json=asking.as_json):
+        request = referral_pb2.TrackRequest(bureau=asking.bureau, case_id=case_id)
+        response = ask(asking, "ReferralService", "Track", request)
+        if asking.as_json:
+            print_json(table_of(response))
+        else:
+            show_track(asking, response)
+
+
+@app.command("register-many")
+@takes(who=who_options, asking=asking_options)
+def register_many(
+    *,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.csv", exists=True, dir_okay=False, help="The cases, one a row.")
+    ],
+    encoding: Annotated[str, typer.Option(metavar="NAME", help="The file's encoding: utf-8, or gb18030.")] = "utf-8",
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Write what became of each row to this file.")
+    ] = None,
+    who: Who,
+    asking: Asking,
+) -> None:
+    """Register the cases of a CSV file over one stream 批量登记; the same file again registers nothing twice.
+
+    Columns: taxpayer_name, contact, text, category, channel, and if wanted taxpayer_number, channel_reference, place,
+    answer, occurred_at; or their Chinese names 纳税人名称, 联系方式, 诉求内容, 类别, 渠道, 统一社会信用代码, 渠道编号,
+    行政区划, 当场答复, 受理时间.
+    """
+    from kx.bulk import read_rows, register_rows, write_report
+    from kx.views import show_bulk
+
+    with failures_shown(as_json=asking.as_json):
+        rows = read_rows(file, encoding, Acting(asking, who, Once()))
+        outcome = register_rows(asking, rows)
+        if report is not None:
+            write_report(report, outcome)
+        if asking.as_json:
+            print_json(outcome.as_dict())
+        else:
+            show_bulk(outcome)
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)

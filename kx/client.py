@@ -1,0 +1,262 @@
+"""Asking a bureau's node: one certificate, one channel, a deadline on every call, the same key again while it is away.
+
+What a command needs of gRPC is imported here, and this module only inside a command, so that `kx --help` is quick.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from datetime import datetime
+from enum import IntEnum
+from typing import Any, Final, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from kuaixiang.domain.acts import Act
+from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
+from kuaixiang.runtime.tls import open_channel
+from kuaixiang.wire.codec import ACT_OF_REQUEST, timestamp
+from kuaixiang.wire.errors import from_call
+from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc, ledger_pb2, ledger_pb2_grpc, referral_pb2_grpc
+from kx.options import Acting, Asking
+from kx.output import FAULT_EXIT_CODE, REFUSED_EXIT_CODE, UNREACHABLE_EXIT_CODE, Failed, note
+
+CALL_SECONDS_MAX: Final = 10.0
+"""One try of one call; an act waits for its commit, milliseconds."""
+CALL_SECONDS_MIN: Final = 0.5
+"""What the last try is given at least."""
+RETRY_SECONDS: Final = (0.3, 0.6, 1.2, 2.5)
+"""Pauses between tries; the last one repeats."""
+WATCH_SECONDS: Final = 600.0
+"""One call of a watcher, who then calls again."""
+AWAY: Final = frozenset(
+    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+)
+"""No decisions: the same request under the same key may be tried again."""
+
+_HANDSHAKE: Final = "andshake"
+"""What gRPC's details hold when the two certificates do not agree, which trying again does not change."""
+
+REQUEST_OF_ACT: Final = {act: request for request, act in ACT_OF_REQUEST.items()}
+_SERVICE: Final = case_pb2.DESCRIPTOR.services_by_name["CaseService"]
+_RPC_OF: Final = {method.input_type.full_name: method.name for method in _SERVICE.methods}
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def channel_to(asking: Asking) -> AsyncIterator[grpc.aio.Channel]:
+    """The channel to the bureau's node. Raises `Failed` when the certificates cannot be used."""
+    try:
+        channel = open_channel(
+            asking.node, dns_name("node", asking.bureau), CertificatePaths.in_folder(asking.certificates)
+        )
+    except PkiError as failure:
+        raise Failed(str(failure), field="--certificates", rule=type(failure).__name__) from failure
+    async with channel:
+        yield channel
+
+
+def rpc_of(request: Message) -> str:
+    """The method of CaseService that takes a request."""
+    return _RPC_OF[request.DESCRIPTOR.full_name]
+
+
+def request_of(act: Act) -> Any:  # noqa: ANN401 - the act's own message
+    """The request that asks for an act, without its header."""
+    request = REQUEST_OF_ACT[type(act)]()
+    for field in fields(act):
+        value = getattr(act, field.name)
+        if value is None:
+            continue
+        if isinstance(value, datetime):
+            getattr(request, field.name).CopyFrom(timestamp(value))
+        elif isinstance(value, tuple):
+            getattr(request, field.name).extend(value)
+        else:
+            setattr(request, field.name, int(value) if isinstance(value, IntEnum) else value)
+    return request
+
+
+def header_of(acting: Acting, case_id: str) -> case_pb2.ActHeader:
+    """Who does what to which case."""
+    header = case_pb2.ActHeader(
+        bureau=acting.asking.bureau,
+        case_id=case_id,
+        actor=acting.who.actor,
+        department=acting.who.department,
+        request_key=acting.once.key,
+        expected_version=acting.once.expected_version,
+    )
+    header.role = int(acting.who.role)  # type: ignore[assignment]
+    if acting.who.at is not None:
+        header.occurred_at.CopyFrom(timestamp(acting.who.at))
+    return header
+
+
+def perform(acting: Acting, case_id: str, act: Act) -> case_pb2.ActResponse:
+    """Does an act; tried again under the same key while the node is away, which is harmless. Raises `Failed`."""
+    request = request_of(act)
+    request.header.CopyFrom(header_of(acting, case_id))
+    again = f"The same command with --key {acting.once.key} is harmless, whether or not the act was done."
+    response: case_pb2.ActResponse = ask(acting.asking, "CaseService", rpc_of(request), request, again)
+    return response
+
+
+def ask(asking: Asking, service: str, method: str, request: Message, again: str = "Try again later.") -> Any:  # noqa: ANN401
+    """The answer to one request; `again` is what to do when none came. Raises `Failed`."""
+
+    async def work() -> object:
+        async with channel_to(asking) as channel:
+            call = method_of(channel, service, method)
+            return await patiently(asking, lambda seconds: call(request, timeout=seconds), again)
+
+    return run(work())
+
+
+def method_of(channel: grpc.aio.Channel, service: str, method: str) -> Any:  # noqa: ANN401 - the stub's callable
+    """A method of one of the node's services."""
+    stubs: dict[str, Callable[[grpc.aio.Channel], object]] = {
+        "CaseService": case_pb2_grpc.CaseServiceStub,
+        "LedgerService": ledger_pb2_grpc.LedgerServiceStub,
+        "ReferralService": referral_pb2_grpc.ReferralServiceStub,
+    }
+    return getattr(stubs[service](channel), method)
+
+
+async def patiently(asking: Asking, attempt: Callable[[float], Awaitable[T]], again: str) -> T:
+    """Tries until there is an answer or the time is up. `attempt` is given the seconds it may take. Raises `Failed`."""
+    patience = Patience(asking, again)
+    while True:
+        try:
+            return await attempt(patience.seconds_for_a_call())
+        except grpc.aio.AioRpcError as error:
+            await patience.after(error)
+
+
+class Patience:
+    """How long a command goes on trying a node that does not answer; the time runs from the first failure."""
+
+    def __init__(self, asking: Asking, again: str) -> None:
+        self._asking = asking
+        self._again = again
+        self._tries = 0
+        self._until: float | None = None
+
+    def renew(self) -> None:
+        """There was an answer."""
+        self._tries = 0
+        self._until = None
+
+    def seconds_for_a_call(self) -> float:
+        """The deadline of the next try."""
+        left = CALL_SECONDS_MAX if self._until is None else self._until - time.monotonic()
+        return max(CALL_SECONDS_MIN, min(CALL_SECONDS_MAX, left))
+
+    async def after(self, error: grpc.aio.AioRpcError) -> None:
+        """Waits before the next try; raises `Failed` for a refusal, a fault, or when the time is up."""
+        failure = failure_of(error, self._asking, self._again)
+        if error.code() not in AWAY or _HANDSHAKE in (error.details() or ""):
+            raise failure from error
+        await self.wait(failure)
+
+    async def wait(self, failure: Failed) -> None:
+        """Waits before the next try; raises the failure when the time is up."""
+        now = time.monotonic()
+        if self._until is None:
+            self._until = now + self._asking.patience_seconds
+        pause = RETRY_SECONDS[min(self._tries, len(RETRY_SECONDS) - 1)]
+        left = self._until - now
+        if left <= pause:
+            raise failure
+        if self._tries == 0:
+            note(f"{failure.sentence} Trying again for {left:.0f} s, under the same key.")
+        self._tries += 1
+        await asyncio.sleep(pause)
+
+
+def failure_of(error: grpc.aio.AioRpcError, asking: Asking, again: str) -> Failed:
+    """What a failed call means to the one who asked."""
+    code = error.code().name
+    refusal = from_call(error)
+    if refusal is not None:
+        sentence = str(refusal).removesuffix(refusal.remedy).strip()
+        busy = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        return Failed(
+            sentence,
+            exit_code=UNREACHABLE_EXIT_CODE if busy else REFUSED_EXIT_CODE,
+            field=refusal.field,
+            rule=refusal.rule,
+            remedy=refusal.remedy,
+            code=code,
+        )
+    details = (error.details() or "").strip()
+    if error.code() in AWAY:
+        if _HANDSHAKE in details:
+            return Failed(
+                f"The node at {asking.node} and this certificate do not agree: {details}",
+                exit_code=UNREACHABLE_EXIT_CODE,
+                field="--certificates",
+                remedy="Both certificates must be of the same authority, and the node's must name the bureau.",
+                code=code,
+            )
+        return Failed(
+            f"The node at {asking.node} does not answer ({details or code}).",
+            exit_code=UNREACHABLE_EXIT_CODE,
+            field="--node",
+            remedy=again,
+            code=code,
+        )
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return Failed(f"The node at {asking.node} does not offer this: {details}", exit_code=FAULT_EXIT_CODE, code=code)
+    return Failed(
+        f"The node at {asking.node} failed: {details or code}", exit_code=FAULT_EXIT_CODE, remedy=again, code=code
+    )
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a command's asynchronous part."""
+    return asyncio.run(work)
+
+
+def follow(asking: Asking, from_seq: int, count: int, told: Callable[[Any], object]) -> None:
+    """Tells every change of the bureau's ledger, once each, through interruptions too. Raises `Failed`."""
+    run(_follow(asking, from_seq, count, told))
+
+
+async def _follow(asking: Asking, from_seq: int, count: int, told: Callable[[Any], object]) -> None:
+    again = "Watch again with --from-seq and the last position seen."
+    async with channel_to(asking) as channel:
+        wanted = from_seq or await _end_of_journal(asking, channel, again) + 1
+        patience = Patience(asking, again)
+        watch = method_of(channel, "CaseService", "WatchCases")
+        seen = 0
+        while True:
+            begun = time.monotonic()
+            try:
+                request = case_pb2.WatchCasesRequest(bureau=asking.bureau, from_seq=wanted)
+                async for change in watch(request, timeout=WATCH_SECONDS):
+                    told(change)
+                    wanted = change.seq + 1
+                    seen += 1
+                    if seen == count:
+                        return
+                await asyncio.sleep(RETRY_SECONDS[0])
+            except grpc.aio.AioRpcError as error:
+                if time.monotonic() - begun > CALL_SECONDS_MAX:
+                    patience.renew()
+                # The call's own time is up, not the watcher's.
+                if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                    await patience.after(error)
+
+
+async def _end_of_journal(asking: Asking, channel: grpc.aio.Channel, again: str) -> int:
+    """The last position of the bureau's journal, so that nothing is missed between two calls."""
+    call = method_of(channel, "LedgerService", "GetHeads")
+    request = ledger_pb2.GetHeadsRequest(bureaus=[asking.bureau])
+    response = await patiently(asking, lambda seconds: call(request, timeout=seconds), again)
+    return next((int(head.seq) for head in response.heads if head.bureau == asking.bureau), 0)

@@ -1,0 +1,73 @@
+"""The command `kx`. A sub-command's module is imported when it is asked for, so that each starts quickly."""
+
+import functools
+from importlib import import_module
+from typing import Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+COMMANDS: Final = {
+    "case": ("kx.case:app", "Work on the cases 诉求和意见 of a bureau: register, handle, refer, read."),
+    "node": ("kx.node:app", "The service that keeps the ledgers of one or several bureaus."),
+    "hub": ("kx.hub:app", "Statistics of a bureau and everything under it."),
+    "pki": ("kx.pki:app", "Make the federation's certificate authority and issue certificates."),
+    "calendar": ("kx.calendar:app", "The legal working calendar: days off, make-up working days 调休, deadlines."),
+    "tree": ("kx.tree:app", "The tree of bureaus: who is above whom, and the way of a case."),
+}
+"""Name, where it is (a typer application, or the function of a single command), and what it is for."""
+
+
+class Lazy(TyperGroup):
+    """A group whose commands are imported by name; its help imports none of them."""
+
+    _listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - typer's context, its own class in each version
+        """The names, as `kx --help` shows them."""
+        return list(COMMANDS)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - as above
+        """The help, from the table alone."""
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - typer's command, likewise
+        """The command of that name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        place, purpose = COMMANDS[cmd_name]
+        return TyperCommand(cmd_name, help=purpose) if self._listing else _load(cmd_name, place)
+
+
+@functools.cache
+def _load(name: str, place: str) -> Any:  # noqa: ANN401 - typer's command
+    module, _, attribute = place.partition(":")
+    found = getattr(import_module(module), attribute)
+    if not isinstance(found, typer.Typer):
+        single = typer.Typer()
+        single.command(name)(found)
+        found = single
+    found._add_completion = False  # noqa: SLF001 - `kx` itself installs completion, for all of them
+    command = get_command(found)
+    command.name = name
+    return command
+
+
+app = typer.Typer(
+    name="kx",
+    cls=Lazy,
+    help="Kuaixiang 快响: the quick-response mechanism for small and micro enterprises' tax requests and opinions.",
+    no_args_is_help=True,
+    # A fault's locals may hold a taxpayer's name.
+    pretty_exceptions_show_locals=False,
+)
+
+
+@app.callback()
+def kx() -> None:
+    """Kuaixiang 快响: the quick-response mechanism for small and micro enterprises' tax requests and opinions."""

@@ -1,0 +1,315 @@
+"""How the commands speak: the Chinese terms beside ours, words in both languages, times in Shanghai, refusals, JSON."""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime
+from enum import IntEnum
+from typing import Any, Final, Self, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Satisfaction, Stage, Telling
+
+FAULT_EXIT_CODE: Final = 1
+"""The other side failed by a fault of its own."""
+REFUSED_EXIT_CODE: Final = 2
+"""The request was refused and nothing has changed."""
+UNREACHABLE_EXIT_CODE: Final = 3
+"""Nobody answered in time."""
+PROGRESS_AFTER_SECONDS: Final = 2.0
+"""What takes longer shows how far it is."""
+WEEKDAYS: Final = "一二三四五六日"
+INSTANT_FORM: Final = "'YYYY-MM-DD', 'YYYY-MM-DD HH:MM' or ISO 8601"
+
+TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
+    Category: ("政策落实", "执法规范", "纳税服务", "信息化建设", "法律救济", "其他"),
+    Channel: ("12366热线", "12366平台", "税务网站", "办税服务厅", "行业协会商会", "其他"),
+    Stage: (
+        "已登记",
+        "已转交纳税服务部门",
+        "办理中",
+        "联合办理中",
+        "待条件成熟",
+        "已移交",
+        "已办结",
+        "已反馈",
+        "已回访",
+        "移交已有结论",
+        "转行政复议",
+        "已撤回",
+        "已销号",
+    ),
+    Custody: ("本单位负责", "移交中", "已移交"),
+    Role: ("受理人", "纳税服务部门", "承办人", "分管局领导", "主要领导", "渠道", "系统"),
+    ClockKind: ("转交", "分办", "办理", "联合办理", "反馈", "回访"),
+    Telling: ("情况复杂", "转交其他部门"),
+    Satisfaction: ("满意", "基本满意", "不满意", "未联系上"),
+}
+"""The Chinese term of each word, in the order of the words' numbers, which begin at 1."""
+
+EVENT_TERMS: Final[Mapping[str, str]] = {
+    "registered": "受理登记",
+    "answered_on_the_spot": "当场答复",
+    "taxpayer_told": "告知纳税人",
+    "forwarded": "转交纳税服务部门",
+    "dispatched": "分办",
+    "dispatch_returned": "退回分办",
+    "accepted_directly": "直接受理",
+    "extension_asked": "申请延期",
+    "extension_approved": "批准延期",
+    "extension_refused": "不批准延期",
+    "joint_handling_started": "联合办理",
+    "part_completed": "协办完成",
+    "completed": "办结",
+    "feedback_given": "反馈",
+    "followed_up": "回访",
+    "reopened": "重新办理",
+    "case_withdrawn": "纳税人撤回",
+    "deferred": "待条件成熟",
+    "resumed": "恢复办理",
+    "sent_to_reconsideration": "转行政复议",
+    "offered": "移交",
+    "offer_withdrawal_asked": "申请收回移交",
+    "released": "移交已接收",
+    "offer_refused": "移交被拒",
+    "received": "接收移交",
+    "offer_declined": "拒收移交",
+    "concluded": "移交已有结论",
+    "conclusion_revoked": "结论撤销",
+    "conclusion_delivered": "结论已送达",
+    "written_off": "销号",
+    "became_overdue": "逾期",
+}
+"""The Chinese term of each event of a case's history, by its name in the journal."""
+
+W = TypeVar("W", bound=IntEnum)
+
+
+# ---------------------------------------------------------------- words
+
+
+def term(word: IntEnum) -> str:
+    """The Chinese term of a word."""
+    return TERMS[type(word)][word - 1]
+
+
+def name(word: IntEnum) -> str:
+    """The English name of a word as it is written on the command line."""
+    return word.name.lower().replace("_", "-")
+
+
+def both(word: IntEnum) -> str:
+    """A word in both languages."""
+    return f"{name(word)} {term(word)}"
+
+
+def names(words: type[IntEnum]) -> str:
+    """All words of a kind, for a help text."""
+    return ", ".join(map(both, words))
+
+
+def word_of(words: type[W], text: str) -> W:
+    """The word that a text means: its English name, with - or _, or its Chinese term. Raises `NoSuchWord`."""
+    plain = text.strip()
+    for word in words:
+        if plain.lower().replace("_", "-") == name(word) or plain == term(word):
+            return word
+    raise NoSuchWord(words, text)
+
+
+class NoSuchWord(ValueError):
+    """A text is none of the words of its kind."""
+
+    def __init__(self, words: type[IntEnum], text: str) -> None:
+        super().__init__(words, text)
+        self.words = words
+        self.text = text
+        self.remedy = f"Use one of {names(words)}."
+
+    def __str__(self) -> str:
+        return f"{self.text!r} is no {self.words.__name__.lower()}."
+
+
+def word_parser(words: type[W]) -> Callable[[str | W], W]:
+    """What an option of that kind is read by."""
+
+    def read(given: str | W) -> W:
+        if isinstance(given, words):
+            return given
+        try:
+            return word_of(words, str(given))
+        except NoSuchWord as unknown:
+            raise typer.BadParameter(f"{unknown} {unknown.remedy}") from None
+
+    return read
+
+
+# ---------------------------------------------------------------- times
+
+
+def local(at: datetime, *, seconds: bool = False) -> str:
+    """An instant in Shanghai, to the minute."""
+    return at.astimezone(SHANGHAI).isoformat(sep=" ", timespec="seconds" if seconds else "minutes")[
+        : 19 if seconds else 16
+    ]
+
+
+def day_text(day: date) -> str:
+    """A day with its weekday."""
+    return f"{day.isoformat()} 周{WEEKDAYS[day.weekday()]}"
+
+
+def instant_of(given: str | datetime) -> datetime:
+    """An instant as officers write it, in Shanghai unless it says its offset."""
+    if isinstance(given, datetime):
+        return given
+    try:
+        at = datetime.fromisoformat(given.strip())
+    except ValueError:
+        raise typer.BadParameter(f"{given!r} is no time; write {INSTANT_FORM}.") from None
+    return at if at.tzinfo is not None else at.replace(tzinfo=SHANGHAI)
+
+
+def day_of(given: str | date) -> date:
+    """A day as YYYY-MM-DD."""
+    if isinstance(given, date):
+        return given
+    try:
+        return date.fromisoformat(given.strip())
+    except ValueError:
+        raise typer.BadParameter(f"{given!r} is no day; write YYYY-MM-DD.") from None
+
+
+# ---------------------------------------------------------------- failures
+
+
+class Failed(Exception):
+    """A command cannot do what was asked: what went wrong, by which rule, in which field, and what to do."""
+
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        exit_code: int = REFUSED_EXIT_CODE,
+        field: str = "",
+        rule: str = "",
+        remedy: str = "",
+        code: str = "",
+    ) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.exit_code = exit_code
+        self.field = field
+        self.rule = rule
+        self.remedy = remedy
+        self.code = code
+
+    def as_dict(self) -> dict[str, str]:
+        """The parts, for JSON."""
+        return {
+            "message": self.sentence,
+            "field": self.field,
+            "rule": self.rule,
+            "remedy": self.remedy,
+            "code": self.code,
+        }
+
+
+@contextlib.contextmanager
+def failures_shown(*, as_json: bool) -> Iterator[None]:
+    """A command's body: what fails in it is printed, as a red sentence with its parts or as JSON, and ends it."""
+    try:
+        yield
+    except Failed as failure:
+        if as_json:
+            print_json({"error": failure.as_dict()})
+        else:
+            show_failure(failure)
+        raise typer.Exit(failure.exit_code) from None
+
+
+def show_failure(failure: Failed) -> None:
+    """Print a failure to standard error."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(failure.sentence, style="red", markup=False)
+    for label, value in (("field", failure.field), ("rule", failure.rule), ("do", failure.remedy)):
+        if value:
+            console.print(f"  [dim]{label:<6}[/dim] {escape(value)}")
+
+
+def note(sentence: str) -> None:
+    """Print a remark to standard error, away from the output."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, style="yellow", markup=False)
+
+
+# ---------------------------------------------------------------- output
+
+
+def print_json(value: object) -> None:
+    """Print one JSON value on one line."""
+    typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+class Bar:
+    """A progress bar on standard error that appears only once its work has taken more than two seconds."""
+
+    def __init__(self, what: str, total: int | None) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task: TaskID = self._progress.add_task(what, total=total)
+        self._begun = time.monotonic()
+        self._shown = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            self._progress.stop()
+
+    def reached(self, done: int) -> None:
+        """Say how much is done."""
+        self._progress.update(self._task, completed=done)
+        if not self._shown and time.monotonic() - self._begun > PROGRESS_AFTER_SECONDS:
+            self._shown = True
+            self._progress.start()
+
+
+def table_of(message: Any) -> dict[str, Any]:  # noqa: ANN401 - any message of protobuf
+    """A message in plain values: words by their lower-case names, instants in Shanghai, absent parts as None."""
+    found: dict[str, Any] = {}
+    for field in message.DESCRIPTOR.fields:
+        value = getattr(message, field.name)
+        if field.is_repeated:
+            found[field.name] = [_plain(field, item) for item in value]
+        elif field.message_type is not None and not message.HasField(field.name):
+            found[field.name] = None
+        else:
+            found[field.name] = _plain(field, value)
+    return found
+
+
+def _plain(field: Any, value: Any) -> Any:  # noqa: ANN401 - a descriptor and whatever it describes
+    if field.enum_type is not None:
+        prefix = field.enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
+        known = field.enum_type.values_by_number.get(value)
+        if not value:
+            return None
+        return value if known is None else known.name.removeprefix(prefix).lower().replace("_", "-")
+    if field.message_type is None:
+        return value
+    if field.message_type.full_name == "google.protobuf.Timestamp":
+        return value.ToDatetime(tzinfo=SHANGHAI).isoformat()
+    return table_of(value)
