@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 from prometheus_client import Counter, Histogram
 
@@ -40,6 +41,16 @@ class LedgerClosed(Refused):
 
     condition = Condition.BUSY
     remedy = "Try again under the same request key when the node is back."
+
+
+class NotReadable(Refused):
+    """The bytes of a request are not the message that the method takes."""
+
+    condition = Condition.INVALID
+    remedy = "Send the message of this method's own version, its texts in UTF-8."
+
+    def __init__(self, why: DecodeError) -> None:
+        super().__init__(f"The request cannot be read: {str(why).rstrip('.')}.")
 
 
 def caller_of(context: Context) -> Caller:
@@ -80,22 +91,38 @@ def _wrapped(handler: Any, method: str) -> Any:  # noqa: ANN401 - grpc's handler
     )
     name = f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if streams else 'unary'}"
     inner = getattr(handler, name)
-    behaviour = _stream(inner, method) if streams else _unary(inner, method)
-    return make(
-        behaviour,
-        request_deserializer=handler.request_deserializer,
-        response_serializer=handler.response_serializer,
-    )
+    read = _reader(handler)
+    behaviour = _stream(inner, read, method) if streams else _unary(inner, read, method)
+    # Bytes are read inside the call, so that what cannot be read is refused like anything else.
+    return make(behaviour, request_deserializer=None, response_serializer=handler.response_serializer)
 
 
-def _unary(inner: Callable[..., Awaitable[Any]], method: str) -> Callable[[Any, Context], Awaitable[Any]]:
+def _reader(handler: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - grpc's handlers have no common type
+    parse = handler.request_deserializer
+
+    def one(payload: bytes) -> Any:  # noqa: ANN401 - any message
+        try:
+            return parse(payload)
+        except DecodeError as why:
+            raise NotReadable(why) from why
+
+    async def each(payloads: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for payload in payloads:
+            yield one(payload)
+
+    return each if handler.request_streaming else one
+
+
+def _unary(
+    inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any], method: str
+) -> Callable[[Any, Context], Awaitable[Any]]:
     seconds = RPC_SECONDS.labels(method)
     answered = RPCS.labels(method, "OK")
 
     async def call(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
         started = time.perf_counter()
         try:
-            response = await inner(request, context)
+            response = await inner(read(request), context)
         except (Refused, WriterBusy, WriterStopped) as refusal:
             await _refuse(context, refusal, method)
         except grpc.aio.AbortError:
@@ -111,14 +138,16 @@ def _unary(inner: Callable[..., Awaitable[Any]], method: str) -> Callable[[Any, 
     return call
 
 
-def _stream(inner: Callable[..., AsyncIterator[Any]], method: str) -> Callable[[Any, Context], AsyncIterator[Any]]:
+def _stream(
+    inner: Callable[..., AsyncIterator[Any]], read: Callable[[Any], Any], method: str
+) -> Callable[[Any, Context], AsyncIterator[Any]]:
     seconds = RPC_SECONDS.labels(method)
     answered = RPCS.labels(method, "OK")
 
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
         started = time.perf_counter()
         try:
-            async for response in inner(request, context):
+            async for response in inner(read(request), context):
                 yield response
             answered.inc()
         except (Refused, WriterBusy, WriterStopped) as refusal:

@@ -1,0 +1,273 @@
+"""CaseService over gRPC and mTLS: what an officer asks and what he is told."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from kuaixiang.domain.identifiers import make_taxpayer_number
+from kuaixiang.runtime import pki, tls
+from kuaixiang.runtime.clock import SharedClockDriver
+from kuaixiang.wire.codec import timestamp
+from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc, common_pb2
+from node import service
+from tests.node.callers import COUNTY, MORNING, PROVINCE, Callers, header, refusal_of, registration
+
+
+async def register(office: Any, **more: Any) -> case_pb2.Case:
+    response: case_pb2.ActResponse = await office.RegisterCase(registration(**more))
+    return response.case
+
+
+async def test_a_case_goes_from_registration_to_write_off(callers: Callers) -> None:
+    office = callers.office()
+    case = await register(office)
+    case_id = case.case_id
+    assert case_id == "110101-2026-0000001"
+    acts = [
+        (office.ForwardCase, case_pb2.ForwardCaseRequest, "REGISTRAR", {"telling": common_pb2.TELLING_COMPLICATED}),
+        (office.DispatchCase, case_pb2.DispatchCaseRequest, "TAX_SERVICE", {"to_department": "policy"}),
+        (office.AskExtension, case_pb2.AskExtensionRequest, "HANDLER", {"workdays": 3, "reason": "需核实"}),
+        (office.ApproveExtension, case_pb2.ApproveExtensionRequest, "DEPUTY_HEAD", {}),
+        (office.CompleteCase, case_pb2.CompleteCaseRequest, "HANDLER", {"result": "已核实"}),
+        (office.GiveFeedback, case_pb2.GiveFeedbackRequest, "HANDLER", {"told_by": 1, "told": "已答复"}),
+        (office.RecordFollowUp, case_pb2.RecordFollowUpRequest, "TAX_SERVICE", {"satisfaction": 1}),
+        (office.WriteOffCase, case_pb2.WriteOffCaseRequest, "TAX_SERVICE", {}),
+    ]
+    for call, message, role, fields in acts:
+        response = await call(message(header=header(role, case_id), **fields))
+    assert response.case.stage == common_pb2.STAGE_WRITTEN_OFF
+    assert not response.case.clocks
+    got = await office.GetCase(
+        case_pb2.GetCaseRequest(bureau=COUNTY, case_id=case_id, include_private=True, include_history=True)
+    )
+    assert [item.event for item in got.history] == [
+        "registered",
+        "taxpayer_told",
+        "forwarded",
+        "dispatched",
+        "extension_asked",
+        "extension_approved",
+        "completed",
+        "feedback_given",
+        "followed_up",
+        "written_off",
+    ]
+    assert got.private_view.taxpayer_name == "晨光文具店"
+    assert [item.note for item in got.history if item.event == "completed"] == ["已核实"]
+
+
+async def test_private_parts_are_shown_only_when_asked_for(callers: Callers) -> None:
+    office = callers.office()
+    case = await register(office, answer="可以享受。")
+    got = await office.GetCase(case_pb2.GetCaseRequest(bureau=COUNTY, case_id=case.case_id, include_history=True))
+    assert not got.HasField("private_view")
+    assert [item.note for item in got.history] == ["", ""]
+
+
+FAULTS: list[tuple[dict[str, Any], str, str]] = [
+    ({"taxpayer_name": " "}, "taxpayer_name", "FieldMissing"),
+    ({"contact": ""}, "contact", "FieldMissing"),
+    ({"contact": "12345"}, "contact", "FieldMalformed"),
+    ({"text": ""}, "text", "FieldMissing"),
+    ({"text": "诉" * 10_001}, "text", "FieldMalformed"),
+    ({"category": 0}, "category", "FieldMissing"),
+    ({"category": 99}, "category", "FieldMalformed"),
+    ({"channel": 0}, "channel", "FieldMissing"),
+    ({"taxpayer_number": make_taxpayer_number(COUNTY, 1)[:-1] + "?"}, "taxpayer_number", "FieldMalformed"),
+    ({"header": header("REGISTRAR", actor="")}, "header.actor", "FieldMissing"),
+    ({"header": header("REGISTRAR", role=0)}, "header.role", "FieldMissing"),
+    ({"header": header("REGISTRAR", department="")}, "header.department", "FieldMissing"),
+    ({"header": header("REGISTRAR", request_key="a key")}, "header.request_key", "FieldMalformed"),
+    (
+        {"header": header("REGISTRAR", occurred_at=timestamp(MORNING + timedelta(minutes=1)))},
+        "header.occurred_at",
+        "TimeInFuture",
+    ),
+    ({"header": header("HANDLER")}, "header.role", "RoleNotAllowed"),
+]
+
+
+async def test_a_faulty_registration_is_refused_by_field_and_rule_and_nothing_is_stored(callers: Callers) -> None:
+    office = callers.office()
+    for change, field, rule in FAULTS:
+        refusal = await refusal_of(office.RegisterCase(registration(**change)))
+        assert (field, rule) == (refusal.field, refusal.rule)
+        assert refusal.remedy
+    listed = await office.ListCases(case_pb2.ListCasesRequest(bureau=COUNTY))
+    assert not listed.cases
+
+
+async def test_a_refusal_never_repeats_what_is_private(callers: Callers) -> None:
+    refusal = await refusal_of(callers.office().RegisterCase(registration(contact="15400", taxpayer_number="91X")))
+    assert "15400" not in str(refusal)
+    assert "91X" not in str(refusal)
+
+
+async def test_text_that_is_not_utf8_is_refused_before_anything_is_read(callers: Callers) -> None:
+    raw = registration(text="诉求").SerializeToString().replace("诉求".encode(), "诉求".encode("gb18030") + b"\xff\xff")
+    call: Any = callers.channel().unary_unary("/kuaixiang.wire.v1.CaseService/RegisterCase")
+    refusal = await refusal_of(call(raw))
+    assert (refusal.code, refusal.rule) == (grpc.StatusCode.INVALID_ARGUMENT, "NotReadable")
+
+
+async def test_the_same_request_key_registers_once(callers: Callers) -> None:
+    office = callers.office()
+    keyed = registration(header=header("REGISTRAR", request_key="counter-7-42"))
+    answers = await asyncio.gather(*(office.RegisterCase(keyed) for _ in range(8)))
+    assert len({answer.case.case_id for answer in answers}) == 1
+    assert sum(answer.repeated_request for answer in answers) == 7
+    other = registration(header=header("REGISTRAR", request_key="counter-7-42"), text="另一件事")
+    assert (await refusal_of(office.RegisterCase(other))).rule == "KeyReused"
+
+
+async def test_the_same_channel_reference_is_one_case(callers: Callers) -> None:
+    office = callers.office()
+    first = await office.RegisterCase(registration(channel=1, channel_reference="12366-0001"))
+    second = await office.RegisterCase(registration(channel=1, channel_reference="12366-0001", text="重复来电"))
+    assert first.case.case_id == second.case.case_id
+    assert second.repeated_request
+
+
+async def test_a_stream_of_registrations_is_acknowledged_row_by_row_in_order(callers: Callers) -> None:
+    office = callers.office()
+
+    async def rows() -> Any:
+        for number in range(300):
+            bad = number % 50 == 7
+            yield case_pb2.RegisterCasesRequest(registration=registration(contact="1" if bad else "15400001234"))
+
+    answers = [answer async for answer in office.RegisterCases(rows())]
+    assert [answer.index for answer in answers] == list(range(300))
+    refused = [answer.index for answer in answers if answer.WhichOneof("result") == "refused"]
+    assert refused == [7, 57, 107, 157, 207, 257]
+    assert {answers[at].refused.field for at in refused} == {"contact"}
+
+
+async def test_the_work_list_pages_by_nearest_deadline_without_gaps_or_repeats(
+    callers: Callers, clock: SharedClockDriver
+) -> None:
+    office = callers.office()
+    made = []
+    for day in range(3):
+        made += [(await register(office)).case_id for _ in range(5)]
+        clock.advance_to(MORNING + timedelta(days=day + 1))
+    seen: list[str] = []
+    token = ""
+    while True:
+        page = await office.ListCases(case_pb2.ListCasesRequest(bureau=COUNTY, page_size=4, page_token=token))
+        seen += [case.case_id for case in page.cases]
+        token = page.next_page_token
+        if not token:
+            break
+    assert made == seen
+    overdue = await office.ListCases(case_pb2.ListCasesRequest(bureau=COUNTY, overdue=True))
+    assert made[:10] == [case.case_id for case in overdue.cases]
+    assert all(case.clocks[0].overdue for case in overdue.cases)
+    assert (await refusal_of(office.ListCases(case_pb2.ListCasesRequest(bureau=COUNTY, page_token="?")))).field == (
+        "page_token"
+    )
+
+
+async def test_a_watcher_sees_every_change_from_a_position_on(callers: Callers) -> None:
+    office = callers.office()
+    first = await register(office)
+    watch = office.WatchCases(case_pb2.WatchCasesRequest(bureau=COUNTY, from_seq=1))
+    news = aiter(watch)
+    assert (await anext(news)).case_id == first.case_id
+    waiting = asyncio.ensure_future(anext(news))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    await office.WithdrawCase(
+        case_pb2.WithdrawCaseRequest(header=header("REGISTRAR", first.case_id), reason="纳税人自行解决")
+    )
+    assert (await asyncio.wait_for(waiting, 10)).event == "case_withdrawn"
+    watch.cancel()
+
+
+async def test_another_bureaus_officer_a_stranger_and_a_hub_may_not_act(
+    callers: Callers, node: service.Running
+) -> None:
+    assert (await refusal_of(callers.office(PROVINCE).RegisterCase(registration()))).rule == "NotAuthorised"
+    hub = case_pb2_grpc.CaseServiceStub(callers.channel("hub", PROVINCE))
+    assert (await refusal_of(hub.RegisterCase(registration()))).rule == "NotAuthorised"
+
+
+async def test_a_certificate_of_another_authority_is_turned_away(node: service.Running, tmp_path: Any) -> None:
+    pki.init_authority(tmp_path / "strange-ca", "strangers")
+    pki.issue(tmp_path / "strange-ca", tmp_path / "stranger", "office", [COUNTY])
+    channel = tls.open_channel(
+        f"127.0.0.1:{node.port}",
+        pki.dns_name("node", COUNTY),
+        pki.CertificatePaths.in_folder(tmp_path / "stranger"),
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await case_pb2_grpc.CaseServiceStub(channel).RegisterCase(registration(), timeout=5)
+    assert caught.value.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+    await channel.close()
+
+
+async def test_an_unknown_bureau_and_an_unknown_case_are_named(callers: Callers) -> None:
+    office = callers.office("110102")
+    elsewhere = registration(header=header("REGISTRAR", bureau="110102"))
+    assert (await refusal_of(office.RegisterCase(elsewhere))).rule == "NotThisBureau"
+    missing = case_pb2.WithdrawCaseRequest(header=header("REGISTRAR", "110101-2026-9999999"))
+    refusal = await refusal_of(callers.office().WithdrawCase(missing))
+    assert (refusal.rule, refusal.code) == ("UnknownCase", grpc.StatusCode.NOT_FOUND)
+
+
+async def test_an_act_on_an_older_version_is_refused(callers: Callers) -> None:
+    office = callers.office()
+    case = await register(office)
+    late = case_pb2.WithdrawCaseRequest(header=header("REGISTRAR", case.case_id, expected_version=case.version + 1))
+    refusal = await refusal_of(office.WithdrawCase(late))
+    assert (refusal.rule, refusal.code) == ("VersionConflict", grpc.StatusCode.ABORTED)
+
+
+async def test_a_case_survives_the_nodes_restart(settings: Any, tmp_path: Any) -> None:
+    ids, listed = [], case_pb2.ListCasesResponse()
+    for _ in range(2):
+        async with service.running(settings) as running:
+            callers = Callers(running.port, tmp_path)
+            ids.append((await register(callers.office())).case_id)
+            listed = await callers.office().ListCases(case_pb2.ListCasesRequest(bureau=COUNTY))
+            await callers.close()
+    assert ids == ["110101-2026-0000001", "110101-2026-0000002"]
+    assert ids == [case.case_id for case in listed.cases]
+
+
+async def test_health_and_reflection_answer(callers: Callers) -> None:
+    channel = callers.channel()
+    health: Any = health_pb2_grpc.HealthStub(channel)
+    names = (
+        "",
+        "kuaixiang.wire.v1.CaseService",
+        "kuaixiang.wire.v1.ReferralService",
+        "kuaixiang.wire.v1.LedgerService",
+    )
+    for name in names:
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_reflection_lists_the_services(node: service.Running, tmp_path: Any, callers: Callers) -> None:
+    callers.channel()
+    paths = pki.CertificatePaths.in_folder(tmp_path / f"office-{COUNTY}")
+    credentials = tls.channel_credentials(paths)
+
+    def services() -> list[str]:
+        name = ("grpc.ssl_target_name_override", pki.dns_name("node", COUNTY))
+        with grpc.secure_channel(f"127.0.0.1:{node.port}", credentials, options=(name,)) as channel:
+            return list(ProtoReflectionDescriptorDatabase(channel).get_services())
+
+    listed = await asyncio.to_thread(services)
+    assert {
+        "kuaixiang.wire.v1.CaseService",
+        "kuaixiang.wire.v1.ReferralService",
+        "kuaixiang.wire.v1.LedgerService",
+        "grpc.health.v1.Health",
+    } <= set(listed)
