@@ -28,7 +28,7 @@ async def test_a_case_goes_from_registration_to_write_off(callers: Callers) -> N
     case = await register(office)
     case_id = case.case_id
     assert case_id == "110101-2026-0000001"
-    acts = [
+    acts: list[tuple[Any, Any, str, dict[str, Any]]] = [
         (office.ForwardCase, case_pb2.ForwardCaseRequest, "REGISTRAR", {"telling": common_pb2.TELLING_COMPLICATED}),
         (office.DispatchCase, case_pb2.DispatchCaseRequest, "TAX_SERVICE", {"to_department": "policy"}),
         (office.AskExtension, case_pb2.AskExtensionRequest, "HANDLER", {"workdays": 3, "reason": "需核实"}),
@@ -38,6 +38,7 @@ async def test_a_case_goes_from_registration_to_write_off(callers: Callers) -> N
         (office.RecordFollowUp, case_pb2.RecordFollowUpRequest, "TAX_SERVICE", {"satisfaction": 1}),
         (office.WriteOffCase, case_pb2.WriteOffCaseRequest, "TAX_SERVICE", {}),
     ]
+    response = case_pb2.ActResponse()
     for call, message, role, fields in acts:
         response = await call(message(header=header(role, case_id), **fields))
     assert response.case.stage == common_pb2.STAGE_WRITTEN_OFF
