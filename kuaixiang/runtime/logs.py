@@ -52,7 +52,7 @@ OUR_PACKAGES: Final = frozenset({"kuaixiang", "node", "hub", "kx", "demo"})
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 FAULTS: Final = Counter(
-    "kuaixiang_log_faults_total",
+    "kx_log_faults_total",
     "Log lines that broke a rule, by fault: private_key (a value was blanked) or no_action.",
     ["fault"],
 )

@@ -46,7 +46,7 @@ CERTIFICATE: Final = "tls.crt"
 KEY: Final = "tls.key"
 
 RENEWALS: Final = Counter(
-    "kuaixiang_certificate_renewals_total",
+    "kx_certificate_renewals_total",
     "Changed certificate files that this process took into use or refused, by outcome.",
     ["outcome"],
 )
