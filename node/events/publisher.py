@@ -6,7 +6,7 @@ over segments that the stream has acknowledged without a gap.
 
 It is never in an act's way: it reads by the readers' connections, and while NATS is away it does nothing but look for
 the connection. A segment that was not acknowledged is sent again as it was, under the same id, so that the stream knows
-the repeat; the first one alone, until the stream takes it.
+the repeat; a bureau's first one alone, at growing intervals, until the stream takes it. The other bureaus go on.
 
 What survives a restart is the cursor as last kept, at most `KEEP_SECONDS` old. What was acknowledged since is sent
 again; the stream or the hub's fold passes it over. Heads (generation, seq, hash of a journal's end) follow every
@@ -15,6 +15,7 @@ again; the stream or the hub's fold passes it over. Heads (generation, seq, hash
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -23,7 +24,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.runtime.bus import Ack, Bus, BusError, BusUnavailable, StreamDiffers, head_subject
+from kuaixiang.runtime.bus import Ack, Bus, BusError, BusUnavailable, NoStreamForSubject, StreamDiffers, head_subject
 from kuaixiang.runtime.clock import Clock, to_micros
 from kuaixiang.runtime.loops import Loop
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
@@ -101,8 +102,9 @@ class Publisher:
             bureau: Tail(self.site, bureau, min(kept.get(bureau, 0), ledger.heads[bureau].seq))
             for bureau in ledger.bureaus
         }
+        # The bus's connection for which the stream is known to be there; 0: make sure first.
         self._epoch = 0
-        self._broken = False
+        self._broken: set[Tail] = set()
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._woken = False
         self._sending = Loop(
@@ -151,15 +153,14 @@ class Publisher:
     async def step(self) -> bool:
         """Send one segment of each bureau that has entries to send; whether there is more to send at once.
 
-        Nothing while the bus is away. Raises `BusError` when the stream refuses or does not answer.
+        Nothing while the bus is away. Raises `BusError` when the site has no stream and none can be made.
         """
         if not self._bus.connected:
             return False
         try:
             if self._epoch != self._bus.epoch:
                 await self._open_stream()
-            if self._broken:
-                await self._send_again()
+            await self._send_again()
             due = self._due()
             if not due:
                 return False
@@ -174,7 +175,10 @@ class Publisher:
         return bool(self._due())
 
     async def send_heads(self) -> bool:
-        """Send the end of every bureau's journal; never more to do at once. Raises `BusError` as `step` does."""
+        """Send the end of every bureau's journal; never more to do at once.
+
+        Raises `BusError` when the stream refuses one or does not answer.
+        """
         if not self._bus.connected or self._epoch != self._bus.epoch:
             return False
         as_of_us = to_micros(self._clock.now())
@@ -189,6 +193,8 @@ class Publisher:
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         PUBLISH_FAILURES.inc(len(failures))
         for failure in failures:
+            if isinstance(failure, NoStreamForSubject):
+                self._epoch = 0
             if not isinstance(failure, BusUnavailable):
                 raise failure
         return False
@@ -229,7 +235,11 @@ class Publisher:
 
     def _due(self) -> list[Tail]:
         heads = self._ledger.heads
-        return [tail for tail in self._tails.values() if tail.has_room and tail.sent < heads[tail.bureau].seq]
+        return [
+            tail
+            for tail in self._tails.values()
+            if tail.sent < heads[tail.bureau].seq and tail.has_room and tail not in self._broken
+        ]
 
     async def _open_stream(self) -> None:
         """After each connection: make sure that there is a stream, and let the heads follow."""
@@ -253,9 +263,8 @@ class Publisher:
         positions = [(tail.bureau, tail.sent) for tail in tails]
         segments = await asyncio.to_thread(self._read, positions)
         for tail, segment in zip(tails, segments, strict=True):
-            if self._broken:
-                return  # what failed goes first, so that a bureau's segments stay in order
-            if segment is not None:
+            # What failed meanwhile goes first, so that a bureau's segments stay in order.
+            if segment is not None and tail not in self._broken:
                 await self._send(tail, tail.launch(segment, read_at))
 
     def _read(self, positions: Sequence[tuple[str, int]]) -> list[Segment | None]:
@@ -271,38 +280,70 @@ class Publisher:
         ]
 
     async def _send_again(self) -> None:
-        """Send what failed as it was: the oldest alone, and when the stream has taken it, the rest."""
-        self._broken = False
-        failed = [(tail, flight) for tail in self._tails.values() for flight in tail.flights if flight.failed]
-        for nth, (tail, flight) in enumerate(failed):
-            await self._send(tail, flight)
-            if nth == 0 and flight.ack is not None:
-                await flight.ack
+        """Send what failed as it was: of a bureau that is refused, the oldest alone until the stream takes it."""
+        now = time.monotonic()
+        for tail in [tail for tail in self._broken if now >= tail.retry_at]:
+            failed = [flight for flight in tail.flights if flight.failed]
+            if tail.failures:
+                tail.retry_at = math.inf  # until this one is answered
+                failed = failed[:1]
+            else:
+                self._broken.discard(tail)
+            for flight in failed:
+                await self._send(tail, flight)
 
     async def _send(self, tail: Tail, flight: Flight) -> None:
+        """Send a segment; what comes of it is taken in when it is known. Raises `BusUnavailable`."""
+        flight.ack = None
         try:
-            ack = await self._bus.publish_pipelined(tail.subject, flight.payload, message_id=flight.message_id)
-        except BusError:
-            flight.ack = None
-            self._broken = True
-            PUBLISH_FAILURES.inc()
-            raise
-        flight.ack = ack
-        ack.add_done_callback(lambda _: self._answered(tail, flight))
+            flight.ack = await self._bus.publish_pipelined(tail.subject, flight.payload, message_id=flight.message_id)
+        except BusError as failure:
+            self._failed(tail, failure)
+            if isinstance(failure, BusUnavailable):
+                raise
+            return
+        flight.ack.add_done_callback(lambda ack: self._answered(tail, flight, ack))
 
-    def _answered(self, tail: Tail, flight: Flight) -> None:
-        """Take in an acknowledgement or its failure."""
-        if flight.failed:
-            self._broken = True
-            PUBLISH_FAILURES.inc()
-            self._sending.wake()
+    def _answered(self, tail: Tail, flight: Flight, ack: asyncio.Future[Ack]) -> None:
+        """Take in an acknowledgement, or that there is none."""
+        failure = asyncio.CancelledError() if ack.cancelled() else ack.exception()
+        if failure is not None:
+            self._failed(tail, failure)
             return
         PUBLISH_SECONDS.observe(time.monotonic() - flight.read_at)
         for landed in tail.land():
             PUBLISHED_SEGMENTS.inc()
             PUBLISHED_ENTRIES.inc(landed.entries)
-        if tail.sent < self._ledger.heads[tail.bureau].seq:
+        if tail.failures:
+            _log.info("A journal is published again.", action="publisher.resumed", bureau=tail.bureau)
+            tail.failures = 0
+            tail.retry_at = 0.0
+        if tail in self._broken or tail.sent < self._ledger.heads[tail.bureau].seq:
             self._sending.wake()
+
+    def _failed(self, tail: Tail, failure: BaseException) -> None:
+        """Remember that a bureau has something to send again, and when."""
+        PUBLISH_FAILURES.inc()
+        self._broken.add(tail)
+        if isinstance(failure, BusUnavailable):
+            tail.retry_at = 0.0  # at once when the bus is back, which has a back-off of its own
+            return
+        if isinstance(failure, NoStreamForSubject):
+            self._epoch = 0
+        now = time.monotonic()
+        if now < tail.retry_at < math.inf:
+            return  # one of several that failed together
+        if not tail.failures:
+            _log.warning(
+                "A journal is not published; it is tried again.",
+                action="publisher.failed",
+                bureau=tail.bureau,
+                reason=type(failure).__name__,
+                message=str(failure),
+            )
+        tail.failures += 1
+        doubled = BACKOFF_SECONDS_MIN * 2.0 ** min(tail.failures - 1, 16)
+        tail.retry_at = now + min(doubled, BACKOFF_SECONDS_MAX)
 
 
 def head_of(ledger: Ledger, bureau: str, as_of_us: int) -> Head:

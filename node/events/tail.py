@@ -41,9 +41,12 @@ class Flight:
 
 
 class Tail:
-    """Up to where one bureau's journal is acknowledged, sent, and remembered as acknowledged in the database."""
+    """Up to where one bureau's journal is acknowledged, sent, and remembered as acknowledged in the database.
 
-    __slots__ = ("acknowledged", "bureau", "flights", "kept", "sent", "subject")
+    `failures` in a row, other than by a lost connection, and when (monotonic seconds) to try again after them.
+    """
+
+    __slots__ = ("acknowledged", "bureau", "failures", "flights", "kept", "retry_at", "sent", "subject")
 
     def __init__(self, site: str, bureau: str, acknowledged: int) -> None:
         self.bureau = bureau
@@ -52,6 +55,8 @@ class Tail:
         self.sent = acknowledged
         self.kept = acknowledged
         self.flights: deque[Flight] = deque()
+        self.failures = 0
+        self.retry_at = 0.0
 
     @property
     def has_room(self) -> bool:

@@ -3,12 +3,14 @@
 import asyncio
 import statistics
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
 from demo.sites import Sites
-from kuaixiang.runtime.bus import Bus, site_domain
+from kuaixiang.runtime.bus import HEAD_PREFIX, JOURNAL_PREFIX, STREAM, Bus, journal_subject, site_domain
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 from node.events import publisher as publishing_module
@@ -21,6 +23,7 @@ from tests.events.stage import (
     SITE,
     Arrivals,
     Desk,
+    last_seq,
     open_desk,
     publishing,
     tree_of,
@@ -192,11 +195,83 @@ async def test_a_stream_that_is_full_is_tried_again_until_it_takes_what_waits(
         async with publishing(desk, bus) as publisher:
             await until(lambda: _sample("kx_publish_failures_total") >= failures + 3, "it is refused")
             assert 0 == publisher.acknowledged(bureau)
-            await _make_room(own_nats_sites)
+            await _operate(own_nats_sites, max_bytes=100_000_000)
             await until(lambda: publisher.acknowledged(bureau) == 1500, "it is taken")
         async with watching(own_nats_sites, bureaus) as arrivals:
             await until(lambda: arrivals.reached(bureau) == 1500, "all arrives")
             assert 1500 == verified(in_order(arrivals, bureau))[0]
+
+
+async def test_a_bureau_that_the_stream_refuses_holds_up_no_other(
+    own_nats_sites: Sites, database_url: str, bureaus: tuple[str, str]
+) -> None:
+    refused, taken = bureaus
+    async with open_desk(database_url, bureaus) as desk, Bus(own_nats_sites[SITE].url, name="node") as bus:
+        await bus.wait_connected(CONNECT_SECONDS)
+        await bus.ensure_stream(SITE)
+        await _operate(own_nats_sites, subjects=[journal_subject(SITE, taken), f"{HEAD_PREFIX}.{SITE}.>"])
+        async with publishing(desk, bus) as publisher:
+            await asyncio.gather(*(desk.register_many(bureau, 600) for bureau in bureaus))
+            await until(lambda: publisher.acknowledged(taken) == 600, "the other is published")
+            assert 0 == publisher.acknowledged(refused)
+            await _operate(own_nats_sites, subjects=[f"{JOURNAL_PREFIX}.{SITE}.>", f"{HEAD_PREFIX}.{SITE}.>"])
+            await until(lambda: publisher.acknowledged(refused) == 600, "it is published at last")
+
+
+async def test_a_stream_that_was_removed_is_made_again_and_gets_what_comes_after(
+    own_nats_sites: Sites, database_url: str, bureaus: tuple[str, str]
+) -> None:
+    bureau = bureaus[0]
+    async with open_desk(database_url, bureaus) as desk, Bus(own_nats_sites[SITE].url, name="node") as bus:
+        async with publishing(desk, bus) as publisher:
+            await desk.register_many(bureau, 10)
+            await until(lambda: publisher.acknowledged(bureau) == 10, "it is published")
+            async with Bus(own_nats_sites[SITE].hub_url, name="operator") as operator:
+                await operator.wait_connected(CONNECT_SECONDS)
+                await operator.manager(site_domain(SITE), 5.0).delete_stream(STREAM)
+            await desk.register_many(bureau, 10)
+            await until(lambda: publisher.acknowledged(bureau) == 20, "the rest is published")
+        assert (await bus.stream_state(site_domain(SITE))).messages >= 1
+
+
+async def test_a_node_of_several_hundred_bureaus_publishes_them_all(nats_sites: Sites, tmp_path: Path) -> None:
+    bureaus = tuple(f"116{number:03d}" for number in range(300))
+    async with (
+        open_desk(f"sqlite:///{tmp_path}/many.db", bureaus) as desk,
+        watching(nats_sites, bureaus) as arrivals,
+        Bus(nats_sites[SITE].url, name="node") as bus,
+        publishing(desk, bus) as publisher,
+    ):
+        await asyncio.gather(*(desk.register_many(bureau, 3) for bureau in bureaus))
+        await until(lambda: publisher.unpublished() == 0, "all is acknowledged")
+        await until(lambda: all(arrivals.reached(bureau) == 3 for bureau in bureaus), "all arrives")
+        await until(lambda: set(bureaus) == set(arrivals.heads), "a head of each arrives")
+
+
+async def test_a_node_that_was_killed_repeats_at_most_what_its_cursor_had_not_kept(
+    node_bus: Bus, nats_sites: Sites, database_url: str, bureaus: tuple[str, str]
+) -> None:
+    bureau = bureaus[0]
+    async with open_desk(database_url, bureaus) as desk:
+        async with publishing(desk, node_bus) as publisher:
+            await desk.register_many(bureau, 40)
+            await until(lambda: publisher.acknowledged(bureau) == 40, "the first are acknowledged")
+        publisher = Publisher(desk.ledger, node_bus, desk.tree, desk.clock)
+        await desk.register_many(bureau, 20)
+        while publisher.acknowledged(bureau) < 60:  # its cursor is never kept: it dies before
+            await publisher.step()
+            await asyncio.sleep(0.01)
+    async with (
+        open_desk(database_url, bureaus) as desk,
+        watching(nats_sites, bureaus) as arrivals,
+        publishing(desk, node_bus) as publisher,
+    ):
+        await desk.register_many(bureau, 5)
+        await until(lambda: arrivals.reached(bureau) == 65, "all arrives")
+        segments = arrivals.segments[bureau]
+        repeats = [s for nth, s in enumerate(segments) if any(last_seq(e) >= s.first_seq for e in segments[:nth])]
+        assert all(segment.first_seq > 40 for segment in repeats)
+        assert (65, desk.ledger.heads[bureau].hash) == verified(segments)
 
 
 async def test_the_id_of_a_segment_says_which_entries_it_holds(desk: Desk, bureaus: tuple[str, str]) -> None:
@@ -217,14 +292,13 @@ def in_order(arrivals: Arrivals, bureau: str) -> list[Segment]:
     return sorted(arrivals.segments[bureau], key=lambda segment: segment.first_seq)
 
 
-async def _make_room(sites: Sites) -> None:
-    """What a person does: gives the stream more room."""
+async def _operate(sites: Sites, **changes: Any) -> None:
+    """What a person does to the site's stream."""
     async with Bus(sites[SITE].hub_url, name="operator") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         manager = bus.manager(site_domain(SITE), 5.0)
-        info = await manager.stream_info("KX_JOURNAL")
-        info.config.max_bytes = 100_000_000
-        await manager.update_stream(info.config)
+        info = await manager.stream_info(STREAM)
+        await manager.update_stream(info.config.evolve(**changes))
 
 
 def _sample(name: str) -> float:

@@ -1,0 +1,215 @@
+"""Journals into the stream and across the leaf link: `python -m bench.publish`.
+
+One process keeps the ledgers of a few bureaus (SQLite, synchronous=FULL) and publishes to its provincial NATS site
+(`sync_interval: always`); another pulls at the national site. Prints three things: how many waiting entries a second the
+site acknowledges; how long after its commit an entry is in the hub's hands, at an even pace and with 64 callers as fast
+as they can; and what publishing costs those callers.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from demo.sites import Sites
+from kuaixiang.domain import acts
+from kuaixiang.domain.clocks import Rules
+from kuaixiang.domain.words import Category, Channel, Role
+from kuaixiang.facts import national_tree, published_calendar
+from kuaixiang.runtime.bus import JOURNAL_PREFIX, Bus, SiteUnavailable, site_domain
+from kuaixiang.runtime.clock import SystemClock
+from kuaixiang.wire.v1.journal_pb2 import Segment
+from kuaixiang.wire.v1.referral_pb2 import Signature
+from node.events.publisher import Publisher
+from node.ledger.ledger import Ledger
+from node.office import Header, Office, Place
+
+SITE = "110000"
+BUREAUS = ("110101", "110102", "110105", "110106")
+CALLERS = 64
+PACE_SECONDS = 0.02
+CONNECT_SECONDS = 10.0
+SECONDS_MAX = 120.0
+
+Arrivals = dict[tuple[str, int], float]
+"""Bureau and seq, and when they came: CLOCK_MONOTONIC, which the machine's processes share."""
+
+
+def watch(url: str, pipe: Any) -> None:
+    """The hub's process: pulls until told to stop, then tells what came when."""
+    asyncio.run(_watch(url, pipe))
+
+
+async def _watch(url: str, pipe: Any) -> None:
+    arrivals: Arrivals = {}
+    async with Bus(url, name="bench-hub") as bus:
+        await bus.wait_connected(CONNECT_SECONDS)
+        durable = bus.durable(site_domain(SITE), "bench")
+        pipe.send("ready")
+        while True:
+            if pipe.poll():
+                wanted = pipe.recv()
+                if wanted == "stop":
+                    return
+                pipe.send({key: at for key, at in arrivals.items() if key[1] > wanted.get(key[0], 0)})
+            try:
+                deliveries = await durable.fetch(200, 0.2)
+            except SiteUnavailable:
+                await asyncio.sleep(0.1)
+                continue
+            for delivery in deliveries:
+                now = time.monotonic()
+                if delivery.subject.startswith(JOURNAL_PREFIX):
+                    segment = Segment.FromString(delivery.data)
+                    for nth in range(len(segment.entries)):
+                        arrivals.setdefault((segment.bureau, segment.first_seq + nth), now)
+                await delivery.ack()
+
+
+class Desk:
+    """The bureaus' side."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ledger = Ledger(f"sqlite:///{folder}/node.db", BUREAUS)
+        self.ledger.start()
+        self.tree, self.clock = national_tree(), SystemClock()
+        place = Place(self.tree, published_calendar(), Rules(), self.clock)
+        self.office = Office(self.ledger, place, lambda _: Signature())
+        self.committed: Arrivals = {}
+
+    async def register(self, bureau: str) -> None:
+        header = Header(bureau=bureau, case_id="", actor="bench-1", role=Role.REGISTRAR, department="tax-service")
+        act = acts.Register(
+            taxpayer_name="示例商贸有限公司",
+            contact="15400000000",
+            text="办税厅排队时间较长，希望增加咨询窗口并公布高峰时段。" * 5,
+            category=Category.SERVICE,
+            channel=Channel.COUNTER,
+        )
+        done = await self.office.perform(header, act)
+        self.committed[bureau, done.seq] = time.monotonic()
+
+    async def register_at_once(self, count: int) -> float:
+        """So many cases from `CALLERS` callers; cases per second."""
+
+        async def caller(nth: int) -> None:
+            for _ in range(count // CALLERS):
+                await self.register(BUREAUS[nth % len(BUREAUS)])
+
+        started = time.monotonic()
+        await asyncio.gather(*(caller(nth) for nth in range(CALLERS)))
+        return count / (time.monotonic() - started)
+
+    async def register_evenly(self, count: int) -> None:
+        """So many cases, one every `PACE_SECONDS`."""
+        tasks = []
+        for nth in range(count):
+            tasks.append(asyncio.create_task(self.register(BUREAUS[nth % len(BUREAUS)])))
+            await asyncio.sleep(PACE_SECONDS)
+        await asyncio.gather(*tasks)
+
+    @property
+    def seqs(self) -> dict[str, int]:
+        return {bureau: head.seq for bureau, head in self.ledger.heads.items()}
+
+
+@asynccontextmanager
+async def publishing(desk: Desk, bus: Bus) -> AsyncIterator[Publisher]:
+    """Publication in this event loop, for the time of the block."""
+    publisher = Publisher(desk.ledger, bus, desk.tree, desk.clock)
+    publisher.start()
+    try:
+        yield publisher
+    finally:
+        await publisher.stop()
+
+
+async def published(publisher: Publisher) -> None:
+    """Waits until nothing is left to publish."""
+    async with asyncio.timeout(SECONDS_MAX):
+        while publisher.unpublished():
+            await asyncio.sleep(0.001)
+
+
+async def latencies(desk: Desk, pipe: Any, before: dict[str, int]) -> dict[str, float]:
+    """How long what was committed after `before` took to the hub, in milliseconds."""
+    wanted = {key: at for key, at in desk.committed.items() if key[1] > before[key[0]]}
+    deadline = time.monotonic() + SECONDS_MAX
+    while True:
+        pipe.send(before)
+        arrivals: Arrivals = await asyncio.to_thread(pipe.recv)
+        if len(arrivals) >= len(wanted):
+            break
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(arrivals)} of {len(wanted)} entries came")
+    took = sorted((arrivals[key] - at) * 1e3 for key, at in wanted.items())
+    return {"p50_ms": statistics.median(took), "p99_ms": took[int(len(took) * 0.99)], "max_ms": took[-1]}
+
+
+async def measure(sites: Sites, pipe: Any, folder: Path, cases: int) -> dict[str, Any]:
+    """All figures."""
+    desk = Desk(folder)
+    figures: dict[str, Any] = {}
+    try:
+        async with Bus(sites[SITE].url, name="bench-node") as bus:
+            await bus.wait_connected(CONNECT_SECONDS)
+            await bus.ensure_stream(SITE)
+            await asyncio.to_thread(pipe.recv)
+            alone = await desk.register_at_once(cases)
+            async with publishing(desk, bus) as publisher:
+                started = time.monotonic()
+                await published(publisher)
+                figures["backlog_entries_per_second"] = sum(desk.seqs.values()) / (time.monotonic() - started)
+                before = desk.seqs
+                await desk.register_evenly(500)
+                figures["evenly"] = await latencies(desk, pipe, before)
+                before = desk.seqs
+                beside = await desk.register_at_once(cases)
+                figures["at_once"] = await latencies(desk, pipe, before)
+            figures["registered_per_second"] = {"alone": alone, "publishing": beside, "ratio": beside / alone}
+    finally:
+        await asyncio.to_thread(desk.ledger.close)
+    return figures
+
+
+def main() -> None:
+    """Runs the benchmark and prints it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=12_800, help="cases of the backlog, and of the 64 callers")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, Sites(Path(name) / "nats", (SITE,)) as sites:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=watch, args=(sites.national.hub_url, theirs), daemon=True)
+        process.start()
+        try:
+            figures = asyncio.run(measure(sites, ours, Path(name), arguments.cases))
+            ours.send("stop")
+            process.join(10)
+        finally:
+            process.kill()
+    rates = figures["registered_per_second"]
+    print(f"backlog acknowledged, sync always    {figures['backlog_entries_per_second']:8.0f} entries/s")
+    for key, what in (("evenly", f"{1 / PACE_SECONDS:.0f} cases/s"), ("at_once", f"{CALLERS} callers at once")):
+        took = figures[key]
+        print(
+            f"commit to hub, {what:20}  p50 {took['p50_ms']:.0f} ms, p99 {took['p99_ms']:.0f} ms, max {took['max_ms']:.0f} ms"
+        )
+    print(
+        f"registered by {CALLERS} callers  {rates['alone']:.0f}/s alone, {rates['publishing']:.0f}/s while publishing, "
+        f"ratio {rates['ratio']:.2f}"
+    )
+    if arguments.json:
+        print(json.dumps({"name": "publish", **figures}))
+
+
+if __name__ == "__main__":
+    main()
