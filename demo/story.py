@@ -17,6 +17,7 @@ from typing import Final
 from demo.content import Course, Department, Request, fictional_taxpayer, load_requests
 from demo.federation import Federation
 from demo.officers import Officer
+from demo.tally import Acknowledged
 from demo.watch import Change, NeverSeen, Watch
 from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
@@ -185,16 +186,6 @@ class Pace:
     def waiting(self) -> list[str]:
         """What the cases that have something to do are at."""
         return [f"{name} {what}" for name, what in self._active.items()]
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """An act that a bureau has answered for."""
-
-    bureau: str
-    case_id: str
-    seq: int
-    act: str
 
 
 @dataclass(slots=True)

@@ -1,0 +1,290 @@
+"""An independent check of a federation: nothing lost, nothing twice, and the hub's counts the same as the journals'.
+
+It shares no code with the nodes' projections or with the hub's fold: it reads every journal from its first entry over
+LedgerService, asks every bureau for every case it has, and counts by itself.
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from demo.officers import HubReader, Office
+from kuaixiang.wire.chain import GENESIS, links
+from kuaixiang.wire.v1 import common_pb2, journal_pb2, statistics_pb2
+
+CONCURRENT_MAX: Final = 16
+"""Questions under way at a time."""
+
+TOLD_MAX: Final = 20
+"""Findings told one by one; more of a kind are counted."""
+
+_PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
+    "registered": ("registered",),
+    "answered_on_the_spot": ("completed", "completed_on_the_spot", "fed_back"),
+    "forwarded": ("forwarded",),
+    "accepted_directly": ("accepted_directly",),
+    "dispatched": ("dispatched",),
+    "dispatch_returned": ("dispatch_returned",),
+    "extension_asked": ("extension_asked",),
+    "extension_approved": ("extended",),
+    "extension_refused": ("extension_refused",),
+    "feedback_given": ("fed_back",),
+    "reopened": ("reopened",),
+    "case_withdrawn": ("withdrawn",),
+    "deferred": ("deferred",),
+    "resumed": ("resumed",),
+    "sent_to_reconsideration": ("to_reconsideration",),
+    "received": ("received",),
+    "offer_refused": ("offer_refused",),
+    "concluded": ("concluded",),
+    "written_off": ("written_off",),
+}
+"""Which of the hub's figures one entry of a kind adds to, where the kind alone decides."""
+
+_DIRECTIONS: Final = {
+    common_pb2.REFERRAL_KIND_ESCALATE: "referred_up",
+    common_pb2.REFERRAL_KIND_REFER: "referred_down",
+    common_pb2.REFERRAL_KIND_RELAY: "referred_across",
+    common_pb2.REFERRAL_KIND_RETURN: "returned_referral",
+}
+_ANSWERS: Final = {
+    common_pb2.SATISFACTION_SATISFIED: "satisfied",
+    common_pb2.SATISFACTION_BASICALLY: "basically_satisfied",
+    common_pb2.SATISFACTION_NOT_SATISFIED: "not_satisfied",
+    common_pb2.SATISFACTION_NOT_REACHED: "not_reached",
+}
+_FACTS: Final = frozenset(
+    {
+        *(fact for facts in _PLAIN.values() for fact in facts),
+        *_DIRECTIONS.values(),
+        *_ANSWERS.values(),
+        "relayed",
+        "completed_jointly",
+        "followed_up",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """One bureau's journal as read, every entry with its position."""
+
+    bureau: str
+    entries: tuple[journal_pb2.Entry, ...]
+    """The entry at seq n is at n - 1."""
+    faults: tuple[str, ...]
+    """What is wrong with it: a gap, or a hash that does not follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What a bureau answered: this act on this case is in my journal, its last entry at this position."""
+
+    bureau: str
+    case_id: str
+    seq: int
+    act: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the check found."""
+
+    cases: int = 0
+    """Registrations that were acknowledged."""
+    journal_entries: int = 0
+    referrals: int = 0
+    """Hand-overs that a bureau accepted; a case that passes three bureaus on its way counts three."""
+    lost: list[str] = field(default_factory=list)
+    """Acknowledged cases in no ledger, or with nobody responsible for them."""
+    duplicated: list[str] = field(default_factory=list)
+    """Cases registered more than once, or with more than one bureau responsible."""
+    lost_acts: list[str] = field(default_factory=list)
+    """Acknowledged acts that are not in the journal that acknowledged them."""
+    broken: list[str] = field(default_factory=list)
+    """Journals with a gap or a wrong hash, and referrals that one side's ledger has and the other's has not."""
+    different: list[str] = field(default_factory=list)
+    """Figures of the hub that are not what the journals add up to."""
+    written_off: int = 0
+    """Cases that are written off in every ledger they are in."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is lost, doubled, broken or different."""
+        return not (self.lost or self.duplicated or self.lost_acts or self.broken or self.different)
+
+    def findings(self) -> list[str]:
+        """What is wrong, in sentences."""
+        told: list[str] = []
+        for found in (self.lost, self.duplicated, self.lost_acts, self.broken, self.different):
+            told += found[:TOLD_MAX]
+            if len(found) > TOLD_MAX:
+                told.append(f"… and {len(found) - TOLD_MAX} more of the kind")
+        return told
+
+
+async def check(
+    offices: Mapping[str, Office],
+    hub: HubReader,
+    registrations: Mapping[str, str],
+    homes: Mapping[str, str],
+    acts: Iterable[Acknowledged],
+) -> Tally:
+    """Hold what was acknowledged against every ledger, and every ledger against the hub.
+
+    `registrations` are the case ids answered, by the key of each registration; `homes` the bureau of each case.
+    Raises NoAnswer, RemoteRefusal.
+    """
+    read = await asyncio.gather(*(read_journal(office) for office in offices.values()))
+    journals = {journal.bureau: journal for journal in read}
+    tally = Tally(cases=len(set(registrations.values())))
+    tally.journal_entries = sum(len(journal.entries) for journal in read)
+    tally.referrals = sum(entry.HasField("received") for journal in read for entry in journal.entries)
+    tally.broken += [fault for journal in read for fault in journal.faults]
+    _check_registrations(journals, registrations, homes, tally)
+    _check_acts(journals, acts, tally)
+    _check_referrals(journals, tally)
+    await _check_owners(offices, journals, homes, tally)
+    await _check_hub(hub, journals, tally)
+    return tally
+
+
+async def read_journal(office: Office) -> Journal:
+    """A bureau's whole journal, its chain followed. Raises NoAnswer."""
+    entries: list[journal_pb2.Entry] = []
+    faults: list[str] = []
+    end = GENESIS
+    for segment in await office.journal():
+        if segment.first_seq != len(entries) + 1 or segment.prev_hash != end:
+            faults.append(f"the journal of {office.bureau} does not go on at {len(entries) + 1}")
+        sealed = [(entry.private_digest, entry.public) for entry in segment.entries]
+        end = links(segment.prev_hash, segment.generation, segment.first_seq, sealed)[-1]
+        if end != segment.last_hash:
+            faults.append(f"the journal of {office.bureau} has another hash at {segment.first_seq + len(sealed) - 1}")
+        entries += [journal_pb2.Entry.FromString(entry.public) for entry in segment.entries]
+    return Journal(office.bureau, tuple(entries), tuple(faults))
+
+
+def facts_of(entry: journal_pb2.Entry) -> tuple[str, ...]:
+    """The hub's figures that an entry adds one to."""
+    kind = str(entry.WhichOneof("event"))
+    if kind == "completed":
+        return ("completed", "completed_jointly") if entry.completed.jointly else ("completed",)
+    if kind == "followed_up":
+        return ("followed_up", _ANSWERS[entry.followed_up.satisfaction])
+    if kind == "released":
+        return ("relayed",) if entry.released.relayed else (_DIRECTIONS[entry.released.referral_kind],)
+    return _PLAIN.get(kind, ())
+
+
+def _check_registrations(
+    journals: Mapping[str, Journal], registrations: Mapping[str, str], homes: Mapping[str, str], tally: Tally
+) -> None:
+    registered: defaultdict[str, list[str]] = defaultdict(list)
+    for journal in journals.values():
+        for entry in journal.entries:
+            if entry.HasField("registered"):
+                registered[entry.case_id].append(journal.bureau)
+    answered = set(registrations.values())
+    for case_id in sorted(answered):
+        at = registered.get(case_id, [])
+        if homes[case_id] not in at:
+            tally.lost.append(f"case {case_id}: bureau {homes[case_id]} acknowledged it and has no registration of it")
+        if len(at) > 1:
+            tally.duplicated.append(f"case {case_id} is registered {len(at)} times: at {', '.join(at)}")
+    # Every registration was asked until it was answered: one that nobody was told of has been made twice.
+    tally.duplicated += [
+        f"case {case_id} of bureau {', '.join(at)} was never acknowledged: a registration done twice"
+        for case_id, at in sorted(registered.items())
+        if case_id not in answered
+    ]
+    per_key = Counter(key.removesuffix("-again") for key in registrations)
+    tally.duplicated += [
+        f"registration {key} made {count} cases" for key, count in sorted(per_key.items()) if count > 1
+    ]
+
+
+def _check_acts(journals: Mapping[str, Journal], acts: Iterable[Acknowledged], tally: Tally) -> None:
+    for act in acts:
+        entries = journals[act.bureau].entries
+        if not 0 < act.seq <= len(entries) or entries[act.seq - 1].case_id != act.case_id:
+            tally.lost_acts.append(
+                f"{act.act} of case {act.case_id}, acknowledged by {act.bureau} at {act.seq}, is not there"
+            )
+
+
+def _check_referrals(journals: Mapping[str, Journal], tally: Tally) -> None:
+    """Both sides of each hand-over: who released has a receiver, who received has a sender."""
+    released = {
+        entry.released.referral_id: (journal.bureau, entry.released.to_bureau)
+        for journal in journals.values()
+        for entry in journal.entries
+        if entry.HasField("released")
+    }
+    received = {
+        entry.received.referral_id: (entry.received.from_bureau, journal.bureau)
+        for journal in journals.values()
+        for entry in journal.entries
+        if entry.HasField("received")
+    }
+    for referral in sorted(released.keys() | received.keys()):
+        if released.get(referral) != received.get(referral):
+            sides = f"{released.get(referral, 'nobody')} released, {received.get(referral, 'nobody')} received"
+            tally.broken.append(f"referral {referral} is not the same in both ledgers: {sides}")
+
+
+async def _check_owners(
+    offices: Mapping[str, Office], journals: Mapping[str, Journal], homes: Mapping[str, str], tally: Tally
+) -> None:
+    """Ask each bureau for each case in its ledger: exactly one is responsible."""
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for journal in journals.values():
+        for case_id in dict.fromkeys(entry.case_id for entry in journal.entries if entry.version):
+            places[case_id].append(journal.bureau)
+    slots = asyncio.Semaphore(CONCURRENT_MAX)
+
+    async def ask(bureau: str, case_id: str) -> tuple[str, int, int]:
+        async with slots:
+            case = (await offices[bureau].get(case_id)).case
+        return bureau, case.custody, case.stage
+
+    for case_id in sorted(homes.keys() | places.keys()):
+        answers = await asyncio.gather(*(ask(bureau, case_id) for bureau in places[case_id]))
+        owners = [bureau for bureau, custody, _ in answers if custody != common_pb2.CUSTODY_RELEASED]
+        if not answers:
+            tally.lost.append(f"case {case_id} is in no ledger")
+        elif not owners:
+            tally.lost.append(
+                f"nobody is responsible for case {case_id}, in the ledgers of {', '.join(places[case_id])}"
+            )
+        elif len(owners) > 1:
+            tally.duplicated.append(f"{len(owners)} bureaus are responsible for case {case_id}: {', '.join(owners)}")
+        tally.written_off += bool(answers) and all(stage == common_pb2.STAGE_WRITTEN_OFF for _, _, stage in answers)
+
+
+async def _check_hub(hub: HubReader, journals: Mapping[str, Journal], tally: Tally) -> None:
+    """The hub's totals against what the journals add up to, for the whole and for each bureau alone."""
+    counted = {bureau: _count(journal.entries) for bureau, journal in journals.items()}
+    whole: Counter[str] = Counter()
+    for one in counted.values():
+        whole.update(one)
+    total = await hub.figures()
+    _compare("the whole", dict(total.rows[0].facts) if total.rows else {}, whole, tally)
+    every = await hub.figures(grouping=statistics_pb2.GROUPING_EVERY_BUREAU)
+    rows = {row.key: dict(row.facts) for row in every.rows}
+    for bureau, counts in counted.items():
+        _compare(f"bureau {bureau}", rows.get(bureau, {}), counts, tally)
+
+
+def _count(entries: Sequence[journal_pb2.Entry]) -> Counter[str]:
+    return Counter(fact for entry in entries for fact in facts_of(entry))
+
+
+def _compare(of: str, told: Mapping[str, int], counted: Mapping[str, int], tally: Tally) -> None:
+    for fact in sorted(_FACTS | told.keys()):
+        if told.get(fact, 0) != counted.get(fact, 0):
+            tally.different.append(
+                f"{fact} of {of}: the hub says {told.get(fact, 0)}, the journals add up to {counted.get(fact, 0)}"
+            )
