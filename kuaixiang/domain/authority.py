@@ -49,7 +49,7 @@ def check_supervisor(caller: Caller, bureau: str, tree: BureauTree) -> None:
 
 def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
     """Figures: whoever is of the scope, above it, or within it."""
-    if not any(
+    if scope not in tree or not any(
         code in tree and (tree.contains(code, scope) or tree.contains(scope, code))
         for code in caller.bureaus | caller.offices | caller.hubs
     ):

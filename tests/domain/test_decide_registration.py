@@ -33,7 +33,7 @@ XIHU_NUMBER = make_taxpayer_number("330106", 1)
 
 
 def without(field: str, value: str = " ") -> acts.Register:
-    return replace(REGISTER, **{field: value})
+    return replace(REGISTER, **{field: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("field", ["taxpayer_name", "contact", "text"])
