@@ -7,7 +7,7 @@ and nothing else. One channel serves every client of a node.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import IntEnum
@@ -37,7 +37,7 @@ RETRY_SECONDS: Final = 0.1
 STREAM_SECONDS_MAX: Final = 600.0
 """Reading a whole journal."""
 
-_NO_DECISION: Final = frozenset(
+NO_DECISION: Final = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -178,6 +178,12 @@ class Office:
         answer: ledger_pb2.GetHeadsResponse = await self._ask(self._ledger.GetHeads, request, "GetHeads")
         return answer.heads[0]
 
+    async def heads(self, bureaus: Sequence[str]) -> list[journal_pb2.Head]:
+        """The ends of the journals of bureaus that share this one's node. Raises `NoAnswer`."""
+        request = ledger_pb2.GetHeadsRequest(bureaus=bureaus)
+        answer: ledger_pb2.GetHeadsResponse = await self._ask(self._ledger.GetHeads, request, "GetHeads")
+        return list(answer.heads)
+
     async def journal(self, from_seq: int = 1) -> list[journal_pb2.Segment]:
         """The bureau's whole journal from a position on, public parts. Raises `NoAnswer`."""
         request = ledger_pb2.ReadJournalRequest(bureau=self.bureau, from_seq=from_seq)
@@ -195,7 +201,7 @@ class Office:
             try:
                 return await call(request, timeout=CALL_SECONDS_MAX)
             except grpc.aio.AioRpcError as failure:
-                if failure.code() not in _NO_DECISION:
+                if failure.code() not in NO_DECISION:
                     raise from_call(failure) or failure from failure
                 if not again or time.monotonic() >= deadline:
                     reason = f"{failure.code().name}, {failure.details()}"
