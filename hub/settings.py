@@ -53,6 +53,7 @@ class HubSettings(BaseSettings):
     listen: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] = "127.0.0.1:7450"
     """host:port for gRPC; port 0 takes a free one."""
     metrics_host: str = "127.0.0.1"
+    """Address for /metrics, which has neither TLS nor a password: one inside the data centre."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9450
     """Port of /metrics; 0 takes a free one."""
     certificates: Path = Path("certificates")
@@ -68,6 +69,7 @@ class HubSettings(BaseSettings):
     settle_seconds: Annotated[float, Field(ge=0, le=600)] = 5.0
     """A reconciliation waits so long for the fold to reach the end of a ledger that is being written to."""
     log_level: str = "info"
+    """debug, info, warning or error; one JSON object a line, to standard error."""
 
     @field_validator("sites", mode="before")
     @classmethod

@@ -34,6 +34,7 @@ class NodeSettings(BaseSettings):
     listen: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] = "127.0.0.1:7440"
     """host:port for gRPC; port 0 takes a free one."""
     metrics_host: str = "127.0.0.1"
+    """Address for /metrics, which has neither TLS nor a password: one inside the data centre."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9440
     """Port of /metrics; 0 takes a free one."""
     certificates: Path = Path("certificates")
@@ -51,6 +52,7 @@ class NodeSettings(BaseSettings):
     backdating_workdays_max: Annotated[int, Field(ge=0, le=5)] = 1
     """How many working days after it happened an act may be recorded."""
     log_level: str = "info"
+    """debug, info, warning or error; one JSON object a line, to standard error."""
 
     @field_validator("bureaus", mode="before")
     @classmethod
