@@ -6,6 +6,7 @@ brings the messages again, and the marks make them duplicates.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,7 +14,7 @@ import structlog
 
 from hub.folder import Folder, Message
 from hub.worker import Worker
-from kuaixiang.runtime.bus import Bus, BusError, Delivery, Durable, SiteUnavailable, site_domain
+from kuaixiang.runtime.bus import Bus, BusError, BusUnavailable, Delivery, Durable, SiteUnavailable, site_domain
 
 FETCH_MESSAGES_MAX: Final = 200
 """Messages of one pull: 20,000 entries in full segments, far below what one consumer may have under way."""
@@ -34,6 +35,7 @@ class Consumer:
     """Pulls the streams of some sites for the hub of a scope and folds them. `start` and `stop`, once each."""
 
     def __init__(self, *, bus: Bus, folder: Folder, worker: Worker, scope: str, sites: Sequence[str]) -> None:
+        self._bus = bus
         self._folder = folder
         self._worker = worker
         self._durables = {site: bus.durable(site_domain(site), f"hub-{scope}") for site in sites}
@@ -49,10 +51,14 @@ class Consumer:
         self._tasks.append(loop.create_task(self._fold(), name="fold"))
 
     async def stop(self) -> None:
-        """Stop; a batch that is being written is finished, what waits comes again."""
+        """Stop; a batch that is being written is finished, what waits is given back."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(BusError):
+            while not self._queue.empty():
+                for delivery in self._queue.get_nowait()[1]:
+                    await delivery.nak()
         for durable in self._durables.values():
             await durable.close()
 
@@ -88,7 +94,7 @@ class Consumer:
             try:
                 deliveries = await durable.fetch(FETCH_MESSAGES_MAX, FETCH_SECONDS)
             except BusError as failure:
-                if not away:
+                if not away and not isinstance(failure, BusUnavailable):
                     _LOG.warning(
                         "A site cannot be pulled.",
                         action="hub.pull",
@@ -96,11 +102,19 @@ class Consumer:
                         condition=type(failure).__name__,
                         expected=isinstance(failure, SiteUnavailable),
                     )
-                away = True
-                await asyncio.sleep(RETRY_SECONDS)
+                away = away or not isinstance(failure, BusUnavailable)
+                await self._pause(failure)
                 continue
             if away:
                 _LOG.info("A site is pulled again.", action="hub.pull", site=site)
             away = False
             if deliveries:
                 await self._queue.put((site, deliveries))
+
+    async def _pause(self, failure: BusError) -> None:
+        """Wait before a site is pulled again; for the connection, which tells of itself, no longer than it takes."""
+        if isinstance(failure, BusUnavailable):
+            with contextlib.suppress(BusUnavailable):
+                await self._bus.wait_connected(FETCH_SECONDS)
+        else:
+            await asyncio.sleep(RETRY_SECONDS)

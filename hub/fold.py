@@ -219,17 +219,9 @@ def unpack(key: Packed) -> tuple[int, int, int, int]:
     return key >> 24, key >> 20 & 15, key >> 16 & 15, key & 0xFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class OpenCase:
-    """What the hub knows of a case that is open in a bureau's ledger and that the bureau is responsible for."""
-
-    stage: int
-    custody: int
-    category: int
-    channel: int
-    last_act_us: int
-    """When something last happened to it."""
-
+OpenCase = tuple[int, int, int, int, int]
+"""A case that is open in a bureau's ledger and that the bureau is responsible for: stage, custody, category, channel,
+and when something last happened to it, in microseconds. A plain tuple: one is made for almost every entry."""
 
 CaseKey = tuple[str, str]
 """Bureau, case."""
@@ -293,7 +285,7 @@ def read_entries(segment: Segment, skip: int = 0) -> Changes:
             if custody == _RELEASED or stage in _CLOSED_STAGES:
                 cases[bureau, case_id] = None
             else:
-                cases[bureau, case_id] = OpenCase(stage, custody, category, channel, entry.occurred_at_us)
+                cases[bureau, case_id] = (stage, custody, category, channel, entry.occurred_at_us)
             for change in entry.clocks:
                 action, kind, department = change.action, change.kind, change.department
                 if "\x00" in department or not 0 <= kind <= _CODE_MAX:

@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 
 import sqlalchemy as sa
 
+from hub.bulk import Bulk
 from hub.fold import Batch, Mark, Packed, pack, roll_up, unpack
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.database import Database, DatabaseError
@@ -111,12 +112,12 @@ class Store:
         self._superiors = superiors_of(tree, scope)
         self._database = Database(url, service="hub", migrations=Path(__file__).parent / "migrations")
         self._connection = self._database.writing
-        put, drop = self._database.put, self._database.drop
-        self._add_tally = self._database.put(TALLIES, add="value")
-        self._put_mark, self._put_case, self._put_clock = put(MARKS), put(OPEN_CASES), put(OPEN_CLOCKS)
-        self._drop_case = drop(OPEN_CASES, "bureau", "case_id")
-        self._drop_clock = drop(OPEN_CLOCKS, "bureau", "case_id", "kind", "department")
-        self._drop_clocks = drop(OPEN_CLOCKS, "bureau", "case_id")
+        self._bulk = bulk = Bulk(self._connection)
+        self._add_tally = bulk.put(TALLIES, add="value")
+        self._put_mark, self._put_case, self._put_clock = map(bulk.put, (MARKS, OPEN_CASES, OPEN_CLOCKS))
+        self._drop_case = bulk.drop(OPEN_CASES, "bureau", "case_id")
+        self._drop_clock = bulk.drop(OPEN_CLOCKS, "bureau", "case_id", "kind", "department")
+        self._drop_clocks = bulk.drop(OPEN_CLOCKS, "bureau", "case_id")
         try:
             self._take_over()
         except BaseException:
@@ -147,7 +148,7 @@ class Store:
 
     def write(self, batch: Batch) -> None:
         """Write what a batch changes, durably, in one transaction; it is on disk when this returns."""
-        run = self._database.run
+        run = self._bulk.run
         closed = [key for key, case in batch.cases.items() if case is None]
         gone = frozenset(closed)
         clocks = [(key, due) for key, due in batch.clocks.items() if key[:2] not in gone]
@@ -157,11 +158,7 @@ class Store:
             run(self._drop_clocks, closed)
             run(
                 self._put_case,
-                [
-                    (*key, case.stage, case.custody, case.category, case.channel, case.last_act_us)
-                    for key, case in batch.cases.items()
-                    if case is not None
-                ],
+                [(*key, *case) for key, case in batch.cases.items() if case is not None],
             )
             run(self._drop_clock, [key for key, due in clocks if due is None])
             run(self._put_clock, [(*key, due) for key, due in clocks if due is not None])
@@ -195,20 +192,19 @@ class Store:
 
     def _put_marks(self, marks: Iterable[Mark]) -> None:
         rows = [tuple(getattr(mark, name) for name in _MARK_COLUMNS) for mark in marks]
-        self._database.run(self._put_mark, rows)
+        self._bulk.run(self._put_mark, rows)
 
     def _add_tallies(self, own: Mapping[str, Mapping[Packed, int]]) -> None:
+        # In the order of the primary key, since neighbours share pages. A packed key has the order of its columns, and
+        # the same few thousand keys recur at every bureau, so that each is unpacked once.
+        columns = {key: unpack(key) for key in set().union(*own.values())}
         rows = [
-            (bureau, ALONE, *unpack(key), value) for bureau, tallies in own.items() for key, value in tallies.items()
+            (bureau, reach, *columns[key], tallies[key])
+            for reach, levels in ((ALONE, own), (WITH_SUBORDINATES, roll_up(own, self._superiors)))
+            for bureau, tallies in sorted(levels.items())
+            for key in sorted(tallies)
         ]
-        rows += [
-            (bureau, WITH_SUBORDINATES, *unpack(key), value)
-            for bureau, tallies in roll_up(own, self._superiors).items()
-            for key, value in tallies.items()
-        ]
-        # In the order of the primary key: neighbours share pages, and two writers of a page never wait in a circle.
-        rows.sort()
-        self._database.run(self._add_tally, rows)
+        self._bulk.run(self._add_tally, rows)
 
     # ------------------------------------------------------------ opening
 
@@ -239,7 +235,7 @@ class Store:
                 for superior in self._superiors.get(bureau, ()):
                     at = (superior, WITH_SUBORDINATES, *key)
                     totals[at] = totals.get(at, 0) + value
-        self._database.run(self._add_tally, [(*key, value) for key, value in sorted(totals.items())])
+        self._bulk.run(self._add_tally, [(*key, value) for key, value in sorted(totals.items())])
 
 
 _MARK_COLUMNS: Final = tuple(column.name for column in MARKS.columns)

@@ -1,6 +1,6 @@
 """Hand-made journals: a bureau's entries, written one after the other, sealed and cut into segments as a ledger would."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -166,7 +166,12 @@ class Journal:
         )
 
     def live(self, case_id: str, day: datetime = MONDAY, *, late: bool = False, **more: Any) -> None:
-        """A whole ordinary case in seven entries (nine when it is late), registered on `day`."""
+        """A whole ordinary case in seven entries (eight when it is late), registered on `day`."""
+        for _ in self.life(case_id, day, late=late, **more):
+            pass
+
+    def life(self, case_id: str, day: datetime = MONDAY, *, late: bool = False, **more: Any) -> Iterator[None]:
+        """The same, one entry a step."""
         handle, feedback = day + 7 * DAY, day + 8 * DAY
         done = day + (9 if late else 2) * DAY
         outcome = ClockOutcome.MISSED if late else ClockOutcome.MET
@@ -179,10 +184,14 @@ class Journal:
             private=b"p",
             **more,
         )
+        yield
         self.write(case_id, "forwarded", day, stopped(ClockKind.FORWARD, ClockOutcome.MET, day + DAY, 0.1), **more)
+        yield
         self.write(case_id, "dispatched", day + DAY, started(ClockKind.HANDLE, handle, "d1"), **more)
+        yield
         if late:
             self.write(case_id, "became_overdue", day + 8 * DAY, overdue(ClockKind.HANDLE, handle, "d1"), **more)
+            yield
         self.write(
             case_id,
             "completed",
@@ -192,6 +201,7 @@ class Journal:
             stage=Stage.COMPLETED,
             **more,
         )
+        yield
         self.write(
             case_id,
             "feedback_given",
@@ -200,5 +210,8 @@ class Journal:
             stage=Stage.FED_BACK,
             **more,
         )
+        yield
         self.write(case_id, "followed_up", done + DAY, stage=Stage.FOLLOWED_UP, satisfaction=1, **more)
+        yield
         self.write(case_id, "written_off", done + DAY, stage=Stage.WRITTEN_OFF, **more)
+        yield

@@ -1,0 +1,143 @@
+"""How fast the hub folds durably, and how much of that is fetching, decoding and hashing alone. Both in one run.
+
+    python -m bench.hub_fold [--entries 200000] [--database URL] [--segment 100] [--batch 10000]
+
+Prints one JSON object. The journals are made beforehand: 200 bureaus of four tiers, cases of seven entries with clocks.
+"""
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from hub.folder import Folder, Message
+from hub.store import Store
+from kuaixiang.domain.tree import Bureau, BureauTree, Tier
+from kuaixiang.runtime.bus import journal_subject
+from kuaixiang.runtime.clock import to_micros
+from kuaixiang.wire.chain import links
+from kuaixiang.wire.v1.journal_pb2 import Entry, Segment
+from tests.hub.journals import MONDAY, Journal
+
+PROVINCES: Final = 4
+COUNTIES: Final = 50
+ENTRIES_PER_CASE: Final = 7
+OPEN_CASES: Final = 40
+"""A bureau's cases under way at a time: their entries mingle, so that a batch rarely holds a whole case."""
+
+
+def a_tree() -> BureauTree:
+    """Headquarters, provinces, one prefecture each, and their counties."""
+    bureaus = [Bureau("000000", "hq", Tier.NATIONAL, None)]
+    for province in range(1, PROVINCES + 1):
+        top, middle = f"{province}10000", f"{province}10100"
+        bureaus += [Bureau(top, top, Tier.PROVINCIAL, "000000"), Bureau(middle, middle, Tier.PREFECTURE, top)]
+        bureaus += [
+            Bureau(f"{province}{10101 + county}", "county", Tier.COUNTY, middle) for county in range(COUNTIES - 2)
+        ]
+    return BureauTree("bench", bureaus)
+
+
+def messages_of(tree: BureauTree, entries: int, segment_entries: int) -> list[Message]:
+    """Journals in segments, the bureaus' ones mingled as a busy day brings them."""
+    chance = random.Random(40)
+    counties = [bureau.code for bureau in tree.bureaus.values() if bureau.tier is Tier.COUNTY]
+    queues: list[list[Message]] = []
+    for code in counties:
+        journal = Journal(code)
+        waiting = [
+            journal.life(
+                f"{code}-{number:08d}",
+                MONDAY + timedelta(days=chance.randrange(5)),
+                category=chance.randint(1, 6),
+                channel=chance.randint(1, 6),
+            )
+            for number in range(entries // len(counties) // ENTRIES_PER_CASE)
+        ]
+        under_way: list[Iterator[None]] = []
+        while waiting or under_way:
+            while waiting and len(under_way) < OPEN_CASES:
+                under_way.append(waiting.pop())
+            case = chance.choice(under_way)
+            if next(case, case) is case:
+                under_way.remove(case)
+        site = tree.site(code)
+        queues.append(
+            [
+                Message(site, journal_subject(site, code), segment.SerializeToString())
+                for segment in journal.segments(size=segment_entries)
+            ]
+        )
+    mingled: list[Message] = []
+    while queues:
+        queue = chance.choice(queues)
+        mingled.append(queue.pop(0))
+        if not queue:
+            queues.remove(queue)
+    return mingled
+
+
+def decode_and_hash(messages: list[Message]) -> int:
+    """What no hub can do without: decode every segment and entry and verify the chain."""
+    count = 0
+    for message in messages:
+        segment = Segment.FromString(message.data)
+        hashes = links(
+            segment.prev_hash,
+            segment.generation,
+            segment.first_seq,
+            [(entry.private_digest, entry.public) for entry in segment.entries],
+        )
+        assert hashes[-1] == segment.last_hash
+        for entry in segment.entries:
+            Entry.FromString(entry.public)
+        count += len(hashes)
+    return count
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--entries", type=int, default=200_000)
+    parser.add_argument("--database", default="")
+    parser.add_argument("--segment", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=10_000)
+    options = parser.parse_args()
+    tree = a_tree()
+    messages = messages_of(tree, options.entries, options.segment)
+    per_batch = max(1, options.batch // options.segment)
+    started = time.perf_counter()
+    count = decode_and_hash(messages)
+    bare_seconds = time.perf_counter() - started
+    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:
+        url = options.database or f"sqlite:///{folder}/hub.db"
+        with Store(url, tree, "000000") as store:
+            folder_ = Folder(store=store, tree=tree, now_us=lambda: to_micros(MONDAY))
+            started = time.perf_counter()
+            folded = sum(
+                folder_.take(messages[at : at + per_batch]).entries for at in range(0, len(messages), per_batch)
+            )
+            fold_seconds = time.perf_counter() - started
+    assert folded == count
+    print(
+        json.dumps(
+            {
+                "entries": count,
+                "entries_per_segment": options.segment,
+                "entries_per_commit": per_batch * options.segment,
+                "database": url.partition(":")[0],
+                "decode_and_hash_per_second": round(count / bare_seconds),
+                "folded_durably_per_second": round(count / fold_seconds),
+                "ratio": round(bare_seconds / fold_seconds, 3),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
