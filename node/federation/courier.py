@@ -371,7 +371,7 @@ class Courier:
         for one in owed:
             destination = self._destination(one.bureau, one.peer)
             destination.loop.start()
-            if not destination.pause.failures:
+            if not destination.pause.seconds_left():
                 destination.loop.wake()
         self._show(owed)
         # The next look is woken by the next commit: this keeps a busy ledger from being looked at all the time.

@@ -294,8 +294,7 @@ async def federation(folder: Path) -> AsyncIterator[Federation]:
             await node.start()
         yield made
     finally:
-        for node in made.nodes:
-            await node.stop()
+        await asyncio.gather(*(node.stop() for node in made.nodes))
 
 
 async def until(check: Callable[[], T | None], seconds: float = SECONDS) -> T:

@@ -1,0 +1,333 @@
+"""Delivery: over links that lose, repeat and delay, to peers that are away or refuse, and across restarts."""
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import replace
+
+import grpc
+import pytest
+
+from kuaixiang.domain import acts
+from kuaixiang.domain.errors import Refused
+from kuaixiang.domain.events import Received
+from kuaixiang.domain.tree import BureauTree
+from kuaixiang.domain.words import Custody, Stage
+from kuaixiang.runtime import pki
+from kuaixiang.runtime.server import Context
+from kuaixiang.wire.v1 import referral_pb2
+from node.federation import courier as courier_module
+from node.federation import offers
+from node.ledger import queries
+from node.office import Place
+from tests.federation.bureaus import (
+    BUREAUS,
+    COUNTY,
+    OTHER_COUNTY,
+    PREFECTURE,
+    PROVINCE,
+    SECONDS,
+    Do,
+    Federation,
+    SeededFault,
+    lose_answer,
+    sealed,
+    until,
+)
+
+CASES = 60
+
+
+async def test_a_repeated_offer_gets_the_first_receipt_word_for_word_and_is_one_case(bureaus: Federation) -> None:
+    node = bureaus.node(COUNTY)
+    await node.stop()
+    await node.start(deliver=False)
+    case_id = await bureaus.register(COUNTY)
+    await bureaus.refer(COUNTY, case_id, PREFECTURE)
+    offer = offers.owed(bureaus.history(COUNTY, case_id), PREFECTURE)
+    assert isinstance(offer, referral_pb2.Offer)
+    async with bureaus.stub(PREFECTURE, node.paths) as stub:
+        receipts = [await stub.Offer(sealed(offer, node.seal), timeout=SECONDS) for _ in range(3)]
+    assert 1 == len({receipt.SerializeToString() for receipt in receipts})
+    assert ["Received"] == bureaus.events(PREFECTURE, case_id)
+    again = offers.owed(bureaus.history(COUNTY, case_id), PREFECTURE)
+    assert offer == again
+
+
+async def test_a_lost_receipt_is_asked_for_again_until_it_arrives(bureaus: Federation) -> None:
+    receiver = bureaus.node(PREFECTURE)
+    receiver.link.fault = lose_answer
+    case_id = await bureaus.register(COUNTY)
+    await bureaus.refer(COUNTY, case_id, PREFECTURE)
+    await bureaus.reached(PREFECTURE, case_id, Custody.OWNED)
+    assert Custody.OFFERED is (await bureaus.case(COUNTY, case_id)).custody
+    receiver.link.fault = None
+    await bureaus.reached(COUNTY, case_id, Custody.RELEASED)
+    assert [PREFECTURE] == bureaus.custodians(case_id)
+    assert ["Received"] == bureaus.events(PREFECTURE, case_id)
+
+
+async def test_what_is_for_a_peer_that_is_away_waits_over_a_restart_and_is_delivered_when_it_is_back(
+    bureaus: Federation,
+) -> None:
+    sender, receiver = bureaus.node(COUNTY), bureaus.node(PREFECTURE)
+    await receiver.stop()
+    case_id = await bureaus.register(COUNTY)
+    await bureaus.refer(COUNTY, case_id, PREFECTURE)
+    await until(lambda: kept_failures(bureaus, COUNTY, PREFECTURE) >= 2)
+    assert Custody.OFFERED is (await bureaus.case(COUNTY, case_id)).custody
+    await sender.stop()
+    await sender.start()
+    kept = kept_failures(bureaus, COUNTY, PREFECTURE)
+    assert kept >= 2
+    destination = await until(lambda: sender.parts.courier.destinations.get((COUNTY, PREFECTURE)))
+    assert destination.pause.failures >= kept
+    await receiver.start()
+    await bureaus.reached(COUNTY, case_id, Custody.RELEASED)
+    assert [PREFECTURE] == bureaus.custodians(case_id)
+    await until(lambda: kept_failures(bureaus, COUNTY, PREFECTURE) == 0)
+
+
+async def test_a_peer_that_calls_in_ends_the_pause(bureaus: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier_module, "BACKOFF_SECONDS_MIN", 60.0)
+    receiver = bureaus.node(PREFECTURE)
+    await receiver.stop()
+    case_id = await bureaus.register(COUNTY)
+    await bureaus.refer(COUNTY, case_id, PREFECTURE)
+    await until(lambda: kept_failures(bureaus, COUNTY, PREFECTURE) == 1)
+    destination = bureaus.node(COUNTY).parts.courier.destinations[COUNTY, PREFECTURE]
+    assert destination.pause.seconds_left() > 30
+    await receiver.start()
+    monkeypatch.undo()
+    other = await bureaus.register(PREFECTURE)
+    await bureaus.refer(PREFECTURE, other, COUNTY)
+    await bureaus.reached(COUNTY, case_id, Custody.RELEASED)
+    assert [COUNTY] == bureaus.custodians(other)
+
+
+async def test_a_peer_whose_pause_is_over_is_told_of_a_new_case_at_once(bureaus: Federation) -> None:
+    courier = bureaus.node(COUNTY).parts.courier
+    destination = courier._destination(COUNTY, PREFECTURE)
+    destination.pause.failures = 3
+    assert not await destination.step()
+    assert courier_module.IDLE_SECONDS == destination.loop.interval_seconds
+    destination.loop.start()
+    case_id = await bureaus.register(COUNTY)
+    await bureaus.refer(COUNTY, case_id, PREFECTURE)
+    await bureaus.reached(COUNTY, case_id, Custody.RELEASED)
+
+
+async def test_a_pause_grows_with_each_failure_to_a_minute_and_not_beyond() -> None:
+    pause = courier_module.Pause()
+    seconds = []
+    for _ in range(40):
+        pause.grow()
+        seconds.append(pause.seconds_left())
+    assert 0.15 < seconds[0] < 0.25
+    assert 47 < seconds[-1] < 73
+    pause.clear()
+    assert 0 == pause.seconds_left()
+
+
+async def test_a_message_that_a_peer_refuses_is_set_aside_and_the_others_go_on(bureaus: Federation) -> None:
+    refused: list[str] = []
+
+    async def refuse_first(do: Do, context: Context) -> object:
+        if not refused:
+            refused.append("")
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no good")
+        return await do()
+
+    bureaus.node(PREFECTURE).link.fault = refuse_first
+    first = await bureaus.register(COUNTY)
+    await bureaus.refer(COUNTY, first, PREFECTURE)
+    destination = await until(lambda: bureaus.node(COUNTY).parts.courier.destinations.get((COUNTY, PREFECTURE)))
+    await until(lambda: first in destination.aside)
+    second = await bureaus.register(COUNTY)
+    await bureaus.refer(COUNTY, second, PREFECTURE)
+    await bureaus.reached(COUNTY, second, Custody.RELEASED)
+    assert Custody.OFFERED is (await bureaus.case(COUNTY, first)).custody
+    assert {first} == destination.aside.keys()
+    assert 0 == destination.pause.failures
+    destination.aside[first] = replace(destination.aside[first], until=0.0)
+    destination.loop.wake()
+    await bureaus.reached(COUNTY, first, Custody.RELEASED)
+    await until(lambda: not destination.aside)
+
+
+async def test_a_case_set_aside_is_tried_at_once_when_it_has_changed(bureaus: Federation) -> None:
+    refused: list[str] = []
+
+    async def refuse_first(do: Do, context: Context) -> object:
+        if not refused:
+            refused.append("")
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not now")
+        return await do()
+
+    bureaus.node(PREFECTURE).link.fault = refuse_first
+    case_id = await bureaus.register(COUNTY)
+    await bureaus.refer(COUNTY, case_id, PREFECTURE)
+    destination = await until(lambda: bureaus.node(COUNTY).parts.courier.destinations.get((COUNTY, PREFECTURE)))
+    await until(lambda: case_id in destination.aside)
+    await bureaus.act(COUNTY, case_id, acts.WithdrawOffer(reason="本级可办"))
+    await bureaus.reached(COUNTY, case_id, Custody.OWNED)
+
+
+async def test_a_receipt_that_another_bureau_signed_settles_nothing(bureaus: Federation) -> None:
+    stranger = bureaus.node(PROVINCE).seal
+
+    async def sign_anew(do: Do, context: Context) -> object:
+        receipt = await do()
+        receipt.signature.CopyFrom(stranger.sign(receipt.decision))
+        return receipt
+
+    bureaus.node(PREFECTURE).link.fault = sign_anew
+    case_id = await bureaus.register(COUNTY)
+    await bureaus.refer(COUNTY, case_id, PREFECTURE)
+    destination = await until(lambda: bureaus.node(COUNTY).parts.courier.destinations.get((COUNTY, PREFECTURE)))
+    await until(lambda: case_id in destination.aside)
+    assert Custody.OFFERED is (await bureaus.case(COUNTY, case_id)).custody
+
+
+async def test_a_receipt_for_another_referral_settles_nothing(bureaus: Federation) -> None:
+    seal = bureaus.node(PREFECTURE).seal
+
+    async def answer_otherwise(do: Do, context: Context) -> object:
+        decision = referral_pb2.Decision.FromString((await do()).decision)
+        decision.referral_id = "0" * 32
+        payload = decision.SerializeToString()
+        return referral_pb2.Receipt(decision=payload, signature=seal.sign(payload))
+
+    bureaus.node(PREFECTURE).link.fault = answer_otherwise
+    case_id = await bureaus.register(COUNTY)
+    await bureaus.refer(COUNTY, case_id, PREFECTURE)
+    destination = await until(lambda: bureaus.node(COUNTY).parts.courier.destinations.get((COUNTY, PREFECTURE)))
+    await until(lambda: case_id in destination.aside)
+    assert Custody.OFFERED is (await bureaus.case(COUNTY, case_id)).custody
+
+
+async def test_a_peer_without_an_endpoint_is_counted_and_tried_again(bureaus: Federation) -> None:
+    node = bureaus.node(COUNTY)
+    await node.stop()
+    located = bureaus.tree.bureaus.values()
+    without = [replace(bureau, endpoint="" if bureau.code == PREFECTURE else bureau.endpoint) for bureau in located]
+    node.place = Place(BureauTree("without", without), bureaus.place.calendar, bureaus.place.rules, bureaus.clock)
+    await node.start()
+    case_id = await bureaus.register(COUNTY)
+    await bureaus.refer(COUNTY, case_id, PREFECTURE)
+    await until(lambda: kept_failures(bureaus, COUNTY, PREFECTURE) >= 2)
+    assert Custody.OFFERED is (await bureaus.case(COUNTY, case_id)).custody
+
+
+async def test_a_renewed_certificate_is_used_for_the_next_message(bureaus: Federation) -> None:
+    node = bureaus.node(COUNTY)
+    first = await bureaus.register(COUNTY)
+    await bureaus.refer(COUNTY, first, PREFECTURE)
+    await bureaus.reached(COUNTY, first, Custody.RELEASED)
+    before = node.parts.links.stub(PREFECTURE)
+    pki.issue(bureaus.authority, node.paths.certificate.parent, "node", node.codes, force=True)
+    assert before is not node.parts.links.stub(PREFECTURE)
+    second = await bureaus.register(COUNTY)
+    await bureaus.refer(COUNTY, second, PREFECTURE)
+    await bureaus.reached(COUNTY, second, Custody.RELEASED)
+
+
+async def test_more_than_a_batch_is_delivered_without_waiting_for_anything_else(bureaus: Federation) -> None:
+    node = bureaus.node(OTHER_COUNTY)
+    await node.stop()
+    await node.start(deliver=False)
+    cases = [await bureaus.register(OTHER_COUNTY) for _ in range(courier_module.BATCH_MAX + 10)]
+    await asyncio.gather(*(bureaus.refer(OTHER_COUNTY, case_id, PREFECTURE) for case_id in cases))
+    await node.parts.courier.start()
+    for case_id in cases:
+        await bureaus.reached(OTHER_COUNTY, case_id, Custody.RELEASED)
+    assert [[PREFECTURE]] * len(cases) == [bureaus.custodians(case_id) for case_id in cases]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [20190301, 20261123])
+async def test_over_a_bad_link_with_restarts_every_case_ends_with_one_custodian_and_none_is_lost(
+    bureaus: Federation, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "BACKOFF_SECONDS_MIN", 0.05)
+    monkeypatch.setattr(courier_module, "BACKOFF_SECONDS_MAX", 0.5)
+    for index, node in enumerate(bureaus.nodes):
+        node.link.fault = SeededFault(seed + index)
+    codes = [bureau.code for bureau in BUREAUS]
+    dice = random.Random(seed)
+    cases = [await bureaus.register(dice.choice(codes)) for _ in range(CASES)]
+    restarts = asyncio.create_task(restart_now_and_then(bureaus, dice))
+    try:
+        await asyncio.gather(*(wander(bureaus, case_id, random.Random(f"{seed} {case_id}")) for case_id in cases))
+    finally:
+        await restarts
+    owners = {case_id: await until(lambda case_id=case_id: settled(bureaus, case_id), 60) for case_id in cases}  # type: ignore[misc]
+    accepted = Counter(
+        (case_id, item.entry.event.epoch)
+        for case_id in cases
+        for code in codes
+        for item in bureaus.history(code, case_id)
+        if isinstance(item.entry.event, Received)
+    )
+    assert [] == [key for key, times in accepted.items() if times > 1]
+    assert len(accepted) > CASES
+    for node in bureaus.nodes:
+        node.link.fault = None
+    for case_id, owner in owners.items():
+        await finish(bureaus, owner, case_id)
+    for case_id, owner in owners.items():
+        for code in codes:
+            if code != owner and bureaus.known(code, case_id) is not None:
+                await bureaus.reached(code, case_id, Stage.CONCLUDED, Custody.RELEASED)
+
+
+async def wander(bureaus: Federation, case_id: str, dice: random.Random) -> None:
+    """Whoever has the case sends it on, back, or regrets having done so, a few times."""
+    codes = [bureau.code for bureau in BUREAUS]
+    for _ in range(dice.randint(1, 4)):
+        await asyncio.sleep(dice.uniform(0.0, 0.4))
+        for code in codes:
+            try:
+                case = bureaus.known(code, case_id) if bureaus.node(code).up else None
+                if case is None:
+                    continue
+                if case.custody is Custody.OWNED:
+                    if case.incoming is not None and dice.random() < 0.3:
+                        await bureaus.act(code, case_id, acts.Return(reason="不属本局"))
+                    else:
+                        await bureaus.refer(code, case_id, dice.choice([other for other in codes if other != code]))
+                elif case.custody is Custody.OFFERED and dice.random() < 0.2:
+                    await bureaus.act(code, case_id, acts.WithdrawOffer(reason="本级可办"))
+            except (Refused, AssertionError):
+                continue  # somebody was quicker, or the node is being restarted
+
+
+async def restart_now_and_then(bureaus: Federation, dice: random.Random) -> None:
+    for _ in range(4):
+        await asyncio.sleep(0.4)
+        node = dice.choice(bureaus.nodes)
+        await node.stop()
+        await asyncio.sleep(0.1)
+        await node.start()
+
+
+def settled(bureaus: Federation, case_id: str) -> str | None:
+    """The one custodian; None while some ledger still waits for a decision."""
+    known = [case for bureau in BUREAUS if (case := bureaus.known(bureau.code, case_id)) is not None]
+    owners = [case.bureau for case in known if case.custody is Custody.OWNED]
+    assert len(owners) <= 1, f"{case_id} is held by {owners}"
+    waiting = any(case.custody is Custody.OFFERED for case in known)
+    return owners[0] if owners and not waiting else None
+
+
+async def finish(bureaus: Federation, owner: str, case_id: str) -> None:
+    case = await bureaus.case(owner, case_id)
+    if case.stage is Stage.REGISTERED:
+        await bureaus.act(owner, case_id, acts.Withdraw(reason="纳税人撤回"))
+    else:
+        await bureaus.handle(owner, case_id)
+
+
+def kept_failures(bureaus: Federation, bureau: str, peer: str) -> int:
+    state = queries.peer_states(bureaus.office(bureau).ledger.database).get((bureau, peer))
+    return state.failures if state is not None else 0
