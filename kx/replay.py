@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 import typer
 from rich.console import Console
@@ -50,6 +50,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as t
 
 def replay(
     log: Log,
+    *,
     mapping: MappingFile,
     directory: Directory = None,
     database: DatabaseName = "sqlite",
@@ -59,11 +60,11 @@ def replay(
 ) -> None:
     """Play an event log through real nodes and the hub at its own historical times, and compare the figures.
 
-    Each organisation of the log becomes a bureau, each hand-over a referral, each case its life. Rows that make no sense
-    are refused one by one into a report. Ends with status 0 only if the hub's figures are those of the log.
+    Each organisation of the log becomes a bureau, each hand-over a referral, each case its life. Rows that make no
+    sense are refused one by one into a report. Ends with status 0 only if the hub's figures are those of the log.
     """
     with failures_shown(as_json=as_json):
-        outcome = _outcome(log, mapping, directory, database, limit, report)
+        outcome = _outcome(log, mapping, directory, database=database, limit=limit, report=report)
         if as_json:
             print_json(outcome.as_dict())
         else:
@@ -73,7 +74,7 @@ def replay(
 
 
 def _outcome(
-    log: Path, mapping: Path, directory: Path | None, database: str, limit: int | None, report: Path | None
+    log: Path, mapping: Path, directory: Path | None, *, database: str, limit: int | None, report: Path | None
 ) -> Any:  # noqa: ANN401 - demo.replay.outcome.Outcome, which is imported when it is needed
     from demo.federation import Database
     from demo.officers import NoAnswer
@@ -118,7 +119,7 @@ class Bars:
         self._bar: Bar | None = None
         self._what = ""
 
-    def __enter__(self) -> "Bars":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -298,7 +298,7 @@ async def _holds(office: Office, case_id: str) -> bool:
         if refusal.rule == "UnknownCase":
             return False
         raise
-    return answer.case.custody == Custody.OWNED
+    return Custody(answer.case.custody) is Custody.OWNED
 
 
 # ---------------------------------------------------------------- the end
