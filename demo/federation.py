@@ -17,7 +17,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -29,7 +29,7 @@ import grpc.aio
 
 from demo.officers import HubReader, Office, serving
 from demo.postgres import Postgres
-from demo.processes import ChildNotReady, ChildProcess, ProcessError, free_port
+from demo.processes import ChildDied, ChildNotReady, ChildProcess, ProcessError, free_port
 from demo.sites import Sites
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.runtime import pki
@@ -275,6 +275,21 @@ class Federation:
             await asyncio.to_thread(hub.process.stop, STOP_SECONDS_MAX)
         await self._start_again(hub)
         return hub
+
+    async def keep_alive(self, tell: Callable[[str], None]) -> None:
+        """Start again whatever ends, as a service manager does, until this is cancelled; `tell` hears of it.
+
+        A service that is down on purpose stays down.
+        """
+        while True:
+            for service in self.services:
+                if service.down or service.process.alive:
+                    continue
+                tell(f"{service.name} has ended with status {service.process.returncode}; it is started again.")
+                with contextlib.suppress(ChildNotReady, ChildDied):  # it is looked at again in a moment
+                    await self._start_again(service)
+                    tell(f"{service.name} serves again.")
+            await asyncio.sleep(PROBE_SECONDS)
 
     async def _start_again(self, service: Service) -> None:
         await asyncio.to_thread(service.process.start)

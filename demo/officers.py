@@ -32,7 +32,8 @@ PATIENCE_SECONDS: Final = 120.0
 """How long an officer goes on asking under the same key, whatever happens to the node meanwhile."""
 
 RETRY_SECONDS: Final = 0.1
-"""Between two attempts: a node is back some seconds after it died, and one officer's retries are no load."""
+RETRY_SECONDS_MAX: Final = 0.5
+"""Between two attempts, from the first to the last: a node is back some seconds after it died."""
 
 STREAM_SECONDS_MAX: Final = 600.0
 """Reading a whole journal."""
@@ -48,7 +49,11 @@ NO_DECISION: Final = frozenset(
 """Answers that say nothing of the act: it may be durable or not, so it is asked again under its key."""
 
 
-class NoAnswer(Exception):
+class OfficeError(Exception):
+    """A service of the federation did not do its part."""
+
+
+class NoAnswer(OfficeError):
     """A service did not answer for so long that its caller gave up."""
 
     def __init__(self, who: str, what: str, seconds: float, reason: str) -> None:
@@ -57,6 +62,16 @@ class NoAnswer(Exception):
         self.seconds = seconds
         self.reason = reason
         super().__init__(f"{who} did not answer {what} within {seconds:.0f} s: {reason}")
+
+
+class ServiceFailed(OfficeError):
+    """A service answered that it failed by a fault of its own."""
+
+    def __init__(self, who: str, what: str, code: grpc.StatusCode, details: str) -> None:
+        self.who = who
+        self.what = what
+        self.code = code
+        super().__init__(f"{who} failed at {what}: {code.name}, {details}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +141,7 @@ class Office:
     ) -> case_pb2.ActResponse:
         """Do an act, asking again under `key` until there is an answer; without a key it is asked once.
 
-        Raises `RemoteRefusal` when the bureau refuses it, `NoAnswer`.
+        Raises `RemoteRefusal` when the bureau refuses it, `NoAnswer`, `ServiceFailed`.
         """
         form = _FORMS[type(act)]
         request = request_of(act, self.bureau, officer, case_id, key=key, at=at)
@@ -197,6 +212,7 @@ class Office:
 
     async def _ask(self, call: Any, request: Any, what: str, *, again: bool = True) -> Any:  # noqa: ANN401 - any RPC
         deadline = time.monotonic() + self.patience_seconds
+        pause_seconds = RETRY_SECONDS
         while True:
             try:
                 return await call(request, timeout=CALL_SECONDS_MAX)
@@ -207,7 +223,8 @@ class Office:
                     reason = f"{failure.code().name}, {failure.details()}"
                     raise NoAnswer(f"bureau {self.bureau}", what, self.patience_seconds, reason) from failure
             self.retries += 1
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(pause_seconds * 2, RETRY_SECONDS_MAX)
 
 
 class HubReader:

@@ -56,7 +56,11 @@ TWICE_SHARE: Final = 12
 """One registration in so many is sent twice by its channel, which must make one case."""
 
 
-class StoryStuck(Exception):
+class StoryError(Exception):
+    """The story cannot go on."""
+
+
+class StoryStuck(StoryError):
     """The acts of an hour did not come to their end."""
 
     def __init__(self, at: datetime, seconds: float, waiting: Sequence[str]) -> None:
@@ -66,7 +70,7 @@ class StoryStuck(Exception):
         super().__init__(f"the acts of {at:%Y-%m-%d %H:%M} did not end within {seconds:.0f} s: {cases}")
 
 
-class StoryBroken(Exception):
+class StoryBroken(StoryError):
     """A bureau refused an act that the story had good reason to ask."""
 
     def __init__(self, case: str, bureau: str, act: str, refusal: str) -> None:

@@ -1,0 +1,187 @@
+"""What befalls the federation during the demonstration: a node dies by ``kill -9``, and a province is cut off.
+
+Both at hours of the story, while the acts of those hours are under way, and both mended some hours later.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from demo.federation import Federation
+from demo.live import Show, short_name
+from demo.officers import NoAnswer
+from demo.processes import ProcessError
+from demo.story import DAY, Happening, Hour
+from demo.watch import Watch
+from kuaixiang.domain.calendar import SHANGHAI
+
+KILL_DAY, KILL_HOUR, DOWN_HOURS = 2, 1, 3
+"""On the third working day at its second hour, for three."""
+
+CUT_DAY, CUT_HOUR, CUT_HOURS = 3, 4, 2 * DAY
+"""On the fourth working day at its fifth hour, for two working days, a long week-end between them."""
+
+CATCH_UP_SECONDS_MAX: Final = 60.0
+"""Real time for the hub to have what waited behind a cut link: the leaf dials every 2 s, the hub's pull follows."""
+
+POLL_SECONDS: Final = 0.1
+
+
+class HubBehind(ProcessError):
+    """The hub did not fold everything that the ledgers hold in time."""
+
+    def __init__(self, behind: Mapping[str, int], seconds: float) -> None:
+        self.behind = dict(behind)
+        missing = ", ".join(f"{count} entries of {bureau}" for bureau, count in self.behind.items())
+        super().__init__(f"after {seconds:.0f} s the hub still lacks {missing}")
+
+
+async def caught_up(federation: Federation, ends: Mapping[str, int], timeout_seconds: float) -> float:
+    """Wait until the hub has folded each journal up to that position; the seconds it took. Raises HubBehind."""
+    begun = time.monotonic()
+    while True:
+        behind = await entries_behind(federation, ends)
+        if not behind:
+            return time.monotonic() - begun
+        if time.monotonic() - begun >= timeout_seconds:
+            raise HubBehind(behind, timeout_seconds)
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def entries_behind(federation: Federation, ends: Mapping[str, int]) -> dict[str, int]:
+    """How many entries the hub lacks of each journal, up to those positions; bureaus that lack none are left out."""
+    try:
+        marks = {mark.bureau: mark.seq for mark in (await federation.hub().completeness()).marks}
+    except NoAnswer:
+        marks = {}
+    return {bureau: end - marks.get(bureau, 0) for bureau, end in ends.items() if marks.get(bureau, 0) < end}
+
+
+class Mishaps:
+    """The mishaps of one performance. `site` is the province to be cut off, `victim` the bureau whose node dies."""
+
+    def __init__(self, federation: Federation, watch: Watch, hours: Sequence[Hour], *, victim: str, site: str) -> None:
+        self._federation = federation
+        self._watch = watch
+        self.victim = victim
+        self.site = site
+        self.cut: set[str] = set()
+        """Provinces that are cut off now."""
+        self.down_seconds = 0.0
+        self.catch_up_seconds = 0.0
+        self.entries_cut_off = 0
+        """What the hub lacked of the province when the link came back."""
+        self.retries = 0
+        """Attempts of the victim's officers that its death left unanswered."""
+        office = [index for index, hour in enumerate(hours) if hour.office]
+        self._office = office
+        self._kill_at: int | None = office[min(KILL_DAY * DAY + KILL_HOUR, len(office) - 1)]
+        self._restart_at: int | None = None
+        self._cut_at: int | None = office[min(CUT_DAY * DAY + CUT_HOUR, len(office) - 1)]
+        self._restore_at: int | None = None
+        self._killed_seconds = 0.0
+        self._following: asyncio.Task[None] | None = None
+        self._show: Show | None = None
+
+    def shown_by(self, show: Show) -> None:
+        """Say where to tell what happens."""
+        self._show = show
+
+    def at(self, index: int) -> Happening | None:
+        """What befalls the federation at an hour."""
+        # Its officers must be at work: a node that dies idle shows nothing.
+        if self._kill_at is not None and index >= self._kill_at:
+            busy = self._federation.office(self.victim).in_flight > 0
+            if busy or index >= self._office[-1] - DAY:
+                return lambda: self._kill(index)
+        if self._restart_at is not None and index >= self._restart_at:
+            return self._restart
+        if self._cut_at is not None and index >= self._cut_at:
+            return lambda: self._cut(index)
+        if self._restore_at is not None and index >= self._restore_at:
+            return self._restore
+        return None
+
+    async def mend(self) -> None:
+        """Undo what is still broken, and wait until the hub has what it missed. Raises HubBehind, ChildNotReady."""
+        self._kill_at = self._cut_at = None
+        if self._restart_at is not None:
+            await self._restart()
+        if self._restore_at is not None:
+            await self._restore()
+        if self._following is not None:
+            await self._following
+
+    async def close(self) -> None:
+        """Let go of what is under way, when the performance ends early."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+
+    # ------------------------------------------------------------ inside
+
+    async def _kill(self, index: int) -> None:
+        self._kill_at, self._restart_at = None, self._later(index, DOWN_HOURS)
+        waiting = self._federation.office(self.victim).in_flight
+        self.retries = self._federation.office(self.victim).retries
+        self._killed_seconds = time.monotonic()
+        node = await self._federation.kill_node(self.victim)
+        self._tell(f"kill -9: the node of {self._name(self.victim)} ({node.name}) dies with {waiting} acts under way")
+
+    async def _restart(self) -> None:
+        self._restart_at = None
+        begun = time.monotonic()
+        await self._federation.restart_node(self.victim)
+        self.down_seconds = time.monotonic() - self._killed_seconds
+        self.retries = self._federation.office(self.victim).retries - self.retries
+        self._tell(
+            f"the node of {self._name(self.victim)} is back in {time.monotonic() - begun:.1f} s with its ledger; "
+            f"its officers ask again under the same keys ({self.retries} attempts had no answer)"
+        )
+
+    async def _cut(self, index: int) -> None:
+        self._cut_at, self._restore_at = None, self._later(index, CUT_HOURS)
+        await self._federation.cut_link(self.site)
+        self.cut.add(self.site)
+        self._tell(f"the leaf link of {self._name(self.site)} is cut; its bureaus go on working, the hub falls behind")
+
+    async def _restore(self) -> None:
+        self._restore_at = None
+        ends = self._ends()
+        behind = await entries_behind(self._federation, ends)
+        self.entries_cut_off = sum(behind.values())
+        complete = (await self._federation.hub().completeness()).completeness
+        self._tell(
+            f"the hub lacks {self.entries_cut_off} entries of {self._name(self.site)} by now, and says so: "
+            f"its data are as of {complete.data_as_of.ToDatetime(tzinfo=SHANGHAI):%m-%d %H:%M}"
+        )
+        begun = time.monotonic()
+        await self._federation.restore_link(self.site)
+        self.cut.discard(self.site)
+        self._tell(f"the leaf link of {self._name(self.site)} is up again after {time.monotonic() - begun:.1f} s")
+        self._following = asyncio.create_task(self._follow(ends, begun))
+
+    async def _follow(self, ends: Mapping[str, int], begun: float) -> None:
+        await caught_up(self._federation, ends, CATCH_UP_SECONDS_MAX)
+        self.catch_up_seconds = time.monotonic() - begun
+        self._tell(
+            f"the hub has caught up with the {self.entries_cut_off} entries that it lacked, "
+            f"{self.catch_up_seconds:.1f} s after the link was mended"
+        )
+
+    def _ends(self) -> dict[str, int]:
+        """Where the journals of the province end now."""
+        tree = self._federation.tree
+        return {bureau: seq for bureau, seq in self._watch.seqs.items() if tree.site(bureau) == self.site}
+
+    def _later(self, index: int, hours: int) -> int:
+        later = [hour for hour in self._office if hour > index]
+        return later[min(hours, len(later)) - 1] if later else index
+
+    def _name(self, bureau: str) -> str:
+        return short_name(self._federation.tree, bureau)
+
+    def _tell(self, sentence: str) -> None:
+        if self._show is not None:
+            self._show.note(sentence)

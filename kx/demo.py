@@ -1,0 +1,283 @@
+"""`kx demo`: a whole federation on this machine lives through a fortnight, is checked, and stays up to be tried."""
+
+import asyncio
+import json
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from kuaixiang.domain.calendar import SHANGHAI
+
+if TYPE_CHECKING:
+    from demo.performance import Performed
+    from kuaixiang.wire.v1 import statistics_pb2 as pb
+
+CASES: Final = 166
+"""As many as there are requests: each is made once."""
+CASES_MAX: Final = 5_000
+UNSOUND_EXIT_CODE: Final = 1
+TABLE_COLUMNS: Final = 170
+"""The national table's width, where nothing else says how wide the output is."""
+DEADLINES_MIN: Final = 10
+"""A bureau with fewer deadlines in the period is listed, not ranked."""
+TICK_SECONDS: Final = 1.0
+SUGGESTED_COUNTY: Final = "110101"
+
+
+def demo(
+    *,
+    leave: Annotated[bool, typer.Option("--exit", help="End after the summary instead of staying up.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object as the last line; progress goes to standard error.")
+    ] = False,
+    cases: Annotated[int, typer.Option(min=1, max=CASES_MAX, help="How many requests come in.")] = CASES,
+    seed: Annotated[int, typer.Option(help="Another seed, another fortnight.")] = 1,
+    directory: Annotated[
+        Path | None,
+        typer.Option(help="Where ledgers, certificates and logs go, and stay; a temporary folder when left out."),
+    ] = None,
+) -> None:
+    """Run a whole federation on this machine: ten bureaus live through a fortnight in under a minute.
+
+    Headquarters, Beijing and Zhejiang with their counties and Hangzhou between, each with its own ledger; three NATS
+    sites; the national hub. A node is killed and a province cut off on the way. With --exit it ends with 0 only if
+    nothing was lost, nothing was done twice, and the hub equals the ledgers.
+    """
+    raise typer.Exit(asyncio.run(_main(leave=leave, as_json=as_json, cases=cases, seed=seed, directory=directory)))
+
+
+async def _main(*, leave: bool, as_json: bool, cases: int, seed: int, directory: Path | None) -> int:
+    from demo.officers import OfficeError
+    from demo.performance import performance
+    from demo.processes import ProcessError
+    from demo.story import StoryError
+    from demo.watch import NeverSeen
+    from kuaixiang.runtime.clock import ClockError
+    from kuaixiang.runtime.pki import PkiError
+    from kuaixiang.wire.errors import RemoteRefusal
+
+    # With --json, standard output is for the object alone.
+    console = Console(stderr=as_json, soft_wrap=not sys.stdout.isatty())
+    live = console.is_terminal and not as_json
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - asyncio.run made it
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+    def tell(sentence: str) -> None:
+        console.print(sentence, highlight=False, markup=False)
+
+    with tempfile.TemporaryDirectory(prefix="kuaixiang-demo-", ignore_cleanup_errors=True) as temporary:
+        place = directory if directory is not None else Path(temporary)
+        try:
+            if directory is not None and directory.exists() and any(directory.iterdir()):
+                raise DirectoryInUse(directory)
+            async with performance(place, console, cases=cases, seed=seed, live=live, tell=tell) as performed:
+                await _summarise(console, performed)
+                if as_json:
+                    print(json.dumps(performed.as_dict(), ensure_ascii=False), flush=True)
+                if not leave:
+                    _suggest(console, performed)
+                    await _stay(performed, tell)
+                return 0 if performed.sound else UNSOUND_EXIT_CODE
+        except asyncio.CancelledError:
+            tell("Everything is stopped.")
+            return 0 if not leave else UNSOUND_EXIT_CODE
+        except (
+            *(ProcessError, OfficeError, StoryError, NeverSeen, RemoteRefusal),
+            *(PkiError, ClockError, DirectoryInUse, OSError),
+        ) as failure:
+            where = f" Its logs are in {place / 'logs'}." if directory is not None else ""
+            console.print(f"The demonstration failed: {failure}{where}", style="red", markup=False, highlight=False)
+            return UNSOUND_EXIT_CODE
+
+
+class DirectoryInUse(Exception):
+    """The folder for the demonstration holds something already."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        super().__init__(f"{directory} is not empty; name a new folder, or an empty one.")
+
+
+async def _summarise(console: Console, performed: "Performed") -> None:
+    """The national table, the leagues of both provinces, and what the checks found."""
+    from demo.live import short_name
+    from demo.performance import PROVINCES
+    from hub.query import Grouping
+    from kx.hub import print_figures
+
+    federation = performed.federation
+    hub = federation.hub()
+    console.print()
+    print_figures(_wide(console), await hub.figures(Grouping.BUREAU), "全国 2026-09-21 – 2026-10-10")
+    for province in PROVINCES:
+        figures = await hub.figures(Grouping.EVERY_BUREAU, scope=province)
+        console.print(_league(figures, f"排名 {short_name(federation.tree, province)}"))
+    tally, told, found = performed.tally, performed.reconciliation, performed.as_dict()
+    console.print()
+
+    def say(sentence: str) -> None:
+        console.print(sentence, highlight=False, markup=False)
+
+    say(
+        f"{tally.cases} cases, {tally.journal_entries} journal entries, {tally.referrals} hand-overs accepted; "
+        f"{performed.book.finished} cases ran their whole course, {tally.written_off} are written off in every ledger."
+    )
+    say(
+        f"Reconciled by the hub: {told.ledgers_compared} ledgers, {told.entries_compared} entries, "
+        f"{len(told.mismatches)} differences, {len(told.unreachable)} unreachable."
+    )
+    say(
+        f"Counted by other code, from the journals alone: lost {found['lost']}, duplicated {found['duplicated']}, "
+        f"hub equals ledgers: {'yes' if performed.hub_equals_ledgers else 'NO'}."
+    )
+    say(
+        f"{found['unanswered_attempts']} attempts of officers went unanswered while their node was dead; the hub "
+        f"caught up with {found['entries_cut_off']} entries {found['catch_up_seconds']} s after the province was linked again."
+    )
+    say(f"{performed.seconds:.1f} s in all, {performed.story_seconds:.1f} s of them for the fortnight.")
+    for mismatch in told.mismatches:
+        console.print(f"{mismatch.bureau}: {mismatch.what}: hub {mismatch.hub}, ledger {mismatch.ledger}", style="red")
+    for sentence in tally.findings():
+        console.print(sentence, style="red", markup=False)
+
+
+def _wide(console: Console) -> Console:
+    """A console that the national table fits into, where the output is no terminal with a width of its own."""
+    return console if console.is_terminal else Console(stderr=console.stderr, width=TABLE_COLUMNS)
+
+
+def _league(figures: "pb.GetFiguresResponse", title: str) -> Table:
+    """Bureaus by their on-time rate; those with too few deadlines are listed, not ranked (SPEC §7)."""
+    rows = [(row, {rate.name: (rate.numerator, rate.denominator) for rate in row.rates}) for row in figures.rows]
+
+    def on_time(rates: dict[str, tuple[int, int]]) -> tuple[bool, float]:
+        met, due = rates["on_time"]
+        return due >= DEADLINES_MIN, met / due if due else 0.0
+
+    table = Table(title=title)
+    table.add_column("名次", justify="right")
+    table.add_column("税务机关")
+    for heading in ("登记", "办结", "按时率", "反馈及时率", "回访率", "满意率", "未结", "逾期"):
+        table.add_column(heading, justify="right")
+    place = 0
+    for row, rates in sorted(rows, key=lambda one: on_time(one[1]), reverse=True):
+        ranked = on_time(rates)[0]
+        place += ranked
+        table.add_row(
+            str(place) if ranked else "–",
+            f"{row.key} {row.label.removeprefix('国家税务总局')}",
+            str(row.facts.get("registered", 0)),
+            str(row.facts.get("completed", 0)),
+            *(_percent(*rates[name]) for name in ("on_time", "feedback_in_time", "follow_up", "satisfaction")),
+            str(row.open),
+            str(row.overdue),
+        )
+    return table
+
+
+def _percent(numerator: int, denominator: int) -> str:
+    return f"{100 * numerator / denominator:.1f}%" if denominator else "–"
+
+
+async def _stay(performed: "Performed", tell: Callable[[str], None]) -> None:
+    """Until Ctrl-C: the clock goes on from the next working morning as a clock does, and what dies is started again."""
+    clock = performed.federation.clock
+    clock.advance_to(performed.next_morning)
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            clock.advance(timedelta(seconds=TICK_SECONDS))
+
+    await asyncio.gather(tick(), performed.federation.keep_alive(tell))
+
+
+def _suggest(console: Console, performed: "Performed") -> None:
+    """What to try next, in commands that work as they stand but for CASE."""
+    from demo.live import depth_first, short_name
+    from kuaixiang.runtime.pki import dns_name
+
+    federation = performed.federation
+    county = SUGGESTED_COUNTY
+    superior = federation.tree.parent(county) or federation.tree.root
+    here = Path(sys.executable).parent
+    kx = shlex.quote(str(here / "kx"))
+    node, hub = federation.node(county), federation.hubs[0]
+    terminal = node.terminal
+
+    def certificates(bureau: str) -> str:
+        return shlex.quote(str(federation.node(bureau).terminal.ca.parent))
+
+    def at(bureau: str) -> str:
+        where = f"KX_BUREAU={bureau} KX_NODE={federation.node(bureau).endpoint}"
+        return f"export {where} KX_CERTIFICATES={certificates(bureau)}"
+
+    def client(command: str, dash: str) -> str:
+        files = (("cacert", terminal.ca), ("cert", terminal.certificate), ("key", terminal.key))
+        flags = " ".join(f"{dash}{flag} {shlex.quote(str(file))}" for flag, file in files)
+        return f"{command} {dash}servername {dns_name('node', county)} {flags}"
+
+    buf = client(f"{shlex.quote(str(here / 'buf'))} curl --protocol grpc", "--")
+    grpcurl = client("grpcurl", "-")
+    question = shlex.quote(json.dumps({"bureau": county, "pageSize": 3}))
+    asking_hub = f"--hub {hub.endpoint} --certificates {certificates(federation.tree.root)}"
+    morning = performed.next_morning.astimezone(SHANGHAI)
+
+    def say(*lines: str) -> None:
+        for line in lines:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    say("", f"The federation stays up; its clock goes on from {morning:%Y-%m-%d %H:%M}. Ctrl-C stops everything.", "")
+    for bureau in depth_first(federation.tree):
+        host = federation.node(bureau)
+        name = f"{'  ' * len(federation.tree.ancestors(bureau))}{short_name(federation.tree, bureau)}"
+        say(f"  {host.endpoint}  {host.metrics_url}  process {host.process.pid}  {name}")
+    say(f"  {hub.endpoint}  {hub.metrics_url}  process {hub.process.pid}  the national hub")
+    say(f"  Everything is in {federation.directory}", "")
+    say(
+        f"# the ledger of {county}, a case of it, and a new one on its way up: put its number in the place of CASE",
+        f"{at(county)} KX_TREE={shlex.quote(str(federation.tree_file))} KX_ACTOR=R01 KX_DEPARTMENT=tax-service",
+        f"{kx} case list",
+        f"{kx} case show {performed.an_example(county)} --private",
+    )
+    say(
+        f"{kx} case register --role registrar --taxpayer 澄筠野百货商行 --contact 15400001234 --category policy "
+        "--text 季度销售额没有超过三十万元，两张专票要不要单独缴税？",
+        f"{kx} case escalate CASE --role registrar --reason 涉及政策口径，请上级研究 --told 已告知将上报上级",
+        f"{kx} case track CASE",
+        "",
+        f"# at its superior {superior}: dispatched, completed, fed back",
+        at(superior),
+        f"{kx} case dispatch CASE --role tax-service --to policy",
+        f"{kx} case complete CASE --role handler --actor H01 --department policy --result 已按现行规定研究答复",
+    )
+    say(
+        f"{kx} case feedback CASE --role handler --actor H01 --department policy "
+        "--told-by hotline --told 已电话答复纳税人",
+        f"{kx} case write-off CASE --role tax-service",
+        "",
+        "# kill a node: it is started again, and a command in the middle goes on",
+        f"kill -9 {node.process.pid}",
+        "",
+        "# the national figures, how complete they are, and every ledger against them",
+        f"{kx} hub stats {asking_hub} --by bureau",
+        f"{kx} hub completeness {asking_hub} --all",
+        f"{kx} hub reconcile {asking_hub}",
+        "",
+        "# any gRPC client: the services describe themselves",
+        f"{buf} --list-methods https://{node.endpoint}",
+        f"{buf} --data {question} https://{node.endpoint}/kuaixiang.wire.v1.CaseService/ListCases",
+        f"{grpcurl} {node.endpoint} list",
+        f"{grpcurl} -d {question} {node.endpoint} kuaixiang.wire.v1.CaseService/ListCases",
+        "",
+    )
