@@ -15,11 +15,12 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
+from typer.testing import CliRunner
 
 from demo.processes import ChildProcess, free_port
 from demo.sites import Sites
 from hub.rebuild import rebuild
-from hub.service import Running
+from hub.service import Running, running
 from hub.servicer import may_read
 from hub.settings import WrongSetting, load_settings
 from hub.store import Store
@@ -27,6 +28,7 @@ from kuaixiang.runtime import pki
 from kuaixiang.runtime.database import DatabaseHeld
 from kuaixiang.runtime.tls import Identity, open_channel
 from kuaixiang.wire.v1 import statistics_pb2 as pb
+from kx.hub import app
 from tests.hub.federation import Federation
 from tests.hub.journals import BEIJING, DONGCHENG, HANGZHOU, HEADQUARTERS, SHANGCHENG, XICHENG, Journal, tree
 
@@ -240,9 +242,9 @@ async def test_a_hub_killed_while_it_folds_counts_nothing_twice_and_loses_nothin
 
     async def publish() -> None:
         async with federation.publishing("110000") as site:
-            for start in range(0, 300 * 7, 15):
+            for start in range(0, 300 * 7, 30):
                 for journal in journals:
-                    await site.segment(journal.segment(start + 1, start + 15))
+                    await site.segment(journal.segment(start + 1, start + 30))
                 await asyncio.sleep(0.1)
 
     publishing = asyncio.create_task(publish())
@@ -260,6 +262,60 @@ async def test_a_hub_killed_while_it_folds_counts_nothing_twice_and_loses_nothin
         await folded(hub, *journals)
         assert (await figures(stub))[""]["registered"] == 600
         assert (await figures(stub))[""]["written_off"] == 600
+
+
+async def test_the_command_shows_figures_completeness_and_the_comparison(
+    federation: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for code in federation.codes:
+        journal_of(federation, code, 5, late=1)
+    settings = federation.settings(f"sqlite:///{tmp_path / 'hub.db'}", silent_after_seconds=0.5, settle_seconds=30)
+    config = tmp_path / "hub.toml"
+    config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()), "utf-8")
+
+    async def kx(*words: str) -> tuple[int, str]:
+        result = await asyncio.to_thread(CliRunner().invoke, app, words)
+        return result.exit_code, result.output
+
+    async with running(load_settings(config)) as hub:
+        monkeypatch.setenv("KX_HUB_ENDPOINT", f"127.0.0.1:{hub.port}")
+        monkeypatch.setenv("KX_CERTIFICATES", str(federation.folder / "office"))
+        status, output = await kx("reconcile", "--json")
+        assert status == 0
+        assert json.loads(output.splitlines()[-1])["hub_equals_ledgers"] is True
+        status, output = await kx("stats", "--by", "bureau", "--from", "2026-11-01", "--json")
+        assert status == 0
+        told = json.loads(output)
+        assert {row["key"]: row["facts"]["registered"] for row in told["rows"]} == {
+            "000000": 5,
+            "110000": 15,
+            "330000": 15,
+        }
+        assert told["rows"][0]["rates"]["on_time"] == {"numerator": 4, "denominator": 5, "value": 0.8}
+        status, output = await kx("stats")
+        assert status == 0
+        assert "7 bureaus expected, 7 heard from" in " ".join(output.split())
+        status, output = await kx("completeness", "--all", "--json")
+        assert status == 0
+        assert {mark["seq"] for mark in json.loads(output)["marks"]} == {36}
+        assert (await kx("completeness"))[0] == 0
+        assert (await kx("reconcile"))[0] == 0
+        status, output = await kx("stats", "--by", "weekday")
+        assert (status, "choose one of total, bureau" in " ".join(output.split())) == (2, True)
+        status, output = await kx("stats", "--scope", "999999")
+        assert (status, "999999 is not one of them" in " ".join(output.split())) == (2, True)
+        status, output = await kx("rebuild", "--config", str(config))
+        assert (status, "Another hub holds" in " ".join(output.split())) == (2, True)
+        federation.ledgers.journals[federation.north[0]].live("later")
+        del federation.ledgers.journals[federation.south[0]]
+        status, output = await kx("reconcile", "--scope", federation.south[0], "--json")
+        assert (status, json.loads(output.splitlines()[-1])["unreachable"]) == (1, [federation.south[0]])
+    status, output = await kx("rebuild", "--config", str(config), "--json")
+    assert status == 1
+    rebuilt = json.loads(output.splitlines()[-1])
+    assert (rebuilt["bureaus"], rebuilt["unreachable"]) == (6, [federation.south[0]])
+    status, output = await kx("stats")
+    assert (status, "does not answer" in output) == (2, True)
 
 
 async def test_errors_say_which_field_is_wrong(federation: Federation, tmp_path: Path) -> None:
