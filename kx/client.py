@@ -38,8 +38,8 @@ AWAY: Final = frozenset(
 )
 """No decisions: the same request under the same key may be tried again."""
 
-_HANDSHAKE: Final = "andshake"
-"""What gRPC's details hold when the two certificates do not agree, which trying again does not change."""
+_MISMATCHES: Final = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification Check failed")
+"""What gRPC's details say when the node's certificate is not the one expected, which trying again does not change."""
 
 REQUEST_OF_ACT: Final = {act: request for request, act in ACT_OF_REQUEST.items()}
 _SERVICE: Final = case_pb2.DESCRIPTOR.services_by_name["CaseService"]
@@ -160,7 +160,7 @@ class Patience:
     async def after(self, error: grpc.aio.AioRpcError) -> None:
         """Waits before the next try; raises `Failed` for a refusal, a fault, or when the time is up."""
         failure = failure_of(error, self._asking, self._again)
-        if error.code() not in AWAY or _HANDSHAKE in (error.details() or ""):
+        if error.code() not in AWAY or _mismatch(error):
             raise failure from error
         await self.wait(failure)
 
@@ -196,12 +196,14 @@ def failure_of(error: grpc.aio.AioRpcError, asking: Asking, again: str) -> Faile
         )
     details = (error.details() or "").strip()
     if error.code() in AWAY:
-        if _HANDSHAKE in details:
+        if _mismatch(error):
             return Failed(
-                f"The node at {asking.node} and this certificate do not agree: {details}",
+                f"The node at {asking.node} does not show a certificate of bureau {asking.bureau} that this terminal "
+                "trusts.",
                 exit_code=UNREACHABLE_EXIT_CODE,
-                field="--certificates",
-                remedy="Both certificates must be of the same authority, and the node's must name the bureau.",
+                field="--node",
+                rule="WrongCertificate",
+                remedy="Check --node, --bureau, and that --certificates are of the same authority as the node's.",
                 code=code,
             )
         return Failed(
@@ -216,6 +218,10 @@ def failure_of(error: grpc.aio.AioRpcError, asking: Asking, again: str) -> Faile
     return Failed(
         f"The node at {asking.node} failed: {details or code}", exit_code=FAULT_EXIT_CODE, remedy=again, code=code
     )
+
+
+def _mismatch(error: grpc.aio.AioRpcError) -> bool:
+    return any(sign in (error.details() or "") for sign in _MISMATCHES)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 
 import typer
 
+from kuaixiang.domain.identifiers import is_division_code
 from kuaixiang.domain.tree import BureauTree, UnknownBureau
 from kuaixiang.domain.words import Role
 from kx.output import INSTANT_FORM, Failed, instant_of, names, word_parser
@@ -84,6 +85,12 @@ def tree_in(file: Path | None) -> BureauTree:
         raise Failed(str(failure), field="--tree", rule=type(failure).__name__) from failure
 
 
+def _code(given: str) -> str:
+    if not is_division_code(given):
+        raise typer.BadParameter(f"{given!r} is no bureau's code; it has six digits.")
+    return given
+
+
 def asking_options(
     *,
     node: Annotated[
@@ -106,6 +113,7 @@ def asking_options(
         typer.Option(
             envvar="KX_BUREAU",
             metavar="CODE",
+            parser=_code,
             help="The bureau whose ledger it is, six digits.",
             rich_help_panel=CONNECTION,
         ),

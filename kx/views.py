@@ -88,7 +88,9 @@ def show_done(asking: Asking, act: type[Act], response: case_pb2.ActResponse) ->
     line = Text("✓ ", "green")
     line.append(case.case_id, "bold").append(f"  {word(Stage, case.stage)}")
     if Custody(case.custody) is not Custody.OWNED:
-        line.append(f"  {word(Custody, case.custody)} → {asking.bureau_name(case.with_bureau)}")
+        line.append(f"  {word(Custody, case.custody)}")
+        if case.with_bureau not in {"", case.bureau}:
+            line.append(f" → {asking.bureau_name(case.with_bureau)}")
     if response.repeated_request:
         line.append("  (done before under the same key or channel number)", "yellow")
     console.print(line)

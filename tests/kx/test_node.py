@@ -1,0 +1,74 @@
+"""`kx node`: a wrong setting is named at the start, a node serves until it is told to stop, a ledger is rebuilt."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from demo.federation import child_environment
+from demo.processes import ChildProcess
+from tests.kx.conftest import COUNTY, PROVINCE, Officers, kx, refusal, told
+
+pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
+
+
+def settings(folder: Path, **values: object) -> Path:
+    file = folder / "node.toml"
+    lines = [f"{name} = {value!r}" for name, value in values.items()]
+    file.write_text("\n".join(lines).replace("'", '"'), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"bureaus": ["999999"]}, "bureaus"),
+        ({"bureaus": ["110101", "330102"]}, "bureaus"),
+        ({"bureaus": ["110101"], "listen": "nowhere"}, "listen"),
+        ({"bureaus": ["110101"], "colour": "red"}, "colour"),
+        ({}, "bureaus"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, values: dict[str, object], name: str) -> None:
+    result = kx("node", "serve", "--config", str(settings(tmp_path, **values)))
+    assert result.exit_code == 2
+    assert f"setting {name}" in result.stderr
+    assert "WrongSetting" in result.stderr
+
+
+def test_a_settings_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "absent.toml"
+    assert str(file) in kx("node", "serve", "--config", str(file)).stderr.replace("\n", "")
+    assert refusal(kx("node", "rebuild", "--config", str(file), "--json"))["rule"] == "WrongSetting"
+
+
+def test_a_running_ledger_is_not_rebuilt_and_a_stopped_one_shows_the_same_cases(officers: Officers) -> None:
+    registrar = officers.at(COUNTY, "registrar", "counter")
+    request = ("--taxpayer", "甲店", "--contact", "13800138000", "--text", "发票", "--category", "纳税服务")
+    for number in range(3):
+        assert registrar("register", *request, "--key", f"rebuilt-{number}").exit_code == 0
+    before = told(registrar("list", "--json"))["cases"]
+    config = officers.federation.node(COUNTY).config
+    held = refusal(kx("node", "rebuild", "--config", str(config), "--json"))
+    assert held["rule"] == "DatabaseHeld"
+    officers.run(officers.federation.stop_node(COUNTY))
+    try:
+        rebuilt = told(kx("node", "rebuild", "--config", str(config), "--json"))
+    finally:
+        officers.run(officers.federation.restart_node(COUNTY))
+    assert (rebuilt["bureaus"], rebuilt["entries"]) == ([COUNTY], 3)
+    assert told(registrar("list", "--json"))["cases"] == before
+
+
+def test_a_node_serves_until_it_is_told_to_stop(officers: Officers) -> None:
+    node = officers.federation.node(PROVINCE)
+    officers.run(officers.federation.stop_node(PROVINCE))
+    command = [sys.executable, "-c", "from kx.main import app; app()", "node", "serve", "--config", str(node.config)]
+    log = officers.federation.directory / "logs" / "kx-node.log"
+    environment = child_environment(officers.federation.directory)
+    with ChildProcess("kx node", command, log=log, environment=environment) as served:
+        served.start().wait_ready(lambda: "The node serves on port" in served.log_tail(), 60)
+        assert told(officers.at(PROVINCE)("list", "--json"))["cases"] == []
+        assert served.stop() == 0
+    assert str(node.port) in log.read_text(encoding="utf-8")
+    officers.run(officers.federation.restart_node(PROVINCE))
