@@ -20,7 +20,8 @@ MICROS_PER_SECOND = 1_000_000
 SECONDS_PER_DAY = 86_400
 
 # "<q" is copied by one eight-byte memcpy on little-endian machines. At the start of a page it is aligned, so that one
-# process never sees half of another's write.
+# process never sees half of another's write. Written by assignment to a slice: `pack_into` sets the bytes to zero
+# first, and others would now and then see 1970.
 _CELL = struct.Struct("<q")
 
 
@@ -173,7 +174,7 @@ class SharedClockDriver:
             shown = _CELL.unpack_from(self._cell)[0]
             if micros < shown:
                 raise ClockWouldGoBack(from_micros(shown), instant)
-            _CELL.pack_into(self._cell, 0, micros)
+            self._cell[: _CELL.size] = _CELL.pack(micros)
         return from_micros(micros)
 
     def advance(self, by: timedelta) -> datetime:
@@ -182,7 +183,7 @@ class SharedClockDriver:
             shown = from_micros(_CELL.unpack_from(self._cell)[0])
             if by < timedelta(0):
                 raise ClockWouldGoBack(shown, shown + by)
-            _CELL.pack_into(self._cell, 0, to_micros(shown + by))
+            self._cell[: _CELL.size] = _CELL.pack(to_micros(shown + by))
         return shown + by
 
     def close(self) -> None:

@@ -92,6 +92,26 @@ def test_another_process_sees_what_the_driver_shows(tmp_path: Path) -> None:
             reader.kill()
 
 
+def test_a_reader_never_sees_a_clock_half_moved(tmp_path: Path) -> None:
+    path = tmp_path / "clock"
+    SharedClockDriver(path, monday).close()
+    program = (
+        "import sys, time; from datetime import timedelta; from pathlib import Path\n"
+        "from kuaixiang.runtime.clock import SharedClock, SharedClockDriver\n"
+        f"path = Path({str(path)!r})\n"
+        "driver = SharedClockDriver(path, SharedClock(path).now())\n"
+        "ends = time.monotonic() + 1\n"
+        "while time.monotonic() < ends: driver.advance(timedelta(microseconds=1))"
+    )
+    clock = SharedClock(path)
+    seen = monday
+    with subprocess.Popen([sys.executable, "-c", program]) as writer:
+        while writer.poll() is None:
+            for _ in range(1_000):
+                before, seen = seen, clock.now()
+                assert seen >= before
+
+
 def test_a_shared_clock_never_goes_back(tmp_path: Path) -> None:
     driver = SharedClockDriver(tmp_path / "clock", monday)
     driver.advance_to(monday)
