@@ -56,6 +56,8 @@ LOOK_SECONDS: Final = 5.0
 LOOK_SECONDS_MIN: Final = 0.01
 LOOK_SHARE: Final = 4
 """Under a stream of commits, four parts of rest to one of looking."""
+STOP_SECONDS_MAX: Final = 2.0
+"""A call cut off at the stop is one more whose answer was lost: it is repeated."""
 IDLE_SECONDS: Final = 60.0
 """A destination that owes nothing is woken when it does; this is for nothing but safety."""
 
@@ -358,10 +360,10 @@ class Courier:
         self._loop.start()
 
     async def stop(self) -> None:
-        """Let the calls under way end, at most as long as a call may take. What is owed stays owed."""
+        """Let the calls under way end for a moment. What is owed stays owed."""
         self._event_loop = None
         await self._loop.stop()
-        await asyncio.gather(*(destination.loop.stop() for destination in self.destinations.values()))
+        await asyncio.gather(*(destination.loop.stop(STOP_SECONDS_MAX) for destination in self.destinations.values()))
         self.destinations.clear()
 
     async def step(self) -> bool:
