@@ -90,6 +90,7 @@ class Performed:
             "journal_entries": tally.journal_entries,
             "referrals": tally.referrals,
             "acts": len(self.book.acts),
+            "repeated_requests": self.book.repeated,
             "finished": self.book.finished,
             "written_off": tally.written_off,
             "lost": len(tally.lost) + len(tally.lost_acts),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -141,8 +142,9 @@ async def _summarise(console: Console, performed: "Performed") -> None:
         f"hub equals ledgers: {'yes' if performed.hub_equals_ledgers else 'NO'}."
     )
     say(
-        f"{found['unanswered_attempts']} attempts of officers went unanswered while their node was dead; the hub "
-        f"caught up with {found['entries_cut_off']} entries {found['catch_up_seconds']} s after the province was linked again."
+        f"{found['unanswered_attempts']} attempts of officers went unanswered while their node was dead. "
+        f"The hub had the {found['entries_cut_off']} entries it lacked of the province that was cut off "
+        f"{found['catch_up_seconds']} s after its link was mended."
     )
     say(f"{performed.seconds:.1f} s in all, {performed.story_seconds:.1f} s of them for the fortnight.")
     for mismatch in told.mismatches:
@@ -164,18 +166,18 @@ def _league(figures: "pb.GetFiguresResponse", title: str) -> Table:
         met, due = rates["on_time"]
         return due >= DEADLINES_MIN, met / due if due else 0.0
 
-    table = Table(title=title)
-    table.add_column("名次", justify="right")
-    table.add_column("税务机关")
-    for heading in ("登记", "办结", "按时率", "反馈及时率", "回访率", "满意率", "未结", "逾期"):
-        table.add_column(heading, justify="right")
+    table = Table(title=title, title_justify="left", box=SIMPLE)
+    table.add_column("名次", justify="right", no_wrap=True)
+    table.add_column("税务机关", no_wrap=True)
+    for heading in ("登记", "办结", "按时率", "反馈率", "回访率", "满意率", "未结", "逾期"):
+        table.add_column(heading, justify="right", no_wrap=True)
     place = 0
     for row, rates in sorted(rows, key=lambda one: on_time(one[1]), reverse=True):
         ranked = on_time(rates)[0]
         place += ranked
         table.add_row(
             str(place) if ranked else "–",
-            f"{row.key} {row.label.removeprefix('国家税务总局')}",
+            f"{row.key} {row.label.removeprefix('国家税务总局').removesuffix('税务局')}",
             str(row.facts.get("registered", 0)),
             str(row.facts.get("completed", 0)),
             *(_percent(*rates[name]) for name in ("on_time", "feedback_in_time", "follow_up", "satisfaction")),
@@ -253,7 +255,7 @@ def _suggest(console: Console, performed: "Performed") -> None:
     say(
         f"{kx} case register --role registrar --taxpayer 澄筠野百货商行 --contact 15400001234 --category policy "
         "--text 季度销售额没有超过三十万元，两张专票要不要单独缴税？",
-        f"{kx} case escalate CASE --role registrar --reason 涉及政策口径，请上级研究 --told 已告知将上报上级",
+        f"{kx} case escalate CASE --role registrar --reason 涉及政策口径 --telling complicated --told 已告知将上报",
         f"{kx} case track CASE",
         "",
         f"# at its superior {superior}: dispatched, completed, fed back",
@@ -262,8 +264,7 @@ def _suggest(console: Console, performed: "Performed") -> None:
         f"{kx} case complete CASE --role handler --actor H01 --department policy --result 已按现行规定研究答复",
     )
     say(
-        f"{kx} case feedback CASE --role handler --actor H01 --department policy "
-        "--told-by hotline --told 已电话答复纳税人",
+        f"{kx} case feedback CASE --role handler --actor H01 --department policy --by hotline --told 已电话答复纳税人",
         f"{kx} case write-off CASE --role tax-service",
         "",
         "# kill a node: it is started again, and a command in the middle goes on",
