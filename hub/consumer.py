@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from hub.folder import Folder, Message
-from hub.worker import Worker
+from hub.worker import Worker, end_tasks
 from kuaixiang.runtime.bus import Bus, BusError, BusUnavailable, Delivery, Durable, SiteUnavailable, site_domain
 
 FETCH_MESSAGES_MAX: Final = 200
@@ -52,9 +52,7 @@ class Consumer:
 
     async def stop(self) -> None:
         """Stop; a batch that is being written is finished, what waits is given back."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         with contextlib.suppress(BusError):
             while not self._queue.empty():
                 for delivery in self._queue.get_nowait()[1]:

@@ -16,7 +16,7 @@ from hub.fold import Poison
 from hub.folder import Folder
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.metrics import REFILLS
-from hub.worker import Worker
+from hub.worker import Worker, end_tasks
 from kuaixiang.wire.chain import links
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 
@@ -73,10 +73,7 @@ class Refiller:
 
     async def stop(self) -> None:
         """End every read; what was folded stays, what was not is read again."""
-        tasks = list(self._running.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(self._running.values())
 
     async def refill(self, bureau: str) -> None:
         """Ask a ledger for its head and fold what is missing. Raises `LedgerUnreachable`, `Poison`."""
@@ -143,6 +140,10 @@ class Refiller:
             outcome, reason = "unreachable", str(unreachable)
         except Poison as poison:
             outcome, reason = "refused", str(poison)
+        except Exception as failure:
+            # Counted and tried again like the others; if it was the fold's own, the worker ends the hub.
+            _LOG.exception("A refill failed.", action="hub.refill", bureau=bureau)
+            outcome, reason = "failed", type(failure).__name__
         else:
             REFILLS.labels("done").inc()
             self._failures.pop(bureau, None)

@@ -5,14 +5,16 @@ next start goes on from the marks.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from hub.fold import Poison
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+CANCEL_AGAIN_SECONDS: Final = 1.0
 
 
 class Worker:
@@ -38,3 +40,12 @@ class Worker:
     async def close(self) -> None:
         """Finish what was begun and end the thread."""
         await asyncio.to_thread(self._thread.shutdown)
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they have ended: `asyncio.wait_for` of Python 3.11 can swallow a cancellation."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
