@@ -140,7 +140,7 @@ class Refiller:
             outcome, reason = "unreachable", str(unreachable)
         except Poison as poison:
             outcome, reason = "refused", str(poison)
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001 - said below
             # Counted and tried again like the others; if it was the fold's own, the worker ends the hub.
             _LOG.exception("A refill failed.", action="hub.refill", bureau=bureau)
             outcome, reason = "failed", type(failure).__name__
