@@ -15,7 +15,7 @@ HEADS: Final = Counter("kx_hub_heads_total", "Heads of journals taken in.")
 POISON: Final = Counter("kx_hub_poison_total", "Messages that can never be folded and were set aside.", ["reason"])
 REFILLS: Final = Counter(
     "kx_hub_refills_total",
-    "Journals read from their ledgers since the bus did not bring them, by outcome: done, unreachable, refused, failed.",
+    "Journals read from their ledgers for what the bus did not bring, by outcome: done, unreachable, refused, failed.",
     ["outcome"],
 )
 REFOLDS: Final = Counter("kx_hub_refolds_total", "Bureaus folded again from their first entry.")
