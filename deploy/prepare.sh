@@ -39,11 +39,14 @@ certificate office-000000 --office 000000
 certificate office-110000 --office 110000 --office 110101 --office 110102 --office 110108
 certificate office-330000 --office 330000 --office 330100 --office 330102 --office 330106
 
-# The containers run as user 10001, who must be able to read the keys that are mounted.
+# The containers run as user 10001, who must be able to read the keys that are mounted. What is for people stays theirs.
 if [ "$(id -u)" = 0 ]; then
-    chown -R 10001:10001 "$out"/certificates/node-* "$out"/certificates/hub-*
     chmod 755 "$out/certificates"
+    chown -R 10001:10001 "$out"/certificates/node-* "$out"/certificates/hub-*
+    if [ -n "${SUDO_UID:-}" ]; then
+        chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$out/.env" "$out/authority" "$out"/certificates/office-*
+    fi
 else
     echo "now give the keys to the containers' user, as root:"
-    echo "  chown -R 10001:10001 $out/certificates/node-* $out/certificates/hub-* && chmod 755 $out/certificates"
+    echo "  chmod 755 $out/certificates && chown -R 10001:10001 $out/certificates/node-* $out/certificates/hub-*"
 fi

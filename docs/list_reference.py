@@ -1,4 +1,4 @@
-"""Writes the tables of docs/SETTINGS.md and docs/METRICS.md from the code; `--write` puts them in place, else they are printed.
+"""Writes the tables of docs/SETTINGS.md and docs/METRICS.md from the code; `--write` puts them in place.
 
 Settings are the fields of `NodeSettings` and `HubSettings`, each with the sentence under it. Metrics are what
 prometheus-client knows once a service has been imported, which is done in a process of its own for each service, so
