@@ -7,7 +7,7 @@ from the certificate.
 
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from cryptography import x509
@@ -26,9 +26,9 @@ def serving(endpoint: str, certificates: Path) -> bool:
     own_name = names.get_values_for_type(x509.DNSName)[0]
     options = (("grpc.ssl_target_name_override", own_name),)
     with grpc.secure_channel(endpoint, tls.channel_credentials(paths), options=options) as channel:
-        request = health_pb2.HealthCheckRequest()
-        answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=SECONDS_MAX)
-    return answer.status == health_pb2.HealthCheckResponse.SERVING
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # its methods have no types
+        answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=SECONDS_MAX)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 def main() -> int:

@@ -98,7 +98,8 @@ def with_tables(document: str, tables: dict[str, str]) -> str:
     for name, text in tables.items():
         begin, end = BEGIN.format(name=name), END.format(name=name)
         between = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-        document = between.sub(lambda _, new=f"{begin}\n\n{text}\n\n{end}": new, document)
+        between_now = f"{begin}\n\n{text}\n\n{end}".replace("\\", r"\\")  # `sub` reads backslashes
+        document = between.sub(between_now, document)
     return document
 
 

@@ -73,8 +73,9 @@ def settings_of(name: str, monkeypatch: pytest.MonkeyPatch) -> NodeSettings | Hu
     mounted = mounts(service)
     file = DEPLOY / mounted[str(IN_CONTAINER / "settings.toml")]
     tree = DEPLOY / mounted[tomllib.loads(file.read_text("utf-8"))["tree"]]
-    kind = HubSettings if name.startswith("hub-") else NodeSettings
-    return read_settings(kind, file, tree=tree)
+    if name.startswith("hub-"):
+        return read_settings(HubSettings, file, tree=tree)
+    return read_settings(NodeSettings, file, tree=tree)
 
 
 OURS = sorted(name for name in services() if name.startswith(("node-", "hub-")))
