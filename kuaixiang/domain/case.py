@@ -239,8 +239,8 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
                 "extension": None,
                 "with_bureau": event.to_bureau,
                 "neighbours": _with_neighbour(case, event.to_bureau, event.referral_id),
-                "conclusion": None,
-                "awaiting": frozenset(),
+                # A reopening is still to be told to those who hold the case for concluded.
+                "awaiting": case.awaiting - {event.to_bureau},
             }
         case events.OfferRefused():
             return {"outgoing": None}
@@ -285,11 +285,25 @@ def _received(case: Case, entry: Entry, event: events.Received) -> dict[str, Any
         "open_parts": (),
         "satisfaction": None,
         "explained": False,
-        "conclusion": None,
-        "awaiting": frozenset(),
         "with_bureau": case.bureau,
         "snapshot_version": entry.version,
+        **_open_again(case, entry, event),
     }
+
+
+def _open_again(case: Case, entry: Entry, event: events.Received) -> dict[str, Any]:
+    """A case that came (back) is open: whoever was told here how it ended is to hear that this no longer stands."""
+    if case.conclusion is None:
+        return {}
+    reopened = Conclusion(
+        outcome=Outcome.REOPENED,
+        epoch=event.epoch,
+        round=case.round,
+        handled_by=case.bureau,
+        completed_at=entry.occurred_at,
+    )
+    told = frozenset(bureau for bureau, _ in case.neighbours if bureau != event.from_bureau)
+    return {"conclusion": reopened, "awaiting": told}
 
 
 def _with_neighbour(case: Case, bureau: str, referral_id: str) -> tuple[tuple[str, str], ...]:

@@ -46,9 +46,7 @@ def owed(history: Sequence[HistoryEntry], peer: str) -> Message | None:
     if case is None:
         return None
     outgoing = case.outgoing
-    if outgoing is not None:
-        if outgoing.to_bureau != peer:
-            return None
+    if outgoing is not None and outgoing.to_bureau == peer:
         return _withdrawal(case, outgoing) if outgoing.withdrawing else _offer(case, outgoing, history)
     if case.conclusion is not None and peer in case.awaiting:
         return _conclusion(case, case.conclusion, peer, history)

@@ -57,11 +57,11 @@ def _owed(case: Case) -> dict[str, int]:
 
     What exactly they are told is read from the case when they are told.
     """
+    owed = dict.fromkeys(case.awaiting, to_micros(case.conclusion.completed_at)) if case.conclusion else {}
     if case.outgoing is not None:
-        return {case.outgoing.to_bureau: to_micros(case.outgoing.offered_at)}
-    if case.conclusion is None:
-        return {}
-    return dict.fromkeys(case.awaiting, to_micros(case.conclusion.completed_at))
+        # An offer comes first: what else its receiver is to be told waits for the decision.
+        owed[case.outgoing.to_bureau] = to_micros(case.outgoing.offered_at)
+    return owed
 
 
 def _case_row(case: Case) -> tuple[Any, ...]:
