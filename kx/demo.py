@@ -122,7 +122,7 @@ async def _summarise(console: Console, performed: "Performed") -> None:
     print_figures(_wide(console), await hub.figures(Grouping.BUREAU), "全国 2026-09-21 – 2026-10-10")
     for province in PROVINCES:
         figures = await hub.figures(Grouping.EVERY_BUREAU, scope=province)
-        console.print(_league(figures, f"排名 {short_name(federation.tree, province)}"))
+        _wide(console).print(_league(figures, f"排名 {short_name(federation.tree, province)}"))
     tally, told, found = performed.tally, performed.reconciliation, performed.as_dict()
     console.print()
 
@@ -210,70 +210,68 @@ def _suggest(console: Console, performed: "Performed") -> None:
     from kuaixiang.runtime.pki import dns_name
 
     federation = performed.federation
-    county = SUGGESTED_COUNTY
-    superior = federation.tree.parent(county) or federation.tree.root
-    here = Path(sys.executable).parent
-    kx = shlex.quote(str(here / "kx"))
+    tree, county = federation.tree, SUGGESTED_COUNTY
+    superior = tree.parent(county) or tree.root
     node, hub = federation.node(county), federation.hubs[0]
-    terminal = node.terminal
-
-    def certificates(bureau: str) -> str:
-        return shlex.quote(str(federation.node(bureau).terminal.ca.parent))
-
-    def at(bureau: str) -> str:
-        where = f"KX_BUREAU={bureau} KX_NODE={federation.node(bureau).endpoint}"
-        return f"export {where} KX_CERTIFICATES={certificates(bureau)}"
-
-    def client(command: str, dash: str) -> str:
-        files = (("cacert", terminal.ca), ("cert", terminal.certificate), ("key", terminal.key))
-        flags = " ".join(f"{dash}{flag} {shlex.quote(str(file))}" for flag, file in files)
-        return f"{command} {dash}servername {dns_name('node', county)} {flags}"
-
-    buf = client(f"{shlex.quote(str(here / 'buf'))} curl --protocol grpc", "--")
-    grpcurl = client("grpcurl", "-")
-    question = shlex.quote(json.dumps({"bureau": county, "pageSize": 3}))
-    asking_hub = f"--hub {hub.endpoint} --certificates {certificates(federation.tree.root)}"
+    folders = federation.certificates("office", county).parent
     morning = performed.next_morning.astimezone(SHANGHAI)
 
     def say(*lines: str) -> None:
         for line in lines:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
+    def certificates(bureau: str) -> str:
+        return f"$C/{federation.node(bureau).terminal.ca.parent.name}"
+
+    def at(bureau: str) -> str:
+        where = f"KX_BUREAU={bureau} KX_NODE={federation.node(bureau).endpoint}"
+        return f"export {where} KX_CERTIFICATES={certificates(bureau)}"
+
+    def client(command: str, dash: str) -> str:
+        """A generic client's command, with the officers' certificate; `dash` is how it marks its options."""
+        files = (("cacert", "ca.crt"), ("cert", "tls.crt"), ("key", "tls.key"))
+        flags = " ".join(f"{dash}{flag} {certificates(county)}/{file}" for flag, file in files)
+        return f"{command} {dash}servername {dns_name('node', county)} {flags}"
+
+    buf, grpcurl = client("buf curl --protocol grpc", "--"), client("grpcurl", "-")
+    question = shlex.quote(json.dumps({"bureau": county, "pageSize": 3}))
+    asking_hub = f"--hub {hub.endpoint} --certificates {certificates(tree.root)}"
     say("", f"The federation stays up; its clock goes on from {morning:%Y-%m-%d %H:%M}. Ctrl-C stops everything.", "")
-    for bureau in depth_first(federation.tree):
+    for bureau in depth_first(tree):
         host = federation.node(bureau)
-        name = f"{'  ' * len(federation.tree.ancestors(bureau))}{short_name(federation.tree, bureau)}"
+        name = f"{'  ' * len(tree.ancestors(bureau))}{short_name(tree, bureau)}"
         say(f"  {host.endpoint}  {host.metrics_url}  process {host.process.pid}  {name}")
-    say(f"  {hub.endpoint}  {hub.metrics_url}  process {hub.process.pid}  the national hub")
-    say(f"  Everything is in {federation.directory}", "")
+    say(f"  {hub.endpoint}  {hub.metrics_url}  process {hub.process.pid}  the national hub", "")
     say(
-        f"# the ledger of {county}, a case of it, and a new one on its way up: put its number in the place of CASE",
-        f"{at(county)} KX_TREE={shlex.quote(str(federation.tree_file))} KX_ACTOR=R01 KX_DEPARTMENT=tax-service",
-        f"{kx} case list",
-        f"{kx} case show {performed.an_example(county)} --private",
-    )
-    say(
-        f"{kx} case register --role registrar --taxpayer 澄筠野百货商行 --contact 15400001234 --category policy "
-        "--text 季度销售额没有超过三十万元，两张专票要不要单独缴税？",
-        f"{kx} case escalate CASE --role registrar --reason 涉及政策口径 --telling complicated --told 已告知将上报",
-        f"{kx} case track CASE",
+        "# in another terminal",
+        f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH C={shlex.quote(str(folders))}",
+        f"export KX_TREE={shlex.quote(str(federation.tree_file))} KX_ACTOR=R01 KX_DEPARTMENT=tax-service",
         "",
-        f"# at its superior {superior}: dispatched, completed, fed back",
-        at(superior),
-        f"{kx} case dispatch CASE --role tax-service --to policy",
-        f"{kx} case complete CASE --role handler --actor H01 --department policy --result 已按现行规定研究答复",
+        f"# the ledger of {county}, a case of it, and a new one on its way up: put its number in the place of CASE",
+        at(county),
+        "kx case list",
+        f"kx case show {performed.an_example(county)} --private",
     )
     say(
-        f"{kx} case feedback CASE --role handler --actor H01 --department policy --by hotline --told 已电话答复纳税人",
-        f"{kx} case write-off CASE --role tax-service",
+        "kx case register --role registrar --taxpayer 澄筠野百货商行 --contact 15400001234 --category policy "
+        "--text 季度销售额没有超过三十万元，两张专票要不要单独缴税？",
+        "kx case escalate CASE --role registrar --reason 涉及政策口径 --telling complicated --told 已告知将上报",
+        "kx case track CASE",
+        "",
+        f"# at its superior {superior}: dispatched, completed, fed back, written off; then written off below, too",
+        at(superior),
+        "kx case dispatch CASE --role tax-service --to policy",
+        "kx case complete CASE --role handler --actor H01 --department policy --result 已按现行规定研究答复",
+        "kx case feedback CASE --role handler --actor H01 --department policy --by hotline --told 已电话答复纳税人",
+        "kx case write-off CASE --role tax-service",
         "",
         "# kill a node: it is started again, and a command in the middle goes on",
         f"kill -9 {node.process.pid}",
         "",
         "# the national figures, how complete they are, and every ledger against them",
-        f"{kx} hub stats {asking_hub} --by bureau",
-        f"{kx} hub completeness {asking_hub} --all",
-        f"{kx} hub reconcile {asking_hub}",
+        f"kx hub stats {asking_hub} --by bureau",
+        f"kx hub completeness {asking_hub} --all",
+        f"kx hub reconcile {asking_hub}",
         "",
         "# any gRPC client: the services describe themselves",
         f"{buf} --list-methods https://{node.endpoint}",
