@@ -11,18 +11,19 @@ from pathlib import Path
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until SIGTERM; a fault at the start is told by its sentence and a traceback, in the process's log."""
+    from kuaixiang.runtime.settings import read_settings
+
     kind, config = arguments
     if kind == "node":
-        from kuaixiang.runtime.settings import read_settings
         from node.service import serve as serve_node
         from node.settings import NodeSettings
 
         serve_node(read_settings(NodeSettings, Path(config)))
     else:
         from hub.service import serve as serve_hub
-        from hub.settings import load_settings
+        from hub.settings import HubSettings
 
-        serve_hub(load_settings(Path(config)))
+        serve_hub(read_settings(HubSettings, Path(config)))
     return 0
 
 

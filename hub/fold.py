@@ -106,6 +106,11 @@ class Mark:
         """Whether more of the journal is known to exist than has been folded."""
         return (self.announced_generation, self.announced_seq) > (self.generation, self.seq)
 
+    def ends_at(self, head: Head) -> bool:
+        """Whether the journal is known to end where it has been folded up to: nothing is missing here."""
+        newer = head.generation >= self.generation
+        return newer and head.seq == self.seq and head.hash == self.hash
+
     def announce(self, generation: int, seq: int) -> "Mark":
         """Remember how far the journal is known to reach."""
         if (generation, seq) <= (self.announced_generation, self.announced_seq):

@@ -260,7 +260,11 @@ class _Run:
 
     def head(self, head: Head) -> None:
         """Take in how far a journal reaches."""
-        mark = replace(self.mark(head.bureau), heard_at_us=self._now_us).announce(head.generation, head.seq)
+        mark = replace(self.mark(head.bureau), heard_at_us=self._now_us)
+        if mark.ends_at(head):
+            # A journal that is still empty, or one that went on in a new generation and lost nothing.
+            mark = replace(mark, generation=head.generation)
+        mark = mark.announce(head.generation, head.seq)
         HEADS.inc()
         self.batch.marks[head.bureau] = mark
         if (head.generation, head.seq) != (mark.generation, mark.seq) or mark.quarantine:

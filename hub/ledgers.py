@@ -86,8 +86,10 @@ class Ledgers:
             self._channels[bureau] = channel
         self._channels.move_to_end(bureau)
         self._busy[bureau] = self._busy.get(bureau, 0) + 1
-        for idle in [code for code in self._channels if code not in self._busy][: -CHANNELS_MAX or None]:
-            if len(self._channels) <= CHANNELS_MAX:
+        while len(self._channels) > CHANNELS_MAX:
+            # Looked for anew after each closing: what was idle before may have been taken up meanwhile.
+            idle = next((code for code in self._channels if code not in self._busy), None)
+            if idle is None:
                 break
             await self._channels.pop(idle).close()
         return LedgerServiceStub(channel)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import sqlalchemy as sa
+import structlog
 
 from hub.fold import Mark, Packed, UnreadableEntry, last_seq, merge, pack, read_entries, roll_up, unpack
 from hub.ledgers import Ledgers, LedgerUnreachable
@@ -26,6 +27,8 @@ CONCURRENT_MAX: Final = 4
 MISMATCHES_MAX: Final = 1_000
 """Told one by one; a thousand say no more than that something is very wrong."""
 SETTLE_POLL_SECONDS: Final = 0.2
+
+_log: Final = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,14 @@ async def _compare(bureau: str, store: Store, ledgers: Ledgers, settle_seconds: 
     try:
         async for segment in ledgers.read(bureau, 1):
             await asyncio.to_thread(refold.take, segment)
-    except LedgerUnreachable:
+    except LedgerUnreachable as unreachable:
+        _log.warning(
+            "A ledger could not be compared.",
+            action="hub.reconcile",
+            bureau=bureau,
+            seq=refold.seq,
+            reason=unreachable.reason,
+        )
         report.unreachable.append(bureau)
         return
     except BrokenChain as broken:

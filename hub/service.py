@@ -2,16 +2,12 @@
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
 import grpc.aio
 import structlog
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
-from grpc_reflection.v1alpha import reflection
 
 from hub.consumer import Consumer
 from hub.folder import Folder
@@ -22,29 +18,20 @@ from hub.servicer import Statistics
 from hub.settings import HubSettings
 from hub.store import Store
 from hub.worker import Worker
-from kuaixiang.runtime import logs, tls
+from kuaixiang.runtime import logs
 from kuaixiang.runtime.bus import Bus
 from kuaixiang.runtime.clock import clock_from, to_micros
 from kuaixiang.runtime.exposition import start_exposition
 from kuaixiang.runtime.loops import Loop, Step
+from kuaixiang.runtime.serving import serving, told_to_stop
 from kuaixiang.wire.v1 import statistics_pb2
 from kuaixiang.wire.v1.statistics_pb2_grpc import add_StatisticsServiceServicer_to_server
 
 WATCH_SECONDS: Final = 1.0
 """How often the marks are looked over for bureaus that are behind or silent."""
-GRACE_SECONDS: Final = 5.0
-"""Calls under way at a stop have so long to end."""
 
 _LOG: Final = structlog.get_logger(__name__)
 _SERVICE: Final = statistics_pb2.DESCRIPTOR.services_by_name["StatisticsService"].full_name
-
-
-class CannotListen(Exception):
-    """The address for gRPC cannot be listened on."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        super().__init__(f"The hub cannot listen on {address}: it is in use or not of this machine.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +90,17 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
         sites = settings.followed_sites(tree)
         consumer = Consumer(bus=bus, folder=folder, worker=worker, scope=settings.scope, sites=sites)
         stack.push_async_callback(consumer.stop)
-        server, port, health = _server(settings, statistics)
-        await server.start()
-        stack.push_async_callback(server.stop, GRACE_SECONDS)
+
+        def add(server: grpc.aio.Server) -> None:
+            add_StatisticsServiceServicer_to_server(statistics, server)
+
+        port = await stack.enter_async_context(
+            serving(settings.listen, settings.certificate_paths, (_SERVICE,), add, reflect=settings.reflection)
+        )
         consumer.start()
         await stack.enter_async_context(Loop("hub-refill", refiller.step, WATCH_SECONDS))
         watch = Loop("hub-completeness", _watch(statistics, settings.scope), WATCH_SECONDS)
         await stack.enter_async_context(watch)
-        for name in ("", _SERVICE):
-            await health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        stack.push_async_callback(health.enter_graceful_shutdown)
         _LOG.info(
             "The hub serves.",
             action="hub.start",
@@ -128,14 +116,11 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
 
 async def run(settings: HubSettings, ready: Callable[[Running], None] = lambda _: None) -> None:
     """Serve until SIGTERM or SIGINT. Raises what `running` does, and what ended the fold."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(wanted, stop.set)
+    told = told_to_stop()
     async with running(settings) as hub:
         ready(hub)
-        hub.failed.add_done_callback(lambda _: stop.set())
-        await stop.wait()
+        hub.failed.add_done_callback(lambda _: told.set())
+        await told.wait()
         if hub.failed.done():
             raise hub.failed.result()
 
@@ -144,22 +129,6 @@ def serve(settings: HubSettings, ready: Callable[[Running], None] = lambda _: No
     """The whole process: logs to standard error, then `run`. `ready` is called once it serves."""
     logs.configure("hub", settings.log_level)
     asyncio.run(run(settings, ready))
-
-
-def _server(settings: HubSettings, statistics: Statistics) -> tuple[grpc.aio.Server, int, health_aio.HealthServicer]:
-    server = grpc.aio.server(options=tls.SERVER_OPTIONS)
-    add_StatisticsServiceServicer_to_server(statistics, server)
-    health = health_aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    if settings.reflection:
-        reflection.enable_server_reflection(
-            (_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME), server
-        )
-    try:
-        port = server.add_secure_port(settings.listen, tls.server_credentials(settings.certificate_paths))
-    except RuntimeError:
-        raise CannotListen(settings.listen) from None
-    return server, port, health
 
 
 def _watch(statistics: Statistics, scope: str) -> Step:

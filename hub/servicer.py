@@ -4,15 +4,8 @@ import asyncio
 from collections.abc import Callable
 from datetime import date
 from enum import IntEnum
-from typing import Any, Final, Never
 
-import grpc
-import grpc.aio
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
-from google.rpc.status_pb2 import Status
-from grpc_status.rpc_status import to_status
 
 from hub import query, reconcile
 from hub.fold import Mark
@@ -20,70 +13,57 @@ from hub.folder import Folder
 from hub.ledgers import Ledgers
 from hub.query import Grouping, Question, Row
 from hub.store import Store
+from kuaixiang.domain.authority import check_reader
+from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category, Channel
-from kuaixiang.runtime.tls import Identity, PeerWithoutCertificate, identity_of_peer
+from kuaixiang.runtime.server import Context, caller_of
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceServicer
 
-ERROR_DOMAIN: Final = "hub.kuaixiang"
 
-Context = grpc.aio.ServicerContext[Any, Any]
-
-
-class WrongQuestion(Exception):
-    """A request that has no answer: nothing is wrong with the hub."""
-
-    code = grpc.StatusCode.INVALID_ARGUMENT
-
-    def __init__(self, field: str, sentence: str) -> None:
-        self.field = field
-        super().__init__(sentence)
-
-
-class NotYours(WrongQuestion):
-    """The caller does not stand in the line of the bureau whose figures it asks for."""
-
-    code = grpc.StatusCode.PERMISSION_DENIED
-
-    def __init__(self, scope: str) -> None:
-        super().__init__("scope", f"Only bureaus within or above {scope} may read its figures.")
-
-
-class NotCounted(WrongQuestion):
+class NotCounted(Refused):
     """The hub does not count the bureau that is asked for."""
 
-    code = grpc.StatusCode.NOT_FOUND
+    condition = Condition.MISSING
+    field = "scope"
 
     def __init__(self, asked: str, scope: str) -> None:
-        super().__init__("scope", f"This hub counts {scope} and the bureaus under it; {asked} is not one of them.")
+        self.remedy = f"This hub counts {scope} and the bureaus under it."
+        super().__init__(f"Bureau {asked} is not counted by this hub.")
 
 
-class NoSuchDay(WrongQuestion):
+class NoSuchDay(Refused):
     """A day that is none."""
 
+    condition = Condition.INVALID
+    remedy = "Write it as YYYY-MM-DD."
+
     def __init__(self, field: str, text: str) -> None:
-        super().__init__(field, f"{text!r} is no day; write it as YYYY-MM-DD.")
+        self.field = field
+        super().__init__(f"{field} {text!r} is no day.")
 
 
-class EmptyPeriod(WrongQuestion):
+class EmptyPeriod(Refused):
     """A period that ends before it begins."""
 
+    condition = Condition.INVALID
+    field = "to_day"
+    remedy = "Give the earlier day first."
+
     def __init__(self, from_day: date, to_day: date) -> None:
-        super().__init__("to_day", f"The period ends on {to_day}, before it begins on {from_day}.")
+        super().__init__(f"The period ends on {to_day}, before it begins on {from_day}.")
 
 
-class NoSuchValue(WrongQuestion):
+class NoSuchValue(Refused):
     """A category, channel or grouping that this version does not know."""
 
+    condition = Condition.INVALID
+    remedy = "Use one that the description of the service lists."
+
     def __init__(self, field: str, value: int) -> None:
-        super().__init__(field, f"There is no {field} {value}.")
-
-
-def may_read(identity: Identity, tree: BureauTree, scope: str) -> bool:
-    """Whether a peer may read a scope's figures: it must speak for a bureau within the scope or above it."""
-    codes = identity.bureaus | identity.offices | identity.hubs
-    return any(code in tree and (tree.contains(scope, code) or tree.contains(code, scope)) for code in codes)
+        self.field = field
+        super().__init__(f"There is no {field} {value}.")
 
 
 class Statistics(StatisticsServiceServicer):
@@ -118,11 +98,8 @@ class Statistics(StatisticsServiceServicer):
 
     async def GetFigures(self, request: pb.GetFiguresRequest, context: Context) -> pb.GetFiguresResponse:
         """Figures of a period, grouped."""
-        try:
-            scope = self._scope(request.scope, context)
-            question = _question(request, scope)
-        except WrongQuestion as wrong:
-            return await _refuse(context, wrong)
+        scope = self._scope(request.scope, context)
+        question = _question(request, scope)
         rows = await asyncio.to_thread(self._read, question)
         return pb.GetFiguresResponse(
             rows=[_row(row) for row in rows], completeness=_completeness(self.completeness(scope))
@@ -130,10 +107,7 @@ class Statistics(StatisticsServiceServicer):
 
     async def GetCompleteness(self, request: pb.GetCompletenessRequest, context: Context) -> pb.GetCompletenessResponse:
         """Which bureaus have been heard from, and up to where."""
-        try:
-            scope = self._scope(request.scope, context)
-        except WrongQuestion as wrong:
-            return await _refuse(context, wrong)
+        scope = self._scope(request.scope, context)
         return pb.GetCompletenessResponse(
             completeness=_completeness(self.completeness(scope)),
             marks=[
@@ -144,10 +118,7 @@ class Statistics(StatisticsServiceServicer):
 
     async def Reconcile(self, request: pb.ReconcileRequest, context: Context) -> pb.ReconcileResponse:
         """Compares the hub with every ledger of the scope."""
-        try:
-            scope = self._scope(request.scope, context)
-        except WrongQuestion as wrong:
-            return await _refuse(context, wrong)
+        scope = self._scope(request.scope, context)
         report = await reconcile.reconcile(
             store=self._store,
             tree=self._tree,
@@ -169,12 +140,7 @@ class Statistics(StatisticsServiceServicer):
         scope = asked or self._store.scope
         if scope not in self._tree or not self._tree.contains(self._store.scope, scope):
             raise NotCounted(scope, self._store.scope)
-        try:
-            identity = identity_of_peer(context)
-        except PeerWithoutCertificate:
-            identity = Identity()
-        if not may_read(identity, self._tree, scope):
-            raise NotYours(scope)
+        check_reader(caller_of(context), scope, self._tree)
         return scope
 
     def _read(self, question: Question) -> list[Row]:
@@ -256,17 +222,3 @@ def _instant(micros: int) -> Timestamp | None:
         return None
     seconds, rest = divmod(micros, 1_000_000)
     return Timestamp(seconds=seconds, nanos=rest * 1_000)
-
-
-async def _refuse(context: Context, wrong: WrongQuestion) -> Never:
-    """End the call with the condition's status and details. The one place where the hub's conditions meet gRPC."""
-    details = (
-        ErrorInfo(reason=type(wrong).__name__, domain=ERROR_DOMAIN, metadata={"field": wrong.field}),
-        BadRequest(field_violations=[BadRequest.FieldViolation(field=wrong.field, description=str(wrong))]),
-    )
-    packed = [AnyMessage() for _ in details]
-    for envelope, detail in zip(packed, details, strict=True):
-        envelope.Pack(detail)
-    number: int = wrong.code.value[0]
-    status = to_status(Status(code=number, message=str(wrong), details=packed))
-    await context.abort(status.code, status.details, status.trailing_metadata)

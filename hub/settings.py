@@ -1,38 +1,17 @@
 """The hub's settings: a TOML file, and the environment over it (`KX_HUB_…`). A wrong one is named at the start."""
 
-import os
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from kuaixiang.domain.tree import BureauTree, UnknownBureau
 from kuaixiang.facts import FactsError, load_tree, national_tree
 from kuaixiang.runtime.pki import CertificatePaths
+from kuaixiang.runtime.settings import ImpossibleSetting
 
 ENV_PREFIX: Final = "KX_HUB_"
-
-
-class WrongSetting(Exception):
-    """One or more settings cannot be used; `problems` names each with what is wrong."""
-
-    def __init__(self, problems: Mapping[str, str]) -> None:
-        self.problems = dict(problems)
-        super().__init__(
-            "The hub cannot start: "
-            + "; ".join(f"setting {name}: {problem}" for name, problem in self.problems.items())
-            + f". Correct the file, or the environment variable {ENV_PREFIX}<NAME>."
-        )
-
-
-class _Wrong(ValueError):
-    """A setting that only makes no sense together with others; pydantic collects it."""
-
-    def __init__(self, name: str, problem: str) -> None:
-        super().__init__(f"{name}: {problem}")
 
 
 class HubSettings(BaseSettings):
@@ -81,12 +60,12 @@ class HubSettings(BaseSettings):
         try:
             tree = self.load_tree()
         except FactsError as failure:
-            raise _Wrong("tree", str(failure)) from failure
+            raise ImpossibleSetting("tree", str(failure)) from failure
         if self.scope not in tree:
-            raise _Wrong("scope", str(UnknownBureau(self.scope)))
+            raise ImpossibleSetting("scope", str(UnknownBureau(self.scope)))
         strange = sorted(set(self.sites) - set(sites_of(tree, self.scope)))
         if strange:
-            raise _Wrong("sites", f"{', '.join(strange)} serve no bureau of {self.scope}")
+            raise ImpossibleSetting("sites", f"{', '.join(strange)} serve no bureau of {self.scope}")
         return self
 
     def load_tree(self) -> BureauTree:
@@ -106,30 +85,3 @@ class HubSettings(BaseSettings):
 def sites_of(tree: BureauTree, scope: str) -> tuple[str, ...]:
     """The sites that serve the bureaus of a scope."""
     return tuple(dict.fromkeys(map(tree.site, tree.subtree(scope))))
-
-
-def load_settings(file: Path | None = None, **given: object) -> HubSettings:
-    """Read the settings: `given` ones win over the environment, that wins over the file. Raises `WrongSetting`."""
-    try:
-        written = {} if file is None else tomllib.loads(file.read_text("utf-8"))
-    except OSError as failure:
-        raise WrongSetting({str(file): failure.strerror or str(failure)}) from failure
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
-        raise WrongSetting({str(file): f"is not TOML: {failure}"}) from failure
-    in_environment = {name.upper() for name in os.environ}
-    from_file = {name: value for name, value in written.items() if f"{ENV_PREFIX}{name}".upper() not in in_environment}
-    try:
-        return HubSettings(**{**from_file, **given})
-    except ValidationError as failure:
-        raise WrongSetting(_problems(failure)) from failure
-
-
-def _problems(failure: ValidationError) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for error in failure.errors(include_url=False, include_input=False):
-        message = error["msg"].removeprefix("Value error, ")
-        name = ".".join(map(str, error["loc"]))
-        if not name:
-            name, _, message = message.partition(": ")
-        found[name] = message
-    return found

@@ -72,17 +72,18 @@ Config = Annotated[Path | None, typer.Option(help="The hub's settings, a TOML fi
 @app.command()
 def serve(config: Config = None) -> None:
     """Run the hub until it is told to stop."""
-    from hub.service import CannotListen
     from hub.service import serve as run
-    from hub.settings import WrongSetting, load_settings
+    from hub.settings import HubSettings
     from kuaixiang.runtime.bus import BusError
     from kuaixiang.runtime.clock import ClockError
     from kuaixiang.runtime.database import DatabaseError
     from kuaixiang.runtime.exposition import PortUnavailable
     from kuaixiang.runtime.logs import UnknownLogLevel
+    from kuaixiang.runtime.serving import CannotListen
+    from kuaixiang.runtime.settings import WrongSetting, read_settings
 
     try:
-        run(load_settings(config))
+        run(read_settings(HubSettings, config))
     except (
         WrongSetting,
         DatabaseError,
@@ -244,10 +245,11 @@ def rebuild(
     """Drop a stopped hub's figures and fold them again from the ledgers; ends with 1 when one could not be."""
     from hub.rebuild import Rebuilt
     from hub.rebuild import rebuild as again
-    from hub.settings import WrongSetting, load_settings
+    from hub.settings import HubSettings
     from kuaixiang.domain.tree import UnknownBureau
     from kuaixiang.runtime.clock import ClockError
     from kuaixiang.runtime.database import DatabaseError
+    from kuaixiang.runtime.settings import WrongSetting, read_settings
 
     columns = (TextColumn("Folding {task.fields[bureau]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
@@ -258,7 +260,7 @@ def rebuild(
             def told(done: int, of: int, code: str) -> None:
                 progress.update(task, completed=done, total=of, bureau=code)
 
-            return await again(load_settings(config), tuple(bureau or ()), told)
+            return await again(read_settings(HubSettings, config), tuple(bureau or ()), told)
 
     try:
         found = asyncio.run(work())

@@ -27,6 +27,7 @@ def serve(config: Config = None) -> None:
     from kuaixiang.runtime.exposition import PortUnavailable
     from kuaixiang.runtime.logs import UnknownLogLevel
     from kuaixiang.runtime.pki import PkiError
+    from kuaixiang.runtime.serving import CannotListen
     from kuaixiang.runtime.settings import WrongSetting, read_settings
     from node import service
     from node.settings import NodeSettings
@@ -41,7 +42,7 @@ def serve(config: Config = None) -> None:
             WrongSetting,
             DatabaseError,
             PkiError,
-            service.CannotListen,
+            CannotListen,
             PortUnavailable,
             ClockError,
             UnknownLogLevel,

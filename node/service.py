@@ -2,22 +2,18 @@
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import grpc.aio
 import structlog
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
-from grpc_reflection.v1alpha import reflection
 
-from kuaixiang.runtime import logs, tls
+from kuaixiang.runtime import logs
 from kuaixiang.runtime.bus import Bus
 from kuaixiang.runtime.clock import clock_from
 from kuaixiang.runtime.exposition import start_exposition
-from kuaixiang.runtime.server import Answering
+from kuaixiang.runtime.serving import serving, told_to_stop
 from kuaixiang.wire.v1 import (
     case_pb2,
     case_pb2_grpc,
@@ -38,23 +34,12 @@ from node.office import Office, Place
 from node.settings import NodeSettings
 from node.sweep import Sweep
 
-GRACE_SECONDS: Final = 5.0
-"""Calls under way at a stop have so long to end."""
-
 _log: Final = structlog.get_logger(__name__)
 _SERVICES: Final = (
     case_pb2.DESCRIPTOR.services_by_name["CaseService"].full_name,
     referral_pb2.DESCRIPTOR.services_by_name["ReferralService"].full_name,
     ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name,
 )
-
-
-class CannotListen(Exception):
-    """The address for gRPC cannot be listened on."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        super().__init__(f"The node cannot listen on {address}: it is in use or not of this machine.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +82,18 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         sweep = Sweep(office)
         await sweep.start()
         stack.push_async_callback(sweep.stop)
-        server = grpc.aio.server(interceptors=(Answering(),), options=tls.SERVER_OPTIONS)
-        case_pb2_grpc.add_CaseServiceServicer_to_server(CaseServicer(office), server)
-        referral_pb2_grpc.add_ReferralServiceServicer_to_server(
-            ReferralServicer(office, links, seal, courier.heard_from), server
+
+        def add(server: grpc.aio.Server) -> None:
+            case_pb2_grpc.add_CaseServiceServicer_to_server(CaseServicer(office), server)
+            referrals = ReferralServicer(office, links, seal, courier.heard_from)
+            referral_pb2_grpc.add_ReferralServiceServicer_to_server(referrals, server)
+            journals = LedgerServicer(ledger, place.tree, place.clock)
+            ledger_pb2_grpc.add_LedgerServiceServicer_to_server(journals, server)
+            server.add_generic_rpc_handlers(tuple(more))
+
+        port = await stack.enter_async_context(
+            serving(settings.listen, paths, _SERVICES, add, reflect=settings.reflection)
         )
-        ledger_pb2_grpc.add_LedgerServiceServicer_to_server(LedgerServicer(ledger, place.tree, place.clock), server)
-        server.add_generic_rpc_handlers(tuple(more))
-        health = health_aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(health, server)
-        if settings.reflection:
-            names = (*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
-            reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
-        port = _listen(server, settings)
-        await server.start()
-        stack.push_async_callback(server.stop, GRACE_SECONDS)
-        for name in ("", *_SERVICES):
-            await health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        stack.push_async_callback(health.enter_graceful_shutdown)
         _log.info(
             "The node serves.",
             action="node.start",
@@ -130,23 +109,13 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
 
 async def run(settings: NodeSettings, ready: Callable[[Running], None] = lambda _: None) -> None:
     """Serve until SIGTERM or SIGINT. Raises what `running` does."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(wanted, stop.set)
+    told = told_to_stop()
     async with running(settings) as node:
         ready(node)
-        await stop.wait()
+        await told.wait()
 
 
 def serve(settings: NodeSettings, ready: Callable[[Running], None] = lambda _: None) -> None:
     """The whole process: logs to standard error, then `run`. `ready` is called once it serves."""
     logs.configure("node", settings.log_level)
     asyncio.run(run(settings, ready))
-
-
-def _listen(server: grpc.aio.Server, settings: NodeSettings) -> int:
-    try:
-        return server.add_secure_port(settings.listen, tls.server_credentials(settings.certificate_paths))
-    except RuntimeError as failure:
-        raise CannotListen(settings.listen) from failure

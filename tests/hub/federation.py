@@ -11,10 +11,11 @@ import grpc.aio
 
 from demo.sites import Sites
 from hub.service import Running, running
-from hub.settings import load_settings
+from hub.settings import HubSettings
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.runtime import pki
 from kuaixiang.runtime.bus import Bus, head_subject, journal_subject
+from kuaixiang.runtime.settings import read_settings
 from kuaixiang.runtime.tls import SERVER_OPTIONS, open_channel, server_credentials
 from kuaixiang.wire.v1 import journal_pb2, ledger_pb2
 from kuaixiang.wire.v1.ledger_pb2_grpc import LedgerServiceServicer, add_LedgerServiceServicer_to_server
@@ -129,7 +130,7 @@ class Federation:
     @asynccontextmanager
     async def hub(self, database_url: str, **more: Any) -> AsyncIterator[Running]:
         """A hub in this process."""
-        async with running(load_settings(None, **self.settings(database_url, **more))) as hub:
+        async with running(read_settings(HubSettings, None, **self.settings(database_url, **more))) as hub:
             yield hub
 
     @asynccontextmanager

@@ -272,6 +272,27 @@ def test_a_head_says_how_far_a_journal_reaches_and_until_when_it_is_complete(ben
     assert mark.data_as_of_us == to_micros(NOW)
 
 
+def test_a_bureau_whose_journal_is_empty_is_up_to_date_once_it_has_said_so(bench: Bench) -> None:
+    bench.feed(Journal(DONGCHENG).head(NOW))
+    mark = bench.folder.mark(DONGCHENG)
+    assert not mark.behind
+    assert mark.data_as_of_us == to_micros(NOW)
+    journal = cases(DONGCHENG, 1)
+    bench.feed(journal.segment(), journal.head(NOW))
+    assert bench.facts()["registered"] == 1
+
+
+def test_a_new_generation_that_lost_nothing_and_has_written_nothing_is_up_to_date(bench: Bench) -> None:
+    journal = cases(DONGCHENG, 1)
+    bench.feed(journal.segment())
+    journal.restore(journal.seq)
+    bench.feed(journal.head(NOW))
+    assert not bench.folder.mark(DONGCHENG).behind
+    journal.live("after")
+    bench.feed(*journal.segments())
+    assert bench.facts()["registered"] == 2
+
+
 def test_a_deadline_counts_on_the_day_it_fell_due_and_once(bench: Bench) -> None:
     journal = Journal(DONGCHENG)
     journal.live("in time")

@@ -1,0 +1,70 @@
+"""What every process of ours does to serve: listen by mutual TLS, be healthy, describe itself, end when told."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
+
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from kuaixiang.runtime import tls
+from kuaixiang.runtime.pki import CertificatePaths
+from kuaixiang.runtime.server import Answering
+
+GRACE_SECONDS: Final = 5.0
+"""Calls under way at a stop have so long to end."""
+
+
+class CannotListen(Exception):
+    """The address for gRPC cannot be listened on."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        super().__init__(f"Cannot listen on {address}: it is in use or not of this machine.")
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    address: str,
+    paths: CertificatePaths,
+    services: Sequence[str],
+    add: Callable[[grpc.aio.Server], None],
+    *,
+    reflect: bool,
+) -> AsyncIterator[int]:
+    """A server of the services that `add` registers, for the time of the block; the port it listens on.
+
+    `services` are their full names, for health and reflection. Raises `CannotListen`, `pki.PkiError`.
+    """
+    server = grpc.aio.server(interceptors=(Answering(),), options=tls.SERVER_OPTIONS)
+    add(server)
+    health = health_aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    if reflect:
+        names = (*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+    try:
+        port = server.add_secure_port(address, tls.server_credentials(paths))
+    except RuntimeError as failure:
+        raise CannotListen(address) from failure
+    await server.start()
+    try:
+        for name in ("", *services):
+            await health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        yield port
+    finally:
+        await health.enter_graceful_shutdown()
+        await server.stop(GRACE_SECONDS)
+
+
+def told_to_stop() -> asyncio.Event:
+    """Set when the process is sent SIGTERM or SIGINT."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(wanted, told.set)
+    return told
