@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -345,6 +346,21 @@ def test_a_change_to_come_is_seen_as_it_is_committed(officers: Officers) -> None
             watcher.kill()
         assert watcher.stdout is not None
         assert [json.loads(line)["event"] for line in watcher.stdout] == ["registered"]
+
+
+def test_ctrl_c_ends_watching_well(officers: Officers) -> None:
+    environment = officers.environment(HEADQUARTERS, "registrar", "counter", "reg-3")
+    command = [sys.executable, "-u", "-c", "from kx.main import app; app()", "case", "watch", "--from-seq", "1"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watcher:
+        try:
+            assert watcher.stdout is not None
+            assert watcher.stderr is not None
+            assert watcher.stdout.readline()
+            watcher.send_signal(signal.SIGINT)
+            assert watcher.wait(20) == 0
+            assert watcher.stderr.read() == b""
+        finally:
+            watcher.kill()
 
 
 HEADINGS = ["纳税人名称", "联系方式", "诉求内容", "类别", "渠道", "渠道编号"]
