@@ -5,7 +5,6 @@ has made sure who is calling; what may be done is decided by the domain.
 """
 
 import asyncio
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +20,7 @@ from kuaixiang.domain.events import OfferDeclined
 from kuaixiang.domain.registration import REFERENCE_CHARACTERS_MAX, at_most, check_case_id, check_registration
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category, Channel, Custody, Outcome, ReferralKind, Refusal, Role, Stage
+from kuaixiang.runtime.chance import Chance
 from kuaixiang.runtime.clock import Clock
 from kuaixiang.wire.codec import enum_of, instant_of
 from kuaixiang.wire.v1 import referral_pb2
@@ -29,6 +29,9 @@ from node.ledger.ledger import Draft, Ledger, Recorded, Request, Work
 
 SYSTEM_ACTOR = "system"
 """The actor of what nobody did in person."""
+
+REFERRAL_ID_BYTES = 16
+_CHANCE = Chance()
 
 Signer = Callable[[bytes], referral_pb2.Signature]
 """Signs the bytes of an offer or a decision by the node's key."""
@@ -359,7 +362,7 @@ def new_case_id(bureau: str, at: datetime, number: int) -> str:
 
 def new_referral_id() -> str:
     """A referral's id. It is drawn, not counted: a ledger restored from a backup must never use one again."""
-    return uuid.uuid4().hex
+    return _CHANCE.draw(REFERRAL_ID_BYTES).hex()
 
 
 def received_act(offer: referral_pb2.Offer) -> acts.Receive | None:

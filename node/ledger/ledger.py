@@ -5,7 +5,6 @@ decides, and stages entries; a refusal stages nothing. What is staged is written
 A case is the fold of its entries: it is kept in memory once folded, and read from the journal when it is not there.
 """
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from kuaixiang.domain.decide import Context
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.events import Entry, Event, OfferDeclined, Registered
 from kuaixiang.domain.words import Category, Channel
+from kuaixiang.runtime.chance import Chance
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import Database
 from kuaixiang.runtime.writer import GroupCommitWriter
@@ -31,6 +31,7 @@ CASES_CACHED_MAX: Final = 50_000
 """Folded cases kept in memory: the open cases of a large bureau, about 150 MB."""
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 FIRST_GENERATION: Final = 1
+_CHANCE: Final = Chance()
 
 CaseKey = tuple[str, str]
 """Bureau and case id."""
@@ -110,7 +111,9 @@ class Ledger:
 
         For a ledger that has not been started.
         """
-        return projections.rebuild(self.database, self.statements, self.bureaus)
+        folded = projections.rebuild(self.database, self.statements, self.bureaus)
+        self.heads = self._heads()
+        return folded
 
     def _begin(self, works: Sequence[Work]) -> "LedgerBatch":
         return LedgerBatch(self, works)
@@ -379,7 +382,7 @@ class Draft:
         seq, digest, rows = head.seq + 1, chain.NO_PRIVATE, self._rows
         private = entry.event.private
         if private is not None:
-            payload, salt = encode_private(private), os.urandom(chain.SALT_BYTES)
+            payload, salt = encode_private(private), _CHANCE.draw(chain.SALT_BYTES)
             digest = chain.private_digest(salt, payload)
             rows.private.append((entry.bureau, seq, salt, payload))
             if isinstance(entry.event, Registered) and private.channel_reference and entry.channel is not None:

@@ -22,6 +22,21 @@ from node.ledger.ledger import load_cases
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 500
 """Cases in one answer: about 250 kB."""
+SEQ_MAX: Final = 2**63 - 1
+"""The end of every journal."""
+
+_J: Final = schema.JOURNAL.c
+_SPAN: Final = (
+    sa.select(_J.seq, _J.generation, _J.public, _J.private_digest, _J.prev_hash, _J.hash)
+    .where(
+        _J.bureau == sa.bindparam("bureau"),
+        _J.seq > sa.bindparam("after_seq"),
+        _J.seq <= sa.bindparam("to_seq"),
+    )
+    .order_by(_J.seq)
+    .limit(sa.bindparam("entries_max"))
+)
+"""Made once: the publisher asks it of every bureau with a tail, and making it took thrice as long as running it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +177,7 @@ def _read_token(token: str) -> tuple[int, str]:
     try:
         due, case_id = base64.urlsafe_b64decode(token.encode()).decode().split(" ", 1)
         check_case_id(case_id, "page_token")
-        return min(int(due), schema.NEVER_US), case_id
+        return max(0, min(int(due), schema.NEVER_US)), case_id
     except (ValueError, binascii.Error) as fault:
         remedy = "Pass the next_page_token of the page before, as it is."
         raise FieldMalformed("page_token", "is not a token of this list", remedy) from fault
@@ -191,19 +206,9 @@ def read_segment(
     database: Database, bureau: str, after_seq: int, *, entries_max: int, bytes_max: int, to_seq: int = 0
 ) -> journal_pb2.Segment | None:
     """The entries after a position, all of one generation, as many as fit; None at the end of the journal."""
-    table = schema.JOURNAL
-    query = (
-        sa.select(
-            table.c.seq, table.c.generation, table.c.public, table.c.private_digest, table.c.prev_hash, table.c.hash
-        )
-        .where(table.c.bureau == bureau, table.c.seq > after_seq)
-        .order_by(table.c.seq)
-        .limit(entries_max)
-    )
-    if to_seq:
-        query = query.where(table.c.seq <= to_seq)
+    span = {"bureau": bureau, "after_seq": after_seq, "to_seq": to_seq or SEQ_MAX, "entries_max": entries_max}
     with database.reading() as connection:
-        rows = connection.execute(query).all()
+        rows = connection.execute(_SPAN, span).all()
     if not rows:
         return None
     first = rows[0]

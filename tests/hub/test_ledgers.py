@@ -43,5 +43,5 @@ async def test_a_channel_that_is_taken_up_again_is_not_closed(monkeypatch: pytes
     monkeypatch.setattr(ledgers, "CHANNELS_MAX", 1)
     # While the first is being closed to make room, the second is asked.
     await asyncio.gather(asking._stub("140000"), asking._stub("120000"))
-    assert again is asking._channels["120000"]
     assert not again.closed
+    assert again is asking._channels["120000"]
