@@ -243,8 +243,8 @@ def test_a_case_registered_in_hangzhou_is_handed_to_headquarters_and_counted(fed
     )
     assert 1 == counted[0]["open"]
     completeness = until(
-        lambda: (found := federation.hub("completeness")["completeness"])["bureaus_heard"] == 9 and found,
-        "all nine bureaus are heard from",
+        lambda: (found := federation.hub("completeness")["completeness"])["bureaus_up_to_date"] == 9 and found,
+        "all nine bureaus are up to date",
     )
     assert 9 == completeness["bureaus_expected"]
     assert federation.hub("reconcile")["hub_equals_ledgers"] is True
