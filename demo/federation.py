@@ -65,6 +65,7 @@ class Database(StrEnum):
 
     SQLITE = "sqlite"
     POSTGRESQL = "postgresql"
+    """A server of the federation's own, whose data are removed when it stops."""
 
 
 class NotHosted(ProcessError):
@@ -180,7 +181,8 @@ class Federation:
             if self._environment.get("PYTHONPYCACHEPREFIX", "") == str(self.directory / "pycache"):
                 together.append(asyncio.to_thread(self._compile))
             if self.database is Database.POSTGRESQL:
-                self._postgres = Postgres(self.directory / "postgres")
+                # A place of its own: PostgreSQL does not run as root, and a temporary directory is its owner's alone.
+                self._postgres = Postgres()
                 together.append(asyncio.to_thread(self._postgres.start))
             await _all(together)
             self.nodes = tuple([await asyncio.to_thread(self._node, group) for group in self._placement])
