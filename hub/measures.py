@@ -290,10 +290,11 @@ RATES: Final = (
     ),
     RateDefinition(
         name="follow_up",
-        label="回访率",
+        label="有效回访率",
         numerator=_REACHED,
-        denominator=(int(Fact.FED_BACK),),
-        sentence="Follow-ups in the period that reached the taxpayer (§四(四)), for every feedback given in it.",
+        denominator=(int(Fact.FOLLOWED_UP),),
+        sentence="Of the follow-ups recorded in the period (§四(四)), the share that reached the taxpayer. Whether they "
+        "came in time is another rate, on_time_follow_up.",
     ),
     RateDefinition(
         name="satisfaction",

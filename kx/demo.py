@@ -169,7 +169,7 @@ def _league(figures: "pb.GetFiguresResponse", title: str) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE)
     table.add_column("名次", justify="right", no_wrap=True)
     table.add_column("税务机关", no_wrap=True)
-    for heading in ("登记", "办结", "按时率", "反馈率", "回访率", "满意率", "未结", "逾期"):
+    for heading in ("登记", "办结", "按时率", "反馈率", "有效回访率", "满意率", "未结", "逾期"):
         table.add_column(heading, justify="right", no_wrap=True)
     place = 0
     for row, rates in sorted(rows, key=lambda one: on_time(one[1]), reverse=True):
