@@ -293,8 +293,8 @@ RATES: Final = (
         label="有效回访率",
         numerator=_REACHED,
         denominator=(int(Fact.FOLLOWED_UP),),
-        sentence="Of the follow-ups recorded in the period (§四(四)), the share that reached the taxpayer. Whether they "
-        "came in time is another rate, on_time_follow_up.",
+        sentence="Of the follow-ups recorded in the period (§四(四)), the share that reached the taxpayer. Whether "
+        "they came in time is another rate, on_time_follow_up.",
     ),
     RateDefinition(
         name="satisfaction",
