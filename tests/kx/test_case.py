@@ -349,6 +349,7 @@ def test_a_change_to_come_is_seen_as_it_is_committed(officers: Officers) -> None
 
 
 def test_ctrl_c_ends_watching_well(officers: Officers) -> None:
+    registered(officers.at(HEADQUARTERS, "registrar", "counter"))
     environment = officers.environment(HEADQUARTERS, "registrar", "counter", "reg-3")
     command = [sys.executable, "-u", "-c", "from kx.main import app; app()", "case", "watch", "--from-seq", "1"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watcher:
