@@ -124,10 +124,11 @@ class Mishaps:
     async def _kill(self, index: int) -> None:
         self._kill_at, self._restart_at = None, self._later(index, DOWN_HOURS)
         waiting = self._federation.office(self.victim).in_flight
+        acts = "one act" if waiting == 1 else f"{waiting} acts"
         self.retries = self._federation.office(self.victim).retries
         self._killed_seconds = time.monotonic()
         node = await self._federation.kill_node(self.victim)
-        self._tell(f"kill -9: the node of {self._name(self.victim)} ({node.name}) dies with {waiting} acts under way")
+        self._tell(f"kill -9: the node of {self._name(self.victim)} ({node.name}) dies in the middle of {acts}")
 
     async def _restart(self) -> None:
         self._restart_at = None

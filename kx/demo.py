@@ -28,7 +28,7 @@ CASES_MAX: Final = 5_000
 UNSOUND_EXIT_CODE: Final = 1
 TABLE_COLUMNS: Final = 170
 """The national table's width, where nothing else says how wide the output is."""
-DEADLINES_MIN: Final = 10
+DEADLINES_MIN: Final = 5
 """A bureau with fewer deadlines in the period is listed, not ranked."""
 TICK_SECONDS: Final = 1.0
 SUGGESTED_COUNTY: Final = "110101"
@@ -119,7 +119,12 @@ async def _summarise(console: Console, performed: "Performed") -> None:
     federation = performed.federation
     hub = federation.hub()
     console.print()
-    print_figures(_wide(console), await hub.figures(Grouping.BUREAU), "全国 2026-09-21 – 2026-10-10")
+    period = "2026-09-21 – 2026-10-10"
+    print_figures(_wide(console), await hub.figures(), f"全国 {period}")
+    by_bureau = await hub.figures(Grouping.BUREAU)
+    for row in by_bureau.rows:
+        row.label = row.label.removeprefix("国家税务总局").removesuffix("税务局").strip("（）") or "总局"
+    print_figures(_wide(console), by_bureau, f"各省 {period}")
     for province in PROVINCES:
         figures = await hub.figures(Grouping.EVERY_BUREAU, scope=province)
         _wide(console).print(_league(figures, f"排名 {short_name(federation.tree, province)}"))
@@ -177,7 +182,7 @@ def _league(figures: "pb.GetFiguresResponse", title: str) -> Table:
         place += ranked
         table.add_row(
             str(place) if ranked else "–",
-            f"{row.key} {row.label.removeprefix('国家税务总局').removesuffix('税务局')}",
+            f"{row.key} {short_name(row.label)}",
             str(row.facts.get("registered", 0)),
             str(row.facts.get("completed", 0)),
             *(_percent(*rates[name]) for name in ("on_time", "feedback_in_time", "follow_up", "satisfaction")),
