@@ -172,12 +172,13 @@ def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> 
             for table in schema.PROJECTIONS:
                 database.writing.execute(sa.delete(table).where(table.c.bureau == bureau))
         cases: dict[str, Case] = {}
-        seq = 0
+        seq = registered = 0
         while entries := _read(database, bureau, seq):
             before = dict[str, Case | None]()
             referrals: list[tuple[Any, ...]] = []
             references: list[tuple[Any, ...]] = []
             for seq, entry in entries:
+                registered += isinstance(entry.event, events.Registered)
                 known = cases.get(entry.case_id)
                 before.setdefault(entry.case_id, known)
                 referrals.extend(referral_rows(entry, known))
@@ -192,7 +193,17 @@ def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> 
                 database.run(make.put_referral, referrals)
                 database.run(make.add_reference, references)
             folded += len(entries)
+        if seq:
+            _put_head(database, make, bureau, seq, registered)
     return folded
+
+
+def _put_head(database: Database, make: "_Statements", bureau: str, seq: int, registered: int) -> None:
+    table = schema.JOURNAL
+    last = sa.select(table.c.generation, table.c.hash).where(table.c.bureau == bureau, table.c.seq == seq)
+    with database.writing.begin():
+        row = database.writing.execute(last).one()
+        database.run(make.put_bureau, [(bureau, row.generation, seq, bytes(row.hash), registered)])
 
 
 def _read(database: Database, bureau: str, after_seq: int) -> list[tuple[int, Entry]]:
