@@ -19,7 +19,7 @@ from demo.officers import NoAnswer
 from demo.story import Book, Pace
 from demo.watch import Watch
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.domain.tree import BureauTree
+from kuaixiang.domain.tree import BureauTree, short_name
 from kuaixiang.domain.words import Custody, Stage
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 
@@ -230,7 +230,7 @@ class Show:
             entries = scene.watch.seqs[bureau]
             folded = mark.seq if mark is not None else 0
             table.add_row(
-                "  " * len(tree.ancestors(bureau)) + short_name(tree, bureau),
+                "  " * len(tree.ancestors(bureau)) + code_and_place(tree, bureau),
                 self._state(bureau),
                 *(str(standing[heading] or "·") for heading in _HEADINGS),
                 str(entries),
@@ -250,9 +250,9 @@ class Show:
         tree = self._scene.federation.tree
         lines = Text()
         for change in list(self._scene.watch.recent)[-EVENTS_SHOWN:]:
-            other = short_name(tree, change.other_bureau) if change.other_bureau else ""
+            other = code_and_place(tree, change.other_bureau) if change.other_bureau else ""
             lines.append(f"{change.occurred_at.astimezone(SHANGHAI):%m-%d %H:%M} ", "dim")
-            lines.append(f"{short_name(tree, change.bureau)} {change.case_id} ")
+            lines.append(f"{code_and_place(tree, change.bureau)} {change.case_id} ")
             lines.append(
                 f"{EVENT_WORDS.get(change.event, change.event)} {other}\n",
                 "red" if change.event == "became_overdue" else "cyan" if other else "",
@@ -284,12 +284,9 @@ def depth_first(tree: BureauTree) -> list[str]:
     return below(tree.root)
 
 
-def short_name(tree: BureauTree, code: str) -> str:
+def code_and_place(tree: BureauTree, code: str) -> str:
     """A bureau's code and the place in its name."""
-    if code not in tree:
-        return code
-    name = tree.get(code).name.removeprefix("国家税务总局").removesuffix("税务局")
-    return f"{code} {name or '总局'}"
+    return f"{code} {short_name(tree.get(code).name)}" if code in tree else code
 
 
 def _as_of(complete: pb.Completeness) -> str:

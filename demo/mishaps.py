@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from demo.federation import Federation
-from demo.live import Show, short_name
+from demo.live import Show, code_and_place
 from demo.officers import NoAnswer
 from demo.processes import ProcessError
 from demo.story import DAY, Happening, Hour
@@ -181,7 +181,7 @@ class Mishaps:
         return later[min(hours, len(later)) - 1] if later else index
 
     def _name(self, bureau: str) -> str:
-        return short_name(self._federation.tree, bureau)
+        return code_and_place(self._federation.tree, bureau)
 
     def _tell(self, sentence: str) -> None:
         if self._show is not None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.tree import short_name
 
 if TYPE_CHECKING:
     from demo.performance import Performed
@@ -111,7 +112,7 @@ class DirectoryInUse(Exception):
 
 async def _summarise(console: Console, performed: "Performed") -> None:
     """The national table, the leagues of both provinces, and what the checks found."""
-    from demo.live import short_name
+    from demo.live import code_and_place
     from demo.performance import PROVINCES
     from hub.query import Grouping
     from kx.hub import print_figures
@@ -122,12 +123,10 @@ async def _summarise(console: Console, performed: "Performed") -> None:
     period = "2026-09-21 – 2026-10-10"
     print_figures(_wide(console), await hub.figures(), f"全国 {period}")
     by_bureau = await hub.figures(Grouping.BUREAU)
-    for row in by_bureau.rows:
-        row.label = row.label.removeprefix("国家税务总局").removesuffix("税务局").strip("（）") or "总局"
     print_figures(_wide(console), by_bureau, f"各省 {period}")
     for province in PROVINCES:
         figures = await hub.figures(Grouping.EVERY_BUREAU, scope=province)
-        _wide(console).print(_league(figures, f"排名 {short_name(federation.tree, province)}"))
+        _wide(console).print(_league(figures, f"排名 {code_and_place(federation.tree, province)}"))
     tally, told, found = performed.tally, performed.reconciliation, performed.as_dict()
     console.print()
 
@@ -211,7 +210,7 @@ async def _stay(performed: "Performed", tell: Callable[[str], None]) -> None:
 
 def _suggest(console: Console, performed: "Performed") -> None:
     """What to try next, in commands that work as they stand but for CASE."""
-    from demo.live import depth_first, short_name
+    from demo.live import code_and_place, depth_first
     from kuaixiang.runtime.pki import dns_name
 
     federation = performed.federation
@@ -244,7 +243,7 @@ def _suggest(console: Console, performed: "Performed") -> None:
     say("", f"The federation stays up; its clock goes on from {morning:%Y-%m-%d %H:%M}. Ctrl-C stops everything.", "")
     for bureau in depth_first(tree):
         host = federation.node(bureau)
-        name = f"{'  ' * len(tree.ancestors(bureau))}{short_name(tree, bureau)}"
+        name = f"{'  ' * len(tree.ancestors(bureau))}{code_and_place(tree, bureau)}"
         say(f"  {host.endpoint}  {host.metrics_url}  process {host.process.pid}  {name}")
     say(f"  {hub.endpoint}  {hub.metrics_url}  process {hub.process.pid}  the national hub", "")
     say(

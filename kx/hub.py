@@ -15,6 +15,7 @@ from rich.table import Table
 
 from hub.measures import RATES
 from hub.query import Grouping
+from kuaixiang.domain.tree import short_name
 from kuaixiang.domain.words import Category, Channel, ClockKind
 from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
 from kuaixiang.runtime.tls import open_channel
@@ -339,11 +340,14 @@ def figures_as_dict(answer: pb.GetFiguresResponse) -> dict[str, Any]:
     }
 
 
+LABEL_COLUMNS: Final = 12
+
+
 def print_figures(console: Console, answer: pb.GetFiguresResponse, title: str) -> None:
     """Figures as tables: the counts and rates of each row, and the clocks of a single one."""
     labels = {rate.name: rate.label for rate in RATES}
     table = Table(title=title)
-    table.add_column("")
+    table.add_column("", overflow="fold", min_width=LABEL_COLUMNS)
     for heading, _ in _COLUMNS:
         table.add_column(heading, justify="right")
     for name in _SHOWN_RATES:
@@ -355,7 +359,7 @@ def print_figures(console: Console, answer: pb.GetFiguresResponse, title: str) -
         rates = {rate.name: rate for rate in row.rates}
         handle = next((clock for clock in row.clocks if int(clock.kind) == ClockKind.HANDLE), None)
         table.add_row(
-            f"{row.label} {row.key}".strip() if row.key != row.label else row.label,
+            f"{short_name(row.label)} {row.key}".strip() if row.key != row.label else row.label,
             *(str(sum(row.facts.get(fact, 0) for fact in facts)) for _, facts in _COLUMNS),
             *(_percent(rates[name].numerator, rates[name].denominator) for name in _SHOWN_RATES),
             f"{handle.p50_workdays:.1f}/{handle.p90_workdays:.1f}" if handle is not None else "-",

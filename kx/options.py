@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 import typer
 
 from kuaixiang.domain.identifiers import is_division_code
-from kuaixiang.domain.tree import BureauTree, UnknownBureau
+from kuaixiang.domain.tree import BureauTree, UnknownBureau, short_name
 from kuaixiang.domain.words import Role
 from kx.output import INSTANT_FORM, Failed, instant_of, names, word_parser
 
@@ -42,7 +42,7 @@ class Asking:
     def bureau_name(self, code: str) -> str:
         """A bureau's code with its name, where the tree knows it."""
         try:
-            return f"{code} {self.tree().get(code).name.removeprefix('国家税务总局') or '税务总局'}"
+            return f"{code} {short_name(self.tree().get(code).name)}"
         except UnknownBureau:
             return code
 

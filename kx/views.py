@@ -23,6 +23,7 @@ from kx.output import EVENT_TERMS, both, day_text, local, term
 
 ROWS_LISTED_MAX: Final = 50
 """Registered rows named one by one; of more there is a count, and --report."""
+CASE_ID_COLUMNS: Final = len("110101-2026-0000001")
 _NEARLY_DUE_WORKDAYS: Final = 1.0
 _ENDED: Final = frozenset(
     {
@@ -300,5 +301,7 @@ def _facts() -> Table:
 def _table(*headings: str, right: Any = ()) -> Table:  # noqa: ANN401 - a few headings
     table = Table()
     for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left")
+        # A case's number is there to be copied: on a narrow terminal the other columns give way.
+        width = CASE_ID_COLUMNS if heading == "case" else None
+        table.add_column(heading, justify="right" if heading in right else "left", min_width=width, overflow="fold")
     return table

@@ -30,7 +30,7 @@ class NodeSettings(BaseSettings):
     database: str = "sqlite:///var/node.db"
     """SQLAlchemy URL: SQLite in a file or PostgreSQL."""
     nats_url: SecretStr | None = SecretStr("nats://127.0.0.1:4222")
-    """The NATS server of the bureaus' site, with user and password; none: the hub reads the ledgers by gRPC alone."""
+    """The NATS server of the bureaus' site, with user and password; empty: the hub reads the ledgers by gRPC."""
     listen: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] = "127.0.0.1:7440"
     """host:port for gRPC; port 0 takes a free one."""
     metrics_host: str = "127.0.0.1"
@@ -58,6 +58,11 @@ class NodeSettings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("nats_url", mode="before")
+    @classmethod
+    def _none(cls, value: object) -> object:
+        return value or None
 
     @model_validator(mode="after")
     def _fit(self) -> "NodeSettings":

@@ -146,6 +146,11 @@ class AlreadyAtDestination(ValueError):
         return f"bureau {self.code} is the destination itself: there is no next bureau"
 
 
+def short_name(name: str) -> str:
+    """A bureau's name without what all of them share: the place alone; headquarters are 总局."""
+    return name.removeprefix("国家税务总局").removesuffix("税务局").strip("（）") or "总局"
+
+
 @dataclass(frozen=True, slots=True)
 class Bureau:
     """One tax bureau."""
