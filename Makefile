@@ -57,6 +57,10 @@ demo: setup ## run a whole federation on this machine (ARGS="--exit --json" ends
 test: setup ## run all tests (ARGS are pytest's)
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: test-replay
+test-replay: setup ## play the four real logs in full (half an hour, hence not in test; KX_DATA names their folder)
+	KX_TEST_REPLAY=full $(BIN)/python -m pytest tests/demo/replay/test_replay.py -k whole -s $(ARGS)
+
 .PHONY: bench
 bench: setup ## run the benchmarks, one after the other (ARGS="bench/NAME.py" runs one)
 	@set -e; for program in $(or $(ARGS),$(sort $(wildcard bench/[a-z]*.py))); do \

@@ -14,6 +14,7 @@ How the business clock and the acts go together:
 
 import asyncio
 import datetime as dt
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
@@ -126,6 +127,15 @@ class Played:
     seconds: float = 0.0
     hand_over_seconds: list[float] = field(default_factory=list)
     """How long each referral took to its last hop, in real time."""
+
+    def referral_seconds(self) -> dict[str, float] | None:
+        """The median and the longest of them; None without any."""
+        if not self.hand_over_seconds:
+            return None
+        return {
+            "median": round(statistics.median(self.hand_over_seconds), 3),
+            "longest": round(max(self.hand_over_seconds), 3),
+        }
 
 
 class Driver:

@@ -86,6 +86,7 @@ class Outcome:
             "acts": self.played.acts,
             "days": self.played.days,
             "journal_entries": self.journal_entries,
+            "referral_seconds": self.played.referral_seconds(),
             "seconds": round(self.seconds, 1),
             "seconds_playing": round(self.played.seconds, 1),
             "entries_per_second": round(self.entries_per_second, 1),

@@ -15,9 +15,13 @@ from demo.replay.outcome import Outcome, compare, hub_figures, write_report
 from demo.replay.tree import LogTree
 from hub.query import Grouping
 from kuaixiang.facts import published_calendar
+from kuaixiang.wire.v1 import statistics_pb2 as pb
 
 FOLLOW_UP_WORKDAYS: Final = 250
 """The longest that can be set: the logs know of no follow-up, and every case would be overdue with it for nothing."""
+
+RECONCILIATIONS_MAX: Final = 3
+"""On a machine that is busy with a whole federation a ledger may not answer in time once."""
 
 Progress = Callable[[str, int, int | None], None]
 """Told what is going on, how far it is, and of how much, where that is known."""
@@ -78,8 +82,7 @@ async def replay(
         began = time.monotonic()
         heads = await settle(federation, lambda done, total: progress("folding entries", done, total))
         settled = time.monotonic() - began
-        progress("reading every ledger again", 0, None)
-        found = await federation.hub().reconcile()
+        found = await _reconciled(federation, progress)
         answer = await federation.hub().figures(int(Grouping.EVERY_BUREAU))
     hub, expected = hub_figures(answer.rows), figures_of(plan, published_calendar())
     return Outcome(
@@ -95,6 +98,16 @@ async def replay(
         report=report,
         differences=compare(hub, expected),
     )
+
+
+async def _reconciled(federation: Federation, progress: Progress) -> pb.ReconcileResponse:
+    """The hub against every ledger; a ledger that gave no answer is asked again."""
+    for attempt in range(1, RECONCILIATIONS_MAX):
+        progress("reading every ledger again", attempt, None)
+        found = await federation.hub().reconcile()
+        if not found.unreachable:
+            return found
+    return await federation.hub().reconcile()
 
 
 def first_cases(plan: Plan, limit: int | None) -> Plan:
