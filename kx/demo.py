@@ -122,8 +122,7 @@ async def _summarise(console: Console, performed: "Performed") -> None:
     console.print()
     period = "2026-09-21 – 2026-10-10"
     print_figures(_wide(console), await hub.figures(), f"全国 {period}")
-    by_bureau = await hub.figures(Grouping.BUREAU)
-    print_figures(_wide(console), by_bureau, f"各省 {period}")
+    print_figures(_wide(console), await hub.figures(Grouping.BUREAU), f"各省 {period}")
     for province in PROVINCES:
         figures = await hub.figures(Grouping.EVERY_BUREAU, scope=province)
         _wide(console).print(_league(figures, f"排名 {code_and_place(federation.tree, province)}"))
@@ -163,12 +162,12 @@ def _wide(console: Console) -> Console:
 
 
 def _league(figures: "pb.GetFiguresResponse", title: str) -> Table:
-    """Bureaus by their on-time rate; those with too few deadlines are listed, not ranked (SPEC §7)."""
+    """Bureaus by their on-time rate, equal ones by satisfaction; too few deadlines are listed, not ranked (SPEC §7)."""
     rows = [(row, {rate.name: (rate.numerator, rate.denominator) for rate in row.rates}) for row in figures.rows]
 
-    def on_time(rates: dict[str, tuple[int, int]]) -> tuple[bool, float]:
-        met, due = rates["on_time"]
-        return due >= DEADLINES_MIN, met / due if due else 0.0
+    def standing(rates: dict[str, tuple[int, int]]) -> tuple[bool, float, float]:
+        (met, due), (content, asked) = rates["on_time"], rates["satisfaction"]
+        return due >= DEADLINES_MIN, met / due if due else 0.0, content / asked if asked else 0.0
 
     table = Table(title=title, title_justify="left", box=SIMPLE)
     table.add_column("名次", justify="right", no_wrap=True)
@@ -176,8 +175,8 @@ def _league(figures: "pb.GetFiguresResponse", title: str) -> Table:
     for heading in ("登记", "办结", "按时率", "反馈率", "有效回访率", "满意率", "未结", "逾期"):
         table.add_column(heading, justify="right", no_wrap=True)
     place = 0
-    for row, rates in sorted(rows, key=lambda one: on_time(one[1]), reverse=True):
-        ranked = on_time(rates)[0]
+    for row, rates in sorted(rows, key=lambda one: standing(one[1]), reverse=True):
+        ranked = standing(rates)[0]
         place += ranked
         table.add_row(
             str(place) if ranked else "–",

@@ -1,6 +1,7 @@
 """`kx demo` as a user runs it."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -90,3 +91,13 @@ def test_a_folder_that_holds_something_is_not_used(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "is not empty" in done.stdout.replace("\n", " ")
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_part_that_is_missing_ends_the_demonstration_with_a_sentence(tmp_path: Path) -> None:
+    environment = os.environ | {"KX_NATS_SERVER": str(tmp_path / "no-such-server")}
+    command = [*KX, "demo", "--exit", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX, check=False, env=environment)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "The demonstration failed: no nats-server found" in done.stderr
+    assert "Traceback" not in done.stderr
