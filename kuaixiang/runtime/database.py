@@ -119,7 +119,7 @@ class Database:
             if not self.is_sqlite:
                 self._lock_by_session()
             self._migrate(migrations)
-        except sa.exc.OperationalError as failure:
+        except sa.exc.DBAPIError as failure:
             self.close()
             raise DatabaseUnavailable(self.name, str(failure.orig)) from failure
         except BaseException:

@@ -10,6 +10,7 @@ A line without `action` is written all the same, marked and counted: a log must 
 `strict`, which tests use, both faults raise instead.
 """
 
+import errno
 import logging
 import sys
 import traceback
@@ -201,7 +202,18 @@ def _described(failure: BaseException) -> dict[str, object]:
     }
     if kind.__module__.split(".", 1)[0] in OUR_PACKAGES:
         described["sentence"] = str(failure)
+    code = _code(failure)
+    if code:
+        described["code"] = code
     return described
+
+
+def _code(failure: BaseException) -> str:
+    """What the system or a database calls the fault, such as SQLITE_FULL, 40001 or ENOSPC; its text may be private."""
+    named = getattr(failure, "sqlite_errorname", None) or getattr(failure, "sqlstate", None)
+    if isinstance(failure, OSError) and failure.errno is not None:
+        named = errno.errorcode.get(failure.errno)
+    return str(named or "")
 
 
 def _typename(value: object) -> str:

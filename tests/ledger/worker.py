@@ -7,6 +7,7 @@ ledger has acknowledged, for ever.
 import asyncio
 import sys
 
+from kuaixiang.runtime import logs
 from kuaixiang.runtime.database import DatabaseError
 from tests.domain.story import HANGZHOU, SHANGCHENG
 from tests.ledger.bureaus import Desks, desks
@@ -27,6 +28,7 @@ async def stream(opened: Desks) -> None:
 
 def main() -> None:
     mode, url = sys.argv[1:]
+    logs.configure("ledger-worker")
     try:
         with desks(url) as opened:
             sys.stdout.write("open\n")

@@ -1,0 +1,179 @@
+"""Real processes: a second one is refused, a killed one has lost nothing it acknowledged, a failed commit ends one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from demo.processes import bound_command
+from kuaixiang.runtime.database import DatabaseHeld
+from kuaixiang.runtime.writer import EXIT_COMMIT_FAILED
+from node.ledger import schema
+from tests.domain.story import HANGZHOU, SHANGCHENG
+from tests.ledger.bureaus import BUREAUS, Desks, check_journal, desks, execute, table_rows
+
+ROOT = Path(__file__).parents[2]
+SECONDS_MAX = 60
+
+SQLITE_FAULT = (
+    """CREATE TRIGGER fault BEFORE INSERT ON cases WHEN (SELECT count(*) FROM cases) > 40
+    BEGIN SELECT RAISE(ABORT, 'the disk is on fire'); END""",
+)
+POSTGRES_FAULT = (
+    """CREATE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF (SELECT count(*) FROM cases) > 40 THEN RAISE EXCEPTION 'the disk is on fire'; END IF; RETURN NEW; END $$""",
+    "CREATE TRIGGER fault BEFORE INSERT ON cases FOR EACH ROW EXECUTE FUNCTION fault()",
+)
+Ack = tuple[str, str, int]
+
+
+@contextmanager
+def worker(mode: str, url: str) -> Iterator["subprocess.Popen[str]"]:
+    """A process that holds the ledger (`tests.ledger.worker`); it ends with the test whatever happens."""
+    command = bound_command([sys.executable, "-m", "tests.ledger.worker", mode, url], signal.SIGKILL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert "open\n" == process.stdout.readline(), process.communicate(timeout=SECONDS_MAX)[1]
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=SECONDS_MAX)
+
+
+def acknowledged(process: "subprocess.Popen[str]", count: int) -> list[Ack]:
+    """The first acts that the process says are done."""
+    assert process.stdout is not None
+    return [_ack(process.stdout.readline()) for _ in range(count)]
+
+
+def _ack(line: str) -> Ack:
+    bureau, case_id, seq = line.split()
+    return bureau, case_id, int(seq)
+
+
+def end_of(process: "subprocess.Popen[str]") -> tuple[list[Ack], str]:
+    """What the process still acknowledged before it ended, and what it complained of. A line cut short is no answer."""
+    out, complaint = process.communicate(timeout=SECONDS_MAX)
+    return [_ack(line) for line in out.splitlines(keepends=True) if line.endswith("\n")], complaint
+
+
+def check_all_there(url: str, acks: list[Ack]) -> None:
+    """Every acknowledged act is in the journal, every chain holds, and nothing is there by half."""
+    with desks(url) as opened:
+        lengths = [check_journal(opened.database, bureau) for bureau in BUREAUS]
+        journal = {(row[0], row[3], row[1]) for row in table_rows(opened.database, schema.JOURNAL)}
+        assert set() == set(acks) - journal
+        before = opened.rows(*schema.PROJECTIONS)
+        assert len(table_rows(opened.database, schema.PRIVATE)) == sum(lengths)
+    closed = Desks(url)
+    try:
+        assert closed.ledger.rebuild() == sum(lengths)
+        assert before == closed.rows(*schema.PROJECTIONS)
+    finally:
+        closed.ledger.close()
+
+
+def test_a_second_process_on_the_same_ledger_is_refused_and_told_why(database_url: str) -> None:
+    with worker("hold", database_url):
+        with pytest.raises(DatabaseHeld) as refusal:
+            Desks(database_url)
+        second = subprocess.run(
+            [sys.executable, "-m", "tests.ledger.worker", "hold", database_url],
+            cwd=ROOT,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_MAX,
+        )
+    name = sa.make_url(database_url).render_as_string(hide_password=True)
+    sentence = f"Another ledger holds the database {name}. Stop it first, or give this one its own."
+    assert (1, sentence) == (second.returncode, second.stderr.strip().splitlines()[-1])
+    assert sentence == str(refusal.value)
+
+
+def test_the_ledger_is_free_when_the_process_that_held_it_is_killed(database_url: str) -> None:
+    with worker("hold", database_url) as process:
+        process.kill()
+        process.wait(SECONDS_MAX)
+    deadline = time.monotonic() + SECONDS_MAX
+    while True:
+        try:
+            Desks(database_url).ledger.close()
+        except DatabaseHeld:
+            # PostgreSQL notices a dead client a moment later.
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        else:
+            return
+
+
+def test_a_killed_process_has_lost_nothing_that_it_acknowledged(database_url: str) -> None:
+    with worker("stream", database_url) as process:
+        acks = acknowledged(process, 150)
+        os.kill(process.pid, signal.SIGKILL)
+        more, _ = end_of(process)
+    assert -signal.SIGKILL == process.returncode
+    acks += more
+    assert {SHANGCHENG, HANGZHOU} == {bureau for bureau, _, _ in acks}
+    check_all_there(database_url, acks)
+
+
+def test_a_failed_commit_ends_the_process_and_leaves_nothing_half_done(database_url: str) -> None:
+    Desks(database_url).ledger.close()
+    sqlite = database_url.startswith("sqlite")
+    execute(database_url, *(SQLITE_FAULT if sqlite else POSTGRES_FAULT))
+    with worker("stream", database_url) as process:
+        acks, complaint = end_of(process)
+    assert EXIT_COMMIT_FAILED == process.returncode
+    assert "A commit failed; the process ends and recovers on start." in complaint
+    # The log names the fault by its code: the database's own words may quote a row.
+    assert ('"code": "SQLITE_CONSTRAINT_TRIGGER"' if sqlite else '"code": "P0001"') in complaint
+    assert "on fire" not in complaint
+    assert acks
+    execute(database_url, "DROP TRIGGER fault" if sqlite else "DROP TRIGGER fault ON cases")
+    check_all_there(database_url, acks)
+
+
+@pytest.mark.postgres
+def test_a_lost_connection_to_postgresql_ends_the_process(fresh_postgres_url: str) -> None:
+    with worker("stream", fresh_postgres_url) as process:
+        acks = acknowledged(process, 50)
+        execute(
+            fresh_postgres_url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        more, _ = end_of(process)
+    assert EXIT_COMMIT_FAILED == process.returncode
+    check_all_there(fresh_postgres_url, acks + more)
+
+
+def test_a_full_disk_ends_the_process_and_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "kuaixiang-test", str(disk)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small disk takes root")
+    try:
+        url = f"sqlite:///{disk / 'ledger.db'}"
+        with worker("stream", url) as process:
+            acks, complaint = end_of(process)
+        assert EXIT_COMMIT_FAILED == process.returncode
+        assert '"code": "SQLITE_FULL"' in complaint
+        assert acks
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True, timeout=SECONDS_MAX)
+        check_all_there(url, acks)
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True, timeout=SECONDS_MAX)
