@@ -6,6 +6,8 @@ behind. Python code is never run between fork and exec: gRPC's threads do not su
 signal instead.
 """
 
+import fcntl
+import os
 import pwd
 import random
 import shutil
@@ -13,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +45,7 @@ _spawner: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="child-sp
 
 _ports_lock: Final = threading.Lock()
 _ports_given: Final[set[int]] = set()
+_system_chance: Final = random.SystemRandom()
 
 _WRAPPER: Final = """
 import ctypes, os, pwd, sys, warnings
@@ -121,12 +125,14 @@ class NoFreePort(ProcessError):
 def free_port() -> int:
     """A TCP port on 127.0.0.1 that nobody listens on now, never the same twice in one process.
 
-    Raises NoFreePort.
+    Nor is it given to another harness on this machine while this one runs: between the choice and the child that binds
+    it lie seconds. Raises NoFreePort.
     """
     with _ports_lock:
         for _ in range(FREE_PORT_ATTEMPTS):
-            port = random.choice(FREE_PORTS)
-            if port in _ports_given:
+            # The system's chance: a program that seeds its own would make the same choices as another that does.
+            port = _system_chance.choice(FREE_PORTS)
+            if port in _ports_given or not _reserve(port):
                 continue
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
                 try:
@@ -136,6 +142,19 @@ def free_port() -> int:
             _ports_given.add(port)
             return port
     raise NoFreePort(FREE_PORT_ATTEMPTS)
+
+
+def _reserve(port: int) -> bool:
+    """Take the port for this process until it ends, by a lock that every harness of this account looks at."""
+    folder = Path(tempfile.gettempdir()) / f"kuaixiang-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(folder / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    return True  # the descriptor stays open: it is the lock
 
 
 def port_answers(port: int, host: str = "127.0.0.1") -> bool:

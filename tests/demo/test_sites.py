@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, inspect
 
+from demo import processes
 from demo.postgres import Postgres
 from demo.processes import ChildDied, ChildNotReady, ChildNotRunning, ChildProcess, ChildRunning, free_port
 from demo.sites import (
@@ -155,6 +156,21 @@ def test_no_child_outlives_a_killed_harness(tmp_path: Path) -> None:
 def test_free_ports_are_never_given_twice() -> None:
     ports = [free_port() for _ in range(50)]
     assert len(set(ports)) == len(ports)
+
+
+def test_a_free_port_is_not_given_to_another_harness_while_this_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = range(19_940, 19_944)
+    monkeypatch.setattr(processes, "FREE_PORTS", few)
+    mine = free_port()
+    program = (
+        "from demo import processes\n"
+        f"processes.FREE_PORTS = {few!r}\n"
+        "try:\n"
+        "    while True: print(processes.free_port())\n"
+        "except processes.NoFreePort: pass"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=30)
+    assert str(mine) not in done.stdout.split()
 
 
 @pytest.mark.postgres
