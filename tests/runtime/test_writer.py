@@ -122,7 +122,7 @@ async def test_too_much_that_waits_is_refused_at_once(
     await asyncio.to_thread(log.begun.wait, 30)
     futures += [writer.submit(number) for number in (2, 3, 4)]
     with pytest.raises(WriterBusy, match="3 acts already wait") as refusal:
-        writer.submit(5)
+        _ = writer.submit(5)
     assert 3 == refusal.value.waiting
     log.gate.set()
     assert [10, 20, 30, 40] == await asyncio.gather(*futures)
@@ -135,7 +135,7 @@ async def test_stopping_finishes_what_waits_and_refuses_what_comes_after(log: Lo
     await asyncio.to_thread(writer.stop)
     assert [number * 10 for number in range(1, 20)] == await asyncio.gather(*futures)
     with pytest.raises(WriterStopped):
-        writer.submit(1)
+        _ = writer.submit(1)
 
 
 def test_a_writer_that_never_ran_can_be_stopped(log: Log) -> None:
@@ -163,7 +163,7 @@ async def test_a_caller_who_went_away_is_not_answered_and_its_work_is_done(
 
 def test_a_loop_that_has_closed_does_not_stop_the_writer(writer: GroupCommitWriter[int], log: Log) -> None:
     async def leave() -> None:
-        writer.submit(1)
+        _ = writer.submit(1)
 
     async def stay() -> int:
         return int(await writer.submit(2))
