@@ -61,6 +61,10 @@ test: setup ## run all tests (ARGS are pytest's)
 test-replay: setup ## play the four real logs in full (half an hour, hence not in test; KX_DATA names their folder)
 	KX_TEST_REPLAY=full $(BIN)/python -m pytest tests/demo/replay/test_replay.py -k whole -s $(ARGS)
 
+.PHONY: test-faults
+test-faults: setup ## forty random kills, freezes and cuts under work (KX_TEST_FAULTS more or fewer, KX_TEST_SEED again)
+	KX_TEST_FAULTS=$${KX_TEST_FAULTS:-40} $(BIN)/python -m pytest tests/faults -s $(ARGS)
+
 .PHONY: bench
 bench: setup ## run the benchmarks, one after the other (ARGS="bench/NAME.py" runs one)
 	@set -e; for program in $(or $(ARGS),$(sort $(wildcard bench/[a-z]*.py))); do \
