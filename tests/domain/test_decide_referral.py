@@ -302,6 +302,14 @@ def test_a_bureau_that_only_passes_a_case_on_counts_as_relaying() -> None:
     assert event.relayed
 
 
+def test_a_bureau_whose_passing_on_was_refused_has_the_case_to_handle_with_clocks() -> None:
+    story = refuse(Story(bureau=HANGZHOU).then(RELAYED).at(day(3, 3)))
+    assert Custody.OWNED is story.case.custody
+    assert [(ClockKind.DISPATCH, day(3, 3)), (ClockKind.HANDLE, day(3, 3))] == [
+        (clock.kind, clock.started_at) for clock in story.case.clocks
+    ]
+
+
 def test_a_case_comes_back_at_a_higher_epoch_and_keeps_what_the_ledger_knew() -> None:
     story = released().at(day(3, 9))
     story.do(replace(RECEIVE, referral_kind=ReferralKind.RETURN, offer_epoch=2))

@@ -97,7 +97,7 @@ async def test_a_fault_half_way_through_an_act_leaves_no_trace(opened: Desks) ->
         raise ZeroDivisionError
 
     before = everything(opened)
-    answers: list[Any] = await asyncio.gather(
+    answers = await asyncio.gather(
         opened.ledger.do(Work(run=fault, bureau=SHANGCHENG)), opened.register(HANGZHOU), return_exceptions=True
     )
     assert ["ZeroDivisionError", "Done"] == [type(answer).__name__ for answer in answers]
