@@ -782,7 +782,13 @@ class Durable:
             while not deliveries:
                 subscription = await self._ready(timeout_seconds)
                 now = time.monotonic()
-                if self._outstanding <= 0 or now >= self._request_ends:
+                if self._outstanding > 0 and now >= self._request_ends:
+                    # A consumer ends each request by a word. Silence: it is gone, with the site's store perhaps, and a
+                    # leaf does not say so. Making it again costs nothing if it is there.
+                    self._outstanding = 0
+                    self._consumer_made = False
+                    subscription = await self._ready(timeout_seconds)
+                if self._outstanding <= 0:
                     if now >= deadline:
                         break
                     await self._request(batch, max(deadline - now, PULL_GRACE_SECONDS))

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import shutil
 import time
 from collections.abc import AsyncIterator
 
@@ -218,6 +219,24 @@ async def test_pulling_goes_on_after_the_national_server_was_killed(
         await asyncio.to_thread(nats_sites.start_site, nats_sites.national.code)
         await asyncio.to_thread(nats_sites.wait_linked)
     assert {4, 5, 6} <= set(numbers(await pull(durable, bureau, 3)))
+
+
+async def test_pulling_goes_on_after_a_provincial_server_has_lost_its_store(own_nats_sites: Sites, bureau: str) -> None:
+    site = own_nats_sites[SITE]
+    async with Bus(own_nats_sites.national.hub_url, name="hub") as hub, Bus(site.url, name="node") as node:
+        await asyncio.gather(hub.wait_connected(CONNECT_SECONDS), node.wait_connected(CONNECT_SECONDS))
+        await node.ensure_stream(SITE)
+        durable = hub.durable(DOMAIN, bureau)
+        await publish(node, bureau, 1, 3)
+        await pull(durable, bureau, 3)
+        await asyncio.to_thread(own_nats_sites.kill_site, SITE)
+        shutil.rmtree(site.conf.store)
+        await asyncio.to_thread(own_nats_sites.restart_site, SITE)
+        await asyncio.to_thread(own_nats_sites.wait_linked, SITE)
+        await node.wait_connected(CONNECT_SECONDS)
+        await node.ensure_stream(SITE)
+        await publish(node, bureau, 4, 6)
+        assert [4, 5, 6] == numbers(await pull(durable, bureau, 3))
 
 
 async def test_the_stream_of_a_site_is_made_once(nats_sites: Sites) -> None:
