@@ -114,6 +114,7 @@ class Database:
             self._lock_by_file(Path(self._url.database or ""))
         self._writer_engine = _engine(self._url, sqlite=self.is_sqlite, reader=False)
         self.readers = _engine(self._url, sqlite=self.is_sqlite, reader=True)
+        self._lookups = _engine(self._url, sqlite=self.is_sqlite, reader=True)
         try:
             self.writing = self._writer_engine.connect()
             if not self.is_sqlite:
@@ -137,6 +138,7 @@ class Database:
     def close(self) -> None:
         """Close the connections and give the lock back."""
         self.readers.dispose()
+        self._lookups.dispose()
         writing = getattr(self, "writing", None)
         if writing is not None:
             writing.close()
@@ -189,6 +191,12 @@ class Database:
     def reading(self) -> Iterator[sa.Connection]:
         """A reader's connection with one consistent view."""
         with self.readers.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def looking(self) -> Iterator[sa.Connection]:
+        """The writer's own connection for reading: it never waits for readers to give one back."""
+        with self._lookups.connect() as connection, connection.begin():
             yield connection
 
     def _insert(self, table: sa.Table, rows: int) -> Any:  # noqa: ANN401 - the dialects' own statement, no common base

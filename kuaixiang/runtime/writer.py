@@ -118,7 +118,7 @@ class GroupCommitWriter(Generic[W]):
             self._thread.join()
 
     def after_commit(self, call: Callable[[], None]) -> None:
-        """Have `call` run on the writer's thread after each commit; it must be quick and not raise."""
+        """Have `call` run on the writer's thread after each commit; it must be quick."""
         self._after_commit.append(call)
 
     def submit(self, work: W) -> asyncio.Future[Any]:
@@ -183,7 +183,10 @@ class GroupCommitWriter(Generic[W]):
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(_resolve, resolved)
         for call in self._after_commit:
-            call()
+            try:
+                call()
+            except Exception:  # noqa: BLE001 - what is committed stands; the next commit calls again
+                _log.exception("What follows a commit failed.", action="writer.after_commit_failed")
 
     def _answer(self, batch: Batch[W], waiting: _Waiting[W]) -> _Answer:
         try:

@@ -254,7 +254,7 @@ class LedgerBatch:
                     self.before[key] = cached
         if not (keys or references or referrals or wanted):
             return
-        with self.ledger.database.reading() as connection:
+        with self.ledger.database.looking() as connection:
             if keys:
                 table = schema.REQUESTS
                 for row in connection.execute(_of(table, table.c.request_key, keys)):
