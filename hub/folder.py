@@ -80,6 +80,7 @@ class Folder:
         self._marks = {bureau: mark for bureau, mark in store.marks().items() if bureau in self._scope}
         self._parking = Parking()
         self._heard: dict[str, float] = {}
+        self._doubted: set[str] = set()
         started = monotonic()
         self.started = started
         self._behind_since = {bureau: started for bureau, mark in self._marks.items() if mark.behind}
@@ -110,6 +111,14 @@ class Folder:
             for bureau, since in list(self._behind_since.items())
             if since <= limit and not self.mark(bureau).quarantine
         ]
+
+    def doubted(self) -> list[str]:
+        """Bureaus whose heads ended before what was folded of them: late ones, or their ledgers deny it."""
+        return [bureau for bureau in list(self._doubted) if not self.mark(bureau).quarantine]
+
+    def cleared(self, bureau: str) -> None:
+        """The bureau's ledger is being asked; what is doubted from now on is doubted anew."""
+        self._doubted.discard(bureau)
 
     # ------------------------------------------------------------ folding; one thread at a time
 
@@ -153,6 +162,24 @@ class Folder:
         check_head(head)
         run.head(head)
         return self._commit(run)
+
+    def believe(self, head: Head, before: Mark) -> None:
+        """Take back what was announced of a journal when `before` was read and its ledger, asked later, denies."""
+        mark = self.mark(head.bureau)
+        announced = (mark.announced_generation, mark.announced_seq)
+        if announced != (before.announced_generation, before.announced_seq) or announced <= (head.generation, head.seq):
+            return
+        self._parking.drop(head.bureau)
+        run = _Run(self.mark, self._parking, self._now_us())
+        run.batch.marks[head.bureau] = replace(mark, announced_generation=head.generation, announced_seq=head.seq)
+        self._commit(run)
+        _LOG.warning(
+            "A message announced entries that the bureau's ledger does not have.",
+            action="hub.false_announcement",
+            bureau=head.bureau,
+            generation=announced[0],
+            seq=announced[1],
+        )
 
     def forget(self, bureau: str) -> None:
         """Take everything of a bureau out of the figures, durably, to fold it again from its first entry."""
@@ -216,6 +243,7 @@ class Folder:
                 self._heard[bureau] = heard
                 self._follow(self.mark(bureau), mark)
             self._marks.update(batch.marks)
+            self._doubted |= run.doubted
             BATCHES.inc()
         if batch.entries:
             ENTRIES.inc(batch.entries)
@@ -243,6 +271,7 @@ class _Run:
         self.parked = 0
         self.poison = 0
         self.newest_us = 0
+        self.doubted: set[str] = set()
 
     def mark(self, bureau: str) -> Mark:
         """The mark as this batch has moved it."""
@@ -268,14 +297,17 @@ class _Run:
         HEADS.inc()
         self.batch.marks[head.bureau] = mark
         if (head.generation, head.seq) != (mark.generation, mark.seq) or mark.quarantine:
-            # Behind: the loop that refills sees it. Ahead: a head that came late.
+            # Behind: the loop that refills sees it. Ahead: a head that came late, or a ledger that has lost entries,
+            # or never had them; it is asked.
+            if (head.generation, head.seq) < (mark.generation, mark.seq):
+                self.doubted.add(head.bureau)
             return
         if head.hash != mark.hash:
             self.quarantine(
                 mark, f"the head at seq {head.seq} is {head.hash.hex()[:16]}…, but {mark.hash.hex()[:16]}… was folded"
             )
         else:
-            self.batch.marks[head.bureau] = replace(mark, data_as_of_us=max(mark.data_as_of_us, head.as_of_us))
+            self.batch.marks[head.bureau] = replace(mark, data_as_of_us=self._as_of(mark, head.as_of_us))
 
     def quarantine(self, mark: Mark, reason: str) -> Mark:
         """Fold nothing of the bureau any more."""
@@ -321,4 +353,9 @@ class _Run:
         except UnreadableEntry as unreadable:
             return self.quarantine(mark, str(unreadable))
         self.newest_us = max(self.newest_us, changes.recorded_at_us)
+        changes.recorded_at_us = self._as_of(mark, changes.recorded_at_us)
         return self.batch.add(mark, segment, changes)
+
+    def _as_of(self, mark: Mark, at_us: int) -> int:
+        """Up to when a bureau has reported; no figure is of a later time than now, whatever its clock says."""
+        return max(mark.data_as_of_us, min(at_us, self._now_us))

@@ -58,7 +58,8 @@ class Refiller:
 
     async def step(self) -> bool:
         """Begin to read every ledger that is due and not being read; never more to do at once."""
-        due = [bureau for bureau in self._folder.stuck(self._refill_after_seconds) if self._may(bureau)]
+        wanted = dict.fromkeys((*self._folder.stuck(self._refill_after_seconds), *self._folder.doubted()))
+        due = [bureau for bureau in wanted if self._may(bureau)]
         silent = [
             bureau
             for bureau in self._bureaus
@@ -77,16 +78,19 @@ class Refiller:
 
     async def refill(self, bureau: str) -> None:
         """Ask a ledger for its head and fold what is missing. Raises `LedgerUnreachable`, `Poison`."""
-        head = await self.head(bureau)
+        # First the mark: what is folded while the answer is under way is no contradiction to it.
         mark = self._folder.mark(bureau)
+        head = await self.head(bureau)
         if head.generation > mark.generation and mark.seq and not await self._continues(bureau, head.seq):
             await self._worker.run(self._folder.forget, bureau)
-        elif head.generation == mark.generation and head.seq < mark.seq:
+        elif (head.generation, head.seq) < (mark.generation, mark.seq):
             await self._worker.run(
                 self._folder.quarantine,
                 bureau,
-                f"generation {head.generation} of the journal ends at seq {head.seq}, but {mark.seq} was folded of it",
+                f"generation {head.generation} of the journal ends at seq {head.seq}, "
+                f"but {mark.seq} was folded of generation {mark.generation}",
             )
+        await self._worker.run(self._folder.believe, head, mark)
         await self._worker.run(self._folder.take_head, bureau, head)
         if self._folder.mark(bureau).behind and not self._folder.mark(bureau).quarantine:
             await self.read_on(bureau)
@@ -134,6 +138,7 @@ class Refiller:
             del self._running[bureau]
 
     async def _attempt(self, bureau: str) -> None:
+        self._folder.cleared(bureau)
         try:
             await self.refill(bureau)
         except LedgerUnreachable as unreachable:

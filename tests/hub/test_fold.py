@@ -272,6 +272,27 @@ def test_a_head_says_how_far_a_journal_reaches_and_until_when_it_is_complete(ben
     assert mark.data_as_of_us == to_micros(NOW)
 
 
+def test_no_figure_is_of_a_later_time_than_now_whatever_a_bureaus_clock_says(bench: Bench) -> None:
+    journal = Journal(DONGCHENG)
+    journal.write("from the future", "registered", NOW + 4000 * DAY)
+    bench.feed(journal.segment())
+    assert bench.folder.mark(DONGCHENG).data_as_of_us == to_micros(NOW)
+    bench.feed(journal.head(NOW + 4000 * DAY))
+    assert bench.folder.mark(DONGCHENG).data_as_of_us == to_micros(NOW)
+
+
+def test_a_head_that_ends_before_what_was_folded_is_doubted(bench: Bench) -> None:
+    journal = cases(DONGCHENG, 1)
+    early = journal.head()
+    bench.feed(journal.segment(), early)
+    assert bench.folder.doubted() == []
+    journal.live("more")
+    bench.feed(journal.segment(), early)
+    assert bench.folder.doubted() == [DONGCHENG]
+    bench.folder.cleared(DONGCHENG)
+    assert bench.folder.doubted() == []
+
+
 def test_a_bureau_whose_journal_is_empty_is_up_to_date_once_it_has_said_so(bench: Bench) -> None:
     bench.feed(Journal(DONGCHENG).head(NOW))
     mark = bench.folder.mark(DONGCHENG)

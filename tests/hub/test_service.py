@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from demo.processes import ChildProcess, free_port
 from demo.sites import Sites
+from hub.ledgers import Ledgers
 from hub.rebuild import rebuild
 from hub.service import Running, running
 from hub.settings import HubSettings
@@ -28,6 +29,7 @@ from kuaixiang.runtime.database import DatabaseHeld
 from kuaixiang.runtime.settings import WrongSetting, read_settings
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.wire.v1 import statistics_pb2 as pb
+from kuaixiang.wire.v1.journal_pb2 import Head
 from kx.hub import app
 from tests.hub.federation import Federation
 from tests.hub.journals import HEADQUARTERS, Journal
@@ -184,6 +186,76 @@ async def test_a_fork_is_quarantined_and_the_other_bureaus_go_on(federation: Fed
         assert {mark.bureau for mark in answer.marks if mark.quarantine} == {true.bureau}
         report = await stub.Reconcile(pb.ReconcileRequest(scope=true.bureau), timeout=30)
         assert {found.what for found in report.mismatches} == {"quarantine", "head"}
+
+
+async def test_entries_that_a_ledger_never_wrote_are_found_by_its_next_head(
+    federation: Federation, tmp_path: Path
+) -> None:
+    true = journal_of(federation, federation.north[0], 2)
+    forged = Journal(true.bureau, entries=true.entries[:], generations=true.generations[:], hashes=true.hashes[:])
+    forged.generation = 2
+    forged.live("never happened")
+    async with (
+        federation.hub(f"sqlite:///{tmp_path / 'hub.db'}") as hub,
+        federation.publishing("110000") as site,
+    ):
+        await site.segment(true.segment())
+        await site.segment(forged.segment(true.seq + 1))
+        await folded(hub, forged)
+        await site.head(true)
+        await until(lambda: bool(hub.folder.mark(true.bureau).quarantine), "the ledger was not asked")
+        assert hub.folder.mark(true.bureau).quarantine == (
+            f"generation 1 of the journal ends at seq {true.seq}, but {forged.seq} was folded of generation 2"
+        )
+
+
+async def test_what_is_announced_and_denied_by_the_ledger_does_not_stand(
+    federation: Federation, tmp_path: Path
+) -> None:
+    journal = journal_of(federation, federation.north[0], 2)
+    other = journal_of(federation, federation.north[1], 1)
+    boast = Journal(journal.bureau, generation=2**40, entries=journal.entries * 2, hashes=[b"x" * 32])
+    async with (
+        federation.hub(f"sqlite:///{tmp_path / 'hub.db'}") as hub,
+        federation.publishing("110000") as site,
+    ):
+        await site.segment(journal.segment())
+        await site.head(boast)
+        await site.segment(other.segment())
+        await folded(hub, journal, other)
+        await until(lambda: not hub.folder.mark(journal.bureau).behind, "the announcement stands")
+        mark = hub.folder.mark(journal.bureau)
+        assert (mark.announced_generation, mark.announced_seq, mark.quarantine) == (1, journal.seq, "")
+
+
+async def test_what_is_folded_while_a_ledger_answers_is_no_contradiction(
+    federation: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = journal_of(federation, federation.north[0], 2)
+    answering, folded_meanwhile = asyncio.Event(), asyncio.Event()
+    ask = Ledgers.head
+
+    async def slow(self: Ledgers, bureau: str) -> Head:
+        head = journal.segment(1, 7)
+        answering.set()
+        await folded_meanwhile.wait()
+        answer = await ask(self, bureau)
+        return Head(bureau=bureau, generation=1, seq=7, hash=head.last_hash, as_of_us=answer.as_of_us)
+
+    monkeypatch.setattr(Ledgers, "head", slow)
+    async with (
+        federation.hub(f"sqlite:///{tmp_path / 'hub.db'}") as hub,
+        federation.publishing("110000") as site,
+    ):
+        await site.segment(journal.segment(1, 3))
+        await site.segment(journal.segment(5, 7))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await answering.wait()
+        await site.segment(journal.segment(4), again="whole")
+        await folded(hub, journal)
+        folded_meanwhile.set()
+        await asyncio.sleep(0.5)
+        assert not hub.folder.mark(journal.bureau).quarantine
 
 
 async def test_the_hub_equals_its_ledgers_and_says_where_it_does_not(federation: Federation, database_url: str) -> None:
