@@ -181,7 +181,7 @@ def measures(entry: Entry) -> list[tuple[int, int]]:
     That a missed one is done later adds no second count, only to the working days taken. An event or a clock that this
     version does not know adds nothing.
     """
-    day = (entry.occurred_at_us + SHANGHAI_MICROS) // MICROS_PER_DAY
+    day = shanghai_day(entry.occurred_at_us)
     event = entry.WhichOneof("event")
     found = [(fact, day) for fact in _facts(event, entry)]
     for change in entry.clocks:

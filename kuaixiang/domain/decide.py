@@ -16,7 +16,7 @@ from kuaixiang.domain.case import Case, Conclusion, Outgoing
 from kuaixiang.domain.clocks import Clock, Rules
 from kuaixiang.domain.events import ClockChange, Event, Private
 from kuaixiang.domain.jurisdiction import competent_bureau
-from kuaixiang.domain.lifecycle import OPENING, check_role, stage_after
+from kuaixiang.domain.lifecycle import OPENING, TRANSITIONS, check_role, stage_after
 from kuaixiang.domain.registration import (
     NOTE_CHARACTERS_MAX,
     REFERENCE_CHARACTERS_MAX,
@@ -164,7 +164,7 @@ def _register(act: acts.Register, context: Context) -> tuple[Event, ...]:
     clock = clocks.apply((), (forward,))[0]
     rules, calendar, at = context.rules, context.calendar, context.occurred_at
     answered = events.AnsweredOnTheSpot(
-        stage=Stage.FED_BACK,
+        stage=TRANSITIONS[registered.stage][acts.AnswerOnTheSpot],
         epoch=0,
         clocks=(
             *clocks.stop(clock, at, calendar, fulfilled=True),
@@ -496,7 +496,7 @@ def _released(desk: _Desk, outgoing: Outgoing, receipt_seq: int = 0, receipt_has
     )
 
 
-def _proof_of_release(case: Case, epoch_seen: int, context: Context) -> tuple[Event, ...]:
+def _proof_of_release(case: Case, context: Context) -> tuple[Event, ...]:
     """Our outstanding offer was accepted if the case has moved on since: its receipt is no longer needed."""
     if case.custody is not Custody.OFFERED or case.outgoing is None:
         return ()
@@ -504,7 +504,7 @@ def _proof_of_release(case: Case, epoch_seen: int, context: Context) -> tuple[Ev
 
 
 def _receive(case: Case, act: acts.Receive, context: Context) -> tuple[Event, ...]:
-    released = _proof_of_release(case, act.offer_epoch, context)
+    released = _proof_of_release(case, context)
     stage = Stage.REFERRED if released else case.stage
     stage_after(case.case_id, stage, act)
     return (*released, *_received(act, context))
@@ -582,7 +582,7 @@ def _conclusion(
     if case.custody is Custody.OWNED or (case.outgoing is not None and act.epoch < case.outgoing.offer_epoch):
         # Nobody else can have concluded what is ours; what we offer is ours until the offer's epoch is reached.
         raise errors.ImpossibleConclusion(case.case_id, act.from_bureau)
-    released = _proof_of_release(case, act.epoch, context)
+    released = _proof_of_release(case, context)
     revoked = act.outcome is Outcome.REOPENED
     before = Stage.REFERRED if released else case.stage
     frame: dict[str, Any] = {
