@@ -102,6 +102,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             await reader
         finally:
             reader.cancel()
+            while not pending.empty():
+                # Else the reader of a stream that broke off would wait for ever to say that it has ended.
+                pending.get_nowait()
 
     async def _register_one(
         self, index: int, registration: case_pb2.RegisterCaseRequest
