@@ -185,11 +185,6 @@ class Postgres:
             connection.execute(f'CREATE DATABASE "{name}"'.encode())
         return self.database_url(name)
 
-    def drop_database(self, name: str) -> None:
-        """Remove a database, ending the sessions that use it."""
-        with self._connect() as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
-
     def _connect(self) -> psycopg.Connection:
         return psycopg.connect(
             host="127.0.0.1",

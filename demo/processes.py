@@ -157,15 +157,6 @@ def _reserve(port: int) -> bool:
     return True  # the descriptor stays open: it is the lock
 
 
-def port_answers(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a TCP connection to the port is accepted; a probe for `ChildProcess.wait_ready`."""
-    try:
-        with socket.create_connection((host, port), timeout=1.0):
-            return True
-    except OSError:
-        return False
-
-
 def bound_command(command: Sequence[str], death_signal: signal.Signals, run_as: str | None = None) -> list[str]:
     """The command wrapped so that it gets `death_signal` when the harness dies, and runs as the account `run_as`.
 

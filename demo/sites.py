@@ -304,10 +304,6 @@ class LinkProxy:
         """Stop listening and reset every connection of the link; nothing when it is cut already."""
         self._call(self._cut(port))
 
-    def is_open(self, port: int) -> bool:
-        """Whether connections to `port` are passed on."""
-        return port in self._servers
-
     def close(self) -> None:
         """Cut every link and end the thread."""
         if not self._thread.is_alive():

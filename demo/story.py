@@ -124,11 +124,6 @@ class Pace:
         """The hour that is being worked."""
         return self.hours[self.index].at
 
-    @property
-    def active(self) -> int:
-        """How many cases have acts under way."""
-        return len(self._active)
-
     def begin(self, name: str) -> None:
         """A case has something to do."""
         self._active[name] = "begins"

@@ -302,11 +302,6 @@ class BureauTree:
         """Give every site, the root's first."""
         return tuple(dict.fromkeys(map(self.site, self.subtree(self._root))))
 
-    def jetstream_domain(self, code: str) -> str:
-        """Give the JetStream domain of the site of a bureau: `p` and the provincial code, or `hq` above that."""
-        site = self.site(code)
-        return f"p{site}" if self._bureaus[site].tier is Tier.PROVINCIAL else "hq"
-
 
 def _by_code(bureaus: Iterable[Bureau]) -> dict[str, Bureau]:
     found: dict[str, Bureau] = {}

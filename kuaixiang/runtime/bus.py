@@ -746,10 +746,6 @@ class Delivery:
         delay = f' {{"delay": {int(delay_seconds * 1e9)}}}'.encode() if delay_seconds > 0 else b""
         await self._bus.answer(self._reply, b"-NAK" + delay)
 
-    async def in_progress(self) -> None:
-        """Start the time for the acknowledgement anew. Raises BusUnavailable."""
-        await self._bus.answer(self._reply, b"+WPI")
-
 
 class Durable:
     """A durable pull consumer of one site's stream; see `Bus.durable`. One `fetch` at a time.

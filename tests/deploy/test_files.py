@@ -80,7 +80,6 @@ def settings_of(name: str, monkeypatch: pytest.MonkeyPatch) -> NodeSettings | Hu
 
 OURS = sorted(name for name in services() if name.startswith(("node-", "hub-")))
 NODES = [name for name in OURS if name.startswith("node-")]
-HUBS = [name for name in OURS if name.startswith("hub-")]
 SITES = sorted(name for name in services() if name.startswith("nats-"))
 
 
