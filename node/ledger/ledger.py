@@ -7,7 +7,7 @@ A case is the fold of its entries: it is kept in memory once folded, and read fr
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -409,7 +409,7 @@ class Draft:
         )
         rows.referrals.extend(projections.referral_rows(entry, self.case(entry.bureau, entry.case_id)))
         registered = head.cases_registered + isinstance(entry.event, Registered)
-        return replace(head, seq=seq, hash=hash_, cases_registered=registered)
+        return Head(head.bureau, head.generation, seq, hash_, registered)
 
     def keep_request(self, bureau: str, request_key: str, request: Request) -> None:
         """Remembers what was done under a caller's key."""
