@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from hub.measures import RATES
 from hub.query import Grouping
+from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.tree import short_name
 from kuaixiang.domain.words import Category, Channel, ClockKind
 from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
@@ -27,7 +27,6 @@ DIFFERENT_EXIT_CODE: Final = 1
 ANSWER_SECONDS_MAX: Final = 30.0
 RECONCILE_SECONDS_MAX: Final = 3600.0
 
-_SHANGHAI: Final = timezone(timedelta(hours=8))
 _CLOCK_LABELS: Final = {
     ClockKind.FORWARD: "转交",
     ClockKind.DISPATCH: "分办",
@@ -433,7 +432,7 @@ def _completeness_line(found: pb.Completeness) -> str:
 def _instant(message: pb.Completeness | pb.BureauMark, field: str) -> str | None:
     if not message.HasField(field):  # type: ignore[arg-type]  # one of its timestamps, by name
         return None
-    local = getattr(message, field).ToDatetime(tzinfo=_SHANGHAI)
+    local = getattr(message, field).ToDatetime(tzinfo=SHANGHAI)
     return str(local.isoformat(sep=" ", timespec="seconds"))
 
 

@@ -156,7 +156,7 @@ async def test_one_message_is_handed_out_at_once_without_waiting_for_a_full_batc
     started = time.monotonic()
     await publish(node, bureau, 2, 2)
     assert [2] == numbers(await fetching)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 15  # the request itself stands for 20 s
 
 
 async def test_messages_wait_while_the_link_is_cut_and_come_without_loss_when_it_is_restored(
