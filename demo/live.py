@@ -22,6 +22,7 @@ from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.tree import BureauTree, short_name
 from kuaixiang.domain.words import Custody, Stage
 from kuaixiang.wire.v1 import statistics_pb2 as pb
+from kx.output import EVENT_TERMS
 
 REFRESH_SECONDS: Final = 0.25
 """Between two pictures: the eye needs no more, and the nodes need the processor."""
@@ -34,39 +35,8 @@ NOTES_SHOWN: Final = 6
 
 WEEKDAYS: Final = "一二三四五六日"
 
-EVENT_WORDS: Final[Mapping[str, str]] = {
-    "registered": "受理登记",
-    "answered_on_the_spot": "当场答复",
-    "taxpayer_told": "告知纳税人",
-    "forwarded": "转交纳税服务部门",
-    "dispatched": "分办",
-    "dispatch_returned": "退回分办",
-    "accepted_directly": "直接受理",
-    "extension_asked": "申请延期",
-    "extension_approved": "批准延期",
-    "extension_refused": "不批准延期",
-    "joint_handling_started": "联合办理",
-    "part_completed": "协办完成",
-    "completed": "办结",
-    "feedback_given": "反馈",
-    "followed_up": "回访",
-    "reopened": "重新办理",
-    "case_withdrawn": "纳税人撤回",
-    "deferred": "待条件成熟",
-    "resumed": "恢复办理",
-    "sent_to_reconsideration": "转行政复议",
-    "offered": "移交 →",
-    "offer_withdrawal_asked": "请求撤回移交 →",
-    "released": "对方已接收 →",
-    "offer_refused": "移交被拒 ←",
-    "received": "接收移交 ←",
-    "offer_declined": "拒收移交 ←",
-    "concluded": "获知结论 ←",
-    "conclusion_revoked": "结论撤销 ←",
-    "conclusion_delivered": "结论送达 →",
-    "written_off": "销号",
-    "became_overdue": "逾期",
-}
+_FROM_ELSEWHERE: Final = frozenset({"offer_refused", "received", "offer_declined", "concluded", "conclusion_revoked"})
+"""Events that another bureau's message brought; the others that name a bureau go to it."""
 
 _HEADING_OF: Final[Mapping[Stage, str]] = {
     Stage.REGISTERED: "已登记",
@@ -253,8 +223,9 @@ class Show:
             other = code_and_place(tree, change.other_bureau) if change.other_bureau else ""
             lines.append(f"{change.occurred_at.astimezone(SHANGHAI):%m-%d %H:%M} ", "dim")
             lines.append(f"{code_and_place(tree, change.bureau)} {change.case_id} ")
+            arrow = "" if not other else " ←" if change.event in _FROM_ELSEWHERE else " →"
             lines.append(
-                f"{EVENT_WORDS.get(change.event, change.event)} {other}\n",
+                f"{EVENT_TERMS.get(change.event, change.event)}{arrow} {other}\n",
                 "red" if change.event == "became_overdue" else "cyan" if other else "",
             )
         return lines

@@ -202,6 +202,9 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
         case events.FeedbackGiven():
             # The feedback is the handler's too: who gave it does not follow it up.
             return _ended(case, Outcome.COMPLETED, entry.occurred_at) | {"handlers": case.handlers | {entry.actor}}
+        case events.FollowedUp() as event if event.satisfaction is Satisfaction.NOT_REACHED and case.satisfaction:
+            # A call that reached nobody does not undo what was said before; a remark may explain it.
+            return {"explained": case.explained or event.explained}
         case events.FollowedUp() as event:
             return {"satisfaction": event.satisfaction, "explained": event.explained}
         case events.Reopened() as event:

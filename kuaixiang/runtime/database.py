@@ -29,6 +29,11 @@ BUSY_SECONDS: Final = 10
 READERS_MAX: Final = 4
 """Reading connections: two cores' worth, twice."""
 WRITER_CACHE_KIB: Final = 65_536
+CONNECT_SECONDS_MAX: Final = 10
+SILENT_SECONDS_MAX: Final = 30
+"""A PostgreSQL server that acknowledges nothing for so long is gone: the writer fails, and the process starts anew."""
+READ_SECONDS_MAX: Final = 60
+"""A reader's statement that takes longer is ended: it would hold back others."""
 ROWS_MAX: Final = 128
 """Rows in one statement: 13 columns of them are far below either database's limit of parameters."""
 CHECKPOINT_PAGES: Final = 8_192
@@ -244,8 +249,18 @@ class Database:
 
 def _engine(url: sa.URL, *, sqlite: bool, reader: bool) -> sa.Engine:
     if not sqlite:
-        engine = sa.create_engine(url, pool_size=READERS_MAX, max_overflow=0, pool_pre_ping=reader)
-        options = "SET default_transaction_read_only = on" if reader else "SET synchronous_commit = on"
+        engine = sa.create_engine(
+            url,
+            pool_size=READERS_MAX,
+            max_overflow=0,
+            pool_pre_ping=reader,
+            connect_args={"connect_timeout": CONNECT_SECONDS_MAX, "tcp_user_timeout": SILENT_SECONDS_MAX * 1000},
+        )
+        options = (
+            f"SET default_transaction_read_only = on; SET statement_timeout = '{READ_SECONDS_MAX}s'"
+            if reader
+            else "SET synchronous_commit = on"
+        )
 
         @sa.event.listens_for(engine, "connect")
         def _set(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:

@@ -205,3 +205,9 @@ def test_the_time_of_the_conclusion_is_that_of_the_feedback() -> None:
     assert story.case.conclusion is not None
     assert (Outcome.COMPLETED, day(3, 3)) == (story.case.conclusion.outcome, story.case.conclusion.completed_at)
     assert MONDAY < day(3, 3)
+
+
+def test_a_call_that_reached_nobody_does_not_undo_a_dissatisfaction() -> None:
+    nobody = acts.FollowUp(satisfaction=Satisfaction.NOT_REACHED)
+    with pytest.raises(errors.DissatisfactionOpen):
+        fed_back().then(UNHAPPY, nobody).do(WRITE_OFF)
