@@ -19,12 +19,16 @@ from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An act that a node said is durable. `actor` did nothing else, so that its entries are found by it."""
+    """An act that a node said is durable. `actor` did nothing else, so that its entries are found by it.
+
+    `may_be_so`: it changes nothing where somebody had done the same before, and then has no entry.
+    """
 
     bureau: str
     case_id: str
     actor: str
     seq: int
+    may_be_so: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ def faults_found(
         mine = by_actor.get(act.actor, [])
         if {(bureau, entry.case_id) for bureau, _, entry in mine} - {(act.bureau, act.case_id)}:
             found.append(f"{act.actor}: done to another case or in another ledger")
+        if act.may_be_so and not mine:
+            continue
         if max((seq for _, seq, _ in mine), default=0) != act.seq:
             found.append(f"{act.actor}: answered with seq {act.seq} of {act.bureau}, which is not its act: lost")
         names = Counter(event_name(entry.event) for _, _, entry in mine)

@@ -118,6 +118,12 @@ def test_damage_to_what_the_journals_say_is_seen(county: Journal, fault: str) ->
     assert any(fault in sentence for sentence in found), found
 
 
+def test_an_act_that_was_so_already_needs_no_entry_of_its_own() -> None:
+    again = Answered(COUNTY, CASE, "officer-4", 3)
+    assert faults_found(SOUND, [again]) != []
+    assert faults_found(SOUND, [replace(again, may_be_so=True)]) == []
+
+
 def test_a_case_that_nobody_has_is_seen() -> None:
     found = faults_found({COUNTY: SOUND[COUNTY]}, ANSWERED)
     assert found == [f"{CASE}: its custodians are []"]

@@ -134,7 +134,7 @@ class Town:
         except NoAnswer:
             self.unknown.append(actor)
             return ""
-        self.answered.append(Answered(bureau, done.case.case_id, actor, done.seq))
+        self.answered.append(Answered(bureau, done.case.case_id, actor, done.seq, isinstance(act, acts.WithdrawOffer)))
         return done.case.case_id
 
 
