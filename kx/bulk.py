@@ -1,13 +1,15 @@
 """`kx case register-many`: the rows of a CSV file over one stream, and what became of each.
 
-The key of a row is made of the whole file and the row's number. So the same file sent again, after a cut or by mistake,
-registers nothing twice: rows that were registered answer with the case they became.
+The key of a row is made of what it says, and of how many rows of the file before it say the same. So a file sent again,
+after a cut, by mistake, in another encoding or with its refused rows corrected, registers nothing twice: rows that were
+registered answer with the case they became.
 """
 
 import csv
 import hashlib
 import io
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
@@ -113,7 +115,6 @@ class Outcome:
 def read_rows(file: Path, encoding: str, acting: Acting) -> list[Row]:
     """The rows of a file, each with its request or the reason why it has none. Raises `Failed` for the whole file."""
     content = _content(file)
-    digest = hashlib.sha256(acting.asking.bureau.encode() + b"\0" + content).hexdigest()[:40]
     try:
         text = content.decode("utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding)
     except LookupError:
@@ -131,9 +132,17 @@ def read_rows(file: Path, encoding: str, acting: Acting) -> list[Row]:
     try:
         columns = _columns(next(reader, []))
         rows = []
+        said_before: Counter[str] = Counter()
         for number, cells in enumerate(reader, start=FIRST_ROW):
             if any(cell.strip() for cell in cells):
-                rows.append(_row(number, columns, cells, acting, digest))
+                row = _row(number, columns, cells, acting)
+                rows.append(row)
+                if row.request is not None:
+                    # The officer and the bureau are in the request's header, and belong to what is said.
+                    said = row.request.SerializeToString(deterministic=True)
+                    digest = hashlib.sha256(said).hexdigest()[:40]
+                    said_before[digest] += 1
+                    row.request.header.request_key = f"{digest}-{said_before[digest]}"
     except csv.Error as error:
         sentence = f"{file} line {reader.line_num} cannot be read: {error}."
         remedy = "Check the quotation marks; save the table as CSV again."
@@ -159,18 +168,23 @@ def _content(file: Path) -> bytes:
 
 def _columns(headings: Sequence[str]) -> list[str]:
     columns = [CHINESE.get(heading.strip(), heading.strip()) for heading in headings]
-    known = f"Known columns: {', '.join(COLUMNS)}."
+    if not any(columns):
+        raise Failed("The file has no headings in its first line.", field="FILE.csv", rule="Empty")
+    chinese = {name: heading for heading, name in CHINESE.items()}
+    known = f"Known columns: {', '.join(f'{column} {chinese[column]}' for column in COLUMNS)}."
     for column in columns:
         if column not in COLUMNS or columns.count(column) > 1:
             wrong = "is there twice" if column in COLUMNS else "is not known"
             raise Failed(f"The column {column!r} {wrong}.", field=column, rule="Columns", remedy=known)
     for column in REQUIRED:
         if column not in columns:
-            raise Failed(f"The column {column} is missing.", field=column, rule="Columns", remedy=known)
+            raise Failed(
+                f"The column {column} {chinese[column]} is missing.", field=column, rule="Columns", remedy=known
+            )
     return columns
 
 
-def _row(number: int, columns: Sequence[str], cells: Sequence[str], acting: Acting, digest: str) -> Row:
+def _row(number: int, columns: Sequence[str], cells: Sequence[str], acting: Acting) -> Row:
     row = Row(row=number)
     if len(cells) != len(columns):
         sentence = f"The row has {len(cells)} cells; the headings are {len(columns)}."
@@ -191,7 +205,6 @@ def _row(number: int, columns: Sequence[str], cells: Sequence[str], acting: Acti
         return row
     request = case_pb2.RegisterCaseRequest(**said)
     request.header.CopyFrom(header_of(acting, ""))
-    request.header.request_key = f"{digest}-{number}"
     if at is not None:
         request.header.occurred_at.CopyFrom(timestamp(at))
     row.request = request

@@ -387,7 +387,7 @@ def row(number: int, **wrong: str) -> list[str]:
 
 def test_a_file_is_registered_row_by_row_and_refused_rows_are_named(officers: Officers, tmp_path: Path) -> None:
     service = officers.at(COUNTY, "tax-service")
-    rows = [row(1), row(2, contact="12"), row(3, category="税收"), row(4, name=""), row(5, text="")]
+    rows = [row(1, name="逐行商行"), row(2, contact="12"), row(3, category="税收"), row(4, name=""), row(5, text="")]
     file = write_rows(tmp_path / "cases.csv", rows)
     report = tmp_path / "report.csv"
     result = service("register-many", str(file), "--report", str(report), "--json")
@@ -410,7 +410,7 @@ def test_a_file_is_registered_row_by_row_and_refused_rows_are_named(officers: Of
 
 def test_the_same_file_again_registers_nothing_twice(officers: Officers, tmp_path: Path) -> None:
     service = officers.at(COUNTY, "tax-service")
-    file = write_rows(tmp_path / "many.csv", [row(number) for number in range(300)])
+    file = write_rows(tmp_path / "many.csv", [row(number, name=f"再登{number}") for number in range(300)])
     first = told(service("register-many", str(file), "--json"))
     second = told(service("register-many", str(file), "--json"))
     assert (first["registered"], second["registered"], second["repeated"]) == (300, 0, 300)
@@ -418,9 +418,24 @@ def test_the_same_file_again_registers_nothing_twice(officers: Officers, tmp_pat
     assert len({one["case_id"] for one in first["rows"]}) == 300
 
 
+def test_a_file_sent_again_corrected_and_in_another_encoding_registers_what_is_new(
+    officers: Officers, tmp_path: Path
+) -> None:
+    service = officers.at(COUNTY, "tax-service")
+    twins = [row(1, name="同名商行"), row(1, name="同名商行")]
+    first = service("register-many", str(write_rows(tmp_path / "a.csv", [*twins, row(2, contact="12")])), "--json")
+    corrected = write_rows(tmp_path / "b.csv", [row(2, name="改正商行"), *twins], encoding="gb18030")
+    again = told(service("register-many", str(corrected), "--encoding", "gb18030", "--json"))
+    assert json.loads(first.stdout)["registered"] == 2
+    assert (again["registered"], again["repeated"]) == (1, 2)
+    assert [one["case_id"] for one in again["rows"][1:]] == [
+        one["case_id"] for one in json.loads(first.stdout)["rows"][:2]
+    ]
+
+
 def test_a_file_cut_off_in_the_middle_goes_on_by_itself(officers: Officers, tmp_path: Path) -> None:
     service = officers.at(COUNTY, "tax-service")
-    file = write_rows(tmp_path / "cut.csv", [row(number) for number in range(3000)])
+    file = write_rows(tmp_path / "cut.csv", [row(number, name=f"中断{number}") for number in range(3000)])
     node = officers.federation.node(COUNTY)
 
     def cut() -> None:
@@ -440,7 +455,7 @@ def test_a_file_cut_off_in_the_middle_goes_on_by_itself(officers: Officers, tmp_
 @pytest.mark.parametrize(
     ("content", "field", "rule"),
     [
-        (b"", "taxpayer_name", "Columns"),
+        (b"", "FILE.csv", "Empty"),
         ("纳税人名称,电话\nx,y\n".encode(), "电话", "Columns"),
         ("纳税人名称,联系方式\n".encode("gb18030"), "FILE.csv", "Encoding"),
         (",".join(HEADINGS).encode(), "FILE.csv", "Empty"),
