@@ -27,8 +27,6 @@ CASES: Final = 166
 """As many as there are requests: each is made once."""
 CASES_MAX: Final = 5_000
 UNSOUND_EXIT_CODE: Final = 1
-TABLE_COLUMNS: Final = 170
-"""The national table's width, where nothing else says how wide the output is."""
 DEADLINES_MIN: Final = 5
 """A bureau with fewer deadlines in the period is listed, not ranked."""
 TICK_SECONDS: Final = 1.0
@@ -116,16 +114,17 @@ async def _summarise(console: Console, performed: "Performed") -> None:
     from demo.performance import PROVINCES
     from hub.query import Grouping
     from kx.hub import print_figures
+    from kx.output import wide
 
     federation = performed.federation
     hub = federation.hub()
     console.print()
     period = "2026-09-21 – 2026-10-10"
-    print_figures(_wide(console), await hub.figures(), f"全国 {period}")
-    print_figures(_wide(console), await hub.figures(Grouping.BUREAU), f"各省 {period}")
+    print_figures(wide(console), await hub.figures(), f"全国 {period}")
+    print_figures(wide(console), await hub.figures(Grouping.BUREAU), f"各省 {period}")
     for province in PROVINCES:
         figures = await hub.figures(Grouping.EVERY_BUREAU, scope=province)
-        _wide(console).print(_league(figures, f"排名 {code_and_place(federation.tree, province)}"))
+        wide(console).print(_league(figures, f"排名 {code_and_place(federation.tree, province)}"))
     tally, told, found = performed.tally, performed.reconciliation, performed.as_dict()
     console.print()
 
@@ -154,11 +153,6 @@ async def _summarise(console: Console, performed: "Performed") -> None:
         console.print(f"{mismatch.bureau}: {mismatch.what}: hub {mismatch.hub}, ledger {mismatch.ledger}", style="red")
     for sentence in tally.findings():
         console.print(sentence, style="red", markup=False)
-
-
-def _wide(console: Console) -> Console:
-    """A console that the national table fits into, where the output is no terminal with a width of its own."""
-    return console if console.is_terminal else Console(stderr=console.stderr, width=TABLE_COLUMNS)
 
 
 def _league(figures: "pb.GetFiguresResponse", title: str) -> Table:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -21,6 +22,7 @@ from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceStub
+from kx.output import TABLE_COLUMNS, wide
 
 REFUSED_EXIT_CODE: Final = 2
 DIFFERENT_EXIT_CODE: Final = 1
@@ -133,7 +135,7 @@ def stats(
     if as_json:
         print(json.dumps(figures_as_dict(answer), ensure_ascii=False))
         return
-    print_figures(Console(), answer, f"{scope or hub_scope} {_period(from_day, to_day)}")
+    print_figures(wide(Console()), answer, f"{scope or hub_scope} {_period(from_day, to_day)}")
 
 
 @app.command()
@@ -174,7 +176,7 @@ def completeness(
         }
         print(json.dumps(told, ensure_ascii=False))
         return
-    console = Console()
+    console = wide(Console())
     table = Table(title="Journals")
     for heading in ("bureau", "seq", "announced", "parked", "heard at", "data as of", "quarantine"):
         table.add_column(heading, justify="right" if heading in {"seq", "announced", "parked"} else "left")
@@ -340,32 +342,31 @@ def figures_as_dict(answer: pb.GetFiguresResponse) -> dict[str, Any]:
 
 
 LABEL_COLUMNS: Final = 12
+PADDING_COLUMNS: Final = 3
+"""Around a cell: two blanks and a line."""
 
 
 def print_figures(console: Console, answer: pb.GetFiguresResponse, title: str) -> None:
     """Figures as tables: the counts and rates of each row, and the clocks of a single one."""
     labels = {rate.name: rate.label for rate in RATES}
-    table = Table(title=title)
-    table.add_column("", overflow="fold", min_width=LABEL_COLUMNS)
-    for heading, _ in _COLUMNS:
-        table.add_column(heading, justify="right")
-    for name in _SHOWN_RATES:
-        table.add_column(labels[name], justify="right")
-    table.add_column("办理 P50/P90", justify="right")
-    table.add_column("未结", justify="right")
-    table.add_column("逾期", justify="right")
+    headings = [heading for heading, _ in _COLUMNS]
+    headings += [*(labels[name] for name in _SHOWN_RATES), "办理 P50/P90", "未结", "逾期"]
+    figures: list[tuple[str, ...]] = []
     for row in answer.rows:
         rates = {rate.name: rate for rate in row.rates}
         handle = next((clock for clock in row.clocks if int(clock.kind) == ClockKind.HANDLE), None)
-        table.add_row(
-            f"{short_name(row.label)} {row.key}".strip() if row.key != row.label else row.label,
-            *(str(sum(row.facts.get(fact, 0) for fact in facts)) for _, facts in _COLUMNS),
-            *(_percent(rates[name].numerator, rates[name].denominator) for name in _SHOWN_RATES),
-            f"{handle.p50_workdays:.1f}/{handle.p90_workdays:.1f}" if handle is not None else "-",
-            str(row.open),
-            str(row.overdue),
+        figures.append(
+            (
+                (f"{short_name(row.label)} {row.key}".strip() if row.key != row.label else row.label) or "合计",
+                *(str(sum(row.facts.get(fact, 0) for fact in facts)) for _, facts in _COLUMNS),
+                *(_percent(rates[name].numerator, rates[name].denominator) for name in _SHOWN_RATES),
+                f"{handle.p50_workdays:.1f}/{handle.p90_workdays:.1f}" if handle is not None else "-",
+                str(row.open),
+                str(row.overdue),
+            )
         )
-    console.print(table)
+    for table in _fitting(console, title, headings, figures):
+        console.print(table)
     if len(answer.rows) == 1:
         clocks = Table(title="时限")
         for heading in ("", "met", "missed", "on time", "P50 wd", "P90 wd"):
@@ -381,6 +382,31 @@ def print_figures(console: Console, answer: pb.GetFiguresResponse, title: str) -
             )
         console.print(clocks)
     console.print(_completeness_line(answer.completeness))
+
+
+def _fitting(console: Console, title: str, headings: list[str], figures: list[tuple[str, ...]]) -> Iterator[Table]:
+    """One table with a line for each row; on a narrow terminal the rows stand side by side, as many as fit, in turn."""
+    table = Table(title=title)
+    table.add_column("", overflow="fold", min_width=LABEL_COLUMNS)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for row in figures:
+        table.add_row(*row)
+    if not figures or console.measure(table, options=console.options.update(width=TABLE_COLUMNS)).maximum <= (
+        console.width
+    ):
+        yield table
+        return
+    at_once = max(1, console.width // (LABEL_COLUMNS + PADDING_COLUMNS) - 1)
+    for begin in range(0, len(figures), at_once):
+        several = figures[begin : begin + at_once]
+        turned = Table(title=title)
+        turned.add_column("", no_wrap=True)
+        for row in several:
+            turned.add_column(row[0], justify="right", overflow="fold")
+        for place, heading in enumerate(headings, start=1):
+            turned.add_row(heading, *(row[place] for row in several))
+        yield turned
 
 
 # ---------------------------------------------------------------- inside

@@ -25,6 +25,8 @@ UNREACHABLE_EXIT_CODE: Final = 3
 PROGRESS_AFTER_SECONDS: Final = 2.0
 """What takes longer shows how far it is."""
 WEEKDAYS: Final = "一二三四五六日"
+TABLE_COLUMNS: Final = 170
+"""The national table's width, where nothing else says how wide the output is."""
 INSTANT_FORM: Final = "'YYYY-MM-DD', 'YYYY-MM-DD HH:MM' or ISO 8601"
 
 TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
@@ -249,6 +251,13 @@ def note(sentence: str) -> None:
 
 
 # ---------------------------------------------------------------- output
+
+
+def wide(console: Console) -> Console:
+    """A console that a broad table fits into, where the output is a file or a pipe with no width of its own."""
+    if not console.is_terminal:
+        console.width = max(console.width, TABLE_COLUMNS)
+    return console
 
 
 def print_json(value: object) -> None:

@@ -19,11 +19,12 @@ from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2, referral_pb2
 from kx.bulk import Outcome
 from kx.options import Asking
-from kx.output import EVENT_TERMS, both, day_text, local, term
+from kx.output import EVENT_TERMS, both, day_text, local, term, wide
 
 ROWS_LISTED_MAX: Final = 50
 """Registered rows named one by one; of more there is a count, and --report."""
-CASE_ID_COLUMNS: Final = len("110101-2026-0000001")
+COLUMNS_MIN: Final = {"case": len("110101-2026-0000001"), "registered": len("2026-10-12"), "with": len("tax-service")}
+"""What is there to be copied or is one word stays whole on a terminal of 80 columns; the other columns give way."""
 _NEARLY_DUE_WORKDAYS: Final = 1.0
 _ENDED: Final = frozenset(
     {
@@ -94,15 +95,16 @@ def show_done(asking: Asking, act: type[Act], response: case_pb2.ActResponse) ->
             line.append(f" → {asking.bureau_name(case.with_bureau)}")
     if response.repeated_request:
         line.append("  (done before under the same key or channel number)", "yellow")
-    console.print(line)
+    console.print(line, soft_wrap=True)
     for clock in case.clocks[:1]:
-        console.print(Text("  ").append_text(clock_line(case, clock)))
+        console.print(Text("  ").append_text(clock_line(case, clock)), soft_wrap=True)
     if case.competent_bureau and case.competent_bureau != case.bureau and act.__name__ == "Register":
         console.print(
             f"  The taxpayer seems to belong to {asking.bureau_name(case.competent_bureau)} (属地管理): "
             f"kx case refer {case.case_id} --to {case.competent_bureau}",
             style="cyan",
             markup=False,
+            soft_wrap=True,  # the command is there to be copied
         )
 
 
@@ -204,19 +206,19 @@ def event(name: str) -> str:
 
 def show_list(asking: Asking, cases: Sequence[case_pb2.Case], next_page: str) -> None:
     """A page of the ledger."""
-    table = _table("case", "stage", "category", "registered", "with", "next deadline", "light")
+    table = _table("case", "stage, category", "registered", "with", "next deadline")
     for case in cases:
         elsewhere = case.with_bureau and case.with_bureau != case.bureau
         where = asking.bureau_name(case.with_bureau) if elsewhere else case.department
         nearest = case.clocks[0] if case.clocks else None
         table.add_row(
             case.case_id,
-            word(Stage, case.stage),
-            word(Category, case.category),
+            f"{word(Stage, case.stage)}\n{word(Category, case.category)}",
             _at(case.registered_at),
             where,
-            f"{term(ClockKind(nearest.kind))} {due(nearest)}" if nearest else "-",
-            light(case, nearest) if nearest else "-",
+            Text(f"{term(ClockKind(nearest.kind))} {due(nearest)}\n").append_text(light(case, nearest))
+            if nearest
+            else "-",
         )
     console = _console()
     console.print(table)
@@ -288,7 +290,7 @@ def _at(stamp: Timestamp, *, seconds: bool = False) -> str:
 
 
 def _console() -> Console:
-    return Console(highlight=False)
+    return wide(Console(highlight=False))
 
 
 def _facts() -> Table:
@@ -301,7 +303,6 @@ def _facts() -> Table:
 def _table(*headings: str, right: Any = ()) -> Table:  # noqa: ANN401 - a few headings
     table = Table()
     for heading in headings:
-        # A case's number is there to be copied: on a narrow terminal the other columns give way.
-        width = CASE_ID_COLUMNS if heading == "case" else None
+        width = COLUMNS_MIN.get(heading)
         table.add_column(heading, justify="right" if heading in right else "left", min_width=width, overflow="fold")
     return table
