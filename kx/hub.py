@@ -22,9 +22,8 @@ from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceStub
-from kx.output import TABLE_COLUMNS, wide
+from kx.output import REFUSED_EXIT_CODE, TABLE_COLUMNS, UNREACHABLE_EXIT_CODE, wide
 
-REFUSED_EXIT_CODE: Final = 2
 DIFFERENT_EXIT_CODE: Final = 1
 ANSWER_SECONDS_MAX: Final = 30.0
 RECONCILE_SECONDS_MAX: Final = 3600.0
@@ -424,7 +423,7 @@ def _call(hub: str, certificates: Path, hub_scope: str, ask: Any) -> Any:  # noq
         raise _refused(str(refusal)) from None
     except grpc.aio.AioRpcError as failure:
         if failure.code() is grpc.StatusCode.UNAVAILABLE:
-            raise _refused(f"The hub at {hub} does not answer: {failure.details()}.") from None
+            raise _refused(f"The hub at {hub} does not answer: {failure.details()}.", UNREACHABLE_EXIT_CODE) from None
         raise _refused(f"{failure.details()} ({failure.code().name})") from None
 
 
@@ -484,6 +483,6 @@ def _period(from_day: str, to_day: str) -> str:
     return f"{from_day or '…'} – {to_day or '…'}" if from_day or to_day else ""
 
 
-def _refused(sentence: str) -> typer.Exit:
+def _refused(sentence: str, exit_code: int = REFUSED_EXIT_CODE) -> typer.Exit:
     Console(stderr=True).print(sentence, style="red", markup=False, soft_wrap=True)
-    return typer.Exit(REFUSED_EXIT_CODE)
+    return typer.Exit(exit_code)

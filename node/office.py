@@ -275,6 +275,7 @@ class Office:
         """Records how a case ended elsewhere; the journal's end at which it is so. Repeats change nothing."""
         act = acts.HearConclusion(
             from_bureau=request.from_bureau,
+            referral_id=request.referral_id,
             epoch=request.epoch,
             round=request.round,
             outcome=enum_of(Outcome, request.outcome, "outcome"),

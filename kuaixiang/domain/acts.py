@@ -238,9 +238,13 @@ class AcknowledgeRefusal(Act):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HearConclusion(Act):
-    """A neighbouring ledger of the case says how it ended, or that it was reopened."""
+    """A neighbouring ledger of the case says how it ended, or that it was reopened.
+
+    `referral_id` is the latest referral of the case between the two bureaus, as the teller knows it.
+    """
 
     from_bureau: str
+    referral_id: str
     epoch: int
     round: int
     outcome: Outcome

@@ -11,10 +11,11 @@ from typing import Any
 
 from kuaixiang.domain import acts, clocks, errors, events
 from kuaixiang.domain.acts import Act
-from kuaixiang.domain.calendar import WorkingCalendar
+from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
 from kuaixiang.domain.case import Case, Conclusion, Outgoing
 from kuaixiang.domain.clocks import Clock, Rules
 from kuaixiang.domain.events import ClockChange, Event, Private
+from kuaixiang.domain.identifiers import is_division_code
 from kuaixiang.domain.jurisdiction import competent_bureau
 from kuaixiang.domain.lifecycle import OPENING, TRANSITIONS, check_role, stage_after
 from kuaixiang.domain.registration import (
@@ -79,13 +80,18 @@ def decide(case: Case | None, act: Act, context: Context) -> tuple[Event, ...]:
 def _check_time(case: Case | None, context: Context) -> None:
     at, now = context.occurred_at, context.now
     if at > now:
-        raise errors.TimeInFuture(at.isoformat(), now.isoformat())
+        raise errors.TimeInFuture(_shown(at), _shown(now))
     if at < now:
         calendar, days_max = context.calendar, context.rules.backdating_workdays_max
         if calendar.workdays_between(calendar.day_of(at), calendar.day_of(now)) > days_max:
-            raise errors.RecordedTooLate(at.isoformat(), days_max)
+            raise errors.RecordedTooLate(_shown(at), days_max)
     if case is not None and at < case.last_at:
-        raise errors.OutOfOrder(at.isoformat(), case.last_at.isoformat())
+        raise errors.OutOfOrder(_shown(at), _shown(case.last_at))
+
+
+def _shown(at: datetime) -> str:
+    """An instant as officers read it: the time in China."""
+    return at.astimezone(SHANGHAI).isoformat(sep=" ", timespec="seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +147,9 @@ def _register(act: acts.Register, context: Context) -> tuple[Event, ...]:
         taxpayer_name=act.taxpayer_name, contact=act.contact, taxpayer_number=act.taxpayer_number, text=act.text
     )
     at_most(act.channel_reference, "channel_reference", REFERENCE_CHARACTERS_MAX)
-    at_most(act.place, "place", REFERENCE_CHARACTERS_MAX)
+    if act.place and not is_division_code(act.place):
+        remedy = "Give the six digits of the administrative division, or leave it out."
+        raise errors.FieldMalformed("place", "is not the code of a place", remedy)
     at_most(act.answer, "answer", NOTE_CHARACTERS_MAX)
     forward = clocks.start(ClockKind.FORWARD, context.occurred_at, context.rules.forward_workdays, context.calendar)
     proposed = competent_bureau(context.tree, act.taxpayer_number or None, act.place or None) or ""
@@ -246,7 +254,7 @@ def _ask_extension(desk: _Desk, act: acts.AskExtension) -> tuple[Event, ...]:
         raise errors.ExtensionOnce(case.case_id)
     clock = _handling_clock(desk)
     if clock is None or clock.overdue or desk.at >= clock.due_at:
-        raise errors.ExtensionTooLate(case.case_id, clock.due_at.isoformat() if clock else "an earlier time")
+        raise errors.ExtensionTooLate(case.case_id, _shown(clock.due_at) if clock else "an earlier time")
     joint = case.stage is Stage.JOINT_HANDLING
     total_max = rules.joint_workdays_total_max if joint else rules.handle_workdays_total_max
     if total_max is not None and clock.limit_workdays + act.workdays > total_max:
@@ -278,7 +286,7 @@ def _approve_extension(desk: _Desk, act: acts.ApproveExtension) -> tuple[Event, 
     )
     if not changes:
         # Asked in time, decided after the deadline: it counts as missed, whether or not that has been recorded yet.
-        raise errors.ExtensionTooLate(case.case_id, running[0].due_at.isoformat() if running else "an earlier time")
+        raise errors.ExtensionTooLate(case.case_id, _shown(running[0].due_at) if running else "an earlier time")
     approved = events.ExtensionApproved(
         **desk.frame(*changes, note=act.note), workdays=asked.workdays, asked_by=asked.asked_by
     )
@@ -582,6 +590,8 @@ def _conclusion(
     if case.custody is Custody.OWNED or (case.outgoing is not None and act.epoch < case.outgoing.offer_epoch):
         # Nobody else can have concluded what is ours; what we offer is ours until the offer's epoch is reached.
         raise errors.ImpossibleConclusion(case.case_id, act.from_bureau)
+    if _is_of_a_namesake(case, act):
+        raise errors.ImpossibleConclusion(case.case_id, act.from_bureau)
     released = _proof_of_release(case, context)
     revoked = act.outcome is Outcome.REOPENED
     before = Stage.REFERRED if released else case.stage
@@ -597,6 +607,19 @@ def _conclusion(
     if revoked:
         return (*released, events.ConclusionRevoked(**frame))
     return (*released, events.Concluded(**frame, outcome=act.outcome, completed_at=act.completed_at))
+
+
+def _is_of_a_namesake(case: Case, act: acts.HearConclusion) -> bool:
+    """Whether the teller ended another case of this number: one that a ledger restored from a backup has forgotten.
+
+    At the offer's own epoch the offer is what brought the teller the case.
+    """
+    outgoing = case.outgoing
+    return (
+        outgoing is not None
+        and (act.from_bureau, act.epoch) == (outgoing.to_bureau, outgoing.offer_epoch)
+        and act.referral_id != outgoing.referral_id
+    )
 
 
 def _offered_to(case: Case) -> str:

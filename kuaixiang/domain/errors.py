@@ -101,6 +101,15 @@ class UnknownCase(Refused):
         super().__init__(f"Bureau {bureau} has no case {case_id or '(empty)'}.")
 
 
+class EntryUnreadable(Refused):
+    """A journal entry of the case cannot be read: the ledger was changed by something else than this system."""
+
+    remedy = "Tell whoever runs the node: the ledger must be compared with the hub and restored."
+
+    def __init__(self, bureau: str, case_id: str) -> None:
+        super().__init__(f"An entry of case {case_id} in the ledger of bureau {bureau} cannot be read.")
+
+
 class NotThisBureau(Refused):
     """The node does not host the bureau that the request names."""
 

@@ -5,6 +5,8 @@ decides, and stages entries; a refusal stages nothing. What is staged is written
 A case is the fold of its entries: it is kept in memory once folded, and read from the journal when it is not there.
 """
 
+import functools
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,10 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
+from google.protobuf.message import DecodeError
 
 from kuaixiang.domain.case import Case, evolve
 from kuaixiang.domain.decide import Context
-from kuaixiang.domain.errors import Refused
+from kuaixiang.domain.errors import EntryUnreadable, Refused
 from kuaixiang.domain.events import Entry, Event, OfferDeclined, Registered
 from kuaixiang.domain.words import Category, Channel
 from kuaixiang.runtime.chance import Chance
@@ -199,7 +202,7 @@ class LedgerBatch:
     def __init__(self, ledger: Ledger, works: Sequence[Work]) -> None:
         self.ledger = ledger
         self.heads: dict[str, Head] = {}
-        self.before: dict[CaseKey, Case | None] = {}
+        self.before: dict[CaseKey, Case | EntryUnreadable | None] = {}
         self.cases: dict[CaseKey, Case] = {}
         self.rows = _Rows()
         self.requests: dict[tuple[str, str], Request] = {}
@@ -228,7 +231,9 @@ class LedgerBatch:
             run(make.add_request, rows.requests)
             run(make.add_reference, rows.references)
             run(make.put_referral, rows.referrals)
-            projections.write(ledger.database, make, ((self.before[key], case) for key, case in self.cases.items()))
+            projections.write(
+                ledger.database, make, ((readable(self.before[key]), case) for key, case in self.cases.items())
+            )
             run(
                 make.put_bureau,
                 [(h.bureau, h.generation, h.seq, h.hash, h.cases_registered) for h in self.heads.values()],
@@ -278,8 +283,8 @@ def _of(table: sa.Table, column: sa.Column[Any], pairs: Iterable[tuple[str, str]
     return sa.select(table).where(table.c.bureau.in_(bureaus), column.in_([value for _, value in pairs]))
 
 
-def load_cases(connection: sa.Connection, keys: Iterable[CaseKey]) -> dict[CaseKey, Case]:
-    """Folds cases from the journal; those that are not in it are left out."""
+def load_cases(connection: sa.Connection, keys: Iterable[CaseKey]) -> dict[CaseKey, Case | EntryUnreadable]:
+    """Folds cases from the journal; those that are not in it are left out, those that cannot be read say so."""
     wanted = set(keys)
     if not wanted:
         return {}
@@ -293,14 +298,26 @@ def load_cases(connection: sa.Connection, keys: Iterable[CaseKey]) -> dict[CaseK
         )
         .order_by(table.c.bureau, table.c.case_id, table.c.version)
     )
-    cases: dict[CaseKey, Case] = {}
-    for bureau, case_id, public in rows:
-        key = (bureau, case_id)
-        if key in wanted:
-            case = evolve(cases.get(key), decode_entry(bytes(public)))
+    cases: dict[CaseKey, Case | EntryUnreadable] = {}
+    for key, entries in itertools.groupby(rows, key=lambda row: (row.bureau, row.case_id)):
+        if key not in wanted:
+            continue
+        try:
+            case = functools.reduce(evolve, (decode_entry(bytes(row.public)) for row in entries), None)
+        except (DecodeError, LookupError, ValueError):
+            # That one case is refused; every other one of the node goes on.
+            cases[key] = EntryUnreadable(*key)
+        else:
             if case is not None:
                 cases[key] = case
     return cases
+
+
+def readable(found: Case | EntryUnreadable | None) -> Case | None:
+    """The case that was folded; raises what stood against it."""
+    if isinstance(found, EntryUnreadable):
+        raise found
+    return found
 
 
 class Draft:
@@ -324,7 +341,7 @@ class Draft:
     def case(self, bureau: str, case_id: str) -> Case | None:
         """A case that the work announced it would look up, or has changed."""
         key = (bureau, case_id)
-        return self._cases.get(key) or self._batch.cases.get(key) or self._batch.before.get(key)
+        return self._cases.get(key) or self._batch.cases.get(key) or readable(self._batch.before.get(key))
 
     def request(self, bureau: str, request_key: str) -> Request | None:
         """What was done under a caller's key."""

@@ -17,7 +17,7 @@ from kuaixiang.runtime.database import Database
 from kuaixiang.wire.codec import decode_entry, decode_private
 from kuaixiang.wire.v1 import journal_pb2
 from node.ledger import schema
-from node.ledger.ledger import load_cases
+from node.ledger.ledger import load_cases, readable
 
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 500
@@ -94,7 +94,7 @@ class PeerState:
 def one_case(database: Database, bureau: str, case_id: str) -> Case | None:
     """A case as committed."""
     with database.reading() as connection:
-        return load_cases(connection, [(bureau, case_id)]).get((bureau, case_id))
+        return readable(load_cases(connection, [(bureau, case_id)]).get((bureau, case_id)))
 
 
 def history(database: Database, bureau: str, case_id: str, *, private: bool) -> list[HistoryEntry]:
@@ -143,7 +143,7 @@ def list_cases(database: Database, wanted: CaseFilter, page_size: int, page_toke
         keys = [(wanted.bureau, case_id) for case_id, _ in rows[:size]]
         cases = load_cases(connection, keys)
     more = _token(rows[size - 1].next_due_us, rows[size - 1].case_id) if len(rows) > size else ""
-    return [cases[key] for key in keys], more
+    return [case for key in keys if (case := readable(cases.get(key))) is not None], more
 
 
 def _conditions(wanted: CaseFilter) -> list[sa.ColumnElement[bool]]:

@@ -190,6 +190,7 @@ class Federation:
             case Tell(case_id, from_bureau, to_bureau, told):
                 heard = acts.HearConclusion(
                     from_bureau=from_bureau,
+                    referral_id=dict(self.cases[from_bureau, case_id].neighbours)[to_bureau],
                     epoch=told.epoch,
                     round=told.round,
                     outcome=told.outcome,

@@ -162,6 +162,7 @@ EXAMPLES: dict[type[Act], Act] = {
         acts.AcknowledgeRefusal(referral_id="r1", refusal=Refusal.LOOP),
         acts.HearConclusion(
             from_bureau=HANGZHOU,
+            referral_id="r1",
             epoch=1,
             round=0,
             outcome=Outcome.COMPLETED,

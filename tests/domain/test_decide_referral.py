@@ -53,6 +53,7 @@ from tests.domain.story import (
 
 CONCLUSION = acts.HearConclusion(
     from_bureau=HANGZHOU,
+    referral_id="r1",
     epoch=1,
     round=0,
     outcome=Outcome.COMPLETED,
@@ -409,8 +410,15 @@ def test_a_conclusion_from_a_bureau_that_never_had_the_case_is_impossible() -> N
 
 def test_a_conclusion_proves_that_the_offer_before_it_was_accepted() -> None:
     story = offered()
-    assert ["Released", "Concluded"] == [type(event).__name__ for event in story.do(CONCLUSION)]
+    assert ["Released", "Concluded"] == [
+        type(event).__name__ for event in story.do(replace(CONCLUSION, referral_id=offer_id(story)))
+    ]
     assert (Stage.CONCLUDED, None) == (story.case.stage, story.case.outgoing)
+
+
+def test_a_conclusion_of_another_referral_at_the_offers_epoch_is_of_a_namesake() -> None:
+    with pytest.raises(errors.ImpossibleConclusion):
+        offered().do(replace(CONCLUSION, referral_id="r9"))
 
 
 def test_a_conclusion_below_the_offers_epoch_proves_nothing() -> None:

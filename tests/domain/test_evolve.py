@@ -118,7 +118,13 @@ def test_a_reopening_stays_to_be_told_when_the_case_is_handed_on() -> None:
 def test_a_case_that_comes_back_after_its_end_was_told_is_told_to_be_open() -> None:
     story = accepted(Story().then(RECEIVE).then(replace(REFER, final_bureau=HANGZHOU)))
     told = acts.HearConclusion(
-        from_bureau=HANGZHOU, epoch=2, round=0, outcome=Outcome.COMPLETED, handled_by=HANGZHOU, completed_at=MONDAY
+        from_bureau=HANGZHOU,
+        referral_id="r1",
+        epoch=2,
+        round=0,
+        outcome=Outcome.COMPLETED,
+        handled_by=HANGZHOU,
+        completed_at=MONDAY,
     )
     story.then(told).having(neighbours=((XIHU, "r9"), (HANGZHOU, "r1")))
     story.do(replace(RECEIVE, offer_epoch=3))

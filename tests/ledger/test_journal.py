@@ -10,6 +10,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from kuaixiang.domain import acts
+from kuaixiang.domain.errors import EntryUnreadable
+from kuaixiang.domain.words import Stage
 from kuaixiang.runtime.clock import FixedClock
 from kuaixiang.wire import chain
 from kuaixiang.wire.codec import decode_entry
@@ -209,3 +211,16 @@ async def test_acts_of_several_bureaus_and_a_handful_of_callers_at_once_keep_eve
     await asyncio.gather(*(clerk(number) for number in range(15)))
     # Registered, told, forwarded, dispatched.
     assert [3 * 6 * 4] * len(BUREAUS) == [check_journal(opened.database, bureau) for bureau in BUREAUS]
+
+
+async def test_an_entry_that_cannot_be_read_refuses_its_case_and_no_other(database_url: str) -> None:
+    with desks(database_url) as first:
+        damaged, sound = [(await first.register()).case.case_id for _ in range(2)]
+    noise = "x'ffffff'" if database_url.startswith("sqlite") else "'\\xffffff'::bytea"
+    execute(database_url, f"UPDATE journal SET public = {noise} WHERE case_id = '{damaged}'")
+    with desks(database_url) as second:
+        with pytest.raises(EntryUnreadable, match=damaged):
+            await second.do(SHANGCHENG, FORWARD, damaged)
+        with pytest.raises(EntryUnreadable, match=damaged):
+            await second.office.read_case(SHANGCHENG, damaged)
+        assert (await second.do(SHANGCHENG, FORWARD, sound)).case.stage is Stage.FORWARDED
