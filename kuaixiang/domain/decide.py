@@ -169,15 +169,10 @@ def _register(act: acts.Register, context: Context) -> tuple[Event, ...]:
     )
     if not act.answer:
         return (registered,)
-    clock = clocks.apply((), (forward,))[0]
-    rules, calendar, at = context.rules, context.calendar, context.occurred_at
     answered = events.AnsweredOnTheSpot(
         stage=TRANSITIONS[registered.stage][acts.AnswerOnTheSpot],
         epoch=0,
-        clocks=(
-            *clocks.stop(clock, at, calendar, fulfilled=True),
-            clocks.start(ClockKind.FOLLOW_UP, at, rules.follow_up_workdays, calendar),
-        ),
+        clocks=_answered_clocks(clocks.apply((), (forward,)), context),
         private=Private(note=act.answer),
     )
     return (registered, answered)
@@ -185,11 +180,18 @@ def _register(act: acts.Register, context: Context) -> tuple[Event, ...]:
 
 def _answer_on_the_spot(desk: _Desk, act: acts.AnswerOnTheSpot) -> tuple[Event, ...]:
     required(act.answer, "answer", "§四(一)2 has the taxpayer answered")
-    changes = (
-        *desk.fulfil(ClockKind.FORWARD),
-        desk.start(ClockKind.FOLLOW_UP, desk.context.rules.follow_up_workdays),
-    )
+    changes = _answered_clocks(desk.case.clocks, desk.context)
     return (events.AnsweredOnTheSpot(**desk.frame(*changes, note=act.answer)),)
+
+
+def _answered_clocks(running: tuple[Clock, ...], context: Context) -> tuple[ClockChange, ...]:
+    """An answer on the spot is known to tax service at once (§四(一)2); what is left is the follow-up."""
+    at, calendar = context.occurred_at, context.calendar
+    forwarded = (clock for clock in running if clock.kind is ClockKind.FORWARD)
+    return (
+        *(change for clock in forwarded for change in clocks.stop(clock, at, calendar, fulfilled=True)),
+        clocks.start(ClockKind.FOLLOW_UP, at, context.rules.follow_up_workdays, calendar),
+    )
 
 
 def _tell(desk: _Desk, telling: Telling | None, told: str) -> tuple[Event, ...]:
