@@ -13,11 +13,11 @@ from typing import Final
 import sqlalchemy as sa
 import structlog
 
-from hub.fold import Mark, Packed, UnreadableEntry, last_seq, merge, pack, read_entries, roll_up, unpack
+from hub.fold import Mark, Packed, UnreadableEntry, by_month, last_seq, merge, pack, read_entries, roll_up, unpack
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.measures import measure_name
-from hub.query import CATEGORY_LABELS, CHANNEL_LABELS, day_text, read_marks
-from hub.store import ALONE, TALLIES, WITH_SUBORDINATES, Store, superiors_of
+from hub.query import CATEGORY_LABELS, CHANNEL_LABELS, DEPARTMENT_LABELS, day_text, read_marks
+from hub.store import ALONE, MONTHLY, TALLIES, WITH_SUBORDINATES, Store, superiors_of
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.wire.chain import GENESIS, links
 from kuaixiang.wire.v1.journal_pb2 import Segment
@@ -183,23 +183,29 @@ def _tallies(connection: sa.Connection, bureaus: Sequence[str], reach: int) -> d
         else sa.select(TALLIES).where(TALLIES.c.reach == reach)
     )
     wanted = frozenset(bureaus)
-    for bureau, _, day, category, channel, measure, value in rows:
+    for bureau, _, *key, value in rows:
         if bureau in wanted:
-            found.setdefault(bureau, {})[pack(day, category, channel, measure)] = value
+            found.setdefault(bureau, {})[pack(*key)] = value
     return found
 
 
 def _compare_totals(store: Store, tree: BureauTree, scope: str) -> list[Mismatch]:
-    """Every superior's totals against the sum of what the hub holds for the bureaus under it, at one instant."""
+    """Every superior's totals, by day and by month, against the sum of the bureaus under it, at one instant."""
     everyone = tree.subtree(scope)
     with store.reading() as connection:
         alone = _tallies(connection, everyone, ALONE)
         totals = _tallies(connection, everyone, WITH_SUBORDINATES)
+        monthly = _tallies(connection, everyone, MONTHLY)
     summed = roll_up(alone, superiors_of(tree, scope))
+    by_months = {superior: by_month(tallies) for superior, tallies in summed.items()}
     return [
-        Mismatch(found.bureau, f"{found.what}, with subordinates", found.hub, found.ledger)
-        for superior in sorted(summed.keys() | totals.keys())
-        for found in _differences(superior, totals.get(superior, {}), summed.get(superior, {}))
+        Mismatch(found.bureau, f"{found.what}, {of}", found.hub, found.ledger)
+        for of, kept, right in (
+            ("with subordinates", totals, summed),
+            ("with subordinates, the whole month", monthly, by_months),
+        )
+        for superior in sorted(right.keys() | kept.keys())
+        for found in _differences(superior, kept.get(superior, {}), right.get(superior, {}))
     ]
 
 
@@ -212,6 +218,13 @@ def _differences(bureau: str, hub: Mapping[Packed, int], ledger: Mapping[Packed,
 
 
 def _told(key: Packed) -> str:
-    day, category, channel, measure = unpack(key)
-    grounds = "/".join((CATEGORY_LABELS.get(category, str(category)), CHANNEL_LABELS.get(channel, str(channel))))
+    day, category, channel, department, measure = unpack(key)
+    grounds = "/".join(
+        labels.get(number, str(number))
+        for labels, number in (
+            (CATEGORY_LABELS, category),
+            (CHANNEL_LABELS, channel),
+            (DEPARTMENT_LABELS, department),
+        )
+    )
     return f"{measure_name(measure)} {day_text(day)} {grounds}"

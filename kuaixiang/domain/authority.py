@@ -54,3 +54,11 @@ def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
         for code in caller.bureaus | caller.offices | caller.hubs
     ):
         raise NotAuthorised("read the figures of", scope, "Offices, bureaus and hubs of that scope may.")
+
+
+def check_publisher(caller: Caller, scope: str) -> str:
+    """Publishing figures: an office of the scope itself or its hub. Gives which of them it is."""
+    for kind, codes in (("office", caller.offices), ("hub", caller.hubs)):
+        if scope in codes:
+            return f"{kind} {scope}"
+    raise NotAuthorised("publish the figures of", scope, f"Use a certificate for an office or the hub of {scope}.")

@@ -8,12 +8,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from hub import query
-from hub.fold import pack, unpack
+from hub.definitions import COUNTS, FACTS, FINISHED, HANDED_ON, RATES, explanations
+from hub.fold import by_month, first_of_month, pack, unpack
 from hub.measures import (
     BUCKETS,
     EVENTS,
     HISTOGRAM_EDGES_WORKDAYS,
-    RATES,
+    UNFINISHED,
     Fact,
     bucket_of,
     due_day,
@@ -27,7 +28,7 @@ from hub.measures import (
 )
 from hub.parking import Parking
 from hub.store import METADATA, Store
-from kuaixiang.domain.words import Category, Channel, ClockKind, ClockOutcome
+from kuaixiang.domain.words import Category, Channel, ClockKind, ClockOutcome, DepartmentKind, ReferralKind
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.wire.v1 import statistics_pb2
 from kuaixiang.wire.v1.journal_pb2 import Entry
@@ -65,21 +66,22 @@ def test_the_groupings_and_labels_are_the_wires() -> None:
     )
     assert set(query.CATEGORY_LABELS) == set(Category)
     assert set(query.CHANNEL_LABELS) == set(Channel)
+    assert set(query.DEPARTMENT_LABELS) == {0, *DepartmentKind}
 
 
 def test_a_clock_that_ran_out_is_missed_on_its_last_day() -> None:
     change = overdue(ClockKind.FEEDBACK, MONDAY - timedelta(days=3))
-    assert measures(entry(change)) == [(missed(ClockKind.FEEDBACK), TODAY - 3)]
+    assert measures(entry(change)) == [(missed(ClockKind.FEEDBACK), TODAY - 3, 0)]
 
 
 def test_what_is_done_in_time_is_met_on_the_day_it_would_have_fallen_due() -> None:
     change = stopped(ClockKind.HANDLE, ClockOutcome.MET, MONDAY + timedelta(days=4), 2.5)
-    assert measures(entry(change)) == [(met(ClockKind.HANDLE), TODAY + 4), (taken(ClockKind.HANDLE, 3), TODAY)]
+    assert measures(entry(change)) == [(met(ClockKind.HANDLE), TODAY + 4, 0), (taken(ClockKind.HANDLE, 3), TODAY, 0)]
 
 
 def test_what_is_done_late_adds_its_working_days_and_no_second_miss() -> None:
     change = stopped(ClockKind.HANDLE, ClockOutcome.MISSED, MONDAY - timedelta(days=4), 9)
-    assert measures(entry(change)) == [(taken(ClockKind.HANDLE, 6), TODAY)]
+    assert measures(entry(change)) == [(taken(ClockKind.HANDLE, 6), TODAY, 0)]
 
 
 def test_a_clock_stopped_by_something_else_counts_nothing() -> None:
@@ -128,7 +130,7 @@ def test_every_rate_has_one_definition_and_a_sentence() -> None:
 
 
 def test_a_tally_key_survives_its_packing() -> None:
-    for key in ((20773, 6, 6, 1609), (0, 0, 0, 1), (-3, 15, 15, 65535)):
+    for key in ((20773, 6, 6, 9, 1809), (0, 0, 0, 0, 1), (-3, 15, 15, 15, 65535)):
         assert unpack(pack(*key)) == key
 
 

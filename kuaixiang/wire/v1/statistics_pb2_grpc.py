@@ -44,6 +44,16 @@ class StatisticsServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCompletenessRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCompletenessResponse.FromString,
                 _registered_method=True)
+        self.PublishPeriod = channel.unary_unary(
+                '/kuaixiang.wire.v1.StatisticsService/PublishPeriod',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.PublishPeriodRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.PublishPeriodResponse.FromString,
+                _registered_method=True)
+        self.GetCorrections = channel.unary_unary(
+                '/kuaixiang.wire.v1.StatisticsService/GetCorrections',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsResponse.FromString,
+                _registered_method=True)
         self.Reconcile = channel.unary_unary(
                 '/kuaixiang.wire.v1.StatisticsService/Reconcile',
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.ReconcileRequest.SerializeToString,
@@ -68,6 +78,20 @@ class StatisticsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PublishPeriod(self, request, context):
+        """Keeps the figures of a period that is over as an edition. For the scope's own office and hub.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCorrections(self, request, context):
+        """What has changed since the last edition of a period.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Reconcile(self, request, context):
         """Compares the hub with every ledger of its scope.
         """
@@ -87,6 +111,16 @@ def add_StatisticsServiceServicer_to_server(servicer, server):
                     servicer.GetCompleteness,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCompletenessRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCompletenessResponse.SerializeToString,
+            ),
+            'PublishPeriod': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishPeriod,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.PublishPeriodRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.PublishPeriodResponse.SerializeToString,
+            ),
+            'GetCorrections': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCorrections,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsResponse.SerializeToString,
             ),
             'Reconcile': grpc.unary_unary_rpc_method_handler(
                     servicer.Reconcile,
@@ -148,6 +182,60 @@ class StatisticsService:
             '/kuaixiang.wire.v1.StatisticsService/GetCompleteness',
             kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCompletenessRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCompletenessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishPeriod(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.StatisticsService/PublishPeriod',
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.PublishPeriodRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.PublishPeriodResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCorrections(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.StatisticsService/GetCorrections',
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

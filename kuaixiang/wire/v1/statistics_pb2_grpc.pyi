@@ -18,6 +18,10 @@ class StatisticsServiceStub:
     """Figures of a period, grouped."""
     GetCompleteness: _aio.UnaryUnaryMultiCallable[_statistics_pb2.GetCompletenessRequest, _statistics_pb2.GetCompletenessResponse]
     """Which bureaus have been heard from, and up to where."""
+    PublishPeriod: _aio.UnaryUnaryMultiCallable[_statistics_pb2.PublishPeriodRequest, _statistics_pb2.PublishPeriodResponse]
+    """Keeps the figures of a period that is over as an edition. For the scope's own office and hub."""
+    GetCorrections: _aio.UnaryUnaryMultiCallable[_statistics_pb2.GetCorrectionsRequest, _statistics_pb2.GetCorrectionsResponse]
+    """What has changed since the last edition of a period."""
     Reconcile: _aio.UnaryUnaryMultiCallable[_statistics_pb2.ReconcileRequest, _statistics_pb2.ReconcileResponse]
     """Compares the hub with every ledger of its scope."""
 
@@ -37,6 +41,22 @@ class StatisticsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_statistics_pb2.GetCompletenessRequest, _abc.Awaitable[_statistics_pb2.GetCompletenessResponse]],
     ) -> _abc.Awaitable[_statistics_pb2.GetCompletenessResponse]:
         """Which bureaus have been heard from, and up to where."""
+
+    @_abc_1.abstractmethod
+    def PublishPeriod(
+        self,
+        request: _statistics_pb2.PublishPeriodRequest,
+        context: _aio.ServicerContext[_statistics_pb2.PublishPeriodRequest, _abc.Awaitable[_statistics_pb2.PublishPeriodResponse]],
+    ) -> _abc.Awaitable[_statistics_pb2.PublishPeriodResponse]:
+        """Keeps the figures of a period that is over as an edition. For the scope's own office and hub."""
+
+    @_abc_1.abstractmethod
+    def GetCorrections(
+        self,
+        request: _statistics_pb2.GetCorrectionsRequest,
+        context: _aio.ServicerContext[_statistics_pb2.GetCorrectionsRequest, _abc.Awaitable[_statistics_pb2.GetCorrectionsResponse]],
+    ) -> _abc.Awaitable[_statistics_pb2.GetCorrectionsResponse]:
+        """What has changed since the last edition of a period."""
 
     @_abc_1.abstractmethod
     def Reconcile(
