@@ -43,8 +43,7 @@ class ComparisonUnbounded(Refused):
     remedy_chinese = "请填写起止日期，或填写 2026-10 这样的期间。"
 
     def __init__(self) -> None:
-        self.chinese = "比较须有明确的起止日期。"
-        super().__init__("Only a period with a first and a last day can be compared.")
+        super().__init__("Only a period with a first and a last day can be compared.", "比较须有明确的起止日期。")
 
 
 class ComparisonUneven(Refused):
@@ -56,8 +55,10 @@ class ComparisonUneven(Refused):
     def __init__(self, first: date, last: date, kind: PeriodKind) -> None:
         self.remedy = f"Let the period begin and end with a whole {kind.name.lower()}."
         self.remedy_chinese = "请使期间的起止与各行的周期对齐。"
-        self.chinese = f"{first} 至 {last} 未与各行的周期对齐，无法逐行比较。"
-        super().__init__(f"{first} to {last} does not begin and end with a whole {kind.name.lower()}.")
+        super().__init__(
+            f"{first} to {last} does not begin and end with a whole {kind.name.lower()}.",
+            f"{first} 至 {last} 未与各行的周期对齐，无法逐行比较。",
+        )
 
 
 @dataclass(frozen=True, slots=True)

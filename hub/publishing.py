@@ -21,6 +21,7 @@ from hub.query import LACK_LABELS, Completeness, Question
 from hub.store import ALONE, WITH_SUBORDINATES, latest_edition, read_cells
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.errors import Condition, Refused
+from kuaixiang.domain.labels import field_term
 from kuaixiang.domain.periods import Period
 from kuaixiang.domain.registration import NAME_CHARACTERS_MAX, NOTE_CHARACTERS_MAX, at_most
 from kuaixiang.domain.tree import BureauTree
@@ -39,8 +40,10 @@ class PeriodNotOver(Refused):
         self.period = period
         self.remedy = f"Publish it after {period.last}; its figures can be read at any time."
         self.remedy_chinese = f"请在 {period.last} 之后发布；期间内的数据可随时查询。"
-        self.chinese = f"{period.chinese}尚未结束(截至 {period.last})，不能发布。"
-        super().__init__(f"The period {period} is not over: its last day is {period.last}.")
+        super().__init__(
+            f"The period {period} is not over: its last day is {period.last}.",
+            f"{period.chinese}尚未结束（截至 {period.last}），不能发布。",
+        )
 
 
 class FiguresIncomplete(Refused):
@@ -59,13 +62,11 @@ class FiguresIncomplete(Refused):
         named = ", ".join(f"{bureau} ({lack.name.lower().replace('_', ' ')})" for bureau, lack in told)
         more = f" and {count - NAMED_MAX} more" if count > NAMED_MAX else ""
         named_chinese = "、".join(f"{bureau}（{LACK_LABELS[lack]}）" for bureau, lack in told)
-        self.chinese = (
-            f"单位 {scope} {period.chinese}的数据不完整：应报 {expected} 个单位，{count} 个未报齐："
-            f"{named_chinese}{'等' if count > NAMED_MAX else ''}。"
-        )
         super().__init__(
             f"The figures of {scope} for {period} are not complete: of {expected} bureaus {count} have not reported "
-            f"to its end: {named}{more}."
+            f"to its end: {named}{more}.",
+            f"单位 {scope} {period.chinese}的数据不完整：应报 {expected} 个单位，{count} 个未报齐："
+            f"{named_chinese}{'等' if count > NAMED_MAX else ''}。",
         )
 
 
@@ -78,8 +79,10 @@ class OverrideUnsigned(Refused):
 
     def __init__(self, field: str) -> None:
         self.field = field
-        self.chinese = f"越过完整性要求发布，须由两名人员署名并说明理由：缺少 {field}。"
-        super().__init__(f"An override takes two persons and a reason; {field} is missing.")
+        super().__init__(
+            f"An override takes two persons and a reason; {field} is missing.",
+            f"数据不完整时发布，须由两名人员署名并说明理由：缺少{field_term(field)}。",
+        )
 
 
 class OverrideByOne(Refused):
@@ -91,8 +94,10 @@ class OverrideByOne(Refused):
     remedy_chinese = "请由另一名人员复核。"
 
     def __init__(self, name: str) -> None:
-        self.chinese = f"越过完整性要求发布须由两名不同人员署名，两处均为“{name}”。"
-        super().__init__(f"An override takes two different persons; both are {name}.")
+        super().__init__(
+            f"An override takes two different persons; both are {name}.",
+            f"数据不完整时发布，须由两名不同人员署名，两处均为“{name}”。",
+        )
 
 
 class NotPublished(Refused):
@@ -104,8 +109,10 @@ class NotPublished(Refused):
     remedy_chinese = "请先发布（kx hub publish）。"
 
     def __init__(self, scope: str, period: Period) -> None:
-        self.chinese = f"单位 {scope} {period.chinese}的数据尚未发布。"
-        super().__init__(f"The figures of {scope} for {period} have not been published.")
+        super().__init__(
+            f"The figures of {scope} for {period} have not been published.",
+            f"单位 {scope} {period.chinese}的数据尚未发布。",
+        )
 
 
 @dataclass(frozen=True, slots=True)

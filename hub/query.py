@@ -17,6 +17,7 @@ from hub.definitions import COUNTS, RATES, net
 from hub.fold import DAY_MAX, DAY_MIN, EPOCH_DAY, Mark, first_of_month
 from hub.measures import FACT_NAMES, UNFINISHED, histogram, met, missed, percentile_workdays, total
 from hub.store import ALONE, MARKS, MONTHLY, OPEN_CASES, OPEN_CLOCKS, TALLIES, WITH_SUBORDINATES, mark_of
+from kuaixiang.domain.labels import term_of
 from kuaixiang.domain.periods import PeriodKind, period_of
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category, Channel, ClockKind, DepartmentKind
@@ -48,35 +49,6 @@ PERIODS: Final[Mapping[Grouping, PeriodKind]] = {
     Grouping.YEAR: PeriodKind.YEAR,
 }
 """Groupings whose rows are periods; their keys are written as `kuaixiang.domain.periods` writes them."""
-
-CATEGORY_LABELS: Final[Mapping[int, str]] = {
-    Category.POLICY: "政策落实",
-    Category.ENFORCEMENT: "执法规范",
-    Category.SERVICE: "纳税服务",
-    Category.SYSTEMS: "信息化建设",
-    Category.REMEDY: "法律救济",
-    Category.OTHER: "其他",
-}
-CHANNEL_LABELS: Final[Mapping[int, str]] = {
-    Channel.HOTLINE: "12366热线",
-    Channel.PLATFORM: "12366平台",
-    Channel.WEBSITE: "税务网站",
-    Channel.COUNTER: "办税服务厅",
-    Channel.ASSOCIATION: "行业协会、商会",
-    Channel.OTHER: "其他渠道",
-}
-DEPARTMENT_LABELS: Final[Mapping[int, str]] = {
-    0: "未分部门",
-    DepartmentKind.TAX_SERVICE: "纳税服务",
-    DepartmentKind.POLICY: "税政",
-    DepartmentKind.COLLECTION: "征管",
-    DepartmentKind.INFORMATION: "信息技术",
-    DepartmentKind.LEGAL: "法制",
-    DepartmentKind.INSPECTION: "稽查",
-    DepartmentKind.HALL: "办税服务厅",
-    DepartmentKind.LEADERSHIP: "局领导",
-    DepartmentKind.OTHER: "其他部门",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +228,11 @@ def unfinished_and_sums(connection: sa.Connection, tree: BureauTree, question: Q
     return list(plan.rows.values())
 
 
+def ground_text(kind: type[IntEnum], number: int) -> str:
+    """What a category, channel or kind of department is called; entries that have none stand under 0."""
+    return term_of(kind, number) if number else "未分类"
+
+
 def day_number(of: date) -> int:
     """A day as the tallies count it, from 1970-01-01."""
     return (of - EPOCH_DAY).days
@@ -348,11 +325,11 @@ def _plan(tree: BureauTree, question: Question) -> _Plan:
             everyone = [(bureau, ALONE) for bureau in tree.subtree(scope)]
             return _Plan(everyone, (TALLIES.c.bureau,), str, lambda code: tree.get(code).name, {})
         case Grouping.CATEGORY:
-            return _by_word(totals, TALLIES.c.category, CATEGORY_LABELS)
+            return _by_word(totals, TALLIES.c.category, Category)
         case Grouping.CHANNEL:
-            return _by_word(totals, TALLIES.c.channel, CHANNEL_LABELS)
+            return _by_word(totals, TALLIES.c.channel, Channel)
         case Grouping.DEPARTMENT:
-            return _by_word(totals, TALLIES.c.department_kind, DEPARTMENT_LABELS)
+            return _by_word(totals, TALLIES.c.department_kind, DepartmentKind)
         case Grouping.TOTAL:
             return _Plan(totals, (), lambda _: "", lambda _: "", {"": Row()})
         case of_time:
@@ -369,8 +346,8 @@ def _counted(connection: sa.Connection, tree: BureauTree, question: Question) ->
     return plan
 
 
-def _by_word(places: Sequence[tuple[str, int]], column: sa.ColumnElement[Any], labels: Mapping[int, str]) -> _Plan:
-    return _Plan(places, (column,), str, lambda number: labels.get(number, str(number)), {})
+def _by_word(places: Sequence[tuple[str, int]], column: sa.ColumnElement[Any], kind: type[IntEnum]) -> _Plan:
+    return _Plan(places, (column,), str, lambda number: ground_text(kind, number), {})
 
 
 def _totals_of(tree: BureauTree, bureau: str) -> tuple[str, int]:

@@ -16,9 +16,10 @@ import structlog
 from hub.fold import Mark, Packed, UnreadableEntry, by_month, last_seq, merge, pack, read_entries, roll_up, unpack
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.measures import measure_name
-from hub.query import CATEGORY_LABELS, CHANNEL_LABELS, DEPARTMENT_LABELS, day_text, read_marks
+from hub.query import day_text, ground_text, read_marks
 from hub.store import ALONE, MONTHLY, TALLIES, WITH_SUBORDINATES, Store, superiors_of
 from kuaixiang.domain.tree import BureauTree
+from kuaixiang.domain.words import Category, Channel, DepartmentKind
 from kuaixiang.wire.chain import GENESIS, links
 from kuaixiang.wire.v1.journal_pb2 import Segment
 
@@ -220,11 +221,7 @@ def _differences(bureau: str, hub: Mapping[Packed, int], ledger: Mapping[Packed,
 def _told(key: Packed) -> str:
     day, category, channel, department, measure = unpack(key)
     grounds = "/".join(
-        labels.get(number, str(number))
-        for labels, number in (
-            (CATEGORY_LABELS, category),
-            (CHANNEL_LABELS, channel),
-            (DEPARTMENT_LABELS, department),
-        )
+        ground_text(kind, number)
+        for kind, number in ((Category, category), (Channel, channel), (DepartmentKind, department))
     )
     return f"{measure_name(measure)} {day_text(day)} {grounds}"

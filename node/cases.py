@@ -10,6 +10,7 @@ from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.errors import FieldMissing, Refused
 from kuaixiang.domain.events import CaseEvent, Entry, Private
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.registration import check_key
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Stage
 from kuaixiang.runtime.clock import to_micros
@@ -56,7 +57,17 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     AskExtension = _act
     ApproveExtension = _act
     RefuseExtension = _act
+    ExplainExtension = _act
     StartJointHandling = _act
+    AddPart = _act
+    LinkCase = _act
+    UnlinkCase = _act
+    LinkIssue = _act
+    AskRuling = _act
+    RuleCase = _act
+    AskOverride = _act
+    ApproveOverride = _act
+    RefuseOverride = _act
     CompletePart = _act
     CompleteCase = _act
     GiveFeedback = _act
@@ -72,7 +83,12 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     WriteOffCase = _act
 
     def _response(self, done: Done) -> case_pb2.ActResponse:
-        return case_pb2.ActResponse(case=self._view(done.case), seq=done.seq, repeated_request=done.repeated)
+        return case_pb2.ActResponse(
+            case=self._view(done.case),
+            seq=done.seq,
+            repeated_request=done.repeated,
+            linked_completed=done.linked_completed,
+        )
 
     def _view(self, case: Case) -> case_pb2.Case:
         return case_view(case, self._office)
@@ -112,7 +128,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         try:
             done = await self._office.perform(header_of(registration), act_of(registration))
         except WriterBusy as busy:
-            return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(TooMuchWaits(str(busy))))
+            return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(TooMuchWaits(busy)))
         except Refused as refusal:
             return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(refusal))
         return case_pb2.RegisterCasesResponse(index=index, accepted=self._response(done))
@@ -197,7 +213,7 @@ def header_of(request: Any) -> Header:  # noqa: ANN401 - any act's message
     """Who does what, from a request; raises `FieldMissing`, `FieldMalformed`."""
     header: case_pb2.ActHeader = request.header
     if not header.bureau:
-        raise FieldMissing("header.bureau", "it says whose ledger")
+        raise FieldMissing("header.bureau", Both("it says whose ledger", "须写明是哪个单位的台账"))
     check_key(header.request_key)
     digest = b""
     if header.request_key:
@@ -249,11 +265,17 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         competent_bureau=case.competent_bureau,
         bounces=case.bounces,
         round=case.round,
-        extension_pending=case.extension is not None,
+        extension_pending=bool(case.extensions),
         open_parts=case.open_parts,
         told=case.telling is not None,
         end_to_end_milli_workdays=round(elapsed * 1000),
         awaiting_acknowledgement=sorted(case.awaiting),
+        lead_case_id=case.lead_case_id,
+        issue_id=case.issue_id,
+        returns=case.returns,
+        ruled_by=case.ruled_by,
+        extensions_to_explain=sorted(case.unexplained),
+        override_pending=case.override_asked is not None,
         **words,
     )
 
