@@ -9,7 +9,8 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
 from kuaixiang.domain.case import Case, evolve
 from kuaixiang.domain.clocks import Clock, Rules
-from kuaixiang.domain.decide import Context, decide
+from kuaixiang.domain.decide import decide
+from kuaixiang.domain.desk import Context
 from kuaixiang.domain.events import ClockChange, Entry, Event
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.domain.words import (
