@@ -10,6 +10,7 @@ import typer
 
 from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.tree import Relation, UnknownBureau
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Satisfaction, Stage, Telling
 from kx.options import Acting, Asking, Once, Who, acting_options, asking_options, takes, who_options
@@ -354,10 +355,21 @@ def _superior_of(asking: Asking) -> str:
     try:
         superior = asking.tree().parent(asking.bureau)
     except UnknownBureau as unknown:
-        remedy = "Name the tree of this federation by --tree or KX_TREE, or the superior by --to."
-        raise Failed(f"{unknown}.", field="--bureau", rule="UnknownBureau", remedy=remedy) from unknown
+        remedy = Both(
+            "Name the tree of this federation by --tree or KX_TREE, or the superior by --to.",
+            "请用 --tree 或 KX_TREE 指定机构树，或者用 --to 指定上级单位。",
+        )
+        said = Both(f"{unknown}.", f"机构树中没有单位 {asking.bureau}。")
+        raise Failed(said, field="--bureau", rule="UnknownBureau", remedy=remedy) from unknown
     if superior is None:
-        raise Failed(f"Bureau {asking.bureau} has no superior.", field="--to", rule="NoSuperior")
+        raise Failed(
+            Both(f"Bureau {asking.bureau} has no superior.", f"单位 {asking.bureau} 没有上级。"),
+            field="--to",
+            rule="NoSuperior",
+            remedy=Both(
+                "Use `kx case refer` for the bureau that is to handle it.", "请用 kx case refer 移交应办理的单位。"
+            ),
+        )
     return superior
 
 
@@ -368,9 +380,13 @@ def _check_superior(asking: Asking, to: str) -> None:
         # The node's own tree decides: the one here may be another edition.
         return
     if relation not in ADJACENT_ABOVE:
-        remedy = "Use `kx case refer` for a bureau that is not a superior."
         raise Failed(
-            f"Bureau {to} is no superior of {asking.bureau}.", field="--to", rule="NotASuperior", remedy=remedy
+            Both(f"Bureau {to} is no superior of {asking.bureau}.", f"单位 {to} 不是单位 {asking.bureau} 的上级。"),
+            field="--to",
+            rule="NotASuperior",
+            remedy=Both(
+                "Use `kx case refer` for a bureau that is not a superior.", "移交非上级单位请用 kx case refer。"
+            ),
         )
 
 

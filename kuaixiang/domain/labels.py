@@ -35,9 +35,11 @@ class Both(NamedTuple):
     chinese: str
 
 
+NOTHING: Final = Both("", "")
+
 TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
     Category: ("政策落实", "执法规范", "纳税服务", "信息化建设", "法律救济", "其他"),
-    Channel: ("12366热线", "12366平台", "税务网站", "办税服务厅", "行业协会、商会", "其他渠道"),
+    Channel: ("12366热线", "12366平台", "税务网站", "办税服务厅", "行业协会商会", "其他"),
     Stage: (
         "已登记",
         "已转交纳税服务部门",

@@ -122,7 +122,7 @@ def test_the_approval_names_who_asked_and_for_how_long() -> None:
 
 @pytest.mark.parametrize("decision", [APPROVE, REFUSE], ids=["approve", "refuse"])
 def test_the_bureau_head_does_not_decide_for_the_deputy_head_in_charge(decision: acts.Act) -> None:
-    with pytest.raises(errors.RoleNotAllowed, match="BUREAU_HEAD"):
+    with pytest.raises(errors.RoleNotAllowed, match="bureau-head"):
         handling().then(ASK).do(decision, **BUREAU_HEAD)
 
 
@@ -199,7 +199,7 @@ def test_in_joint_handling_the_bureau_head_approves() -> None:
 
 
 def test_in_joint_handling_the_deputy_head_does_not_approve() -> None:
-    with pytest.raises(errors.RoleNotAllowed, match="DEPUTY_HEAD"):
+    with pytest.raises(errors.RoleNotAllowed, match="deputy-head"):
         joint().then(ASK).do(APPROVE)
 
 

@@ -234,7 +234,7 @@ def test_a_case_registered_here_cannot_be_returned() -> None:
 
 def test_a_channel_registers_and_does_nothing_else() -> None:
     story = Story().then(REGISTER, role=Role.CHANNEL)
-    with pytest.raises(errors.RoleNotAllowed, match="CHANNEL"):
+    with pytest.raises(errors.RoleNotAllowed, match="channel"):
         story.do(FORWARD, role=Role.CHANNEL)
 
 

@@ -55,7 +55,8 @@ def test_every_event_of_the_journal_has_a_chinese_term() -> None:
 def test_an_unknown_word_is_answered_with_those_there_are() -> None:
     with pytest.raises(NoSuchWord) as refused:
         word_of(Category, "税收")
-    assert "policy 政策落实" in refused.value.remedy
+    assert "policy 政策落实" in refused.value.remedy.english
+    assert refused.value.remedy.chinese.startswith("可选：政策落实、执法规范、")
 
 
 def test_a_word_is_shown_in_both_languages() -> None:
