@@ -64,7 +64,10 @@ FACTS: Final[Mapping[Fact, Meaning]] = {
         "转办", "§四(一)2", "Dispatched by tax service to a department.", "纳税服务部门转交相关部门办理的件数。"
     ),
     Fact.DISPATCH_RETURNED: Meaning(
-        "退回分办", "§四(二)", "Returned by a department to tax service.", "部门退回纳税服务部门的次数。"
+        "退回分办",
+        "§四(二)",
+        "Returned by a department to tax service, the case or its part of joint handling.",
+        "部门退回纳税服务部门的次数，含退回协办。",
     ),
     Fact.FED_BACK: Meaning(
         "反馈",
