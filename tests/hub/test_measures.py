@@ -8,13 +8,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from hub import query
-from hub.definitions import COUNTS, FACTS, FINISHED, HANDED_ON, RATES, explanations
-from hub.fold import by_month, first_of_month, pack, unpack
+from hub.definitions import RATES
+from hub.fold import pack, unpack
 from hub.measures import (
     BUCKETS,
     EVENTS,
     HISTOGRAM_EDGES_WORKDAYS,
-    UNFINISHED,
     Fact,
     bucket_of,
     due_day,
@@ -28,7 +27,7 @@ from hub.measures import (
 )
 from hub.parking import Parking
 from hub.store import METADATA, Store
-from kuaixiang.domain.words import ClockKind, ClockOutcome, DepartmentKind, ReferralKind
+from kuaixiang.domain.words import ClockKind, ClockOutcome
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.wire.v1 import statistics_pb2
 from kuaixiang.wire.v1.journal_pb2 import Entry
