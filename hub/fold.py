@@ -226,6 +226,7 @@ def _contradiction(mark: Mark, segment: Segment, *, newer: bool, found: bytes) -
 # ---------------------------------------------------------------- entries
 
 _BELOW_DAY: Final = (1 << 28) - 1
+_MEASURE: Final = (1 << 16) - 1
 
 Packed = int
 """A tally's day, category, channel, department kind and measure in one number: quicker to look up than a tuple."""
@@ -366,12 +367,16 @@ def merge(into: dict[Packed, int], more: Mapping[Packed, int], sign: int = 1) ->
         into[key] = get(key, 0) + sign * value
 
 
-def by_month(tallies: Mapping[Packed, int]) -> dict[Packed, int]:
-    """The same tallies by month, each under its first day."""
+def by_month(tallies: Mapping[Packed, int], *, grounds: bool = True) -> dict[Packed, int]:
+    """The same tallies by month, each under its first day.
+
+    Without `grounds`, over all categories, channels and kinds of departments, which are 0 then.
+    """
     months: dict[Packed, int] = {}
     get = months.get
+    kept = _BELOW_DAY if grounds else _MEASURE
     for key, value in tallies.items():
-        at = first_of_month(key >> 28) << 28 | key & _BELOW_DAY
+        at = first_of_month(key >> 28) << 28 | key & kept
         months[at] = get(at, 0) + value
     return months
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from hub.definitions import COUNTS, RATES, net
 from hub.fold import DAY_MAX, DAY_MIN, EPOCH_DAY, Mark, first_of_month
 from hub.measures import FACT_NAMES, UNFINISHED, histogram, met, missed, percentile_workdays, total
-from hub.store import ALONE, MARKS, MONTHLY, OPEN_CASES, OPEN_CLOCKS, TALLIES, WITH_SUBORDINATES, mark_of
+from hub.store import ALONE, ALONE_MONTHLY, MARKS, MONTHLY, OPEN_CASES, OPEN_CLOCKS, TALLIES, WITH_SUBORDINATES, mark_of
 from kuaixiang.domain.labels import term_of
 from kuaixiang.domain.periods import PeriodKind, period_of
 from kuaixiang.domain.tree import BureauTree
@@ -356,22 +356,22 @@ def _totals_of(tree: BureauTree, bureau: str) -> tuple[str, int]:
 
 
 def _spans(
-    first: int | None, last: int | None, reach: int, *, by_day: bool
+    first: int | None, last: int | None, daily: int, monthly: int | None
 ) -> list[tuple[int, int | None, int | None]]:
-    """The days from `first` to `last` (None: unbounded) as (reach, first, last): totals in whole months if they may."""
-    if reach == ALONE or by_day:
-        return [(reach, first, last)]
+    """The days from `first` to `last` (None: unbounded) as (reach, first, last): whole months where they are kept."""
+    if monthly is None:
+        return [(daily, first, last)]
     begin = None if first is None else first_of_month(first)
     if first is not None and begin != first:
         begin = _first_of_next_month(first)
     end = None if last is None else first_of_month(last + 1)
     if begin is not None and end is not None and begin >= end:
-        return [(reach, first, last)]
-    spans: list[tuple[int, int | None, int | None]] = [(MONTHLY, begin, None if end is None else end - 1)]
+        return [(daily, first, last)]
+    spans: list[tuple[int, int | None, int | None]] = [(monthly, begin, None if end is None else end - 1)]
     if first is not None and begin is not None and first < begin:
-        spans.insert(0, (reach, first, begin - 1))
+        spans.insert(0, (daily, first, begin - 1))
     if last is not None and end is not None and end <= last:
-        spans.append((reach, end, last))
+        spans.append((daily, end, last))
     return spans
 
 
@@ -397,12 +397,18 @@ def _sums(
         )
         if wanted
     ]
+    # A bureau's own months are kept over all grounds together.
+    grounded = bool(filters) or not set(plan.columns) <= {TALLIES.c.bureau, TALLIES.c.day}
+    months = {
+        ALONE: None if plan.by_day or grounded else ALONE_MONTHLY,
+        WITH_SUBORDINATES: None if plan.by_day else MONTHLY,
+    }
     if measures:
         filters.append(TALLIES.c.measure.in_(measures))
     found: list[tuple[Any, int, int]] = []
-    for reach in (ALONE, WITH_SUBORDINATES):
+    for reach, monthly in months.items():
         bureaus = [bureau for bureau, where in plan.places if where == reach]
-        for stored, begin, end in _spans(first, last, reach, by_day=plan.by_day) if bureaus else ():
+        for stored, begin, end in _spans(first, last, reach, monthly) if bureaus else ():
             bounds = [*filters]
             if begin is not None:
                 bounds.append(TALLIES.c.day >= begin)

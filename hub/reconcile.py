@@ -13,11 +13,11 @@ from typing import Final
 import sqlalchemy as sa
 import structlog
 
-from hub.fold import Mark, Packed, UnreadableEntry, by_month, last_seq, merge, pack, read_entries, roll_up, unpack
+from hub.fold import Mark, Packed, UnreadableEntry, last_seq, merge, pack, read_entries, unpack
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.measures import measure_name
 from hub.query import day_text, ground_text, read_marks
-from hub.store import ALONE, MONTHLY, TALLIES, WITH_SUBORDINATES, Store, superiors_of
+from hub.store import ALONE, ALONE_MONTHLY, MONTHLY, TALLIES, WITH_SUBORDINATES, Store, derived, superiors_of
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category, Channel, DepartmentKind
 from kuaixiang.wire.chain import GENESIS, links
@@ -28,6 +28,13 @@ CONCURRENT_MAX: Final = 4
 MISMATCHES_MAX: Final = 1_000
 """Told one by one; a thousand say no more than that something is very wrong."""
 SETTLE_POLL_SECONDS: Final = 0.2
+
+_KEPT: Final = {
+    WITH_SUBORDINATES: "with subordinates",
+    MONTHLY: "with subordinates, the whole month",
+    ALONE_MONTHLY: "the whole month",
+}
+"""What the hub keeps besides the bureaus' own tallies by day."""
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -191,22 +198,16 @@ def _tallies(connection: sa.Connection, bureaus: Sequence[str], reach: int) -> d
 
 
 def _compare_totals(store: Store, tree: BureauTree, scope: str) -> list[Mismatch]:
-    """Every superior's totals, by day and by month, against the sum of the bureaus under it, at one instant."""
+    """Everything that follows from the bureaus' own tallies against what it should be, at one instant."""
     everyone = tree.subtree(scope)
     with store.reading() as connection:
-        alone = _tallies(connection, everyone, ALONE)
-        totals = _tallies(connection, everyone, WITH_SUBORDINATES)
-        monthly = _tallies(connection, everyone, MONTHLY)
-    summed = roll_up(alone, superiors_of(tree, scope))
-    by_months = {superior: by_month(tallies) for superior, tallies in summed.items()}
+        own = _tallies(connection, everyone, ALONE)
+        kept = {reach: _tallies(connection, everyone, reach) for reach in _KEPT}
     return [
-        Mismatch(found.bureau, f"{found.what}, {of}", found.hub, found.ledger)
-        for of, kept, right in (
-            ("with subordinates", totals, summed),
-            ("with subordinates, the whole month", monthly, by_months),
-        )
-        for superior in sorted(right.keys() | kept.keys())
-        for found in _differences(superior, kept.get(superior, {}), right.get(superior, {}))
+        Mismatch(found.bureau, f"{found.what}, {_KEPT[reach]}", found.hub, found.ledger)
+        for reach, right in derived(own, superiors_of(tree, scope))
+        for bureau in sorted(right.keys() | kept[reach].keys())
+        for found in _differences(bureau, kept[reach].get(bureau, {}), right.get(bureau, {}))
     ]
 
 

@@ -5,10 +5,11 @@ are acknowledged after it. A commit that fails ends the process: nobody knows wh
 kept, and the next start goes on from the marks.
 
 Tallies are kept for each bureau alone (`reach` 0) and, for each bureau with subordinates, for all of them and itself
-(`reach` 1), so that any figure of any tier is read and not summed over the tree; and these totals by month once more
-(`reach` 2), so that neither is a year summed over its days. The totals follow from the bureaus' own rows and the tree:
-when the tree has changed they are summed up anew at the start. When entries have come to be counted in another way
-(`hub.measures.DEFINITIONS`), the marks go back to the beginning and every ledger is folded again.
+(`reach` 1), so that any figure of any tier is read and not summed over the tree. Both are kept by month once more
+(`reach` 2, and 3 for the bureau alone over all grounds), so that a year is not summed over its days. All of it follows
+from the bureaus' own rows and the tree: when the tree has changed it is summed up anew at the start. When entries have
+come to be counted in another way (`hub.measures.DEFINITIONS`), the marks go back to the beginning and every ledger is
+folded again.
 """
 
 import hashlib
@@ -35,6 +36,8 @@ WITH_SUBORDINATES: Final = 1
 """Reach of a tally: the bureau and everything under it; kept only where there is something under it."""
 MONTHLY: Final = 2
 """Reach of a tally: as before, a whole month under its first day."""
+ALONE_MONTHLY: Final = 3
+"""Reach of a tally: the bureau by itself, a whole month, over all categories, channels and kinds of departments."""
 
 ROWS_READ: Final = 10_000
 """Rows taken at a time where a whole table is gone through."""
@@ -263,13 +266,12 @@ class Store:
     def _add_tallies(self, own: Mapping[str, Mapping[Packed, int]]) -> None:
         # In the order of the primary key, since neighbours share pages. A packed key has the order of its columns, and
         # the same few thousand keys recur at every bureau, so that each is unpacked once.
-        totals = roll_up(own, self._superiors)
-        monthly = {bureau: by_month(tallies) for bureau, tallies in totals.items()}
-        columns = {key: unpack(key) for key in set().union(*own.values(), *monthly.values())}
+        levels = ((ALONE, own), *derived(own, self._superiors))
+        columns = {key: unpack(key) for key in set().union(*(of for _, level in levels for of in level.values()))}
         rows = [
             (bureau, reach, *columns[key], tallies[key])
-            for reach, levels in ((ALONE, own), (WITH_SUBORDINATES, totals), (MONTHLY, monthly))
-            for bureau, tallies in sorted(levels.items())
+            for reach, level in levels
+            for bureau, tallies in sorted(level.items())
             for key in sorted(tallies)
         ]
         self._bulk.run(self._add_tally, rows)
@@ -309,20 +311,19 @@ class Store:
         return mark.announce(mark.generation, mark.seq).back_to_the_start()
 
     def _sum_up(self) -> None:
-        """Sum the totals up from the bureaus' own rows; bureaus that are no longer in the tree keep theirs, alone."""
+        """Sum up anew what follows from the bureaus' own rows; those that have left the tree keep theirs, alone."""
         self._connection.execute(sa.delete(TALLIES).where(TALLIES.c.reach != ALONE))
-        totals: dict[str, dict[Packed, int]] = {}
         rows = self._connection.execute(sa.select(TALLIES).where(TALLIES.c.reach == ALONE))
+        own: dict[str, dict[Packed, int]] = {}
         for part in rows.partitions(ROWS_READ):
             for bureau, _, *columns, value in part:
-                key = pack(*columns)
-                for superior in self._superiors.get(bureau, ()):
-                    of = totals.setdefault(superior, {})
-                    of[key] = of.get(key, 0) + value
-        for superior, tallies in sorted(totals.items()):
-            for reach, found in ((WITH_SUBORDINATES, tallies), (MONTHLY, by_month(tallies))):
-                rows_of = [(superior, reach, *unpack(key), value) for key, value in sorted(found.items())]
-                self._bulk.run(self._add_tally, rows_of)
+                if bureau in self._superiors:
+                    own.setdefault(bureau, {})[pack(*columns)] = value
+        for reach, level in derived(own, self._superiors):
+            for bureau, tallies in sorted(level.items()):
+                self._bulk.run(
+                    self._add_tally, [(bureau, reach, *unpack(key), value) for key, value in sorted(tallies.items())]
+                )
 
 
 _MARK_COLUMNS: Final = tuple(column.name for column in MARKS.columns)
@@ -333,6 +334,18 @@ _CELL_COLUMNS: Final = ("bureau", "reach", "category", "channel", "department_ki
 def mark_of(row: sa.Row[Any]) -> Mark:
     """A row of the marks' table as the fold's own value."""
     return Mark(**_row(row))
+
+
+def derived(
+    own: Mapping[str, Mapping[Packed, int]], superiors: Mapping[str, Sequence[str]]
+) -> tuple[tuple[int, dict[str, dict[Packed, int]]], ...]:
+    """Everything that is kept besides the bureaus' own tallies, by its reach."""
+    totals = roll_up(own, superiors)
+    return (
+        (WITH_SUBORDINATES, totals),
+        (MONTHLY, {bureau: by_month(tallies) for bureau, tallies in totals.items()}),
+        (ALONE_MONTHLY, {bureau: by_month(tallies, grounds=False) for bureau, tallies in own.items()}),
+    )
 
 
 def latest_edition(connection: sa.Connection, scope: str, period: str) -> Edition | None:

@@ -1,4 +1,4 @@
-"""How figures are shown, as tables and as JSON: with their completeness, what they are compared with, what is published."""
+"""How figures are shown, as tables and as JSON: with their completeness, changes since other periods, and editions."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final

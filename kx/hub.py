@@ -384,7 +384,9 @@ def explain(
             Both(f"There is no figure {figure!r}.", f"没有“{figure}”这项指标。"),
             field="FIGURE",
             rule="NoSuchFigure",
-            remedy=Both(f"The figures are {', '.join(known)}.", f"可选：{listed(known)}。"),
+            remedy=Both(
+                "`kx hub explain` without a name shows all of them.", "不带名称执行 kx hub explain 可列出全部指标。"
+            ),
         )
     wanted = [known[figure]] if figure else list(known.values())
     if as_json:

@@ -1,12 +1,16 @@
 """What is counted: the measures of an entry, the rates, the percentiles, and that the wire has no event without a rule."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
+import hub
 from hub import query
 from hub.definitions import RATES
 from hub.fold import pack, unpack
@@ -29,6 +33,7 @@ from hub.parking import Parking
 from hub.store import METADATA, Store
 from kuaixiang.domain.words import ClockKind, ClockOutcome
 from kuaixiang.runtime.clock import to_micros
+from kuaixiang.wire.chain import GENESIS
 from kuaixiang.wire.v1 import statistics_pb2
 from kuaixiang.wire.v1.journal_pb2 import Entry
 from tests.hub.journals import (
@@ -158,3 +163,33 @@ def test_the_migrations_make_the_tables_that_the_store_uses(database_url: str) -
         context = MigrationContext.configure(connection, opts={"version_table": "hub_version"})
         assert compare_metadata(context, METADATA) == []
     engine.dispose()
+
+
+def test_a_database_of_the_first_tables_is_brought_up_to_date_and_its_ledgers_are_folded_again(
+    database_url: str,
+) -> None:
+    folder = Path(hub.__file__).parent / "migrations"
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", str(folder / "versions"))
+    url = database_url.replace("postgresql://", "postgresql+psycopg://")
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for statement in (
+            "INSERT INTO marks VALUES (:bureau, 1, 7, :hash, 5, 6, 1, 9, 'a fork')",
+            "INSERT INTO tallies VALUES (:bureau, 0, 20000, 1, 1, 1, 3)",
+            "INSERT INTO open_cases VALUES (:bureau, 'c', 1, 1, 1, 1, 5)",
+            "INSERT INTO hub_facts VALUES ('scope', '000000'), ('tree', 'some shape')",
+        ):
+            connection.execute(sa.text(statement), {"bureau": DONGCHENG, "hash": b"h" * 32})
+    with Store(database_url, tree(), HEADQUARTERS) as store:
+        [mark] = store.marks().values()
+        with store.reading() as connection:
+            question = query.Question(HEADQUARTERS)
+            [row] = query.figures(connection, tree(), question, 0)
+    engine.dispose()
+    assert (mark.seq, mark.announced_seq, mark.behind, mark.quarantine, mark.hash) == (0, 9, True, "", GENESIS)
+    assert (row.facts, row.open) == ({}, 0)

@@ -139,7 +139,7 @@ def test_any_span_of_days_is_the_sum_of_its_days(living: Bench) -> None:
     days = {date.fromisoformat(row.key): row.sums for row in living.rows(grouping=Grouping.DAY)}
     chance = Random(40)
     ends = sorted(days)
-    for scope in (HEADQUARTERS, ZHEJIANG, HANGZHOU):
+    for scope in (HEADQUARTERS, ZHEJIANG, HANGZHOU, SHANGCHENG):
         days = {date.fromisoformat(row.key): row.sums for row in living.rows(scope, Grouping.DAY)}
         for _ in range(8):
             first, last = sorted(ends[0] + timedelta(chance.randrange((ends[-1] - ends[0]).days)) for _ in range(2))
@@ -155,6 +155,7 @@ def test_months_are_under_their_first_day() -> None:
     october, november = ((date(2026, month, 1) - EPOCH_DAY).days for month in (10, 11))
     tallies = {pack(october + day, 1, 2, 3, 4): 1 + day for day in (0, 7, 30, 31)}
     assert by_month(tallies) == {pack(october, 1, 2, 3, 4): 40, pack(november, 1, 2, 3, 4): 32}
+    assert by_month(tallies, grounds=False) == {pack(october, 0, 0, 0, 4): 40, pack(november, 0, 0, 0, 4): 32}
 
 
 # ---------------------------------------------------------------- what is unfinished
@@ -226,7 +227,7 @@ def test_a_bureau_that_does_nothing_in_a_period_still_has_what_is_unfinished(ben
 
 
 def test_what_is_unfinished_is_not_told_by_kind_of_department_nor_a_rate_that_needs_it(bench: Bench) -> None:
-    bench.feed(cases(DONGCHENG, 1, department_kind=2).segment())
+    bench.feed(cases(DONGCHENG, 1, kinds=(2, 2, 2)).segment())
     for row in (*bench.rows(grouping=Grouping.DEPARTMENT), *bench.rows(department=2)):
         assert row.unfinished is None
         assert "unfinished" not in row.counts
@@ -390,7 +391,7 @@ def test_when_entries_come_to_be_counted_in_another_way_every_ledger_is_folded_a
 
 
 def test_forgetting_a_bureau_leaves_nothing_of_it_in_any_month(bench: Bench) -> None:
-    bench.feed(cases(SHANGCHENG, 3, department_kind=3).segment(), cases(DONGCHENG, 1).segment())
+    bench.feed(cases(SHANGCHENG, 3, kinds=(7, 1, 3)).segment(), cases(DONGCHENG, 1).segment())
     bench.folder.forget(SHANGCHENG)
     whole: dict[str, Any] = {"from_day": date(2026, 11, 1), "to_day": date(2026, 11, 30)}
     assert told(bench.rows(ZHEJIANG, **whole))[0][1] == {}
