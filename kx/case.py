@@ -11,7 +11,7 @@ import typer
 from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.tree import Relation, UnknownBureau
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Satisfaction, Stage, Telling
+from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Override, Satisfaction, Stage, Telling
 from kx.options import Acting, Asking, Once, Who, acting_options, asking_options, takes, who_options
 from kx.output import (
     INSTANT_FORM,
@@ -41,6 +41,9 @@ Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why.")]
 Remark = Annotated[str, typer.Option(metavar="TEXT", help="A remark for the ledger; private.")]
 Told = Annotated[str, typer.Option(metavar="TEXT", help="What the taxpayer was told; private.")]
 Department = Annotated[str, typer.Option(metavar="CODE", help="Lower-case letters, digits and hyphens, such as vat-2.")]
+OfDepartment = Annotated[
+    str, typer.Option("--of", metavar="CODE", help="Which jointly handling department's, where several have asked.")
+]
 HowTold = Annotated[
     Telling,
     typer.Option(
@@ -132,6 +135,9 @@ def register(
     answer: Annotated[
         str, typer.Option(metavar="TEXT", help="The reply, if answered on the spot: the case is complete at once.")
     ] = "",
+    link: Annotated[
+        str, typer.Option(metavar="CASE", help="The case of this ledger that asks the same 并案; handled with it.")
+    ] = "",
 ) -> Act:
     """Register a request or opinion 受理登记; it is to be forwarded within 1 working day (§四(一)1)."""
     return acts.Register(
@@ -144,6 +150,7 @@ def register(
         channel_reference=reference,
         place=place,
         answer=answer,
+        lead_case_id=link,
     )
 
 
@@ -169,7 +176,7 @@ def dispatch(*, to: Department, note: Remark = "") -> Act:
 
 @_act("return-dispatch")
 def return_dispatch(*, reason: Reason) -> Act:
-    """Give a dispatched case back to tax service 退回分办: this department is not in charge of it."""
+    """Give a dispatched case, or an assisting department's part, back to tax service 退回分办."""
     return acts.ReturnDispatch(reason=reason)
 
 
@@ -193,15 +200,21 @@ def ask_extension(
 
 
 @_act("approve-extension")
-def approve_extension(*, note: Remark = "") -> Act:
+def approve_extension(*, of: OfDepartment = "", note: Remark = "") -> Act:
     """Approve an extension 批准延期: the deputy head in charge, the bureau head for joint handling (§四(二)1-2)."""
-    return acts.ApproveExtension(note=note)
+    return acts.ApproveExtension(for_department=of, note=note)
 
 
 @_act("refuse-extension")
-def refuse_extension(*, reason: Reason) -> Act:
+def refuse_extension(*, reason: Reason, of: OfDepartment = "") -> Act:
     """Refuse an extension 不批准延期; the deadline stays (§四(二)1-2)."""
-    return acts.RefuseExtension(reason=reason)
+    return acts.RefuseExtension(reason=reason, for_department=of)
+
+
+@_act("explain-extension")
+def explain_extension(*, told: Told) -> Act:
+    """Record that the taxpayer was told why a jointly handling department takes longer 延期告知 (§四(二)2)."""
+    return acts.ExplainExtension(told=told)
 
 
 @_act("start-joint")
@@ -217,6 +230,12 @@ def start_joint(
     return acts.StartJointHandling(lead_department=lead, assisting_departments=tuple(assisting), note=note)
 
 
+@_act("add-part")
+def add_part(*, to: Department, note: Remark = "") -> Act:
+    """Bring another assisting department into joint handling 增加协办, with 5 working days of its own (§四(二)2)."""
+    return acts.AddPart(to_department=to, note=note)
+
+
 @_act("complete-part")
 def complete_part(
     *, result: Annotated[str, typer.Option(metavar="TEXT", help="What the department did; private.")]
@@ -226,9 +245,33 @@ def complete_part(
 
 
 @_act("complete")
-def complete(*, result: Annotated[str, typer.Option(metavar="TEXT", help="How it ended; private.")]) -> Act:
+def complete(
+    *,
+    result: Annotated[str, typer.Option(metavar="TEXT", help="How it ended; private.")],
+    with_linked: Annotated[
+        bool, typer.Option("--with-linked", help="Complete the cases linked to it 并案 by the same result.")
+    ] = False,
+) -> Act:
     """Complete a case 办结; feedback is due within 1 working day (§四(二)1, §四(三))."""
-    return acts.Complete(result=result)
+    return acts.Complete(result=result, with_linked=with_linked)
+
+
+@_act("link")
+def link(*, to: Annotated[str, typer.Option(metavar="CASE", help="The case that leads.")]) -> Act:
+    """Link a case to another one of the ledger that asks the same 并案; that one's result can complete both."""
+    return acts.Link(lead_case_id=to)
+
+
+@_act("unlink")
+def unlink(*, reason: Reason) -> Act:
+    """Undo a link 解除并案: the case is handled by itself again."""
+    return acts.Unlink(reason=reason)
+
+
+@_act("link-issue")
+def link_issue(*, issue: Annotated[str, typer.Option(metavar="ID", help="Its number, such as GX-2026-0001.")]) -> Act:
+    """Say that a case is an instance of a confirmed common issue 共性诉求 (§四(五))."""
+    return acts.LinkIssue(issue_id=issue)
 
 
 @_act("defer")
@@ -301,6 +344,30 @@ def follow_up(
 def reopen(*, reason: Reason) -> Act:
     """Take a case up again after feedback 重新办理; 5 working days begin (§四(四))."""
     return acts.Reopen(reason=reason)
+
+
+@_act("ask-override")
+def ask_override(
+    *,
+    reason: Reason,
+    override: Annotated[
+        Override, typer.Option("--of", metavar="WORD", parser=word_parser(Override), help=f"{names(Override)}.")
+    ] = Override.LEDGERS_DISAGREE,
+) -> Act:
+    """Ask for a rule to be set aside for this case 申请特批; a leader decides, who is somebody else."""
+    return acts.AskOverride(override=override, reason=reason)
+
+
+@_act("approve-override")
+def approve_override(*, note: Remark = "") -> Act:
+    """Approve an override 批准特批, not by the one who asked for it."""
+    return acts.ApproveOverride(note=note)
+
+
+@_act("refuse-override")
+def refuse_override(*, reason: Reason) -> Act:
+    """Refuse an override 不批准特批."""
+    return acts.RefuseOverride(reason=reason)
 
 
 @_act("write-off")
@@ -378,6 +445,22 @@ def _check_superior(asking: Asking, to: str) -> None:
 def return_case(*, reason: Reason) -> Act:
     """Return a referred case 退回 to the bureau that referred it (§四(二)3)."""
     return acts.Return(reason=reason)
+
+
+@_act("ask-ruling")
+def ask_ruling(*, reason: Reason) -> Act:
+    """Ask the lowest common superior to rule who handles a case that was sent back too often 提请裁定 (§二(四))."""
+    return acts.AskRuling(reason=reason)
+
+
+@_act("rule")
+def rule(
+    *,
+    to: Annotated[str, typer.Option(metavar="CODE", help="Who handles it: this bureau, or one under it.")],
+    reason: Reason,
+) -> Act:
+    """Rule who handles a case that bureaus under this one sent to and fro 裁定; it binds (§二(四))."""
+    return acts.Rule(final_bureau=to, reason=reason)
 
 
 @_act("withdraw-offer")
