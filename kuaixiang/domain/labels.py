@@ -175,6 +175,14 @@ FIELDS: Final[Mapping[str, str]] = {
     # Of lists, journals and figures.
     "bureaus": "单位代码",
     "page_token": "翻页标记",
+    "page_size": "每页条数",
+    "stages": "办理状态",
+    "custodies": "责任状态",
+    "next_clock": "时限种类",
+    "registered_from": "受理时间起",
+    "registered_before": "受理时间止",
+    "from_seq": "起始序号",
+    "to_seq": "截止序号",
     "scope": "统计范围",
     "from_day": "开始日期",
     "to_day": "结束日期",
@@ -194,6 +202,11 @@ FIELDS: Final[Mapping[str, str]] = {
     "registered_at_us": "受理时间",
     "handled_by": "办理单位",
     "outcome": "办理结论",
+    "round": "办理轮次",
+    "referral_kind": "移交方式",
+    "returns": "退回次数",
+    "disputants": "争议单位",
+    "ruled_by": "裁定单位",
     "completed_at_us": "办结时间",
 }
 """The Chinese name of each field of a request, by its own name: `header.actor` is `actor`."""

@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from kuaixiang.domain import words
 from kuaixiang.domain.acts import Act
-from kuaixiang.domain.labels import TERMS, name
+from kuaixiang.domain.labels import ACTS, TERMS, name
 from kuaixiang.domain.words import Category, Channel, Role, Stage
 from kuaixiang.wire.codec import ACT_OF_REQUEST, act_of
 from kuaixiang.wire.v1 import case_pb2, common_pb2, journal_pb2
@@ -91,6 +91,12 @@ def test_every_act_of_the_service_has_a_command_and_an_rpc() -> None:
     listed |= {"withdraw", "defer", "resume", "reconsideration", "refer", "return", "withdraw-offer", "write-off"}
     listed |= {"register", "escalate", "show", "list", "watch", "track", "register-many"}
     assert set(command_of("case").commands) == listed
+
+
+def test_an_acts_command_says_what_the_act_is_called_in_chinese() -> None:
+    commands = command_of("case").commands
+    known = {act: commands[name.command].help for act, name in ACTS.items() if name.command in commands}
+    assert {act: said for act, said in known.items() if ACTS[act].chinese not in said} == {}
 
 
 def test_a_message_in_json_has_the_words_of_the_command_line() -> None:
