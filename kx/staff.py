@@ -7,18 +7,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from kuaixiang.domain.labels import name, term
+from kuaixiang.domain.labels import Both, name, term
 from kuaixiang.domain.staff import Staff
 from kx.output import Failed, failures_shown, print_json
 
 app = typer.Typer(
-    name="staff", help="The departments and officers of bureaus, which a node reads from a file.", no_args_is_help=True
+    name="staff",
+    help="The departments and officers of bureaus: check the list that a node is to take.",
+    no_args_is_help=True
 )
 
 
 @app.callback()
 def staff() -> None:
-    """The departments and officers of bureaus, which a node reads from a file."""
+    """The departments and officers of bureaus: check the list that a node is to take."""
 
 
 @app.command()
@@ -35,9 +37,15 @@ def check(
         try:
             lists = load_staff(file)
         except FactsError as wrong:
-            raise Failed(f"{wrong}.", field="FILE.toml", rule=type(wrong).__name__) from wrong
+            raise Failed(
+                Both(f"{wrong}.", f"人员名单无法使用：{wrong}。"), field="FILE.toml", rule=type(wrong).__name__
+            ) from wrong
         if bureau and bureau not in lists:
-            raise Failed(f"{file} lists nobody of {bureau}.", field="--bureau", rule="NotListed")
+            raise Failed(
+                Both(f"{file} lists nobody of {bureau}.", f"{file} 中没有单位 {bureau} 的人员。"),
+                field="--bureau",
+                rule="NotListed",
+            )
         shown = {code: lists[code] for code in lists if bureau in {"", code}}
         if as_json:
             print_json({code: _as_dict(one) for code, one in shown.items()})

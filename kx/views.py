@@ -279,7 +279,11 @@ def show_bulk(outcome: Outcome) -> None:
     if refused:
         table = _table("row", "refused because", "field", "rule", "do", right=("row",))
         for row in refused:
-            table.add_row(str(row.row), escape(row.message), row.field, row.rule, escape(row.remedy))
+            because, remedy = (
+                escape("\n".join(filter(None, both_)))
+                for both_ in ((row.message, row.message_chinese), (row.remedy, row.remedy_chinese))
+            )
+            table.add_row(str(row.row), because, row.field, row.rule, remedy)
         console.print(table)
     counts = outcome.counts()
     console.print(

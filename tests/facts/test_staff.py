@@ -64,4 +64,4 @@ def test_what_is_wrong_is_named_by_its_place_with_what_to_do(old: str, new: str,
 
 def test_what_is_no_toml_is_refused_with_its_line() -> None:
     with pytest.raises(FactsMalformed, match="line 3"):
-        parse_staff('version = "1"\n\n[330106', "staff.toml")
+        parse_staff('version = "1"\n\n[330106\n', "staff.toml")
