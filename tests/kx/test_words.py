@@ -30,7 +30,13 @@ def sample(hint: Any) -> Any:
         return sample(get_args(hint)[0])
     if isinstance(hint, type) and issubclass(hint, IntEnum):
         return list(hint)[-1]
-    samples = {str: "x", int: 3, bool: True, datetime: datetime(2026, 9, 28, 1, 2, 3, tzinfo=UTC), tuple[str, ...]: ("a", "b")}
+    samples = {
+        str: "x",
+        int: 3,
+        bool: True,
+        datetime: datetime(2026, 9, 28, 1, 2, 3, tzinfo=UTC),
+        tuple[str, ...]: ("a", "b"),
+    }
     return samples[hint]
 
 
@@ -89,6 +95,8 @@ def test_every_act_of_the_service_has_a_command_and_an_rpc() -> None:
     listed = {"answer", "forward", "dispatch", "return-dispatch", "accept", "ask-extension", "approve-extension"}
     listed |= {"refuse-extension", "start-joint", "complete-part", "complete", "feedback", "follow-up", "reopen"}
     listed |= {"withdraw", "defer", "resume", "reconsideration", "refer", "return", "withdraw-offer", "write-off"}
+    listed |= {"explain-extension", "add-part", "link", "unlink", "link-issue", "ask-ruling", "rule"}
+    listed |= {"ask-override", "approve-override", "refuse-override"}
     listed |= {"register", "escalate", "show", "list", "watch", "track", "register-many"}
     assert set(command_of("case").commands) == listed
 
