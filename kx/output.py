@@ -62,6 +62,16 @@ EVENT_TERMS: Final[Mapping[str, str]] = {
     "conclusion_delivered": "结论已送达",
     "written_off": "销号",
     "became_overdue": "逾期",
+    "linked": "并案",
+    "unlinked": "解除并案",
+    "part_returned": "协办退回",
+    "part_added": "增加协办",
+    "extension_explained": "延期告知",
+    "ruled": "裁定",
+    "override_asked": "申请特批",
+    "override_approved": "批准特批",
+    "override_refused": "不批准特批",
+    "issue_linked": "归入共性诉求",
 }
 """The Chinese term of each event of a case's history, by its name in the journal."""
 
