@@ -6,7 +6,7 @@ same digits, and bureaus that look equal are equal.
 
 from dataclasses import dataclass
 from datetime import date
-from enum import Enum
+from enum import Enum, IntEnum
 from fractions import Fraction
 from typing import Final
 
@@ -19,6 +19,14 @@ BASIS_POINTS: Final = 10_000
 PER_MILLE: Final = 1_000
 """Of one: a growth is told in tenths of a percent."""
 _TEN_THOUSAND: Final = 10_000
+
+
+class Format(IntEnum):
+    """What a bulletin is written as; the numbers are the wire's."""
+
+    HTML = 1
+    DOCX = 2
+    XLSX = 3
 
 
 class Kind(Enum):

@@ -23,7 +23,7 @@ from docx.opc.oxml import serialize_part_xml
 from docx.oxml import OxmlElement, parse_xml
 from docx.oxml.ns import qn
 from docx.section import Section as PageSection
-from docx.shared import Length, Mm, Pt, RGBColor
+from docx.shared import Length, Mm, Pt, RGBColor, Twips
 from docx.styles.style import ParagraphStyle
 from docx.table import Table as DocxTable
 from docx.text.paragraph import Paragraph as DocxParagraph
@@ -109,6 +109,8 @@ _CELL: Final = _Style("表格文字", FANG, TABLE_SIZE, _CENTRE, line=TABLE_LINE
 _NOTE: Final = _Style("表注", FANG, TABLE_SIZE, _LEFT, line=Pt(18), after=Pt(8))
 _PAGE_NUMBER_RIGHT: Final = _Style("页码右", PLAIN_SONG, PAGE_NUMBER_SIZE, _RIGHT, right=1)
 _PAGE_NUMBER_LEFT: Final = _Style("页码左", PLAIN_SONG, PAGE_NUMBER_SIZE, _LEFT, first_line=1)
+_BREAK: Final = _Style("分节", FANG, Pt(1), line=Pt(1))
+"""Of the empty paragraph that ends a section's pages: it must not need a page of its own."""
 _STYLES: Final = (
     _ISSUER,
     _TITLE,
@@ -123,6 +125,7 @@ _STYLES: Final = (
     _CAPTION,
     _CELL,
     _NOTE,
+    _BREAK,
     _PAGE_NUMBER_RIGHT,
     _PAGE_NUMBER_LEFT,
 )
@@ -215,7 +218,9 @@ class _Writer:
         return self._document.add_paragraph(text, style.name)
 
     def _new_pages(self, margins: Mapping[str, Length], orientation: WD_ORIENT) -> None:
-        _lay_out(self._document.add_section(WD_SECTION.NEW_PAGE), margins, orientation)
+        page = self._document.add_section(WD_SECTION.NEW_PAGE)
+        self._document.paragraphs[-1].style = _BREAK.name
+        _lay_out(page, margins, orientation)
 
     # ------------------------------------------------------------ tables
 
@@ -258,7 +263,8 @@ class _Writer:
         margins = LANDSCAPE_MARGINS if table in self._bulletin.annexes else MARGINS
         across = PAGE[1] if table in self._bulletin.annexes else PAGE[0]
         room = across - margins["left"] - margins["right"]
-        return [Length(room * width // sum(table.widths)) for width in table.widths]
+        # In whole twips, the format's own unit: rounded later, the sum could come out wider than the page.
+        return [Twips(Length(room).twips * width // sum(table.widths)) for width in table.widths]
 
 
 # ---------------------------------------------------------------- what python-docx has no words for

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final
 
-from hub.bulletin.document import Bulletin
+from hub.bulletin.document import Bulletin, Format
 from hub.bulletin.docx import as_docx
 from hub.bulletin.html import as_html
 from hub.bulletin.xlsx import as_xlsx
@@ -26,14 +25,6 @@ class BulletinTooLarge(Refused):
     def __init__(self, size_bytes: int) -> None:
         self.chinese = f"通报大小为{size_bytes}字节，超过上限{CONTENT_BYTES_MAX}字节。"
         super().__init__(f"The bulletin takes {size_bytes} bytes; {CONTENT_BYTES_MAX} can be sent.")
-
-
-class Format(IntEnum):
-    """What a bulletin is written as; the numbers are the wire's."""
-
-    HTML = 1
-    DOCX = 2
-    XLSX = 3
 
 
 @dataclass(frozen=True, slots=True)
