@@ -517,9 +517,9 @@ class _Composer:
 
 def _wide_table(title: str, heading: str, lines: Sequence[Line], *, ranked: bool) -> Table:
     headings = (heading, "受理", "办结", "按时", "超时", "未办结", *_RATES.values(), "环比")
-    widths = (30, 15, 15, 15, 15, 15, *([21] * len(_RATES)), 18)
+    widths = (38, 15, 15, 15, 15, 15, *([21] * len(_RATES)), 17)
     if ranked:
-        headings, widths = (*headings, "名次"), (*widths, 12)
+        headings, widths = (*headings, "名次"), (*widths, 11)
     return Table(title, headings, tuple(lines), widths, note="单位：件、个；口径见附件4。")
 
 

@@ -106,7 +106,8 @@ _ANNEX_NUMBER: Final = _Style("附件序号", HEI, BODY_SIZE, _LEFT)
 _ANNEX_TITLE: Final = _Style("附件标题", SONG, ANNEX_TITLE_SIZE, _CENTRE, before=Pt(6), after=Pt(10), level=1)
 _CAPTION: Final = _Style("表题", HEI, CAPTION_SIZE, _CENTRE, line=Pt(22), before=Pt(8), level=3)
 _CELL: Final = _Style("表格文字", FANG, TABLE_SIZE, _CENTRE, line=TABLE_LINE)
-_NOTE: Final = _Style("表注", FANG, TABLE_SIZE, _LEFT, line=Pt(18), after=Pt(8))
+_NOTE: Final = _Style("表注", FANG, TABLE_SIZE, _RIGHT, line=Pt(18))
+_GAP: Final = _Style("表后", FANG, TABLE_SIZE, line=Pt(10))
 _PAGE_NUMBER_RIGHT: Final = _Style("页码右", PLAIN_SONG, PAGE_NUMBER_SIZE, _RIGHT, right=1)
 _PAGE_NUMBER_LEFT: Final = _Style("页码左", PLAIN_SONG, PAGE_NUMBER_SIZE, _LEFT, first_line=1)
 _BREAK: Final = _Style("分节", FANG, Pt(1), line=Pt(1))
@@ -125,6 +126,7 @@ _STYLES: Final = (
     _CAPTION,
     _CELL,
     _NOTE,
+    _GAP,
     _BREAK,
     _PAGE_NUMBER_RIGHT,
     _PAGE_NUMBER_LEFT,
@@ -199,6 +201,7 @@ class _Writer:
                     case Table():
                         self._paragraph(_CAPTION, block.title)
                         self._table(block, TABLE_SIZE)
+                        self._paragraph(_GAP, "")
         end_of_text = len(self._document.paragraphs) - 1
         self._paragraph(_BODY, "")
         for number, name in enumerate(bulletin.attachments, start=1):
@@ -215,16 +218,18 @@ class _Writer:
         self._paragraph(_ANNEX_TITLE, title)
 
     def _paragraph(self, style: _Style, text: str) -> DocxParagraph:
-        return self._document.add_paragraph(text, style.name)
+        return _styled(self._document.add_paragraph(text), style)
 
     def _new_pages(self, margins: Mapping[str, Length], orientation: WD_ORIENT) -> None:
         page = self._document.add_section(WD_SECTION.NEW_PAGE)
-        self._document.paragraphs[-1].style = _BREAK.name
+        _styled(self._document.paragraphs[-1], _BREAK)
         _lay_out(page, margins, orientation)
 
     # ------------------------------------------------------------ tables
 
     def _table(self, table: Table, size: Length) -> None:
+        if table.note:
+            self._paragraph(_NOTE, table.note).paragraph_format.keep_with_next = True
         lines = [
             *([(table.headings, (False,) * len(table.headings), HEI)]),
             *(
@@ -250,14 +255,12 @@ class _Writer:
             for cell, text, is_left, width in zip(row.cells, texts, left, widths, strict=True):
                 cell.width = width
                 cell.vertical_alignment = WD_CELL_VERTICAL_ALIGNMENT.CENTER
-                paragraph = cell.paragraphs[0]
-                paragraph.style = _CELL.name
+                paragraph = _styled(cell.paragraphs[0], _CELL)
                 paragraph.alignment = _LEFT if is_left else _CENTRE
                 run = paragraph.add_run(text)
                 run.font.size = size
                 _set_fonts(run._element, font)
         made.rows[0]._tr.get_or_add_trPr().append(OxmlElement("w:tblHeader"))
-        self._paragraph(_NOTE, table.note)
 
     def _widths(self, table: Table) -> list[Length]:
         margins = LANDSCAPE_MARGINS if table in self._bulletin.annexes else MARGINS
@@ -293,6 +296,12 @@ def _add_style(document: DocumentObject, wanted: _Style) -> None:
         outline = OxmlElement("w:outlineLvl")
         outline.set(qn("w:val"), str(wanted.level))
         style.element.get_or_add_pPr().append(outline)
+
+
+def _styled(paragraph: DocxParagraph, style: _Style) -> DocxParagraph:
+    # By the id, which is the name: looked up by name, all styles are gone through, for a large table for seconds.
+    paragraph._p.style = style.name
+    return paragraph
 
 
 def _set_fonts(element: Any, font: str) -> None:  # noqa: ANN401 - a run's or a style's XML
@@ -331,8 +340,7 @@ def _lay_out(page: PageSection, margins: Mapping[str, Length], orientation: WD_O
 
 def _number(paragraph: DocxParagraph, style: _Style) -> None:
     """— 1 —, as a field that the reader's program fills in."""
-    paragraph.style = style.name
-    paragraph.add_run("— ")
+    _styled(paragraph, style).add_run("— ")
     for kind in ("begin", "separate", "end"):
         if kind == "separate":
             instruction = OxmlElement("w:instrText")

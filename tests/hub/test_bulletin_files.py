@@ -137,6 +137,7 @@ def test_every_paragraph_of_the_text_has_a_style_of_the_official_layout(document
         "二级标题",
         "表题",
         "表注",
+        "表后",
         "附件说明",
         "落款",
         "附件序号",
