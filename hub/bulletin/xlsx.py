@@ -49,9 +49,7 @@ _LATIN_MAX: Final = 0x2FF
 def as_xlsx(bulletin: Bulletin) -> bytes:
     """Write the workbook: the bytes of a .xlsx file."""
     out = io.BytesIO()
-    book = xlsxwriter.Workbook(
-        out, {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
-    )
+    book = xlsxwriter.Workbook(out, {"in_memory": True})
     book.set_properties(
         {
             "title": "".join(bulletin.title),
