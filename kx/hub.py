@@ -17,26 +17,20 @@ from hub.bulletin.document import Format
 from hub.measures import RATES
 from hub.query import Grouping
 from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.labels import Both, listed, term_of
 from kuaixiang.domain.tree import short_name
 from kuaixiang.domain.words import Category, Channel, ClockKind
 from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceStub
-from kx.output import REFUSED_EXIT_CODE, TABLE_COLUMNS, UNREACHABLE_EXIT_CODE, wide
+from kx.client import LATER, refused_by
+from kx.output import FAULT_EXIT_CODE, TABLE_COLUMNS, UNREACHABLE_EXIT_CODE, Failed, failures_told, wide
 
 DIFFERENT_EXIT_CODE: Final = 1
 ANSWER_SECONDS_MAX: Final = 30.0
 RECONCILE_SECONDS_MAX: Final = 3600.0
 
-_CLOCK_LABELS: Final = {
-    ClockKind.FORWARD: "转交",
-    ClockKind.DISPATCH: "分办",
-    ClockKind.HANDLE: "办理",
-    ClockKind.JOINT: "联合办理",
-    ClockKind.FEEDBACK: "反馈",
-    ClockKind.FOLLOW_UP: "回访",
-}
 _COLUMNS: Final = (
     ("登记", ("registered",)),
     ("转办", ("dispatched",)),
@@ -72,6 +66,7 @@ Config = Annotated[Path | None, typer.Option(help="The hub's settings, a TOML fi
 
 
 @app.command()
+@failures_told
 def serve(config: Config = None) -> None:
     """Run the hub until it is told to stop."""
     from hub.service import serve as run
@@ -96,10 +91,11 @@ def serve(config: Config = None) -> None:
         UnknownLogLevel,
         BusError,
     ) as refusal:
-        raise _refused(str(refusal)) from None
+        raise Failed(Both(str(refusal), f"汇总中心不能运行：{refusal}"), rule=type(refusal).__name__) from refusal
 
 
 @app.command()
+@failures_told
 def stats(
     *,
     hub: Endpoint,
@@ -139,6 +135,7 @@ def stats(
 
 
 @app.command()
+@failures_told
 def completeness(
     *,
     hub: Endpoint,
@@ -198,6 +195,7 @@ def completeness(
 
 
 @app.command()
+@failures_told
 def reconcile(
     *,
     hub: Endpoint,
@@ -237,6 +235,7 @@ def reconcile(
 
 
 @app.command()
+@failures_told
 def bulletin(
     period: Annotated[
         str, typer.Argument(metavar="PERIOD", help="Such as 2026-10, 2026-Q4, 2026, 2026-W40 or 2026-10-08.")
@@ -274,11 +273,16 @@ def bulletin(
     try:
         path.write_bytes(answer.content)
     except OSError as failure:
-        raise _refused(f"The bulletin cannot be written to {path}: {failure.strerror}.") from None
+        said = Both(
+            f"The bulletin cannot be written to {path}: {failure.strerror}.",
+            f"通报无法写入 {path}：{failure.strerror}。",
+        )
+        raise Failed(said, field="--out", rule=type(failure).__name__) from failure
     print(path)
 
 
 @app.command()
+@failures_told
 def rebuild(
     config: Config = None,
     bureau: Annotated[
@@ -309,7 +313,7 @@ def rebuild(
     try:
         found = asyncio.run(work())
     except (WrongSetting, DatabaseError, PkiError, ClockError, UnknownBureau) as refusal:
-        raise _refused(str(refusal)) from None
+        raise Failed(Both(str(refusal), f"汇总中心不能运行：{refusal}"), rule=type(refusal).__name__) from refusal
     if as_json:
         told = {
             "bureaus": found.bureaus,
@@ -331,13 +335,22 @@ def rebuild(
 
 
 @app.command()
+@failures_told
 def explain(rate: Annotated[str, typer.Argument(help="Name of a rate; all of them when left out.")] = "") -> None:
     """Say how a rate is defined."""
     from hub.measures import measure_name
 
     wanted = [known for known in RATES if rate in {"", known.name}]
     if not wanted:
-        raise _refused(f"There is no rate {rate!r}; the rates are {', '.join(known.name for known in RATES)}.")
+        raise Failed(
+            Both(f"There is no rate {rate!r}.", f"没有“{rate}”这项指标。"),
+            field="RATE",
+            rule="NoSuchRate",
+            remedy=Both(
+                f"The rates are {', '.join(known.name for known in RATES)}.",
+                f"可选：{listed(known.name for known in RATES)}。",
+            ),
+        )
     console = Console()
     for known in wanted:
         above, below = (" + ".join(map(measure_name, part)) for part in (known.numerator, known.denominator))
@@ -415,7 +428,7 @@ def print_figures(console: Console, answer: pb.GetFiguresResponse, title: str) -
             clocks.add_column(heading, justify="right" if heading else "left")
         for clock in answer.rows[0].clocks:
             clocks.add_row(
-                _CLOCK_LABELS[ClockKind(clock.kind)],
+                term_of(ClockKind, clock.kind),
                 str(clock.met),
                 str(clock.missed),
                 _percent(clock.met, clock.met + clock.missed),
@@ -462,18 +475,32 @@ def _call(hub: str, certificates: Path, hub_scope: str, ask: Any) -> Any:  # noq
 
     try:
         return asyncio.run(work())
-    except PkiError as refusal:
-        raise _refused(str(refusal)) from None
-    except grpc.aio.AioRpcError as failure:
-        if failure.code() is grpc.StatusCode.UNAVAILABLE:
-            raise _refused(f"The hub at {hub} does not answer: {failure.details()}.", UNREACHABLE_EXIT_CODE) from None
-        raise _refused(f"{failure.details()} ({failure.code().name})") from None
+    except PkiError as failure:
+        said = Both(str(failure), f"证书不能使用：{failure}")
+        raise Failed(said, field="--certificates", rule=type(failure).__name__) from failure
+    except grpc.aio.AioRpcError as error:
+        raise refused_by(error) or _unanswered(error, hub) from error
+
+
+def _unanswered(error: grpc.aio.AioRpcError, hub: str) -> Failed:
+    """What a failed call that is no refusal means to the one who asked."""
+    details, code = error.details() or error.code().name, error.code()
+    if code is grpc.StatusCode.UNAVAILABLE:
+        said = Both(f"The hub at {hub} does not answer: {details}.", f"汇总中心 {hub} 没有应答（{details}）。")
+        return Failed(said, exit_code=UNREACHABLE_EXIT_CODE, field="--hub", remedy=LATER, code=code.name)
+    said = Both(f"The hub at {hub} failed: {details}", f"汇总中心 {hub} 出现故障：{details}")
+    return Failed(said, exit_code=FAULT_EXIT_CODE, remedy=LATER, code=code.name)
 
 
 def _word(option: str, text: str, words: type[Grouping] | type[Category] | type[Channel] | type[Format]) -> int:
     known = {word.name.lower().replace("_", "-"): int(word) for word in words}
     if text not in known:
-        raise _refused(f"{option} cannot be {text!r}; choose one of {', '.join(known)}.")
+        raise Failed(
+            Both(f"{option} cannot be {text!r}.", f"{option} 不能是“{text}”。"),
+            field=option,
+            rule="NoSuchWord",
+            remedy=Both(f"Choose one of {', '.join(known)}.", f"可选：{listed(known)}。"),
+        )
     return known[text]
 
 
@@ -524,8 +551,3 @@ def _percent(numerator: int, denominator: int) -> str:
 
 def _period(from_day: str, to_day: str) -> str:
     return f"{from_day or '…'} – {to_day or '…'}" if from_day or to_day else ""
-
-
-def _refused(sentence: str, exit_code: int = REFUSED_EXIT_CODE) -> typer.Exit:
-    Console(stderr=True).print(sentence, style="red", markup=False, soft_wrap=True)
-    return typer.Exit(exit_code)

@@ -1,12 +1,13 @@
 """How the commands speak: the Chinese terms beside ours, words in both languages, times in Shanghai, refusals, JSON."""
 
 import contextlib
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
 from enum import IntEnum
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, ParamSpec, Self, TypeVar
 
 import typer
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Satisfaction, Stage, Telling
+from kuaixiang.domain.labels import NOTHING, Both, field_term, listed, name, term
 
 FAULT_EXIT_CODE: Final = 1
 """The other side failed by a fault of its own."""
@@ -28,32 +29,6 @@ WEEKDAYS: Final = "一二三四五六日"
 TABLE_COLUMNS: Final = 170
 """The national table's width, where nothing else says how wide the output is."""
 INSTANT_FORM: Final = "'YYYY-MM-DD', 'YYYY-MM-DD HH:MM' or ISO 8601"
-
-TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
-    Category: ("政策落实", "执法规范", "纳税服务", "信息化建设", "法律救济", "其他"),
-    Channel: ("12366热线", "12366平台", "税务网站", "办税服务厅", "行业协会商会", "其他"),
-    Stage: (
-        "已登记",
-        "已转交纳税服务部门",
-        "办理中",
-        "联合办理中",
-        "待条件成熟",
-        "已移交",
-        "已办结",
-        "已反馈",
-        "已回访",
-        "移交已有结论",
-        "转行政复议",
-        "已撤回",
-        "已销号",
-    ),
-    Custody: ("本单位负责", "移交中", "已移交"),
-    Role: ("受理人", "纳税服务部门", "承办人", "分管局领导", "主要领导", "渠道", "系统"),
-    ClockKind: ("转交", "分办", "办理", "联合办理", "反馈", "回访"),
-    Telling: ("情况复杂", "转交其他部门"),
-    Satisfaction: ("满意", "基本满意", "不满意", "未联系上"),
-}
-"""The Chinese term of each word, in the order of the words' numbers, which begin at 1."""
 
 EVENT_TERMS: Final[Mapping[str, str]] = {
     "registered": "受理登记",
@@ -87,23 +62,24 @@ EVENT_TERMS: Final[Mapping[str, str]] = {
     "conclusion_delivered": "结论已送达",
     "written_off": "销号",
     "became_overdue": "逾期",
+    "linked": "并案",
+    "unlinked": "解除并案",
+    "part_returned": "协办退回",
+    "part_added": "增加协办",
+    "extension_explained": "延期告知",
+    "ruled": "裁定",
+    "override_asked": "申请特批",
+    "override_approved": "批准特批",
+    "override_refused": "不批准特批",
+    "issue_linked": "归入共性诉求",
 }
 """The Chinese term of each event of a case's history, by its name in the journal."""
 
 W = TypeVar("W", bound=IntEnum)
+P = ParamSpec("P")
 
 
 # ---------------------------------------------------------------- words
-
-
-def term(word: IntEnum) -> str:
-    """The Chinese term of a word."""
-    return TERMS[type(word)][word - 1]
-
-
-def name(word: IntEnum) -> str:
-    """The English name of a word as it is written on the command line."""
-    return word.name.lower().replace("_", "-")
 
 
 def both(word: IntEnum) -> str:
@@ -132,10 +108,19 @@ class NoSuchWord(ValueError):
         super().__init__(words, text)
         self.words = words
         self.text = text
-        self.remedy = f"Use one of {names(words)}."
+        self.said = Both(f"{text!r} is no {words.__name__.lower()}.", f"“{text}”不在规定的选项中。")
+        self.remedy = Both(f"Use one of {names(words)}.", f"可选：{listed(map(term, words))}。")
 
     def __str__(self) -> str:
-        return f"{self.text!r} is no {self.words.__name__.lower()}."
+        return self.said.english
+
+
+class NotUnderstood(typer.BadParameter):
+    """What an option was given is not what it takes."""
+
+    def __init__(self, said: Both) -> None:
+        super().__init__(f"{said.english} {said.chinese}")
+        self.said = said
 
 
 def word_parser(words: type[W]) -> Callable[[str | W], W]:
@@ -147,7 +132,8 @@ def word_parser(words: type[W]) -> Callable[[str | W], W]:
         try:
             return word_of(words, str(given))
         except NoSuchWord as unknown:
-            raise typer.BadParameter(f"{unknown} {unknown.remedy}") from None
+            whole = (f"{sentence} {remedy}" for sentence, remedy in zip(unknown.said, unknown.remedy, strict=True))
+            raise NotUnderstood(Both(*whole)) from None
 
     return read
 
@@ -174,7 +160,8 @@ def instant_of(given: str | datetime) -> datetime:
     try:
         at = datetime.fromisoformat(given.strip())
     except ValueError:
-        raise typer.BadParameter(f"{given!r} is no time; write {INSTANT_FORM}.") from None
+        said = Both(f"{given!r} is no time; write {INSTANT_FORM}.", f"“{given}”不是时间，请写作 {INSTANT_FORM}。")
+        raise NotUnderstood(said) from None
     return at if at.tzinfo is not None else at.replace(tzinfo=SHANGHAI)
 
 
@@ -185,7 +172,8 @@ def day_of(given: str | date) -> date:
     try:
         return date.fromisoformat(given.strip())
     except ValueError:
-        raise typer.BadParameter(f"{given!r} is no day; write YYYY-MM-DD.") from None
+        said = Both(f"{given!r} is no day; write YYYY-MM-DD.", f"“{given}”不是日期，请写作 YYYY-MM-DD。")
+        raise NotUnderstood(said) from None
 
 
 # ---------------------------------------------------------------- failures
@@ -196,15 +184,15 @@ class Failed(Exception):
 
     def __init__(
         self,
-        sentence: str,
+        sentence: Both,
         *,
         exit_code: int = REFUSED_EXIT_CODE,
         field: str = "",
         rule: str = "",
-        remedy: str = "",
+        remedy: Both = NOTHING,
         code: str = "",
     ) -> None:
-        super().__init__(sentence)
+        super().__init__(sentence.english)
         self.sentence = sentence
         self.exit_code = exit_code
         self.field = field
@@ -215,10 +203,12 @@ class Failed(Exception):
     def as_dict(self) -> dict[str, str]:
         """The parts, for JSON."""
         return {
-            "message": self.sentence,
+            "message": self.sentence.english,
+            "message_chinese": self.sentence.chinese,
             "field": self.field,
             "rule": self.rule,
-            "remedy": self.remedy,
+            "remedy": self.remedy.english,
+            "remedy_chinese": self.remedy.chinese,
             "code": self.code,
         }
 
@@ -236,18 +226,33 @@ def failures_shown(*, as_json: bool) -> Iterator[None]:
         raise typer.Exit(failure.exit_code) from None
 
 
+def failures_told(command: Callable[P, None]) -> Callable[P, None]:
+    """A whole command as such a body; its option `as_json`, where it has one, says how."""
+
+    @functools.wraps(command)
+    def told(*given: P.args, **options: P.kwargs) -> None:
+        with failures_shown(as_json=bool(options.get("as_json"))):
+            command(*given, **options)
+
+    return told
+
+
 def show_failure(failure: Failed) -> None:
     """Print a failure to standard error."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(failure.sentence, style="red", markup=False)
-    for label, value in (("field", failure.field), ("rule", failure.rule), ("do", failure.remedy)):
+    for sentence in filter(None, failure.sentence):
+        console.print(sentence, style="red", markup=False)
+    named = field_term(failure.field)
+    field = failure.field if named == failure.field else f"{failure.field} {named}"
+    parts = (("field", field), ("rule", failure.rule), ("do", failure.remedy.english), ("", failure.remedy.chinese))
+    for label, value in parts:
         if value:
             console.print(f"  [dim]{label:<6}[/dim] {escape(value)}")
 
 
-def note(sentence: str) -> None:
-    """Print a remark to standard error, away from the output."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, style="yellow", markup=False)
+def note(*sentences: str) -> None:
+    """Print a remark to standard error, away from the output: a line for each sentence."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print("\n".join(sentences), style="yellow", markup=False)
 
 
 # ---------------------------------------------------------------- output

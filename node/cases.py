@@ -9,14 +9,15 @@ from kuaixiang.domain.authority import check_officer
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.errors import FieldMissing, Refused
-from kuaixiang.domain.events import Entry, Private
+from kuaixiang.domain.events import CaseEvent, Entry, Private
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.registration import check_key
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Stage
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.server import Context, TooMuchWaits, caller_of
 from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.wire.codec import act_of, decode_entry, enum_of, event_name, instant, timestamp
-from kuaixiang.wire.errors import to_status
+from kuaixiang.wire.errors import chinese_of, to_status
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
 from node.ledger import queries
 from node.ledger.queries import CaseFilter
@@ -56,7 +57,17 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     AskExtension = _act
     ApproveExtension = _act
     RefuseExtension = _act
+    ExplainExtension = _act
     StartJointHandling = _act
+    AddPart = _act
+    LinkCase = _act
+    UnlinkCase = _act
+    LinkIssue = _act
+    AskRuling = _act
+    RuleCase = _act
+    AskOverride = _act
+    ApproveOverride = _act
+    RefuseOverride = _act
     CompletePart = _act
     CompleteCase = _act
     GiveFeedback = _act
@@ -72,7 +83,12 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     WriteOffCase = _act
 
     def _response(self, done: Done) -> case_pb2.ActResponse:
-        return case_pb2.ActResponse(case=self._view(done.case), seq=done.seq, repeated_request=done.repeated)
+        return case_pb2.ActResponse(
+            case=self._view(done.case),
+            seq=done.seq,
+            repeated_request=done.repeated,
+            linked_completed=done.linked_completed,
+        )
 
     def _view(self, case: Case) -> case_pb2.Case:
         return case_view(case, self._office)
@@ -112,7 +128,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         try:
             done = await self._office.perform(header_of(registration), act_of(registration))
         except WriterBusy as busy:
-            return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(TooMuchWaits(str(busy))))
+            return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(TooMuchWaits(busy)))
         except Refused as refusal:
             return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(refusal))
         return case_pb2.RegisterCasesResponse(index=index, accepted=self._response(done))
@@ -197,7 +213,7 @@ def header_of(request: Any) -> Header:  # noqa: ANN401 - any act's message
     """Who does what, from a request; raises `FieldMissing`, `FieldMalformed`."""
     header: case_pb2.ActHeader = request.header
     if not header.bureau:
-        raise FieldMissing("header.bureau", "it says whose ledger")
+        raise FieldMissing("header.bureau", Both("it says whose ledger", "须写明是哪个单位的台账"))
     check_key(header.request_key)
     digest = b""
     if header.request_key:
@@ -219,7 +235,13 @@ def refused_act(refusal: Refused) -> case_pb2.RefusedAct:
     """A refusal inside a stream."""
     status = to_status(refusal)
     return case_pb2.RefusedAct(
-        code=status.code, message=status.message, rule=refusal.rule, field=refusal.field, remedy=refusal.remedy
+        code=status.code,
+        message=status.message,
+        rule=refusal.rule,
+        field=refusal.field,
+        remedy=refusal.remedy,
+        message_chinese=chinese_of(refusal),
+        remedy_chinese=refusal.remedy_chinese,
     )
 
 
@@ -249,11 +271,17 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         competent_bureau=case.competent_bureau,
         bounces=case.bounces,
         round=case.round,
-        extension_pending=case.extension is not None,
+        extension_pending=bool(case.extensions),
         open_parts=case.open_parts,
         told=case.telling is not None,
         end_to_end_milli_workdays=round(elapsed * 1000),
         awaiting_acknowledgement=sorted(case.awaiting),
+        lead_case_id=case.lead_case_id,
+        issue_id=case.issue_id,
+        returns=case.returns,
+        ruled_by=case.ruled_by,
+        extensions_to_explain=sorted(case.unexplained),
+        override_pending=case.override_asked is not None,
         **words,
     )
 
@@ -292,7 +320,7 @@ def private_view(private: Private) -> case_pb2.PrivateView:
 
 def history_item(seq: int, entry: Entry) -> case_pb2.HistoryItem:
     """A journal entry as a line of the case's history."""
-    words: dict[str, Any] = {"role": entry.role, "stage": entry.event.stage}
+    words: dict[str, Any] = {"role": entry.role, **_standing(entry, "stage")}
     return case_pb2.HistoryItem(
         seq=seq,
         version=entry.version,
@@ -309,7 +337,6 @@ def history_item(seq: int, entry: Entry) -> case_pb2.HistoryItem:
 
 def watched(seq: int, entry: Entry) -> case_pb2.WatchCasesResponse:
     """A journal entry as news."""
-    words: dict[str, Any] = {"stage": entry.event.stage, "custody": entry.event.custody}
     return case_pb2.WatchCasesResponse(
         seq=seq,
         case_id=entry.case_id,
@@ -317,8 +344,13 @@ def watched(seq: int, entry: Entry) -> case_pb2.WatchCasesResponse:
         occurred_at=timestamp(entry.occurred_at),
         actor=entry.actor,
         other_bureau=_other_bureau(entry),
-        **words,
+        **_standing(entry, "stage", "custody"),
     )
+
+
+def _standing(entry: Entry, *names: str) -> dict[str, Any]:
+    """Where the entry leaves its case; nothing for an entry about none."""
+    return {name: getattr(entry.event, name) for name in names} if isinstance(entry.event, CaseEvent) else {}
 
 
 def _other_bureau(entry: Entry) -> str:

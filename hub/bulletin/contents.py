@@ -6,6 +6,7 @@ A period that has not ended is compared with none: half a month against a whole 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import IntEnum
 from typing import Final
 
 from hub.bulletin.document import (
@@ -36,10 +37,11 @@ from hub.bulletin.findings import RETURNS, findings
 from hub.bulletin.material import Lack, Material, PeriodFigures
 from hub.bulletin.ranking import RANKING_RATE, Standing, basis_points, rate_of, standings
 from hub.measures import Fact, total
-from hub.query import CATEGORY_LABELS, CHANNEL_LABELS, Row
+from hub.query import Row
 from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.labels import term_of
 from kuaixiang.domain.tree import Tier, short_name
-from kuaixiang.domain.words import ClockKind
+from kuaixiang.domain.words import Category, Channel, ClockKind
 
 MINIMUM_SAMPLE: Final = 30
 """A bureau with fewer deadlines in the period is listed, not ranked: one late case would move it by three points."""
@@ -147,14 +149,14 @@ class _Composer:
         categories = self._rows_table(
             "分类别办理情况统计表",
             "类别",
-            CATEGORY_LABELS,
+            Category,
             self._current.categories,
             None if before is None else before.categories,
         )
         channels = self._rows_table(
             "分渠道办理情况统计表",
             "渠道",
-            CHANNEL_LABELS,
+            Channel,
             self._current.channels,
             None if before is None else before.channels,
         )
@@ -414,10 +416,10 @@ class _Composer:
     # ------------------------------------------------------------ annexes
 
     def _rows_table(
-        self, title: str, heading: str, labels: Mapping[int, str], rows: Sequence[Row], before: Sequence[Row] | None
+        self, title: str, heading: str, kind: type[IntEnum], rows: Sequence[Row], before: Sequence[Row] | None
     ) -> Table:
         """A table of every category or channel there is, whether it had cases or not."""
-        known = {str(number): Row(str(number), label) for number, label in labels.items()}
+        known = {str(word.value): Row(str(word.value), term_of(kind, word)) for word in kind}
         now = known | {row.key: row for row in rows}
         earlier = None if before is None else {row.key: row for row in before}
         lines = [self._total_line()]

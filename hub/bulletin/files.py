@@ -23,8 +23,10 @@ class BulletinTooLarge(Refused):
     remedy_chinese = "请改为索取下级单位的通报，或选择其他格式。"
 
     def __init__(self, size_bytes: int) -> None:
-        self.chinese = f"通报大小为{size_bytes}字节，超过上限{CONTENT_BYTES_MAX}字节。"
-        super().__init__(f"The bulletin takes {size_bytes} bytes; {CONTENT_BYTES_MAX} can be sent.")
+        super().__init__(
+            f"The bulletin takes {size_bytes} bytes; {CONTENT_BYTES_MAX} can be sent.",
+            f"通报大小为{size_bytes}字节，超过上限{CONTENT_BYTES_MAX}字节。",
+        )
 
 
 @dataclass(frozen=True, slots=True)

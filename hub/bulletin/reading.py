@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Final
 
 import sqlalchemy as sa
@@ -28,9 +28,11 @@ class PeriodNotBegun(Refused):
     remedy = "Ask for a period that has begun; one that has ended is complete."
     remedy_chinese = "请选择已经开始的统计期间；已结束的期间数据才完整。"
 
-    def __init__(self, period: Period) -> None:
-        self.chinese = f"{period.chinese}尚未开始，没有可通报的数据。"
-        super().__init__(f"The period {period} begins on {period.first}: there is nothing to tell of it yet.")
+    def __init__(self, period: str, first: date) -> None:
+        super().__init__(
+            f"The period {period} begins on {first}: there is nothing to tell of it yet.",
+            f"统计期间 {period} 自 {first} 开始，尚无可通报的数据。",
+        )
 
 
 def read_material(
@@ -47,7 +49,7 @@ def read_material(
 ) -> Material:
     """Read what a bulletin is made from. Raises `UnknownBureau`, `PeriodNotBegun`."""
     if period.first > from_micros(now_us).astimezone(SHANGHAI).date():
-        raise PeriodNotBegun(period)
+        raise PeriodNotBegun(str(period), period.first)
 
     def read(of: Period, *more: Grouping) -> PeriodFigures:
         question = Question(scope, of.first, of.last)

@@ -1,11 +1,16 @@
-"""What can be wrong with an act: named conditions, each with its facts, the rule it rests on and what to do."""
+"""What can be wrong with an act: named conditions, each with its facts, the rule it rests on and what to do.
+
+Each says it in English and in Chinese.
+"""
 
 from enum import Enum
 from typing import ClassVar
 
+from kuaixiang.domain.acts import Act
+from kuaixiang.domain.labels import Both, act_term, command, field_term, listed, name, term
 from kuaixiang.domain.words import Custody, Role, Stage
 
-_NOTHING_POSSIBLE = "Nothing can be done with it in this ledger."
+_NOTHING_POSSIBLE = Both("Nothing can be done with it in this ledger.", "本单位台账中不能再对其进行任何操作。")
 
 
 class Condition(Enum):
@@ -22,12 +27,18 @@ class Condition(Enum):
 class Refused(Exception):
     """An act is refused: nothing has changed.
 
-    `rule` is a stable name, `field` the request's field at fault (empty when none is), `remedy` what to do.
+    The text of the exception is the English sentence, `chinese` the Chinese one. `rule` is a stable name, `field` the
+    request's field at fault (empty when none is), `remedy` and `remedy_chinese` what to do.
     """
 
     condition: ClassVar[Condition] = Condition.STATE
     remedy: str = ""
+    remedy_chinese: str = ""
     field: str = ""
+
+    def __init__(self, sentence: str, chinese: str) -> None:
+        super().__init__(sentence)
+        self.chinese = chinese
 
     @property
     def rule(self) -> str:
@@ -40,10 +51,13 @@ class FieldMissing(Refused):
 
     condition = Condition.INVALID
 
-    def __init__(self, field: str, because: str) -> None:
+    def __init__(self, field: str, because: Both) -> None:
         self.field = field
         self.remedy = f"Fill in {field}."
-        super().__init__(f"{field} is required: {because}.")
+        self.remedy_chinese = f"请填写{field_term(field)}。"
+        super().__init__(
+            f"{field} is required: {because.english}.", f"{field_term(field)}不能为空：{because.chinese}。"
+        )
 
 
 class FieldMalformed(Refused):
@@ -51,10 +65,10 @@ class FieldMalformed(Refused):
 
     condition = Condition.INVALID
 
-    def __init__(self, field: str, what: str, remedy: str) -> None:
+    def __init__(self, field: str, what: Both, remedy: Both) -> None:
         self.field = field
-        self.remedy = remedy
-        super().__init__(f"{field} {what}.")
+        self.remedy, self.remedy_chinese = remedy
+        super().__init__(f"{field} {what.english}.", f"{field_term(field)}{what.chinese}。")
 
 
 class TimeInFuture(Refused):
@@ -63,9 +77,13 @@ class TimeInFuture(Refused):
     condition = Condition.INVALID
     field = "header.occurred_at"
     remedy = "Give the time it happened, or leave it out for now."
+    remedy_chinese = "请填写实际发生时间；不填即为当前时间。"
 
     def __init__(self, occurred_at: str, now: str) -> None:
-        super().__init__(f"header.occurred_at {occurred_at} lies in the future: it is {now}.")
+        super().__init__(
+            f"header.occurred_at {occurred_at} lies in the future: it is {now}.",
+            f"发生时间 {occurred_at} 晚于当前时间 {now}。",
+        )
 
 
 class RecordedTooLate(Refused):
@@ -73,10 +91,14 @@ class RecordedTooLate(Refused):
 
     condition = Condition.INVALID
     field = "header.occurred_at"
+    remedy = "Record it with the present time and explain the delay in the note."
+    remedy_chinese = "请按当前时间补录，并在备注中说明延迟原因。"
 
     def __init__(self, occurred_at: str, workdays_max: int) -> None:
-        self.remedy = "Record it with the present time and explain the delay in the note."
-        super().__init__(f"header.occurred_at {occurred_at} is more than {workdays_max} working day(s) ago.")
+        super().__init__(
+            f"header.occurred_at {occurred_at} is more than {workdays_max} working day(s) ago.",
+            f"发生时间 {occurred_at} 距今已超过 {workdays_max} 个工作日。",
+        )
 
 
 class OutOfOrder(Refused):
@@ -85,9 +107,13 @@ class OutOfOrder(Refused):
     condition = Condition.INVALID
     field = "header.occurred_at"
     remedy = "Give a time not before the case's last act."
+    remedy_chinese = "请填写不早于该诉求上一次办理的时间。"
 
     def __init__(self, occurred_at: str, last_at: str) -> None:
-        super().__init__(f"header.occurred_at {occurred_at} is before the case's last act at {last_at}.")
+        super().__init__(
+            f"header.occurred_at {occurred_at} is before the case's last act at {last_at}.",
+            f"发生时间 {occurred_at} 早于该诉求上一次办理的时间 {last_at}。",
+        )
 
 
 class UnknownCase(Refused):
@@ -96,18 +122,26 @@ class UnknownCase(Refused):
     condition = Condition.MISSING
     field = "header.case_id"
     remedy = "Check the number; a case referred elsewhere stays in this ledger."
+    remedy_chinese = "请核对编号；已移交其他单位的诉求仍保留在本单位台账中。"
 
     def __init__(self, bureau: str, case_id: str) -> None:
-        super().__init__(f"Bureau {bureau} has no case {case_id or '(empty)'}.")
+        super().__init__(
+            f"Bureau {bureau} has no case {case_id or '(empty)'}.",
+            f"单位 {bureau} 的台账中没有诉求 {case_id or '（空）'}。",
+        )
 
 
 class EntryUnreadable(Refused):
     """A journal entry of the case cannot be read: the ledger was changed by something else than this system."""
 
     remedy = "Tell whoever runs the node: the ledger must be compared with the hub and restored."
+    remedy_chinese = "请通知节点运维人员：须与汇总中心对账并恢复台账。"
 
     def __init__(self, bureau: str, case_id: str) -> None:
-        super().__init__(f"An entry of case {case_id} in the ledger of bureau {bureau} cannot be read.")
+        super().__init__(
+            f"An entry of case {case_id} in the ledger of bureau {bureau} cannot be read.",
+            f"单位 {bureau} 台账中诉求 {case_id} 的一条记录无法读取。",
+        )
 
 
 class NotThisBureau(Refused):
@@ -118,32 +152,47 @@ class NotThisBureau(Refused):
 
     def __init__(self, bureau: str, hosted: tuple[str, ...]) -> None:
         self.remedy = f"This node hosts {', '.join(hosted)}."
-        super().__init__(f"Bureau {bureau or '(empty)'} is not hosted by this node.")
+        self.remedy_chinese = f"本节点承载的单位：{listed(hosted)}。"
+        super().__init__(
+            f"Bureau {bureau or '(empty)'} is not hosted by this node.", f"本节点不承载单位 {bureau or '（空）'}。"
+        )
 
 
 class ActNotAllowed(Refused):
     """The lifecycle has no such act at this stage."""
 
-    def __init__(self, case_id: str, stage: Stage, act: str, allowed: tuple[str, ...]) -> None:
-        self.remedy = f"At this stage one can: {', '.join(allowed)}." if allowed else _NOTHING_POSSIBLE
-        super().__init__(f"{act} is not possible: case {case_id} is {stage.name}.")
+    def __init__(self, case_id: str, stage: Stage, act: type[Act], allowed: tuple[type[Act], ...]) -> None:
+        self.remedy, self.remedy_chinese = _NOTHING_POSSIBLE
+        if allowed:
+            self.remedy = f"At this stage one can: {', '.join(map(command, allowed))}."
+            self.remedy_chinese = f"当前环节可以：{listed(map(act_term, allowed))}。"
+        super().__init__(
+            f"{command(act)} is not possible: case {case_id} is {name(stage)}.",
+            f"诉求 {case_id} 当前为“{term(stage)}”，不能{act_term(act)}。",
+        )
 
 
 class NothingOffered(Refused):
     """No offer of the case awaits a decision."""
 
     remedy = "The case is this bureau's own; go on with it."
+    remedy_chinese = "该诉求由本单位负责，请继续办理。"
 
     def __init__(self, case_id: str) -> None:
-        super().__init__(f"No offer of case {case_id} awaits a decision.")
+        super().__init__(f"No offer of case {case_id} awaits a decision.", f"诉求 {case_id} 没有等待接收的移交。")
 
 
 class CaseFrozen(Refused):
     """The case is offered to another bureau, whose decision is awaited."""
 
+    remedy = "Wait for the decision, or ask for the offer to be withdrawn."
+    remedy_chinese = "请等待对方接收，或者申请收回移交。"
+
     def __init__(self, case_id: str, to_bureau: str) -> None:
-        self.remedy = "Wait for the decision, or ask for the offer to be withdrawn."
-        super().__init__(f"Case {case_id} is offered to bureau {to_bureau} and cannot change until that is decided.")
+        super().__init__(
+            f"Case {case_id} is offered to bureau {to_bureau} and cannot change until that is decided.",
+            f"诉求 {case_id} 正在移交单位 {to_bureau}，对方接收或者拒收之前不能办理。",
+        )
 
 
 class NotCustodian(Refused):
@@ -151,7 +200,11 @@ class NotCustodian(Refused):
 
     def __init__(self, case_id: str, with_bureau: str, custody: Custody) -> None:
         self.remedy = f"Ask bureau {with_bureau}, or wait for its conclusion."
-        super().__init__(f"Case {case_id} is {custody.name}: bureau {with_bureau} is responsible for it.")
+        self.remedy_chinese = f"请联系单位 {with_bureau}，或者等待其办理结论。"
+        super().__init__(
+            f"Case {case_id} is {name(custody)}: bureau {with_bureau} is responsible for it.",
+            f"诉求 {case_id} {term(custody)}，由单位 {with_bureau} 负责。",
+        )
 
 
 class RoleNotAllowed(Refused):
@@ -160,9 +213,12 @@ class RoleNotAllowed(Refused):
     condition = Condition.FORBIDDEN
     field = "header.role"
 
-    def __init__(self, act: str, role: Role, allowed: tuple[Role, ...]) -> None:
-        self.remedy = f"It takes the role {' or '.join(r.name for r in allowed)}."
-        super().__init__(f"{act} is not for the role {role.name}.")
+    def __init__(self, act: type[Act], role: Role, allowed: tuple[Role, ...]) -> None:
+        self.remedy = f"It takes the role {' or '.join(map(name, allowed))}."
+        self.remedy_chinese = f"须由以下岗位办理：{listed(map(term, allowed))}。"
+        super().__init__(
+            f"{command(act)} is not for the role {name(role)}.", f"“{term(role)}”岗位无权{act_term(act)}。"
+        )
 
 
 class SamePerson(Refused):
@@ -170,10 +226,14 @@ class SamePerson(Refused):
 
     condition = Condition.FORBIDDEN
     field = "header.actor"
+    remedy = "Somebody else must do it."
+    remedy_chinese = "请由其他人员办理。"
 
-    def __init__(self, act: str, actor: str, other: str) -> None:
-        self.remedy = "Somebody else must do it."
-        super().__init__(f"{act} is not for {actor}, who {other}.")
+    def __init__(self, act: type[Act], actor: str, other: Both) -> None:
+        super().__init__(
+            f"{command(act)} is not for {actor}, who {other.english}.",
+            f"{actor} {other.chinese}，不能再由其{act_term(act)}。",
+        )
 
 
 class VersionConflict(Refused):
@@ -182,9 +242,13 @@ class VersionConflict(Refused):
     condition = Condition.CONFLICT
     field = "header.expected_version"
     remedy = "Read the case again and decide anew."
+    remedy_chinese = "请重新查看该诉求后再办理。"
 
     def __init__(self, case_id: str, expected: int, actual: int) -> None:
-        super().__init__(f"Case {case_id} is at version {actual}, not {expected}.")
+        super().__init__(
+            f"Case {case_id} is at version {actual}, not {expected}.",
+            f"诉求 {case_id} 已被他人更新：当前版本为 {actual}，不是 {expected}。",
+        )
 
 
 class KeyReused(Refused):
@@ -193,9 +257,12 @@ class KeyReused(Refused):
     condition = Condition.CONFLICT
     field = "header.request_key"
     remedy = "Use a new key for a new act."
+    remedy_chinese = "新的操作请使用新的请求标识。"
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"The request key {key} was used before for a different act.")
+        super().__init__(
+            f"The request key {key} was used before for a different act.", f"请求标识 {key} 已用于另一项操作。"
+        )
 
 
 class NotTold(Refused):
@@ -203,19 +270,26 @@ class NotTold(Refused):
 
     field = "telling"
     remedy = "Tell the taxpayer, and say what was told."
+    remedy_chinese = "请先告知纳税人，并填写告知事项。"
 
     def __init__(self, case_id: str) -> None:
-        super().__init__(f"Case {case_id} cannot leave the desk before the taxpayer has been told.")
+        super().__init__(
+            f"Case {case_id} cannot leave the desk before the taxpayer has been told.",
+            f"尚未将有关情况告知纳税人，诉求 {case_id} 不能转出。",
+        )
 
 
 class ExtensionTooLate(Refused):
     """An extension was asked for after the deadline (§四(二)1)."""
 
     remedy = "The deadline stands as missed; complete the case and explain."
+    remedy_chinese = "该时限按逾期计算；请尽快办结并说明原因。"
 
-    def __init__(self, case_id: str, due_at: str) -> None:
+    def __init__(self, case_id: str, due_at: str | None) -> None:
+        passed = Both(f"passed at {due_at}", f"已于 {due_at} 届满") if due_at else Both("has passed", "已经届满")
         super().__init__(
-            f"The deadline of case {case_id} passed at {due_at}; an extension is asked and given before it."
+            f"The deadline of case {case_id} {passed.english}; an extension is asked and given before it.",
+            f"诉求 {case_id} 的办理时限{passed.chinese}；延期须在时限届满前申请和批准。",
         )
 
 
@@ -227,42 +301,56 @@ class ExtensionTooLong(Refused):
 
     def __init__(self, asked: int, limit: int, total_max: int) -> None:
         self.remedy = f"Ask for at most {total_max - limit} working day(s)."
-        super().__init__(f"{limit} + {asked} working days would exceed the {total_max} that the notice allows.")
+        self.remedy_chinese = f"最多可申请延长 {total_max - limit} 个工作日。"
+        super().__init__(
+            f"{limit} + {asked} working days would exceed the {total_max} that the notice allows.",
+            f"{limit} 个工作日再延长 {asked} 个工作日，超过最长 {total_max} 个工作日的规定。",
+        )
 
 
 class ExtensionOnce(Refused):
     """A second extension (§四(二)1 allows one)."""
 
     remedy = "Complete the case; a further delay cannot be approved."
+    remedy_chinese = "请尽快办结；不能再次批准延期。"
 
     def __init__(self, case_id: str) -> None:
-        super().__init__(f"Case {case_id} has had its extension.")
+        super().__init__(f"Case {case_id} has had its extension.", f"诉求 {case_id} 已经延期过一次。")
 
 
 class NoExtensionAsked(Refused):
     """There is nothing to approve or refuse."""
 
     remedy = "The handler asks first."
+    remedy_chinese = "请先由承办人申请延期。"
 
     def __init__(self, case_id: str) -> None:
-        super().__init__(f"No extension is asked for on case {case_id}.")
+        super().__init__(f"No extension is asked for on case {case_id}.", f"诉求 {case_id} 没有待批准的延期申请。")
 
 
 class ExtensionPending(Refused):
     """An extension has been asked for and is not decided."""
 
     remedy = "Wait for the leader's decision."
+    remedy_chinese = "请等待领导批示。"
 
     def __init__(self, case_id: str) -> None:
-        super().__init__(f"An extension is already asked for on case {case_id}.")
+        super().__init__(
+            f"An extension is already asked for on case {case_id}.", f"诉求 {case_id} 已提交延期申请，尚未批准。"
+        )
 
 
 class PartsOpen(Refused):
     """Joint handling: not every department has done its part (§四(二)2)."""
 
+    remedy = "Each assisting department completes its part first."
+    remedy_chinese = "请先由各协办部门完成协办事项。"
+
     def __init__(self, case_id: str, departments: tuple[str, ...]) -> None:
-        self.remedy = "Each assisting department completes its part first."
-        super().__init__(f"Case {case_id} waits for {', '.join(departments)}.")
+        super().__init__(
+            f"Case {case_id} waits for {', '.join(departments)}.",
+            f"诉求 {case_id} 尚有协办部门未完成：{listed(departments)}。",
+        )
 
 
 class NotAPart(Refused):
@@ -273,7 +361,11 @@ class NotAPart(Refused):
 
     def __init__(self, case_id: str, department: str, open_parts: tuple[str, ...]) -> None:
         self.remedy = f"Open parts: {', '.join(open_parts) or 'none'}."
-        super().__init__(f"Department {department} has no open part in case {case_id}.")
+        self.remedy_chinese = f"尚未完成的协办部门：{listed(open_parts) or '无'}。"
+        super().__init__(
+            f"Department {department} has no open part in case {case_id}.",
+            f"部门 {department} 在诉求 {case_id} 中没有待完成的协办事项。",
+        )
 
 
 class UnknownAddressee(Refused):
@@ -282,42 +374,315 @@ class UnknownAddressee(Refused):
     condition = Condition.INVALID
     field = "final_bureau"
     remedy = "Name another bureau of the tree by its six-digit code."
+    remedy_chinese = "请填写其他税务机关的六位单位代码。"
 
     def __init__(self, code: str) -> None:
-        super().__init__(f"A case cannot be referred to {code or '(empty)'}.")
+        super().__init__(f"A case cannot be referred to {code or '(empty)'}.", f"诉求不能移交单位 {code or '（空）'}。")
 
 
 class NotReceived(Refused):
     """A case that no bureau sent cannot be returned."""
 
     remedy = "Refer it to the bureau in charge instead."
+    remedy_chinese = "请改为移交有职责的单位。"
 
     def __init__(self, case_id: str) -> None:
-        super().__init__(f"Case {case_id} was registered here; there is nobody to return it to.")
+        super().__init__(
+            f"Case {case_id} was registered here; there is nobody to return it to.",
+            f"诉求 {case_id} 由本单位受理登记，没有可退回的单位。",
+        )
 
 
 class LedgersDisagree(Refused):
     """Write-off before the other ledgers of the case have acknowledged its conclusion (§五(三))."""
 
+    remedy = "It is delivered by itself as soon as the bureau can be reached; try again then."
+    remedy_chinese = "网络恢复后系统会自动送达，请届时再销号。"
+
     def __init__(self, case_id: str, bureaus: tuple[str, ...]) -> None:
-        self.remedy = "It is delivered by itself as soon as the bureau can be reached; try again then."
-        super().__init__(f"Case {case_id}: the conclusion has not reached bureau {', '.join(bureaus)} yet.")
+        super().__init__(
+            f"Case {case_id}: the conclusion has not reached bureau {', '.join(bureaus)} yet.",
+            f"诉求 {case_id} 的办理结论尚未送达单位 {listed(bureaus)}，不能对账销号。",
+        )
 
 
 class DissatisfactionOpen(Refused):
     """A taxpayer who is not satisfied needs a reopening or an explanation (§四(四))."""
 
     remedy = "Reopen the case, or record the follow-up with an explanation."
+    remedy_chinese = "请重新办理，或者在回访备注中说明情况。"
 
     def __init__(self, case_id: str) -> None:
-        super().__init__(f"The taxpayer of case {case_id} is not satisfied and nothing explains why that stands.")
+        super().__init__(
+            f"The taxpayer of case {case_id} is not satisfied and nothing explains why that stands.",
+            f"诉求 {case_id} 的纳税人不满意，且未说明情况。",
+        )
 
 
 class ImpossibleConclusion(Refused):
     """A conclusion came from a bureau that cannot have concluded the case."""
 
     condition = Condition.FORBIDDEN
+    remedy = "Compare both ledgers: one of them is wrong."
+    remedy_chinese = "请核对双方台账，其中一方有误。"
 
     def __init__(self, case_id: str, from_bureau: str) -> None:
-        self.remedy = "Compare both ledgers: one of them is wrong."
-        super().__init__(f"Bureau {from_bureau} concludes case {case_id}, which this ledger did not give to it.")
+        super().__init__(
+            f"Bureau {from_bureau} concludes case {case_id}, which this ledger did not give to it.",
+            f"单位 {from_bureau} 报来诉求 {case_id} 的办理结论，但本单位并未将该诉求移交该单位。",
+        )
+
+
+class UnknownDepartment(Refused):
+    """The bureau has no such department."""
+
+    condition = Condition.INVALID
+
+    def __init__(self, department: str, field: str, known: tuple[str, ...]) -> None:
+        self.field = field
+        self.remedy = f"Its departments are {', '.join(known)}."
+        self.remedy_chinese = f"本单位的部门有：{listed(known)}。"
+        super().__init__(
+            f"{field}: this bureau has no department {department}.",
+            f"{field_term(field)}：本单位没有部门 {department}。",
+        )
+
+
+class UnknownOfficer(Refused):
+    """Who acts is not on the bureau's list of officers."""
+
+    condition = Condition.FORBIDDEN
+    field = "header.actor"
+    remedy = "Check the officer's number, or have the bureau's list of officers completed."
+    remedy_chinese = "请核对工号，或者由管理员补充本单位人员名单。"
+
+    def __init__(self, actor: str) -> None:
+        super().__init__(f"{actor} is not an officer of this bureau.", f"本单位人员名单中没有 {actor}。")
+
+
+class RoleNotHeld(Refused):
+    """Who acts does not have the role that is claimed."""
+
+    condition = Condition.FORBIDDEN
+    field = "header.role"
+
+    def __init__(self, actor: str, role: Role, held: tuple[Role, ...]) -> None:
+        self.remedy = f"The roles of {actor} are {', '.join(map(name, held)) or 'none'}."
+        self.remedy_chinese = f"{actor} 的岗位是：{listed(map(term, held)) or '无'}。"
+        super().__init__(f"{actor} does not have the role {name(role)}.", f"{actor} 没有{term(role)}岗位。")
+
+
+class NotInDepartment(Refused):
+    """Who acts does not belong to the department that is named."""
+
+    condition = Condition.FORBIDDEN
+    field = "header.department"
+
+    def __init__(self, actor: str, department: str, own: tuple[str, ...]) -> None:
+        self.remedy = f"{actor} belongs to {', '.join(own) or 'none'}."
+        self.remedy_chinese = f"{actor} 所在部门：{listed(own) or '无'}。"
+        super().__init__(
+            f"{actor} does not belong to department {department}.", f"{actor} 不是部门 {department} 的人员。"
+        )
+
+
+class NotOverseeing(Refused):
+    """A deputy head decides for the departments that he is in charge of (§四(二)1)."""
+
+    condition = Condition.FORBIDDEN
+    field = "header.actor"
+
+    def __init__(self, actor: str, department: str, overseen: tuple[str, ...]) -> None:
+        self.remedy = f"{actor} is in charge of {', '.join(overseen)}; ask the deputy head in charge of {department}."
+        self.remedy_chinese = f"{actor} 分管：{listed(overseen)}；请由 {department} 的分管局领导审批。"
+        super().__init__(
+            f"{actor} is not the deputy head in charge of department {department}.",
+            f"{actor} 不是部门 {department} 的分管局领导。",
+        )
+
+
+class NotInCharge(Refused):
+    """The case is for another department of the bureau to handle (§二(四): 谁负责、谁主办)."""
+
+    condition = Condition.FORBIDDEN
+    field = "header.department"
+
+    def __init__(self, case_id: str, department: str, in_charge: tuple[str, ...]) -> None:
+        self.remedy = f"Department {', '.join(in_charge)} is in charge; tax service can dispatch it elsewhere."
+        self.remedy_chinese = f"该诉求由部门 {listed(in_charge)} 承办；如需调整，请由纳税服务部门重新分办。"
+        super().__init__(
+            f"Department {department} is not in charge of case {case_id}.",
+            f"部门 {department} 不是诉求 {case_id} 的承办部门。",
+        )
+
+
+class ExtensionNotExplained(Refused):
+    """A jointly handling department got an extension and has not told the taxpayer why (§四(二)2)."""
+
+    remedy = "Tell the taxpayer the reason, and record it: explain-extension."
+    remedy_chinese = "请先向纳税人说明延期原因并登记（延期告知）。"
+
+    def __init__(self, case_id: str, department: str) -> None:
+        super().__init__(
+            f"The taxpayer of case {case_id} has not been told why department {department} takes longer.",
+            f"诉求 {case_id}：部门 {department} 延期的原因尚未向纳税人说明。",
+        )
+
+
+class NothingToExplain(Refused):
+    """No extension awaits its explanation to the taxpayer."""
+
+    remedy = "An approved extension of joint handling is explained once, by the department that got it."
+    remedy_chinese = "联合办理延期获批后，由延期的部门向纳税人说明一次即可。"
+
+    def __init__(self, case_id: str, department: str) -> None:
+        super().__init__(
+            f"Department {department} has no extension of case {case_id} to explain.",
+            f"诉求 {case_id}：部门 {department} 没有待说明的延期。",
+        )
+
+
+class AlreadyAPart(Refused):
+    """The department takes part in the joint handling already."""
+
+    condition = Condition.INVALID
+    field = "to_department"
+    remedy = "Name a department that does not take part yet."
+    remedy_chinese = "请填写尚未参与联合办理的部门。"
+
+    def __init__(self, case_id: str, department: str) -> None:
+        super().__init__(
+            f"Department {department} takes part in the joint handling of case {case_id} already.",
+            f"部门 {department} 已参与诉求 {case_id} 的联合办理。",
+        )
+
+
+class CannotLink(Refused):
+    """Two cases cannot be linked."""
+
+    condition = Condition.INVALID
+    field = "lead_case_id"
+
+    def __init__(self, case_id: str, lead_case_id: str, why: Both, remedy: Both) -> None:
+        self.remedy, self.remedy_chinese = remedy
+        super().__init__(
+            f"Case {case_id or 'to be registered'} cannot be linked to {lead_case_id}: {why.english}.",
+            f"诉求 {case_id or '（新登记）'} 不能并入 {lead_case_id}：{why.chinese}。",
+        )
+
+
+class NotLinked(Refused):
+    """The case is not linked to any other."""
+
+    remedy = "There is nothing to undo."
+    remedy_chinese = "无需解除。"
+
+    def __init__(self, case_id: str) -> None:
+        super().__init__(f"Case {case_id} is not linked to another.", f"诉求 {case_id} 未并入其他诉求。")
+
+
+class ReturnLimitReached(Refused):
+    """A case has been sent back as often as it may be; a superior decides who handles it (§二(四))."""
+
+    def __init__(self, case_id: str, returns: int, superior: str, *, here: bool) -> None:
+        if here:
+            self.remedy = "This bureau is the lowest common superior: its leader decides, by rule."
+            self.remedy_chinese = "本单位是争议单位的最低共同上级，请由局领导裁定。"
+        else:
+            self.remedy = f"Handle it, or ask bureau {superior} to decide: ask-ruling."
+            self.remedy_chinese = f"请直接办理，或者提请共同上级单位 {superior} 裁定。"
+        super().__init__(
+            f"Case {case_id} has been sent back {returns} times; it is not sent back again.",
+            f"诉求 {case_id} 已被退回 {returns} 次，不得再次退回。",
+        )
+
+
+class RulingBinds(Refused):
+    """A superior has decided that this bureau handles the case (§二(四))."""
+
+    def __init__(self, case_id: str, ruled_by: str) -> None:
+        self.remedy = "Handle it; only the superior itself can decide otherwise."
+        self.remedy_chinese = "请按裁定办理；如需变更，只能由裁定单位另行决定。"
+        super().__init__(
+            f"Bureau {ruled_by} has ruled that case {case_id} is handled here.",
+            f"上级单位 {ruled_by} 已裁定诉求 {case_id} 由本单位办理。",
+        )
+
+
+class NothingToRule(Refused):
+    """There is no dispute for this bureau to decide."""
+
+    remedy = "A superior rules when bureaus under it have sent a case back as often as they may."
+    remedy_chinese = "只有下级单位之间退回次数达到上限时，才由其共同上级裁定。"
+
+    def __init__(self, case_id: str) -> None:
+        super().__init__(
+            f"Case {case_id} is not in dispute between bureaus under this one.",
+            f"诉求 {case_id} 在本单位所属单位之间没有待裁定的争议。",
+        )
+
+
+class NotBelow(Refused):
+    """A ruling names a bureau that is not under the one that rules."""
+
+    condition = Condition.INVALID
+    field = "final_bureau"
+    remedy = "Name this bureau or one under it."
+    remedy_chinese = "请填写本单位或者所属下级单位。"
+
+    def __init__(self, code: str) -> None:
+        super().__init__(
+            f"Bureau {code or '(empty)'} is not under this one.", f"单位 {code or '（空）'} 不是本单位的下级。"
+        )
+
+
+class ReferralIsReturn(Refused):
+    """A case is referred to where it came from: that is a return, and counts as one."""
+
+    condition = Condition.INVALID
+    field = "final_bureau"
+    remedy = "Return it, with the reason."
+    remedy_chinese = "请改用退回，并说明原因。"
+
+    def __init__(self, case_id: str, bureau: str) -> None:
+        super().__init__(
+            f"Case {case_id} came from bureau {bureau}: to send it there is a return.",
+            f"诉求 {case_id} 由单位 {bureau} 移交而来，再移交给该单位即为退回。",
+        )
+
+
+class OverridePending(Refused):
+    """An override has been asked for and is not decided."""
+
+    remedy = "Wait for the leader's decision."
+    remedy_chinese = "请等待局领导审批。"
+
+    def __init__(self, case_id: str) -> None:
+        super().__init__(
+            f"An override is already asked for on case {case_id}.", f"诉求 {case_id} 已提出特批申请，尚未审批。"
+        )
+
+
+class NoOverrideAsked(Refused):
+    """There is no override to approve or refuse."""
+
+    remedy = "Tax service asks first."
+    remedy_chinese = "请先由纳税服务部门提出申请。"
+
+    def __init__(self, case_id: str) -> None:
+        super().__init__(f"No override is asked for on case {case_id}.", f"诉求 {case_id} 没有待审批的特批申请。")
+
+
+class NothingToOverride(Refused):
+    """The rule does not stand against this case."""
+
+    condition = Condition.INVALID
+    field = "override"
+    remedy = "Do the act itself."
+    remedy_chinese = "可直接办理，无需特批。"
+
+    def __init__(self, case_id: str) -> None:
+        super().__init__(
+            f"Nothing stands against case {case_id} that an override would lift.",
+            f"诉求 {case_id} 没有需要特批的事项。",
+        )

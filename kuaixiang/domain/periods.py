@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Final
 
 from kuaixiang.domain.errors import Condition, Refused
+from kuaixiang.domain.labels import field_term
 
 YEAR_MIN: Final = 1971
 YEAR_MAX: Final = 9998
@@ -38,8 +39,7 @@ class NoSuchPeriod(Refused):
 
     def __init__(self, field: str, text: str) -> None:
         self.field = field
-        self.chinese = f"{field} 所填“{text}”不是统计期间。"
-        super().__init__(f"{field} {text!r} is no period.")
+        super().__init__(f"{field} {text!r} is no period.", f"{field_term(field)}“{text}”不是统计期间。")
 
 
 class PeriodKind(IntEnum):

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.errors import FieldMalformed
 from kuaixiang.domain.events import Entry, Private
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.registration import check_case_id
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Stage
 from kuaixiang.runtime.database import Database
@@ -22,6 +23,8 @@ from node.ledger.ledger import load_cases, readable
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 500
 """Cases in one answer: about 250 kB."""
+LINKED_CASES_MAX: Final = 500
+"""Cases that one completion may complete: one transaction of the writer."""
 SEQ_MAX: Final = 2**63 - 1
 """The end of every journal."""
 
@@ -169,6 +172,19 @@ def _conditions(wanted: CaseFilter) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
+def linked_cases(database: Database, bureau: str, lead_case_id: str) -> list[str]:
+    """The numbers of the cases that are linked to a lead case, first to last."""
+    table = schema.CASES
+    query = (
+        sa.select(table.c.case_id)
+        .where(table.c.bureau == bureau, table.c.lead_case_id == lead_case_id)
+        .order_by(table.c.case_id)
+        .limit(LINKED_CASES_MAX)
+    )
+    with database.reading() as connection:
+        return list(connection.execute(query).scalars())
+
+
 def _token(due_us: int, case_id: str) -> str:
     return base64.urlsafe_b64encode(f"{due_us} {case_id}".encode()).decode()
 
@@ -179,8 +195,11 @@ def _read_token(token: str) -> tuple[int, str]:
         check_case_id(case_id, "page_token")
         return max(0, min(int(due), schema.NEVER_US)), case_id
     except (ValueError, binascii.Error) as fault:
-        remedy = "Pass the next_page_token of the page before, as it is."
-        raise FieldMalformed("page_token", "is not a token of this list", remedy) from fault
+        raise FieldMalformed(
+            "page_token",
+            Both("is not a token of this list", "不是本列表的翻页标记"),
+            Both("Pass the next_page_token of the page before, as it is.", "请原样使用上一页给出的翻页标记。"),
+        ) from fault
 
 
 def overdue_cases(database: Database, bureaus: Sequence[str], now_us: int, limit: int) -> list[tuple[str, str]]:

@@ -124,6 +124,6 @@ async def test_the_command_writes_the_file_and_says_where(
     status, output = await kx("bulletin", "2026-13")
     assert (status, "'2026-13' is no period" in output) == (2, True)
     status, output = await kx("bulletin", "2026-11", "--format", "pdf")
-    assert (status, "choose one of html, docx, xlsx" in output) == (2, True)
+    assert (status, "Choose one of html, docx, xlsx" in output) == (2, True)
     status, output = await kx("bulletin", "2026-11", "--out", str(tmp_path / "nowhere" / "x.docx"))
     assert (status, "cannot be written" in output) == (2, True)
