@@ -23,8 +23,8 @@ class Standing:
 
 
 def rate_of(row: Row, name: str) -> RateFigure:
-    """One rate of a row, by its name."""
-    return next(figure for figure in row.rates if figure.name == name)
+    """One rate of a row, by its name; over nothing where the row does not tell it."""
+    return next((figure for figure in row.rates if figure.name == name), RateFigure(name, 0, 0))
 
 
 def basis_points(row: Row, name: str) -> int | None:
