@@ -1,7 +1,7 @@
 """StatisticsService: the hub's figures over gRPC, for whoever stands in the line they are of."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date
 from enum import IntEnum
 from typing import Final
@@ -9,6 +9,10 @@ from typing import Final
 import structlog
 
 from hub import messages, publishing, query, reconcile
+from hub.bulletin.contents import MINIMUM_SAMPLE, compose
+from hub.bulletin.document import Format
+from hub.bulletin.files import File, as_file
+from hub.bulletin.reading import read_material
 from hub.comparison import Compared, compare, whole_period
 from hub.editions import Cell, Edition
 from hub.folder import Folder
@@ -122,10 +126,7 @@ class Statistics(StatisticsServiceServicer):
     def completeness(self, scope: str, until_us: int = 0) -> query.Completeness:
         """How complete the figures of a scope are now; with `until_us`, up to that instant."""
         bureaus = self._tree.subtree(scope)
-        silent = frozenset(
-            bureau for bureau in bureaus if self._folder.silent_seconds(bureau) > self._silent_after_seconds
-        )
-        return query.completeness(bureaus, self._folder.marks(), silent, until_us)
+        return query.completeness(bureaus, self._folder.marks(), self._silent(bureaus), until_us)
 
     async def GetFigures(self, request: pb.GetFiguresRequest, context: Context) -> pb.GetFiguresResponse:
         """Figures of a period, grouped."""
@@ -198,6 +199,35 @@ class Statistics(StatisticsServiceServicer):
                 for found in report.mismatches
             ],
             unreachable=report.unreachable,
+        )
+
+    async def GetBulletin(self, request: pb.GetBulletinRequest, context: Context) -> pb.GetBulletinResponse:
+        """The bulletin of a period, as a file."""
+        scope = self._scope(request.scope, context)
+        period = parse_period(request.period)
+        _known("format", Format, request.format)
+        marks, silent = self._folder.marks(), self._silent(self._tree.subtree(scope))
+
+        def write() -> File:
+            with self._store.reading() as connection:
+                material = read_material(
+                    connection,
+                    tree=self._tree,
+                    scope=scope,
+                    period=period,
+                    marks=marks,
+                    silent=silent,
+                    now_us=self._now_us(),
+                    minimum_sample=request.minimum_sample or MINIMUM_SAMPLE,
+                )
+            return as_file(compose(material), Format(request.format))
+
+        file = await asyncio.to_thread(write)
+        return pb.GetBulletinResponse(file_name=file.name, media_type=file.media_type, content=file.content)
+
+    def _silent(self, bureaus: Iterable[str]) -> frozenset[str]:
+        return frozenset(
+            bureau for bureau in bureaus if self._folder.silent_seconds(bureau) > self._silent_after_seconds
         )
 
     def _scope(self, asked: str, context: Context) -> str:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from hub.bulletin.document import Format
 from hub.definitions import explanations
 from hub.query import Grouping
 from kuaixiang.domain.labels import Both, listed
@@ -316,6 +317,53 @@ def reconcile(
         _print_reconciliation(Console(), answer)
     if not equal:
         raise typer.Exit(DIFFERENT_EXIT_CODE)
+
+
+@app.command()
+@failures_told
+def bulletin(
+    period: Annotated[
+        str, typer.Argument(metavar="PERIOD", help="Such as 2026-10, 2026-Q4, 2026, 2026-W40 or 2026-10-08.")
+    ],
+    *,
+    hub: Endpoint,
+    certificates: Certificates,
+    hub_scope: HubScope = "000000",
+    scope: Scope = "",
+    form: Annotated[
+        str, typer.Option("--format", help=f"One of {', '.join(known.name.lower() for known in Format)}.")
+    ] = "docx",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to write it; a name of its own here when left out.")
+    ] = None,
+    minimum_sample: Annotated[
+        int,
+        typer.Option(
+            min=0, max=1_000_000, help="Deadlines below which a bureau is listed, not ranked; 0: the hub's own minimum."
+        ),
+    ] = 0,
+) -> None:
+    """Write the bulletin (通报) of a period to a file: figures, ranking, common issues, problems found."""
+    wanted = _word("--format", form, Format)
+
+    async def ask(stub: Any) -> pb.GetBulletinResponse:  # noqa: ANN401 - as above
+        request = pb.GetBulletinRequest(
+            scope=scope, period=period, format=pb.BulletinFormat.ValueType(wanted), minimum_sample=minimum_sample
+        )
+        answer: pb.GetBulletinResponse = await stub.GetBulletin(request, timeout=ANSWER_SECONDS_MAX)
+        return answer
+
+    answer = _call(hub, certificates, hub_scope, ask)
+    path = out if out is not None else Path(answer.file_name)
+    try:
+        path.write_bytes(answer.content)
+    except OSError as failure:
+        said = Both(
+            f"The bulletin cannot be written to {path}: {failure.strerror}.",
+            f"通报无法写入 {path}：{failure.strerror}。",
+        )
+        raise Failed(said, field="--out", rule=type(failure).__name__) from failure
+    print(path)
 
 
 @app.command()

@@ -205,9 +205,7 @@ class _Clock:
         )
 
 
-def _count_hand_over(
-    found: defaultdict[str, BureauFigures], tree: LogTree, step: HandOver, *, back: bool
-) -> None:
+def _count_hand_over(found: defaultdict[str, BureauFigures], tree: LogTree, step: HandOver, *, back: bool) -> None:
     sender = found[step.from_bureau]
     match tree.direction(step.from_bureau, step.to_bureau):
         case _ if back:

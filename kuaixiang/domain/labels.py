@@ -177,6 +177,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "bureaus": "单位代码",
     "page_token": "翻页标记",
     "page_size": "每页条数",
+    "format": "文件格式",
+    "minimum_sample": "最低样本数",
     "stages": "办理状态",
     "custodies": "责任状态",
     "next_clock": "时限种类",

@@ -116,6 +116,31 @@ LACK_SILENT: Lack.ValueType  # 4
 """近期未报"""
 Global___Lack: _TypeAlias = Lack  # noqa: Y015
 
+class _BulletinFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BulletinFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BulletinFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BULLETIN_FORMAT_UNSPECIFIED: _BulletinFormat.ValueType  # 0
+    BULLETIN_FORMAT_HTML: _BulletinFormat.ValueType  # 1
+    """one page, for a screen and for printing"""
+    BULLETIN_FORMAT_DOCX: _BulletinFormat.ValueType  # 2
+    """in the layout of official documents"""
+    BULLETIN_FORMAT_XLSX: _BulletinFormat.ValueType  # 3
+    """its tables as sheets"""
+
+class BulletinFormat(_BulletinFormat, metaclass=_BulletinFormatEnumTypeWrapper): ...
+
+BULLETIN_FORMAT_UNSPECIFIED: BulletinFormat.ValueType  # 0
+BULLETIN_FORMAT_HTML: BulletinFormat.ValueType  # 1
+"""one page, for a screen and for printing"""
+BULLETIN_FORMAT_DOCX: BulletinFormat.ValueType  # 2
+"""in the layout of official documents"""
+BULLETIN_FORMAT_XLSX: BulletinFormat.ValueType  # 3
+"""its tables as sheets"""
+Global___BulletinFormat: _TypeAlias = BulletinFormat  # noqa: Y015
+
 @_typing.final
 class GetFiguresRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -942,3 +967,60 @@ class ReconcileResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReconcileResponse: _TypeAlias = ReconcileResponse  # noqa: Y015
+
+@_typing.final
+class GetBulletinRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    MINIMUM_SAMPLE_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The bureau whose subtree it is about; the hub's own scope when empty."""
+    period: _builtins.str
+    """A day 2026-10-08, week 2026-W40, month 2026-10, quarter 2026-Q4 or year 2026."""
+    format: Global___BulletinFormat.ValueType
+    minimum_sample: _builtins.int
+    """A bureau with fewer deadlines in the period is listed, not ranked; 30 when 0."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        period: _builtins.str = ...,
+        format: Global___BulletinFormat.ValueType = ...,
+        minimum_sample: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "minimum_sample", b"minimum_sample", "period", b"period", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBulletinRequest: _TypeAlias = GetBulletinRequest  # noqa: Y015
+
+@_typing.final
+class GetBulletinResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    file_name: _builtins.str
+    media_type: _builtins.str
+    content: _builtins.bytes
+    """At most three mebibytes."""
+    def __init__(
+        self,
+        *,
+        file_name: _builtins.str = ...,
+        media_type: _builtins.str = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "file_name", b"file_name", "media_type", b"media_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBulletinResponse: _TypeAlias = GetBulletinResponse  # noqa: Y015

@@ -59,6 +59,11 @@ class StatisticsServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.ReconcileRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.ReconcileResponse.FromString,
                 _registered_method=True)
+        self.GetBulletin = channel.unary_unary(
+                '/kuaixiang.wire.v1.StatisticsService/GetBulletin',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetBulletinRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetBulletinResponse.FromString,
+                _registered_method=True)
 
 
 class StatisticsServiceServicer:
@@ -99,6 +104,13 @@ class StatisticsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetBulletin(self, request, context):
+        """The bulletin of a period as a file (§五(三)).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StatisticsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +138,11 @@ def add_StatisticsServiceServicer_to_server(servicer, server):
                     servicer.Reconcile,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.ReconcileRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.ReconcileResponse.SerializeToString,
+            ),
+            'GetBulletin': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBulletin,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetBulletinRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetBulletinResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -263,6 +280,33 @@ class StatisticsService:
             '/kuaixiang.wire.v1.StatisticsService/Reconcile',
             kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.ReconcileRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.ReconcileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBulletin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.StatisticsService/GetBulletin',
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetBulletinRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetBulletinResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,6 +24,8 @@ class StatisticsServiceStub:
     """What has changed since the last edition of a period."""
     Reconcile: _aio.UnaryUnaryMultiCallable[_statistics_pb2.ReconcileRequest, _statistics_pb2.ReconcileResponse]
     """Compares the hub with every ledger of its scope."""
+    GetBulletin: _aio.UnaryUnaryMultiCallable[_statistics_pb2.GetBulletinRequest, _statistics_pb2.GetBulletinResponse]
+    """The bulletin of a period as a file (§五(三))."""
 
 class StatisticsServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -65,5 +67,13 @@ class StatisticsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_statistics_pb2.ReconcileRequest, _abc.Awaitable[_statistics_pb2.ReconcileResponse]],
     ) -> _abc.Awaitable[_statistics_pb2.ReconcileResponse]:
         """Compares the hub with every ledger of its scope."""
+
+    @_abc_1.abstractmethod
+    def GetBulletin(
+        self,
+        request: _statistics_pb2.GetBulletinRequest,
+        context: _aio.ServicerContext[_statistics_pb2.GetBulletinRequest, _abc.Awaitable[_statistics_pb2.GetBulletinResponse]],
+    ) -> _abc.Awaitable[_statistics_pb2.GetBulletinResponse]:
+        """The bulletin of a period as a file (§五(三))."""
 
 def add_StatisticsServiceServicer_to_server(servicer: StatisticsServiceServicer, server: _aio.Server) -> None: ...
