@@ -18,6 +18,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 
 import kuaixiang.wire.v1
+from hub.query import Completeness, Lack
 from kuaixiang.domain import acts, words
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.errors import Refused
@@ -45,6 +46,8 @@ SAMPLES: dict[object, object] = {
     WriterStopped: WriterStopped(),
     DecodeError: DecodeError("Error parsing message"),
     SignatureRefused: ForgedSignature("330106"),
+    Period: parse_period("2026-09"),
+    Completeness: Completeness(2, 1, 1, 0, 0, {"330106": Lack.BEHIND}),
 }
 """What a refusal is made of here; of a kind that is missing, add one."""
 
