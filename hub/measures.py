@@ -148,6 +148,10 @@ _BY_EVENT: Final[Mapping[str, tuple[int, ...]]] = {
     "conclusion_delivered": (),
     "written_off": (Fact.WRITTEN_OFF,),
     "became_overdue": (),
+    "became_due_soon": (),
+    "clocks_recomputed": (),
+    "calendar_adopted": (),
+    "directive_published": (),
 }
 """Events that are counted the same whatever they carry. `completed`, `followed_up` and `released` are looked into."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from kuaixiang.domain import clocks as clockwork
 from kuaixiang.domain import events
@@ -126,6 +126,15 @@ class Case:
         return None
 
 
+_NOTED: Final = (
+    events.BecameOverdue,
+    events.BecameDueSoon,
+    events.ClocksRecomputed,
+    events.ConclusionDelivered,
+)
+"""Events that note what time, a calendar or a peer did."""
+
+
 def evolve(case: Case | None, entry: Entry) -> Case | None:
     """The case after an entry: pure and total. None only for an entry that concerns no case of this ledger."""
     event = entry.event
@@ -137,8 +146,8 @@ def evolve(case: Case | None, entry: Entry) -> Case | None:
     changes["stage"] = event.stage
     changes["custody"] = event.custody
     changes["epoch"] = event.epoch
-    if not isinstance(event, (events.BecameOverdue, events.ConclusionDelivered)):
-        # Those two note what time and a peer did: an officer may still record what was done before they were noted.
+    if not isinstance(event, _NOTED):
+        # An officer may still record what was done before they were noted.
         changes["last_at"] = entry.occurred_at
     if event.clocks:
         changes["clocks"] = clockwork.apply(case.clocks, event.clocks)

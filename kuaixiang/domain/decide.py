@@ -4,6 +4,7 @@ It returns the events, or raises a `Refused` that says which rule stands against
 is a repetition of what is already so.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -65,8 +66,8 @@ def decide(case: Case | None, act: Act, context: Context) -> tuple[CaseEvent, ..
         return _receive(case, act, context)
     if isinstance(act, (acts.HearConclusion, acts.AcknowledgeConclusion)):
         return _conclusion(case, act, context)
-    if isinstance(act, acts.MarkOverdue):
-        return _mark_overdue(case, context)
+    if isinstance(act, (acts.MarkOverdue, acts.MarkDueSoon, acts.Recompute)):
+        return _time_passed(case, act, context)
     if isinstance(act, (acts.AcknowledgeAcceptance, acts.AcknowledgeRefusal, acts.WithdrawOffer)):
         return _offer_resolution(case, act, context)
     if case.custody is Custody.OFFERED and case.outgoing is not None:
@@ -649,14 +650,27 @@ def _acknowledged(case: Case, act: acts.AcknowledgeConclusion) -> tuple[CaseEven
     return (delivered,)
 
 
-def _mark_overdue(case: Case, context: Context) -> tuple[CaseEvent, ...]:
-    """Records passed deadlines, once each. An offered case waits for another bureau: its clocks stand."""
+def _time_passed(
+    case: Case, act: acts.MarkOverdue | acts.MarkDueSoon | acts.Recompute, context: Context
+) -> tuple[CaseEvent, ...]:
+    """Records what time has done to the clocks, once each. An offered case waits for another bureau: they stand."""
     if case.custody is not Custody.OWNED:
         return ()
-    changes = tuple(change for clock in case.clocks for change in clocks.overdue(clock, context.occurred_at))
+    at = context.occurred_at
+    kind: type[CaseEvent]
+    match act:
+        case acts.MarkOverdue():
+            kind, found = events.BecameOverdue, [clocks.overdue(clock, at) for clock in case.clocks]
+        case acts.MarkDueSoon():
+            kind, found = events.BecameDueSoon, [clocks.due_soon(clock, at) for clock in case.clocks]
+        case acts.Recompute():
+            # A deadline that has passed, recorded or not, was missed under the calendar of its day.
+            standing = (clock for clock in case.clocks if at < clock.due_at)
+            kind, found = events.ClocksRecomputed, [clocks.recompute(clock, context.calendar) for clock in standing]
+    changes = tuple(itertools.chain.from_iterable(found))
     if not changes:
         return ()
-    return (events.BecameOverdue(stage=case.stage, custody=case.custody, epoch=case.epoch, clocks=changes),)
+    return (kind(stage=case.stage, custody=case.custody, epoch=case.epoch, clocks=changes),)
 
 
 _DECISIONS: dict[type[Act], Callable[[_Desk, Any], tuple[CaseEvent, ...]]] = {

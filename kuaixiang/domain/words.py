@@ -169,3 +169,10 @@ class ReferralState(IntEnum):
     WITHDRAWING = 2
     ACCEPTED = 3
     REFUSED = 4
+
+
+class DirectiveKind(IntEnum):
+    """What headquarters publishes to every bureau."""
+
+    CALENDAR = 1
+    ISSUE = 2
