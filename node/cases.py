@@ -10,6 +10,7 @@ from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.errors import FieldMissing, Refused
 from kuaixiang.domain.events import CaseEvent, Entry, Private
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.registration import check_key
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Stage
 from kuaixiang.runtime.clock import to_micros
@@ -112,7 +113,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         try:
             done = await self._office.perform(header_of(registration), act_of(registration))
         except WriterBusy as busy:
-            return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(TooMuchWaits(str(busy))))
+            return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(TooMuchWaits(busy)))
         except Refused as refusal:
             return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(refusal))
         return case_pb2.RegisterCasesResponse(index=index, accepted=self._response(done))
@@ -197,7 +198,7 @@ def header_of(request: Any) -> Header:  # noqa: ANN401 - any act's message
     """Who does what, from a request; raises `FieldMissing`, `FieldMalformed`."""
     header: case_pb2.ActHeader = request.header
     if not header.bureau:
-        raise FieldMissing("header.bureau", "it says whose ledger")
+        raise FieldMissing("header.bureau", Both("it says whose ledger", "须写明是哪个单位的台账"))
     check_key(header.request_key)
     digest = b""
     if header.request_key:

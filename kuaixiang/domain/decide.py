@@ -18,6 +18,7 @@ from kuaixiang.domain.clocks import Clock, Rules
 from kuaixiang.domain.events import CaseEvent, ClockChange, Private
 from kuaixiang.domain.identifiers import is_division_code
 from kuaixiang.domain.jurisdiction import competent_bureau
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.lifecycle import OPENING, TRANSITIONS, check_role, stage_after
 from kuaixiang.domain.registration import (
     NOTE_CHARACTERS_MAX,
@@ -149,8 +150,14 @@ def _register(act: acts.Register, context: Context) -> tuple[CaseEvent, ...]:
     )
     at_most(act.channel_reference, "channel_reference", REFERENCE_CHARACTERS_MAX)
     if act.place and not is_division_code(act.place):
-        remedy = "Give the six digits of the administrative division, or leave it out."
-        raise errors.FieldMalformed("place", "is not the code of a place", remedy)
+        raise errors.FieldMalformed(
+            "place",
+            Both("is not the code of a place", "不是行政区划代码"),
+            Both(
+                "Give the six digits of the administrative division, or leave it out.",
+                "请填写六位行政区划代码，也可不填。",
+            ),
+        )
     at_most(act.answer, "answer", NOTE_CHARACTERS_MAX)
     forward = clocks.start(ClockKind.FORWARD, context.occurred_at, context.rules.forward_workdays, context.calendar)
     proposed = competent_bureau(context.tree, act.taxpayer_number or None, act.place or None) or ""
@@ -180,7 +187,7 @@ def _register(act: acts.Register, context: Context) -> tuple[CaseEvent, ...]:
 
 
 def _answer_on_the_spot(desk: _Desk, act: acts.AnswerOnTheSpot) -> tuple[CaseEvent, ...]:
-    required(act.answer, "answer", "§四(一)2 has the taxpayer answered")
+    required(act.answer, "answer", Both("§四(一)2 has the taxpayer answered", "通知四（一）2要求答复纳税人"))
     changes = _answered_clocks(desk.case.clocks, desk.context)
     return (events.AnsweredOnTheSpot(**desk.frame(*changes, note=act.answer)),)
 
@@ -231,7 +238,7 @@ def _dispatch(desk: _Desk, act: acts.Dispatch) -> tuple[CaseEvent, ...]:
 
 
 def _return_dispatch(desk: _Desk, act: acts.ReturnDispatch) -> tuple[CaseEvent, ...]:
-    required(act.reason, "reason", "a department that returns a case says why")
+    required(act.reason, "reason", Both("a department that returns a case says why", "退回分办须说明原因"))
     changes = (*desk.stop_all(), desk.start(ClockKind.DISPATCH, desk.context.rules.dispatch_workdays))
     return (events.DispatchReturned(**desk.frame(*changes, note=act.reason), bounces=desk.case.bounces + 1),)
 
@@ -245,19 +252,29 @@ def _handling_clock(desk: _Desk) -> Clock | None:
 
 def _ask_extension(desk: _Desk, act: acts.AskExtension) -> tuple[CaseEvent, ...]:
     case, rules = desk.case, desk.context.rules
-    required(act.reason, "reason", "§四(二)1 asks for the reason (说明原因)")
+    required(act.reason, "reason", Both("§四(二)1 asks for the reason (说明原因)", "通知四（二）1要求说明原因"))
     if act.workdays < 1:
-        raise errors.FieldMalformed("workdays", "is not a number of days", "Ask for at least one working day.")
+        raise errors.FieldMalformed(
+            "workdays",
+            Both("is not a number of days", "不是有效的天数"),
+            Both("Ask for at least one working day.", "请至少申请1个工作日。"),
+        )
     if act.workdays > EXTENSION_WORKDAYS_MAX:
-        remedy = f"Ask for at most {EXTENSION_WORKDAYS_MAX}, a year of working days."
-        raise errors.FieldMalformed("workdays", f"is {act.workdays}", remedy)
+        raise errors.FieldMalformed(
+            "workdays",
+            Both(f"is {act.workdays}", f"为 {act.workdays}，明显过多"),
+            Both(
+                f"Ask for at most {EXTENSION_WORKDAYS_MAX}, a year of working days.",
+                f"最多申请 {EXTENSION_WORKDAYS_MAX} 个工作日（约一年）。",
+            ),
+        )
     if case.extension is not None:
         raise errors.ExtensionPending(case.case_id)
     if case.extended:
         raise errors.ExtensionOnce(case.case_id)
     clock = _handling_clock(desk)
     if clock is None or clock.overdue or desk.at >= clock.due_at:
-        raise errors.ExtensionTooLate(case.case_id, _shown(clock.due_at) if clock else "an earlier time")
+        raise errors.ExtensionTooLate(case.case_id, _shown(clock.due_at) if clock else None)
     joint = case.stage is Stage.JOINT_HANDLING
     total_max = rules.joint_workdays_total_max if joint else rules.handle_workdays_total_max
     if total_max is not None and clock.limit_workdays + act.workdays > total_max:
@@ -270,10 +287,10 @@ def _check_leader(desk: _Desk, act: Act) -> None:
     joint = desk.case.stage is Stage.JOINT_HANDLING
     leader = Role.BUREAU_HEAD if joint else Role.DEPUTY_HEAD
     if desk.context.role is not leader:
-        raise errors.RoleNotAllowed(type(act).__name__, desk.context.role, (leader,))
+        raise errors.RoleNotAllowed(type(act), desk.context.role, (leader,))
     asked = desk.case.extension
     if asked is not None and asked.asked_by == desk.context.actor:
-        raise errors.SamePerson(type(act).__name__, desk.context.actor, "asked for it")
+        raise errors.SamePerson(type(act), desk.context.actor, Both("asked for it", "是延期申请人"))
 
 
 def _approve_extension(desk: _Desk, act: acts.ApproveExtension) -> tuple[CaseEvent, ...]:
@@ -289,7 +306,7 @@ def _approve_extension(desk: _Desk, act: acts.ApproveExtension) -> tuple[CaseEve
     )
     if not changes:
         # Asked in time, decided after the deadline: it counts as missed, whether or not that has been recorded yet.
-        raise errors.ExtensionTooLate(case.case_id, _shown(running[0].due_at) if running else "an earlier time")
+        raise errors.ExtensionTooLate(case.case_id, _shown(running[0].due_at) if running else None)
     approved = events.ExtensionApproved(
         **desk.frame(*changes, note=act.note), workdays=asked.workdays, asked_by=asked.asked_by
     )
@@ -301,19 +318,25 @@ def _refuse_extension(desk: _Desk, act: acts.RefuseExtension) -> tuple[CaseEvent
     if asked is None:
         raise errors.NoExtensionAsked(desk.case.case_id)
     _check_leader(desk, act)
-    required(act.reason, "reason", "a refusal says why")
+    required(act.reason, "reason", Both("a refusal says why", "不批准延期须说明原因"))
     return (events.ExtensionRefused(**desk.frame(note=act.reason), asked_by=asked.asked_by),)
 
 
 def _start_joint_handling(desk: _Desk, act: acts.StartJointHandling) -> tuple[CaseEvent, ...]:
     check_department(act.lead_department, "lead_department")
     if not act.assisting_departments:
-        raise errors.FieldMissing("assisting_departments", "joint handling takes at least two departments")
+        raise errors.FieldMissing(
+            "assisting_departments", Both("joint handling takes at least two departments", "联合办理至少须有两个部门")
+        )
     for department in act.assisting_departments:
         check_department(department, "assisting_departments")
     departments = (act.lead_department, *act.assisting_departments)
     if len(set(departments)) != len(departments):
-        raise errors.FieldMalformed("assisting_departments", "names a department twice", "Name each one once.")
+        raise errors.FieldMalformed(
+            "assisting_departments",
+            Both("names a department twice", "中有部门重复"),
+            Both("Name each one once.", "每个部门只填一次，主办部门不再列为协办部门。"),
+        )
     limit = desk.context.rules.handle_workdays
     changes = (
         *desk.fulfil(ClockKind.DISPATCH),
@@ -336,7 +359,7 @@ def _start_joint_handling(desk: _Desk, act: acts.StartJointHandling) -> tuple[Ca
 
 def _complete_part(desk: _Desk, act: acts.CompletePart) -> tuple[CaseEvent, ...]:
     case, department = desk.case, desk.context.department
-    required(act.result, "result", "a part is done when there is a result")
+    required(act.result, "result", Both("a part is done when there is a result", "完成协办须写明办理结果"))
     if department not in case.open_parts:
         raise errors.NotAPart(case.case_id, department, case.open_parts)
     changes = desk.fulfil(ClockKind.JOINT, department)
@@ -345,7 +368,7 @@ def _complete_part(desk: _Desk, act: acts.CompletePart) -> tuple[CaseEvent, ...]
 
 def _complete(desk: _Desk, act: acts.Complete) -> tuple[CaseEvent, ...]:
     case = desk.case
-    required(act.result, "result", "a case is completed with a result (办理结果)")
+    required(act.result, "result", Both("a case is completed with a result (办理结果)", "办结须写明办理结果"))
     joint = case.stage is Stage.JOINT_HANDLING
     if case.open_parts and joint:
         raise errors.PartsOpen(case.case_id, case.open_parts)
@@ -355,7 +378,9 @@ def _complete(desk: _Desk, act: acts.Complete) -> tuple[CaseEvent, ...]:
 
 
 def _give_feedback(desk: _Desk, act: acts.GiveFeedback) -> tuple[CaseEvent, ...]:
-    required(act.told, "told", "§四(三) has the result told to the taxpayer")
+    required(
+        act.told, "told", Both("§四(三) has the result told to the taxpayer", "通知四（三）要求将办理结果反馈纳税人")
+    )
     changes = (
         *desk.fulfil(ClockKind.FEEDBACK),
         desk.start(ClockKind.FOLLOW_UP, desk.context.rules.follow_up_workdays),
@@ -365,7 +390,7 @@ def _give_feedback(desk: _Desk, act: acts.GiveFeedback) -> tuple[CaseEvent, ...]
 
 def _follow_up(desk: _Desk, act: acts.FollowUp) -> tuple[CaseEvent, ...]:
     if desk.context.actor in desk.case.handlers:
-        raise errors.SamePerson("FollowUp", desk.context.actor, "handled the case")
+        raise errors.SamePerson(acts.FollowUp, desk.context.actor, Both("handled the case", "办理过该诉求"))
     changes = desk.fulfil(ClockKind.FOLLOW_UP)
     followed_up = events.FollowedUp(
         **desk.frame(*changes, note=act.remark), satisfaction=act.satisfaction, explained=bool(act.remark.strip())
@@ -374,7 +399,7 @@ def _follow_up(desk: _Desk, act: acts.FollowUp) -> tuple[CaseEvent, ...]:
 
 
 def _reopen(desk: _Desk, act: acts.Reopen) -> tuple[CaseEvent, ...]:
-    required(act.reason, "reason", "a reopening says why")
+    required(act.reason, "reason", Both("a reopening says why", "重新办理须说明原因"))
     changes = (*desk.stop_all(), desk.start(ClockKind.HANDLE, desk.context.rules.handle_workdays))
     return (events.Reopened(**desk.frame(*changes, note=act.reason), round=desk.case.round + 1),)
 
@@ -384,11 +409,17 @@ def _withdraw(desk: _Desk, act: acts.Withdraw) -> tuple[CaseEvent, ...]:
 
 
 def _defer(desk: _Desk, act: acts.Defer) -> tuple[CaseEvent, ...]:
-    required(act.owner, "owner", "a deferred case has an owner")
-    required(act.condition, "condition", "a deferred case waits for something that is named")
+    required(act.owner, "owner", Both("a deferred case has an owner", "待条件成熟的诉求须有责任人"))
+    required(
+        act.condition, "condition", Both("a deferred case waits for something that is named", "须写明待何种条件成熟")
+    )
     at_most(act.owner, "owner", REFERENCE_CHARACTERS_MAX)
     if act.review_at <= desk.at:
-        raise errors.FieldMalformed("review_at", "is not in the future", "Give the day on which to look at it again.")
+        raise errors.FieldMalformed(
+            "review_at",
+            Both("is not in the future", "不晚于当前时间"),
+            Both("Give the day on which to look at it again.", "请填写今后再次查看该诉求的时间。"),
+        )
     frame = desk.frame(*desk.stop_all(), note=act.condition)
     return (events.Deferred(**frame, owner=act.owner, review_at=act.review_at),)
 
@@ -399,7 +430,7 @@ def _resume(desk: _Desk, act: acts.Resume) -> tuple[CaseEvent, ...]:
 
 
 def _send_to_reconsideration(desk: _Desk, act: acts.SendToReconsideration) -> tuple[CaseEvent, ...]:
-    required(act.reference, "reference", "the legal track has its own reference")
+    required(act.reference, "reference", Both("the legal track has its own reference", "转行政复议须登记复议编号"))
     return (events.SentToReconsideration(**desk.frame(*desk.stop_all(), note=act.reference)),)
 
 
@@ -414,7 +445,7 @@ def _write_off(desk: _Desk, act: acts.WriteOff) -> tuple[CaseEvent, ...]:
 
 def _refer(desk: _Desk, act: acts.Refer) -> tuple[CaseEvent, ...]:
     tree, bureau = desk.context.tree, desk.context.bureau
-    required(act.reason, "reason", "a referral says why (§四(二)3)")
+    required(act.reason, "reason", Both("a referral says why (§四(二)3)", "移交须说明原因（通知四（二）3）"))
     if act.final_bureau not in tree or act.final_bureau == bureau:
         raise errors.UnknownAddressee(act.final_bureau)
     kind = referral_kind(tree, bureau, act.final_bureau)
@@ -423,7 +454,7 @@ def _refer(desk: _Desk, act: acts.Refer) -> tuple[CaseEvent, ...]:
 
 
 def _return(desk: _Desk, act: acts.Return) -> tuple[CaseEvent, ...]:
-    required(act.reason, "reason", "a return says why (§四(二)3)")
+    required(act.reason, "reason", Both("a return says why (§四(二)3)", "退回须说明原因（通知四（二）3）"))
     incoming = desk.case.incoming
     if incoming is None:
         raise errors.NotReceived(desk.case.case_id)

@@ -20,6 +20,7 @@ from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.errors import FieldMalformed, FieldMissing
 from kuaixiang.domain.events import KINDS, CaseEvent, ClockChange, Entry, Event, Private
+from kuaixiang.domain.labels import Both, listed, term
 from kuaixiang.domain.words import (
     Category,
     Channel,
@@ -235,7 +236,11 @@ def instant_of(micros: int, field: str) -> datetime:
     try:
         return from_micros(micros)
     except InstantOutOfRange as fault:
-        raise FieldMalformed(field, "is not a time between the years 1 and 9999", "Give a time that can be.") from fault
+        raise FieldMalformed(
+            field,
+            Both("is not a time between the years 1 and 9999", "不是公元1年至9999年之间的时间"),
+            Both("Give a time that can be.", "请填写正确的时间。"),
+        ) from fault
 
 
 ACT_OF_REQUEST: Mapping[type[Message], type[Act]] = {
@@ -275,12 +280,17 @@ def act_of(request: Message) -> Act:
 def enum_of(kind: type[_E], value: int, field: str) -> _E:
     """A word by its number; raises `FieldMissing` for 0, `FieldMalformed` for one that this version does not know."""
     if value == 0:
-        raise FieldMissing(field, f"it says which {kind.__name__.lower()}")
+        raise FieldMissing(field, Both(f"it says which {kind.__name__.lower()}", "须从规定的选项中选择"))
     try:
         return kind(value)
     except ValueError as unknown:
-        remedy = f"Use one of {', '.join(word.name for word in kind)}."
-        raise FieldMalformed(field, f"is {value}, which is no {kind.__name__.lower()}", remedy) from unknown
+        raise FieldMalformed(
+            field,
+            Both(f"is {value}, which is no {kind.__name__.lower()}", f"为 {value}，不在规定的选项中"),
+            Both(
+                f"Use one of {', '.join(word.name for word in kind)}.", f"可选：{listed(term(word) for word in kind)}。"
+            ),
+        ) from unknown
 
 
 def _act_reader(name: str, hint: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - a type
@@ -297,7 +307,7 @@ def _act_reader(name: str, hint: Any) -> Callable[[Any], Any]:  # noqa: ANN401 -
 
 def _required_instant(stamp: Timestamp, field: str) -> datetime:
     if not stamp.seconds:
-        raise FieldMissing(field, "it says when")
+        raise FieldMissing(field, Both("it says when", "须写明时间"))
     return instant(stamp, field)
 
 
