@@ -61,6 +61,10 @@ EVENT_TERMS: Final[Mapping[str, str]] = {
     "conclusion_delivered": "结论已送达",
     "written_off": "销号",
     "became_overdue": "逾期",
+    "became_due_soon": "临期",
+    "clocks_recomputed": "按新日历重新计算时限",
+    "calendar_adopted": "启用新工作日历",
+    "directive_published": "发布指令",
 }
 """The Chinese term of each event of a case's history, by its name in the journal."""
 

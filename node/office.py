@@ -27,6 +27,9 @@ from kuaixiang.wire.v1 import referral_pb2
 from node.ledger import queries
 from node.ledger.ledger import Draft, Ledger, Recorded, Request, Work
 
+TIME_ACTS: tuple[Act, ...] = (acts.MarkOverdue(), acts.Recompute(), acts.MarkDueSoon())
+"""What time causes, in this order: what has passed was missed before another calendar could move it."""
+
 SYSTEM_ACTOR = "system"
 """The actor of what nobody did in person."""
 
@@ -61,14 +64,39 @@ class Done:
     repeated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What holds for every bureau of the node: the tree, the working calendar, the limits, the time."""
+class CalendarInForce:
+    """The working calendar that deadlines are computed from now; another one takes its place when it is adopted."""
 
-    tree: BureauTree
-    calendar: WorkingCalendar
-    rules: Rules
-    clock: Clock
+    __slots__ = ("_calendar",)
+
+    def __init__(self, calendar: WorkingCalendar) -> None:
+        self._calendar = calendar
+
+    @property
+    def calendar(self) -> WorkingCalendar:
+        """The one in force."""
+        return self._calendar
+
+    def adopt(self, calendar: WorkingCalendar) -> None:
+        """From now on deadlines come from this one. Safe between threads: whoever decides reads it once."""
+        self._calendar = calendar
+
+
+class Place:
+    """What holds for every bureau of the node: the tree, the working calendar in force, the limits, the time."""
+
+    __slots__ = ("clock", "in_force", "rules", "tree")
+
+    def __init__(self, tree: BureauTree, calendar: WorkingCalendar, rules: Rules, clock: Clock) -> None:
+        self.tree = tree
+        self.in_force = CalendarInForce(calendar)
+        self.rules = rules
+        self.clock = clock
+
+    @property
+    def calendar(self) -> WorkingCalendar:
+        """The working calendar in force."""
+        return self.in_force.calendar
 
 
 class Office:
@@ -309,9 +337,29 @@ class Office:
         )
         return await self._by_system(request.from_bureau, request.case_id, act)
 
-    async def mark_overdue(self, bureau: str, case_id: str) -> int:
-        """Records the case's passed deadlines, once each."""
-        return await self._by_system(bureau, case_id, acts.MarkOverdue())
+    async def note_time(self, bureau: str, subject: str) -> frozenset[type[Act]]:
+        """Records what time and the calendar have done to the clocks of a subject, an entry for each kind; which kinds.
+
+        What was recorded before is not recorded again.
+        """
+        self.check_hosted(bureau)
+        check_case_id(subject, "case_id")
+
+        def run(draft: Draft) -> frozenset[type[Act]]:
+            case = draft.case(bureau, subject)
+            if case is None:
+                raise errors.UnknownCase(bureau, subject)
+            noted = set[type[Act]]()
+            for act in TIME_ACTS:
+                context = self._system_context(bureau, case)
+                found = decide(case, act, context)
+                if found:
+                    case = draft.record(context, subject, found, case=case).case
+                    noted.add(type(act))
+            return frozenset(noted)
+
+        noted: frozenset[type[Act]] = await self.ledger.do(Work(run=run, bureau=bureau, case_id=subject))
+        return noted
 
     async def _by_system(self, bureau: str, case_id: str, act: Act) -> int:
         """Does an act that nobody does in person; the journal's end at which it is so."""

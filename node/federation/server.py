@@ -150,7 +150,7 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         return referral_pb2.TrackedSegment(
             bureau=case.bureau,
             epoch=case.epoch,
-            clocks=[clock_view(clock, overdue=clock.overdue or now >= clock.due_at) for clock in case.clocks],
+            clocks=[clock_view(clock, now) for clock in case.clocks],
             with_bureau=case.with_bureau,
             **words,
         )

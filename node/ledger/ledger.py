@@ -21,7 +21,7 @@ from kuaixiang.domain.case import Case, evolve
 from kuaixiang.domain.decide import Context
 from kuaixiang.domain.errors import EntryUnreadable, Refused
 from kuaixiang.domain.events import CaseEvent, Entry, LedgerEvent, OfferDeclined, Registered
-from kuaixiang.domain.words import Category, Channel
+from kuaixiang.domain.words import Category, Channel, DirectiveKind
 from kuaixiang.runtime.chance import Chance
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import Database
@@ -150,6 +150,7 @@ class _Statements:
         self.drop_delivery = database.drop(schema.DELIVERIES, "bureau", "peer", "case_id")
         self.put_peer = database.put(schema.PEERS)
         self.put_cursor = database.put(schema.CURSORS)
+        self.put_directive = database.put(schema.DIRECTIVES)
 
 
 class _Cache:
@@ -179,7 +180,17 @@ class _Cache:
 class _Rows:
     """Rows to be written, table by table."""
 
-    __slots__ = ("cursors", "decisions", "journal", "peers", "private", "references", "referrals", "requests")
+    __slots__ = (
+        "cursors",
+        "decisions",
+        "directives",
+        "journal",
+        "peers",
+        "private",
+        "references",
+        "referrals",
+        "requests",
+    )
 
     def __init__(self) -> None:
         self.journal: list[tuple[Any, ...]] = []
@@ -190,6 +201,7 @@ class _Rows:
         self.requests: list[tuple[Any, ...]] = []
         self.peers: list[tuple[Any, ...]] = []
         self.cursors: list[tuple[Any, ...]] = []
+        self.directives: list[tuple[Any, ...]] = []
 
     def add(self, other: "_Rows") -> None:
         for name in _Rows.__slots__:
@@ -220,7 +232,7 @@ class LedgerBatch:
     def commit(self) -> None:
         """Writes what was staged, in one durable transaction."""
         rows = self.rows
-        if not (rows.journal or rows.peers or rows.cursors or rows.requests):
+        if not (rows.journal or rows.peers or rows.cursors or rows.requests or rows.directives):
             return
         ledger = self.ledger
         run, make = ledger.database.run, ledger.statements
@@ -240,6 +252,7 @@ class LedgerBatch:
             )
             run(make.put_peer, rows.peers)
             run(make.put_cursor, rows.cursors)
+            run(make.put_directive, rows.directives)
         ledger.heads.update(self.heads)
         ledger.cache.put(self.cases.items())
 
@@ -464,6 +477,12 @@ class Draft:
     def put_cursor(self, bureau: str, published_seq: int) -> None:
         """Remembers up to where the journal has been published."""
         self._rows.cursors.append((bureau, published_seq))
+
+    def put_directive(
+        self, kind: DirectiveKind, subject: str, published_at_us: int, directive: bytes, signature: bytes
+    ) -> None:
+        """Keeps what headquarters has published, as it signed it."""
+        self._rows.directives.append((int(kind), subject, published_at_us, directive, signature))
 
     def merge(self) -> None:
         """Makes what was staged part of the batch."""

@@ -97,10 +97,13 @@ class Desks:
             if chance.random() < 0.15:
                 self.clock.advance(timedelta(hours=chance.choice([1, 8, 24, 60])))
             if chance.random() < 0.1:
-                for bureau, case_id in queries.overdue_cases(
-                    self.database, self.ledger.bureaus, to_micros(self.clock.now()), 50
-                ):
-                    await self.office.mark_overdue(bureau, case_id)
+                for bureau, case_id in self.to_note():
+                    await self.office.note_time(bureau, case_id)
+
+    def to_note(self) -> list[tuple[str, str]]:
+        """Whose clocks are to be noted now."""
+        now, version = to_micros(self.clock.now()), self.office.place.calendar.version
+        return queries.clocks_to_note(self.database, self.ledger.bureaus, now, version, 50)
 
     def _cases(self) -> list[tuple[str, str]]:
         with self.database.reading() as connection:

@@ -137,19 +137,15 @@ async def test_a_page_has_fifty_cases_when_nothing_is_said_and_five_hundred_at_m
 
 async def test_deadlines_that_passed_and_are_not_recorded_are_found_until_they_are(opened: Desks) -> None:
     case_id = (await opened.register()).case.case_id
+    assert [] == opened.to_note()
     opened.clock.set(day(3, 4))
-
-    def late() -> list[tuple[str, str]]:
-        now = to_micros(opened.clock.now())
-        return queries.overdue_cases(opened.database, opened.ledger.bureaus, now, 10)
-
-    assert [] == queries.overdue_cases(opened.database, opened.ledger.bureaus, to_micros(MONDAY), 10)
-    assert [(SHANGCHENG, case_id)] == late()
-    await opened.office.mark_overdue(SHANGCHENG, case_id)
-    assert [] == late()
+    assert [(SHANGCHENG, case_id)] == opened.to_note()
+    await opened.office.note_time(SHANGCHENG, case_id)
+    assert [] == opened.to_note()
 
 
 async def test_an_offered_case_has_no_deadline_to_record(opened: Desks) -> None:
     case_id = (await opened.register()).case.case_id
     await opened.do(SHANGCHENG, REFER, case_id)
-    assert [] == queries.overdue_cases(opened.database, opened.ledger.bureaus, to_micros(day(3, 20)), 10)
+    opened.clock.set(day(3, 20))
+    assert [] == opened.to_note()
