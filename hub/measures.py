@@ -152,6 +152,16 @@ _BY_EVENT: Final[Mapping[str, tuple[int, ...]]] = {
     "clocks_recomputed": (),
     "calendar_adopted": (),
     "directive_published": (),
+    "linked": (),
+    "unlinked": (),
+    "part_returned": (Fact.DISPATCH_RETURNED,),
+    "part_added": (),
+    "extension_explained": (),
+    "ruled": (),
+    "override_asked": (),
+    "override_approved": (),
+    "override_refused": (),
+    "issue_linked": (),
 }
 """Events that are counted the same whatever they carry. `completed`, `followed_up` and `released` are looked into."""
 

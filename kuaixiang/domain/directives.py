@@ -116,8 +116,8 @@ class CalendarForgetsDays(Refused):
         self.remedy = f"Let it run from {in_force.first} or earlier to {in_force.horizon} or later."
         self.remedy_chinese = f"日历须覆盖 {in_force.first} 至 {in_force.horizon}。"
         super().__init__(
-            f"Calendar {new.version} runs from {new.first} to {new.horizon} and leaves out days that {in_force.version} "
-            "has published.",
+            f"Calendar {new.version} runs from {new.first} to {new.horizon} and leaves out days that "
+            f"{in_force.version} has published.",
             f"工作日历 {new.version} 的范围是 {new.first} 至 {new.horizon}，遗漏了 {in_force.version} 已公布的日期。",
         )
 
@@ -182,6 +182,6 @@ def check_issue_id(issue_id: str) -> None:
     if not _ISSUE_ID.fullmatch(issue_id):
         raise FieldMalformed(
             "issue_id",
-            Both("is no issue's number", "不是有效的编号"),
-            Both("Use letters, digits and hyphens, at most 32.", "请使用字母、数字和连字符，最多32个字符。"),
+            Both("is not the number of a common issue", "不是共性诉求编号"),
+            Both("Copy it from the list of issues, such as GX-2026-0001.", "请照共性诉求清单填写，如 GX-2026-0001。"),
         )

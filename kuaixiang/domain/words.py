@@ -176,3 +176,9 @@ class DirectiveKind(IntEnum):
 
     CALENDAR = 1
     ISSUE = 2
+
+
+class Override(IntEnum):
+    """特批: a rule that two people together may set aside for one case."""
+
+    LEDGERS_DISAGREE = 1

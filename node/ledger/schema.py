@@ -1,9 +1,10 @@
 """The ledger's tables.
 
 `journal` and `private` are the truth. `decisions` and `requests` are answers given, kept so that the same question has
-the same answer for ever; `directives` are what headquarters has said, in its own bytes. `cases`, `clocks`, `referrals`, `deliveries` and the numbers in `bureaus` are projections:
-changed in the transaction of the entry they follow from, and made again from the journal by `rebuild`. `peers` and
-`cursors` remember how far deliveries and publication have come; losing them costs repetitions, which are harmless.
+the same answer for ever; `directives` are what headquarters has said, in its own bytes. `cases`, `clocks`,
+`referrals`, `deliveries` and the numbers in `bureaus` are projections: changed in the transaction of the entry they
+follow from, and made again from the journal by `rebuild`. `peers` and `cursors` remember how far deliveries and
+publication have come; losing them costs repetitions, which are harmless.
 
 Instants are microseconds since 1970-01-01T00:00Z.
 """
@@ -102,6 +103,8 @@ CASES: Final = sa.Table(
     _text("with_bureau"),
     _number("next_due_us"),
     _number("next_clock"),
+    _text("lead_case_id"),
+    sa.Index("cases_by_lead", "bureau", "lead_case_id"),
     sa.Index("cases_by_due", "bureau", "next_due_us", "case_id"),
 )
 

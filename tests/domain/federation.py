@@ -14,7 +14,8 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.case import Case, Conclusion, Outgoing, evolve
 from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.custody import OfferFacts, judge
-from kuaixiang.domain.decide import Context, decide
+from kuaixiang.domain.decide import decide
+from kuaixiang.domain.desk import Context
 from kuaixiang.domain.events import Entry, Event
 from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome, Custody, Outcome, Refusal, Role, Stage
 from kuaixiang.wire.codec import decode_entry, encode_entry

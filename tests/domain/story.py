@@ -9,7 +9,8 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
 from kuaixiang.domain.case import Case, evolve
 from kuaixiang.domain.clocks import Clock, Rules
-from kuaixiang.domain.decide import Context, decide
+from kuaixiang.domain.decide import decide
+from kuaixiang.domain.desk import Context
 from kuaixiang.domain.events import ClockChange, Entry, Event
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.domain.words import (
@@ -172,6 +173,8 @@ EXAMPLES: dict[type[Act], Act] = {
         ),
         acts.AcknowledgeConclusion(to_bureau=HANGZHOU, epoch=1, round=0, outcome=Outcome.COMPLETED),
         acts.MarkOverdue(),
+        acts.MarkDueSoon(),
+        acts.Recompute(),
     )
 }
 """One of each act."""

@@ -48,6 +48,8 @@ AcknowledgeRefusal      =   =   =   .   .   .   .   .   .   .   .   .   .
 HearConclusion          .   .   .   .   .  Con  .   .   .  Con  .   .  Con
 AcknowledgeConclusion   =   =   =   =   =   =   =   =   =   =   =   =   =
 MarkOverdue             =   =   =   =   =   =   =   =   =   =   =   =   =
+MarkDueSoon             =   =   =   =   =   =   =   =   =   =   =   =   =
+Recompute               =   =   =   =   =   =   =   =   =   =   =   =   =
 """
 
 # Who may do each act: registrar, tax service, handler, deputy head, bureau head, channel, system.
@@ -82,6 +84,8 @@ AcknowledgeRefusal         .          .         .         .           .         
 HearConclusion             .          .         .         .           .         .      x
 AcknowledgeConclusion      .          .         .         .           .         .      x
 MarkOverdue                .          .         .         .           .         .      x
+MarkDueSoon                .          .         .         .           .         .      x
+Recompute                  .          .         .         .           .         .      x
 """
 # fmt: on
 
