@@ -80,3 +80,15 @@ def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
             scope,
             Both("Offices, bureaus and hubs of that scope may.", "该范围内的单位、办公证书和汇总中心可以查阅。"),
         )
+
+
+def check_subordinate(caller: Caller, bureau: str, tree: BureauTree) -> None:
+    """Directives: whoever is of the bureau or somewhere below it, and the hubs there."""
+    if bureau not in tree or not any(
+        code in tree and tree.contains(bureau, code) for code in caller.bureaus | caller.offices | caller.hubs
+    ):
+        raise NotAuthorised(
+            Both("read what headquarters has published from {bureau}", "向{bureau}索取总局发布的指令"),
+            bureau,
+            Both("Its own bureaus and those below it may.", "本单位及其下级单位可以索取。"),
+        )

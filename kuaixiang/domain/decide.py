@@ -98,15 +98,14 @@ def _time_passed(
         return ()
     at = context.occurred_at
     kind: type[CaseEvent]
-    match act:
-        case acts.MarkOverdue():
-            kind, found = events.BecameOverdue, [clocks.overdue(clock, at) for clock in case.clocks]
-        case acts.MarkDueSoon():
-            kind, found = events.BecameDueSoon, [clocks.due_soon(clock, at) for clock in case.clocks]
-        case acts.Recompute():
-            # A deadline that has passed, recorded or not, was missed under the calendar of its day.
-            standing = (clock for clock in case.clocks if at < clock.due_at)
-            kind, found = events.ClocksRecomputed, [clocks.recompute(clock, context.calendar) for clock in standing]
+    if isinstance(act, acts.MarkOverdue):
+        kind, found = events.BecameOverdue, [clocks.overdue(clock, at) for clock in case.clocks]
+    elif isinstance(act, acts.MarkDueSoon):
+        kind, found = events.BecameDueSoon, [clocks.due_soon(clock, at) for clock in case.clocks]
+    else:
+        # A deadline that has passed, recorded or not, was missed under the calendar of its day.
+        standing = (clock for clock in case.clocks if at < clock.due_at)
+        kind, found = events.ClocksRecomputed, [clocks.recompute(clock, context.calendar) for clock in standing]
     changes = tuple(itertools.chain.from_iterable(found))
     if not changes:
         return ()

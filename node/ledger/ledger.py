@@ -7,7 +7,7 @@ A case is the fold of its entries: it is kept in memory once folded, and read fr
 
 import functools
 import itertools
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,7 +21,7 @@ from kuaixiang.domain.case import Case, evolve
 from kuaixiang.domain.desk import Context
 from kuaixiang.domain.errors import EntryUnreadable, Refused
 from kuaixiang.domain.events import CaseEvent, Entry, LedgerEvent, OfferDeclined, Registered
-from kuaixiang.domain.words import Category, Channel, DirectiveKind
+from kuaixiang.domain.words import Category, Channel
 from kuaixiang.runtime.chance import Chance
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import Database
@@ -35,6 +35,9 @@ CASES_CACHED_MAX: Final = 50_000
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 FIRST_GENERATION: Final = 1
 _CHANCE: Final = Chance()
+
+CHANGED_MAX: Final = 10_000
+"""Changed cases that wait to be told to other bureaus; of more the oldest are left out: it is best effort."""
 
 CaseKey = tuple[str, str]
 """Bureau and case id."""
@@ -92,6 +95,8 @@ class Ledger:
         self.statements = _Statements(self.database)
         self.heads = self._heads()
         self.cache = _Cache()
+        self.changed: deque[Case] = deque(maxlen=CHANGED_MAX)
+        """Cases that other bureaus had too, as committed, for whoever tells those bureaus."""
         self.writer: GroupCommitWriter[Work] = GroupCommitWriter("ledger", self._begin, Refused)
 
     def start(self) -> None:
@@ -257,6 +262,7 @@ class LedgerBatch:
             run(make.put_directive, rows.directives)
         ledger.heads.update(self.heads)
         ledger.cache.put(self.cases.items())
+        ledger.changed.extend(case for case in self.cases.values() if case.neighbours)
 
     def _look_up(self, works: Sequence[Work]) -> None:
         """Reads what the work will ask for, in one query for each kind of question."""
@@ -483,11 +489,9 @@ class Draft:
         """Remembers up to where the journal has been published."""
         self._rows.cursors.append((bureau, published_seq))
 
-    def put_directive(
-        self, kind: DirectiveKind, subject: str, published_at_us: int, directive: bytes, signature: bytes
-    ) -> None:
+    def put_directive(self, kind: int, subject: str, published_at_us: int, directive: bytes, signature: bytes) -> None:
         """Keeps what headquarters has published, as it signed it."""
-        self._rows.directives.append((int(kind), subject, published_at_us, directive, signature))
+        self._rows.directives.append((kind, subject, published_at_us, directive, signature))
 
     def merge(self) -> None:
         """Makes what was staged part of the batch."""
