@@ -138,7 +138,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         """One case, with its history and its private part where asked."""
         check_officer(caller_of(context), request.bureau)
         case = await self._office.read_case(request.bureau, request.case_id)
-        response = case_pb2.GetCaseResponse(case=self._view(case))
+        response = case_pb2.GetCaseResponse(case=self._view(case), progress=self._office.heard.of(case))
         database = self._office.ledger.database
         if request.include_private:
             private = await asyncio.to_thread(

@@ -26,6 +26,7 @@ from kuaixiang.wire.v1 import (
 )
 from node.cases import CaseServicer
 from node.directives import Directives
+from node.events.live import Live
 from node.events.publisher import Publisher
 from node.federation.client import Links
 from node.federation.courier import Courier
@@ -74,6 +75,7 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         directives = Directives(office, seal)
         exposition = start_exposition(settings.metrics_host, settings.metrics_port)
         stack.callback(exposition.stop)
+        bus: Bus | None = None
         if settings.nats_url is not None:
             bus = Bus(settings.nats_url.get_secret_value(), name=f"node-{settings.bureaus[0]}")
             await stack.enter_async_context(bus)
@@ -88,6 +90,11 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         follower = Follower(directives, links, place.tree, settings.bureaus)
         await follower.start()
         stack.push_async_callback(follower.stop)
+        if bus is not None:
+            live = Live(office, bus, there=courier.heard_from, look=follower.wake)
+            directives.listeners.append(live.directives_are_new)
+            await live.start()
+            stack.push_async_callback(live.stop)
         sweep = Sweep(office, after=follower.looked)
         await sweep.start()
         stack.push_async_callback(sweep.stop)
