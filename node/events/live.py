@@ -41,8 +41,8 @@ TOLD: Final = Counter(
 )
 HEARD: Final = Counter(
     "kx_live_heard_total",
-    "Best-effort messages from neighbours, by kind and result: kept, old (known already), strange (unreadable, or not of "
-    "a neighbour).",
+    "Best-effort messages from neighbours, by kind and result: kept, old (known already), strange (unreadable, or not "
+    "of a neighbour).",
     ["kind", "result"],
 )
 
