@@ -213,6 +213,7 @@ class Office:
         """Completes the linked cases that can be; the others are where they were, and are handled by themselves."""
         completed: list[str] = []
         seq, hash_ = lead.seq, lead.hash
+        context = replace(context, role=Role.SYSTEM)
         consequence = acts.CompleteWithLead(lead_case_id=lead.case.case_id if lead.case else "", result=act.result)
         for case_id in linked:
             case = draft.case(context.bureau, case_id)

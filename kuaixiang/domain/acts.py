@@ -133,7 +133,10 @@ class Complete(Act):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompleteWithLead(Act):
-    """并案办结: the case that this one is linked to has been completed, and its result answers this one too."""
+    """并案办结: the case that this one is linked to has been completed, and its result answers this one too.
+
+    It follows by itself; the actor is who completed the lead case.
+    """
 
     lead_case_id: str
     result: str

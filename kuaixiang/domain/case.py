@@ -111,6 +111,8 @@ class Case:
     bounces: int = 0
     round: int = 0
     extensions: tuple[ExtensionRequest, ...] = ()
+    extended: bool = False
+    """Whether its handling has had its one extension (§四(二)1), whichever department has it now."""
     lead_department: str = ""
     open_parts: tuple[str, ...] = ()
     unexplained: frozenset[str] = frozenset()
@@ -225,6 +227,7 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
             return {
                 "extensions": _undecided(case, event.for_department),
                 "unexplained": case.unexplained | joint,
+                "extended": case.extended or not joint,
             }
         case events.ExtensionRefused() as event:
             return {"extensions": _undecided(case, event.for_department)}
@@ -267,6 +270,7 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
                 "satisfaction": None,
                 "explained": False,
                 "overridden": frozenset(),
+                "extended": False,
                 **_NOT_JOINT,
             }
             return _ended(case, Outcome.REOPENED, entry.occurred_at, round_=event.round) | again
@@ -353,6 +357,7 @@ def _received(case: Case, entry: Entry, event: events.Received) -> dict[str, Any
         ),
         "neighbours": _with_neighbour(case, event.from_bureau, event.referral_id),
         **_NOT_JOINT,
+        "extended": False,
         "returns": event.returns,
         "disputants": event.disputants,
         "ruled_by": event.ruled_by,

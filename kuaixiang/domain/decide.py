@@ -62,7 +62,7 @@ def _check_time(case: Case | None, context: Context) -> None:
         raise errors.OutOfOrder(shown(at), shown(case.last_at))
 
 
-_OF_A_PART: Final = (acts.AskExtension, acts.ExplainExtension, acts.CompletePart, acts.ReturnDispatch)
+_OF_A_PART: Final = (acts.AskExtension, acts.ExplainExtension, acts.ReturnDispatch)
 """What an assisting department does in joint handling; everything else is the lead's (谁主办、谁反馈)."""
 
 
@@ -70,8 +70,8 @@ def _check_in_charge(case: Case, act: Act, context: Context) -> None:
     """A handler is of the department that handles the case; who accepts directly, of the one that registered it."""
     if context.role is not Role.HANDLER and not isinstance(act, acts.AcceptDirectly):
         return
-    if isinstance(act, acts.CompleteWithLead):
-        # It follows from what the department in charge of the lead case has done.
+    if isinstance(act, acts.CompletePart):
+        # Which parts are open is this act's own question.
         return
     in_charge: tuple[str, ...] = (case.department,)
     if case.stage is Stage.JOINT_HANDLING and isinstance(act, _OF_A_PART):

@@ -182,7 +182,7 @@ def ask_extension(desk: Desk, act: acts.AskExtension) -> tuple[CaseEvent, ...]:
     if any(asked.for_department == for_department for asked in case.extensions):
         raise errors.ExtensionPending(case.case_id)
     clock = _extendable(case, for_department)
-    if clock is not None and clock.extended:
+    if (clock is not None and clock.extended) or (case.extended and not joint):
         raise errors.ExtensionOnce(case.case_id)
     if clock is None or clock.overdue or desk.at >= clock.due_at:
         raise errors.ExtensionTooLate(case.case_id, _due(clock))

@@ -152,7 +152,7 @@ ROLES: Mapping[TypeOfAct, frozenset[Role]] = MappingProxyType(
         acts.AddPart: frozenset({Role.TAX_SERVICE}),
         acts.CompletePart: frozenset({Role.HANDLER}),
         acts.Complete: frozenset({Role.HANDLER}),
-        acts.CompleteWithLead: frozenset({Role.HANDLER}),
+        acts.CompleteWithLead: frozenset({Role.SYSTEM}),
         acts.Link: frozenset({Role.REGISTRAR, Role.TAX_SERVICE, Role.HANDLER}),
         acts.Unlink: frozenset({Role.REGISTRAR, Role.TAX_SERVICE, Role.HANDLER}),
         acts.LinkIssue: frozenset({Role.TAX_SERVICE, Role.HANDLER}),
