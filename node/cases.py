@@ -255,6 +255,7 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         told=case.telling is not None,
         end_to_end_milli_workdays=round(elapsed * 1000),
         awaiting_acknowledgement=sorted(case.awaiting),
+        mismatched_with=sorted(mismatch.peer for mismatch in case.mismatches),
         **words,
     )
 
@@ -327,8 +328,8 @@ def _standing(entry: Entry, *names: str) -> dict[str, Any]:
 
 
 def _other_bureau(entry: Entry) -> str:
-    """The bureau at the other end of a referral or a conclusion."""
-    for name in ("to_bureau", "from_bureau"):
+    """The bureau at the other end of a referral, a conclusion or a reconciliation."""
+    for name in ("to_bureau", "from_bureau", "peer"):
         other = getattr(entry.event, name, "")
         if other:
             return str(other)

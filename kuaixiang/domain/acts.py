@@ -6,7 +6,16 @@ Acts of people come first, then what peers cause, then what the system does by i
 from dataclasses import dataclass
 from datetime import datetime
 
-from kuaixiang.domain.words import Category, Channel, Outcome, ReferralKind, Refusal, Satisfaction, Telling
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    DifferenceKind,
+    Outcome,
+    ReferralKind,
+    Refusal,
+    Satisfaction,
+    Telling,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,3 +279,11 @@ class AcknowledgeConclusion(Act):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkOverdue(Act):
     """A deadline has passed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteMismatch(Act):
+    """对账: the peer's ledger tells something else of the case; None: it no longer does."""
+
+    peer: str
+    difference: DifferenceKind | None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from kuaixiang.domain import clocks as clockwork
 from kuaixiang.domain import events
@@ -14,6 +14,7 @@ from kuaixiang.domain.words import (
     Channel,
     ClockKind,
     Custody,
+    DifferenceKind,
     Outcome,
     ReferralKind,
     Satisfaction,
@@ -75,6 +76,15 @@ class Conclusion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatch:
+    """A peer whose ledger tells something else of the case, as the last reconciliation found."""
+
+    peer: str
+    difference: DifferenceKind
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """What the entries of a case amount to."""
 
@@ -112,6 +122,8 @@ class Case:
     competent_bureau: str = ""
     snapshot_version: int = 1
     """The entry that holds the taxpayer's name, contact and text."""
+    mismatches: tuple[Mismatch, ...] = ()
+    """One for each peer; none may stand when the case is written off (对账销号)."""
 
     @property
     def holding(self) -> Holding:
@@ -126,6 +138,14 @@ class Case:
         return None
 
 
+_NOTES: Final = (
+    events.BecameOverdue,
+    events.ConclusionDelivered,
+    events.MismatchFound,
+    events.MismatchCleared,
+)
+
+
 def evolve(case: Case | None, entry: Entry) -> Case | None:
     """The case after an entry: pure and total. None only for an entry that concerns no case of this ledger."""
     event = entry.event
@@ -137,8 +157,8 @@ def evolve(case: Case | None, entry: Entry) -> Case | None:
     changes["stage"] = event.stage
     changes["custody"] = event.custody
     changes["epoch"] = event.epoch
-    if not isinstance(event, (events.BecameOverdue, events.ConclusionDelivered)):
-        # Those two note what time and a peer did: an officer may still record what was done before they were noted.
+    if not isinstance(event, _NOTES):
+        # They note what time and peers did: an officer may still record what was done before they were noted.
         changes["last_at"] = entry.occurred_at
     if event.clocks:
         changes["clocks"] = clockwork.apply(case.clocks, event.clocks)
@@ -268,8 +288,17 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
             return _heard(case, event.from_bureau, revoked)
         case events.ConclusionDelivered() as event:
             return {"awaiting": case.awaiting - {event.to_bureau}}
+        case events.MismatchFound() as event:
+            found = Mismatch(peer=event.peer, difference=event.difference, since=entry.occurred_at)
+            return {"mismatches": (*_mismatches_without(case, event.peer), found)}
+        case events.MismatchCleared() as event:
+            return {"mismatches": _mismatches_without(case, event.peer)}
         case _:
             return {}
+
+
+def _mismatches_without(case: Case, peer: str) -> tuple[Mismatch, ...]:
+    return tuple(mismatch for mismatch in case.mismatches if mismatch.peer != peer)
 
 
 def _received(case: Case, entry: Entry, event: events.Received) -> dict[str, Any]:

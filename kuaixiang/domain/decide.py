@@ -68,6 +68,8 @@ def decide(case: Case | None, act: Act, context: Context) -> tuple[CaseEvent, ..
         return _conclusion(case, act, context)
     if isinstance(act, acts.MarkOverdue):
         return _mark_overdue(case, context)
+    if isinstance(act, acts.NoteMismatch):
+        return _note_mismatch(case, act)
     if isinstance(act, (acts.AcknowledgeAcceptance, acts.AcknowledgeRefusal, acts.WithdrawOffer)):
         return _offer_resolution(case, act, context)
     if case.custody is Custody.OFFERED and case.outgoing is not None:
@@ -437,6 +439,8 @@ def _write_off(desk: _Desk, act: acts.WriteOff) -> tuple[CaseEvent, ...]:
     case = desk.case
     if case.awaiting:
         raise errors.LedgersDisagree(case.case_id, tuple(sorted(case.awaiting)))
+    if case.mismatches:
+        raise errors.MismatchStands(case.case_id, tuple(sorted(mismatch.peer for mismatch in case.mismatches)))
     if case.satisfaction is Satisfaction.NOT_SATISFIED and not case.explained:
         raise errors.DissatisfactionOpen(case.case_id)
     return (events.WrittenOff(**desk.frame(*desk.stop_all(), note=act.note), custody=case.custody),)
@@ -688,6 +692,17 @@ def _mark_overdue(case: Case, context: Context) -> tuple[CaseEvent, ...]:
     if not changes:
         return ()
     return (events.BecameOverdue(stage=case.stage, custody=case.custody, epoch=case.epoch, clocks=changes),)
+
+
+def _note_mismatch(case: Case, act: acts.NoteMismatch) -> tuple[CaseEvent, ...]:
+    """Records once that a peer's ledger differs, how, and that it no longer does."""
+    known = next((mismatch.difference for mismatch in case.mismatches if mismatch.peer == act.peer), None)
+    if known == act.difference:
+        return ()
+    standing: dict[str, Any] = {"stage": case.stage, "custody": case.custody, "epoch": case.epoch}
+    if act.difference is None:
+        return (events.MismatchCleared(**standing, peer=act.peer),)
+    return (events.MismatchFound(**standing, peer=act.peer, difference=act.difference),)
 
 
 _DECISIONS: dict[type[Act], Callable[[_Desk, Any], tuple[CaseEvent, ...]]] = {

@@ -16,6 +16,7 @@ from kuaixiang.domain.words import (
     ClockOutcome,
     Custody,
     DepartmentKind,
+    DifferenceKind,
     Outcome,
     ReferralKind,
     ReferralState,
@@ -73,6 +74,7 @@ TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
     ),
     Outcome: ("已办结", "已撤回", "转行政复议", "重新办理"),
     ReferralState: ("移交中", "收回中", "已接收", "被拒收"),
+    DifferenceKind: ("本台账缺", "对方台账缺", "内容不符"),
 }
 """The Chinese term of each word, in the order of the words' numbers, which begin at 1."""
 
@@ -115,6 +117,7 @@ ACTS: Final[Mapping[type[acts.Act], ActName]] = {
     acts.HearConclusion: ActName("hearing a conclusion", "接收办理结论"),
     acts.AcknowledgeConclusion: ActName("noting that a conclusion arrived", "确认结论已送达"),
     acts.MarkOverdue: ActName("noting a missed deadline", "记录逾期"),
+    acts.NoteMismatch: ActName("noting how another ledger differs", "记录对账不符"),
 }
 """What each act is called."""
 
@@ -176,6 +179,9 @@ FIELDS: Final[Mapping[str, str]] = {
     "handled_by": "办理单位",
     "outcome": "办理结论",
     "completed_at_us": "办结时间",
+    "peer": "对账单位",
+    "days": "日期",
+    "case_ids": "诉求编号",
 }
 """The Chinese name of each field of a request, by its own name: `header.actor` is `actor`."""
 

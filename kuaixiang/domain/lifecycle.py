@@ -106,6 +106,7 @@ STANDING: Mapping[TypeOfAct, frozenset[Stage]] = MappingProxyType(
         acts.CompletePart: frozenset({Stage.JOINT_HANDLING}),
         acts.AcknowledgeConclusion: frozenset(Stage),
         acts.MarkOverdue: frozenset(Stage),
+        acts.NoteMismatch: frozenset(Stage),
     }
 )
 """Acts that leave the stage as it is, and where they are possible."""
@@ -141,6 +142,7 @@ ROLES: Mapping[TypeOfAct, frozenset[Role]] = MappingProxyType(
         acts.HearConclusion: frozenset({Role.SYSTEM}),
         acts.AcknowledgeConclusion: frozenset({Role.SYSTEM}),
         acts.MarkOverdue: frozenset({Role.SYSTEM}),
+        acts.NoteMismatch: frozenset({Role.SYSTEM}),
     }
 )
 """Who may do what. The leader who decides an extension depends on the handling besides: see `decide`."""

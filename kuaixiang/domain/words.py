@@ -169,3 +169,11 @@ class ReferralState(IntEnum):
     WITHDRAWING = 2
     ACCEPTED = 3
     REFUSED = 4
+
+
+class DifferenceKind(IntEnum):
+    """How two ledgers differ about a case (对账)."""
+
+    MISSING_HERE = 1
+    MISSING_THERE = 2
+    DIFFERENT = 3

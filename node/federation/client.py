@@ -12,6 +12,7 @@ from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.pki import CertificatePaths, Credentials, LiveCredentials, dns_name
 from kuaixiang.runtime.tls import Options, open_channel
 from kuaixiang.wire.errors import RemoteRefusal, from_call
+from kuaixiang.wire.v1.reconciliation_pb2_grpc import ReconciliationServiceStub
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
 
 CALL_SECONDS_MAX: Final = 10.0
@@ -68,6 +69,7 @@ def failure_of(error: grpc.aio.AioRpcError) -> Failure:
 class _Link:
     channel: grpc.aio.Channel
     stub: ReferralServiceStub
+    reconciliation: ReconciliationServiceStub
     credentials: Credentials
 
 
@@ -92,6 +94,13 @@ class Links:
 
     def stub(self, bureau: str) -> ReferralServiceStub:
         """The referral service of a bureau; raises `NoEndpoint`, `pki.PkiError`. Nothing is sent yet."""
+        return self._link(bureau).stub
+
+    def reconciliation(self, bureau: str) -> ReconciliationServiceStub:
+        """The reconciliation service of a bureau; raises `NoEndpoint`, `pki.PkiError`. Nothing is sent yet."""
+        return self._link(bureau).reconciliation
+
+    def _link(self, bureau: str) -> _Link:
         endpoint = self._tree.get(bureau).endpoint if bureau in self._tree else ""
         if not endpoint:
             raise NoEndpoint(bureau)
@@ -102,8 +111,10 @@ class Links:
             if link is not None:
                 self._retire(link)
             channel = open_channel(endpoint, dns_name("node", bureau), self._paths, LINK_OPTIONS)
-            link = self._links[bureau] = _Link(channel, ReferralServiceStub(channel), credentials)
-        return link.stub
+            link = self._links[bureau] = _Link(
+                channel, ReferralServiceStub(channel), ReconciliationServiceStub(channel), credentials
+            )
+        return link
 
     async def close(self) -> None:
         """Close all links; calls under way are cancelled."""

@@ -148,6 +148,11 @@ class _Statements:
         self.put_referral = database.put(schema.REFERRALS)
         self.put_delivery = database.put(schema.DELIVERIES)
         self.drop_delivery = database.drop(schema.DELIVERIES, "bureau", "peer", "case_id")
+        self.put_conclusion = database.put(schema.CONCLUSIONS)
+        self.drop_conclusion = database.drop(schema.CONCLUSIONS, "bureau", "case_id", "peer")
+        self.put_mismatch = database.put(schema.MISMATCHES)
+        self.drop_mismatch = database.drop(schema.MISMATCHES, "bureau", "peer", "case_id", "absent")
+        self.put_reconciliation = database.put(schema.RECONCILIATIONS)
         self.put_peer = database.put(schema.PEERS)
         self.put_cursor = database.put(schema.CURSORS)
 
@@ -179,7 +184,7 @@ class _Cache:
 class _Rows:
     """Rows to be written, table by table."""
 
-    __slots__ = ("cursors", "decisions", "journal", "peers", "private", "references", "referrals", "requests")
+    __slots__ = ("cursors", "decisions", "journal", "notes", "peers", "private", "references", "referrals", "requests")
 
     def __init__(self) -> None:
         self.journal: list[tuple[Any, ...]] = []
@@ -190,6 +195,7 @@ class _Rows:
         self.requests: list[tuple[Any, ...]] = []
         self.peers: list[tuple[Any, ...]] = []
         self.cursors: list[tuple[Any, ...]] = []
+        self.notes: list[Entry] = []
 
     def add(self, other: "_Rows") -> None:
         for name in _Rows.__slots__:
@@ -234,6 +240,7 @@ class LedgerBatch:
             projections.write(
                 ledger.database, make, ((readable(self.before[key]), case) for key, case in self.cases.items())
             )
+            projections.write_notes(ledger.database, make, rows.notes)
             run(
                 make.put_bureau,
                 [(h.bureau, h.generation, h.seq, h.hash, h.cases_registered) for h in self.heads.values()],
@@ -411,6 +418,7 @@ class Draft:
         )
         head = self._append(self.head(context.bureau), entry)
         self._heads[context.bureau] = head
+        self._rows.notes.append(entry)
         return Recorded(None, head.seq, head.hash)
 
     def _append(self, head: Head, entry: Entry) -> Head:

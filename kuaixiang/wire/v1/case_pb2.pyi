@@ -851,6 +851,7 @@ class Case(_message.Message):
     SATISFACTION_FIELD_NUMBER: _builtins.int
     END_TO_END_MILLI_WORKDAYS_FIELD_NUMBER: _builtins.int
     AWAITING_ACKNOWLEDGEMENT_FIELD_NUMBER: _builtins.int
+    MISMATCHED_WITH_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     bureau: _builtins.str
     version: _builtins.int
@@ -884,6 +885,10 @@ class Case(_message.Message):
     def awaiting_acknowledgement(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Bureaus that have not yet acknowledged the conclusion of this case."""
 
+    @_builtins.property
+    def mismatched_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Bureaus whose ledgers tell something else of this case, as the last reconciliation found."""
+
     def __init__(
         self,
         *,
@@ -909,10 +914,11 @@ class Case(_message.Message):
         satisfaction: _common_pb2.Satisfaction.ValueType = ...,
         end_to_end_milli_workdays: _builtins.int = ...,
         awaiting_acknowledgement: _abc.Iterable[_builtins.str] | None = ...,
+        mismatched_with: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registered_at", b"registered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaiting_acknowledgement", b"awaiting_acknowledgement", "bounces", b"bounces", "bureau", b"bureau", "case_id", b"case_id", "category", b"category", "channel", b"channel", "clocks", b"clocks", "competent_bureau", b"competent_bureau", "custody", b"custody", "department", b"department", "end_to_end_milli_workdays", b"end_to_end_milli_workdays", "epoch", b"epoch", "extension_pending", b"extension_pending", "open_parts", b"open_parts", "origin_bureau", b"origin_bureau", "registered_at", b"registered_at", "round", b"round", "satisfaction", b"satisfaction", "stage", b"stage", "told", b"told", "version", b"version", "with_bureau", b"with_bureau"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaiting_acknowledgement", b"awaiting_acknowledgement", "bounces", b"bounces", "bureau", b"bureau", "case_id", b"case_id", "category", b"category", "channel", b"channel", "clocks", b"clocks", "competent_bureau", b"competent_bureau", "custody", b"custody", "department", b"department", "end_to_end_milli_workdays", b"end_to_end_milli_workdays", "epoch", b"epoch", "extension_pending", b"extension_pending", "mismatched_with", b"mismatched_with", "open_parts", b"open_parts", "origin_bureau", b"origin_bureau", "registered_at", b"registered_at", "round", b"round", "satisfaction", b"satisfaction", "stage", b"stage", "told", b"told", "version", b"version", "with_bureau", b"with_bureau"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
