@@ -148,6 +148,21 @@ _BY_EVENT: Final[Mapping[str, tuple[int, ...]]] = {
     "conclusion_delivered": (),
     "written_off": (Fact.WRITTEN_OFF,),
     "became_overdue": (),
+    "ledgers_reconciled": (),
+    "mismatch_found": (),
+    "mismatch_cleared": (),
+    "absent_case_found": (),
+    "absent_case_cleared": (),
+    "linked": (),
+    "unlinked": (),
+    "part_returned": (Fact.DISPATCH_RETURNED,),
+    "part_added": (),
+    "extension_explained": (),
+    "ruled": (),
+    "override_asked": (),
+    "override_approved": (),
+    "override_refused": (),
+    "issue_linked": (),
 }
 """Events that are counted the same whatever they carry. `completed`, `followed_up` and `released` are looked into."""
 

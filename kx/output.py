@@ -61,6 +61,11 @@ EVENT_TERMS: Final[Mapping[str, str]] = {
     "conclusion_delivered": "结论已送达",
     "written_off": "销号",
     "became_overdue": "逾期",
+    "ledgers_reconciled": "对账",
+    "mismatch_found": "对账不符",
+    "mismatch_cleared": "对账已相符",
+    "absent_case_found": "对账缺失",
+    "absent_case_cleared": "对账缺失已消除",
 }
 """The Chinese term of each event of a case's history, by its name in the journal."""
 

@@ -1,6 +1,5 @@
 """对账 between real nodes: each kind of fault is named, case by case, in both ledgers, and stands against a write-off."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
+import sqlalchemy as sa
 
 from kuaixiang.domain import acts
 from kuaixiang.domain.calendar import SHANGHAI
@@ -20,7 +20,7 @@ from kuaixiang.wire.errors import from_call
 from kuaixiang.wire.v1 import reconciliation_pb2 as pb
 from kuaixiang.wire.v1.reconciliation_pb2_grpc import ReconciliationServiceStub
 from node import reconciler as reconciler_module
-from node.ledger import queries
+from node.ledger import queries, schema
 from node.reconciler import PeerAway, Report
 from tests.federation.bureaus import (
     COUNTY,
@@ -334,9 +334,13 @@ async def test_the_subordinate_compares_at_the_hour_set_and_both_record_it_once_
 
     def recorded(bureau: str) -> int:
         with bureaus.office(bureau).ledger.database.reading() as connection:
-            return connection.exec_driver_sql(
-                f"SELECT count(*) FROM journal WHERE kind = 'ledgers_reconciled' AND bureau = '{bureau}'"
-            ).scalar_one()
+            return len(
+                connection.execute(
+                    sa.select(schema.JOURNAL.c.seq).where(
+                        schema.JOURNAL.c.bureau == bureau, schema.JOURNAL.c.kind == "ledgers_reconciled"
+                    )
+                ).all()
+            )
 
     await reconciler.step()
     assert (0, 0) == (recorded(COUNTY), recorded(PREFECTURE))
@@ -356,9 +360,9 @@ async def test_the_subordinate_compares_at_the_hour_set_and_both_record_it_once_
 
 
 @pytest.fixture
-async def stranger(bureaus: Federation, tmp_path: Path) -> AsyncIterator[pki.CertificatePaths]:
-    """Another subordinate of the prefecture, whose own node is the county's."""
-    yield pki.issue(bureaus.authority, tmp_path / "stranger", "node", (OTHER_COUNTY,))
+def stranger(bureaus: Federation, tmp_path: Path) -> pki.CertificatePaths:
+    """Another subordinate of the prefecture."""
+    return pki.issue(bureaus.authority, tmp_path / "stranger", "node", (OTHER_COUNTY,))
 
 
 async def test_only_the_peer_and_superiors_read_what_a_ledger_says_of_a_pair(
@@ -376,9 +380,7 @@ async def test_only_the_peer_and_superiors_read_what_a_ledger_says_of_a_pair(
         for ask in (
             lambda: stub.GetPairDigests(digests, timeout=SECONDS),
             lambda: stub.ReadPairRecords(records, timeout=SECONDS).read(),
-            lambda: stub.ReconcileLedgers(
-                pb.ReconcileLedgersRequest(bureau=PREFECTURE, peer=COUNTY), timeout=SECONDS
-            ),
+            lambda: stub.ReconcileLedgers(pb.ReconcileLedgersRequest(bureau=PREFECTURE, peer=COUNTY), timeout=SECONDS),
             lambda: stub.ListMismatches(pb.ListMismatchesRequest(bureau=PREFECTURE), timeout=SECONDS),
         ):
             with pytest.raises(grpc.aio.AioRpcError) as refused:

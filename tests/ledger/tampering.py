@@ -74,4 +74,3 @@ def rewrite(url: str, bureaus: Sequence[str], bureau: str, change: Callable[[lis
         ledger.rebuild()
     finally:
         ledger.close()
-
