@@ -30,7 +30,13 @@ def sample(hint: Any) -> Any:
         return sample(get_args(hint)[0])
     if isinstance(hint, type) and issubclass(hint, IntEnum):
         return list(hint)[-1]
-    samples = {str: "x", int: 3, bool: True, datetime: datetime(2026, 9, 28, 1, 2, 3, tzinfo=UTC), tuple[str, ...]: ("a", "b")}
+    samples = {
+        str: "x",
+        int: 3,
+        bool: True,
+        datetime: datetime(2026, 9, 28, 1, 2, 3, tzinfo=UTC),
+        tuple[str, ...]: ("a", "b"),
+    }
     return samples[hint]
 
 
