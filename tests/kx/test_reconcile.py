@@ -1,7 +1,6 @@
 """`kx reconcile` and `kx case write-off --all-ready` against real nodes, one of which is restored from an older copy."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -106,9 +105,9 @@ def test_a_write_off_is_of_one_case_or_of_all_that_are_ready(officers: Officers,
 
 
 def test_a_peer_that_is_none_is_refused_and_one_that_is_away_ends_with_three(officers: Officers) -> None:
-    refused: Callable[..., Any] = lambda *arguments: refusal(
-        reconciled(officers, COUNTY, *arguments, "--json", exit_code=2)
-    )
+    def refused(*arguments: str) -> Any:
+        return refusal(reconciled(officers, COUNTY, *arguments, "--json", exit_code=2))
+
     assert "NotAPair" == refused("--peer", HEADQUARTERS)["rule"]
     assert "to_day" == refused("--from", "2026-09-02", "--to", "2026-09-01")["field"]
     officers.run(officers.federation.kill_node(PROVINCE))
