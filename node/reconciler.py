@@ -49,6 +49,8 @@ PAIRS_AT_ONCE: Final = 4
 """Pairs compared at a time: a provincial data centre has a hundred, and officers at work."""
 NOTES_AT_ONCE: Final = 256
 """Cases noted at a time: half a batch of the writer."""
+NAMED_MAX: Final = 100
+"""Mismatches that are logged one by one; all of them are in the ledger, and `kx reconcile --show` lists them."""
 READ_DAYS_MAX: Final = 400
 READ_CASES_MAX: Final = 400
 """Days and cases of one question."""
@@ -300,16 +302,17 @@ class Reconciler:
                     )
                 elif result is not None:
                     raise result
-        for case_id, kind in found.items():
-            if here.get(case_id) is not kind and case_id not in absent:
-                _log.error(
-                    "Two ledgers tell different things about a case.",
-                    action="reconcile.mismatch",
-                    bureau=bureau,
-                    peer=peer,
-                    case_id=case_id,
-                    difference=kind.name.lower(),
-                )
+        new = [case_id for case_id, kind in found.items() if here.get(case_id) is not kind and case_id not in absent]
+        for case_id in sorted(new)[:NAMED_MAX]:
+            _log.error(
+                "Two ledgers tell different things about a case.",
+                action="reconcile.mismatch",
+                bureau=bureau,
+                peer=peer,
+                case_id=case_id,
+                difference=found[case_id].name.lower(),
+                new=len(new),
+            )
 
     async def _record(self, bureau: str, report: Report) -> None:
         """Puts the result into the journal: once a day, and whenever it is another."""
