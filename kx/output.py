@@ -76,6 +76,11 @@ EVENT_TERMS: Final[Mapping[str, str]] = {
     "override_approved": "批准特批",
     "override_refused": "不批准特批",
     "issue_linked": "归入共性诉求",
+    "ledgers_reconciled": "对账",
+    "mismatch_found": "对账不符",
+    "mismatch_cleared": "对账已相符",
+    "absent_case_found": "对账缺失",
+    "absent_case_cleared": "对账缺失已消除",
 }
 """The Chinese term of each event of a case's history, by its name in the journal."""
 

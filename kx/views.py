@@ -203,6 +203,7 @@ def _facts_of(asking: Asking, case: case_pb2.Case) -> list[tuple[str, str]]:
         ("override 特批", "asked for, not decided" if case.override_pending else ""),
         ("reopened", f"{case.round} times" if case.round else ""),
         ("not told yet", ", ".join(map(asking.bureau_name, case.awaiting_acknowledgement))),
+        ("mismatch 对账不符", ", ".join(map(asking.bureau_name, case.mismatched_with))),
         ("version", str(case.version)),
     ]
 

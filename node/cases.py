@@ -285,6 +285,7 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         ruled_by=case.ruled_by,
         extensions_to_explain=sorted(case.unexplained),
         override_pending=case.override_asked is not None,
+        mismatched_with=sorted(mismatch.peer for mismatch in case.mismatches),
         **words,
     )
 
@@ -360,8 +361,8 @@ def _standing(entry: Entry, *names: str) -> dict[str, Any]:
 
 
 def _other_bureau(entry: Entry) -> str:
-    """The bureau at the other end of a referral or a conclusion."""
-    for name in ("to_bureau", "from_bureau"):
+    """The bureau at the other end of a referral, a conclusion or a reconciliation."""
+    for name in ("to_bureau", "from_bureau", "peer"):
         other = getattr(entry.event, name, "")
         if other:
             return str(other)

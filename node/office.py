@@ -17,7 +17,7 @@ from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.custody import OfferFacts, judge
 from kuaixiang.domain.decide import decide
 from kuaixiang.domain.desk import Context
-from kuaixiang.domain.events import OfferDeclined
+from kuaixiang.domain.events import LedgerEvent, OfferDeclined
 from kuaixiang.domain.registration import (
     REFERENCE_CHARACTERS_MAX,
     at_most,
@@ -28,7 +28,17 @@ from kuaixiang.domain.registration import (
 )
 from kuaixiang.domain.staff import UNLISTED, Staff
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.domain.words import Category, Channel, Custody, Outcome, ReferralKind, Refusal, Role, Stage
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    Custody,
+    DifferenceKind,
+    Outcome,
+    ReferralKind,
+    Refusal,
+    Role,
+    Stage,
+)
 from kuaixiang.runtime.chance import Chance
 from kuaixiang.runtime.clock import Clock
 from kuaixiang.wire.codec import enum_of, instant_of
@@ -352,6 +362,7 @@ class Office:
             from_bureau=offer.from_bureau,
             offer_epoch=offer.epoch,
             refusal=refusal,
+            offered_at=instant_of(offer.offered_at_us, "offered_at_us"),
         )
         recorded = draft.record(context, offer.case_id, (declined,), case=case)
         return self._receipt(draft, offer, recorded, refusal=refusal)
@@ -384,6 +395,7 @@ class Office:
             epoch=request.epoch,
             from_bureau=request.from_bureau,
             to_bureau=request.to_bureau,
+            offered_at_us=request.offered_at_us,
         )
 
         _check_numbers(offer)
@@ -462,6 +474,24 @@ class Office:
 
         noted: frozenset[type[Act]] = await self.ledger.do(Work(run=run, bureau=bureau, case_id=subject))
         return noted
+
+    async def note_mismatch(self, bureau: str, case_id: str, peer: str, difference: DifferenceKind | None) -> bool:
+        """Records how a peer's ledger differs about a case, or that it no longer does; False for an unknown case."""
+        try:
+            await self._by_system(bureau, case_id, acts.NoteMismatch(peer=peer, difference=difference))
+        except errors.UnknownCase:
+            return False
+        return True
+
+    async def record_note(self, bureau: str, event: LedgerEvent, subject: str = "") -> int:
+        """Records what concerns no case of the ledger; `subject` names what it is about, if anything."""
+        self.check_hosted(bureau)
+
+        def run(draft: Draft) -> int:
+            return draft.note(self.system_context(bureau, None), event, subject).seq
+
+        seq: int = await self.ledger.do(Work(run=run, bureau=bureau))
+        return seq
 
     async def _by_system(self, bureau: str, case_id: str, act: Act) -> int:
         """Does an act that nobody does in person; the journal's end at which it is so."""

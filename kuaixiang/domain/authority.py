@@ -69,6 +69,14 @@ def check_supervisor(caller: Caller, bureau: str, tree: BureauTree) -> None:
         )
 
 
+def check_pair(caller: Caller, bureau: str, peer: str, tree: BureauTree) -> None:
+    """对账, of the bureau's ledger with the peer's: the node of that peer, if it is one, and who reads the journal."""
+    known = bureau in tree and peer in tree
+    adjacent = known and tree.relation(bureau, peer) in {Relation.PARENT, Relation.CHILD}
+    if not (adjacent and peer in caller.bureaus):
+        check_supervisor(caller, bureau, tree)
+
+
 def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
     """Figures: whoever is of the scope, above it, or within it."""
     if scope not in tree or not any(

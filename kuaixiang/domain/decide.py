@@ -39,6 +39,8 @@ def decide(case: Case | None, act: Act, context: Context) -> tuple[CaseEvent, ..
         return referring.hear(case, act, context)
     if isinstance(act, (acts.MarkOverdue, acts.MarkDueSoon, acts.Recompute)):
         return _time_passed(case, act, context)
+    if isinstance(act, acts.NoteMismatch):
+        return _note_mismatch(case, act)
     if isinstance(act, (acts.AcknowledgeAcceptance, acts.AcknowledgeRefusal, acts.WithdrawOffer)):
         return referring.resolve_offer(case, act, context)
     if case.custody is Custody.OFFERED and case.outgoing is not None:
@@ -110,6 +112,17 @@ def _time_passed(
     if not changes:
         return ()
     return (kind(stage=case.stage, custody=case.custody, epoch=case.epoch, clocks=changes),)
+
+
+def _note_mismatch(case: Case, act: acts.NoteMismatch) -> tuple[CaseEvent, ...]:
+    """Records once that a peer's ledger differs, how, and that it no longer does."""
+    known = next((mismatch.difference for mismatch in case.mismatches if mismatch.peer == act.peer), None)
+    if known == act.difference:
+        return ()
+    standing: dict[str, Any] = {"stage": case.stage, "custody": case.custody, "epoch": case.epoch}
+    if act.difference is None:
+        return (events.MismatchCleared(**standing, peer=act.peer),)
+    return (events.MismatchFound(**standing, peer=act.peer, difference=act.difference),)
 
 
 _DECISIONS: Final[Mapping[type[Act], Callable[[Desk, Any], tuple[CaseEvent, ...]]]] = MappingProxyType(

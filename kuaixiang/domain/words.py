@@ -182,3 +182,11 @@ class Override(IntEnum):
     """特批: a rule that two people together may set aside for one case."""
 
     LEDGERS_DISAGREE = 1
+
+
+class DifferenceKind(IntEnum):
+    """How two ledgers differ about a case (对账)."""
+
+    MISSING_HERE = 1
+    MISSING_THERE = 2
+    DIFFERENT = 3

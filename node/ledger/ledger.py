@@ -155,6 +155,11 @@ class _Statements:
         self.put_referral = database.put(schema.REFERRALS)
         self.put_delivery = database.put(schema.DELIVERIES)
         self.drop_delivery = database.drop(schema.DELIVERIES, "bureau", "peer", "case_id")
+        self.put_conclusion = database.put(schema.CONCLUSIONS)
+        self.drop_conclusion = database.drop(schema.CONCLUSIONS, "bureau", "case_id", "peer")
+        self.put_mismatch = database.put(schema.MISMATCHES)
+        self.drop_mismatch = database.drop(schema.MISMATCHES, "bureau", "peer", "case_id", "absent")
+        self.put_reconciliation = database.put(schema.RECONCILIATIONS)
         self.put_peer = database.put(schema.PEERS)
         self.put_cursor = database.put(schema.CURSORS)
         self.put_directive = database.put(schema.DIRECTIVES)
@@ -192,6 +197,7 @@ class _Rows:
         "decisions",
         "directives",
         "journal",
+        "notes",
         "peers",
         "private",
         "references",
@@ -209,6 +215,7 @@ class _Rows:
         self.peers: list[tuple[Any, ...]] = []
         self.cursors: list[tuple[Any, ...]] = []
         self.directives: list[tuple[Any, ...]] = []
+        self.notes: list[Entry] = []
 
     def add(self, other: "_Rows") -> None:
         for name in _Rows.__slots__:
@@ -253,6 +260,7 @@ class LedgerBatch:
             projections.write(
                 ledger.database, make, ((readable(self.before[key]), case) for key, case in self.cases.items())
             )
+            projections.write_notes(ledger.database, make, rows.notes)
             run(
                 make.put_bureau,
                 [(h.bureau, h.generation, h.seq, h.hash, h.cases_registered) for h in self.heads.values()],
@@ -434,6 +442,7 @@ class Draft:
         )
         head = self._append(self.head(context.bureau), entry, None)
         self._heads[context.bureau] = head
+        self._rows.notes.append(entry)
         return Recorded(None, head.seq, head.hash)
 
     def _append(self, head: Head, entry: Entry, before: Case | None) -> Head:

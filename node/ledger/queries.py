@@ -8,12 +8,24 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from kuaixiang.domain.case import Case
+from kuaixiang.domain.case import Case, Conclusion
 from kuaixiang.domain.errors import FieldMalformed
 from kuaixiang.domain.events import Entry, Private
 from kuaixiang.domain.labels import Both
+from kuaixiang.domain.reconciliation import PairRecord
 from kuaixiang.domain.registration import check_case_id
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Stage
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    ClockKind,
+    Custody,
+    DifferenceKind,
+    Outcome,
+    ReferralState,
+    Refusal,
+    Stage,
+)
+from kuaixiang.runtime.clock import from_micros
 from kuaixiang.runtime.database import Database
 from kuaixiang.wire.codec import decode_entry, decode_private
 from kuaixiang.wire.v1 import journal_pb2
@@ -87,6 +99,34 @@ class Owed:
     peer: str
     messages: int
     since_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class StandingMismatch:
+    """A case about which a peer's ledger tells something else; `absent`: it is not in this bureau's ledger."""
+
+    bureau: str
+    peer: str
+    case_id: str
+    absent: bool
+    difference: DifferenceKind
+    since_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastReconciliation:
+    """The last recorded reconciliation of a bureau with a peer, counted in hand-overs."""
+
+    bureau: str
+    peer: str
+    at_us: int
+    from_day: str
+    to_day: str
+    matched: int
+    pending: int
+    missing_here: int
+    missing_there: int
+    different: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,3 +388,81 @@ def peer_states(database: Database) -> dict[tuple[str, str], PeerState]:
     with database.reading() as connection:
         rows = connection.execute(sa.select(schema.PEERS)).all()
     return {(row.bureau, row.peer): PeerState(row.failures, row.next_attempt_us) for row in rows}
+
+
+def pair_records(
+    database: Database, bureau: str, peer: str, spans_us: Sequence[tuple[int, int]], case_ids: Sequence[str] = ()
+) -> list[PairRecord]:
+    """Every hand-over with a peer that was offered within the spans, or that is of one of the cases.
+
+    A span is from an instant until before another; there are a few hundred spans and cases at most.
+    """
+    table = schema.REFERRALS.c
+    within = [
+        sa.and_(table.offered_at_us >= since_us, table.offered_at_us < until_us) for since_us, until_us in spans_us
+    ]
+    if case_ids:
+        within.append(table.case_id.in_(case_ids))
+    return _pair_records(database, bureau, peer, sa.or_(*within)) if within else []
+
+
+def _pair_records(database: Database, bureau: str, peer: str, which: sa.ColumnElement[bool]) -> list[PairRecord]:
+    r, c, d = schema.REFERRALS.c, schema.CONCLUSIONS.c, schema.DELIVERIES.c
+    # The conclusion stands on the latest hand-over of the case between the two.
+    latest = sa.and_(c.bureau == r.bureau, c.case_id == r.case_id, c.peer == r.peer, c.referral_id == r.referral_id)
+    owed = sa.and_(d.bureau == r.bureau, d.peer == r.peer, d.case_id == r.case_id)
+    ending = (c.outcome, c.epoch.label("ended_epoch"), c.round, c.handled_by, c.completed_at_us)
+    query = (
+        sa.select(schema.REFERRALS, *ending, d.since_us)
+        .select_from(schema.REFERRALS.outerjoin(schema.CONCLUSIONS, latest).outerjoin(schema.DELIVERIES, owed))
+        .where(r.bureau == bureau, r.peer == peer, which)
+    )
+    with database.reading() as connection:
+        return [_pair_record(row) for row in connection.execute(query)]
+
+
+def _pair_record(row: sa.Row[Any]) -> PairRecord:
+    conclusion = None
+    if row.outcome is not None:
+        conclusion = Conclusion(
+            outcome=Outcome(row.outcome),
+            epoch=row.ended_epoch,
+            round=row.round,
+            handled_by=row.handled_by,
+            completed_at=from_micros(row.completed_at_us),
+        )
+    return PairRecord(
+        referral_id=row.referral_id,
+        case_id=row.case_id,
+        epoch=row.epoch,
+        from_bureau=row.bureau if row.outgoing else row.peer,
+        to_bureau=row.peer if row.outgoing else row.bureau,
+        offered_at=from_micros(row.offered_at_us),
+        state=ReferralState(row.state),
+        refusal=Refusal(row.refusal) if row.refusal else None,
+        conclusion=conclusion,
+        pending_since=from_micros(row.since_us) if row.since_us is not None else None,
+    )
+
+
+def standing_mismatches(database: Database, bureaus: Sequence[str], peer: str = "") -> list[StandingMismatch]:
+    """What reconciliation has found and what still stands, the oldest first; with one peer where that is given."""
+    table = schema.MISMATCHES
+    query = sa.select(table).where(table.c.bureau.in_(bureaus)).order_by(table.c.since_us, table.c.case_id)
+    if peer:
+        query = query.where(table.c.peer == peer)
+    with database.reading() as connection:
+        return [
+            StandingMismatch(
+                row.bureau, row.peer, row.case_id, bool(row.absent), DifferenceKind(row.difference), row.since_us
+            )
+            for row in connection.execute(query)
+        ]
+
+
+def last_reconciliations(database: Database, bureaus: Sequence[str]) -> list[LastReconciliation]:
+    """The last recorded reconciliation of each pair, by bureau and peer."""
+    table = schema.RECONCILIATIONS
+    query = sa.select(table).where(table.c.bureau.in_(bureaus)).order_by(table.c.bureau, table.c.peer)
+    with database.reading() as connection:
+        return [LastReconciliation(*row) for row in connection.execute(query)]

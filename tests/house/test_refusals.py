@@ -46,7 +46,6 @@ SAMPLES: dict[object, object] = {
     WriterStopped: WriterStopped(),
     DecodeError: DecodeError("Error parsing message"),
     SignatureRefused: ForgedSignature("330106"),
-    Period: parse_period("2026-09"),
     Completeness: Completeness(2, 1, 1, 0, 0, {"330106": Lack.BEHIND}),
 }
 """What a refusal is made of here; of a kind that is missing, add one."""

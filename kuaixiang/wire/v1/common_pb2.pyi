@@ -603,3 +603,29 @@ DIRECTIVE_KIND_CALENDAR: DirectiveKind.ValueType  # 1
 DIRECTIVE_KIND_ISSUE: DirectiveKind.ValueType  # 2
 """共性诉求及统一答复口径"""
 Global___DirectiveKind: _TypeAlias = DirectiveKind  # noqa: Y015
+
+class _DifferenceKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DifferenceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DifferenceKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DIFFERENCE_KIND_UNSPECIFIED: _DifferenceKind.ValueType  # 0
+    DIFFERENCE_KIND_MISSING_HERE: _DifferenceKind.ValueType  # 1
+    """本台账缺"""
+    DIFFERENCE_KIND_MISSING_THERE: _DifferenceKind.ValueType  # 2
+    """对方台账缺"""
+    DIFFERENCE_KIND_DIFFERENT: _DifferenceKind.ValueType  # 3
+    """内容不符"""
+
+class DifferenceKind(_DifferenceKind, metaclass=_DifferenceKindEnumTypeWrapper):
+    """How two ledgers differ about a case (SPEC §6)."""
+
+DIFFERENCE_KIND_UNSPECIFIED: DifferenceKind.ValueType  # 0
+DIFFERENCE_KIND_MISSING_HERE: DifferenceKind.ValueType  # 1
+"""本台账缺"""
+DIFFERENCE_KIND_MISSING_THERE: DifferenceKind.ValueType  # 2
+"""对方台账缺"""
+DIFFERENCE_KIND_DIFFERENT: DifferenceKind.ValueType  # 3
+"""内容不符"""
+Global___DifferenceKind: _TypeAlias = DifferenceKind  # noqa: Y015
