@@ -27,6 +27,7 @@ class Register(Act):
     channel_reference: str = ""
     place: str = ""
     answer: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

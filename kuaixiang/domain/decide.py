@@ -151,6 +151,7 @@ def _register(act: acts.Register, context: Context) -> tuple[Event, ...]:
         remedy = "Give the six digits of the administrative division, or leave it out."
         raise errors.FieldMalformed("place", "is not the code of a place", remedy)
     at_most(act.answer, "answer", NOTE_CHARACTERS_MAX)
+    at_most(act.note, "note", NOTE_CHARACTERS_MAX)
     forward = clocks.start(ClockKind.FORWARD, context.occurred_at, context.rules.forward_workdays, context.calendar)
     proposed = competent_bureau(context.tree, act.taxpayer_number or None, act.place or None) or ""
     registered = events.Registered(
@@ -164,6 +165,7 @@ def _register(act: acts.Register, context: Context) -> tuple[Event, ...]:
             text=act.text,
             place=act.place,
             channel_reference=act.channel_reference,
+            note=act.note,
         ),
         competent_bureau=proposed,
     )

@@ -59,12 +59,12 @@ def check_department(value: str, field: str) -> None:
         )
 
 
-def check_actor(value: str) -> None:
+def check_actor(value: str, field: str = "header.actor") -> None:
     """An officer's identification: not a name, at most 64 characters."""
-    required(value, "header.actor", "the ledger records who did it")
+    required(value, field, "the ledger records who did it")
     if not _ACTOR.fullmatch(value):
         remedy = "Use the officer's number or account, at most 64 letters, digits and . _ : @ -"
-        raise FieldMalformed("header.actor", "is not an officer's identification", remedy)
+        raise FieldMalformed(field, "is not an officer's identification", remedy)
 
 
 def check_case_id(value: str, field: str) -> None:

@@ -36,6 +36,9 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 FIRST_GENERATION: Final = 1
 _CHANCE: Final = Chance()
 
+UNREADABLE: Final = (DecodeError, LookupError, ValueError)
+"""What reading an entry fails with that something else than this system has changed."""
+
 CaseKey = tuple[str, str]
 """Bureau and case id."""
 
@@ -304,7 +307,7 @@ def load_cases(connection: sa.Connection, keys: Iterable[CaseKey]) -> dict[CaseK
             continue
         try:
             case = functools.reduce(evolve, (decode_entry(bytes(row.public)) for row in entries), None)
-        except (DecodeError, LookupError, ValueError):
+        except UNREADABLE:
             # That one case is refused; every other one of the node goes on.
             cases[key] = EntryUnreadable(*key)
         else:
