@@ -5,6 +5,7 @@ from enum import Enum
 from types import MappingProxyType
 
 from kuaixiang.domain.errors import Condition, Refused
+from kuaixiang.domain.labels import name, term
 from kuaixiang.domain.words import Role
 
 
@@ -35,9 +36,12 @@ class LedgerNotForRole(Refused):
     condition = Condition.FORBIDDEN
     field = "role"
     remedy = "Ask as an officer of the bureau, in the role you have there."
+    remedy_chinese = "请以本单位人员的身份，按在本单位的岗位导出。"
 
     def __init__(self, role: Role) -> None:
-        super().__init__(f"The ledger is not exported for the role {role.name}.")
+        super().__init__(
+            f"The ledger is not exported for the role {name(role)}.", f"“{term(role)}”岗位无权导出台账。"
+        )
 
 
 def contacts_for(role: Role) -> Contacts:
