@@ -229,7 +229,13 @@ def refused_act(refusal: Refused) -> case_pb2.RefusedAct:
     """A refusal inside a stream."""
     status = to_status(refusal)
     return case_pb2.RefusedAct(
-        code=status.code, message=status.message, rule=refusal.rule, field=refusal.field, remedy=refusal.remedy
+        code=status.code,
+        message=status.message,
+        rule=refusal.rule,
+        field=refusal.field,
+        remedy=refusal.remedy,
+        message_chinese=refusal.chinese,
+        remedy_chinese=refusal.remedy_chinese,
     )
 
 

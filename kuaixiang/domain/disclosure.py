@@ -39,9 +39,7 @@ class LedgerNotForRole(Refused):
     remedy_chinese = "请以本单位人员的身份，按在本单位的岗位导出。"
 
     def __init__(self, role: Role) -> None:
-        super().__init__(
-            f"The ledger is not exported for the role {name(role)}.", f"“{term(role)}”岗位无权导出台账。"
-        )
+        super().__init__(f"The ledger is not exported for the role {name(role)}.", f"“{term(role)}”岗位无权导出台账。")
 
 
 def contacts_for(role: Role) -> Contacts:

@@ -19,8 +19,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.errors import FieldMalformed, FieldMissing
-<<<<<<< HEAD
 from kuaixiang.domain.events import KINDS, CaseEvent, ClockChange, Entry, Event, Private
+from kuaixiang.domain.labels import Both, listed, term
 from kuaixiang.domain.words import (
     Category,
     Channel,
@@ -32,11 +32,6 @@ from kuaixiang.domain.words import (
     Role,
     Stage,
 )
-=======
-from kuaixiang.domain.events import ClockChange, Entry, Event, Private
-from kuaixiang.domain.labels import Both, listed, term
-from kuaixiang.domain.words import Category, Channel, ClockAction, ClockKind, ClockOutcome, Custody, Role, Stage
->>>>>>> words
 from kuaixiang.runtime.clock import InstantOutOfRange, from_micros, to_micros
 from kuaixiang.wire.v1 import case_pb2, journal_pb2
 

@@ -36,6 +36,7 @@ ANSWER_BYTES_MAX: Final = 1 << 20
 """One message; gRPC takes four times as much. A single line is at most about 200 kB."""
 OPEN_STAGES: Final = tuple(stage for stage in Stage if stage is not Stage.WRITTEN_OFF)
 """A case leaves the open ledger when it is written off (§五(三))."""
+_MOVES: Final = frozenset({ClockAction.STARTED, ClockAction.EXTENDED, ClockAction.RECOMPUTED})
 PRIVATE_TEXTS: Final = ("text", "told", "result", "feedback", "remark", "note")
 """Columns in which somebody may have written a contact."""
 
@@ -185,7 +186,7 @@ def _handling_limits(due_at: dict[tuple[ClockKind, str], datetime], entry: Entry
     for change in entry.event.clocks:
         if change.kind not in {ClockKind.HANDLE, ClockKind.JOINT}:
             continue
-        if change.action in {ClockAction.STARTED, ClockAction.EXTENDED}:
+        if change.action in _MOVES:
             due_at[change.kind, change.department] = change.due_at
 
 
@@ -267,7 +268,7 @@ def _registration(row: case_pb2.LedgerRow, event: events.Registered | events.Rec
         row.contact, row.text = private.contact, private.text
 
 
-_RESULT: Final = (
+_RESULT: Final[tuple[Any, ...]] = (
     "result",
     "completed_at",
     "answered_on_the_spot",
@@ -283,7 +284,7 @@ _RESULT: Final = (
 def _strike_result(row: case_pb2.LedgerRow) -> None:
     """The case is open again."""
     for column in _RESULT:
-        row.ClearField(column)  # type: ignore[arg-type]
+        row.ClearField(column)
 
 
 def _refer(row: case_pb2.LedgerRow, entry: Entry, event: events.Offered | events.Received) -> None:
