@@ -116,6 +116,17 @@ def word_parser(words: type[W]) -> Callable[[str | W], W]:
     return read
 
 
+def choice_of(*choices: str) -> Callable[[str], str]:
+    """What an option is read by that is one of a few plain words."""
+
+    def read(given: str) -> str:
+        if given in choices:
+            return given
+        raise typer.BadParameter(f"{given!r} is none of {', '.join(choices)}.")
+
+    return read
+
+
 # ---------------------------------------------------------------- times
 
 
@@ -162,29 +173,35 @@ class Failed(Exception):
         self,
         sentence: str,
         *,
+        chinese: str = "",
         exit_code: int = REFUSED_EXIT_CODE,
         field: str = "",
         rule: str = "",
         remedy: str = "",
+        remedy_chinese: str = "",
         code: str = "",
     ) -> None:
         super().__init__(sentence)
         self.sentence = sentence
+        self.chinese = chinese
         self.exit_code = exit_code
         self.field = field
         self.rule = rule
         self.remedy = remedy
+        self.remedy_chinese = remedy_chinese
         self.code = code
 
     def as_dict(self) -> dict[str, str]:
-        """The parts, for JSON."""
-        return {
+        """The parts, for JSON; the Chinese ones where there are any."""
+        parts = {
             "message": self.sentence,
             "field": self.field,
             "rule": self.rule,
             "remedy": self.remedy,
             "code": self.code,
         }
+        chinese = {"message_chinese": self.chinese, "remedy_chinese": self.remedy_chinese}
+        return parts | {name: text for name, text in chinese.items() if text}
 
 
 @contextlib.contextmanager
@@ -204,7 +221,10 @@ def show_failure(failure: Failed) -> None:
     """Print a failure to standard error."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(failure.sentence, style="red", markup=False)
-    for label, value in (("field", failure.field), ("rule", failure.rule), ("do", failure.remedy)):
+    if failure.chinese:
+        console.print(failure.chinese, style="red", markup=False)
+    remedy = f"{failure.remedy} {failure.remedy_chinese}".strip()
+    for label, value in (("field", failure.field), ("rule", failure.rule), ("do", remedy)):
         if value:
             console.print(f"  [dim]{label:<6}[/dim] {escape(value)}")
 
