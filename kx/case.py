@@ -597,8 +597,8 @@ def import_cases(
     The same table again registers nothing twice: a row is known by its old number 编号, else by what it says. A row
     accepted too long ago to be dated back is registered now: its clocks run from now, and when it was accepted stands
     in the registration's note. The columns are those of `kx case export`, or taxpayer_name 纳税人名称, contact
-    联系方式, text 诉求内容, category 类别, channel 渠道, and if wanted taxpayer_number 统一社会信用代码, channel_reference
-    渠道编号, place 行政区划, accepted_at 受理时间, answer 当场答复; any others by --mapping.
+    联系方式, text 诉求内容, category 类别, channel 渠道, and if wanted taxpayer_number 统一社会信用代码,
+    channel_reference 渠道编号, place 行政区划, accepted_at 受理时间, answer 当场答复; any others by --mapping.
     """
     from kx.bulk import Finished, Source, read_rows, register_rows, try_rows, write_report
     from kx.mapping import load_mapping

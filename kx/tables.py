@@ -8,19 +8,24 @@ that was never calculated, a cell merged over several rows) is named with it.
 
 import csv
 import io
+import os
 import re
+import resource
 import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from enum import Enum
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 from xml.parsers import expat
 
-from python_calamine import CalamineError, CalamineWorkbook
+from python_calamine import CalamineWorkbook
 
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.labels import Both, listed
@@ -30,6 +35,9 @@ FILE_BYTES_MAX: Final = 64 * 2**20
 """About a hundred thousand cases; the file is held in memory."""
 UNPACKED_BYTES_MAX: Final = 512 * 2**20
 """All parts of a workbook: a hundred thousand cases of 27 columns are about half of it."""
+LOADING_BYTES_MAX: Final = 4 << 30
+LOADING_SECONDS_MAX: Final = 300
+"""What loading one sheet may take; a hundred thousand cases take a twentieth of it."""
 PARTS_MAX: Final = 10_000
 ROWS_MAX: Final = 200_000
 COLUMNS_MAX: Final = 500
@@ -219,7 +227,8 @@ def _woken(cell: str) -> str:
 
 # ---------------------------------------------------------------- XLSX
 
-_REFERENCE: Final = re.compile(r"([A-Z]{1,3})([0-9]{1,7})")
+_REFERENCE: Final = re.compile(r"([A-Z]{1,3})([1-9][0-9]{0,6})")
+_ROW: Final = re.compile(r"[1-9][0-9]{0,6}")
 _SHEET_PART: Final = re.compile(r"xl/worksheets/[^/]+\.xml")
 
 
@@ -286,20 +295,25 @@ class _Sheet(_Part):
         """A row, a cell, or what a cell holds."""
         match name:
             case "row":
-                self._row = int(attributes.get("r", self._row + 1))
+                self._row = int(_matched(_ROW, attributes["r"])[0]) if "r" in attributes else self._row + 1
                 self._column = 0
+            case "c" if "r" in attributes:
+                found = _matched(_REFERENCE, attributes["r"])
+                self._column, self._row = _column_number(found[1]), int(found[2])
+                self._cell(attributes)
             case "c":
-                found = _REFERENCE.fullmatch(attributes.get("r", ""))
-                self._column = _column_number(found[1]) if found else self._column + 1
-                self._row = int(found[2]) if found else self._row
-                self._is_error = attributes.get("t") == "e"
-                self._has_formula = self._has_value = False
+                self._column += 1
+                self._cell(attributes)
             case "f":
                 self._has_formula = True
             case "v" | "is":
                 self._has_value = True
             case _:
                 pass
+
+    def _cell(self, attributes: dict[str, str]) -> None:
+        self._is_error = attributes.get("t") == "e"
+        self._has_formula = self._has_value = False
 
     def end(self, name: str) -> None:
         """A cell is complete."""
@@ -384,7 +398,7 @@ class _Workbook:
             zipfile.BadZipFile,
             zlib.error,
             expat.ExpatError,
-            CalamineError,
+            LookupError,
             ValueError,
             RuntimeError,
             NotImplementedError,
@@ -468,25 +482,75 @@ class _Workbook:
         return name, sheets[name]
 
     def _load(self, name: str, scanned: _Sheet) -> Table:
-        with CalamineWorkbook.from_object(io.BytesIO(self._content)) as workbook:
-            sheet = workbook.get_sheet_by_name(name)
-            first_row, first_column = sheet.start or (0, 0)
-            last_row, last_column = sheet.end or (0, 0)
-            rows = sheet.to_python(skip_empty_area=True)
-            merged = list(sheet.merged_cell_ranges or ())
+        sheet = _loaded(self._content, name)
+        first_row, first_column = sheet.start
+        last_row, last_column = sheet.end
         downwards = [
             (top, left, min(bottom, last_row), min(right, last_column))
-            for (top, left), (bottom, right) in merged
+            for (top, left), (bottom, right) in sheet.merged
             if bottom > top
         ]
         _mark_merged(scanned, downwards)
         lead: list[Cell] = [""] * first_column
         lines = [
             Line(number, lead + cells, scanned.flaws.get(number, {}))
-            for number, cells in enumerate(rows, start=first_row + 1)
+            for number, cells in enumerate(sheet.rows, start=first_row + 1)
         ]
         merged_headings = {top + 1: bottom + 1 for top, _, bottom, _ in downwards}
         return Table(lines, self._sheets.since_1904, merged_headings)
+
+
+_Corner = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A sheet as the library loads it: its rows from the first filled cell on, and what is merged; places from 0."""
+
+    rows: list[list[Cell]]
+    start: _Corner
+    end: _Corner
+    merged: list[tuple[_Corner, _Corner]]
+
+
+def _loaded(content: bytes, name: str) -> _Loaded:
+    """A sheet, loaded in a process of its own that has so much memory and time. Raises `_Unusable`.
+
+    The library believes what a workbook says of itself (so many texts, so many styles) and takes the memory for it at
+    once; one that lies ends its process, not this one.
+    """
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_restrict)
+    try:
+        return pool.submit(_load, content, name).result()
+    except (BrokenProcessPool, ValueError) as fault:
+        reason = str(fault) if isinstance(fault, ValueError) else "-"
+        raise _Unusable(
+            Both(f"cannot be loaded ({reason}).", f"无法读入（{reason}）。"), "NotXlsx", _SAVE_AGAIN
+        ) from None
+    finally:
+        pool.shutdown()
+
+
+def _restrict() -> None:
+    for what, most in (
+        (resource.RLIMIT_AS, LOADING_BYTES_MAX),
+        (resource.RLIMIT_CPU, LOADING_SECONDS_MAX),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(what, (most, most))
+    # What the library prints when it dies is for its makers.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _load(content: bytes, name: str) -> _Loaded:
+    """Runs in the process that may die of it. Raises `ValueError`."""
+    try:
+        with CalamineWorkbook.from_object(io.BytesIO(content)) as workbook:
+            sheet = workbook.get_sheet_by_name(name)
+            rows: list[list[Cell]] = sheet.to_python(skip_empty_area=True)
+            return _Loaded(rows, sheet.start or (0, 0), sheet.end or (0, 0), list(sheet.merged_cell_ranges or ()))
+    except BaseException as fault:  # noqa: BLE001 - the library's panics are no `Exception`
+        raise ValueError(str(fault)) from None
 
 
 def _mark_merged(scanned: _Sheet, downwards: Sequence[tuple[int, int, int, int]]) -> None:
@@ -503,6 +567,18 @@ def _mark_merged(scanned: _Sheet, downwards: Sequence[tuple[int, int, int, int]]
             flaws = scanned.flaws.setdefault(row + 1, {})
             for column in range(left, right + 1):
                 flaws.setdefault(column, Flaw.MERGED)
+
+
+def _matched(form: re.Pattern[str], reference: str) -> re.Match[str]:
+    """A reference in the only form it has: another reader may take anything else for a place far away."""
+    found = form.fullmatch(reference)
+    if found is None:
+        raise _Unusable(
+            Both(f"has a cell at {reference[:20]!r}.", f"中有位置为 {reference[:20]!r} 的单元格。"),
+            "NotXlsx",
+            _SAVE_AGAIN,
+        )
+    return found
 
 
 def _column_number(letters: str) -> int:

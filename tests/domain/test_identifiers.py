@@ -241,5 +241,7 @@ def test_no_contact_that_can_be_registered_stays_readable(contact: str) -> None:
     check_contact(contact)
     masked = mask_contact(contact)
     assert "***" in masked
+    with pytest.raises(ImplausibleContact):
+        check_contact(masked)
     digits = "".join(filter(str.isdigit, contact))
     assert not digits or len("".join(filter(str.isdigit, masked))) <= len(digits) - 3
