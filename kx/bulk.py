@@ -27,15 +27,17 @@ import grpc.aio
 
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.clocks import Rules
-from kuaixiang.domain.decide import Context, decide
+from kuaixiang.domain.decide import decide
+from kuaixiang.domain.desk import Context
 from kuaixiang.domain.errors import RecordedTooLate, Refused
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.words import Role
 from kuaixiang.facts import published_calendar
 from kuaixiang.wire.codec import act_of, instant, timestamp
+from kuaixiang.wire.errors import told_apart
 from kuaixiang.wire.v1 import case_pb2
 from kx.client import Patience, channel_to, header_of, method_of, run
-from kx.mapping import TITLES, Columns, find_columns, said_of
+from kx.mapping import TITLES, Columns, find_columns
 from kx.mapping import Mapping as ColumnMapping
 from kx.options import Acting, Asking
 from kx.output import REFUSED_EXIT_CODE, UNREACHABLE_EXIT_CODE, Bar, Failed, NoSuchWord
@@ -392,12 +394,11 @@ class _Reader:
 
 
 def _no_such_word(unknown: NoSuchWord, column: str) -> _Refusal:
-    sentence = said_of(unknown)
     remedy = Both(
-        f"{unknown.remedy} Or say what it means in the mapping, under values.{column}.",
-        f"请使用可选的词，或者在对照文件的 values.{column} 中注明其含义。",
+        f"{unknown.remedy.english} Or say what it means in the mapping, under values.{column}.",
+        f"{unknown.remedy.chinese}也可在对照文件的 values.{column} 中注明其含义。",
     )
-    return _Refusal(Both(f"{sentence.english}.", f"{sentence.chinese}。"), column, "NoSuchWord", remedy)
+    return _Refusal(unknown.said, column, "NoSuchWord", remedy)
 
 
 def _recorded_reply(said: Mapping[str, str]) -> str:
@@ -479,7 +480,10 @@ def register_rows(asking: Asking, rows: list[Row]) -> Outcome:
 
 
 async def _register(asking: Asking, rows: Sequence[Row], bar: Bar) -> None:
-    again = "Run the same command again: rows that are registered are not registered twice."
+    again = Both(
+        "Run the same command again: rows that are registered are not registered twice.",
+        "请重新执行同一命令：已登记的行不会重复登记。",
+    )
     async with channel_to(asking) as channel:
         stream = method_of(channel, "CaseService", "RegisterCases")
         patience = Patience(asking, again)
@@ -491,9 +495,11 @@ async def _register(asking: Asking, rows: Sequence[Row], bar: Bar) -> None:
                 await patience.after(error)
                 continue
             if not everything:
-                sentence = f"The node at {asking.node} has too much waiting."
+                said = Both(
+                    f"The node at {asking.node} has too much waiting.", f"节点 {asking.node} 等待处理的事项过多。"
+                )
                 await patience.wait(
-                    Failed(sentence, exit_code=UNREACHABLE_EXIT_CODE, field="--node", rule="TooMuchWaits", remedy=again)
+                    Failed(said, exit_code=UNREACHABLE_EXIT_CODE, field="--node", rule="TooMuchWaits", remedy=again)
                 )
 
 
@@ -524,13 +530,9 @@ async def _send(stream: Any, rows: Sequence[Row], total: int, bar: Bar, patience
                 patience.renew()
                 continue
             case _:
-                sentence = refused_act.message.removesuffix(refused_act.remedy).strip()
-                row.refuse(
-                    Both(sentence, refused_act.message_chinese),
-                    refused_act.field,
-                    refused_act.rule,
-                    Both(refused_act.remedy, refused_act.remedy_chinese),
-                )
+                remedy = Both(refused_act.remedy, refused_act.remedy_chinese)
+                sentence = told_apart(Both(refused_act.message, refused_act.message_chinese), remedy)
+                row.refuse(sentence, refused_act.field, refused_act.rule, remedy)
                 patience.renew()
         answered += 1
         bar.reached(before + answered)
@@ -566,8 +568,5 @@ def write_report(file: Path, outcome: Outcome) -> None:
                     parts[name] = f"{parts[f'{name}_chinese']} {parts[name]}".strip()
                 writer.writerow(inert(str(parts[name])) for name in _REPORT)
     except OSError as error:
-        raise Failed(
-            f"{file} cannot be written: {error.strerror}.",
-            chinese=f"{file}无法写入：{error.strerror}。",
-            field="--report",
-        ) from None
+        said = Both(f"{file} cannot be written: {error.strerror}.", f"{file} 无法写入（{error.strerror}）。")
+        raise Failed(said, field="--report") from None

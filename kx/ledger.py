@@ -19,7 +19,7 @@ import xlsxwriter
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.domain.labels import term, term_of
+from kuaixiang.domain.labels import Both, term, term_of
 from kuaixiang.domain.words import (
     Category,
     Channel,
@@ -136,6 +136,13 @@ def _status(place: Place) -> str:
     return "·".join(part for part in (term_of(Stage, row.stage), offered, "逾期" if row.overdue else "") if part)
 
 
+def _remarks(place: Place) -> str:
+    row = place.row
+    lead = f"与 {row.lead_case_id} 并案" if row.lead_case_id else ""
+    issue = f"共性诉求 {row.issue_id}" if row.issue_id else ""
+    return "；".join(part for part in (row.note, lead, issue) if part)
+
+
 COLUMNS: Final = (
     Column("序号", 6, lambda place: place.number),
     Column("受理编号", 20, lambda place: place.row.case_id),
@@ -163,7 +170,7 @@ COLUMNS: Final = (
     Column("移交情况", 26, _referrals),
     Column("销号时间", 16, lambda place: _at(place.row.written_off_at)),
     Column("状态", 12, _status),
-    Column("备注", 20, lambda place: place.row.note),
+    Column("备注", 20, _remarks),
 )
 
 
@@ -282,12 +289,12 @@ class XlsxSink:
         self._row += 1
         if self._row >= SHEET_ROWS_MAX:
             raise Failed(
-                f"A sheet has no more than {SHEET_ROWS_MAX:,} rows.",
-                chinese=f"一个工作表最多 {SHEET_ROWS_MAX:,} 行。",
+                Both(f"A sheet has no more than {SHEET_ROWS_MAX:,} rows.", f"一个工作表最多 {SHEET_ROWS_MAX:,} 行。"),
                 field="--out",
                 rule="TooLarge",
-                remedy="Export a part by --from and --to, or write CSV.",
-                remedy_chinese="请用 --from 和 --to 分段导出，或者导出为 CSV。",
+                remedy=Both(
+                    "Export a part by --from and --to, or write CSV.", "请用 --from 和 --to 分段导出，或者导出为 CSV。"
+                ),
             )
         for at, value in enumerate(values):
             match value:
@@ -346,12 +353,10 @@ def export(asking: Asking, who: Who, period: Period, out: Path, *, open_only: bo
     sink_of = SINKS.get(out.suffix.lower())
     if sink_of is None:
         raise Failed(
-            f"{out} is neither XLSX nor CSV.",
-            chinese=f"{out}既不是 XLSX 也不是 CSV。",
+            Both(f"{out} is neither XLSX nor CSV.", f"{out} 既不是 XLSX 也不是 CSV。"),
             field="--out",
             rule="NoSuchFormat",
-            remedy=f"End its name with {' or '.join(SINKS)}.",
-            remedy_chinese=f"文件名请以 {' 或 '.join(SINKS)} 结尾。",
+            remedy=Both(f"End its name with {' or '.join(SINKS)}.", f"文件名请以 {' 或 '.join(SINKS)} 结尾。"),
         )
     request = _request(asking, who, period, open_only=open_only)
 
@@ -365,12 +370,8 @@ def export(asking: Asking, who: Who, period: Period, out: Path, *, open_only: bo
             made.chmod(0o600)
             made.replace(out)
     except OSError as error:
-        raise Failed(
-            f"{out} cannot be written: {error.strerror}.",
-            chinese=f"{out}无法写入：{error.strerror}。",
-            field="--out",
-            rule="Unwritable",
-        ) from None
+        said = Both(f"{out} cannot be written: {error.strerror}.", f"{out} 无法写入（{error.strerror}）。")
+        raise Failed(said, field="--out", rule="Unwritable") from None
     return exported
 
 
@@ -430,7 +431,7 @@ async def _export(asking: Asking, request: case_pb2.ExportLedgerRequest, attempt
     """Asks until the ledger has come whole; one that breaks off is begun anew."""
     async with channel_to(asking) as channel:
         call = method_of(channel, "CaseService", "ExportLedger")
-        patience = Patience(asking, "Export again.")
+        patience = Patience(asking, Both("Export again.", "请重新导出。"))
         with Bar("Exporting", None) as bar:
             while True:
                 writing = attempt()

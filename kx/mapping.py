@@ -133,6 +133,10 @@ OWN: Final = Mapping(
 # ---------------------------------------------------------------- the file
 
 
+def _unstopped(said: Both) -> Both:
+    return Both(said.english.rstrip("."), said.chinese.rstrip("。"))
+
+
 class _Wrong(Exception):
     """A setting of a mapping file is unknown or cannot be so."""
 
@@ -159,12 +163,10 @@ def load_mapping(file: Path | None) -> Mapping:
     except _Wrong as wrong:
         why = Both(f"{wrong.setting}: {wrong.sentence.english}", f"{wrong.setting}：{wrong.sentence.chinese}")
     raise Failed(
-        f"The mapping {file} {why.english}.",
-        chinese=f"对照文件{file}{why.chinese}。",
+        Both(f"The mapping {file} {why.english}.", f"对照文件 {file} {why.chinese}。"),
         field="--mapping",
         rule="Mapping",
-        remedy="Correct it; docs/LEDGER.md describes the format.",
-        remedy_chinese="请改正，格式见 docs/LEDGER.md。",
+        remedy=Both("Correct it; docs/LEDGER.md describes the format.", "请改正，格式见 docs/LEDGER.md。"),
     )
 
 
@@ -232,13 +234,7 @@ def _one(setting: str, words: type[_W], given: Any) -> _W:  # noqa: ANN401 - wha
     try:
         return word_of(words, str(given))
     except NoSuchWord as unknown:
-        raise _Wrong(setting, said_of(unknown)) from None
-
-
-def said_of(unknown: NoSuchWord) -> Both:
-    """What is wrong with a word, in both languages, without a full stop."""
-    terms = listed(map(term, unknown.words))
-    return Both(str(unknown).rstrip("."), f"“{unknown.text}”不在可选范围内（{terms}）")
+        raise _Wrong(setting, _unstopped(unknown.said)) from None
 
 
 # ---------------------------------------------------------------- the headings of a table

@@ -101,14 +101,8 @@ class Table:
 
 def refused(file: Path, sentence: Both, rule: str, remedy: Both) -> Failed:
     """The refusal of a whole file; the sentences go on after its name."""
-    return Failed(
-        f"{file} {sentence.english}",
-        chinese=f"{file}{sentence.chinese}",
-        field="FILE",
-        rule=rule,
-        remedy=remedy.english,
-        remedy_chinese=remedy.chinese,
-    )
+    said = Both(f"{file} {sentence.english}", f"{file} {sentence.chinese}")
+    return Failed(said, field="FILE", rule=rule, remedy=remedy)
 
 
 _SPLIT: Final = Both("Split it; each part is imported by itself.", "请拆分成几个文件，分别导入。")
@@ -164,11 +158,10 @@ def _text(file: Path, content: bytes, encoding: str) -> str:
         return content.decode("utf-8-sig" if wanted in {"utf-8", "utf8"} else wanted)
     except LookupError:
         raise Failed(
-            f"There is no encoding {encoding!r}.",
-            chinese=f"没有 {encoding!r} 这种编码。",
+            Both(f"There is no encoding {encoding!r}.", f"没有“{encoding}”这种编码。"),
             field="--encoding",
-            remedy="Say utf-8 or gb18030, or leave it out.",
-            remedy_chinese="请填写 utf-8 或 gb18030，或者不填。",
+            rule="Encoding",
+            remedy=Both("Say utf-8 or gb18030, or leave it out.", "请填写 utf-8 或者 gb18030，也可不填。"),
         ) from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
@@ -458,12 +451,10 @@ class _Workbook:
         filled = [name for name, scanned in sheets.items() if scanned.filled]
         if wanted and wanted not in sheets:
             raise Failed(
-                f"{self._file} has no sheet {wanted!r}.",
-                chinese=f"{self._file}中没有工作表“{wanted}”。",
+                Both(f"{self._file} has no sheet {wanted!r}.", f"{self._file} 中没有工作表“{wanted}”。"),
                 field="--sheet",
                 rule="Sheet",
-                remedy=f"It has {', '.join(sheets)}.",
-                remedy_chinese=f"其中有：{listed(sheets)}。",
+                remedy=Both(f"It has {', '.join(sheets)}.", f"其中有：{listed(sheets)}。"),
             )
         if not wanted and not filled:
             raise _Unusable(Both("has no rows.", "中没有数据行。"), "Empty", Both("Check the file.", "请检查文件。"))

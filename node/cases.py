@@ -17,7 +17,7 @@ from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.server import Context, TooMuchWaits, caller_of
 from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.wire.codec import act_of, decode_entry, enum_of, event_name, instant, timestamp
-from kuaixiang.wire.errors import to_status
+from kuaixiang.wire.errors import chinese_of, to_status
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
 from node.channels.ledger_export import export_ledger
 from node.ledger import queries
@@ -58,7 +58,17 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     AskExtension = _act
     ApproveExtension = _act
     RefuseExtension = _act
+    ExplainExtension = _act
     StartJointHandling = _act
+    AddPart = _act
+    LinkCase = _act
+    UnlinkCase = _act
+    LinkIssue = _act
+    AskRuling = _act
+    RuleCase = _act
+    AskOverride = _act
+    ApproveOverride = _act
+    RefuseOverride = _act
     CompletePart = _act
     CompleteCase = _act
     GiveFeedback = _act
@@ -74,7 +84,12 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     WriteOffCase = _act
 
     def _response(self, done: Done) -> case_pb2.ActResponse:
-        return case_pb2.ActResponse(case=self._view(done.case), seq=done.seq, repeated_request=done.repeated)
+        return case_pb2.ActResponse(
+            case=self._view(done.case),
+            seq=done.seq,
+            repeated_request=done.repeated,
+            linked_completed=done.linked_completed,
+        )
 
     def _view(self, case: Case) -> case_pb2.Case:
         return case_view(case, self._office)
@@ -234,7 +249,7 @@ def refused_act(refusal: Refused) -> case_pb2.RefusedAct:
         rule=refusal.rule,
         field=refusal.field,
         remedy=refusal.remedy,
-        message_chinese=refusal.chinese,
+        message_chinese=chinese_of(refusal),
         remedy_chinese=refusal.remedy_chinese,
     )
 
@@ -265,11 +280,17 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         competent_bureau=case.competent_bureau,
         bounces=case.bounces,
         round=case.round,
-        extension_pending=case.extension is not None,
+        extension_pending=bool(case.extensions),
         open_parts=case.open_parts,
         told=case.telling is not None,
         end_to_end_milli_workdays=round(elapsed * 1000),
         awaiting_acknowledgement=sorted(case.awaiting),
+        lead_case_id=case.lead_case_id,
+        issue_id=case.issue_id,
+        returns=case.returns,
+        ruled_by=case.ruled_by,
+        extensions_to_explain=sorted(case.unexplained),
+        override_pending=case.override_asked is not None,
         **words,
     )
 

@@ -17,6 +17,7 @@ from kuaixiang.domain.words import (
     Custody,
     DepartmentKind,
     Outcome,
+    Override,
     ReferralKind,
     ReferralState,
     Refusal,
@@ -34,9 +35,11 @@ class Both(NamedTuple):
     chinese: str
 
 
+NOTHING: Final = Both("", "")
+
 TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
     Category: ("政策落实", "执法规范", "纳税服务", "信息化建设", "法律救济", "其他"),
-    Channel: ("12366热线", "12366平台", "税务网站", "办税服务厅", "行业协会、商会", "其他渠道"),
+    Channel: ("12366热线", "12366平台", "税务网站", "办税服务厅", "行业协会商会", "其他"),
     Stage: (
         "已登记",
         "已转交纳税服务部门",
@@ -73,6 +76,7 @@ TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
     ),
     Outcome: ("已办结", "已撤回", "转行政复议", "重新办理"),
     ReferralState: ("移交中", "收回中", "已接收", "被拒收"),
+    Override: ("台账未核对一致而销号",),
 }
 """The Chinese term of each word, in the order of the words' numbers, which begin at 1."""
 
@@ -95,8 +99,14 @@ ACTS: Final[Mapping[type[acts.Act], ActName]] = {
     acts.ApproveExtension: ActName("approve-extension", "批准延期"),
     acts.RefuseExtension: ActName("refuse-extension", "不批准延期"),
     acts.StartJointHandling: ActName("start-joint", "联合办理"),
+    acts.ExplainExtension: ActName("explain-extension", "延期告知"),
+    acts.AddPart: ActName("add-part", "增加协办"),
     acts.CompletePart: ActName("complete-part", "协办完成"),
     acts.Complete: ActName("complete", "办结"),
+    acts.CompleteWithLead: ActName("completing with the lead case", "并案办结"),
+    acts.Link: ActName("link", "并案"),
+    acts.Unlink: ActName("unlink", "解除并案"),
+    acts.LinkIssue: ActName("link-issue", "归入共性诉求"),
     acts.GiveFeedback: ActName("feedback", "反馈"),
     acts.FollowUp: ActName("follow-up", "回访"),
     acts.Reopen: ActName("reopen", "重新办理"),
@@ -106,6 +116,11 @@ ACTS: Final[Mapping[type[acts.Act], ActName]] = {
     acts.SendToReconsideration: ActName("reconsideration", "转行政复议"),
     acts.Refer: ActName("refer", "移交"),
     acts.Return: ActName("return", "退回"),
+    acts.AskRuling: ActName("ask-ruling", "提请裁定"),
+    acts.Rule: ActName("rule", "裁定"),
+    acts.AskOverride: ActName("ask-override", "申请特批"),
+    acts.ApproveOverride: ActName("approve-override", "批准特批"),
+    acts.RefuseOverride: ActName("refuse-override", "不批准特批"),
     acts.WithdrawOffer: ActName("withdraw-offer", "收回移交"),
     acts.WriteOff: ActName("write-off", "销号"),
     # What peers and the system do has no command.
@@ -142,6 +157,11 @@ FIELDS: Final[Mapping[str, str]] = {
     "note": "备注",
     "reason": "原因",
     "workdays": "延期工作日数",
+    "for_department": "延期部门",
+    "lead_case_id": "主诉求编号",
+    "issue_id": "共性诉求编号",
+    "with_linked": "一并办结并案诉求",
+    "override": "特批事项",
     "lead_department": "主办部门",
     "assisting_departments": "协办部门",
     "result": "办理结果",
@@ -156,6 +176,14 @@ FIELDS: Final[Mapping[str, str]] = {
     # Of lists, journals and figures.
     "bureaus": "单位代码",
     "page_token": "翻页标记",
+    "page_size": "每页条数",
+    "stages": "办理状态",
+    "custodies": "责任状态",
+    "next_clock": "时限种类",
+    "registered_from": "受理时间起",
+    "registered_before": "受理时间止",
+    "from_seq": "起始序号",
+    "to_seq": "截止序号",
     "scope": "统计范围",
     "from_day": "开始日期",
     "to_day": "结束日期",
@@ -175,6 +203,11 @@ FIELDS: Final[Mapping[str, str]] = {
     "registered_at_us": "受理时间",
     "handled_by": "办理单位",
     "outcome": "办理结论",
+    "round": "办理轮次",
+    "referral_kind": "移交方式",
+    "returns": "退回次数",
+    "disputants": "争议单位",
+    "ruled_by": "裁定单位",
     "completed_at_us": "办结时间",
 }
 """The Chinese name of each field of a request, by its own name: `header.actor` is `actor`."""

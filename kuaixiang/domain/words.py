@@ -169,3 +169,9 @@ class ReferralState(IntEnum):
     WITHDRAWING = 2
     ACCEPTED = 3
     REFUSED = 4
+
+
+class Override(IntEnum):
+    """特批: a rule that two people together may set aside for one case."""
+
+    LEDGERS_DISAGREE = 1

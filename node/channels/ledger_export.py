@@ -6,6 +6,7 @@ was read.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -62,6 +63,7 @@ async def export_ledger(
     masked = contacts_for(role) is Contacts.MASKED
     check_actor(request.actor, "actor")
     check_department(request.department, "department")
+    office.place.staff(request.bureau).check_officer(request.actor, role, request.department)
     wanted = _Wanted(
         cases=CaseFilter(
             bureau=request.bureau,
@@ -150,11 +152,13 @@ def ledger_row(history: Sequence[HistoryEntry], now: datetime) -> case_pb2.Ledge
     """The line of a case, from all its entries with their private parts."""
     row = case_pb2.LedgerRow()
     due_at: dict[tuple[ClockKind, str], datetime] = {}
+    extended: Counter[str] = Counter()
     case: Case | None = None
     for item in history:
         case = evolve(case, item.entry)
         _add(row, item.entry)
         _handling_limits(due_at, item.entry)
+        _extensions(extended, item.entry)
     if case is None:
         return row
     words: dict[str, Any] = {
@@ -170,7 +174,10 @@ def ledger_row(history: Sequence[HistoryEntry], now: datetime) -> case_pb2.Ledge
         registered_at=timestamp(case.registered_at),
         origin_bureau=case.origin_bureau,
         due_at=timestamp(max(due_at.values())) if due_at else None,
-        extension_pending=case.extension is not None,
+        extended_workdays=max(extended.values(), default=0),
+        extension_pending=bool(case.extensions),
+        lead_case_id=case.lead_case_id,
+        issue_id=case.issue_id,
         with_bureau=case.with_bureau,
         overdue=any(clock.overdue or now >= clock.due_at for clock in case.clocks),
         **words,
@@ -190,6 +197,17 @@ def _handling_limits(due_at: dict[tuple[ClockKind, str], datetime], entry: Entry
             due_at[change.kind, change.department] = change.due_at
 
 
+def _extensions(extended: Counter[str], entry: Entry) -> None:
+    """Working days granted to each department in the present handling."""
+    match entry.event:
+        case events.ExtensionApproved() as event:
+            extended[event.for_department] += event.workdays
+        case events.Received() | events.JointHandlingStarted() | events.Reopened():
+            extended.clear()
+        case _:
+            pass
+
+
 def _add(row: case_pb2.LedgerRow, entry: Entry) -> None:  # noqa: C901, PLR0915 - one flat arm for each event
     """What an entry writes into the line, or strikes from it."""
     event, at = entry.event, timestamp(entry.occurred_at)
@@ -203,7 +221,6 @@ def _add(row: case_pb2.LedgerRow, entry: Entry) -> None:  # noqa: C901, PLR0915 
             _strike_result(row)
             row.ClearField("department")
             del row.assisting_departments[:]
-            row.extended_workdays = 0
             row.forwarded_at.CopyFrom(at)
             _refer(row, entry, event)
         case events.TaxpayerTold():
@@ -220,9 +237,10 @@ def _add(row: case_pb2.LedgerRow, entry: Entry) -> None:  # noqa: C901, PLR0915 
         case events.JointHandlingStarted():
             row.department = event.lead_department
             row.assisting_departments[:] = event.assisting_departments
-            row.extended_workdays = 0
-        case events.ExtensionApproved():
-            row.extended_workdays += event.workdays
+        case events.PartAdded():
+            row.assisting_departments.append(event.part_department)
+        case events.PartReturned():
+            row.assisting_departments[:] = [part for part in row.assisting_departments if part != event.part_department]
         case events.AnsweredOnTheSpot():
             row.department, row.result, row.answered_on_the_spot = entry.department, note, True
             row.completed_at.CopyFrom(at)
@@ -241,7 +259,6 @@ def _add(row: case_pb2.LedgerRow, entry: Entry) -> None:  # noqa: C901, PLR0915 
             row.remark = note
         case events.Reopened():
             _strike_result(row)
-            row.extended_workdays = 0
         case events.Offered():
             _refer(row, entry, event)
         case events.OfferWithdrawalAsked():

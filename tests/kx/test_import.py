@@ -160,8 +160,8 @@ def test_a_setting_that_means_nothing_is_named(tmp_path: Path, text: str, named:
     with pytest.raises(Failed) as failed:
         load_mapping(file)
     assert ("--mapping", "Mapping") == (failed.value.field, failed.value.rule)
-    assert named in failed.value.sentence
-    assert named in failed.value.chinese
+    assert named in failed.value.sentence.english
+    assert named in failed.value.sentence.chinese
 
 
 def test_headings_are_found_under_titles_and_compared_without_blanks(tmp_path: Path, mapping: Path) -> None:
@@ -346,6 +346,6 @@ def test_the_report_speaks_both_languages_and_holds_no_formula(tmp_path: Path, m
         first, second = csv.DictReader(stream)
     assert ("4", "拒绝 refused", "NoSuchWord") == (first["行号 row"], first["结果 result"], first["规则 rule"])
     assert "'=cmd|' /C calc'!A0" == first["原编号 number"]
-    assert first["说明 message"].startswith("“+信鸽”不在可选范围内")
+    assert first["说明 message"].startswith("“+信鸽”不在规定的选项中")
     assert "is no channel" in first["说明 message"]
     assert "未得到答复 unanswered" == second["结果 result"]

@@ -62,7 +62,7 @@ def exported(officers: Officers, out: Path, *options: str, bureau: str = COUNTY,
 
 def lines(file: Path) -> list[dict[str, Any]]:
     """The lines of an exported workbook, by heading."""
-    rows = CalamineWorkbook.from_path(str(file)).get_sheet_by_name("台账").to_python()
+    rows: list[list[Any]] = CalamineWorkbook.from_path(str(file)).get_sheet_by_name("台账").to_python()
     return [dict(zip(rows[2], row, strict=True)) for row in rows[3:]]
 
 
@@ -159,7 +159,7 @@ def test_who_does_not_call_taxpayers_gets_contacts_masked(
     ]
     assert "已修复，有问题请打139****5678" == found[0]["办理结果"]
     above = CalamineWorkbook.from_path(str(out)).get_sheet_by_name("台账").to_python()[1][0]
-    assert "联系方式已脱敏" in above
+    assert "联系方式已脱敏" in str(above)
     shown = officers.at(COUNTY, role)("export", "--out", str(out)).stdout
     assert "contacts are masked" in shown
 

@@ -10,10 +10,12 @@ import pytest
 
 from kuaixiang.domain import acts
 from kuaixiang.domain.disclosure import LedgerNotForRole
-from kuaixiang.domain.errors import FieldMalformed, FieldMissing, NotThisBureau
+from kuaixiang.domain.errors import FieldMalformed, FieldMissing, NotThisBureau, RoleNotHeld, UnknownOfficer
+from kuaixiang.domain.staff import Department, Officer, Staff
 from kuaixiang.domain.words import (
     Channel,
     Custody,
+    DepartmentKind,
     ReferralKind,
     ReferralState,
     Role,
@@ -62,13 +64,13 @@ def asked(bureau: str = SHANGCHENG, role: Role = Role.TAX_SERVICE, **more: Any) 
     return case_pb2.ExportLedgerRequest(**fields | more)
 
 
-async def exported(opened: Desks, *arguments: Any, **more: Any) -> list[case_pb2.LedgerRow]:
+async def exported(opened: Desks, *arguments: Any, **more: Any) -> list[Any]:
     answers = [answer async for answer in export_ledger(opened.office, asked(*arguments, **more))]
     return [row for answer in answers for row in answer.rows]
 
 
-def at(row: case_pb2.LedgerRow, column: str) -> Any:
-    return instant(getattr(row, column)) if row.HasField(column) else None  # type: ignore[arg-type]
+def at(row: Any, column: str) -> Any:
+    return instant(getattr(row, column)) if row.HasField(column) else None
 
 
 async def test_a_case_that_ran_its_whole_course_fills_every_column_of_its_line(opened: Desks) -> None:
@@ -122,9 +124,11 @@ async def test_a_case_that_ran_its_whole_course_fills_every_column_of_its_line(o
 
 
 async def test_what_no_longer_stands_is_struck_from_the_line(opened: Desks) -> None:
-    case_id = (await opened.register()).case.case_id
-    for act in (ACCEPT, COMPLETE, FEEDBACK, FOLLOW_UP, REOPEN):
-        await opened.do(SHANGCHENG, act, case_id)
+    case_id = (await opened.register(department="policy")).case.case_id
+    for act in (ACCEPT, COMPLETE, FEEDBACK):
+        await opened.do(SHANGCHENG, act, case_id, department="policy")
+    await opened.do(SHANGCHENG, FOLLOW_UP, case_id)
+    await opened.do(SHANGCHENG, REOPEN, case_id)
     (row,) = await exported(opened)
     assert ("", "", 0, Stage.HANDLING) == (row.result, row.feedback, row.satisfaction, row.stage)
     assert [None] * 3 == [at(row, column) for column in ("completed_at", "fed_back_at", "followed_up_at")]
@@ -147,9 +151,23 @@ async def test_joint_handling_shows_every_department_and_the_latest_limit(opened
     await opened.do(SHANGCHENG, FORWARD, case_id)
     await opened.do(SHANGCHENG, JOINT, case_id)
     await opened.do(SHANGCHENG, acts.CompletePart(result="好"), case_id, department="audit")
+    for department in ("policy", "collection"):
+        await opened.do(SHANGCHENG, replace(ASK, workdays=2), case_id, department=department)
+        approval = acts.ApproveExtension(for_department=department)
+        await opened.do(SHANGCHENG, approval, case_id, role=Role.BUREAU_HEAD)
     (row,) = await exported(opened)
-    assert ("policy", ["collection", "audit"]) == (row.department, list(row.assisting_departments))
-    assert end_of(3, 10) == at(row, "due_at")
+    assert ("policy", ["collection", "audit"], 2) == (
+        row.department,
+        list(row.assisting_departments),
+        row.extended_workdays,
+    )
+    assert end_of(3, 12) == at(row, "due_at")
+
+
+async def test_a_case_handled_with_another_names_it(opened: Desks) -> None:
+    lead = (await opened.register()).case.case_id
+    await opened.do(SHANGCHENG, replace(REGISTER, lead_case_id=lead))
+    assert ["", lead] == [row.lead_case_id for row in await exported(opened)]
 
 
 async def test_a_hand_over_shows_in_both_ledgers_and_how_it_ended(opened: Desks) -> None:
@@ -251,6 +269,18 @@ async def test_who_asks_is_named_and_the_bureau_is_of_this_node(opened: Desks) -
             setattr(request, name, value)
         with pytest.raises(condition):
             await anext(export_ledger(opened.office, request))
+
+
+async def test_whoever_exports_is_on_the_bureaus_list_in_that_role(opened: Desks) -> None:
+    department = Department(code="tax-service", name="纳税服务科", kind=DepartmentKind.TAX_SERVICE)
+    auditor = Officer(actor="o-1", name="", roles=frozenset({Role.AUDITOR}), departments=frozenset({department.code}))
+    staff = Staff(version="1", departments={department.code: department}, officers={auditor.actor: auditor})
+    opened.office.place = replace(opened.office.place, staff=lambda _: staff)
+    assert [] == await exported(opened, role=Role.AUDITOR)
+    with pytest.raises(RoleNotHeld):
+        await exported(opened, role=Role.TAX_SERVICE)
+    with pytest.raises(UnknownOfficer):
+        await exported(opened, role=Role.AUDITOR, actor="o-2")
 
 
 async def test_a_case_that_cannot_be_read_is_a_line_that_says_so(database_url: str) -> None:
