@@ -108,7 +108,8 @@ _NOTICE_CATEGORIES: Final = {f"{term(category)}类": category for category in Ca
 _NOTICE_CHANNELS: Final = {
     "12366纳税服务热线": Channel.HOTLINE,
     "12366纳税服务平台": Channel.PLATFORM,
-    "其他": Channel.OTHER,
+    "其他渠道": Channel.OTHER,
+    "行业协会、商会": Channel.ASSOCIATION,
 }
 """As the notice itself writes them (§三), where that differs from our terms."""
 _ENDED: Final = (

@@ -314,7 +314,7 @@ def test_a_node_that_stays_away_ends_the_command_in_time(officers: Officers) -> 
 def test_the_ledger_is_listed_by_filters_in_pages(officers: Officers) -> None:
     registrar = officers.at(PROVINCE, "registrar", "counter")
     service = officers.at(PROVINCE, "tax-service")
-    mine = {registered(registrar, "--channel", "行业协会、商会") for _ in range(5)}
+    mine = {registered(registrar, "--channel", "association") for _ in range(5)}
     by = ("--channel", "association", "--json")
     pages = [told(service("list", *by, "--page-size", "2"))]
     while token := pages[-1]["next_page_token"]:

@@ -12,6 +12,8 @@ import pytest
 from python_calamine import CalamineWorkbook
 
 from kuaixiang.domain.identifiers import make_taxpayer_number
+from kuaixiang.domain.labels import term
+from kuaixiang.domain.words import Channel
 from kx.ledger import COLUMNS
 from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, Officers, refusal, told
 
@@ -23,8 +25,8 @@ NUMBER = make_taxpayer_number("110101", 11)
 CASES = [
     ("晨光小卖部", "13800138000", "电子税务局无法申报\n提示“系统繁忙”", "信息化建设", "12366热线", NUMBER),
     ("=1+1有限公司", "+86 13900139000", '=HYPERLINK("http://x.cn","请点")', "政策落实", "办税服务厅", ""),
-    ('甲,乙"丙', "li.si@example.com", "-1元的税款怎么退？", "法律救济", "其他渠道", ""),
-    ("@商行", "0571-87654321", "_x0041_ '引号' 与 emoji 😀", "其他", "行业协会、商会", ""),
+    ('甲,乙"丙', "li.si@example.com", "-1元的税款怎么退？", "法律救济", term(Channel.OTHER), ""),
+    ("@商行", "0571-87654321", "_x0041_ '引号' 与 emoji 😀", "其他", term(Channel.ASSOCIATION), ""),
 ]
 REGISTRATION = ("taxpayer_name", "contact", "text", "taxpayer_number")
 
