@@ -6,6 +6,7 @@ and its owner alone can read it.
 """
 
 import csv
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,16 @@ CELL_CHARACTERS_MAX: Final = 32_000
 """A spreadsheet's cell takes 32,767; what is longer ends with an ellipsis."""
 TITLE: Final = "小微企业涉税诉求和意见台账"
 FONT: Final = "宋体"
+FONT_POINTS: Final = 9
+LINE_POINTS: Final = 12.0
+ROW_POINTS_MAX: Final = 300.0
+"""A longer text is read in its cell; a spreadsheet allows 409."""
+WIDE: Final = 1.75
+NARROW: Final = 0.95
+"""Widths of a Chinese and a Latin character of that font, in the units of a column's width."""
 A3: Final = 8
+PAGES_WIDE: Final = 2
+"""A line goes over two pages side by side, as in a ledger on paper; on one its letters would be too small to read."""
 
 Value = str | int | datetime | date | None
 """What stands in a column; instants in Shanghai, without their zone, as spreadsheets keep them."""
@@ -144,33 +154,33 @@ def _remarks(place: Place) -> str:
 
 
 COLUMNS: Final = (
-    Column("序号", 6, lambda place: place.number),
-    Column("受理编号", 20, lambda place: place.row.case_id),
-    Column("纳税人名称", 20, lambda place: place.row.taxpayer_name),
-    Column("统一社会信用代码", 20, lambda place: place.row.taxpayer_number),
-    Column("有效联系方式", 15, lambda place: place.row.contact),
-    Column("诉求和意见", 36, lambda place: place.row.text),
-    Column("类别", 11, lambda place: term_of(Category, place.row.category) if place.row.category else ""),
-    Column("渠道", 11, lambda place: term_of(Channel, place.row.channel) if place.row.channel else ""),
-    Column("受理时间", 16, lambda place: _at(place.row.registered_at)),
-    Column("受理单位", 14, lambda place: place.bureau_name(place.row.origin_bureau)),
-    Column("受理部门", 12, lambda place: place.row.accepting_department),
-    Column("受理人", 11, lambda place: place.row.accepted_by),
-    Column("告知情况", 18, _told),
-    Column("转交时间", 16, lambda place: _at(place.row.forwarded_at)),
-    Column("承办部门", 12, _department),
-    Column("办理时限", 11, _due),
-    Column("延期", 10, _extension),
-    Column("办理结果", 30, lambda place: place.row.result),
-    Column("办结时间", 16, lambda place: _at(place.row.completed_at)),
-    Column("反馈时间", 16, lambda place: _at(place.row.fed_back_at)),
-    Column("反馈方式", 11, _told_by),
-    Column("回访情况", 18, _followed_up),
-    Column("满意度", 9, _satisfaction),
-    Column("移交情况", 26, _referrals),
-    Column("销号时间", 16, lambda place: _at(place.row.written_off_at)),
-    Column("状态", 12, _status),
-    Column("备注", 20, _remarks),
+    Column("序号", 5, lambda place: place.number),
+    Column("受理编号", 12, lambda place: place.row.case_id),
+    Column("纳税人名称", 15, lambda place: place.row.taxpayer_name),
+    Column("统一社会信用代码", 12, lambda place: place.row.taxpayer_number),
+    Column("有效联系方式", 13, lambda place: place.row.contact),
+    Column("诉求和意见", 32, lambda place: place.row.text),
+    Column("类别", 9, lambda place: term_of(Category, place.row.category) if place.row.category else ""),
+    Column("渠道", 9, lambda place: term_of(Channel, place.row.channel) if place.row.channel else ""),
+    Column("受理时间", 15, lambda place: _at(place.row.registered_at)),
+    Column("受理单位", 10, lambda place: place.bureau_name(place.row.origin_bureau)),
+    Column("受理部门", 10, lambda place: place.row.accepting_department),
+    Column("受理人", 10, lambda place: place.row.accepted_by),
+    Column("告知情况", 15, _told),
+    Column("转交时间", 15, lambda place: _at(place.row.forwarded_at)),
+    Column("承办部门", 11, _department),
+    Column("办理时限", 10, _due),
+    Column("延期", 9, _extension),
+    Column("办理结果", 28, lambda place: place.row.result),
+    Column("办结时间", 15, lambda place: _at(place.row.completed_at)),
+    Column("反馈时间", 15, lambda place: _at(place.row.fed_back_at)),
+    Column("反馈方式", 9, _told_by),
+    Column("回访情况", 14, _followed_up),
+    Column("满意度", 7, _satisfaction),
+    Column("移交情况", 20, _referrals),
+    Column("销号时间", 15, lambda place: _at(place.row.written_off_at)),
+    Column("状态", 9, _status),
+    Column("备注", 16, _remarks),
 )
 
 
@@ -244,7 +254,7 @@ class XlsxSink:
         )
         self._book.set_properties({"title": TITLE, "subject": str(heading), "comments": ""})
         self._sheet = self._book.add_worksheet("台账")
-        cell = {"font_name": FONT, "font_size": 10, "valign": "top", "border": 1, "border_color": "#999999"}
+        cell = {"font_name": FONT, "font_size": FONT_POINTS, "valign": "top", "border": 1, "border_color": "#999999"}
         self._text = self._book.add_format({**cell, "text_wrap": True})
         self._quoted = self._book.add_format({**cell, "text_wrap": True, "quote_prefix": True})
         self._number = self._book.add_format({**cell, "align": "center"})
@@ -280,8 +290,10 @@ class XlsxSink:
         sheet.set_landscape()
         sheet.set_paper(A3)
         sheet.set_margins(left=0.4, right=0.4, top=0.5, bottom=0.6)
-        sheet.fit_to_pages(1, 0)
+        sheet.fit_to_pages(PAGES_WIDE, 0)
+        sheet.print_across()
         sheet.repeat_rows(self.HEADING_ROW)
+        sheet.repeat_columns(0, 2)
         sheet.set_footer("&C第 &P 页，共 &N 页")
 
     def write(self, values: Sequence[Value]) -> None:
@@ -296,6 +308,8 @@ class XlsxSink:
                     "Export a part by --from and --to, or write CSV.", "请用 --from 和 --to 分段导出，或者导出为 CSV。"
                 ),
             )
+        # Said, for not every program fits a row to its texts when it opens a file.
+        self._sheet.set_row(self._row, _height(values))
         for at, value in enumerate(values):
             match value:
                 case None | "":
@@ -318,6 +332,24 @@ class XlsxSink:
     ) -> None:
         self._sheet.autofilter(self.HEADING_ROW, 0, max(self._row, self.HEADING_ROW + 1), len(COLUMNS) - 1)
         self._book.close()
+
+
+def _height(values: Sequence[Value]) -> float:
+    """How high a row must be for its texts, in points."""
+    lines = max(
+        _lines(value, column.width) if isinstance(value, str) else 1
+        for value, column in zip(values, COLUMNS, strict=True)
+    )
+    return min(LINE_POINTS * lines + 3, ROW_POINTS_MAX)
+
+
+def _lines(text: str, width: float) -> int:
+    """About how many lines a text takes in a column. Of its characters beyond ASCII most have three bytes."""
+    lines = 0
+    for paragraph in text.split("\n"):
+        wide = (len(paragraph.encode()) - len(paragraph)) / 2
+        lines += max(1, math.ceil((wide * WIDE + (len(paragraph) - wide) * NARROW) / (width - 1)))
+    return lines
 
 
 SINKS: Final[dict[str, Callable[[Path, Heading], Sink]]] = {".xlsx": XlsxSink, ".csv": CsvSink}
