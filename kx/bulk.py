@@ -349,7 +349,7 @@ class _Reader:
             if flaw is not None:
                 what: Both = flaw.value
                 raise _Refusal(
-                    Both(f"The cell of {column} {what.english}.", f"“{TITLES[column]}”{what.chinese}。"),
+                    Both(f"The cell of {column} {what.english}.", f"“{TITLES[column]}”单元格{what.chinese}。"),
                     column,
                     "CellUnusable",
                     Both("Write the value itself into each row, as text.", "请在每行以文本格式写入内容本身。"),

@@ -162,7 +162,7 @@ def load_mapping(file: Path | None) -> Mapping:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         why = Both(f"is no TOML: {error}", f"不是有效的 TOML：{error}")
     except _Wrong as wrong:
-        why = Both(f"{wrong.setting}: {wrong.sentence.english}", f"{wrong.setting}：{wrong.sentence.chinese}")
+        why = Both(f"{wrong.setting}: {wrong.sentence.english}", f"设置 {wrong.setting}：{wrong.sentence.chinese}")
     raise Failed(
         Both(f"The mapping {file} {why.english}.", f"对照文件 {file} {why.chinese}。"),
         field="--mapping",
@@ -280,14 +280,14 @@ def _own_columns(file: Path, keys: Sequence[str]) -> dict[str, tuple[int, ...]]:
         if not key or key in NOT_TAKEN_OVER:
             continue
         if field is None:
-            raise _columns(file, key, Both(f"has an unknown column {key!r}", f"中有未知的列“{key}”"))
+            raise _columns(file, key, Both(f"has an unknown column {key!r}.", f"中有未知的列“{key}”。"))
         if field in of:
-            raise _columns(file, key, Both(f"has the column {key!r} twice", f"中的列“{key}”重复"))
+            raise _columns(file, key, Both(f"has the column {key!r} twice.", f"中的列“{key}”重复。"))
         of[field] = (at,)
     for field in REQUIRED:
         if field not in of:
             title = TITLES[field]
-            raise _columns(file, field, Both(f"lacks the column {title} ({field})", f"中缺少“{title}”列"))
+            raise _columns(file, field, Both(f"lacks the column {title} ({field}).", f"中缺少“{title}”列。"))
     return of
 
 
@@ -298,9 +298,9 @@ def _mapped_columns(file: Path, keys: Sequence[str], mapping: Mapping) -> dict[s
         for heading in headings:
             found = [at for at, key in enumerate(keys) if key == _key(heading)]
             if not found:
-                raise _columns(file, heading, Both(f"lacks the column {heading!r}", f"中缺少“{heading}”列"))
+                raise _columns(file, heading, Both(f"lacks the column {heading!r}.", f"中缺少“{heading}”列。"))
             if len(found) > 1:
-                raise _columns(file, heading, Both(f"has the column {heading!r} twice", f"中的列“{heading}”重复"))
+                raise _columns(file, heading, Both(f"has the column {heading!r} twice.", f"中的列“{heading}”重复。"))
             places += found
         of[field] = tuple(places)
     return of
@@ -310,7 +310,7 @@ def _columns(file: Path, column: str, wrong: Both) -> Failed:
     known = ", ".join(f"{title} {field}" for field, title in TITLES.items())
     failed = refused(
         file,
-        Both(f"{wrong.english}.", f"{wrong.chinese}。"),
+        wrong,
         "Columns",
         Both(
             f"Say by --mapping which columns are meant. Without it they are: {known}.",

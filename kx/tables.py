@@ -67,11 +67,11 @@ Cell = str | float | bool | datetime | date | time | timedelta
 class Flaw(Enum):
     """Why what a cell shows must not be relied on."""
 
-    ERROR = Both("holds an error of the spreadsheet", "单元格是电子表格的错误值")
-    NOT_CALCULATED = Both("holds a formula without its result", "单元格是没有计算结果的公式")
-    MERGED = Both("is merged over several rows", "单元格跨行合并")
+    ERROR = Both("holds an error of the spreadsheet", "是电子表格的错误值")
+    NOT_CALCULATED = Both("holds a formula without its result", "是没有计算结果的公式")
+    MERGED = Both("is merged over several rows", "跨行合并")
     TOO_MANY_DIGITS = Both(
-        "is a number with more digits than a spreadsheet keeps", "单元格是数字格式，位数超过电子表格能保留的位数"
+        "is a number with more digits than a spreadsheet keeps", "为数字格式，位数超过电子表格能保留的位数"
     )
 
 
@@ -101,7 +101,7 @@ class Table:
 
 def refused(file: Path, sentence: Both, rule: str, remedy: Both) -> Failed:
     """The refusal of a whole file; the sentences go on after its name."""
-    said = Both(f"{file} {sentence.english}", f"{file} {sentence.chinese}")
+    said = Both(f"{file} {sentence.english}", f"文件 {file} {sentence.chinese}")
     return Failed(said, field="FILE", rule=rule, remedy=remedy)
 
 
