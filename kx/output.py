@@ -147,6 +147,19 @@ def word_parser(words: type[W]) -> Callable[[str | W], W]:
     return read
 
 
+def choice_of(*choices: str) -> Callable[[str], str]:
+    """What an option is read by that is one of a few plain words."""
+
+    def read(given: str) -> str:
+        if given in choices:
+            return given
+        raise NotUnderstood(
+            Both(f"{given!r} is none of {', '.join(choices)}.", f"“{given}”不在 {listed(choices)} 之中。")
+        )
+
+    return read
+
+
 # ---------------------------------------------------------------- times
 
 

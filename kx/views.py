@@ -18,7 +18,7 @@ from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Direct
 from kuaixiang.runtime.clock import from_micros
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2, directive_pb2, referral_pb2
-from kx.bulk import Outcome
+from kx.bulk import RESULTS, Outcome, Result
 from kx.options import Asking
 from kx.output import EVENT_TERMS, both, day_text, local, wide
 
@@ -303,11 +303,11 @@ def show_bulk(outcome: Outcome) -> None:
     done = [row for row in outcome.rows if row.case_id]
     if len(done) <= ROWS_LISTED_MAX:
         for row in done:
-            again = "  (registered before)" if row.result == "repeated" else ""
-            console.print(f"row {row.row}  ✓ {row.case_id}{again}", markup=False)
-    refused = [row for row in outcome.rows if row.result == "refused"]
+            again = "  (registered before)" if row.result is Result.REPEATED else ""
+            console.print(f"row {row.row}  ✓ {row.case_id}{again}  {row.message}".rstrip(), markup=False)
+    refused = [row for row in outcome.rows if row.result is Result.REFUSED]
     if refused:
-        table = _table("row", "refused because", "field", "rule", "do", right=("row",))
+        table = _table("row", "refused because 原因", "field", "rule", "do 处理办法", right=("row",))
         for row in refused:
             because, remedy = (
                 escape("\n".join(filter(None, both_)))
@@ -315,11 +315,15 @@ def show_bulk(outcome: Outcome) -> None:
             )
             table.add_row(str(row.row), because, row.field, row.rule, remedy)
         console.print(table)
-    counts = outcome.counts()
-    console.print(
-        f"{len(outcome.rows)} rows: {counts['registered']} registered, {counts['repeated']} registered before, "
-        f"{counts['refused']} refused, {counts['unanswered']} unanswered; {outcome.seconds:.1f} s."
-    )
+    counts = ", ".join(f"{count} {result} {RESULTS[result]}" for result, count in outcome.counts().items() if count)
+    console.print(f"{len(outcome.rows)} rows: {counts}; {outcome.seconds:.1f} s.", markup=False)
+    now = sum(bool(row.case_id and row.message) for row in outcome.rows)
+    if now:
+        console.print(
+            f"{now} of them were accepted earlier than may be dated back: their clocks run from now "
+            "原受理时间已记入备注，时限自登记时起算.",
+            markup=False,
+        )
     if outcome.failure is not None:
         from kx.output import show_failure
 

@@ -20,6 +20,7 @@ from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.wire.codec import act_of, decode_entry, enum_of, event_name, instant, timestamp
 from kuaixiang.wire.errors import chinese_of, to_status
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
+from node.channels.ledger_export import export_ledger
 from node.ledger import queries
 from node.ledger.queries import CaseFilter
 from node.office import Done, Header, Office
@@ -176,6 +177,14 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             queries.list_cases, self._office.ledger.database, wanted, request.page_size, request.page_token
         )
         return case_pb2.ListCasesResponse(cases=[self._view(case) for case in cases], next_page_token=token)
+
+    async def ExportLedger(
+        self, request: case_pb2.ExportLedgerRequest, context: Context
+    ) -> AsyncIterator[case_pb2.ExportLedgerResponse]:
+        """The ledger as it is kept on paper, in the order of registration."""
+        check_officer(caller_of(context), request.bureau)
+        async for answer in export_ledger(self._office, request):
+            yield answer
 
     async def WatchCases(
         self, request: case_pb2.WatchCasesRequest, context: Context

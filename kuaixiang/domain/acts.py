@@ -38,6 +38,7 @@ class Register(Act):
     place: str = ""
     answer: str = ""
     lead_case_id: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

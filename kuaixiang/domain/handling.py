@@ -47,6 +47,7 @@ def register(act: acts.Register, context: Context) -> tuple[CaseEvent, ...]:
             ),
         )
     at_most(act.answer, "answer", NOTE_CHARACTERS_MAX)
+    at_most(act.note, "note", NOTE_CHARACTERS_MAX)
     running = clocks.start(ClockKind.FORWARD, context.occurred_at, context.rules.forward_workdays, context.calendar)
     proposed = competent_bureau(context.tree, act.taxpayer_number or None, act.place or None) or ""
     registered = events.Registered(
@@ -60,6 +61,7 @@ def register(act: acts.Register, context: Context) -> tuple[CaseEvent, ...]:
             text=act.text,
             place=act.place,
             channel_reference=act.channel_reference,
+            note=act.note,
         ),
         competent_bureau=proposed,
     )

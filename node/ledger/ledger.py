@@ -36,8 +36,13 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 FIRST_GENERATION: Final = 1
 _CHANCE: Final = Chance()
 
+<<<<<<< HEAD
 CHANGED_MAX: Final = 10_000
 """Changed cases that wait to be told to other bureaus; of more the oldest are left out: it is best effort."""
+=======
+UNREADABLE: Final = (DecodeError, LookupError, ValueError)
+"""What reading an entry fails with that something else than this system has changed."""
+>>>>>>> xlsx
 
 CaseKey = tuple[str, str]
 """Bureau and case id."""
@@ -333,7 +338,7 @@ def load_cases(connection: sa.Connection, keys: Iterable[CaseKey]) -> dict[CaseK
             continue
         try:
             case = functools.reduce(evolve, (decode_entry(bytes(row.public)) for row in entries), None)
-        except (DecodeError, LookupError, ValueError):
+        except UNREADABLE:
             # That one case is refused; every other one of the node goes on.
             cases[key] = EntryUnreadable(*key)
         else:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,7 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from kuaixiang.domain.case import Case, Conclusion
-from kuaixiang.domain.errors import FieldMalformed
+from kuaixiang.domain.errors import EntryUnreadable, FieldMalformed
 from kuaixiang.domain.events import Entry, Private
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.reconciliation import PairRecord
@@ -30,7 +31,7 @@ from kuaixiang.runtime.database import Database
 from kuaixiang.wire.codec import decode_entry, decode_private
 from kuaixiang.wire.v1 import journal_pb2
 from node.ledger import schema
-from node.ledger.ledger import load_cases, readable
+from node.ledger.ledger import UNREADABLE, load_cases, readable
 
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 500
@@ -79,6 +80,15 @@ class HistoryEntry:
 
     seq: int
     entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPlace:
+    """Where a case stands in the ledger by time of registration, and its stage as committed."""
+
+    registered_at_us: int
+    case_id: str
+    stage: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,19 +166,56 @@ def one_case(database: Database, bureau: str, case_id: str) -> Case | None:
 
 def history(database: Database, bureau: str, case_id: str, *, private: bool) -> list[HistoryEntry]:
     """The entries of a case, first to last."""
+    found = histories(database, bureau, [case_id], private=private).get(case_id, [])
+    if isinstance(found, EntryUnreadable):
+        raise found
+    return found
+
+
+def histories(
+    database: Database, bureau: str, case_ids: Sequence[str], *, private: bool
+) -> dict[str, list[HistoryEntry] | EntryUnreadable]:
+    """The entries of each case, first to last; of a case whose entries cannot be read, what stands against it."""
     journal, parts = schema.JOURNAL, schema.PRIVATE
     query = (
-        sa.select(journal.c.seq, journal.c.public, parts.c.payload)
+        sa.select(journal.c.case_id, journal.c.seq, journal.c.public, parts.c.payload)
         .select_from(journal.outerjoin(parts, (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)))
-        .where(journal.c.bureau == bureau, journal.c.case_id == case_id, journal.c.version > 0)
-        .order_by(journal.c.version)
+        .where(journal.c.bureau == bureau, journal.c.case_id.in_(case_ids), journal.c.version > 0)
+        .order_by(journal.c.case_id, journal.c.version)
     )
     with database.reading() as connection:
         rows = connection.execute(query).all()
-    return [
-        HistoryEntry(seq, decode_entry(bytes(public), bytes(payload) if private and payload is not None else None))
-        for seq, public, payload in rows
-    ]
+    found: dict[str, list[HistoryEntry] | EntryUnreadable] = {}
+    for case_id, entries in itertools.groupby(rows, key=lambda row: row.case_id):
+        try:
+            found[case_id] = [
+                HistoryEntry(
+                    row.seq,
+                    decode_entry(
+                        bytes(row.public), bytes(row.payload) if private and row.payload is not None else None
+                    ),
+                )
+                for row in entries
+            ]
+        except UNREADABLE:
+            found[case_id] = EntryUnreadable(bureau, case_id)
+    return found
+
+
+def in_order_of_registration(
+    database: Database, wanted: CaseFilter, after: LedgerPlace | None, limit: int
+) -> list[LedgerPlace]:
+    """Where the next cases stand in the ledger as it is kept on paper: by the time of their registration."""
+    table = schema.CASES
+    at, case_id = table.c.registered_at_us, table.c.case_id
+    query = sa.select(at, case_id, table.c.stage).where(*_conditions(wanted))
+    if after is not None:
+        query = query.where(
+            sa.or_(at > after.registered_at_us, sa.and_(at == after.registered_at_us, case_id > after.case_id))
+        )
+    with database.reading() as connection:
+        rows = connection.execute(query.order_by(at, case_id).limit(limit)).all()
+    return [LedgerPlace(*row) for row in rows]
 
 
 def private_of(database: Database, bureau: str, case_id: str, version: int) -> Private | None:
