@@ -26,7 +26,7 @@ UNREACHABLE_EXIT_CODE: Final = 3
 PROGRESS_AFTER_SECONDS: Final = 2.0
 """What takes longer shows how far it is."""
 WEEKDAYS: Final = "一二三四五六日"
-TABLE_COLUMNS: Final = 170
+TABLE_COLUMNS: Final = 230
 """The national table's width, where nothing else says how wide the output is."""
 INSTANT_FORM: Final = "'YYYY-MM-DD', 'YYYY-MM-DD HH:MM' or ISO 8601"
 
