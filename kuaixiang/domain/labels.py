@@ -226,6 +226,9 @@ FIELDS: Final[Mapping[str, str]] = {
     "standard_answer": "统一答复口径",
     "directive": "指令",
     "have": "已有指令",
+    "kind": "指令种类",
+    "subject": "指令事项",
+    "published_at_us": "发布时间",
 }
 """The Chinese name of each field of a request, by its own name: `header.actor` is `actor`."""
 
