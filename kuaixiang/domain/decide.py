@@ -55,7 +55,7 @@ class Context:
 
 def decide(case: Case | None, act: Act, context: Context) -> tuple[CaseEvent, ...]:
     """The events of an act; raises `Refused`."""
-    _check_time(case, context)
+    check_time(case.last_at if case else None, context)
     check_role(act, context.role)
     if context.role is not Role.SYSTEM:
         check_actor(context.actor)
@@ -78,7 +78,8 @@ def decide(case: Case | None, act: Act, context: Context) -> tuple[CaseEvent, ..
     return _DECISIONS[type(act)](_Desk(case=case, context=context, stage=stage), act)
 
 
-def _check_time(case: Case | None, context: Context) -> None:
+def check_time(last_at: datetime | None, context: Context) -> None:
+    """Raises for an act in the future, too long ago, or before the last one (`last_at`) on the same matter."""
     at, now = context.occurred_at, context.now
     if at > now:
         raise errors.TimeInFuture(_shown(at), _shown(now))
@@ -86,8 +87,8 @@ def _check_time(case: Case | None, context: Context) -> None:
         calendar, days_max = context.calendar, context.rules.backdating_workdays_max
         if calendar.workdays_between(calendar.day_of(at), calendar.day_of(now)) > days_max:
             raise errors.RecordedTooLate(_shown(at), days_max)
-    if case is not None and at < case.last_at:
-        raise errors.OutOfOrder(_shown(at), _shown(case.last_at))
+    if last_at is not None and at < last_at:
+        raise errors.OutOfOrder(_shown(at), _shown(last_at))
 
 
 def _shown(at: datetime) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from kuaixiang.domain import acts
+from kuaixiang.domain import acts, order_acts
 from kuaixiang.domain.words import (
     Category,
     Channel,
@@ -16,6 +16,9 @@ from kuaixiang.domain.words import (
     ClockOutcome,
     Custody,
     DepartmentKind,
+    Light,
+    OrderLevel,
+    OrderStage,
     Outcome,
     ReferralKind,
     ReferralState,
@@ -73,12 +76,15 @@ TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
     ),
     Outcome: ("已办结", "已撤回", "转行政复议", "重新办理"),
     ReferralState: ("移交中", "收回中", "已接收", "被拒收"),
+    OrderLevel: ("催办", "督办", "重点督办"),
+    OrderStage: ("已下达", "已送达", "已签收", "已回复", "回复被退回", "已办结", "已撤销"),
+    Light: ("期内", "临期", "逾期", "停止计时"),
 }
 """The Chinese term of each word, in the order of the words' numbers, which begin at 1."""
 
 
 class ActName(NamedTuple):
-    """What officers call an act: the command that does it (`kx case`), and its Chinese name."""
+    """What officers call an act: the command that does it (`kx case`, `kx supervise`), and its Chinese name."""
 
     command: str
     chinese: str
@@ -115,6 +121,17 @@ ACTS: Final[Mapping[type[acts.Act], ActName]] = {
     acts.HearConclusion: ActName("hearing a conclusion", "接收办理结论"),
     acts.AcknowledgeConclusion: ActName("noting that a conclusion arrived", "确认结论已送达"),
     acts.MarkOverdue: ActName("noting a missed deadline", "记录逾期"),
+    order_acts.IssueOrder: ActName("supervise issue", "下达督办"),
+    order_acts.CascadeOrder: ActName("supervise cascade", "转下级督办"),
+    order_acts.AcknowledgeOrder: ActName("supervise acknowledge", "签收督办"),
+    order_acts.AnswerOrder: ActName("supervise answer", "回复督办"),
+    order_acts.AcceptAnswer: ActName("supervise accept", "认可回复"),
+    order_acts.ReturnAnswer: ActName("supervise return", "退回回复"),
+    order_acts.CancelOrder: ActName("supervise cancel", "撤销督办"),
+    order_acts.HearStatement: ActName("receiving an order", "接收督办"),
+    order_acts.HearReport: ActName("hearing what became of an order", "接收督办进展"),
+    order_acts.NoteDelivery: ActName("noting that a bureau has been told", "确认督办已送达"),
+    order_acts.NoteClock: ActName("noting an order's deadline", "记录督办时限"),
 }
 """What each act is called."""
 
@@ -176,6 +193,29 @@ FIELDS: Final[Mapping[str, str]] = {
     "handled_by": "办理单位",
     "outcome": "办理结论",
     "completed_at_us": "办结时间",
+    # Of supervision orders.
+    "order_id": "督办单编号",
+    "issue_id": "督办单标识",
+    "level": "督办级别",
+    "answer_workdays": "回复工作日数",
+    "case_ids": "诉求编号",
+    "to_bureaus": "接收单位",
+    "because": "先行回复的理由",
+    "statement": "督办单",
+    "report": "督办进展",
+    "step": "序号",
+    "round": "退回次数",
+    "stage": "状态",
+    "issuer": "下达单位",
+    "issued_at_us": "下达时间",
+    "received_at_us": "送达时间",
+    "due_at_us": "回复时限",
+    "acknowledged_at_us": "签收时间",
+    "answered_at_us": "回复时间",
+    "subordinate": "下级单位",
+    "side": "收发方向",
+    "stages": "状态",
+    "light": "时限状态",
 }
 """The Chinese name of each field of a request, by its own name: `header.actor` is `actor`."""
 

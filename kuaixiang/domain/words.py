@@ -169,3 +169,33 @@ class ReferralState(IntEnum):
     WITHDRAWING = 2
     ACCEPTED = 3
     REFUSED = 4
+
+
+class OrderLevel(IntEnum):
+    """督办级别 (§五(三))."""
+
+    URGE = 1
+    SUPERVISE = 2
+    KEY = 3
+
+
+class OrderStage(IntEnum):
+    """Where a supervision order stands, as far as one bureau's ledger knows."""
+
+    ISSUED = 1
+    RECEIVED = 2
+    ACKNOWLEDGED = 3
+    ANSWERED = 4
+    RETURNED = 5
+    CLOSED = 6
+    CANCELLED = 7
+
+
+class Light(IntEnum):
+    """How near the nearest deadline of an open case is (SPEC §7)."""
+
+    IN_TIME = 1
+    DUE_SOON = 2
+    OVERDUE = 3
+    STOPPED = 4
+    """No clock runs, or another bureau's decision is awaited."""
