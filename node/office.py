@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from kuaixiang.domain import acts, errors
+from kuaixiang.domain import acts, errors, order_acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
 from kuaixiang.domain.case import Case
@@ -17,6 +17,7 @@ from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.custody import OfferFacts, judge
 from kuaixiang.domain.decide import RECEIVING_DEPARTMENT, Context, decide
 from kuaixiang.domain.events import OfferDeclined
+from kuaixiang.domain.orders import Order
 from kuaixiang.domain.registration import REFERENCE_CHARACTERS_MAX, at_most, check_case_id, check_registration
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category, Channel, Custody, Outcome, ReferralKind, Refusal, Role, Stage
@@ -26,6 +27,7 @@ from kuaixiang.wire.codec import enum_of, instant_of
 from kuaixiang.wire.v1 import referral_pb2
 from node.ledger import queries
 from node.ledger.ledger import Draft, Ledger, Recorded, Request, Work
+from node.orders import OrderDesk
 
 SYSTEM_ACTOR = "system"
 """The actor of what nobody did in person."""
@@ -77,6 +79,9 @@ class Office:
     def __init__(self, ledger: Ledger, place: Place, sign: Signer) -> None:
         self.ledger = ledger
         self.place = place
+        self.orders = OrderDesk(
+            ledger=ledger, sign=sign, context_of=self._context, system_context_of=self._system_context
+        )
         self._sign = sign
 
     # ------------------------------------------------------------ officers and channels
@@ -142,7 +147,7 @@ class Office:
                 return _Result(known[0], None, known[1], repeated=True)
         return None
 
-    def _context(self, header: Header, case: Case | None) -> Context:
+    def _context(self, header: Header, case: Case | Order | None) -> Context:
         now = self._now(case)
         return Context(
             bureau=header.bureau,
@@ -157,14 +162,14 @@ class Office:
             new_id=new_referral_id(),
         )
 
-    def _system_context(self, bureau: str, case: Case | None) -> Context:
+    def _system_context(self, bureau: str, case: Case | Order | None) -> Context:
         header = Header(
             bureau=bureau, case_id="", actor=SYSTEM_ACTOR, role=Role.SYSTEM, department=RECEIVING_DEPARTMENT
         )
         return self._context(header, case)
 
-    def _now(self, case: Case | None) -> datetime:
-        """The time; never before the case's last act, should the machine's clock have been set back since."""
+    def _now(self, case: Case | Order | None) -> datetime:
+        """The time; never before the last act on the case or order, should the machine's clock have been set back."""
         now = self.place.clock.now()
         return max(now, case.last_at) if case is not None else now
 
@@ -309,23 +314,32 @@ class Office:
         )
         return await self._by_system(request.from_bureau, request.case_id, act)
 
-    async def mark_overdue(self, bureau: str, case_id: str) -> int:
-        """Records the case's passed deadlines, once each."""
-        return await self._by_system(bureau, case_id, acts.MarkOverdue())
+    async def mark_overdue(self, bureau: str, subject: str) -> int:
+        """Records the passed deadlines of a case or a supervision order, once each."""
+        return await self._by_system(bureau, subject, acts.MarkOverdue(), of_order=order_acts.NoteClock())
 
-    async def _by_system(self, bureau: str, case_id: str, act: Act) -> int:
-        """Does an act that nobody does in person; the journal's end at which it is so."""
+    async def _by_system(
+        self, bureau: str, case_id: str, act: Act, *, of_order: order_acts.OrderAct | None = None
+    ) -> int:
+        """Does an act that nobody does in person; the journal's end at which it is so.
+
+        `of_order` is the act where the number is a supervision order's.
+        """
         self.check_hosted(bureau)
         check_case_id(case_id, "case_id")
 
         def run(draft: Draft) -> int:
+            order = draft.order(bureau, case_id) if of_order is not None else None
+            if order is not None and of_order is not None:
+                return self.orders.by_system(draft, order, of_order)
             case = draft.case(bureau, case_id)
             if case is None:
                 raise errors.UnknownCase(bureau, case_id)
             context = self._system_context(bureau, case)
             return draft.record(context, case_id, decide(case, act, context), case=case).seq
 
-        seq: int = await self.ledger.do(Work(run=run, bureau=bureau, case_id=case_id))
+        order_id = case_id if of_order is not None else ""
+        seq: int = await self.ledger.do(Work(run=run, bureau=bureau, case_id=case_id, order_id=order_id))
         return seq
 
     # ------------------------------------------------------------ reading

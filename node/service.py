@@ -21,6 +21,8 @@ from kuaixiang.wire.v1 import (
     ledger_pb2_grpc,
     referral_pb2,
     referral_pb2_grpc,
+    supervision_pb2,
+    supervision_pb2_grpc,
 )
 from node.cases import CaseServicer
 from node.events.publisher import Publisher
@@ -32,6 +34,7 @@ from node.journals import LedgerServicer
 from node.ledger.ledger import Ledger
 from node.office import Office, Place
 from node.settings import NodeSettings
+from node.supervision import SupervisionServicer
 from node.sweep import Sweep
 
 _log: Final = structlog.get_logger(__name__)
@@ -39,6 +42,7 @@ _SERVICES: Final = (
     case_pb2.DESCRIPTOR.services_by_name["CaseService"].full_name,
     referral_pb2.DESCRIPTOR.services_by_name["ReferralService"].full_name,
     ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name,
+    supervision_pb2.DESCRIPTOR.services_by_name["SupervisionService"].full_name,
 )
 
 
@@ -87,6 +91,8 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
             case_pb2_grpc.add_CaseServiceServicer_to_server(CaseServicer(office), server)
             referrals = ReferralServicer(office, links, seal, courier.heard_from)
             referral_pb2_grpc.add_ReferralServiceServicer_to_server(referrals, server)
+            supervision = SupervisionServicer(office, links, seal, courier.heard_from)
+            supervision_pb2_grpc.add_SupervisionServiceServicer_to_server(supervision, server)
             journals = LedgerServicer(ledger, place.tree, place.clock)
             ledger_pb2_grpc.add_LedgerServiceServicer_to_server(journals, server)
             server.add_generic_rpc_handlers(tuple(more))

@@ -1,10 +1,10 @@
-"""The sweep: records every deadline that has passed, once, by the business clock."""
+"""The sweep: records every deadline of a case or an order that has passed, once, by the business clock."""
 
 import asyncio
 from typing import Final
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.loops import Loop
@@ -16,8 +16,14 @@ INTERVAL_SECONDS: Final = 1.0
 BATCH_MAX: Final = 500
 """Cases of one step: one transaction of the writer, so that an officer's act waits for one commit at most."""
 
-RECORDED: Final = Counter("kx_overdue_cases_total", "Cases on which a passed deadline was recorded.")
-FAILED: Final = Counter("kx_overdue_failures_total", "Cases on which a passed deadline could not be recorded.")
+ORDERS_OPEN: Final = Gauge(
+    "kx_orders_open", "Supervision orders issued or received here and neither closed nor cancelled."
+)
+ORDERS_OVERDUE: Final = Gauge("kx_orders_overdue", "Those of them that wait for an answer past its deadline.")
+RECORDED: Final = Counter("kx_overdue_cases_total", "Cases and orders on which a passed deadline was recorded.")
+FAILED: Final = Counter(
+    "kx_overdue_failures_total", "Cases and orders on which a passed deadline could not be recorded."
+)
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -58,4 +64,7 @@ class Sweep:
             else:
                 recorded += 1
         RECORDED.inc(recorded)
+        count, late = await asyncio.to_thread(queries.open_orders, ledger.database, ledger.bureaus, to_micros(now))
+        ORDERS_OPEN.set(count)
+        ORDERS_OVERDUE.set(late)
         return recorded > 0 and len(cases) == BATCH_MAX

@@ -128,14 +128,20 @@ class Order:
     parent_order_id: str
     issued_at: datetime
     last_at: datetime
+    stated: OrderStage
+    """What the issuer said last, as far as it is known here: ISSUED, RETURNED, CLOSED or CANCELLED."""
     stated_at: datetime
+    stated_version: int
+    """The entry that holds it, with what was written."""
     statement_step: int
-    """What the issuer has said, as far as it is known here; the neighbour below has it up to `told_below`."""
     told_below: int = 0
+    """Up to which statement the neighbour below has them in its ledger."""
+    reported: OrderStage
+    """What the receiver said last: RECEIVED, ACKNOWLEDGED, ANSWERED, RETURNED; ISSUED while nothing is known of it."""
     reported_at: datetime
     report_step: int = 0
-    """What the receiver has said, as far as it is known here; the neighbour above has it up to `told_above`."""
     told_above: int = 0
+    """Up to which report the neighbour above has them in its ledger."""
     round: int = 0
     arrived_round: int = -1
     """The round that has reached the receiver, as far as it is known here; -1: none."""
@@ -148,9 +154,8 @@ class Order:
     term: Clock | None = None
     """This round's clock as it was last, running or not: what a report says of the deadline."""
     text_version: int
-    """The entry that holds the wording; `answer_version` and `reason_version` likewise, 0 where there is none."""
+    """The entry that holds the wording; `answer_version` likewise, 0 where there is none."""
     answer_version: int = 0
-    reason_version: int = 0
 
     @property
     def ends_here(self) -> bool:
@@ -221,8 +226,11 @@ def _begin(entry: Entry, event: OrderEvent) -> Order | None:
         parent_order_id="" if isinstance(event, events.OrderReceived) else event.parent_order_id,
         issued_at=received.issued_at if received else entry.occurred_at,
         last_at=entry.occurred_at,
+        stated=OrderStage.ISSUED,
         stated_at=entry.occurred_at,
+        stated_version=entry.version,
         statement_step=received.step if received else 1,
+        reported=event.order_stage,
         reported_at=entry.occurred_at,
         report_step=1 if arrived else 0,
         arrived_round=0 if arrived else -1,
@@ -235,30 +243,31 @@ def _particulars(order: Order, entry: Entry) -> dict[str, Any]:
     """What an event changes besides stage and clocks."""
     match entry.event:
         case events.OrderArrived() as event:
-            return _reported(entry, event.step) | {"received_at": event.received_at, "arrived_round": event.round}
+            return _reported(entry, event.step, event) | {
+                "received_at": event.received_at,
+                "arrived_round": event.round,
+            }
         case events.OrderAcknowledged() as event:
-            return _reported(entry, event.step) | {"acknowledged_at": event.acknowledged_at}
+            return _reported(entry, event.step, event) | {"acknowledged_at": event.acknowledged_at}
         case events.OrderAnswered() as event:
-            return _reported(entry, event.step) | {
+            return _reported(entry, event.step, event) | {
                 "answered_at": event.answered_at,
                 "answered_late": event.late,
                 "derived_open": event.derived_open,
                 "answer_version": entry.version,
             }
         case events.OrderAnswerReturned() as event:
-            returned = _stated(entry, event.step) | {
+            returned = _stated(entry, event.step, event) | {
                 "round": event.round,
                 "answer_workdays": event.answer_workdays,
-                "reason_version": entry.version,
             }
             if order.ends_here:
                 # That it has come is something to report.
-                returned |= _reported(entry, order.report_step + 1)
+                returned |= _reported(entry, order.report_step + 1, event)
                 returned |= {"received_at": entry.occurred_at, "arrived_round": event.round}
             return returned
         case (events.OrderClosed() | events.OrderCancelled()) as event:
-            noted = {"reason_version": entry.version} if event.private is not None else {}
-            return _stated(entry, event.step) | noted
+            return _stated(entry, event.step, event)
         case events.OrderDelivered() as event:
             told = "told_below" if event.to_bureau == order.below else "told_above"
             return {told: max(getattr(order, told), event.step)}
@@ -266,12 +275,17 @@ def _particulars(order: Order, entry: Entry) -> dict[str, Any]:
             return {}
 
 
-def _stated(entry: Entry, step: int) -> dict[str, Any]:
-    return {"statement_step": step, "stated_at": entry.occurred_at}
+def _stated(entry: Entry, step: int, event: OrderEvent) -> dict[str, Any]:
+    return {
+        "stated": event.order_stage,
+        "stated_at": entry.occurred_at,
+        "stated_version": entry.version,
+        "statement_step": step,
+    }
 
 
-def _reported(entry: Entry, step: int) -> dict[str, Any]:
-    return {"report_step": step, "reported_at": entry.occurred_at}
+def _reported(entry: Entry, step: int, event: OrderEvent) -> dict[str, Any]:
+    return {"reported": event.order_stage, "reported_at": entry.occurred_at, "report_step": step}
 
 
 # ---------------------------------------------------------------- deciding

@@ -13,6 +13,7 @@ from kuaixiang.runtime.pki import CertificatePaths, Credentials, LiveCredentials
 from kuaixiang.runtime.tls import Options, open_channel
 from kuaixiang.wire.errors import RemoteRefusal, from_call
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
+from kuaixiang.wire.v1.supervision_pb2_grpc import SupervisionServiceStub
 
 CALL_SECONDS_MAX: Final = 10.0
 """A decision takes milliseconds; what has no answer by then is asked again, under the same id."""
@@ -68,6 +69,7 @@ def failure_of(error: grpc.aio.AioRpcError) -> Failure:
 class _Link:
     channel: grpc.aio.Channel
     stub: ReferralServiceStub
+    supervision: SupervisionServiceStub
     credentials: Credentials
 
 
@@ -92,6 +94,13 @@ class Links:
 
     def stub(self, bureau: str) -> ReferralServiceStub:
         """The referral service of a bureau; raises `NoEndpoint`, `pki.PkiError`. Nothing is sent yet."""
+        return self._link(bureau).stub
+
+    def supervision(self, bureau: str) -> SupervisionServiceStub:
+        """The supervision service of a bureau, as `stub` gives the referral service."""
+        return self._link(bureau).supervision
+
+    def _link(self, bureau: str) -> _Link:
         endpoint = self._tree.get(bureau).endpoint if bureau in self._tree else ""
         if not endpoint:
             raise NoEndpoint(bureau)
@@ -102,8 +111,9 @@ class Links:
             if link is not None:
                 self._retire(link)
             channel = open_channel(endpoint, dns_name("node", bureau), self._paths, LINK_OPTIONS)
-            link = self._links[bureau] = _Link(channel, ReferralServiceStub(channel), credentials)
-        return link.stub
+            stubs = ReferralServiceStub(channel), SupervisionServiceStub(channel)
+            link = self._links[bureau] = _Link(channel, *stubs, credentials)
+        return link
 
     async def close(self) -> None:
         """Close all links; calls under way are cancelled."""

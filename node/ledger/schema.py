@@ -1,9 +1,10 @@
 """The ledger's tables.
 
 `journal` and `private` are the truth. `decisions` and `requests` are answers given, kept so that the same question has
-the same answer for ever. `cases`, `clocks`, `referrals`, `deliveries` and the numbers in `bureaus` are projections:
-changed in the transaction of the entry they follow from, and made again from the journal by `rebuild`. `peers` and
-`cursors` remember how far deliveries and publication have come; losing them costs repetitions, which are harmless.
+the same answer for ever. `cases`, `clocks`, `referrals`, `orders`, `deliveries` and the numbers in `bureaus` are
+projections: changed in the transaction of the entry they follow from, and made again from the journal by `rebuild`.
+`peers` and `cursors` remember how far deliveries and publication have come; losing them costs repetitions, which are
+harmless. `clocks` and `deliveries` are of cases and of supervision orders: `case_id` is the number of either.
 
 Instants are microseconds since 1970-01-01T00:00Z.
 """
@@ -38,6 +39,7 @@ BUREAUS: Final = sa.Table(
     _number("seq"),
     _bytes("hash"),
     _number("cases_registered"),
+    _number("orders_issued"),
 )
 
 JOURNAL: Final = sa.Table(
@@ -149,6 +151,23 @@ REFERRALS: Final = sa.Table(
     sa.Index("referrals_by_case", "bureau", "case_id"),
 )
 
+ORDERS: Final = sa.Table(
+    "orders",
+    METADATA,
+    _text("bureau", key=True),
+    _text("order_id", key=True),
+    _number("version"),
+    _number("stage"),
+    _number("level"),
+    _text("issuer"),
+    _text("final_bureau"),
+    _text("parent_order_id"),
+    _number("open"),
+    _number("next_due_us"),
+    sa.Index("orders_by_due", "bureau", "next_due_us", "order_id"),
+    sa.Index("orders_by_parent", "bureau", "parent_order_id"),
+)
+
 DELIVERIES: Final = sa.Table(
     "deliveries",
     METADATA,
@@ -175,5 +194,5 @@ CURSORS: Final = sa.Table(
     _number("published_seq"),
 )
 
-PROJECTIONS: Final = (CASES, REFERENCES, CLOCKS, REFERRALS, DELIVERIES)
+PROJECTIONS: Final = (CASES, REFERENCES, CLOCKS, REFERRALS, ORDERS, DELIVERIES)
 """Tables that `rebuild` empties and fills from the journal."""
