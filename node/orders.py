@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kuaixiang.domain import errors, order_acts, order_errors
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.domain.decide import Context
+from kuaixiang.domain.desk import Context
 from kuaixiang.domain.events import ClockChange
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.orders import Order, check_cascade, decide_order
@@ -137,7 +137,7 @@ class OrderDesk:
     async def hear_statement(self, statement: supervision_pb2.OrderStatement) -> bytes:
         """Records what the superior says of an order; the receipt. A repetition gets the first one, word for word."""
         act = order_acts.HearStatement(
-            issue_id=statement.issue_id,
+            nonce=statement.nonce,
             step=statement.step,
             stage=enum_of(OrderStage, statement.stage, "statement.stage"),
             round=statement.round,
@@ -156,7 +156,7 @@ class OrderDesk:
     async def hear_report(self, report: supervision_pb2.OrderReport) -> bytes:
         """Records what a subordinate says of an order; the receipt, as of `hear_statement`."""
         act = order_acts.HearReport(
-            issue_id=report.issue_id,
+            nonce=report.nonce,
             step=report.step,
             stage=enum_of(OrderStage, report.stage, "report.stage"),
             round=report.round,
@@ -186,7 +186,7 @@ class OrderDesk:
         self, said: supervision_pb2.OrderStatement | supervision_pb2.OrderReport, way: str, act: OrderAct
     ) -> bytes:
         bureau, order_id = said.to_bureau, said.order_id
-        receipt_id = f"{order_id}.{said.issue_id}.{way}.{said.step}"
+        receipt_id = f"{order_id}.{said.nonce}.{way}.{said.step}"
 
         def run(draft: Draft) -> bytes:
             stored = draft.receipt(bureau, receipt_id)
@@ -199,7 +199,7 @@ class OrderDesk:
             recorded = draft.record_order(context, order_id, decide_order(order, act, context), order)
             record = supervision_pb2.OrderRecord(
                 order_id=order_id,
-                issue_id=said.issue_id,
+                nonce=said.nonce,
                 step=said.step,
                 bureau=bureau,
                 generation=draft.head(bureau).generation,

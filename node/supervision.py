@@ -374,7 +374,7 @@ def _read(kind: type[_M], content: bytes, field: str) -> _M:
 
 def _check_numbers(field: str, said: supervision_pb2.OrderStatement | supervision_pb2.OrderReport) -> None:
     check_case_id(said.order_id, f"{field}.order_id")
-    check_case_id(said.issue_id, f"{field}.issue_id")
+    check_case_id(said.nonce, f"{field}.nonce")
     for name in ("step", "round"):
         if getattr(said, name) > STEPS_MAX:
             raise FieldMalformed(

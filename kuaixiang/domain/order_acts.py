@@ -79,7 +79,7 @@ class CancelOrder(OrderAct):
 class HearStatement(OrderAct):
     """The superior says what the issuer has said of the order: ISSUED, RETURNED, CLOSED or CANCELLED."""
 
-    issue_id: str
+    nonce: str
     step: int
     stage: OrderStage
     round: int
@@ -101,7 +101,7 @@ class HearReport(OrderAct):
     `clock` is the start of the clock that runs there in this round.
     """
 
-    issue_id: str
+    nonce: str
     step: int
     stage: OrderStage
     round: int

@@ -116,7 +116,7 @@ class OrderNamesake(Refused):
     """The number is of another order: a ledger restored from a backup has used it again."""
 
     condition = Condition.CONFLICT
-    field = "issue_id"
+    field = "nonce"
     remedy = "Compare both ledgers; cancel the later order and issue it under a new number."
     remedy_chinese = "请核对双方台账，撤销后一份督办单，用新的编号重新下达。"
 

@@ -21,7 +21,8 @@ from typing import Any
 from kuaixiang.domain import clocks as clockwork
 from kuaixiang.domain import errors, events, order_acts, order_errors
 from kuaixiang.domain.clocks import Clock
-from kuaixiang.domain.decide import Context, check_time
+from kuaixiang.domain.decide import check_time
+from kuaixiang.domain.desk import Context
 from kuaixiang.domain.events import ClockChange, Entry, OrderEvent, Private
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.order_acts import OrderAct
@@ -115,7 +116,7 @@ class Order:
     order_id: str
     version: int
     stage: OrderStage
-    issue_id: str
+    nonce: str
     level: OrderLevel
     issuer: str
     final_bureau: str
@@ -215,7 +216,7 @@ def _begin(entry: Entry, event: OrderEvent) -> Order | None:
         order_id=entry.case_id,
         version=0,
         stage=event.order_stage,
-        issue_id=event.issue_id,
+        nonce=event.nonce,
         level=event.level,
         issuer=received.issuer if received else entry.bureau,
         final_bureau=event.final_bureau,
@@ -308,6 +309,7 @@ def decide_order(
     if context.role is not Role.SYSTEM:
         check_actor(context.actor)
         check_department(context.department, "header.department")
+        context.staff.check_officer(context.actor, context.role, context.department)
     match act:
         case order_acts.IssueOrder():
             return _issue(act, context, parent)
@@ -400,7 +402,7 @@ def _issue(act: order_acts.IssueOrder, context: Context, parent: Order | None) -
         order_stage=OrderStage.ISSUED,
         clocks=(_start(act.answer_workdays, context, act.final_bureau),),
         private=Private(text=act.text),
-        issue_id=context.new_id,
+        nonce=context.new_id,
         level=act.level,
         to_bureau=tree.next_hop(bureau, act.final_bureau),
         final_bureau=act.final_bureau,
@@ -536,7 +538,7 @@ def _hear_statement(order: Order | None, act: order_acts.HearStatement, context:
             case _:
                 # What was said before is lost here; a beginning in the middle would hide that.
                 raise order_errors.UnknownOrder(context.bureau, "")
-    if order.issue_id != act.issue_id:
+    if order.nonce != act.nonce:
         raise order_errors.OrderNamesake(order.order_id)
     if order.above != act.from_bureau:
         raise order_errors.OrderMisdirected(order.order_id, act.from_bureau)
@@ -556,7 +558,7 @@ def _receive(act: order_acts.HearStatement, context: Context) -> OrderEvent:
         order_stage=OrderStage.RECEIVED if arrived else OrderStage.ISSUED,
         clocks=(_start(act.answer_workdays, context),) if runs else (),
         private=Private(text=act.text),
-        issue_id=act.issue_id,
+        nonce=act.nonce,
         level=act.level,
         issuer=act.issuer,
         from_bureau=act.from_bureau,
@@ -596,7 +598,7 @@ def _ruled(
 
 def _hear_report(order: Order, act: order_acts.HearReport, context: Context) -> tuple[OrderEvent, ...]:
     """What came from below. One report says all that went before it, so that a lost one leaves no gap."""
-    if order.issue_id != act.issue_id:
+    if order.nonce != act.nonce:
         raise order_errors.OrderNamesake(order.order_id)
     if order.below != act.from_bureau:
         raise order_errors.OrderMisdirected(order.order_id, act.from_bureau)

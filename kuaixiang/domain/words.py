@@ -171,6 +171,12 @@ class ReferralState(IntEnum):
     REFUSED = 4
 
 
+class Override(IntEnum):
+    """特批: a rule that two people together may set aside for one case."""
+
+    LEDGERS_DISAGREE = 1
+
+
 class OrderLevel(IntEnum):
     """督办级别 (§五(三))."""
 

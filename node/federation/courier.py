@@ -367,8 +367,8 @@ def record_of(receipt: supervision_pb2.OrderReceipt, told: OrderMessage, seal: S
         record = supervision_pb2.OrderRecord.FromString(receipt.record)
     except DecodeError as failure:
         raise UnusableReceipt(told.to_bureau, "it holds no record") from failure
-    wanted = (told.to_bureau, told.order_id, told.issue_id, told.step)
-    if wanted != (record.bureau, record.order_id, record.issue_id, record.step):
+    wanted = (told.to_bureau, told.order_id, told.nonce, told.step)
+    if wanted != (record.bureau, record.order_id, record.nonce, record.step):
         raise UnusableReceipt(told.to_bureau, "it is for something else")
     return record
 

@@ -53,7 +53,7 @@ def _statement(order: Order, peer: str, private: Mapping[int, Private]) -> super
     words: dict[str, Any] = {"stage": order.stated, "level": order.level}
     return supervision_pb2.OrderStatement(
         order_id=order.order_id,
-        issue_id=order.issue_id,
+        nonce=order.nonce,
         step=order.statement_step,
         round=order.round,
         issuer=order.issuer,
@@ -75,7 +75,7 @@ def _report(order: Order, peer: str, private: Mapping[int, Private]) -> supervis
     words: dict[str, Any] = {"stage": order.reported}
     report = supervision_pb2.OrderReport(
         order_id=order.order_id,
-        issue_id=order.issue_id,
+        nonce=order.nonce,
         step=order.report_step,
         round=order.round,
         from_bureau=order.bureau,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kuaixiang.domain import errors, events, order_acts, order_errors
-from kuaixiang.domain.decide import Context
+from kuaixiang.domain.desk import Context
 from kuaixiang.domain.events import ClockChange, Entry, OrderEvent
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.orders import (
@@ -115,7 +115,7 @@ class Ledger:
                 recorded_at=now,
                 occurred_at=more.get("occurred_at", now),
                 actor="officer",
-                role=role or sorted(ROLES[type(act)])[0],
+                role=role or min(ROLES[type(act)]),
                 department="tax-service",
                 category=None,
                 channel=None,
@@ -133,7 +133,7 @@ def context(bureau: str, act: OrderAct, now: datetime, role: Role | None = None,
     plain: dict[str, Any] = {
         "bureau": bureau,
         "actor": "officer",
-        "role": role or sorted(ROLES[type(act)])[0],
+        "role": role or min(ROLES[type(act)]),
         "department": "tax-service",
         "now": now,
         "occurred_at": now,
@@ -211,7 +211,7 @@ def owed(ledger: Ledger) -> list[str]:
 def statement(ledger: Ledger) -> order_acts.HearStatement:
     order = ledger.known
     return order_acts.HearStatement(
-        issue_id=order.issue_id,
+        nonce=order.nonce,
         step=order.statement_step,
         stage=order.stated,
         round=order.round,
@@ -232,7 +232,7 @@ def report(ledger: Ledger) -> order_acts.HearReport:
     assert order.term is not None
     answer = ledger.private(order.answer_version)
     return order_acts.HearReport(
-        issue_id=order.issue_id,
+        nonce=order.nonce,
         step=order.report_step,
         stage=order.reported,
         round=order.round,
@@ -562,9 +562,9 @@ def test_a_report_makes_up_for_those_that_were_lost() -> None:
 def test_another_order_of_the_same_number_is_refused_and_not_taken_for_a_repetition() -> None:
     way = delivered()
     with pytest.raises(order_errors.OrderNamesake):
-        way.relay.do(replace(statement(way.issuer), issue_id="other"), way.now)
+        way.relay.do(replace(statement(way.issuer), nonce="other"), way.now)
     with pytest.raises(order_errors.OrderNamesake):
-        way.relay.do(replace(report(way.receiver), issue_id="other"), way.now)
+        way.relay.do(replace(report(way.receiver), nonce="other"), way.now)
 
 
 def test_a_neighbour_that_is_not_on_the_way_is_refused() -> None:

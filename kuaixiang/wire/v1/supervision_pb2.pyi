@@ -615,7 +615,7 @@ class OrderStatement(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDER_ID_FIELD_NUMBER: _builtins.int
-    ISSUE_ID_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
@@ -630,7 +630,7 @@ class OrderStatement(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     ISSUED_AT_US_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
-    issue_id: _builtins.str
+    nonce: _builtins.str
     step: _builtins.int
     """Counts what the issuer has said: of two statements the one with the higher number stands."""
     stage: _common_pb2.OrderStage.ValueType
@@ -652,7 +652,7 @@ class OrderStatement(_message.Message):
         self,
         *,
         order_id: _builtins.str = ...,
-        issue_id: _builtins.str = ...,
+        nonce: _builtins.str = ...,
         step: _builtins.int = ...,
         stage: _common_pb2.OrderStage.ValueType = ...,
         round: _builtins.int = ...,
@@ -669,7 +669,7 @@ class OrderStatement(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_workdays", b"answer_workdays", "case_ids", b"case_ids", "final_bureau", b"final_bureau", "from_bureau", b"from_bureau", "issue_id", b"issue_id", "issued_at_us", b"issued_at_us", "issuer", b"issuer", "level", b"level", "note", b"note", "order_id", b"order_id", "round", b"round", "stage", b"stage", "step", b"step", "text", b"text", "to_bureau", b"to_bureau"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_workdays", b"answer_workdays", "case_ids", b"case_ids", "final_bureau", b"final_bureau", "from_bureau", b"from_bureau", "issued_at_us", b"issued_at_us", "issuer", b"issuer", "level", b"level", "nonce", b"nonce", "note", b"note", "order_id", b"order_id", "round", b"round", "stage", b"stage", "step", b"step", "text", b"text", "to_bureau", b"to_bureau"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -706,7 +706,7 @@ class OrderReport(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDER_ID_FIELD_NUMBER: _builtins.int
-    ISSUE_ID_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
@@ -725,7 +725,7 @@ class OrderReport(_message.Message):
     ANSWER_FIELD_NUMBER: _builtins.int
     BECAUSE_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
-    issue_id: _builtins.str
+    nonce: _builtins.str
     step: _builtins.int
     """Counts what the receiver has said: of two reports the one with the higher number stands."""
     stage: _common_pb2.OrderStage.ValueType
@@ -751,7 +751,7 @@ class OrderReport(_message.Message):
         self,
         *,
         order_id: _builtins.str = ...,
-        issue_id: _builtins.str = ...,
+        nonce: _builtins.str = ...,
         step: _builtins.int = ...,
         stage: _common_pb2.OrderStage.ValueType = ...,
         round: _builtins.int = ...,
@@ -772,7 +772,7 @@ class OrderReport(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at_us", b"acknowledged_at_us", "answer", b"answer", "answered_at_us", b"answered_at_us", "because", b"because", "calendar_version", b"calendar_version", "derived_open", b"derived_open", "due_at_us", b"due_at_us", "from_bureau", b"from_bureau", "issue_id", b"issue_id", "late", b"late", "limit_workdays", b"limit_workdays", "order_id", b"order_id", "provisional", b"provisional", "received_at_us", b"received_at_us", "round", b"round", "soon_at_us", b"soon_at_us", "stage", b"stage", "step", b"step", "to_bureau", b"to_bureau"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at_us", b"acknowledged_at_us", "answer", b"answer", "answered_at_us", b"answered_at_us", "because", b"because", "calendar_version", b"calendar_version", "derived_open", b"derived_open", "due_at_us", b"due_at_us", "from_bureau", b"from_bureau", "late", b"late", "limit_workdays", b"limit_workdays", "nonce", b"nonce", "order_id", b"order_id", "provisional", b"provisional", "received_at_us", b"received_at_us", "round", b"round", "soon_at_us", b"soon_at_us", "stage", b"stage", "step", b"step", "to_bureau", b"to_bureau"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -833,14 +833,14 @@ class OrderRecord(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDER_ID_FIELD_NUMBER: _builtins.int
-    ISSUE_ID_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     BUREAU_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
-    issue_id: _builtins.str
+    nonce: _builtins.str
     step: _builtins.int
     bureau: _builtins.str
     generation: _builtins.int
@@ -850,7 +850,7 @@ class OrderRecord(_message.Message):
         self,
         *,
         order_id: _builtins.str = ...,
-        issue_id: _builtins.str = ...,
+        nonce: _builtins.str = ...,
         step: _builtins.int = ...,
         bureau: _builtins.str = ...,
         generation: _builtins.int = ...,
@@ -859,7 +859,7 @@ class OrderRecord(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "generation", b"generation", "hash", b"hash", "issue_id", b"issue_id", "order_id", b"order_id", "seq", b"seq", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "generation", b"generation", "hash", b"hash", "nonce", b"nonce", "order_id", b"order_id", "seq", b"seq", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
