@@ -283,7 +283,8 @@ def read_entries(segment: Segment, skip: int = 0) -> Changes:
         for measure, day in measures(entry):
             key = day << 24 | ground | measure
             tallies[key] = tallies.get(key, 0) + 1
-        if entry.version:
+        if entry.version and entry.stage:
+            # Entries about no case of the ledger, supervision orders among them, have no stage.
             case_id, stage, custody = entry.case_id, entry.stage, entry.custody
             if "\x00" in case_id or not (0 <= stage <= _CODE_MAX and 0 <= custody <= _CODE_MAX):
                 raise UnreadableEntry(seq, "its case, stage or custody is none")

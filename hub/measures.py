@@ -67,6 +67,17 @@ class Fact(IntEnum):
     CONCLUDED = 30
     """Concluded by the bureau it had been referred to."""
     WRITTEN_OFF = 31
+    ORDERS_ISSUED = 60
+    """Supervision orders (督办): issued by the bureau itself, those derived from another included."""
+    ORDERS_RECEIVED = 61
+    """For the bureau to answer; what it only passes on is not counted."""
+    ORDERS_ACKNOWLEDGED = 62
+    ORDERS_ANSWERED = 63
+    """Every answer; one that was returned can be followed by another."""
+    ORDER_ANSWERS_RETURNED = 64
+    """Answers that the bureau, as issuer, did not accept."""
+    ORDERS_CLOSED = 65
+    ORDERS_CANCELLED = 66
 
 
 FACT_NAMES: Final[Mapping[int, str]] = {fact: fact.name.lower() for fact in Fact}
@@ -148,6 +159,10 @@ _BY_EVENT: Final[Mapping[str, tuple[int, ...]]] = {
     "conclusion_delivered": (),
     "written_off": (Fact.WRITTEN_OFF,),
     "became_overdue": (),
+    "order_issued": (Fact.ORDERS_ISSUED,),
+    "order_arrived": (),
+    "order_delivered": (),
+    "order_clock_noted": (),
     "linked": (),
     "unlinked": (),
     "part_returned": (Fact.DISPATCH_RETURNED,),
@@ -161,7 +176,17 @@ _BY_EVENT: Final[Mapping[str, tuple[int, ...]]] = {
 }
 """Events that are counted the same whatever they carry. `completed`, `followed_up` and `released` are looked into."""
 
-EVENTS: Final = frozenset(_BY_EVENT) | {"completed", "followed_up", "released"}
+_BY_ORDER_EVENT: Final[Mapping[str, Fact]] = {
+    "order_received": Fact.ORDERS_RECEIVED,
+    "order_acknowledged": Fact.ORDERS_ACKNOWLEDGED,
+    "order_answered": Fact.ORDERS_ANSWERED,
+    "order_answer_returned": Fact.ORDER_ANSWERS_RETURNED,
+    "order_closed": Fact.ORDERS_CLOSED,
+    "order_cancelled": Fact.ORDERS_CANCELLED,
+}
+"""Events that every ledger on an order's way records; each is counted at the one bureau whose doing it is."""
+
+EVENTS: Final = frozenset(_BY_EVENT) | frozenset(_BY_ORDER_EVENT) | {"completed", "followed_up", "released"}
 """Every event there is; a test holds it against the wire."""
 
 _BY_SATISFACTION: Final[Mapping[int, int]] = {
@@ -205,6 +230,10 @@ def _facts(event: str | None, entry: Entry) -> tuple[int, ...]:
     plain = _BY_EVENT.get(event)
     if plain is not None:
         return plain
+    if event in _BY_ORDER_EVENT:
+        own = getattr(entry, event)
+        elsewhere = own.to_bureau if event == "order_received" else own.from_bureau
+        return () if elsewhere else (_BY_ORDER_EVENT[event],)
     if event == "completed":
         return (Fact.COMPLETED, Fact.COMPLETED_JOINTLY) if entry.completed.jointly else (Fact.COMPLETED,)
     if event == "followed_up":
@@ -218,7 +247,8 @@ def _facts(event: str | None, entry: Entry) -> tuple[int, ...]:
 
 def _count_clock(change: ClockChange, day: int, found: list[tuple[int, int]]) -> None:
     action, kind = change.action, change.kind
-    if kind not in _CLOCKS:
+    if kind not in _CLOCKS or (kind == ClockKind.ORDER and change.department):
+        # The clock of an order that another bureau is to answer counts in that bureau's ledger.
         return
     if action == _OVERDUE:
         found.append((_MISSED + kind, due_day(change.due_at_us)))
@@ -283,6 +313,7 @@ RATES: Final = (
         sentence="Of the deadlines for feedback (§四(三)) that fell due in the period, the share that was met; answers "
         "on the spot have no such deadline.",
     ),
+    _on_time(ClockKind.ORDER, "督办按时回复率", "answering supervision orders (§五(三))"),
     RateDefinition(
         name="completion",
         label="办结率",
