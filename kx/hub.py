@@ -16,14 +16,15 @@ from rich.table import Table
 from hub.measures import RATES
 from hub.query import Grouping
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.domain.labels import term_of
+from kuaixiang.domain.labels import Both, listed, term_of
 from kuaixiang.domain.tree import short_name
 from kuaixiang.domain.words import Category, Channel, ClockKind
 from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceStub
-from kx.output import REFUSED_EXIT_CODE, TABLE_COLUMNS, UNREACHABLE_EXIT_CODE, wide
+from kx.client import LATER, refused_by
+from kx.output import FAULT_EXIT_CODE, TABLE_COLUMNS, UNREACHABLE_EXIT_CODE, Failed, failures_told, wide
 
 DIFFERENT_EXIT_CODE: Final = 1
 ANSWER_SECONDS_MAX: Final = 30.0
@@ -64,6 +65,7 @@ Config = Annotated[Path | None, typer.Option(help="The hub's settings, a TOML fi
 
 
 @app.command()
+@failures_told
 def serve(config: Config = None) -> None:
     """Run the hub until it is told to stop."""
     from hub.service import serve as run
@@ -88,10 +90,11 @@ def serve(config: Config = None) -> None:
         UnknownLogLevel,
         BusError,
     ) as refusal:
-        raise _refused(str(refusal)) from None
+        raise Failed(Both(str(refusal), f"汇总中心不能运行：{refusal}"), rule=type(refusal).__name__) from refusal
 
 
 @app.command()
+@failures_told
 def stats(
     *,
     hub: Endpoint,
@@ -131,6 +134,7 @@ def stats(
 
 
 @app.command()
+@failures_told
 def completeness(
     *,
     hub: Endpoint,
@@ -190,6 +194,7 @@ def completeness(
 
 
 @app.command()
+@failures_told
 def reconcile(
     *,
     hub: Endpoint,
@@ -229,6 +234,7 @@ def reconcile(
 
 
 @app.command()
+@failures_told
 def rebuild(
     config: Config = None,
     bureau: Annotated[
@@ -259,7 +265,7 @@ def rebuild(
     try:
         found = asyncio.run(work())
     except (WrongSetting, DatabaseError, PkiError, ClockError, UnknownBureau) as refusal:
-        raise _refused(str(refusal)) from None
+        raise Failed(Both(str(refusal), f"汇总中心不能运行：{refusal}"), rule=type(refusal).__name__) from refusal
     if as_json:
         told = {
             "bureaus": found.bureaus,
@@ -281,13 +287,22 @@ def rebuild(
 
 
 @app.command()
+@failures_told
 def explain(rate: Annotated[str, typer.Argument(help="Name of a rate; all of them when left out.")] = "") -> None:
     """Say how a rate is defined."""
     from hub.measures import measure_name
 
     wanted = [known for known in RATES if rate in {"", known.name}]
     if not wanted:
-        raise _refused(f"There is no rate {rate!r}; the rates are {', '.join(known.name for known in RATES)}.")
+        raise Failed(
+            Both(f"There is no rate {rate!r}.", f"没有“{rate}”这项指标。"),
+            field="RATE",
+            rule="NoSuchRate",
+            remedy=Both(
+                f"The rates are {', '.join(known.name for known in RATES)}.",
+                f"可选：{listed(known.name for known in RATES)}。",
+            ),
+        )
     console = Console()
     for known in wanted:
         above, below = (" + ".join(map(measure_name, part)) for part in (known.numerator, known.denominator))
@@ -412,18 +427,32 @@ def _call(hub: str, certificates: Path, hub_scope: str, ask: Any) -> Any:  # noq
 
     try:
         return asyncio.run(work())
-    except PkiError as refusal:
-        raise _refused(str(refusal)) from None
-    except grpc.aio.AioRpcError as failure:
-        if failure.code() is grpc.StatusCode.UNAVAILABLE:
-            raise _refused(f"The hub at {hub} does not answer: {failure.details()}.", UNREACHABLE_EXIT_CODE) from None
-        raise _refused(f"{failure.details()} ({failure.code().name})") from None
+    except PkiError as failure:
+        said = Both(str(failure), f"证书不能使用：{failure}")
+        raise Failed(said, field="--certificates", rule=type(failure).__name__) from failure
+    except grpc.aio.AioRpcError as error:
+        raise refused_by(error) or _unanswered(error, hub) from error
+
+
+def _unanswered(error: grpc.aio.AioRpcError, hub: str) -> Failed:
+    """What a failed call that is no refusal means to the one who asked."""
+    details, code = error.details() or error.code().name, error.code()
+    if code is grpc.StatusCode.UNAVAILABLE:
+        said = Both(f"The hub at {hub} does not answer: {details}.", f"汇总中心 {hub} 没有应答（{details}）。")
+        return Failed(said, exit_code=UNREACHABLE_EXIT_CODE, field="--hub", remedy=LATER, code=code.name)
+    said = Both(f"The hub at {hub} failed: {details}", f"汇总中心 {hub} 出现故障：{details}")
+    return Failed(said, exit_code=FAULT_EXIT_CODE, remedy=LATER, code=code.name)
 
 
 def _word(option: str, text: str, words: type[Grouping] | type[Category] | type[Channel]) -> int:
     known = {word.name.lower().replace("_", "-"): int(word) for word in words}
     if text not in known:
-        raise _refused(f"{option} cannot be {text!r}; choose one of {', '.join(known)}.")
+        raise Failed(
+            Both(f"{option} cannot be {text!r}.", f"{option} 不能是“{text}”。"),
+            field=option,
+            rule="NoSuchWord",
+            remedy=Both(f"Choose one of {', '.join(known)}.", f"可选：{listed(known)}。"),
+        )
     return known[text]
 
 
@@ -474,8 +503,3 @@ def _percent(numerator: int, denominator: int) -> str:
 
 def _period(from_day: str, to_day: str) -> str:
     return f"{from_day or '…'} – {to_day or '…'}" if from_day or to_day else ""
-
-
-def _refused(sentence: str, exit_code: int = REFUSED_EXIT_CODE) -> typer.Exit:
-    Console(stderr=True).print(sentence, style="red", markup=False, soft_wrap=True)
-    return typer.Exit(exit_code)

@@ -34,6 +34,7 @@ from node.journals import LedgerServicer
 from node.ledger.ledger import Ledger
 from node.office import Office, Place
 from node.settings import NodeSettings
+from node.staff import StaffList
 from node.supervision import SupervisionServicer
 from node.sweep import Sweep
 
@@ -62,12 +63,15 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
     Raises `DatabaseHeld` and the like, `FileUnreadable` for a certificate, `CannotListen`, `PortUnavailable`,
     `ClockFileMissing`.
     """
-    place = Place(settings.load_tree(), settings.load_calendar(), settings.rules, clock_from(settings.clock))
+    staff = StaffList(settings.staff, settings.bureaus)
+    place = Place(settings.load_tree(), settings.load_calendar(), settings.rules, clock_from(settings.clock), staff.of)
     paths = settings.certificate_paths
     async with contextlib.AsyncExitStack() as stack:
         ledger = Ledger(settings.database, settings.bureaus)
         stack.push_async_callback(asyncio.to_thread, ledger.close)
         ledger.start()
+        await staff.start()
+        stack.push_async_callback(staff.stop)
         seal = Seal(paths)
         office = Office(ledger, place, seal.sign)
         exposition = start_exposition(settings.metrics_host, settings.metrics_port)

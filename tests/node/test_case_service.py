@@ -98,7 +98,7 @@ async def test_a_faulty_registration_is_refused_by_field_and_rule_and_nothing_is
     for change, field, rule in FAULTS:
         refusal = await refusal_of(office.RegisterCase(registration(**change)))
         assert (field, rule) == (refusal.field, refusal.rule)
-        assert refusal.remedy
+        assert all((*refusal.sentence, *refusal.remedy))
     listed = await office.ListCases(case_pb2.ListCasesRequest(bureau=COUNTY))
     assert not listed.cases
 
