@@ -207,6 +207,7 @@ _STOPPED: Final = int(ClockAction.STOPPED)
 _MET_OUTCOME: Final = int(ClockOutcome.MET)
 _COUNTED_OUTCOMES: Final = frozenset({int(ClockOutcome.MET), int(ClockOutcome.MISSED)})
 _CLOCKS: Final = frozenset(map(int, ClockKind))
+_ORDER: Final = int(ClockKind.ORDER)
 
 
 def measures(entry: Entry) -> list[tuple[int, int]]:
@@ -247,7 +248,7 @@ def _facts(event: str | None, entry: Entry) -> tuple[int, ...]:
 
 def _count_clock(change: ClockChange, day: int, found: list[tuple[int, int]]) -> None:
     action, kind = change.action, change.kind
-    if kind not in _CLOCKS or (kind == ClockKind.ORDER and change.department):
+    if kind not in _CLOCKS or (kind == _ORDER and change.department):
         # The clock of an order that another bureau is to answer counts in that bureau's ledger.
         return
     if action == _OVERDUE:

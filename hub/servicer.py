@@ -1,6 +1,7 @@
 """StatisticsService: the hub's figures over gRPC, for whoever stands in the line they are of."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from datetime import date
 from enum import IntEnum
@@ -11,6 +12,7 @@ from hub import query, reconcile
 from hub.fold import Mark
 from hub.folder import Folder
 from hub.ledgers import Ledgers
+from hub.lights import LightRow, lights
 from hub.query import Grouping, Question, Row
 from hub.store import Store
 from kuaixiang.domain.authority import check_reader
@@ -124,6 +126,15 @@ class Statistics(StatisticsServiceServicer):
             ],
         )
 
+    async def GetLights(self, request: pb.GetLightsRequest, context: Context) -> pb.GetLightsResponse:
+        """Open cases now by light."""
+        scope = self._scope(request.scope, context)
+        rows = await asyncio.to_thread(self._read_lights, scope)
+        return pb.GetLightsResponse(
+            rows=[pb.Lights(**dataclasses.asdict(row)) for row in rows],
+            completeness=_completeness(self.completeness(scope)),
+        )
+
     async def Reconcile(self, request: pb.ReconcileRequest, context: Context) -> pb.ReconcileResponse:
         """Compares the hub with every ledger of the scope."""
         scope = self._scope(request.scope, context)
@@ -150,6 +161,10 @@ class Statistics(StatisticsServiceServicer):
             raise NotCounted(scope, self._store.scope)
         check_reader(caller_of(context), scope, self._tree)
         return scope
+
+    def _read_lights(self, scope: str) -> list[LightRow]:
+        with self._store.reading() as connection:
+            return lights(connection, self._tree, scope, self._now_us())
 
     def _read(self, question: Question) -> list[Row]:
         with self._store.reading() as connection:

@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 import sqlalchemy as sa
 
 from hub.bulk import Bulk
-from hub.fold import Batch, Mark, Packed, pack, roll_up, unpack
+from hub.fold import UNTOLD, Batch, Mark, Packed, pack, roll_up, unpack
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.database import Database, DatabaseError
 
@@ -78,6 +78,8 @@ OPEN_CLOCKS: Final = sa.Table(
     sa.Column("kind", sa.SmallInteger, primary_key=True),
     sa.Column("department", sa.Text, primary_key=True),
     sa.Column("due_us", sa.BigInteger, nullable=False),
+    sa.Column("soon_us", sa.BigInteger, nullable=False),
+    sa.Column("extended", sa.SmallInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 FACTS: Final = sa.Table(
@@ -114,7 +116,8 @@ class Store:
         self._connection = self._database.writing
         self._bulk = bulk = Bulk(self._connection)
         self._add_tally = bulk.put(TALLIES, add="value")
-        self._put_mark, self._put_case, self._put_clock = map(bulk.put, (MARKS, OPEN_CASES, OPEN_CLOCKS))
+        self._put_mark, self._put_case = map(bulk.put, (MARKS, OPEN_CASES))
+        self._put_clock = bulk.put(OPEN_CLOCKS, keep=("extended", UNTOLD))
         self._drop_case = bulk.drop(OPEN_CASES, "bureau", "case_id")
         self._drop_clock = bulk.drop(OPEN_CLOCKS, "bureau", "case_id", "kind", "department")
         self._drop_clocks = bulk.drop(OPEN_CLOCKS, "bureau", "case_id")
@@ -151,7 +154,7 @@ class Store:
         run = self._bulk.run
         closed = [key for key, case in batch.cases.items() if case is None]
         gone = frozenset(closed)
-        clocks = [(key, due) for key, due in batch.clocks.items() if key[:2] not in gone]
+        clocks = [(key, clock) for key, clock in batch.clocks.items() if key[:2] not in gone]
         with self._connection.begin():
             self._add_tallies(batch.tallies)
             run(self._drop_case, closed)
@@ -160,8 +163,8 @@ class Store:
                 self._put_case,
                 [(*key, *case) for key, case in batch.cases.items() if case is not None],
             )
-            run(self._drop_clock, [key for key, due in clocks if due is None])
-            run(self._put_clock, [(*key, due) for key, due in clocks if due is not None])
+            run(self._drop_clock, [key for key, clock in clocks if clock is None])
+            run(self._put_clock, [(*key, *clock) for key, clock in clocks if clock is not None])
             self._put_marks(batch.marks.values())
 
     def forget(self, mark: Mark) -> None:

@@ -44,6 +44,11 @@ class StatisticsServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCompletenessRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCompletenessResponse.FromString,
                 _registered_method=True)
+        self.GetLights = channel.unary_unary(
+                '/kuaixiang.wire.v1.StatisticsService/GetLights',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsResponse.FromString,
+                _registered_method=True)
         self.Reconcile = channel.unary_unary(
                 '/kuaixiang.wire.v1.StatisticsService/Reconcile',
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.ReconcileRequest.SerializeToString,
@@ -68,6 +73,13 @@ class StatisticsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLights(self, request, context):
+        """Open cases now by light, for the scope and each of its immediate subordinates.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Reconcile(self, request, context):
         """Compares the hub with every ledger of its scope.
         """
@@ -87,6 +99,11 @@ def add_StatisticsServiceServicer_to_server(servicer, server):
                     servicer.GetCompleteness,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCompletenessRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCompletenessResponse.SerializeToString,
+            ),
+            'GetLights': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLights,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsResponse.SerializeToString,
             ),
             'Reconcile': grpc.unary_unary_rpc_method_handler(
                     servicer.Reconcile,
@@ -148,6 +165,33 @@ class StatisticsService:
             '/kuaixiang.wire.v1.StatisticsService/GetCompleteness',
             kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCompletenessRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCompletenessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLights(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.StatisticsService/GetLights',
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsResponse.FromString,
             options,
             channel_credentials,
             insecure,

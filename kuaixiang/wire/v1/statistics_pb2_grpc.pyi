@@ -18,6 +18,8 @@ class StatisticsServiceStub:
     """Figures of a period, grouped."""
     GetCompleteness: _aio.UnaryUnaryMultiCallable[_statistics_pb2.GetCompletenessRequest, _statistics_pb2.GetCompletenessResponse]
     """Which bureaus have been heard from, and up to where."""
+    GetLights: _aio.UnaryUnaryMultiCallable[_statistics_pb2.GetLightsRequest, _statistics_pb2.GetLightsResponse]
+    """Open cases now by light, for the scope and each of its immediate subordinates."""
     Reconcile: _aio.UnaryUnaryMultiCallable[_statistics_pb2.ReconcileRequest, _statistics_pb2.ReconcileResponse]
     """Compares the hub with every ledger of its scope."""
 
@@ -37,6 +39,14 @@ class StatisticsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_statistics_pb2.GetCompletenessRequest, _abc.Awaitable[_statistics_pb2.GetCompletenessResponse]],
     ) -> _abc.Awaitable[_statistics_pb2.GetCompletenessResponse]:
         """Which bureaus have been heard from, and up to where."""
+
+    @_abc_1.abstractmethod
+    def GetLights(
+        self,
+        request: _statistics_pb2.GetLightsRequest,
+        context: _aio.ServicerContext[_statistics_pb2.GetLightsRequest, _abc.Awaitable[_statistics_pb2.GetLightsResponse]],
+    ) -> _abc.Awaitable[_statistics_pb2.GetLightsResponse]:
+        """Open cases now by light, for the scope and each of its immediate subordinates."""
 
     @_abc_1.abstractmethod
     def Reconcile(
