@@ -348,6 +348,52 @@ def figures_as_dict(answer: pb.GetFiguresResponse) -> dict[str, Any]:
     }
 
 
+def read_lights(hub: str, certificates: Path, hub_scope: str, scope: str) -> pb.GetLightsResponse:
+    """Open cases by light, as `kx supervise board` shows them. Raises `Failed`."""
+
+    async def ask(stub: Any) -> pb.GetLightsResponse:  # noqa: ANN401 - as above
+        request = pb.GetLightsRequest(scope=scope)
+        answer: pb.GetLightsResponse = await stub.GetLights(request, timeout=ANSWER_SECONDS_MAX)
+        return answer
+
+    found: pb.GetLightsResponse = _call(hub, certificates, hub_scope, ask)
+    return found
+
+
+def lights_as_dict(answer: pb.GetLightsResponse) -> dict[str, Any]:
+    """Lights in plain values."""
+    names = pb.Lights.DESCRIPTOR.fields_by_name
+    return {
+        "rows": [{name: getattr(row, name) for name in names} for row in answer.rows],
+        "completeness": _completeness_as_dict(answer.completeness),
+    }
+
+
+def print_lights(console: Console, answer: pb.GetLightsResponse, title: str) -> None:
+    """Lights as a table, with their sum."""
+    table = Table(title=title)
+    table.add_column("bureau 单位")
+    for heading in (
+        "open 未结",
+        "in time 期内",
+        "within 1 wd 临期",
+        "overdue 逾期",
+        "stopped 停止计时",
+        "extended 已延期",
+    ):
+        table.add_column(heading, justify="right")
+    sums = [0] * 6
+    for row in answer.rows:
+        figures = [row.in_time, row.due_soon, row.overdue, row.stopped]
+        figures = [sum(figures), *figures, row.extended]
+        sums = [total + figure for total, figure in zip(sums, figures, strict=True)]
+        table.add_row(f"{row.bureau} {short_name(row.label)}", *map(str, figures))
+    table.add_section()
+    table.add_row("合计", *map(str, sums))
+    console.print(table)
+    console.print(_completeness_line(answer.completeness))
+
+
 LABEL_COLUMNS: Final = 12
 PADDING_COLUMNS: Final = 3
 """Around a cell: two blanks and a line."""

@@ -23,7 +23,7 @@ from kuaixiang.domain.lights import CLOSED_STAGES, is_extended, light_of
 from kuaixiang.domain.order_errors import NotASubordinate
 from kuaixiang.domain.orders import ANSWER_WORKDAYS_MAX, CASES_MAX, Order
 from kuaixiang.domain.registration import NOTE_CHARACTERS_MAX, TEXT_CHARACTERS_MAX, at_most, check_case_id
-from kuaixiang.domain.words import Custody, Light, OrderLevel, OrderStage, Stage
+from kuaixiang.domain.words import Custody, Light, OrderLevel, OrderSide, OrderStage, Stage
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.runtime.server import Context, caller_of
@@ -35,7 +35,7 @@ from node.federation.client import Links, NoEndpoint, failure_of
 from node.federation.seal import Seal
 from node.federation.server import SKEW_MICROS_MAX, HeardFrom
 from node.ledger import queries
-from node.ledger.queries import CaseFilter, HistoryEntry, OrderFilter, OrderSide
+from node.ledger.queries import CaseFilter, HistoryEntry, OrderFilter
 from node.office import Office
 from node.orders import OrdersDone
 
@@ -133,7 +133,7 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         self._office.check_hosted(request.bureau)
         wanted = OrderFilter(
             bureau=request.bureau,
-            side=enum_of(OrderSide, request.side, "side") if request.side else OrderSide.ANY,
+            side=enum_of(OrderSide, request.side, "side") if request.side else None,
             stages=[enum_of(OrderStage, stage, "stages") for stage in request.stages],
             level=enum_of(OrderLevel, request.level, "level") if request.level else None,
             open=request.open or request.overdue,

@@ -18,6 +18,7 @@ from kuaixiang.domain.words import (
     DepartmentKind,
     Light,
     OrderLevel,
+    OrderSide,
     OrderStage,
     Outcome,
     Override,
@@ -82,6 +83,7 @@ TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
     Override: ("台账未核对一致而销号",),
     OrderLevel: ("催办", "督办", "重点督办"),
     OrderStage: ("已下达", "已送达", "已签收", "已回复", "回复被退回", "已办结", "已撤销"),
+    OrderSide: ("本单位下达", "下达给本单位", "经本单位转达"),
     Light: ("期内", "临期", "逾期", "停止计时"),
 }
 """The Chinese term of each word, in the order of the words' numbers, which begin at 1."""
@@ -237,7 +239,6 @@ FIELDS: Final[Mapping[str, str]] = {
     "statement": "督办单",
     "report": "督办进展",
     "step": "序号",
-    "round": "退回次数",
     "stage": "状态",
     "issuer": "下达单位",
     "issued_at_us": "下达时间",
@@ -251,7 +252,6 @@ FIELDS: Final[Mapping[str, str]] = {
     "derived_open": "未回复的下级督办数",
     "subordinate": "下级单位",
     "side": "收发方向",
-    "stages": "状态",
     "light": "时限状态",
 }
 """The Chinese name of each field of a request, by its own name: `header.actor` is `actor`."""

@@ -205,3 +205,11 @@ class Light(IntEnum):
     OVERDUE = 3
     STOPPED = 4
     """No clock runs, or another bureau's decision is awaited."""
+
+
+class OrderSide(IntEnum):
+    """Which end of a supervision order a bureau is at."""
+
+    ISSUED = 1
+    RECEIVED = 2
+    RELAYED = 3

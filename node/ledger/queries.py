@@ -4,7 +4,6 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -15,7 +14,7 @@ from kuaixiang.domain.events import Entry, Private
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.orders import Order
 from kuaixiang.domain.registration import check_case_id
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, OrderLevel, OrderStage, Stage
+from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, OrderLevel, OrderSide, OrderStage, Stage
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import Database
 from kuaixiang.wire.codec import decode_entry, decode_private
@@ -235,21 +234,12 @@ def overdue_cases(database: Database, bureaus: Sequence[str], now_us: int, limit
         return list(dict.fromkeys((bureau, case_id) for bureau, case_id in connection.execute(query)))
 
 
-class OrderSide(IntEnum):
-    """Which end of supervision orders is wanted; the numbers are the wire's."""
-
-    ANY = 0
-    ISSUED = 1
-    RECEIVED = 2
-    RELAYED = 3
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderFilter:
     """Which supervision orders are wanted; what is left out does not restrict."""
 
     bureau: str
-    side: OrderSide = OrderSide.ANY
+    side: OrderSide | None = None
     stages: Sequence[OrderStage] = ()
     level: OrderLevel | None = None
     open: bool = False
@@ -291,7 +281,7 @@ def _order_conditions(wanted: OrderFilter) -> list[sa.ColumnElement[bool]]:
             conditions.append(table.c.final_bureau == bureau)
         case OrderSide.RELAYED:
             conditions += [table.c.issuer != bureau, table.c.final_bureau != bureau]
-        case OrderSide.ANY:
+        case None:
             pass
     if wanted.stages:
         conditions.append(table.c.stage.in_([int(stage) for stage in wanted.stages]))

@@ -16,7 +16,7 @@ from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.order_errors import DerivedOrdersOpen, OrderActNotAllowed
 from kuaixiang.domain.orders import ENDED, Order, possible
-from kuaixiang.domain.words import Custody, Light, OrderLevel, OrderStage, Role, Telling
+from kuaixiang.domain.words import Custody, Light, OrderLevel, OrderSide, OrderStage, Role, Telling
 from kuaixiang.runtime import pki
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.server import Context
@@ -634,7 +634,7 @@ async def test_officers_issue_acknowledge_answer_and_close_over_grpc(bureaus: Fe
         )
         assert "请抓紧办理" not in str(bare)
         assert not any(item.note for item in bare.history)
-        side: Any = supervision_pb2.ORDER_SIDE_ISSUED
+        side: Any = OrderSide.ISSUED
         listed = await above.ListOrders(
             supervision_pb2.ListOrdersRequest(bureau=PREFECTURE, side=side, open=True), timeout=SECONDS
         )

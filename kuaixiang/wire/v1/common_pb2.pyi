@@ -679,3 +679,29 @@ LIGHT_OVERDUE: Light.ValueType  # 3
 LIGHT_STOPPED: Light.ValueType  # 4
 """停止计时: no clock runs, or another bureau's decision is awaited"""
 Global___Light: _TypeAlias = Light  # noqa: Y015
+
+class _OrderSide:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderSideEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderSide.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_SIDE_UNSPECIFIED: _OrderSide.ValueType  # 0
+    ORDER_SIDE_ISSUED: _OrderSide.ValueType  # 1
+    """本单位下达"""
+    ORDER_SIDE_RECEIVED: _OrderSide.ValueType  # 2
+    """下达给本单位"""
+    ORDER_SIDE_RELAYED: _OrderSide.ValueType  # 3
+    """经本单位转达"""
+
+class OrderSide(_OrderSide, metaclass=_OrderSideEnumTypeWrapper):
+    """Which end of a supervision order a bureau is at."""
+
+ORDER_SIDE_UNSPECIFIED: OrderSide.ValueType  # 0
+ORDER_SIDE_ISSUED: OrderSide.ValueType  # 1
+"""本单位下达"""
+ORDER_SIDE_RECEIVED: OrderSide.ValueType  # 2
+"""下达给本单位"""
+ORDER_SIDE_RELAYED: OrderSide.ValueType  # 3
+"""经本单位转达"""
+Global___OrderSide: _TypeAlias = OrderSide  # noqa: Y015

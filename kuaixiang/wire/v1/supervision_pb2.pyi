@@ -8,7 +8,6 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from kuaixiang.wire.v1 import case_pb2 as _case_pb2
 from kuaixiang.wire.v1 import common_pb2 as _common_pb2
 from kuaixiang.wire.v1 import referral_pb2 as _referral_pb2
@@ -22,33 +21,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class _OrderSide:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _OrderSideEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderSide.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    ORDER_SIDE_UNSPECIFIED: _OrderSide.ValueType  # 0
-    """all"""
-    ORDER_SIDE_ISSUED: _OrderSide.ValueType  # 1
-    """by this bureau"""
-    ORDER_SIDE_RECEIVED: _OrderSide.ValueType  # 2
-    """for this bureau"""
-    ORDER_SIDE_RELAYED: _OrderSide.ValueType  # 3
-    """passed on by it"""
-
-class OrderSide(_OrderSide, metaclass=_OrderSideEnumTypeWrapper): ...
-
-ORDER_SIDE_UNSPECIFIED: OrderSide.ValueType  # 0
-"""all"""
-ORDER_SIDE_ISSUED: OrderSide.ValueType  # 1
-"""by this bureau"""
-ORDER_SIDE_RECEIVED: OrderSide.ValueType  # 2
-"""for this bureau"""
-ORDER_SIDE_RELAYED: OrderSide.ValueType  # 3
-"""passed on by it"""
-Global___OrderSide: _TypeAlias = OrderSide  # noqa: Y015
 
 @_typing.final
 class IssueOrderRequest(_message.Message):
@@ -554,7 +526,8 @@ class ListOrdersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
-    side: Global___OrderSide.ValueType
+    side: _common_pb2.OrderSide.ValueType
+    """All when left out."""
     level: _common_pb2.OrderLevel.ValueType
     open: _builtins.bool
     """Neither closed nor cancelled."""
@@ -569,7 +542,7 @@ class ListOrdersRequest(_message.Message):
         self,
         *,
         bureau: _builtins.str = ...,
-        side: Global___OrderSide.ValueType = ...,
+        side: _common_pb2.OrderSide.ValueType = ...,
         stages: _abc.Iterable[_common_pb2.OrderStage.ValueType] | None = ...,
         level: _common_pb2.OrderLevel.ValueType = ...,
         open: _builtins.bool = ...,
