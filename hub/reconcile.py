@@ -13,14 +13,13 @@ from typing import Final
 import sqlalchemy as sa
 import structlog
 
-from hub.fold import Mark, Packed, UnreadableEntry, last_seq, merge, pack, read_entries, roll_up, unpack
+from hub.fold import Mark, Packed, UnreadableEntry, last_seq, merge, pack, read_entries, unpack
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.measures import measure_name
-from hub.query import day_text, read_marks
-from hub.store import ALONE, TALLIES, WITH_SUBORDINATES, Store, superiors_of
-from kuaixiang.domain.labels import term_of
+from hub.query import day_text, ground_text, read_marks
+from hub.store import ALONE, ALONE_MONTHLY, MONTHLY, TALLIES, WITH_SUBORDINATES, Store, derived, superiors_of
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.domain.words import Category, Channel
+from kuaixiang.domain.words import Category, Channel, DepartmentKind
 from kuaixiang.wire.chain import GENESIS, links
 from kuaixiang.wire.v1.journal_pb2 import Segment
 
@@ -29,6 +28,13 @@ CONCURRENT_MAX: Final = 4
 MISMATCHES_MAX: Final = 1_000
 """Told one by one; a thousand say no more than that something is very wrong."""
 SETTLE_POLL_SECONDS: Final = 0.2
+
+_KEPT: Final = {
+    WITH_SUBORDINATES: "with subordinates",
+    MONTHLY: "with subordinates, the whole month",
+    ALONE_MONTHLY: "the whole month",
+}
+"""What the hub keeps besides the bureaus' own tallies by day."""
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -185,23 +191,23 @@ def _tallies(connection: sa.Connection, bureaus: Sequence[str], reach: int) -> d
         else sa.select(TALLIES).where(TALLIES.c.reach == reach)
     )
     wanted = frozenset(bureaus)
-    for bureau, _, day, category, channel, measure, value in rows:
+    for bureau, _, *key, value in rows:
         if bureau in wanted:
-            found.setdefault(bureau, {})[pack(day, category, channel, measure)] = value
+            found.setdefault(bureau, {})[pack(*key)] = value
     return found
 
 
 def _compare_totals(store: Store, tree: BureauTree, scope: str) -> list[Mismatch]:
-    """Every superior's totals against the sum of what the hub holds for the bureaus under it, at one instant."""
+    """Everything that follows from the bureaus' own tallies against what it should be, at one instant."""
     everyone = tree.subtree(scope)
     with store.reading() as connection:
-        alone = _tallies(connection, everyone, ALONE)
-        totals = _tallies(connection, everyone, WITH_SUBORDINATES)
-    summed = roll_up(alone, superiors_of(tree, scope))
+        own = _tallies(connection, everyone, ALONE)
+        kept = {reach: _tallies(connection, everyone, reach) for reach in _KEPT}
     return [
-        Mismatch(found.bureau, f"{found.what}, with subordinates", found.hub, found.ledger)
-        for superior in sorted(summed.keys() | totals.keys())
-        for found in _differences(superior, totals.get(superior, {}), summed.get(superior, {}))
+        Mismatch(found.bureau, f"{found.what}, {_KEPT[reach]}", found.hub, found.ledger)
+        for reach, right in derived(own, superiors_of(tree, scope))
+        for bureau in sorted(right.keys() | kept[reach].keys())
+        for found in _differences(bureau, kept[reach].get(bureau, {}), right.get(bureau, {}))
     ]
 
 
@@ -214,6 +220,9 @@ def _differences(bureau: str, hub: Mapping[Packed, int], ledger: Mapping[Packed,
 
 
 def _told(key: Packed) -> str:
-    day, category, channel, measure = unpack(key)
-    grounds = f"{term_of(Category, category)}/{term_of(Channel, channel)}"
+    day, category, channel, department, measure = unpack(key)
+    grounds = "/".join(
+        ground_text(kind, number)
+        for kind, number in ((Category, category), (Channel, channel), (DepartmentKind, department))
+    )
     return f"{measure_name(measure)} {day_text(day)} {grounds}"

@@ -70,6 +70,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
             folder=folder,
             tree=tree,
             ledgers=ledgers,
+            worker=worker,
             now_us=now_us,
             silent_after_seconds=settings.silent_after_seconds,
             settle_seconds=settings.settle_seconds,

@@ -272,7 +272,7 @@ def unlink(*, reason: Reason) -> Act:
 
 @_act(acts.LinkIssue)
 def link_issue(*, issue: Annotated[str, typer.Option(metavar="ID", help="Its number, such as GX-2026-0001.")]) -> Act:
-    """Say that a case is an instance of a confirmed common issue 共性诉求 (§四(五))."""
+    """Say that a case is an instance of a confirmed common issue 归入共性诉求 (§四(五))."""
     return acts.LinkIssue(issue_id=issue)
 
 

@@ -274,13 +274,14 @@ def board(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text, refusals too.")] = False,
 ) -> None:
-    """Count each subordinate's open cases by light: in time, due within 1 working day, overdue, stopped; extended apart.
+    """Count each subordinate's open cases by light: in time, due within 1 wd, overdue, stopped; extended ones apart.
 
     A row's bureau given as --scope shows what is under it; `kx supervise cases` lists one bureau's cases.
     """
     from rich.console import Console
 
-    from kx.hub import lights_as_dict, print_lights, read_lights
+    from kx.figures import lights_as_dict, print_lights
+    from kx.hub import read_lights
 
     with failures_shown(as_json=as_json):
         answer = read_lights(hub, certificates, hub_scope, scope)

@@ -112,3 +112,18 @@ def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
             scope,
             Both("Offices, bureaus and hubs of that scope may.", "该范围内的单位、办公证书和汇总中心可以查阅。"),
         )
+
+
+def check_publisher(caller: Caller, scope: str) -> str:
+    """Publishing figures: an office of the scope itself or its hub. Gives which of them it is."""
+    for kind, codes in (("office", caller.offices), ("hub", caller.hubs)):
+        if scope in codes:
+            return f"{kind} {scope}"
+    raise NotAuthorised(
+        Both("publish the figures of {bureau}", "发布{bureau}的统计数据"),
+        scope,
+        Both(
+            f"Use a certificate for an office or the hub of {scope}.",
+            f"请使用单位 {scope} 的办公证书或汇总中心证书。",
+        ),
+    )

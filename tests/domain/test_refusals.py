@@ -144,7 +144,9 @@ def refuse(refusal: Refused) -> None:
 
 
 @pytest.mark.parametrize(
-    ("do", "sentence", "remedy", "chinese", "remedy_chinese"), SAID, ids=lambda said: str(said)[:32]
+    ("do", "sentence", "remedy", "chinese", "remedy_chinese"),
+    SAID,
+    ids=lambda said: said[:32] if isinstance(said, str) else "do",
 )
 def test_a_refusal_says_exactly_this(
     do: Callable[[], object], sentence: str, remedy: str, chinese: str, remedy_chinese: str

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hub.measures import RATES
+from hub.definitions import RATES
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.words import ClockKind, Stage
 from kuaixiang.facts import published_calendar
 from kuaixiang.wire.codec import timestamp
 from kuaixiang.wire.v1 import case_pb2, statistics_pb2
-from kx.hub import print_figures
+from kx.figures import print_figures
 from kx.options import Asking
 from kx.views import due, light, show_list, word
 

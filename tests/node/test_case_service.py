@@ -40,7 +40,8 @@ async def test_a_case_goes_from_registration_to_write_off(callers: Callers) -> N
     ]
     response = case_pb2.ActResponse()
     for call, message, role, fields in acts:
-        response = await call(message(header=header(role, case_id), **fields))
+        own = {"department": "policy"} if role == "HANDLER" else {}
+        response = await call(message(header=header(role, case_id, **own), **fields))
     assert response.case.stage == common_pb2.STAGE_WRITTEN_OFF
     assert not response.case.clocks
     got = await office.GetCase(
