@@ -1,4 +1,7 @@
-"""`kx supervise`: supervision 督办 (§五(三)): orders to subordinates, their answers, and the view of open cases."""
+"""`kx supervise`: what a superior bureau asks of those below it, and what headquarters publishes.
+
+Supervision 督办 (§五(三)): orders to subordinates, their answers, the view of open cases; and the directives.
+"""
 
 import sys
 from collections.abc import Callable
@@ -11,6 +14,7 @@ from kuaixiang.domain import order_acts
 from kuaixiang.domain.labels import act_term, command
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.words import Light, OrderLevel, OrderSide, OrderStage
+from kx import directives
 from kx.options import Acting, Asking, Once, Who, acting_options, asking_options, takes, who_options
 from kx.output import failures_shown, names, print_json, table_of, wide, word_parser
 
@@ -20,7 +24,7 @@ GROUP: Final = "supervise "
 
 app = typer.Typer(
     name="supervise",
-    help="Supervision 督办: orders to subordinates, and their open cases by light.",
+    help="What superiors ask of the bureaus below them, and what headquarters publishes to all.",
     epilog="Say whom to ask and who you are as for `kx case`. An order is issued by a supervisor or a leader, "
     "acknowledged by tax service, answered by tax service or a handler.",
     no_args_is_help=True,
@@ -350,3 +354,8 @@ def case(
             print_json(table_of(response))
         else:
             show_case(asking, case_pb2.GetCaseResponse(case=response.found.case, history=response.history))
+
+
+# ---------------------------------------------------------------- what headquarters publishes
+
+directives.add_commands(app)

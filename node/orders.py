@@ -4,11 +4,12 @@ Like the office, of which it is a part, it puts a question to the ledger's write
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from kuaixiang.domain import errors, order_acts, order_errors
+from kuaixiang.domain import acts, errors, order_acts, order_errors
+from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.desk import Context
 from kuaixiang.domain.events import ClockChange
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 ContextOf = Callable[["Header", Order | None], Context]
 SystemContextOf = Callable[[str, Order | None], Context]
 Signer = Callable[[bytes], referral_pb2.Signature]
+
+
+_NOTED: Final[Mapping[ClockAction, type[Act]]] = {
+    ClockAction.OVERDUE: acts.MarkOverdue,
+    ClockAction.DUE_SOON: acts.MarkDueSoon,
+    ClockAction.RECOMPUTED: acts.Recompute,
+}
+"""What the sweep counts a change of a clock as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,15 +232,18 @@ class OrderDesk:
             order = draft.order(bureau, record.order_id)
             if order is None:
                 raise order_errors.UnknownOrder(bureau, record.order_id)
-            return self.by_system(draft, order, act)
+            context = self._system_context_of(bureau, order)
+            return draft.record_order(context, record.order_id, decide_order(order, act, context), order).seq
 
         seq: int = await self._ledger.do(Work(run=run, bureau=bureau, order_id=record.order_id))
         return seq
 
-    def by_system(self, draft: Draft, order: Order, act: OrderAct) -> int:
-        """Does an act that nobody does in person, within a piece of work; the journal's end at which it is so."""
+    def note_time(self, draft: Draft, order: Order) -> frozenset[type[Act]]:
+        """Within a piece of work: records what time and the calendar have done to an order's clock; which kinds."""
         context = self._system_context_of(order.bureau, order)
-        return draft.record_order(context, order.order_id, decide_order(order, act, context), order).seq
+        events = decide_order(order, order_acts.NoteClock(), context)
+        draft.record_order(context, order.order_id, events, order)
+        return frozenset(_NOTED[change.action] for event in events for change in event.clocks)
 
 
 def new_order_id(context: Context, number: int) -> str:

@@ -15,7 +15,12 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
-from kuaixiang.domain.authority import check_officer, check_subordinate, check_superior, check_supervisor
+from kuaixiang.domain.authority import (
+    check_officer,
+    check_order_from_superior,
+    check_report_from_subordinate,
+    check_supervisor,
+)
 from kuaixiang.domain.errors import Condition, FieldMalformed, FieldMissing, Refused
 from kuaixiang.domain.identifiers import is_division_code
 from kuaixiang.domain.labels import Both
@@ -169,7 +174,7 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         statement = _read(supervision_pb2.OrderStatement, request.statement, "statement")
         self._check_statement(statement)
         tree = self._office.place.tree
-        check_superior(caller_of(context), statement.from_bureau, statement.to_bureau, tree)
+        check_order_from_superior(caller_of(context), statement.from_bureau, statement.to_bureau, tree)
         self._office.check_hosted(statement.to_bureau)
         self._seal.check(request.statement, request.signature, statement.from_bureau)
         self._heard_from(statement.to_bureau, statement.from_bureau)
@@ -182,7 +187,7 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         report = _read(supervision_pb2.OrderReport, request.report, "report")
         self._check_report(report)
         tree = self._office.place.tree
-        check_subordinate(caller_of(context), report.from_bureau, report.to_bureau, tree)
+        check_report_from_subordinate(caller_of(context), report.from_bureau, report.to_bureau, tree)
         self._office.check_hosted(report.to_bureau)
         self._seal.check(request.report, request.signature, report.from_bureau)
         self._heard_from(report.to_bureau, report.from_bureau)
@@ -414,7 +419,7 @@ def _order_view(order: Order, derived: Any, now: datetime) -> supervision_pb2.Or
         if at is not None:
             getattr(view, field).CopyFrom(timestamp(at))
     if order.clock is not None:
-        view.clock.CopyFrom(clock_view(order.clock, overdue=order.clock.overdue or now >= order.clock.due_at))
+        view.clock.CopyFrom(clock_view(order.clock, now))
     return view
 
 

@@ -48,7 +48,7 @@ def check_own(caller: Caller, bureau: str) -> None:
         )
 
 
-def check_superior(caller: Caller, from_bureau: str, to_bureau: str, tree: BureauTree) -> None:
+def check_order_from_superior(caller: Caller, from_bureau: str, to_bureau: str, tree: BureauTree) -> None:
     """Supervision orders (§五(三)) come down from the node of the receiver's direct superior."""
     check_own(caller, from_bureau)
     if to_bureau not in tree or from_bureau not in tree or tree.relation(to_bureau, from_bureau) != Relation.PARENT:
@@ -59,7 +59,7 @@ def check_superior(caller: Caller, from_bureau: str, to_bureau: str, tree: Burea
         )
 
 
-def check_subordinate(caller: Caller, from_bureau: str, to_bureau: str, tree: BureauTree) -> None:
+def check_report_from_subordinate(caller: Caller, from_bureau: str, to_bureau: str, tree: BureauTree) -> None:
     """What has become of an order comes up from the node of a direct subordinate of the receiver."""
     check_own(caller, from_bureau)
     if to_bureau not in tree or from_bureau not in tree or tree.relation(to_bureau, from_bureau) != Relation.CHILD:
@@ -111,6 +111,18 @@ def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
             Both("read the figures of {bureau}", "查阅{bureau}的统计数据"),
             scope,
             Both("Offices, bureaus and hubs of that scope may.", "该范围内的单位、办公证书和汇总中心可以查阅。"),
+        )
+
+
+def check_subordinate(caller: Caller, bureau: str, tree: BureauTree) -> None:
+    """Directives: whoever is of the bureau or somewhere below it, and the hubs there."""
+    if bureau not in tree or not any(
+        code in tree and tree.contains(bureau, code) for code in caller.bureaus | caller.offices | caller.hubs
+    ):
+        raise NotAuthorised(
+            Both("read what headquarters has published from {bureau}", "向{bureau}索取总局发布的指令"),
+            bureau,
+            Both("Its own bureaus and those below it may.", "本单位及其下级单位可以索取。"),
         )
 
 

@@ -655,13 +655,18 @@ def _note_delivery(order: Order, act: order_acts.NoteDelivery) -> tuple[OrderEve
 
 
 def _note_clock(order: Order, context: Context) -> tuple[OrderEvent, ...]:
-    """One working day left, and a passed deadline, are recorded once each; a new calendar moves the deadline first."""
+    """A passed deadline, one moved by another calendar, and one working day left, once each and in this order.
+
+    What has passed was missed under the calendar of its day, before another one could move it.
+    """
     changes: list[ClockChange] = []
+    at = context.occurred_at
     for clock in order.clocks:
-        moved = clockwork.recompute(clock, context.calendar)
-        for now in clockwork.apply((clock,), moved):
-            at = context.occurred_at
-            changes += (*moved, *clockwork.due_soon(now, at), *clockwork.overdue(now, at))
+        passed = clockwork.overdue(clock, at)
+        moved = () if passed else clockwork.recompute(clock, context.calendar)
+        changes += (*passed, *moved)
+        for now in clockwork.apply((clock,), (*passed, *moved)):
+            changes += clockwork.due_soon(now, at)
     if not changes:
         return ()
     return (events.OrderClockNoted(order_stage=order.stage, clocks=tuple(changes)),)

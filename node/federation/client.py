@@ -68,7 +68,7 @@ def failure_of(error: grpc.aio.AioRpcError) -> Failure:
 @dataclass(slots=True)
 class _Link:
     channel: grpc.aio.Channel
-    stub: ReferralServiceStub
+    referrals: ReferralServiceStub
     supervision: SupervisionServiceStub
     credentials: Credentials
 
@@ -94,11 +94,15 @@ class Links:
 
     def stub(self, bureau: str) -> ReferralServiceStub:
         """The referral service of a bureau; raises `NoEndpoint`, `pki.PkiError`. Nothing is sent yet."""
-        return self._link(bureau).stub
+        return self._link(bureau).referrals
 
     def supervision(self, bureau: str) -> SupervisionServiceStub:
         """The supervision service of a bureau, as `stub` gives the referral service."""
         return self._link(bureau).supervision
+
+    def channel(self, bureau: str) -> grpc.aio.Channel:
+        """The channel to a bureau's node, for its other services; raises as `stub` does. Not to be kept."""
+        return self._link(bureau).channel
 
     def _link(self, bureau: str) -> _Link:
         endpoint = self._tree.get(bureau).endpoint if bureau in self._tree else ""

@@ -8,7 +8,7 @@ the journal when it is not there.
 
 import functools
 import itertools
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -48,6 +48,9 @@ ORDERS_CACHED_MAX: Final = 5_000
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 FIRST_GENERATION: Final = 1
 _CHANCE: Final = Chance()
+
+CHANGED_MAX: Final = 10_000
+"""Changed cases that wait to be told to other bureaus; of more the oldest are left out: it is best effort."""
 
 CaseKey = tuple[str, str]
 """Bureau and case id."""
@@ -122,6 +125,8 @@ class Ledger:
         self.heads = self._heads()
         self.cache: _Cache[Case] = _Cache(CASES_CACHED_MAX)
         self.orders: _Cache[Order] = _Cache(ORDERS_CACHED_MAX)
+        self.changed: deque[Case] = deque(maxlen=CHANGED_MAX)
+        """Cases that other bureaus had too, as committed, for whoever tells those bureaus."""
         self.writer: GroupCommitWriter[Work] = GroupCommitWriter("ledger", self._begin, Refused)
 
     def start(self) -> None:
@@ -190,6 +195,7 @@ class _Statements:
         self.drop_delivery = database.drop(schema.DELIVERIES, "bureau", "peer", "case_id")
         self.put_peer = database.put(schema.PEERS)
         self.put_cursor = database.put(schema.CURSORS)
+        self.put_directive = database.put(schema.DIRECTIVES)
 
 
 class _Cache(Generic[T]):
@@ -220,7 +226,17 @@ class _Cache(Generic[T]):
 class _Rows:
     """Rows to be written, table by table."""
 
-    __slots__ = ("cursors", "decisions", "journal", "peers", "private", "references", "referrals", "requests")
+    __slots__ = (
+        "cursors",
+        "decisions",
+        "directives",
+        "journal",
+        "peers",
+        "private",
+        "references",
+        "referrals",
+        "requests",
+    )
 
     def __init__(self) -> None:
         self.journal: list[tuple[Any, ...]] = []
@@ -231,6 +247,7 @@ class _Rows:
         self.requests: list[tuple[Any, ...]] = []
         self.peers: list[tuple[Any, ...]] = []
         self.cursors: list[tuple[Any, ...]] = []
+        self.directives: list[tuple[Any, ...]] = []
 
     def add(self, other: "_Rows") -> None:
         for name in _Rows.__slots__:
@@ -263,7 +280,7 @@ class LedgerBatch:
     def commit(self) -> None:
         """Writes what was staged, in one durable transaction."""
         rows = self.rows
-        if not (rows.journal or rows.peers or rows.cursors or rows.requests or rows.decisions):
+        if not any((rows.journal, rows.peers, rows.cursors, rows.requests, rows.decisions, rows.directives)):
             return
         ledger = self.ledger
         run, make = ledger.database.run, ledger.statements
@@ -291,9 +308,11 @@ class LedgerBatch:
             )
             run(make.put_peer, rows.peers)
             run(make.put_cursor, rows.cursors)
+            run(make.put_directive, rows.directives)
         ledger.heads.update(self.heads)
         ledger.cache.put(self.cases.items())
         ledger.orders.put(self.orders.items())
+        ledger.changed.extend(case for case in self.cases.values() if case.neighbours)
 
     def _look_up(self, works: Sequence[Work]) -> None:
         """Reads what the work will ask for, in one query for each kind of question."""
@@ -567,6 +586,10 @@ class Draft:
     def put_cursor(self, bureau: str, published_seq: int) -> None:
         """Remembers up to where the journal has been published."""
         self._rows.cursors.append((bureau, published_seq))
+
+    def put_directive(self, kind: int, subject: str, published_at_us: int, directive: bytes, signature: bytes) -> None:
+        """Keeps what headquarters has published, as it signed it."""
+        self._rows.directives.append((kind, subject, published_at_us, directive, signature))
 
     def merge(self) -> None:
         """Makes what was staged part of the batch."""

@@ -60,7 +60,9 @@ ANSWER = order_acts.AnswerOrder(answer="已于今日办结并反馈")
 ACCEPT = order_acts.AcceptAnswer()
 RETURN = order_acts.ReturnAnswer(reason="未说明原因", answer_workdays=1)
 CANCEL = order_acts.CancelOrder(reason="诉求已撤回")
-EXAMPLES = {type(act): act for act in (CASCADE, ACKNOWLEDGE, ANSWER, ACCEPT, RETURN, CANCEL)}
+EXAMPLES: dict[type[OrderAct], OrderAct] = {
+    type(act): act for act in (CASCADE, ACKNOWLEDGE, ANSWER, ACCEPT, RETURN, CANCEL)
+}
 
 # Where each act leads from each stage, in the ledger of the bureau that may do it: `=` stays, `.` is not possible.
 # fmt: off
@@ -316,10 +318,10 @@ def test_the_issuers_acts_are_not_the_receivers_and_a_bureau_between_has_none() 
         for ledger in (way.relay, way.receiver):
             with pytest.raises(order_errors.NotTheIssuer, match=ORDER_ID):
                 ledger.do(act, way.now)
-    for act in (ACKNOWLEDGE, ANSWER):
+    for own in (ACKNOWLEDGE, ANSWER):
         for ledger in (way.issuer, way.relay):
             with pytest.raises(order_errors.NotTheReceiver, match=ORDER_ID):
-                ledger.do(act, way.now)
+                ledger.do(own, way.now)
     assert () == possible(way.relay.known)
 
 
@@ -390,13 +392,21 @@ def test_an_order_that_cannot_be_delivered_shows_at_its_issuer() -> None:
     assert (end_of(3, 12), False) == (clock.due_at, clock.overdue)
 
 
-def test_a_new_calendar_moves_the_deadline_before_anything_is_noted() -> None:
+OTHER_CALENDAR = replace(CALENDAR, version="other", off_days=frozenset({*CALENDAR.off_days, day(3, 5).date()}))
+
+
+def test_a_new_calendar_moves_the_deadline_before_it_is_found_to_be_near() -> None:
     way = delivered()
-    other = replace(CALENDAR, version="other", off_days=frozenset({*CALENDAR.off_days, day(3, 5).date()}))
-    found = way.receiver.do(order_acts.NoteClock(), end_of(3, 5), calendar=other)
-    assert ClockAction.RECOMPUTED is changes(found)[0][0]
+    found = way.receiver.do(order_acts.NoteClock(), day(3, 5), calendar=OTHER_CALENDAR)
+    assert [(ClockAction.RECOMPUTED, None), (ClockAction.DUE_SOON, None)] == changes(found)
     assert end_of(3, 9) == _due(way.receiver)
-    assert ClockAction.OVERDUE not in {action for action, _ in changes(found)}
+
+
+def test_a_deadline_that_has_passed_was_missed_whatever_a_later_calendar_says() -> None:
+    way = delivered()
+    found = way.receiver.do(order_acts.NoteClock(), end_of(3, 5), calendar=OTHER_CALENDAR)
+    assert [(ClockAction.OVERDUE, None)] == changes(found)
+    assert end_of(3, 5) == _due(way.receiver)
 
 
 def test_a_returned_answer_begins_another_round_with_a_clock_of_its_own() -> None:

@@ -13,6 +13,7 @@ import pytest
 from kuaixiang.domain import acts, order_acts
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.errors import Refused
+from kuaixiang.domain.events import OrderAnswered
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.order_errors import DerivedOrdersOpen, OrderActNotAllowed
 from kuaixiang.domain.orders import ENDED, Order, possible
@@ -326,11 +327,8 @@ async def test_over_a_bad_link_with_restarts_no_order_is_lost_and_all_ledgers_en
     for order_id in orders:
         await until(lambda order_id=order_id: settled(order_id), 60)  # type: ignore[misc]
         for code in WAY:
-            rounds = [
-                item.entry.event.round
-                for item in history(bureaus, code, order_id)
-                if type(item.entry.event).__name__ == "OrderAnswered"
-            ]
+            told = [item.entry.event for item in history(bureaus, code, order_id)]
+            rounds = [event.round for event in told if isinstance(event, OrderAnswered)]
             assert sorted(set(rounds)) == rounds
     stages = {known(bureaus, HEADQUARTERS, order_id).stage for order_id in orders}  # type: ignore[union-attr]
     assert stages & ENDED

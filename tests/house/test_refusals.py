@@ -18,11 +18,13 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 
 import kuaixiang.wire.v1
+from hub.query import Completeness, Lack
 from kuaixiang.domain import acts, order_acts, words
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.labels import ACTS, FIELDS, TERMS, Both, field_term
 from kuaixiang.domain.order_acts import OrderAct
+from kuaixiang.domain.periods import Period, parse_period
 from kuaixiang.runtime.signing import ForgedSignature, SignatureRefused
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 
@@ -41,10 +43,12 @@ SAMPLES: dict[object, object] = {
     type[Act]: acts.Dispatch,
     type[OrderAct]: order_acts.AnswerOrder,
     Both: Both("is wrong", "有误"),
+    Period: parse_period("2026-10"),
     WriterBusy: WriterBusy(20_000),
     WriterStopped: WriterStopped(),
     DecodeError: DecodeError("Error parsing message"),
     SignatureRefused: ForgedSignature("330106"),
+    Completeness: Completeness(2, 1, 1, 0, 0, {"330106": Lack.BEHIND}),
 }
 """What a refusal is made of here; of a kind that is missing, add one."""
 

@@ -24,7 +24,7 @@ from node.ledger.ledger import load_orders
 from node.ledger.queries import OrderFilter
 from node.office import Header
 from node.orders import OrdersDone
-from tests.domain.story import DAY, HANGZHOU, HOUR, MONDAY, SHANGCHENG, XIHU, ZHEJIANG, day, end_of
+from tests.domain.story import CALENDAR, DAY, HANGZHOU, HOUR, MONDAY, SHANGCHENG, XIHU, ZHEJIANG, day, end_of
 from tests.ledger.bureaus import BUREAUS, Desks, check_journal, desks, table_rows
 
 ISSUE = order_acts.IssueOrder(
@@ -92,8 +92,8 @@ async def live(opened: Desks, seed: int, steps: int) -> list[str]:
         if chance.random() < 0.2:
             opened.clock.advance(chance.choice((HOUR, DAY)))
             now = to_micros(opened.clock.now())
-            for found in queries.overdue_cases(opened.database, BUREAUS, now, 50):
-                await opened.office.mark_overdue(*found)
+            for found in queries.clocks_to_note(opened.database, BUREAUS, now, CALENDAR.version, 50):
+                await opened.office.note_time(*found)
     return orders
 
 
@@ -251,11 +251,11 @@ async def test_a_passed_deadline_of_an_order_is_found_until_it_is_recorded_and_c
     assert (1, 0) == queries.open_orders(opened.database, [SHANGCHENG], to_micros(MONDAY))
     opened.clock.set(day(3, 10))
     now = to_micros(opened.clock.now())
-    found = queries.overdue_cases(opened.database, BUREAUS, now, 10)
+    found = queries.clocks_to_note(opened.database, BUREAUS, now, CALENDAR.version, 10)
     assert {(ZHEJIANG, order_id), (HANGZHOU, order_id), (SHANGCHENG, order_id)} == set(found)
     for one in found:
-        await opened.office.mark_overdue(*one)
-    assert [] == queries.overdue_cases(opened.database, BUREAUS, now, 10)
+        await opened.office.note_time(*one)
+    assert [] == queries.clocks_to_note(opened.database, BUREAUS, now, CALENDAR.version, 10)
     assert (2, 2) == queries.open_orders(opened.database, BUREAUS, now)
 
 

@@ -82,6 +82,10 @@ PUBLIC = {
     "ConclusionDelivered": "to_bureau outcome round",
     "WrittenOff": "",
     "BecameOverdue": "",
+    "BecameDueSoon": "",
+    "ClocksRecomputed": "",
+    "CalendarAdopted": "calendar_version",
+    "DirectivePublished": "directive_kind subject published_at_us digest",
     "OrderIssued": "nonce level to_bureau final_bureau case_ids answer_workdays parent_order_id",
     "OrderReceived": "nonce level issuer from_bureau to_bureau final_bureau case_ids answer_workdays step issued_at_us",
     "OrderArrived": "from_bureau step round received_at_us",
@@ -131,7 +135,7 @@ def test_text_that_anybody_may_write_is_in_no_public_field() -> None:
         "bureau", "case_id", "department", "calendar_version", "competent_bureau", "to_department", "lead_department",
         "assisting_departments", "part_department", "referral_id", "previous_referral_id", "to_bureau", "final_bureau",
         "path", "from_bureau", "origin_bureau", "handled_by", "disputants", "ruled_by",
-        "lead_case_id", "issue_id", "for_department", "nonce", "issuer", "case_ids", "parent_order_id",
+        "lead_case_id", "issue_id", "for_department", "subject", "nonce", "issuer", "case_ids", "parent_order_id",
     }  # fmt: skip
     assert codes | owners == strings
 
