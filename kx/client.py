@@ -22,7 +22,15 @@ from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.wire.codec import ACT_OF_REQUEST, timestamp
 from kuaixiang.wire.errors import from_call
-from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc, ledger_pb2, ledger_pb2_grpc, referral_pb2_grpc
+from kuaixiang.wire.v1 import (
+    case_pb2,
+    case_pb2_grpc,
+    directive_pb2_grpc,
+    ledger_pb2,
+    ledger_pb2_grpc,
+    reconciliation_pb2_grpc,
+    referral_pb2_grpc,
+)
 from kx.options import Acting, Asking
 from kx.output import FAULT_EXIT_CODE, REFUSED_EXIT_CODE, UNREACHABLE_EXIT_CODE, Failed, note
 
@@ -114,13 +122,21 @@ def perform(acting: Acting, case_id: str, act: Act) -> case_pb2.ActResponse:
     return response
 
 
-def ask(asking: Asking, service: str, method: str, request: Message, again: Both = LATER) -> Any:  # noqa: ANN401
+def ask(
+    asking: Asking,
+    service: str,
+    method: str,
+    request: Message,
+    again: Both = LATER,
+    *,
+    call_seconds_max: float = CALL_SECONDS_MAX,
+) -> Any:  # noqa: ANN401 - the method's own answer
     """The answer to one request; `again` is what to do when none came. Raises `Failed`."""
 
     async def work() -> object:
         async with channel_to(asking) as channel:
             call = method_of(channel, service, method)
-            return await patiently(asking, lambda seconds: call(request, timeout=seconds), again)
+            return await patiently(asking, lambda seconds: call(request, timeout=seconds), again, call_seconds_max)
 
     return run(work())
 
@@ -129,15 +145,22 @@ def method_of(channel: grpc.aio.Channel, service: str, method: str) -> Any:  # n
     """A method of one of the node's services."""
     stubs: dict[str, Callable[[grpc.aio.Channel], object]] = {
         "CaseService": case_pb2_grpc.CaseServiceStub,
+        "DirectiveService": directive_pb2_grpc.DirectiveServiceStub,
         "LedgerService": ledger_pb2_grpc.LedgerServiceStub,
         "ReferralService": referral_pb2_grpc.ReferralServiceStub,
+        "ReconciliationService": reconciliation_pb2_grpc.ReconciliationServiceStub,
     }
     return getattr(stubs[service](channel), method)
 
 
-async def patiently(asking: Asking, attempt: Callable[[float], Awaitable[T]], again: Both) -> T:
+async def patiently(
+    asking: Asking,
+    attempt: Callable[[float], Awaitable[T]],
+    again: Both,
+    call_seconds_max: float = CALL_SECONDS_MAX,
+) -> T:
     """Tries until there is an answer or the time is up. `attempt` is given the seconds it may take. Raises `Failed`."""
-    patience = Patience(asking, again)
+    patience = Patience(asking, again, call_seconds_max)
     while True:
         try:
             return await attempt(patience.seconds_for_a_call())
@@ -148,9 +171,10 @@ async def patiently(asking: Asking, attempt: Callable[[float], Awaitable[T]], ag
 class Patience:
     """How long a command goes on trying a node that does not answer; the time runs from the first failure."""
 
-    def __init__(self, asking: Asking, again: Both) -> None:
+    def __init__(self, asking: Asking, again: Both, call_seconds_max: float = CALL_SECONDS_MAX) -> None:
         self._asking = asking
         self._again = again
+        self._call_seconds_max = call_seconds_max
         self._tries = 0
         self._until: float | None = None
 
@@ -161,8 +185,8 @@ class Patience:
 
     def seconds_for_a_call(self) -> float:
         """The deadline of the next try."""
-        left = CALL_SECONDS_MAX if self._until is None else self._until - time.monotonic()
-        return max(CALL_SECONDS_MIN, min(CALL_SECONDS_MAX, left))
+        left = self._call_seconds_max if self._until is None else self._until - time.monotonic()
+        return max(CALL_SECONDS_MIN, min(self._call_seconds_max, left))
 
     async def after(self, error: grpc.aio.AioRpcError) -> None:
         """Waits before the next try; raises `Failed` for a refusal, a fault, or when the time is up."""

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any, Final
 
 from kuaixiang.domain.authority import check_officer
@@ -19,6 +20,7 @@ from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.wire.codec import act_of, decode_entry, enum_of, event_name, instant, timestamp
 from kuaixiang.wire.errors import chinese_of, to_status
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
+from node.channels.ledger_export import export_ledger
 from node.ledger import queries
 from node.ledger.queries import CaseFilter
 from node.office import Done, Header, Office
@@ -139,7 +141,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         """One case, with its history and its private part where asked."""
         check_officer(caller_of(context), request.bureau)
         case = await self._office.read_case(request.bureau, request.case_id)
-        response = case_pb2.GetCaseResponse(case=self._view(case))
+        response = case_pb2.GetCaseResponse(case=self._view(case), progress=self._office.heard.of(case))
         database = self._office.ledger.database
         if request.include_private:
             private = await asyncio.to_thread(
@@ -167,7 +169,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             category=enum_of(Category, request.category, "category") if request.category else None,
             channel=enum_of(Channel, request.channel, "channel") if request.channel else None,
             next_clock=enum_of(ClockKind, request.next_clock, "next_clock") if request.next_clock else None,
+            provisional=request.provisional,
             due_before_us=now_us if request.overdue else None,
+            due_soon_at_us=now_us if request.due_soon else None,
             registered_from_us=_micros(request, "registered_from"),
             registered_before_us=_micros(request, "registered_before"),
         )
@@ -175,6 +179,14 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             queries.list_cases, self._office.ledger.database, wanted, request.page_size, request.page_token
         )
         return case_pb2.ListCasesResponse(cases=[self._view(case) for case in cases], next_page_token=token)
+
+    async def ExportLedger(
+        self, request: case_pb2.ExportLedgerRequest, context: Context
+    ) -> AsyncIterator[case_pb2.ExportLedgerResponse]:
+        """The ledger as it is kept on paper, in the order of registration."""
+        check_officer(caller_of(context), request.bureau)
+        async for answer in export_ledger(self._office, request):
+            yield answer
 
     async def WatchCases(
         self, request: case_pb2.WatchCasesRequest, context: Context
@@ -268,7 +280,7 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         department=case.department,
         origin_bureau=case.origin_bureau,
         registered_at=timestamp(case.registered_at),
-        clocks=[clock_view(clock, overdue=clock.overdue or now >= clock.due_at) for clock in _by_due(case)],
+        clocks=[clock_view(clock, now) for clock in _by_due(case)],
         with_bureau=case.with_bureau,
         competent_bureau=case.competent_bureau,
         bounces=case.bounces,
@@ -284,6 +296,7 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         ruled_by=case.ruled_by,
         extensions_to_explain=sorted(case.unexplained),
         override_pending=case.override_asked is not None,
+        mismatched_with=sorted(mismatch.peer for mismatch in case.mismatches),
         **words,
     )
 
@@ -292,9 +305,10 @@ def _by_due(case: Case) -> list[Clock]:
     return sorted(case.clocks, key=lambda clock: clock.due_at)
 
 
-def clock_view(clock: Clock, *, overdue: bool) -> case_pb2.Clock:
-    """A running clock as the interface shows it."""
+def clock_view(clock: Clock, now: datetime) -> case_pb2.Clock:
+    """A running clock as the interface shows it at that time."""
     kind: Any = clock.kind
+    overdue = clock.overdue or now >= clock.due_at
     return case_pb2.Clock(
         kind=kind,
         department=clock.department,
@@ -304,6 +318,8 @@ def clock_view(clock: Clock, *, overdue: bool) -> case_pb2.Clock:
         extended=clock.extended,
         provisional=clock.provisional,
         overdue=overdue,
+        # A limit of one day is due within one from its start.
+        due_soon=not overdue and (clock.soon_at is None or now >= clock.soon_at),
         calendar_version=clock.calendar_version,
     )
 
@@ -356,8 +372,8 @@ def _standing(entry: Entry, *names: str) -> dict[str, Any]:
 
 
 def _other_bureau(entry: Entry) -> str:
-    """The bureau at the other end of a referral or a conclusion."""
-    for name in ("to_bureau", "from_bureau"):
+    """The bureau at the other end of a referral, a conclusion or a reconciliation."""
+    for name in ("to_bureau", "from_bureau", "peer"):
         other = getattr(entry.event, name, "")
         if other:
             return str(other)

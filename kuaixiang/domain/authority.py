@@ -69,6 +69,14 @@ def check_supervisor(caller: Caller, bureau: str, tree: BureauTree) -> None:
         )
 
 
+def check_pair(caller: Caller, bureau: str, peer: str, tree: BureauTree) -> None:
+    """对账, of the bureau's ledger with the peer's: the node of that peer, if it is one, and who reads the journal."""
+    known = bureau in tree and peer in tree
+    adjacent = known and tree.relation(bureau, peer) in {Relation.PARENT, Relation.CHILD}
+    if not (adjacent and peer in caller.bureaus):
+        check_supervisor(caller, bureau, tree)
+
+
 def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
     """Figures: whoever is of the scope, above it, or within it."""
     if scope not in tree or not any(
@@ -79,6 +87,18 @@ def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
             Both("read the figures of {bureau}", "查阅{bureau}的统计数据"),
             scope,
             Both("Offices, bureaus and hubs of that scope may.", "该范围内的单位、办公证书和汇总中心可以查阅。"),
+        )
+
+
+def check_subordinate(caller: Caller, bureau: str, tree: BureauTree) -> None:
+    """Directives: whoever is of the bureau or somewhere below it, and the hubs there."""
+    if bureau not in tree or not any(
+        code in tree and tree.contains(bureau, code) for code in caller.bureaus | caller.offices | caller.hubs
+    ):
+        raise NotAuthorised(
+            Both("read what headquarters has published from {bureau}", "向{bureau}索取总局发布的指令"),
+            bureau,
+            Both("Its own bureaus and those below it may.", "本单位及其下级单位可以索取。"),
         )
 
 

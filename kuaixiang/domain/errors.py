@@ -406,6 +406,34 @@ class LedgersDisagree(Refused):
         )
 
 
+class NotAPair(Refused):
+    """Ledgers that share no hand-over by themselves: only a superior's and its subordinate's are compared."""
+
+    condition = Condition.INVALID
+    field = "peer"
+    remedy = "Name the bureau's superior or one of its direct subordinates."
+    remedy_chinese = "请填写本单位的直接上级或直接下级。"
+
+    def __init__(self, bureau: str, peer: str) -> None:
+        super().__init__(
+            f"The ledgers of bureau {bureau} and of {peer or '(empty)'} are not compared with each other.",
+            f"单位 {bureau} 与 {peer or '（空）'} 不是直接上下级，台账不互相对账。",
+        )
+
+
+class MismatchStands(Refused):
+    """Write-off while another ledger tells something else of the case, as reconciliation found (§五(三) 对账销号)."""
+
+    remedy = "See `kx reconcile --show`; mend the ledger that is wrong, reconcile again, then write off."
+    remedy_chinese = "请用 kx reconcile --show 查看差异，更正有误的台账并重新对账后再销号。"
+
+    def __init__(self, case_id: str, bureaus: tuple[str, ...]) -> None:
+        super().__init__(
+            f"Case {case_id}: the ledger of bureau {', '.join(bureaus)} does not agree with this one.",
+            f"诉求 {case_id} 与单位 {listed(bureaus)} 的台账对账不符，不能销号。",
+        )
+
+
 class DissatisfactionOpen(Refused):
     """A taxpayer who is not satisfied needs a reopening or an explanation (§四(四))."""
 

@@ -16,6 +16,8 @@ from kuaixiang.domain.words import (
     ClockOutcome,
     Custody,
     DepartmentKind,
+    DifferenceKind,
+    DirectiveKind,
     Outcome,
     Override,
     ReferralKind,
@@ -341,6 +343,7 @@ class OfferDeclined(CaseEvent):
     from_bureau: str
     offer_epoch: int
     refusal: Refusal
+    offered_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -403,6 +406,76 @@ class WrittenOff(CaseEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BecameOverdue(CaseEvent):
     """One or more deadlines have passed; `clocks` says which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BecameDueSoon(CaseEvent):
+    """临期: of one or more deadlines a single working day is left; `clocks` says which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClocksRecomputed(CaseEvent):
+    """Deadlines were computed again from another version of the working calendar; `clocks` says which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalendarAdopted(LedgerEvent):
+    """From this entry on deadlines come from that version of the working calendar, which headquarters has published."""
+
+    calendar_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectivePublished(LedgerEvent):
+    """Headquarters has published a directive; `digest` is SHA-256 of what it signed."""
+
+    directive_kind: DirectiveKind
+    subject: str
+    published_at: datetime
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgersReconciled(LedgerEvent):
+    """对账: what came of comparing this ledger with a peer's, counted in the hand-overs of the days named."""
+
+    peer: str
+    from_day: str
+    to_day: str
+    matched: int
+    pending: int
+    missing_here: int
+    missing_there: int
+    different: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MismatchFound(CaseEvent):
+    """对账不符: the peer's ledger tells something else of the case."""
+
+    peer: str
+    difference: DifferenceKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MismatchCleared(CaseEvent):
+    """The peer's ledger tells the same of the case again."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbsentCaseFound(LedgerEvent):
+    """对账不符: the peer has handed over a case with this bureau that is not in this ledger; the entry names it."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbsentCaseCleared(LedgerEvent):
+    """The ledgers no longer disagree about a case that was not in this one; the entry names it."""
+
+    peer: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -171,7 +171,22 @@ class ReferralState(IntEnum):
     REFUSED = 4
 
 
+class DirectiveKind(IntEnum):
+    """What headquarters publishes to every bureau."""
+
+    CALENDAR = 1
+    ISSUE = 2
+
+
 class Override(IntEnum):
     """特批: a rule that two people together may set aside for one case."""
 
     LEDGERS_DISAGREE = 1
+
+
+class DifferenceKind(IntEnum):
+    """How two ledgers differ about a case (对账)."""
+
+    MISSING_HERE = 1
+    MISSING_THERE = 2
+    DIFFERENT = 3

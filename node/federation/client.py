@@ -12,6 +12,7 @@ from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.pki import CertificatePaths, Credentials, LiveCredentials, dns_name
 from kuaixiang.runtime.tls import Options, open_channel
 from kuaixiang.wire.errors import RemoteRefusal, from_call
+from kuaixiang.wire.v1.reconciliation_pb2_grpc import ReconciliationServiceStub
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
 
 CALL_SECONDS_MAX: Final = 10.0
@@ -67,7 +68,8 @@ def failure_of(error: grpc.aio.AioRpcError) -> Failure:
 @dataclass(slots=True)
 class _Link:
     channel: grpc.aio.Channel
-    stub: ReferralServiceStub
+    referrals: ReferralServiceStub
+    reconciliation: ReconciliationServiceStub
     credentials: Credentials
 
 
@@ -92,6 +94,17 @@ class Links:
 
     def stub(self, bureau: str) -> ReferralServiceStub:
         """The referral service of a bureau; raises `NoEndpoint`, `pki.PkiError`. Nothing is sent yet."""
+        return self._link(bureau).referrals
+
+    def reconciliation(self, bureau: str) -> ReconciliationServiceStub:
+        """The reconciliation service of a bureau; raises `NoEndpoint`, `pki.PkiError`. Nothing is sent yet."""
+        return self._link(bureau).reconciliation
+
+    def channel(self, bureau: str) -> grpc.aio.Channel:
+        """The channel to a bureau's node, for its other services; raises as `stub` does. Not to be kept."""
+        return self._link(bureau).channel
+
+    def _link(self, bureau: str) -> _Link:
         endpoint = self._tree.get(bureau).endpoint if bureau in self._tree else ""
         if not endpoint:
             raise NoEndpoint(bureau)
@@ -102,8 +115,10 @@ class Links:
             if link is not None:
                 self._retire(link)
             channel = open_channel(endpoint, dns_name("node", bureau), self._paths, LINK_OPTIONS)
-            link = self._links[bureau] = _Link(channel, ReferralServiceStub(channel), credentials)
-        return link.stub
+            link = self._links[bureau] = _Link(
+                channel, ReferralServiceStub(channel), ReconciliationServiceStub(channel), credentials
+            )
+        return link
 
     async def close(self) -> None:
         """Close all links; calls under way are cancelled."""

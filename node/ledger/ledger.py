@@ -7,7 +7,7 @@ A case is the fold of its entries: it is kept in memory once folded, and read fr
 
 import functools
 import itertools
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -35,6 +35,14 @@ CASES_CACHED_MAX: Final = 50_000
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 FIRST_GENERATION: Final = 1
 _CHANCE: Final = Chance()
+
+<<<<<<< HEAD
+CHANGED_MAX: Final = 10_000
+"""Changed cases that wait to be told to other bureaus; of more the oldest are left out: it is best effort."""
+=======
+UNREADABLE: Final = (DecodeError, LookupError, ValueError)
+"""What reading an entry fails with that something else than this system has changed."""
+>>>>>>> xlsx
 
 CaseKey = tuple[str, str]
 """Bureau and case id."""
@@ -92,6 +100,8 @@ class Ledger:
         self.statements = _Statements(self.database)
         self.heads = self._heads()
         self.cache = _Cache()
+        self.changed: deque[Case] = deque(maxlen=CHANGED_MAX)
+        """Cases that other bureaus had too, as committed, for whoever tells those bureaus."""
         self.writer: GroupCommitWriter[Work] = GroupCommitWriter("ledger", self._begin, Refused)
 
     def start(self) -> None:
@@ -150,8 +160,14 @@ class _Statements:
         self.put_referral = database.put(schema.REFERRALS)
         self.put_delivery = database.put(schema.DELIVERIES)
         self.drop_delivery = database.drop(schema.DELIVERIES, "bureau", "peer", "case_id")
+        self.put_conclusion = database.put(schema.CONCLUSIONS)
+        self.drop_conclusion = database.drop(schema.CONCLUSIONS, "bureau", "case_id", "peer")
+        self.put_mismatch = database.put(schema.MISMATCHES)
+        self.drop_mismatch = database.drop(schema.MISMATCHES, "bureau", "peer", "case_id", "absent")
+        self.put_reconciliation = database.put(schema.RECONCILIATIONS)
         self.put_peer = database.put(schema.PEERS)
         self.put_cursor = database.put(schema.CURSORS)
+        self.put_directive = database.put(schema.DIRECTIVES)
 
 
 class _Cache:
@@ -181,7 +197,18 @@ class _Cache:
 class _Rows:
     """Rows to be written, table by table."""
 
-    __slots__ = ("cursors", "decisions", "journal", "peers", "private", "references", "referrals", "requests")
+    __slots__ = (
+        "cursors",
+        "decisions",
+        "directives",
+        "journal",
+        "notes",
+        "peers",
+        "private",
+        "references",
+        "referrals",
+        "requests",
+    )
 
     def __init__(self) -> None:
         self.journal: list[tuple[Any, ...]] = []
@@ -192,6 +219,8 @@ class _Rows:
         self.requests: list[tuple[Any, ...]] = []
         self.peers: list[tuple[Any, ...]] = []
         self.cursors: list[tuple[Any, ...]] = []
+        self.directives: list[tuple[Any, ...]] = []
+        self.notes: list[Entry] = []
 
     def add(self, other: "_Rows") -> None:
         for name in _Rows.__slots__:
@@ -222,7 +251,7 @@ class LedgerBatch:
     def commit(self) -> None:
         """Writes what was staged, in one durable transaction."""
         rows = self.rows
-        if not (rows.journal or rows.peers or rows.cursors or rows.requests):
+        if not (rows.journal or rows.peers or rows.cursors or rows.requests or rows.directives):
             return
         ledger = self.ledger
         run, make = ledger.database.run, ledger.statements
@@ -236,14 +265,17 @@ class LedgerBatch:
             projections.write(
                 ledger.database, make, ((readable(self.before[key]), case) for key, case in self.cases.items())
             )
+            projections.write_notes(ledger.database, make, rows.notes)
             run(
                 make.put_bureau,
                 [(h.bureau, h.generation, h.seq, h.hash, h.cases_registered) for h in self.heads.values()],
             )
             run(make.put_peer, rows.peers)
             run(make.put_cursor, rows.cursors)
+            run(make.put_directive, rows.directives)
         ledger.heads.update(self.heads)
         ledger.cache.put(self.cases.items())
+        ledger.changed.extend(case for case in self.cases.values() if case.neighbours)
 
     def _look_up(self, works: Sequence[Work]) -> None:
         """Reads what the work will ask for, in one query for each kind of question."""
@@ -306,7 +338,7 @@ def load_cases(connection: sa.Connection, keys: Iterable[CaseKey]) -> dict[CaseK
             continue
         try:
             case = functools.reduce(evolve, (decode_entry(bytes(row.public)) for row in entries), None)
-        except (DecodeError, LookupError, ValueError):
+        except UNREADABLE:
             # That one case is refused; every other one of the node goes on.
             cases[key] = EntryUnreadable(*key)
         else:
@@ -415,6 +447,7 @@ class Draft:
         )
         head = self._append(self.head(context.bureau), entry, None)
         self._heads[context.bureau] = head
+        self._rows.notes.append(entry)
         return Recorded(None, head.seq, head.hash)
 
     def _append(self, head: Head, entry: Entry, before: Case | None) -> Head:
@@ -469,6 +502,10 @@ class Draft:
     def put_cursor(self, bureau: str, published_seq: int) -> None:
         """Remembers up to where the journal has been published."""
         self._rows.cursors.append((bureau, published_seq))
+
+    def put_directive(self, kind: int, subject: str, published_at_us: int, directive: bytes, signature: bytes) -> None:
+        """Keeps what headquarters has published, as it signed it."""
+        self._rows.directives.append((kind, subject, published_at_us, directive, signature))
 
     def merge(self) -> None:
         """Makes what was staged part of the batch."""

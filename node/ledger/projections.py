@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ from kuaixiang.domain import events
 from kuaixiang.domain.case import Case, evolve
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.events import Entry
-from kuaixiang.domain.words import ReferralState
+from kuaixiang.domain.words import DifferenceKind, Outcome, ReferralState
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import Database
 from kuaixiang.wire.codec import decode_entry
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 ENTRIES_READ: Final = 5_000
 """Entries folded in one transaction of a rebuild."""
+HERE, ABSENT = 0, 1
+"""Of a row of `mismatches`: whether its case is in this ledger."""
 
 
 def write(database: Database, make: "_Statements", changes: Iterable[tuple[Case | None, Case]]) -> None:
@@ -32,6 +35,10 @@ def write(database: Database, make: "_Statements", changes: Iterable[tuple[Case 
     clocks_dropped: list[tuple[Any, ...]] = []
     deliveries_put: list[tuple[Any, ...]] = []
     deliveries_dropped: list[tuple[Any, ...]] = []
+    conclusions_put: list[tuple[Any, ...]] = []
+    conclusions_dropped: list[tuple[Any, ...]] = []
+    mismatches_put: list[tuple[Any, ...]] = []
+    mismatches_dropped: list[tuple[Any, ...]] = []
     for before, after in changes:
         if before is after:
             continue
@@ -45,11 +52,46 @@ def write(database: Database, make: "_Statements", changes: Iterable[tuple[Case 
         owes = _owed(after)
         deliveries_dropped.extend((key[0], peer, key[1]) for peer in owed.keys() - owes.keys())
         deliveries_put.extend((key[0], peer, key[1], since) for peer, since in owes.items() if owed.get(peer) != since)
+        ended = _conclusions(before) if before else {}
+        ends = _conclusions(after)
+        conclusions_dropped.extend((*key, peer) for peer in ended.keys() - ends.keys())
+        conclusions_put.extend((*key, peer, *row) for peer, row in ends.items() if ended.get(peer) != row)
+        differed = _mismatches(before) if before else {}
+        differs = _mismatches(after)
+        mismatches_dropped.extend((key[0], peer, key[1], HERE) for peer in differed.keys() - differs.keys())
+        mismatches_put.extend(
+            (key[0], peer, key[1], HERE, *row) for peer, row in differs.items() if differed.get(peer) != row
+        )
     database.run(make.put_case, cases)
     database.run(make.drop_clock, clocks_dropped)
     database.run(make.put_clock, clocks_put)
     database.run(make.drop_delivery, deliveries_dropped)
     database.run(make.put_delivery, deliveries_put)
+    database.run(make.drop_conclusion, conclusions_dropped)
+    database.run(make.put_conclusion, conclusions_put)
+    database.run(make.drop_mismatch, mismatches_dropped)
+    database.run(make.put_mismatch, mismatches_put)
+
+
+def write_notes(database: Database, make: "_Statements", entries: Iterable[Entry]) -> None:
+    """Puts the rows of entries that concern no case of this ledger, in the writer's open transaction."""
+    absent: dict[tuple[str, str, str, int], tuple[int, int] | None] = {}
+    reconciled: list[tuple[Any, ...]] = []
+    for entry in entries:
+        at_us = to_micros(entry.occurred_at)
+        match entry.event:
+            case events.AbsentCaseFound() as event:
+                absent[entry.bureau, event.peer, entry.case_id, ABSENT] = (int(DifferenceKind.MISSING_HERE), at_us)
+            case events.AbsentCaseCleared() as event:
+                absent[entry.bureau, event.peer, entry.case_id, ABSENT] = None
+            case events.LedgersReconciled() as event:
+                counts = (event.matched, event.pending, event.missing_here, event.missing_there, event.different)
+                reconciled.append((entry.bureau, event.peer, at_us, event.from_day, event.to_day, *counts))
+            case _:
+                pass
+    database.run(make.drop_mismatch, [key for key, row in absent.items() if row is None])
+    database.run(make.put_mismatch, [(*key, *row) for key, row in absent.items() if row is not None])
+    database.run(make.put_reconciliation, reconciled)
 
 
 def _owed(case: Case) -> dict[str, int]:
@@ -62,6 +104,19 @@ def _owed(case: Case) -> dict[str, int]:
         # An offer comes first: what else its receiver is to be told waits for the decision.
         owed[case.outgoing.to_bureau] = to_micros(case.outgoing.offered_at)
     return owed
+
+
+def _conclusions(case: Case) -> dict[str, tuple[Any, ...]]:
+    """How the case ended, for each bureau that it was handed over with; nothing while it is open."""
+    ended = case.conclusion
+    if ended is None or ended.outcome is Outcome.REOPENED:
+        return {}
+    row = (int(ended.outcome), ended.epoch, ended.round, ended.handled_by, to_micros(ended.completed_at))
+    return {peer: (referral_id, *row) for peer, referral_id in case.neighbours}
+
+
+def _mismatches(case: Case) -> dict[str, tuple[int, int]]:
+    return {found.peer: (int(found.difference), to_micros(found.since)) for found in case.mismatches}
 
 
 def _case_row(case: Case) -> tuple[Any, ...]:
@@ -97,6 +152,8 @@ def _clock_row(case: Case, clock: Clock) -> tuple[Any, ...]:
         int(clock.provisional),
         int(clock.extended),
         int(clock.overdue),
+        to_micros(clock.soon_at) if clock.soon_at is not None else schema.NEVER_US,
+        int(clock.due_soon),
     )
 
 
@@ -106,9 +163,18 @@ def referral_rows(entry: Entry, case: Case | None) -> list[tuple[Any, ...]]:
     outgoing = case.outgoing if case else None
 
     def row(  # noqa: PLR0917 - a row's columns
-        referral_id: str, peer: str, final: str, kind: int, epoch: int, state: ReferralState, refusal: int, *, out: bool
+        referral_id: str,
+        peer: str,
+        final: str,
+        kind: int,
+        epoch: int,
+        state: ReferralState,
+        refusal: int,
+        offered_at: datetime,
+        *,
+        out: bool,
     ) -> list[tuple[Any, ...]]:
-        columns = (entry.case_id, int(out), peer, final, kind, epoch, int(state), refusal, at)
+        columns = (entry.case_id, int(out), peer, final, kind, epoch, int(state), refusal, at, to_micros(offered_at))
         return [(entry.bureau, referral_id, *columns)]
 
     match entry.event:
@@ -121,6 +187,7 @@ def referral_rows(entry: Entry, case: Case | None) -> list[tuple[Any, ...]]:
                 event.offer_epoch,
                 ReferralState.OFFERED,
                 0,
+                entry.occurred_at,
                 out=True,
             )
         case (events.OfferWithdrawalAsked() | events.Released() | events.OfferRefused()) as event if outgoing:
@@ -137,6 +204,7 @@ def referral_rows(entry: Entry, case: Case | None) -> list[tuple[Any, ...]]:
                 outgoing.offer_epoch,
                 state,
                 refusal,
+                outgoing.offered_at,
                 out=True,
             )
         case events.Received() as event:
@@ -148,6 +216,7 @@ def referral_rows(entry: Entry, case: Case | None) -> list[tuple[Any, ...]]:
                 event.epoch,
                 ReferralState.ACCEPTED,
                 0,
+                event.offered_at,
                 out=False,
             )
         case events.OfferDeclined() as event:
@@ -159,6 +228,7 @@ def referral_rows(entry: Entry, case: Case | None) -> list[tuple[Any, ...]]:
                 event.offer_epoch,
                 ReferralState.REFUSED,
                 int(event.refusal),
+                event.offered_at,
                 out=False,
             )
         case _:
@@ -178,7 +248,10 @@ def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> 
             before = dict[str, Case | None]()
             referrals: list[tuple[Any, ...]] = []
             references: list[tuple[Any, ...]] = []
+            notes: list[Entry] = []
             for seq, entry in entries:
+                if isinstance(entry.event, events.LedgerEvent):
+                    notes.append(entry)
                 registered += isinstance(entry.event, events.Registered)
                 known = cases.get(entry.case_id)
                 before.setdefault(entry.case_id, known)
@@ -193,6 +266,7 @@ def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> 
                 write(database, make, [(old, cases[case_id]) for case_id, old in before.items() if case_id in cases])
                 database.run(make.put_referral, referrals)
                 database.run(make.add_reference, references)
+                write_notes(database, make, notes)
             folded += len(entries)
         if seq:
             _put_head(database, make, bureau, seq, registered)

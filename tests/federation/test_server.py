@@ -357,6 +357,7 @@ def withdrawal(offer: referral_pb2.Offer) -> referral_pb2.WithdrawRequest:
         epoch=offer.epoch,
         from_bureau=offer.from_bureau,
         to_bureau=offer.to_bureau,
+        offered_at_us=offer.offered_at_us,
     )
 
 

@@ -76,12 +76,21 @@ PUBLIC = {
     "OfferRefused": "referral_id to_bureau refusal",
     "Received": "referral_id previous_referral_id referral_kind from_bureau final_bureau path origin_bureau"
     " registered_at_us offered_at_us returns disputants ruled_by",
-    "OfferDeclined": "referral_id from_bureau offer_epoch refusal",
+    "OfferDeclined": "referral_id from_bureau offer_epoch refusal offered_at_us",
     "Concluded": "from_bureau outcome round handled_by completed_at_us",
     "ConclusionRevoked": "from_bureau round handled_by",
     "ConclusionDelivered": "to_bureau outcome round",
     "WrittenOff": "",
     "BecameOverdue": "",
+    "BecameDueSoon": "",
+    "ClocksRecomputed": "",
+    "CalendarAdopted": "calendar_version",
+    "DirectivePublished": "directive_kind subject published_at_us digest",
+    "LedgersReconciled": "peer from_day to_day matched pending missing_here missing_there different",
+    "MismatchFound": "peer difference",
+    "MismatchCleared": "peer",
+    "AbsentCaseFound": "peer",
+    "AbsentCaseCleared": "peer",
 }
 MARK = "私密QQ"
 
@@ -121,7 +130,8 @@ def test_text_that_anybody_may_write_is_in_no_public_field() -> None:
         "bureau", "case_id", "department", "calendar_version", "competent_bureau", "to_department", "lead_department",
         "assisting_departments", "part_department", "referral_id", "previous_referral_id", "to_bureau", "final_bureau",
         "path", "from_bureau", "origin_bureau", "handled_by", "disputants", "ruled_by",
-        "lead_case_id", "issue_id", "for_department",
+        "lead_case_id", "issue_id", "for_department", "subject",
+        "peer", "from_day", "to_day",
     }  # fmt: skip
     assert codes | owners == strings
 
