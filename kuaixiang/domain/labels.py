@@ -237,6 +237,9 @@ FIELDS: Final[Mapping[str, str]] = {
     "peer": "对账单位",
     "days": "日期",
     "case_ids": "诉求编号",
+    "kind": "指令种类",
+    "subject": "指令事项",
+    "published_at_us": "发布时间",
 }
 """The Chinese name of each field of a request, by its own name: `header.actor` is `actor`."""
 

@@ -36,13 +36,10 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 FIRST_GENERATION: Final = 1
 _CHANCE: Final = Chance()
 
-<<<<<<< HEAD
 CHANGED_MAX: Final = 10_000
 """Changed cases that wait to be told to other bureaus; of more the oldest are left out: it is best effort."""
-=======
 UNREADABLE: Final = (DecodeError, LookupError, ValueError)
 """What reading an entry fails with that something else than this system has changed."""
->>>>>>> xlsx
 
 CaseKey = tuple[str, str]
 """Bureau and case id."""

@@ -21,9 +21,11 @@ import kuaixiang.wire.v1
 from hub.query import Completeness, Lack
 from kuaixiang.domain import acts, words
 from kuaixiang.domain.acts import Act
+from kuaixiang.domain.calendar import WorkingCalendar
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.labels import ACTS, FIELDS, TERMS, Both, field_term
 from kuaixiang.domain.periods import Period, parse_period
+from kuaixiang.facts import published_calendar
 from kuaixiang.runtime.signing import ForgedSignature, SignatureRefused
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 
@@ -46,6 +48,7 @@ SAMPLES: dict[object, object] = {
     WriterStopped: WriterStopped(),
     DecodeError: DecodeError("Error parsing message"),
     SignatureRefused: ForgedSignature("330106"),
+    WorkingCalendar: published_calendar(),
     Completeness: Completeness(2, 1, 1, 0, 0, {"330106": Lack.BEHIND}),
 }
 """What a refusal is made of here; of a kind that is missing, add one."""
