@@ -46,8 +46,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         office.ledger.writer.after_commit(wake)
 
     async def _act(self, request: Any, context: Context) -> case_pb2.ActResponse:  # noqa: ANN401 - any act's message
-        check_officer(caller_of(context), request.header.bureau)
-        return self._response(await self._office.perform(header_of(request), act_of(request)))
+        header = header_of(request)
+        check_officer(caller_of(context), header.bureau)
+        return self._response(await self._office.perform(header, act_of(request)))
 
     # Each RPC that is an act; what it does is said in case.proto and decided by the domain.
     RegisterCase = _act
@@ -107,7 +108,8 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             try:
                 async for message in request_iterator:
                     registration = message.registration
-                    check_officer(caller, registration.header.bureau)
+                    if registration.header.bureau:
+                        check_officer(caller, registration.header.bureau)
                     await pending.put(asyncio.ensure_future(self._register_one(index, registration)))
                     index += 1
             finally:

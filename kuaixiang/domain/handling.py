@@ -195,8 +195,8 @@ def ask_extension(desk: Desk, act: acts.AskExtension) -> tuple[CaseEvent, ...]:
     return (asked,)
 
 
-def _due(clock: Clock | None) -> str:
-    return shown(clock.due_at) if clock else "an earlier time"
+def _due(clock: Clock | None) -> str | None:
+    return shown(clock.due_at) if clock else None
 
 
 def _extendable(case: Case, for_department: str) -> Clock | None:
