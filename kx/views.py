@@ -14,7 +14,17 @@ from rich.text import Text
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.labels import term
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, DirectiveKind, Role, Satisfaction, Stage
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    ClockKind,
+    Custody,
+    DepartmentKind,
+    DirectiveKind,
+    Role,
+    Satisfaction,
+    Stage,
+)
 from kuaixiang.runtime.clock import from_micros
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2, directive_pb2, referral_pb2
@@ -134,6 +144,8 @@ def progress_line(asking: Asking, progress: case_pb2.CaseProgress) -> Text:
     line = Text("last heard 最新进展  ", "dim")
     line.append(asking.bureau_name(progress.bureau), "bold not dim")
     line.append(f"  {word(Stage, progress.stage)}  {_at(progress.occurred_at)}", "not dim")
+    if progress.department_kind:
+        line.append(f"  {word(DepartmentKind, progress.department_kind)}", "not dim")
     if progress.HasField("next_due_at"):
         last = instant(progress.next_due_at) - timedelta(microseconds=1)
         line.append(
