@@ -19,6 +19,7 @@ from kuaixiang.domain.words import (
     Channel,
     ClockKind,
     Custody,
+    DepartmentKind,
     DirectiveKind,
     Light,
     OrderLevel,
@@ -151,6 +152,8 @@ def progress_line(asking: Asking, progress: case_pb2.CaseProgress) -> Text:
     line = Text("last heard 最新进展  ", "dim")
     line.append(asking.bureau_name(progress.bureau), "bold not dim")
     line.append(f"  {word(Stage, progress.stage)}  {_at(progress.occurred_at)}", "not dim")
+    if progress.department_kind:
+        line.append(f"  {word(DepartmentKind, progress.department_kind)}", "not dim")
     if progress.HasField("next_due_at"):
         last = instant(progress.next_due_at) - timedelta(microseconds=1)
         line.append(

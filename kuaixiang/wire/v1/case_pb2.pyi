@@ -1391,6 +1391,7 @@ class CaseProgress(_message.Message):
     NEXT_CLOCK_FIELD_NUMBER: _builtins.int
     NEXT_DUE_AT_FIELD_NUMBER: _builtins.int
     OVERDUE_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_KIND_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     """The bureau responsible."""
     case_id: _builtins.str
@@ -1402,6 +1403,8 @@ class CaseProgress(_message.Message):
     next_clock: _common_pb2.ClockKind.ValueType
     """The nearest deadline; unset when no clock runs."""
     overdue: _builtins.bool
+    department_kind: _common_pb2.DepartmentKind.ValueType
+    """The kind of the department in charge there; unset while none is."""
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """The case's last act."""
@@ -1421,10 +1424,11 @@ class CaseProgress(_message.Message):
         next_clock: _common_pb2.ClockKind.ValueType = ...,
         next_due_at: _timestamp_pb2.Timestamp | None = ...,
         overdue: _builtins.bool = ...,
+        department_kind: _common_pb2.DepartmentKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["next_due_at", b"next_due_at", "occurred_at", b"occurred_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "case_id", b"case_id", "custody", b"custody", "epoch", b"epoch", "next_clock", b"next_clock", "next_due_at", b"next_due_at", "occurred_at", b"occurred_at", "overdue", b"overdue", "stage", b"stage", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "case_id", b"case_id", "custody", b"custody", "department_kind", b"department_kind", "epoch", b"epoch", "next_clock", b"next_clock", "next_due_at", b"next_due_at", "occurred_at", b"occurred_at", "overdue", b"overdue", "stage", b"stage", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
