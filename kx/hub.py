@@ -456,6 +456,18 @@ def explain(
         console.print(f"  {of.chinese}", markup=False, highlight=False)
 
 
+def read_lights(hub: str, certificates: Path, hub_scope: str, scope: str) -> pb.GetLightsResponse:
+    """Open cases by light, for `kx supervise board`. Raises `Failed`."""
+
+    async def ask(stub: Any) -> pb.GetLightsResponse:  # noqa: ANN401 - as above
+        request = pb.GetLightsRequest(scope=scope)
+        answer: pb.GetLightsResponse = await stub.GetLights(request, timeout=ANSWER_SECONDS_MAX)
+        return answer
+
+    found: pb.GetLightsResponse = _call(hub, certificates, hub_scope, ask)
+    return found
+
+
 # ---------------------------------------------------------------- inside
 
 

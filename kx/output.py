@@ -81,6 +81,16 @@ EVENT_TERMS: Final[Mapping[str, str]] = {
     "mismatch_cleared": "对账已相符",
     "absent_case_found": "对账缺失",
     "absent_case_cleared": "对账缺失已消除",
+    "order_issued": "下达督办",
+    "order_received": "接收督办",
+    "order_arrived": "督办已送达",
+    "order_acknowledged": "签收督办",
+    "order_answered": "回复督办",
+    "order_answer_returned": "退回回复",
+    "order_closed": "认可回复",
+    "order_cancelled": "撤销督办",
+    "order_delivered": "已告知",
+    "order_clock_noted": "督办时限",
 }
 """The Chinese term of each event of a case's history, by its name in the journal."""
 

@@ -10,7 +10,7 @@ from kuaixiang.domain.authority import check_officer
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.errors import FieldMissing, Refused
-from kuaixiang.domain.events import CaseEvent, Entry, Private
+from kuaixiang.domain.events import CaseEvent, Entry, OrderEvent, Private
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.registration import check_key
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Stage
@@ -213,7 +213,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
                     await changed.wait()
                     continue
                 for seq, packed in enumerate(segment.entries, start=segment.first_seq):
-                    yield watched(seq, decode_entry(packed.public))
+                    entry = decode_entry(packed.public)
+                    if not isinstance(entry.event, OrderEvent):
+                        yield watched(seq, entry)
                 after = segment.first_seq + len(segment.entries) - 1
         finally:
             self._watchers.discard(changed)

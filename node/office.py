@@ -18,6 +18,7 @@ from kuaixiang.domain.custody import OfferFacts, judge
 from kuaixiang.domain.decide import decide
 from kuaixiang.domain.desk import Context
 from kuaixiang.domain.events import LedgerEvent, OfferDeclined
+from kuaixiang.domain.orders import Order
 from kuaixiang.domain.registration import (
     REFERENCE_CHARACTERS_MAX,
     at_most,
@@ -45,6 +46,7 @@ from kuaixiang.wire.codec import enum_of, instant_of
 from kuaixiang.wire.v1 import referral_pb2
 from node.ledger import queries
 from node.ledger.ledger import Draft, Ledger, Recorded, Request, Work
+from node.orders import OrderDesk
 from node.progress import Heard
 
 TIME_ACTS: tuple[Act, ...] = (acts.MarkOverdue(), acts.Recompute(), acts.MarkDueSoon())
@@ -146,6 +148,9 @@ class Office:
     def __init__(self, ledger: Ledger, place: Place, sign: Signer) -> None:
         self.ledger = ledger
         self.place = place
+        self.orders = OrderDesk(
+            ledger=ledger, sign=sign, context_of=self._context, system_context_of=self.system_context
+        )
         self.heard = Heard()
         """How the cases of these bureaus go elsewhere, as last heard."""
         self._sign = sign
@@ -255,7 +260,7 @@ class Office:
                 return _Result(known[0], None, known[1], repeated=True)
         return None
 
-    def _context(self, header: Header, case: Case | None) -> Context:
+    def _context(self, header: Header, case: Case | Order | None) -> Context:
         now = self._now(case)
         return Context(
             bureau=header.bureau,
@@ -271,14 +276,14 @@ class Office:
             new_id=new_referral_id(),
         )
 
-    def system_context(self, bureau: str, case: Case | None = None) -> Context:
+    def system_context(self, bureau: str, case: Case | Order | None = None) -> Context:
         """What holds for an act that nobody does in person."""
         department = self.place.staff(bureau).receiving_department
         header = Header(bureau=bureau, case_id="", actor=SYSTEM_ACTOR, role=Role.SYSTEM, department=department)
         return self._context(header, case)
 
-    def _now(self, case: Case | None) -> datetime:
-        """The time; never before the case's last act, should the machine's clock have been set back since."""
+    def _now(self, case: Case | Order | None) -> datetime:
+        """The time; never before the last act on the case or order, should the machine's clock have been set back."""
         now = self.place.clock.now()
         return max(now, case.last_at) if case is not None else now
 
@@ -452,7 +457,7 @@ class Office:
         return await self._by_system(request.from_bureau, request.case_id, act)
 
     async def note_time(self, bureau: str, subject: str) -> frozenset[type[Act]]:
-        """Records what time and the calendar have done to the clocks of a subject, an entry for each kind; which kinds.
+        """Records what time and the calendar have done to the clocks of a case or an order; which kinds of it.
 
         What was recorded before is not recorded again.
         """
@@ -460,6 +465,9 @@ class Office:
         check_case_id(subject, "case_id")
 
         def run(draft: Draft) -> frozenset[type[Act]]:
+            order = draft.order(bureau, subject)
+            if order is not None:
+                return self.orders.note_time(draft, order)
             case = draft.case(bureau, subject)
             if case is None:
                 raise errors.UnknownCase(bureau, subject)
@@ -472,7 +480,9 @@ class Office:
                     noted.add(type(act))
             return frozenset(noted)
 
-        noted: frozenset[type[Act]] = await self.ledger.do(Work(run=run, bureau=bureau, case_id=subject))
+        noted: frozenset[type[Act]] = await self.ledger.do(
+            Work(run=run, bureau=bureau, case_id=subject, order_id=subject)
+        )
         return noted
 
     async def note_mismatch(self, bureau: str, case_id: str, peer: str, difference: DifferenceKind | None) -> bool:

@@ -25,6 +25,8 @@ from kuaixiang.wire.v1 import (
     reconciliation_pb2_grpc,
     referral_pb2,
     referral_pb2_grpc,
+    supervision_pb2,
+    supervision_pb2_grpc,
 )
 from node.cases import CaseServicer
 from node.directives import Directives
@@ -42,6 +44,7 @@ from node.reconciler import Reconciler
 from node.reconciliations import ReconciliationServicer
 from node.settings import NodeSettings
 from node.staff import StaffList
+from node.supervision import SupervisionServicer
 from node.sweep import Sweep
 
 _log: Final = structlog.get_logger(__name__)
@@ -51,6 +54,7 @@ _SERVICES: Final = (
     ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name,
     directive_pb2.DESCRIPTOR.services_by_name["DirectiveService"].full_name,
     reconciliation_pb2.DESCRIPTOR.services_by_name["ReconciliationService"].full_name,
+    supervision_pb2.DESCRIPTOR.services_by_name["SupervisionService"].full_name,
 )
 
 
@@ -115,6 +119,8 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
             case_pb2_grpc.add_CaseServiceServicer_to_server(CaseServicer(office), server)
             referrals = ReferralServicer(office, links, seal, courier.heard_from)
             referral_pb2_grpc.add_ReferralServiceServicer_to_server(referrals, server)
+            supervision = SupervisionServicer(office, links, seal, courier.heard_from)
+            supervision_pb2_grpc.add_SupervisionServiceServicer_to_server(supervision, server)
             journals = LedgerServicer(ledger, place.tree, place.clock)
             ledger_pb2_grpc.add_LedgerServiceServicer_to_server(journals, server)
             directive_pb2_grpc.add_DirectiveServiceServicer_to_server(DirectiveServicer(office, directives), server)

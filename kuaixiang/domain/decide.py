@@ -7,6 +7,7 @@ bureaus); here is what is asked of every act.
 
 import itertools
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ AFTER_RELEASE: Final = (acts.WriteOff, acts.AskOverride, acts.ApproveOverride, a
 
 def decide(case: Case | None, act: Act, context: Context) -> tuple[CaseEvent, ...]:
     """The events of an act; raises `Refused`."""
-    _check_time(case, context)
+    check_time(case.last_at if case else None, context)
     check_role(act, context.role)
     if context.role is not Role.SYSTEM:
         check_actor(context.actor)
@@ -52,7 +53,8 @@ def decide(case: Case | None, act: Act, context: Context) -> tuple[CaseEvent, ..
     return _DECISIONS[type(act)](Desk(case=case, context=context, stage=stage), act)
 
 
-def _check_time(case: Case | None, context: Context) -> None:
+def check_time(last_at: datetime | None, context: Context) -> None:
+    """Raises for an act in the future, too long ago, or before the last one (`last_at`) on the same matter."""
     at, now = context.occurred_at, context.now
     if at > now:
         raise errors.TimeInFuture(shown(at), shown(now))
@@ -60,8 +62,8 @@ def _check_time(case: Case | None, context: Context) -> None:
         calendar, days_max = context.calendar, context.rules.backdating_workdays_max
         if calendar.workdays_between(calendar.day_of(at), calendar.day_of(now)) > days_max:
             raise errors.RecordedTooLate(shown(at), days_max)
-    if case is not None and at < case.last_at:
-        raise errors.OutOfOrder(shown(at), shown(case.last_at))
+    if last_at is not None and at < last_at:
+        raise errors.OutOfOrder(shown(at), shown(last_at))
 
 
 _OF_A_PART: Final = (acts.AskExtension, acts.ExplainExtension, acts.ReturnDispatch)

@@ -13,6 +13,7 @@ from kuaixiang.domain.case import Case, Conclusion
 from kuaixiang.domain.errors import EntryUnreadable, FieldMalformed
 from kuaixiang.domain.events import Entry, Private
 from kuaixiang.domain.labels import Both
+from kuaixiang.domain.orders import Order
 from kuaixiang.domain.reconciliation import PairRecord
 from kuaixiang.domain.registration import check_case_id
 from kuaixiang.domain.words import (
@@ -21,17 +22,20 @@ from kuaixiang.domain.words import (
     ClockKind,
     Custody,
     DifferenceKind,
+    OrderLevel,
+    OrderSide,
+    OrderStage,
     Outcome,
     ReferralState,
     Refusal,
     Stage,
 )
-from kuaixiang.runtime.clock import from_micros
+from kuaixiang.runtime.clock import from_micros, to_micros
 from kuaixiang.runtime.database import Database
 from kuaixiang.wire.codec import decode_entry, decode_private
 from kuaixiang.wire.v1 import journal_pb2
 from node.ledger import schema
-from node.ledger.ledger import UNREADABLE, load_cases, readable
+from node.ledger.ledger import UNREADABLE, load_cases, load_orders, readable
 
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 500
@@ -311,6 +315,12 @@ def linked_cases(database: Database, bureau: str, lead_case_id: str) -> list[str
         return list(connection.execute(query).scalars())
 
 
+def token_after(case: Case) -> str:
+    """The token of the page that begins after a case, as it stands in the list."""
+    nearest = min((to_micros(clock.due_at) for clock in case.clocks), default=schema.NEVER_US)
+    return _token(nearest, case.case_id)
+
+
 def _token(due_us: int, case_id: str) -> str:
     return base64.urlsafe_b64encode(f"{due_us} {case_id}".encode()).decode()
 
@@ -363,6 +373,95 @@ def clocks_to_note(
             )
             found.update(dict.fromkeys((row.bureau, row.case_id) for row in connection.execute(query)))
     return list(found)[:limit]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderFilter:
+    """Which supervision orders are wanted; what is left out does not restrict."""
+
+    bureau: str
+    side: OrderSide | None = None
+    stages: Sequence[OrderStage] = ()
+    level: OrderLevel | None = None
+    open: bool = False
+    due_before_us: int | None = None
+
+
+def one_order(database: Database, bureau: str, order_id: str) -> Order | None:
+    """A supervision order as committed."""
+    with database.reading() as connection:
+        return readable(load_orders(connection, [(bureau, order_id)]).get((bureau, order_id)))
+
+
+def list_orders(database: Database, wanted: OrderFilter, page_size: int, page_token: str) -> tuple[list[Order], str]:
+    """A page of supervision orders, nearest deadline first, and the token of the next page (empty after the last)."""
+    table = schema.ORDERS
+    size = min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+    query = sa.select(table.c.order_id, table.c.next_due_us).where(*_order_conditions(wanted))
+    if page_token:
+        due, order_id = _read_token(page_token)
+        query = query.where(
+            sa.or_(table.c.next_due_us > due, sa.and_(table.c.next_due_us == due, table.c.order_id > order_id))
+        )
+    query = query.order_by(table.c.next_due_us, table.c.order_id).limit(size + 1)
+    with database.reading() as connection:
+        rows = connection.execute(query).all()
+        keys = [(wanted.bureau, order_id) for order_id, _ in rows[:size]]
+        orders = load_orders(connection, keys)
+    more = _token(rows[size - 1].next_due_us, rows[size - 1].order_id) if len(rows) > size else ""
+    return [order for key in keys if (order := readable(orders.get(key))) is not None], more
+
+
+def _order_conditions(wanted: OrderFilter) -> list[sa.ColumnElement[bool]]:
+    table, bureau = schema.ORDERS, wanted.bureau
+    conditions: list[sa.ColumnElement[bool]] = [table.c.bureau == bureau]
+    match wanted.side:
+        case OrderSide.ISSUED:
+            conditions.append(table.c.issuer == bureau)
+        case OrderSide.RECEIVED:
+            conditions.append(table.c.final_bureau == bureau)
+        case OrderSide.RELAYED:
+            conditions += [table.c.issuer != bureau, table.c.final_bureau != bureau]
+        case None:
+            pass
+    if wanted.stages:
+        conditions.append(table.c.stage.in_([int(stage) for stage in wanted.stages]))
+    if wanted.level is not None:
+        conditions.append(table.c.level == int(wanted.level))
+    if wanted.open:
+        conditions.append(table.c.open == 1)
+    if wanted.due_before_us is not None:
+        conditions.append(table.c.next_due_us <= wanted.due_before_us)
+    return conditions
+
+
+def derived_orders(database: Database, bureau: str, order_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The numbers of the orders derived from each of some."""
+    table = schema.ORDERS
+    query = (
+        sa.select(table.c.parent_order_id, table.c.order_id)
+        .where(table.c.bureau == bureau, table.c.parent_order_id.in_(order_ids))
+        .order_by(table.c.order_id)
+    )
+    found: dict[str, list[str]] = {}
+    with database.reading() as connection:
+        for parent, order_id in connection.execute(query):
+            found.setdefault(parent, []).append(order_id)
+    return found
+
+
+def open_orders(database: Database, bureaus: Sequence[str], now_us: int) -> tuple[int, int]:
+    """How many supervision orders the bureaus have issued or received that are open, and how many of them are late."""
+    table = schema.ORDERS
+    late = sa.func.sum(sa.case((table.c.next_due_us <= now_us, 1), else_=0))
+    query = sa.select(sa.func.count(), late).where(
+        table.c.bureau.in_(bureaus),
+        table.c.open == 1,
+        sa.or_(table.c.issuer == table.c.bureau, table.c.final_bureau == table.c.bureau),
+    )
+    with database.reading() as connection:
+        count, overdue = connection.execute(query).one()
+    return int(count), int(overdue or 0)
 
 
 def read_segment(

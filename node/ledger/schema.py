@@ -2,9 +2,10 @@
 
 `journal` and `private` are the truth. `decisions` and `requests` are answers given, kept so that the same question has
 the same answer for ever; `directives` are what headquarters has said, in its own bytes. `cases`, `clocks`,
-`referrals`, `conclusions`, `deliveries`, `mismatches`, `reconciliations` and the numbers in `bureaus` are projections:
-changed in the transaction of the entry they follow from, and made again from the journal by `rebuild`. `peers` and
-`cursors` remember how far deliveries and publication have come; losing them costs repetitions, which are harmless.
+`referrals`, `conclusions`, `orders`, `deliveries`, `mismatches`, `reconciliations` and the numbers in `bureaus` are
+projections: changed in the transaction of the entry they follow from, and made again from the journal by `rebuild`.
+`peers` and `cursors` remember how far deliveries and publication have come; losing them costs repetitions, which are
+harmless. `clocks` and `deliveries` are of cases and of supervision orders: `case_id` is the number of either.
 
 Instants are microseconds since 1970-01-01T00:00Z.
 """
@@ -39,6 +40,7 @@ BUREAUS: Final = sa.Table(
     _number("seq"),
     _bytes("hash"),
     _number("cases_registered"),
+    _number("orders_issued"),
 )
 
 JOURNAL: Final = sa.Table(
@@ -173,6 +175,23 @@ CONCLUSIONS: Final = sa.Table(
 )
 """How a case ended, for each bureau that it was handed over with; none for a case that is open."""
 
+ORDERS: Final = sa.Table(
+    "orders",
+    METADATA,
+    _text("bureau", key=True),
+    _text("order_id", key=True),
+    _number("version"),
+    _number("stage"),
+    _number("level"),
+    _text("issuer"),
+    _text("final_bureau"),
+    _text("parent_order_id"),
+    _number("open"),
+    _number("next_due_us"),
+    sa.Index("orders_by_due", "bureau", "next_due_us", "order_id"),
+    sa.Index("orders_by_parent", "bureau", "parent_order_id"),
+)
+
 DELIVERIES: Final = sa.Table(
     "deliveries",
     METADATA,
@@ -243,6 +262,7 @@ PROJECTIONS: Final = (
     REFERENCES,
     CLOCKS,
     REFERRALS,
+    ORDERS,
     CONCLUSIONS,
     DELIVERIES,
     MISMATCHES,

@@ -29,8 +29,9 @@ from kuaixiang.facts import published_calendar
 from kuaixiang.runtime import pki, tls
 from kuaixiang.runtime.clock import FixedClock
 from kuaixiang.runtime.server import Answering, Context
-from kuaixiang.wire.v1 import reconciliation_pb2_grpc, referral_pb2, referral_pb2_grpc
+from kuaixiang.wire.v1 import reconciliation_pb2_grpc, referral_pb2, referral_pb2_grpc, supervision_pb2_grpc
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
+from kuaixiang.wire.v1.supervision_pb2_grpc import SupervisionServiceStub
 from node.federation.client import Links
 from node.federation.courier import Courier
 from node.federation.seal import Seal
@@ -41,6 +42,7 @@ from node.ledger.queries import HistoryEntry
 from node.office import Header, Office, Place
 from node.reconciler import Reconciler
 from node.reconciliations import ReconciliationServicer
+from node.supervision import SupervisionServicer
 
 HEADQUARTERS: Final = "000000"
 PROVINCE, PREFECTURE, COUNTY, OTHER_COUNTY = "370000", "370100", "370102", "370103"
@@ -177,6 +179,9 @@ class Node:
         reconciliation_pb2_grpc.add_ReconciliationServiceServicer_to_server(
             ReconciliationServicer(office, reconciler), server
         )
+        supervision_pb2_grpc.add_SupervisionServiceServicer_to_server(
+            SupervisionServicer(office, links, self.seal, courier.heard_from), server
+        )
         port = server.add_secure_port(self.place.tree.get(self.codes[0]).endpoint, tls.server_credentials(self.paths))
         assert port
         await server.start()
@@ -295,6 +300,11 @@ class Federation:
     async def stub(self, to_bureau: str, paths: pki.CertificatePaths) -> AsyncIterator[ReferralServiceStub]:
         async with self.channel(to_bureau, paths) as channel:
             yield ReferralServiceStub(channel)
+
+    @asynccontextmanager
+    async def supervision(self, to_bureau: str, paths: pki.CertificatePaths) -> AsyncIterator[SupervisionServiceStub]:
+        async with self.channel(to_bureau, paths) as channel:
+            yield SupervisionServiceStub(channel)
 
 
 @asynccontextmanager
