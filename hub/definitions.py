@@ -226,7 +226,7 @@ COUNTS: Final = (
         minus=(),
         sentence="Deadlines for handling, alone or jointly, that fell due in the period and were met; of joint "
         "handling each department has its own.",
-        chinese="期内到期的办理时限(联合办理按部门分别计)中，按时完成的个数。",
+        chinese="期内到期的办理时限（联合办理按部门分别计）中，按时完成的个数。",
     ),
     CountDefinition(
         name="late",
@@ -236,7 +236,7 @@ COUNTS: Final = (
         minus=(),
         sentence="Deadlines for handling, alone or jointly, that fell due in the period and were missed, whether or "
         "not the case was completed later.",
-        chinese="期内到期的办理时限(联合办理按部门分别计)中，逾期的个数，不论其后是否办结。",
+        chinese="期内到期的办理时限（联合办理按部门分别计）中，逾期的个数，不论其后是否办结。",
     ),
     CountDefinition(
         name="taken_on",
@@ -268,7 +268,7 @@ COUNTS: Final = (
         "ever took on, less all that were completed, withdrawn, sent to reconsideration or handed on by then. A "
         "deferred case is among them. While an acceptance is on its way back to the sender both bureaus count the "
         "case. Not told by kind of department, between which cases move.",
-        chinese="期末由本单位负责且尚未办结的件数：历来承接数，减去至期末已办结、撤回、转行政复议、移出的件数。待条件成熟的计在内；接收回执在途期间，双方均计。不按部门类别统计(案件在部门之间流转)。",
+        chinese="期末由本单位负责且尚未办结的件数：历来承接数，减去至期末已办结、撤回、转行政复议、移出的件数。待条件成熟的计在内；接收回执在途期间，双方均计。不按部门类别统计（案件在部门之间流转）。",
     ),
 )
 """The one definition of each figure that is summed up from measures; `unfinished` from those of all time."""
@@ -303,7 +303,7 @@ RATES: Final = (
         sentence="Of the deadlines for handling, alone or jointly, that fell due in the period, the share that was "
         "met. An extension approved in time moves the deadline; a deferred case has none, and an answer on the spot "
         "never had one.",
-        chinese="期内到期的办理时限(含联合办理)中，按时完成的比例。经批准延期的按延后时限计；待条件成熟的不计时限；当场答复的没有办理时限。",
+        chinese="期内到期的办理时限（含联合办理）中，按时完成的比例。经批准延期的按延后时限计；待条件成熟的不计时限；当场答复的没有办理时限。",
     ),
     _on_time(
         ClockKind.FORWARD,
@@ -341,7 +341,7 @@ RATES: Final = (
         "§四(四)",
         "follow-up that fell due in the period, the share that was met. A call in time counts as met whether or not "
         "it reached the taxpayer, who need not answer; how often it did is the rate follow_up.",
-        "回访时限中，按时回访的比例。按时回访但未联系上的计为按时(是否联系上见有效回访率)。",
+        "回访时限中，按时回访的比例。按时回访但未联系上的计为按时（是否联系上见有效回访率）。",
     ),
     _on_time(
         ClockKind.ORDER,
@@ -375,7 +375,7 @@ RATES: Final = (
         denominator=(int(Fact.COMPLETED), UNFINISHED),
         sentence="Completions in the period over these and the cases unfinished at its end: of what the bureaus had "
         "to complete, whenever it was registered and by whom, the share that they did.",
-        chinese="办结件数 ÷ (办结件数 + 期末未办结件数)：期内应由本单位办结的(不论何时、由谁登记)，已办结的比例。",
+        chinese="办结件数 ÷（办结件数 + 期末未办结件数）：期内应由本单位办结的（不论何时、由谁登记），已办结的比例。",
     ),
     RateDefinition(
         name="on_the_spot",
@@ -394,7 +394,7 @@ RATES: Final = (
         denominator=(int(Fact.FOLLOWED_UP),),
         sentence="Of the follow-ups recorded in the period, each call counted, the share that reached the taxpayer. "
         "Whether they came in time is another rate, on_time_follow_up.",
-        chinese="期内记录的回访(按次)中，联系上纳税人的比例。是否按时见按时回访率。",
+        chinese="期内记录的回访（按次）中，联系上纳税人的比例。是否按时见按时回访率。",
     ),
     RateDefinition(
         name="satisfaction",

@@ -505,7 +505,8 @@ def show(
 ) -> None:
     """Show a case: where it stands, its deadlines in working days, and its history."""
     from kx.client import ask
-    from kx.views import show_case
+    from kx.directives import issue_of
+    from kx.views import show_case, show_issue
 
     with failures_shown(as_json=asking.as_json):
         from kuaixiang.wire.v1 import case_pb2
@@ -514,10 +515,13 @@ def show(
             bureau=asking.bureau, case_id=case_id, include_private=private, include_history=True
         )
         response = ask(asking, "CaseService", "GetCase", request)
+        issue = issue_of(asking, response.case.issue_id) if response.case.issue_id else None
         if asking.as_json:
-            print_json(table_of(response))
+            print_json({**table_of(response), "issue": table_of(issue.issue) if issue is not None else None})
         else:
             show_case(asking, response)
+            if issue is not None:
+                show_issue(issue)
 
 
 @app.command("list")
@@ -548,6 +552,12 @@ def list_cases(
         typer.Option(metavar="WORD", parser=word_parser(ClockKind), help=f"Whose next deadline is {names(ClockKind)}."),
     ] = None,
     overdue: Annotated[bool, typer.Option("--overdue", help="Only those with a passed deadline 逾期.")] = False,
+    due_soon: Annotated[
+        bool, typer.Option("--due-soon", help="Only those whose next deadline is due within a working day 临期.")
+    ] = False,
+    provisional: Annotated[
+        bool, typer.Option("--provisional", help="Only those with a deadline beyond the published calendar 暂定.")
+    ] = False,
     registered_from: Annotated[
         datetime | None,
         typer.Option(metavar="TIME", parser=instant_of, help=f"Registered at or after, in Shanghai: {INSTANT_FORM}."),
@@ -581,6 +591,8 @@ def list_cases(
             bureau=asking.bureau,
             department=with_department,
             overdue=overdue,
+            due_soon=due_soon,
+            provisional=provisional,
             page_size=page_size,
             page_token=page,
             **words,

@@ -22,7 +22,14 @@ from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.wire.codec import ACT_OF_REQUEST, timestamp
 from kuaixiang.wire.errors import from_call
-from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc, ledger_pb2, ledger_pb2_grpc, referral_pb2_grpc
+from kuaixiang.wire.v1 import (
+    case_pb2,
+    case_pb2_grpc,
+    directive_pb2_grpc,
+    ledger_pb2,
+    ledger_pb2_grpc,
+    referral_pb2_grpc,
+)
 from kx.options import Acting, Asking
 from kx.output import FAULT_EXIT_CODE, REFUSED_EXIT_CODE, UNREACHABLE_EXIT_CODE, Failed, note
 
@@ -129,6 +136,7 @@ def method_of(channel: grpc.aio.Channel, service: str, method: str) -> Any:  # n
     """A method of one of the node's services."""
     stubs: dict[str, Callable[[grpc.aio.Channel], object]] = {
         "CaseService": case_pb2_grpc.CaseServiceStub,
+        "DirectiveService": directive_pb2_grpc.DirectiveServiceStub,
         "LedgerService": ledger_pb2_grpc.LedgerServiceStub,
         "ReferralService": referral_pb2_grpc.ReferralServiceStub,
     }

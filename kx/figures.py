@@ -15,7 +15,6 @@ from kuaixiang.domain.labels import term_of
 from kuaixiang.domain.tree import short_name
 from kuaixiang.domain.words import Category, Channel, ClockKind, DepartmentKind
 from kuaixiang.wire.v1 import statistics_pb2 as pb
-from kx.output import TABLE_COLUMNS
 
 _COLUMNS: Final = (
     ("登记", ("registered",)),
@@ -35,9 +34,14 @@ _SHOWN_RATES: Final = ("on_time", "feedback_in_time", "completion", "follow_up",
 _COMPARED_FACTS: Final = (("登记", "registered"), ("办结", "completed"), ("反馈", "fed_back"), ("回访", "followed_up"))
 _COMPARED_COUNTS: Final = ("late", "unfinished")
 
+_YEAR_DIGITS: Final = 4
 LABEL_COLUMNS: Final = 12
 PADDING_COLUMNS: Final = 3
 """Around a cell: two blanks and a line."""
+ANY_COLUMNS: Final = 10_000
+"""Wide enough to see how wide a table would like to be."""
+OWN: Final = "（本级）"
+"""What the label of a superior's own row ends in."""
 
 
 # ---------------------------------------------------------------- as plain values
@@ -196,8 +200,7 @@ def print_figures(console: Console, answer: pb.GetFiguresResponse, title: str) -
                 if handle is not None
                 else "-",
                 str(row.counts["unfinished"]) if "unfinished" in row.counts else "-",
-                str(row.open),
-                str(row.overdue),
+                *("-" if _is_period(row) else str(number) for number in (row.open, row.overdue)),
             )
         )
     for table in _fitting(console, title, headings, figures):
@@ -318,7 +321,15 @@ def completeness_lines(found: pb.Completeness) -> Iterator[str]:
 
 
 def _label(row: pb.Figures) -> str:
-    return (f"{short_name(row.label)} {row.key}".strip() if row.key != row.label else row.label) or "合计"
+    if row.key == row.label:
+        return row.label or "合计"
+    own = OWN if row.label.endswith(OWN) else ""
+    return f"{short_name(row.label.removesuffix(OWN))}{own} {row.key}".strip()
+
+
+def _is_period(row: pb.Figures) -> bool:
+    """Whether a row is a period, of which open cases are not told: its key is a year, or written with a hyphen."""
+    return len(row.key) == _YEAR_DIGITS or "-" in row.key
 
 
 def _rate(rate: pb.Rate | None) -> str:
@@ -337,7 +348,7 @@ def _fitting(console: Console, title: str, headings: list[str], figures: list[tu
         table.add_column(heading, justify="right")
     for row in figures:
         table.add_row(*row)
-    if not figures or console.measure(table, options=console.options.update(width=TABLE_COLUMNS)).maximum <= (
+    if not figures or console.measure(table, options=console.options.update(width=ANY_COLUMNS)).maximum <= (
         console.width
     ):
         yield table

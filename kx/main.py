@@ -11,6 +11,10 @@ from typer.main import get_command
 COMMANDS: Final = {
     "demo": ("kx.demo:demo", "Run a whole federation on this machine, for a fortnight of working days."),
     "case": ("kx.case:app", "Work on the cases 诉求和意见 of a bureau: register, handle, refer, read."),
+    "supervise": (
+        "kx.supervise:app",
+        "What superiors ask of the bureaus below them, and what headquarters publishes to all.",
+    ),
     "node": ("kx.node:app", "The service that keeps the ledgers of one or several bureaus."),
     "hub": ("kx.hub:app", "Statistics of a bureau and everything under it."),
     "pki": ("kx.pki:app", "Make the federation's certificate authority and issue certificates."),

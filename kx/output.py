@@ -26,7 +26,7 @@ UNREACHABLE_EXIT_CODE: Final = 3
 PROGRESS_AFTER_SECONDS: Final = 2.0
 """What takes longer shows how far it is."""
 WEEKDAYS: Final = "一二三四五六日"
-TABLE_COLUMNS: Final = 170
+TABLE_COLUMNS: Final = 230
 """The national table's width, where nothing else says how wide the output is."""
 INSTANT_FORM: Final = "'YYYY-MM-DD', 'YYYY-MM-DD HH:MM' or ISO 8601"
 
@@ -62,6 +62,10 @@ EVENT_TERMS: Final[Mapping[str, str]] = {
     "conclusion_delivered": "结论已送达",
     "written_off": "销号",
     "became_overdue": "逾期",
+    "became_due_soon": "临期",
+    "clocks_recomputed": "按新日历重新计算时限",
+    "calendar_adopted": "启用新工作日历",
+    "directive_published": "发布指令",
     "linked": "并案",
     "unlinked": "解除并案",
     "part_returned": "协办退回",

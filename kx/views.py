@@ -14,10 +14,10 @@ from rich.text import Text
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.labels import term
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Satisfaction, Stage
-from kuaixiang.facts import published_calendar
+from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, DirectiveKind, Role, Satisfaction, Stage
+from kuaixiang.runtime.clock import from_micros
 from kuaixiang.wire.codec import instant
-from kuaixiang.wire.v1 import case_pb2, referral_pb2
+from kuaixiang.wire.v1 import case_pb2, directive_pb2, referral_pb2
 from kx.bulk import RESULTS, Outcome, Result
 from kx.options import Asking
 from kx.output import EVENT_TERMS, both, day_text, local, wide
@@ -26,18 +26,6 @@ ROWS_LISTED_MAX: Final = 50
 """Registered rows named one by one; of more there is a count, and --report."""
 COLUMNS_MIN: Final = {"case": len("110101-2026-0000001"), "registered": len("2026-10-12"), "with": len("tax-service")}
 """What is there to be copied or is one word stays whole on a terminal of 80 columns; the other columns give way."""
-_NEARLY_DUE_WORKDAYS: Final = 1.0
-_ENDED: Final = frozenset(
-    {
-        Stage.FED_BACK,
-        Stage.FOLLOWED_UP,
-        Stage.CONCLUDED,
-        Stage.RECONSIDERATION,
-        Stage.WITHDRAWN,
-        Stage.WRITTEN_OFF,
-    }
-)
-"""Stages whose end-to-end time stands still, so that it no longer tells the present time."""
 
 
 def word(kind: type[IntEnum], number: int) -> str:
@@ -47,28 +35,20 @@ def word(kind: type[IntEnum], number: int) -> str:
     return both(kind(number)) if number in {int(one) for one in kind} else f"#{number}"
 
 
-def light(case: case_pb2.Case | None, clock: case_pb2.Clock) -> Text:
+def light(clock: case_pb2.Clock) -> Text:
     """A clock's light: in time, due within a working day, overdue; extended and provisional beside it."""
     shown = Text()
     if clock.overdue:
         shown.append("overdue 逾期", "bold red")
-    elif case is not None and _remaining_workdays(case, clock) <= _NEARLY_DUE_WORKDAYS:
+    elif clock.due_soon:
         shown.append("due within 1 wd 临期", "yellow")
     else:
         shown.append("in time 期内", "green")
     if clock.extended:
         shown.append(" · extended 已延期", "cyan")
     if clock.provisional:
-        shown.append(f" · provisional, beyond the calendar {clock.calendar_version}", "magenta")
+        shown.append(f" · provisional 暂定, beyond the calendar {clock.calendar_version}", "magenta")
     return shown
-
-
-def _remaining_workdays(case: case_pb2.Case, clock: case_pb2.Clock) -> float:
-    """Working days left, by the node's own time: its case says how long it has taken up to now."""
-    if Stage(case.stage) in _ENDED:
-        return float(clock.limit_workdays) + _NEARLY_DUE_WORKDAYS
-    whole = published_calendar().elapsed_workdays(instant(case.registered_at), instant(clock.due_at))
-    return whole - case.end_to_end_milli_workdays / 1000
 
 
 def due(clock: case_pb2.Clock) -> str:
@@ -77,11 +57,11 @@ def due(clock: case_pb2.Clock) -> str:
     return f"{day_text(last.astimezone(SHANGHAI).date())} 24:00"
 
 
-def clock_line(case: case_pb2.Case | None, clock: case_pb2.Clock) -> Text:
+def clock_line(clock: case_pb2.Clock) -> Text:
     """A clock in one line."""
     of = f" ({clock.department})" if clock.department else ""
     line = Text(f"{term(ClockKind(clock.kind))}{of} by {due(clock)} ")
-    return line.append_text(light(case, clock))
+    return line.append_text(light(clock))
 
 
 def show_done(asking: Asking, act: type[Act], response: case_pb2.ActResponse) -> None:
@@ -98,7 +78,7 @@ def show_done(asking: Asking, act: type[Act], response: case_pb2.ActResponse) ->
         line.append("  (done before under the same key or channel number)", "yellow")
     console.print(line, soft_wrap=True)
     for clock in case.clocks[:1]:
-        console.print(Text("  ").append_text(clock_line(case, clock)), soft_wrap=True)
+        console.print(Text("  ").append_text(clock_line(clock)), soft_wrap=True)
     if case.competent_bureau and case.competent_bureau != case.bureau and act.__name__ == "Register":
         console.print(
             f"  The taxpayer seems to belong to {asking.bureau_name(case.competent_bureau)} (属地管理): "
@@ -118,6 +98,8 @@ def show_case(asking: Asking, response: case_pb2.GetCaseResponse) -> None:
         if value:
             table.add_row(label, escape(value))
     console.print(table)
+    if response.HasField("progress"):
+        console.print(progress_line(asking, response.progress), soft_wrap=True)
     if case.clocks:
         clocks = _table("clock 时限", "department", "started", "limit", "due", "light", right=("limit",))
         for clock in case.clocks:
@@ -127,7 +109,7 @@ def show_case(asking: Asking, response: case_pb2.GetCaseResponse) -> None:
                 _at(clock.started_at),
                 f"{clock.limit_workdays} wd",
                 due(clock),
-                light(case, clock),
+                light(clock),
             )
         console.print(clocks)
     if response.HasField("private_view"):
@@ -145,6 +127,53 @@ def show_case(asking: Asking, response: case_pb2.GetCaseResponse) -> None:
         console.print(private)
     if response.history:
         show_history(asking, response.history)
+
+
+def progress_line(asking: Asking, progress: case_pb2.CaseProgress) -> Text:
+    """How a case goes at the bureau that has it, as this one has heard."""
+    line = Text("last heard 最新进展  ", "dim")
+    line.append(asking.bureau_name(progress.bureau), "bold not dim")
+    line.append(f"  {word(Stage, progress.stage)}  {_at(progress.occurred_at)}", "not dim")
+    if progress.HasField("next_due_at"):
+        last = instant(progress.next_due_at) - timedelta(microseconds=1)
+        line.append(
+            f"  {word(ClockKind, progress.next_clock)} by {day_text(last.astimezone(SHANGHAI).date())}", "not dim"
+        )
+        if progress.overdue:
+            line.append("  overdue 逾期", "bold red not dim")
+    return line
+
+
+def show_issue(response: directive_pb2.GetIssueResponse) -> None:
+    """A confirmed common issue and its standard answer."""
+    table = _facts()
+    for label, value in (
+        ("issue 共性诉求", response.issue.issue_id),
+        ("title 标题", response.issue.title),
+        ("owner 负责", response.issue.owner),
+        ("published 发布", local(from_micros(response.published_at_us))),
+        ("answer 统一答复口径", response.issue.standard_answer),
+    ):
+        table.add_row(label, escape(value))
+    _console().print(table)
+
+
+def show_directives(asking: Asking, directives: Sequence[directive_pb2.Directive]) -> None:
+    """What headquarters has published, as a bureau's node knows it."""
+    table = _table("published", "what", "version, number", "title")
+    for one in directives:
+        kind = int(one.kind)
+        calendar = kind == DirectiveKind.CALENDAR
+        table.add_row(
+            local(from_micros(one.published_at_us)),
+            word(DirectiveKind, kind),
+            one.calendar_version if calendar else one.subject,
+            "" if calendar else escape(one.issue.title),
+        )
+    _console().print(table)
+    _console().print(
+        f"{len(directives)} directive(s) at the node of {asking.bureau_name(asking.bureau)}.", markup=False
+    )
 
 
 def _facts_of(asking: Asking, case: case_pb2.Case) -> list[tuple[str, str]]:
@@ -223,9 +252,7 @@ def show_list(asking: Asking, cases: Sequence[case_pb2.Case], next_page: str) ->
             f"{word(Stage, case.stage)}\n{word(Category, case.category)}",
             _at(case.registered_at),
             where,
-            Text(f"{term(ClockKind(nearest.kind))} {due(nearest)}\n").append_text(light(case, nearest))
-            if nearest
-            else "-",
+            Text(f"{term(ClockKind(nearest.kind))} {due(nearest)}\n").append_text(light(nearest)) if nearest else "-",
         )
     console = _console()
     console.print(table)
@@ -248,7 +275,7 @@ def show_track(asking: Asking, response: referral_pb2.TrackResponse) -> None:
     """The way of a case through the bureaus."""
     table = _table("bureau", "stage", "custody", "hand-overs", "clock")
     for segment in response.segments:
-        clock = clock_line(None, segment.clocks[0]) if segment.clocks else Text("-")
+        clock = clock_line(segment.clocks[0]) if segment.clocks else Text("-")
         table.add_row(
             asking.bureau_name(segment.bureau),
             word(Stage, segment.stage),
@@ -262,6 +289,8 @@ def show_track(asking: Asking, response: referral_pb2.TrackResponse) -> None:
         console.print(
             f"Bureau {asking.bureau_name(response.unreachable)} could not be asked; try again.", style="yellow"
         )
+        if response.HasField("progress"):
+            console.print(progress_line(asking, response.progress), soft_wrap=True)
     elif response.segments:
         responsible = asking.bureau_name(response.segments[-1].bureau)
         console.print(f"Responsible now: {responsible}.", markup=False)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any, Final
 
 from kuaixiang.domain.authority import check_officer
@@ -138,7 +139,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         """One case, with its history and its private part where asked."""
         check_officer(caller_of(context), request.bureau)
         case = await self._office.read_case(request.bureau, request.case_id)
-        response = case_pb2.GetCaseResponse(case=self._view(case))
+        response = case_pb2.GetCaseResponse(case=self._view(case), progress=self._office.heard.of(case))
         database = self._office.ledger.database
         if request.include_private:
             private = await asyncio.to_thread(
@@ -166,7 +167,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             category=enum_of(Category, request.category, "category") if request.category else None,
             channel=enum_of(Channel, request.channel, "channel") if request.channel else None,
             next_clock=enum_of(ClockKind, request.next_clock, "next_clock") if request.next_clock else None,
+            provisional=request.provisional,
             due_before_us=now_us if request.overdue else None,
+            due_soon_at_us=now_us if request.due_soon else None,
             registered_from_us=_micros(request, "registered_from"),
             registered_before_us=_micros(request, "registered_before"),
         )
@@ -275,7 +278,7 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         department=case.department,
         origin_bureau=case.origin_bureau,
         registered_at=timestamp(case.registered_at),
-        clocks=[clock_view(clock, overdue=clock.overdue or now >= clock.due_at) for clock in _by_due(case)],
+        clocks=[clock_view(clock, now) for clock in _by_due(case)],
         with_bureau=case.with_bureau,
         competent_bureau=case.competent_bureau,
         bounces=case.bounces,
@@ -299,9 +302,10 @@ def _by_due(case: Case) -> list[Clock]:
     return sorted(case.clocks, key=lambda clock: clock.due_at)
 
 
-def clock_view(clock: Clock, *, overdue: bool) -> case_pb2.Clock:
-    """A running clock as the interface shows it."""
+def clock_view(clock: Clock, now: datetime) -> case_pb2.Clock:
+    """A running clock as the interface shows it at that time."""
     kind: Any = clock.kind
+    overdue = clock.overdue or now >= clock.due_at
     return case_pb2.Clock(
         kind=kind,
         department=clock.department,
@@ -311,6 +315,8 @@ def clock_view(clock: Clock, *, overdue: bool) -> case_pb2.Clock:
         extended=clock.extended,
         provisional=clock.provisional,
         overdue=overdue,
+        # A limit of one day is due within one from its start.
+        due_soon=not overdue and (clock.soon_at is None or now >= clock.soon_at),
         calendar_version=clock.calendar_version,
     )
 

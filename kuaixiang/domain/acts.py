@@ -359,3 +359,13 @@ class AcknowledgeConclusion(Act):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkOverdue(Act):
     """A deadline has passed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkDueSoon(Act):
+    """One working day of a deadline is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recompute(Act):
+    """Another version of the working calendar is in force (SPEC §4)."""

@@ -82,6 +82,18 @@ def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
         )
 
 
+def check_subordinate(caller: Caller, bureau: str, tree: BureauTree) -> None:
+    """Directives: whoever is of the bureau or somewhere below it, and the hubs there."""
+    if bureau not in tree or not any(
+        code in tree and tree.contains(bureau, code) for code in caller.bureaus | caller.offices | caller.hubs
+    ):
+        raise NotAuthorised(
+            Both("read what headquarters has published from {bureau}", "向{bureau}索取总局发布的指令"),
+            bureau,
+            Both("Its own bureaus and those below it may.", "本单位及其下级单位可以索取。"),
+        )
+
+
 def check_publisher(caller: Caller, scope: str) -> str:
     """Publishing figures: an office of the scope itself or its hub. Gives which of them it is."""
     for kind, codes in (("office", caller.offices), ("hub", caller.hubs)):

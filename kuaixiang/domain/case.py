@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from kuaixiang.domain import clocks as clockwork
 from kuaixiang.domain import events
@@ -159,6 +159,15 @@ class Case:
         return None
 
 
+_NOTED: Final = (
+    events.BecameOverdue,
+    events.BecameDueSoon,
+    events.ClocksRecomputed,
+    events.ConclusionDelivered,
+)
+"""Events that note what time, a calendar or a peer did."""
+
+
 def evolve(case: Case | None, entry: Entry) -> Case | None:
     """The case after an entry: pure and total. None only for an entry that concerns no case of this ledger."""
     event = entry.event
@@ -170,8 +179,8 @@ def evolve(case: Case | None, entry: Entry) -> Case | None:
     changes["stage"] = event.stage
     changes["custody"] = event.custody
     changes["epoch"] = event.epoch
-    if not isinstance(event, (events.BecameOverdue, events.ConclusionDelivered)):
-        # Those two note what time and a peer did: an officer may still record what was done before they were noted.
+    if not isinstance(event, _NOTED):
+        # An officer may still record what was done before they were noted.
         changes["last_at"] = entry.occurred_at
     if event.clocks:
         changes["clocks"] = clockwork.apply(case.clocks, event.clocks)

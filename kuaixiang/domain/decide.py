@@ -5,6 +5,7 @@ is a repetition of what is already so. What each act does is in `handling` (insi
 bureaus); here is what is asked of every act.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -36,8 +37,8 @@ def decide(case: Case | None, act: Act, context: Context) -> tuple[CaseEvent, ..
         return referring.receive(case, act, context)
     if isinstance(act, (acts.HearConclusion, acts.AcknowledgeConclusion)):
         return referring.hear(case, act, context)
-    if isinstance(act, acts.MarkOverdue):
-        return _mark_overdue(case, context)
+    if isinstance(act, (acts.MarkOverdue, acts.MarkDueSoon, acts.Recompute)):
+        return _time_passed(case, act, context)
     if isinstance(act, (acts.AcknowledgeAcceptance, acts.AcknowledgeRefusal, acts.WithdrawOffer)):
         return referring.resolve_offer(case, act, context)
     if case.custody is Custody.OFFERED and case.outgoing is not None:
@@ -89,14 +90,26 @@ def _opening(act: Act, context: Context) -> tuple[CaseEvent, ...]:
             raise errors.UnknownCase(context.bureau, "")
 
 
-def _mark_overdue(case: Case, context: Context) -> tuple[CaseEvent, ...]:
-    """Records passed deadlines, once each. An offered case waits for another bureau: its clocks stand."""
+def _time_passed(
+    case: Case, act: acts.MarkOverdue | acts.MarkDueSoon | acts.Recompute, context: Context
+) -> tuple[CaseEvent, ...]:
+    """Records what time has done to the clocks, once each. An offered case waits for another bureau: they stand."""
     if case.custody is not Custody.OWNED:
         return ()
-    changes = tuple(change for clock in case.clocks for change in clocks.overdue(clock, context.occurred_at))
+    at = context.occurred_at
+    kind: type[CaseEvent]
+    if isinstance(act, acts.MarkOverdue):
+        kind, found = events.BecameOverdue, [clocks.overdue(clock, at) for clock in case.clocks]
+    elif isinstance(act, acts.MarkDueSoon):
+        kind, found = events.BecameDueSoon, [clocks.due_soon(clock, at) for clock in case.clocks]
+    else:
+        # A deadline that has passed, recorded or not, was missed under the calendar of its day.
+        standing = (clock for clock in case.clocks if at < clock.due_at)
+        kind, found = events.ClocksRecomputed, [clocks.recompute(clock, context.calendar) for clock in standing]
+    changes = tuple(itertools.chain.from_iterable(found))
     if not changes:
         return ()
-    return (events.BecameOverdue(stage=case.stage, custody=case.custody, epoch=case.epoch, clocks=changes),)
+    return (kind(stage=case.stage, custody=case.custody, epoch=case.epoch, clocks=changes),)
 
 
 _DECISIONS: Final[Mapping[type[Act], Callable[[Desk, Any], tuple[CaseEvent, ...]]]] = MappingProxyType(

@@ -16,6 +16,7 @@ from kuaixiang.domain.words import (
     ClockOutcome,
     Custody,
     DepartmentKind,
+    DirectiveKind,
     Outcome,
     Override,
     ReferralKind,
@@ -403,6 +404,33 @@ class WrittenOff(CaseEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BecameOverdue(CaseEvent):
     """One or more deadlines have passed; `clocks` says which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BecameDueSoon(CaseEvent):
+    """临期: of one or more deadlines a single working day is left; `clocks` says which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClocksRecomputed(CaseEvent):
+    """Deadlines were computed again from another version of the working calendar; `clocks` says which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalendarAdopted(LedgerEvent):
+    """From this entry on deadlines come from that version of the working calendar, which headquarters has published."""
+
+    calendar_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectivePublished(LedgerEvent):
+    """Headquarters has published a directive; `digest` is SHA-256 of what it signed."""
+
+    directive_kind: DirectiveKind
+    subject: str
+    published_at: datetime
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

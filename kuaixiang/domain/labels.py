@@ -16,6 +16,7 @@ from kuaixiang.domain.words import (
     ClockOutcome,
     Custody,
     DepartmentKind,
+    DirectiveKind,
     Outcome,
     Override,
     ReferralKind,
@@ -76,6 +77,7 @@ TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
     ),
     Outcome: ("已办结", "已撤回", "转行政复议", "重新办理"),
     ReferralState: ("移交中", "收回中", "已接收", "被拒收"),
+    DirectiveKind: ("工作日历", "共性诉求"),
     Override: ("台账未核对一致而销号",),
 }
 """The Chinese term of each word, in the order of the words' numbers, which begin at 1."""
@@ -130,6 +132,8 @@ ACTS: Final[Mapping[type[acts.Act], ActName]] = {
     acts.HearConclusion: ActName("hearing a conclusion", "接收办理结论"),
     acts.AcknowledgeConclusion: ActName("noting that a conclusion arrived", "确认结论已送达"),
     acts.MarkOverdue: ActName("noting a missed deadline", "记录逾期"),
+    acts.MarkDueSoon: ActName("noting that a deadline is near", "记录临期"),
+    acts.Recompute: ActName("computing deadlines again", "按新日历重新计算时限"),
 }
 """What each act is called."""
 
@@ -216,6 +220,12 @@ FIELDS: Final[Mapping[str, str]] = {
     "disputants": "争议单位",
     "ruled_by": "裁定单位",
     "completed_at_us": "办结时间",
+    # Of directives.
+    "calendar": "工作日历",
+    "title": "标题",
+    "standard_answer": "统一答复口径",
+    "directive": "指令",
+    "have": "已有指令",
 }
 """The Chinese name of each field of a request, by its own name: `header.actor` is `actor`."""
 

@@ -171,6 +171,13 @@ class ReferralState(IntEnum):
     REFUSED = 4
 
 
+class DirectiveKind(IntEnum):
+    """What headquarters publishes to every bureau."""
+
+    CALENDAR = 1
+    ISSUE = 2
+
+
 class Override(IntEnum):
     """特批: a rule that two people together may set aside for one case."""
 

@@ -67,7 +67,7 @@ def failure_of(error: grpc.aio.AioRpcError) -> Failure:
 @dataclass(slots=True)
 class _Link:
     channel: grpc.aio.Channel
-    stub: ReferralServiceStub
+    referrals: ReferralServiceStub
     credentials: Credentials
 
 
@@ -92,6 +92,13 @@ class Links:
 
     def stub(self, bureau: str) -> ReferralServiceStub:
         """The referral service of a bureau; raises `NoEndpoint`, `pki.PkiError`. Nothing is sent yet."""
+        return self._link(bureau).referrals
+
+    def channel(self, bureau: str) -> grpc.aio.Channel:
+        """The channel to a bureau's node, for its other services; raises as `stub` does. Not to be kept."""
+        return self._link(bureau).channel
+
+    def _link(self, bureau: str) -> _Link:
         endpoint = self._tree.get(bureau).endpoint if bureau in self._tree else ""
         if not endpoint:
             raise NoEndpoint(bureau)
@@ -103,7 +110,7 @@ class Links:
                 self._retire(link)
             channel = open_channel(endpoint, dns_name("node", bureau), self._paths, LINK_OPTIONS)
             link = self._links[bureau] = _Link(channel, ReferralServiceStub(channel), credentials)
-        return link.stub
+        return link
 
     async def close(self) -> None:
         """Close all links; calls under way are cancelled."""

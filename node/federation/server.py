@@ -114,6 +114,10 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
             )
         case = await self._trackable(request, caller_of(context))
         response = referral_pb2.TrackResponse(segments=[self._segment(case)])
+        if not request.asked:
+            progress = self._office.heard.of(case)
+            if progress is not None:
+                response.progress.CopyFrom(progress)
         following = case.neighbours[-1][0] if case.custody is Custody.RELEASED and case.neighbours else ""
         asked = {*request.asked, request.bureau}
         if following and following not in asked:
@@ -150,7 +154,7 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         return referral_pb2.TrackedSegment(
             bureau=case.bureau,
             epoch=case.epoch,
-            clocks=[clock_view(clock, overdue=clock.overdue or now >= clock.due_at) for clock in case.clocks],
+            clocks=[clock_view(clock, now) for clock in case.clocks],
             with_bureau=case.with_bureau,
             **words,
         )

@@ -7,7 +7,7 @@ A case is the fold of its entries: it is kept in memory once folded, and read fr
 
 import functools
 import itertools
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -38,6 +38,8 @@ _CHANCE: Final = Chance()
 
 UNREADABLE: Final = (DecodeError, LookupError, ValueError)
 """What reading an entry fails with that something else than this system has changed."""
+CHANGED_MAX: Final = 10_000
+"""Changed cases that wait to be told to other bureaus; of more the oldest are left out: it is best effort."""
 
 CaseKey = tuple[str, str]
 """Bureau and case id."""
@@ -95,6 +97,8 @@ class Ledger:
         self.statements = _Statements(self.database)
         self.heads = self._heads()
         self.cache = _Cache()
+        self.changed: deque[Case] = deque(maxlen=CHANGED_MAX)
+        """Cases that other bureaus had too, as committed, for whoever tells those bureaus."""
         self.writer: GroupCommitWriter[Work] = GroupCommitWriter("ledger", self._begin, Refused)
 
     def start(self) -> None:
@@ -155,6 +159,7 @@ class _Statements:
         self.drop_delivery = database.drop(schema.DELIVERIES, "bureau", "peer", "case_id")
         self.put_peer = database.put(schema.PEERS)
         self.put_cursor = database.put(schema.CURSORS)
+        self.put_directive = database.put(schema.DIRECTIVES)
 
 
 class _Cache:
@@ -184,7 +189,17 @@ class _Cache:
 class _Rows:
     """Rows to be written, table by table."""
 
-    __slots__ = ("cursors", "decisions", "journal", "peers", "private", "references", "referrals", "requests")
+    __slots__ = (
+        "cursors",
+        "decisions",
+        "directives",
+        "journal",
+        "peers",
+        "private",
+        "references",
+        "referrals",
+        "requests",
+    )
 
     def __init__(self) -> None:
         self.journal: list[tuple[Any, ...]] = []
@@ -195,6 +210,7 @@ class _Rows:
         self.requests: list[tuple[Any, ...]] = []
         self.peers: list[tuple[Any, ...]] = []
         self.cursors: list[tuple[Any, ...]] = []
+        self.directives: list[tuple[Any, ...]] = []
 
     def add(self, other: "_Rows") -> None:
         for name in _Rows.__slots__:
@@ -225,7 +241,7 @@ class LedgerBatch:
     def commit(self) -> None:
         """Writes what was staged, in one durable transaction."""
         rows = self.rows
-        if not (rows.journal or rows.peers or rows.cursors or rows.requests):
+        if not (rows.journal or rows.peers or rows.cursors or rows.requests or rows.directives):
             return
         ledger = self.ledger
         run, make = ledger.database.run, ledger.statements
@@ -245,8 +261,10 @@ class LedgerBatch:
             )
             run(make.put_peer, rows.peers)
             run(make.put_cursor, rows.cursors)
+            run(make.put_directive, rows.directives)
         ledger.heads.update(self.heads)
         ledger.cache.put(self.cases.items())
+        ledger.changed.extend(case for case in self.cases.values() if case.neighbours)
 
     def _look_up(self, works: Sequence[Work]) -> None:
         """Reads what the work will ask for, in one query for each kind of question."""
@@ -472,6 +490,10 @@ class Draft:
     def put_cursor(self, bureau: str, published_seq: int) -> None:
         """Remembers up to where the journal has been published."""
         self._rows.cursors.append((bureau, published_seq))
+
+    def put_directive(self, kind: int, subject: str, published_at_us: int, directive: bytes, signature: bytes) -> None:
+        """Keeps what headquarters has published, as it signed it."""
+        self._rows.directives.append((kind, subject, published_at_us, directive, signature))
 
     def merge(self) -> None:
         """Makes what was staged part of the batch."""

@@ -97,6 +97,8 @@ def _clock_row(case: Case, clock: Clock) -> tuple[Any, ...]:
         int(clock.provisional),
         int(clock.extended),
         int(clock.overdue),
+        to_micros(clock.soon_at) if clock.soon_at is not None else schema.NEVER_US,
+        int(clock.due_soon),
     )
 
 

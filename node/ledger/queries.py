@@ -54,7 +54,10 @@ class CaseFilter:
     category: Category | None = None
     channel: Channel | None = None
     next_clock: ClockKind | None = None
+    provisional: bool = False
     due_before_us: int | None = None
+    due_soon_at_us: int | None = None
+    """Due within one working day at this instant, and not passed."""
     registered_from_us: int | None = None
     registered_before_us: int | None = None
 
@@ -102,6 +105,17 @@ class PeerState:
 
     failures: int
     next_attempt_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """What headquarters has published, as it signed it."""
+
+    kind: int
+    subject: str
+    published_at_us: int
+    directive: bytes
+    signature: bytes
 
 
 def one_case(database: Database, bureau: str, case_id: str) -> Case | None:
@@ -210,6 +224,19 @@ def _conditions(wanted: CaseFilter) -> list[sa.ColumnElement[bool]]:
         (table.c.next_clock, wanted.next_clock),
     )
     conditions += [column == value for column, value in equal if value is not None]
+    if wanted.provisional:
+        conditions.append(_has_clock(schema.CLOCKS.c.provisional == 1))
+    if wanted.due_soon_at_us is not None:
+        clock = schema.CLOCKS.c
+        conditions += [
+            table.c.next_due_us > wanted.due_soon_at_us,
+            _has_clock(
+                sa.and_(
+                    clock.due_us == table.c.next_due_us,
+                    sa.or_(clock.soon_us <= wanted.due_soon_at_us, clock.limit_workdays <= 1),
+                )
+            ),
+        ]
     if wanted.due_before_us is not None:
         conditions.append(table.c.next_due_us <= wanted.due_before_us)
     if wanted.registered_from_us is not None:
@@ -217,6 +244,18 @@ def _conditions(wanted: CaseFilter) -> list[sa.ColumnElement[bool]]:
     if wanted.registered_before_us is not None:
         conditions.append(table.c.registered_at_us < wanted.registered_before_us)
     return conditions
+
+
+def _has_clock(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Cases with a running clock that is so."""
+    clocks, cases = schema.CLOCKS.c, schema.CASES.c
+    return (
+        sa.select(sa.literal(1))
+        .select_from(schema.CLOCKS)
+        .where(clocks.bureau == cases.bureau, clocks.case_id == cases.case_id, condition)
+        .correlate(schema.CASES)
+        .exists()
+    )
 
 
 def linked_cases(database: Database, bureau: str, lead_case_id: str) -> list[str]:
@@ -249,23 +288,41 @@ def _read_token(token: str) -> tuple[int, str]:
         ) from fault
 
 
-def overdue_cases(database: Database, bureaus: Sequence[str], now_us: int, limit: int) -> list[tuple[str, str]]:
-    """Owned cases with a deadline that has passed and is not recorded as such: (bureau, case id), oldest first."""
+def clocks_to_note(
+    database: Database, bureaus: Sequence[str], now_us: int, calendar_version: str, limit: int
+) -> list[tuple[str, str]]:
+    """Whose clocks time or the calendar has changed and the journal does not say so: (bureau, subject), oldest first.
+
+    A subject is a case, or whatever else has a clock. Clocks of a case that is offered stand, so that it is left out.
+    """
     clocks, cases = schema.CLOCKS, schema.CASES
-    query = (
-        sa.select(clocks.c.bureau, clocks.c.case_id)
-        .select_from(clocks.join(cases, (cases.c.bureau == clocks.c.bureau) & (cases.c.case_id == clocks.c.case_id)))
-        .where(
-            clocks.c.overdue == 0,
-            clocks.c.due_us <= now_us,
-            clocks.c.bureau.in_(bureaus),
-            cases.c.custody == int(Custody.OWNED),
-        )
-        .order_by(clocks.c.due_us)
-        .limit(limit)
+    running, version = clocks.c.overdue == 0, clocks.c.calendar_version
+    standing = sa.and_(running, clocks.c.due_us > now_us)
+    wanted = (
+        (sa.and_(running, clocks.c.due_us <= now_us), clocks.c.due_us),
+        (sa.and_(standing, clocks.c.due_soon == 0, clocks.c.soon_us <= now_us), clocks.c.soon_us),
+        # Two ranges, which an index answers where it does not answer "another version than".
+        (sa.and_(standing, version < calendar_version), clocks.c.due_us),
+        (sa.and_(standing, version > calendar_version), clocks.c.due_us),
     )
+    of_a_case = clocks.outerjoin(cases, (cases.c.bureau == clocks.c.bureau) & (cases.c.case_id == clocks.c.case_id))
+    found: dict[tuple[str, str], None] = {}
     with database.reading() as connection:
-        return list(dict.fromkeys((bureau, case_id) for bureau, case_id in connection.execute(query)))
+        for condition, order in wanted:
+            query = (
+                sa.select(clocks.c.bureau, clocks.c.case_id)
+                .select_from(of_a_case)
+                .where(
+                    condition,
+                    clocks.c.bureau.in_(bureaus),
+                    sa.or_(cases.c.custody.is_(None), cases.c.custody == int(Custody.OWNED)),
+                )
+                .group_by(clocks.c.bureau, clocks.c.case_id)
+                .order_by(sa.func.min(order))
+                .limit(limit)
+            )
+            found.update(dict.fromkeys((row.bureau, row.case_id) for row in connection.execute(query)))
+    return list(found)[:limit]
 
 
 def read_segment(
@@ -320,6 +377,17 @@ def deliveries(database: Database, bureau: str, peer: str, limit: int) -> list[D
     with database.reading() as connection:
         rows = connection.execute(query).all()
     return [Delivery(row.bureau, row.peer, row.case_id, row.since_us) for row in rows]
+
+
+def directives(database: Database) -> list[Directive]:
+    """Everything that headquarters has published, oldest first."""
+    table = schema.DIRECTIVES
+    with database.reading() as connection:
+        rows = connection.execute(sa.select(table).order_by(table.c.published_at_us)).all()
+    return [
+        Directive(row.kind, row.subject, row.published_at_us, bytes(row.directive), bytes(row.signature))
+        for row in rows
+    ]
 
 
 def peer_states(database: Database) -> dict[tuple[str, str], PeerState]:

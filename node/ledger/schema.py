@@ -1,9 +1,10 @@
 """The ledger's tables.
 
 `journal` and `private` are the truth. `decisions` and `requests` are answers given, kept so that the same question has
-the same answer for ever. `cases`, `clocks`, `referrals`, `deliveries` and the numbers in `bureaus` are projections:
-changed in the transaction of the entry they follow from, and made again from the journal by `rebuild`. `peers` and
-`cursors` remember how far deliveries and publication have come; losing them costs repetitions, which are harmless.
+the same answer for ever; `directives` are what headquarters has said, in its own bytes. `cases`, `clocks`,
+`referrals`, `deliveries` and the numbers in `bureaus` are projections: changed in the transaction of the entry they
+follow from, and made again from the journal by `rebuild`. `peers` and `cursors` remember how far deliveries and
+publication have come; losing them costs repetitions, which are harmless.
 
 Instants are microseconds since 1970-01-01T00:00Z.
 """
@@ -131,7 +132,11 @@ CLOCKS: Final = sa.Table(
     _number("provisional"),
     _number("extended"),
     _number("overdue"),
+    _number("soon_us"),
+    _number("due_soon"),
     sa.Index("clocks_by_due", "overdue", "due_us"),
+    sa.Index("clocks_by_soon", "overdue", "due_soon", "soon_us"),
+    sa.Index("clocks_by_calendar", "overdue", "calendar_version"),
 )
 
 REFERRALS: Final = sa.Table(
@@ -176,6 +181,17 @@ CURSORS: Final = sa.Table(
     _text("bureau", key=True),
     _number("published_seq"),
 )
+
+DIRECTIVES: Final = sa.Table(
+    "directives",
+    METADATA,
+    _number("kind", key=True),
+    _text("subject", key=True),
+    _number("published_at_us", key=True),
+    _bytes("directive"),
+    _bytes("signature"),
+)
+"""What headquarters has published, word for word as it signed it."""
 
 PROJECTIONS: Final = (CASES, REFERENCES, CLOCKS, REFERRALS, DELIVERIES)
 """Tables that `rebuild` empties and fills from the journal."""

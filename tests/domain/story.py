@@ -196,6 +196,8 @@ EXAMPLES: dict[type[Act], Act] = {
         ),
         acts.AcknowledgeConclusion(to_bureau=HANGZHOU, epoch=1, round=0, outcome=Outcome.COMPLETED),
         acts.MarkOverdue(),
+        acts.MarkDueSoon(),
+        acts.Recompute(),
     )
 }
 """One of each act."""

@@ -59,6 +59,8 @@ AcknowledgeRefusal      =   =   =   =   .   .   .   .   .   .   .   .   .
 HearConclusion          .   .   .   .   .  Con  .   .   .  Con  .   .  Con
 AcknowledgeConclusion   =   =   =   =   =   =   =   =   =   =   =   =   =
 MarkOverdue             =   =   =   =   =   =   =   =   =   =   =   =   =
+MarkDueSoon             =   =   =   =   =   =   =   =   =   =   =   =   =
+Recompute               =   =   =   =   =   =   =   =   =   =   =   =   =
 """
 
 # Who may do each act: registrar, tax service, handler, deputy head, bureau head, channel, system.
@@ -104,6 +106,8 @@ AcknowledgeRefusal         .          .         .         .           .         
 HearConclusion             .          .         .         .           .         .      x
 AcknowledgeConclusion      .          .         .         .           .         .      x
 MarkOverdue                .          .         .         .           .         .      x
+MarkDueSoon                .          .         .         .           .         .      x
+Recompute                  .          .         .         .           .         .      x
 """
 # fmt: on
 

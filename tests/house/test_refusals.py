@@ -18,10 +18,12 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 
 import kuaixiang.wire.v1
+from hub.query import Completeness, Lack
 from kuaixiang.domain import acts, words
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.labels import ACTS, FIELDS, TERMS, Both, field_term
+from kuaixiang.domain.periods import Period, parse_period
 from kuaixiang.runtime.signing import ForgedSignature, SignatureRefused
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 
@@ -39,10 +41,13 @@ SAMPLES: dict[object, object] = {
     datetime: datetime(2026, 9, 28, 1, 0, tzinfo=UTC),
     type[Act]: acts.Dispatch,
     Both: Both("is wrong", "有误"),
+    Period: parse_period("2026-10"),
     WriterBusy: WriterBusy(20_000),
     WriterStopped: WriterStopped(),
     DecodeError: DecodeError("Error parsing message"),
     SignatureRefused: ForgedSignature("330106"),
+    Period: parse_period("2026-09"),
+    Completeness: Completeness(2, 1, 1, 0, 0, {"330106": Lack.BEHIND}),
 }
 """What a refusal is made of here; of a kind that is missing, add one."""
 

@@ -1064,6 +1064,7 @@ class Clock(_message.Message):
     PROVISIONAL_FIELD_NUMBER: _builtins.int
     OVERDUE_FIELD_NUMBER: _builtins.int
     CALENDAR_VERSION_FIELD_NUMBER: _builtins.int
+    DUE_SOON_FIELD_NUMBER: _builtins.int
     kind: _common_pb2.ClockKind.ValueType
     department: _builtins.str
     limit_workdays: _builtins.int
@@ -1071,6 +1072,8 @@ class Clock(_message.Message):
     provisional: _builtins.bool
     overdue: _builtins.bool
     calendar_version: _builtins.str
+    due_soon: _builtins.bool
+    """One working day is left, or less."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1087,10 +1090,11 @@ class Clock(_message.Message):
         provisional: _builtins.bool = ...,
         overdue: _builtins.bool = ...,
         calendar_version: _builtins.str = ...,
+        due_soon: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar_version", b"calendar_version", "department", b"department", "due_at", b"due_at", "extended", b"extended", "kind", b"kind", "limit_workdays", b"limit_workdays", "overdue", b"overdue", "provisional", b"provisional", "started_at", b"started_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar_version", b"calendar_version", "department", b"department", "due_at", b"due_at", "due_soon", b"due_soon", "extended", b"extended", "kind", b"kind", "limit_workdays", b"limit_workdays", "overdue", b"overdue", "provisional", b"provisional", "started_at", b"started_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1338,26 +1342,87 @@ class GetCaseResponse(_message.Message):
     CASE_FIELD_NUMBER: _builtins.int
     PRIVATE_VIEW_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def case(self) -> Global___Case: ...
     @_builtins.property
     def private_view(self) -> Global___PrivateView: ...
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoryItem]: ...
+    @_builtins.property
+    def progress(self) -> Global___CaseProgress:
+        """How a case that is with another bureau goes there, as last heard; best effort, `Track` asks."""
+
     def __init__(
         self,
         *,
         case: Global___Case | None = ...,
         private_view: Global___PrivateView | None = ...,
         history: _abc.Iterable[Global___HistoryItem] | None = ...,
+        progress: Global___CaseProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "private_view", b"private_view"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "private_view", b"private_view", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "history", b"history", "private_view", b"private_view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "history", b"history", "private_view", b"private_view", "progress", b"progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetCaseResponse: _TypeAlias = GetCaseResponse  # noqa: Y015
+
+@_typing.final
+class CaseProgress(_message.Message):
+    """How a case goes at the bureau that is responsible for it. It holds nothing private."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUREAU_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    CUSTODY_FIELD_NUMBER: _builtins.int
+    OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    NEXT_CLOCK_FIELD_NUMBER: _builtins.int
+    NEXT_DUE_AT_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    bureau: _builtins.str
+    """The bureau responsible."""
+    case_id: _builtins.str
+    epoch: _builtins.int
+    """Hand-overs of the case, and its entries in that bureau's ledger: of two, the one with the higher pair is later."""
+    version: _builtins.int
+    stage: _common_pb2.Stage.ValueType
+    custody: _common_pb2.Custody.ValueType
+    next_clock: _common_pb2.ClockKind.ValueType
+    """The nearest deadline; unset when no clock runs."""
+    overdue: _builtins.bool
+    @_builtins.property
+    def occurred_at(self) -> _timestamp_pb2.Timestamp:
+        """The case's last act."""
+
+    @_builtins.property
+    def next_due_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        bureau: _builtins.str = ...,
+        case_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        version: _builtins.int = ...,
+        stage: _common_pb2.Stage.ValueType = ...,
+        custody: _common_pb2.Custody.ValueType = ...,
+        occurred_at: _timestamp_pb2.Timestamp | None = ...,
+        next_clock: _common_pb2.ClockKind.ValueType = ...,
+        next_due_at: _timestamp_pb2.Timestamp | None = ...,
+        overdue: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_due_at", b"next_due_at", "occurred_at", b"occurred_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "case_id", b"case_id", "custody", b"custody", "epoch", b"epoch", "next_clock", b"next_clock", "next_due_at", b"next_due_at", "occurred_at", b"occurred_at", "overdue", b"overdue", "stage", b"stage", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaseProgress: _TypeAlias = CaseProgress  # noqa: Y015
 
 @_typing.final
 class ListCasesRequest(_message.Message):
@@ -1375,6 +1440,8 @@ class ListCasesRequest(_message.Message):
     REGISTERED_BEFORE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PROVISIONAL_FIELD_NUMBER: _builtins.int
+    DUE_SOON_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     department: _builtins.str
     category: _common_pb2.Category.ValueType
@@ -1384,6 +1451,10 @@ class ListCasesRequest(_message.Message):
     page_size: _builtins.int
     """At most 500; 50 when left out."""
     page_token: _builtins.str
+    provisional: _builtins.bool
+    """Only cases with a deadline that lies beyond the published calendar."""
+    due_soon: _builtins.bool
+    """Only cases whose next deadline is due within one working day and has not passed."""
     @_builtins.property
     def stages(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.Stage.ValueType]: ...
     @_builtins.property
@@ -1407,10 +1478,12 @@ class ListCasesRequest(_message.Message):
         registered_before: _timestamp_pb2.Timestamp | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        provisional: _builtins.bool = ...,
+        due_soon: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registered_before", b"registered_before", "registered_from", b"registered_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "category", b"category", "channel", b"channel", "custodies", b"custodies", "department", b"department", "next_clock", b"next_clock", "overdue", b"overdue", "page_size", b"page_size", "page_token", b"page_token", "registered_before", b"registered_before", "registered_from", b"registered_from", "stages", b"stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "category", b"category", "channel", b"channel", "custodies", b"custodies", "department", b"department", "due_soon", b"due_soon", "next_clock", b"next_clock", "overdue", b"overdue", "page_size", b"page_size", "page_token", b"page_token", "provisional", b"provisional", "registered_before", b"registered_before", "registered_from", b"registered_from", "stages", b"stages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -581,3 +581,25 @@ REFERRAL_STATE_WITHDRAWING: ReferralState.ValueType  # 2
 REFERRAL_STATE_ACCEPTED: ReferralState.ValueType  # 3
 REFERRAL_STATE_REFUSED: ReferralState.ValueType  # 4
 Global___ReferralState: _TypeAlias = ReferralState  # noqa: Y015
+
+class _DirectiveKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DirectiveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DirectiveKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DIRECTIVE_KIND_UNSPECIFIED: _DirectiveKind.ValueType  # 0
+    DIRECTIVE_KIND_CALENDAR: _DirectiveKind.ValueType  # 1
+    """工作日历"""
+    DIRECTIVE_KIND_ISSUE: _DirectiveKind.ValueType  # 2
+    """共性诉求及统一答复口径"""
+
+class DirectiveKind(_DirectiveKind, metaclass=_DirectiveKindEnumTypeWrapper):
+    """What headquarters publishes to every bureau."""
+
+DIRECTIVE_KIND_UNSPECIFIED: DirectiveKind.ValueType  # 0
+DIRECTIVE_KIND_CALENDAR: DirectiveKind.ValueType  # 1
+"""工作日历"""
+DIRECTIVE_KIND_ISSUE: DirectiveKind.ValueType  # 2
+"""共性诉求及统一答复口径"""
+Global___DirectiveKind: _TypeAlias = DirectiveKind  # noqa: Y015

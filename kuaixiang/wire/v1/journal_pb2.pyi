@@ -74,6 +74,10 @@ class Entry(_message.Message):
     CONCLUSION_DELIVERED_FIELD_NUMBER: _builtins.int
     WRITTEN_OFF_FIELD_NUMBER: _builtins.int
     BECAME_OVERDUE_FIELD_NUMBER: _builtins.int
+    BECAME_DUE_SOON_FIELD_NUMBER: _builtins.int
+    CLOCKS_RECOMPUTED_FIELD_NUMBER: _builtins.int
+    CALENDAR_ADOPTED_FIELD_NUMBER: _builtins.int
+    DIRECTIVE_PUBLISHED_FIELD_NUMBER: _builtins.int
     LINKED_FIELD_NUMBER: _builtins.int
     UNLINKED_FIELD_NUMBER: _builtins.int
     PART_RETURNED_FIELD_NUMBER: _builtins.int
@@ -166,6 +170,14 @@ class Entry(_message.Message):
     @_builtins.property
     def became_overdue(self) -> Global___BecameOverdue: ...
     @_builtins.property
+    def became_due_soon(self) -> Global___BecameDueSoon: ...
+    @_builtins.property
+    def clocks_recomputed(self) -> Global___ClocksRecomputed: ...
+    @_builtins.property
+    def calendar_adopted(self) -> Global___CalendarAdopted: ...
+    @_builtins.property
+    def directive_published(self) -> Global___DirectivePublished: ...
+    @_builtins.property
     def linked(self) -> Global___Linked: ...
     @_builtins.property
     def unlinked(self) -> Global___Unlinked: ...
@@ -234,6 +246,10 @@ class Entry(_message.Message):
         conclusion_delivered: Global___ConclusionDelivered | None = ...,
         written_off: Global___WrittenOff | None = ...,
         became_overdue: Global___BecameOverdue | None = ...,
+        became_due_soon: Global___BecameDueSoon | None = ...,
+        clocks_recomputed: Global___ClocksRecomputed | None = ...,
+        calendar_adopted: Global___CalendarAdopted | None = ...,
+        directive_published: Global___DirectivePublished | None = ...,
         linked: Global___Linked | None = ...,
         unlinked: Global___Unlinked | None = ...,
         part_returned: Global___PartReturned | None = ...,
@@ -245,11 +261,11 @@ class Entry(_message.Message):
         override_refused: Global___OverrideRefused | None = ...,
         issue_linked: Global___IssueLinked | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_directly", b"accepted_directly", "answered_on_the_spot", b"answered_on_the_spot", "became_overdue", b"became_overdue", "case_withdrawn", b"case_withdrawn", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "deferred", b"deferred", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "linked", b"linked", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "received", b"received", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "written_off", b"written_off"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_directly", b"accepted_directly", "answered_on_the_spot", b"answered_on_the_spot", "became_due_soon", b"became_due_soon", "became_overdue", b"became_overdue", "calendar_adopted", b"calendar_adopted", "case_withdrawn", b"case_withdrawn", "clocks_recomputed", b"clocks_recomputed", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "deferred", b"deferred", "directive_published", b"directive_published", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "linked", b"linked", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "received", b"received", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "written_off", b"written_off"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_directly", b"accepted_directly", "actor", b"actor", "answered_on_the_spot", b"answered_on_the_spot", "became_overdue", b"became_overdue", "bureau", b"bureau", "case_id", b"case_id", "case_withdrawn", b"case_withdrawn", "category", b"category", "channel", b"channel", "clocks", b"clocks", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "custody", b"custody", "deferred", b"deferred", "department", b"department", "department_kind", b"department_kind", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "epoch", b"epoch", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "linked", b"linked", "occurred_at_us", b"occurred_at_us", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "received", b"received", "recorded_at_us", b"recorded_at_us", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "role", b"role", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "stage", b"stage", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "version", b"version", "written_off", b"written_off"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_directly", b"accepted_directly", "actor", b"actor", "answered_on_the_spot", b"answered_on_the_spot", "became_due_soon", b"became_due_soon", "became_overdue", b"became_overdue", "bureau", b"bureau", "calendar_adopted", b"calendar_adopted", "case_id", b"case_id", "case_withdrawn", b"case_withdrawn", "category", b"category", "channel", b"channel", "clocks", b"clocks", "clocks_recomputed", b"clocks_recomputed", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "custody", b"custody", "deferred", b"deferred", "department", b"department", "department_kind", b"department_kind", "directive_published", b"directive_published", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "epoch", b"epoch", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "linked", b"linked", "occurred_at_us", b"occurred_at_us", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "received", b"received", "recorded_at_us", b"recorded_at_us", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "role", b"role", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "stage", b"stage", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "version", b"version", "written_off", b"written_off"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["registered", "answered_on_the_spot", "taxpayer_told", "forwarded", "dispatched", "dispatch_returned", "accepted_directly", "extension_asked", "extension_approved", "extension_refused", "joint_handling_started", "part_completed", "completed", "feedback_given", "followed_up", "reopened", "case_withdrawn", "deferred", "resumed", "sent_to_reconsideration", "offered", "offer_withdrawal_asked", "released", "offer_refused", "received", "offer_declined", "concluded", "conclusion_revoked", "conclusion_delivered", "written_off", "became_overdue", "linked", "unlinked", "part_returned", "part_added", "extension_explained", "ruled", "override_asked", "override_approved", "override_refused", "issue_linked"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["registered", "answered_on_the_spot", "taxpayer_told", "forwarded", "dispatched", "dispatch_returned", "accepted_directly", "extension_asked", "extension_approved", "extension_refused", "joint_handling_started", "part_completed", "completed", "feedback_given", "followed_up", "reopened", "case_withdrawn", "deferred", "resumed", "sent_to_reconsideration", "offered", "offer_withdrawal_asked", "released", "offer_refused", "received", "offer_declined", "concluded", "conclusion_revoked", "conclusion_delivered", "written_off", "became_overdue", "became_due_soon", "clocks_recomputed", "calendar_adopted", "directive_published", "linked", "unlinked", "part_returned", "part_added", "extension_explained", "ruled", "override_asked", "override_approved", "override_refused", "issue_linked"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -1236,6 +1252,89 @@ class BecameOverdue(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BecameOverdue: _TypeAlias = BecameOverdue  # noqa: Y015
+
+@_typing.final
+class BecameDueSoon(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BecameDueSoon: _TypeAlias = BecameDueSoon  # noqa: Y015
+
+@_typing.final
+class ClocksRecomputed(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClocksRecomputed: _TypeAlias = ClocksRecomputed  # noqa: Y015
+
+@_typing.final
+class CalendarAdopted(_message.Message):
+    """From this entry on the bureau's deadlines come from this version of the working calendar."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALENDAR_VERSION_FIELD_NUMBER: _builtins.int
+    calendar_version: _builtins.str
+    def __init__(
+        self,
+        *,
+        calendar_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar_version", b"calendar_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalendarAdopted: _TypeAlias = CalendarAdopted  # noqa: Y015
+
+@_typing.final
+class DirectivePublished(_message.Message):
+    """Headquarters has published a directive (see directive.proto)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTIVE_KIND_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    PUBLISHED_AT_US_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    directive_kind: _common_pb2.DirectiveKind.ValueType
+    subject: _builtins.str
+    """What of its kind it is about: an issue's id; empty for the calendar."""
+    published_at_us: _builtins.int
+    digest: _builtins.bytes
+    """SHA-256 of the signed bytes."""
+    def __init__(
+        self,
+        *,
+        directive_kind: _common_pb2.DirectiveKind.ValueType = ...,
+        subject: _builtins.str = ...,
+        published_at_us: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "directive_kind", b"directive_kind", "published_at_us", b"published_at_us", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DirectivePublished: _TypeAlias = DirectivePublished  # noqa: Y015
 
 @_typing.final
 class Private(_message.Message):
