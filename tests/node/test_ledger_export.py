@@ -275,7 +275,7 @@ async def test_whoever_exports_is_on_the_bureaus_list_in_that_role(opened: Desks
     department = Department(code="tax-service", name="纳税服务科", kind=DepartmentKind.TAX_SERVICE)
     auditor = Officer(actor="o-1", name="", roles=frozenset({Role.AUDITOR}), departments=frozenset({department.code}))
     staff = Staff(version="1", departments={department.code: department}, officers={auditor.actor: auditor})
-    opened.office.place = replace(opened.office.place, staff=lambda _: staff)
+    opened.office.place.staff = lambda _: staff
     assert [] == await exported(opened, role=Role.AUDITOR)
     with pytest.raises(RoleNotHeld):
         await exported(opened, role=Role.TAX_SERVICE)
