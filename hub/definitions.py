@@ -142,6 +142,42 @@ FACTS: Final[Mapping[Fact, Meaning]] = {
         "Sent to the lowest common superior, which decides who handles it.",
         "因反复退转，提请共同上级裁定承办单位的件数。",
     ),
+    Fact.ORDERS_ISSUED: Meaning(
+        "下达督办",
+        "§五(三)",
+        "Supervision orders that the bureau issued, those derived from another included.",
+        "本单位下达的督办单份数，含由上级督办转下级的。",
+    ),
+    Fact.ORDERS_RECEIVED: Meaning(
+        "接收督办",
+        "§五(三)",
+        "Supervision orders for the bureau to answer; those it only passes on are not counted.",
+        "下达给本单位的督办单份数，只转达的不计。",
+    ),
+    Fact.ORDERS_ACKNOWLEDGED: Meaning(
+        "签收督办", "§五(三)", "Supervision orders that the bureau acknowledged.", "本单位签收的督办单份数。"
+    ),
+    Fact.ORDERS_ANSWERED: Meaning(
+        "回复督办",
+        "§五(三)",
+        "Answers that the bureau gave to supervision orders; one that was returned can be followed by another.",
+        "本单位回复督办的次数，退回后再次回复的再计一次。",
+    ),
+    Fact.ORDER_ANSWERS_RETURNED: Meaning(
+        "退回回复",
+        "§五(三)",
+        "Answers to its supervision orders that the bureau did not accept.",
+        "本单位作为下达单位退回督办回复的次数。",
+    ),
+    Fact.ORDERS_CLOSED: Meaning(
+        "督办办结",
+        "§五(三)",
+        "Supervision orders whose answer the bureau accepted.",
+        "本单位认可回复的督办单份数。",
+    ),
+    Fact.ORDERS_CANCELLED: Meaning(
+        "撤销督办", "§五(三)", "Supervision orders that the bureau cancelled.", "本单位撤销的督办单份数。"
+    ),
 }
 """Each fact, counted on the Shanghai day on which it happened."""
 

@@ -247,6 +247,12 @@ OpenCase = tuple[int, int, int, int, int, int]
 department kind, and when something last happened to it, in microseconds. A plain tuple: one is made for almost every
 entry."""
 
+OpenClock = tuple[int, int, int]
+"""A running clock: when it falls due and when one working day is left, in microseconds (0: since its start), and
+whether it has been extended."""
+UNTOLD: Final = 2
+"""A change that does not say whether the clock has been extended."""
+
 CaseKey = tuple[str, str]
 """Bureau, case."""
 ClockKey = tuple[str, str, int, str]
@@ -254,7 +260,12 @@ ClockKey = tuple[str, str, int, str]
 
 _CLOSED_STAGES: Final = frozenset(map(int, (Stage.RECONSIDERATION, Stage.WITHDRAWN, Stage.WRITTEN_OFF)))
 _RELEASED: Final = int(Custody.RELEASED)
-_RUNNING: Final = frozenset(map(int, (ClockAction.STARTED, ClockAction.EXTENDED, ClockAction.RECOMPUTED)))
+_EXTENDED_BY: Final[Mapping[int, int]] = {
+    int(ClockAction.STARTED): 0,
+    int(ClockAction.EXTENDED): 1,
+    int(ClockAction.RECOMPUTED): UNTOLD,
+}
+_RUNNING: Final = frozenset(_EXTENDED_BY)
 _STOPPED: Final = int(ClockAction.STOPPED)
 
 
@@ -274,8 +285,8 @@ class Changes:
     tallies: dict[Packed, int] = field(default_factory=dict)
     cases: dict[CaseKey, OpenCase | None] = field(default_factory=dict)
     """None: closed here, or another bureau's business now."""
-    clocks: dict[ClockKey, int | None] = field(default_factory=dict)
-    """When a running clock falls due, in microseconds; None: it has stopped."""
+    clocks: dict[ClockKey, OpenClock | None] = field(default_factory=dict)
+    """None: it has stopped."""
     entries: int = 0
     recorded_at_us: int = 0
 
@@ -304,7 +315,8 @@ def read_entries(segment: Segment, skip: int = 0) -> Changes:
                 raise UnreadableEntry(seq, "its clock is of no kind of department")
             key = day << 28 | ground | department_kind << 16 | measure
             tallies[key] = tallies.get(key, 0) + 1
-        if entry.version:
+        if entry.version and entry.stage:
+            # Entries about no case of the ledger, supervision orders among them, have no stage.
             case_id, stage, custody = entry.case_id, entry.stage, entry.custody
             if "\x00" in case_id or not (0 <= stage <= _CODE_MAX and 0 <= custody <= _CODE_MAX):
                 raise UnreadableEntry(seq, "its case, stage or custody is none")
@@ -319,12 +331,21 @@ def read_entries(segment: Segment, skip: int = 0) -> Changes:
                 if action == _STOPPED:
                     clocks[bureau, case_id, kind, department] = None
                 elif action in _RUNNING:
-                    clocks[bureau, case_id, kind, department] = change.due_at_us
+                    at = (bureau, case_id, kind, department)
+                    running = (change.due_at_us, change.soon_at_us, _EXTENDED_BY[action])
+                    clocks[at] = _continued(clocks.get(at), running)
         recorded_at_us = max(recorded_at_us, entry.recorded_at_us)
         seq += 1
     changes.entries = len(segment.entries) - skip
     changes.recorded_at_us = recorded_at_us
     return changes
+
+
+def _continued(before: OpenClock | None, after: OpenClock | None) -> OpenClock | None:
+    """A clock after another change of it: what the change does not say is as it was."""
+    if after is None or before is None or after[2] != UNTOLD:
+        return after
+    return (*after[:2], before[2])
 
 
 @dataclass(slots=True)
@@ -335,7 +356,7 @@ class Batch:
     tallies: dict[str, dict[Packed, int]] = field(default_factory=dict)
     """By bureau, for the bureau alone."""
     cases: dict[CaseKey, OpenCase | None] = field(default_factory=dict)
-    clocks: dict[ClockKey, int | None] = field(default_factory=dict)
+    clocks: dict[ClockKey, OpenClock | None] = field(default_factory=dict)
     entries: int = 0
 
     def add(self, mark: Mark, segment: Segment, changes: Changes) -> Mark:
@@ -346,7 +367,8 @@ class Batch:
         else:
             merge(own, changes.tallies)
         self.cases.update(changes.cases)
-        self.clocks.update(changes.clocks)
+        for key, clock in changes.clocks.items():
+            self.clocks[key] = _continued(self.clocks.get(key), clock)
         self.entries += changes.entries
         last = last_seq(segment)
         folded = replace(

@@ -13,9 +13,9 @@ from typing import Final
 from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome, DepartmentKind, ReferralKind, Satisfaction
 from kuaixiang.wire.v1.journal_pb2 import ClockChange, Entry
 
-DEFINITIONS: Final = 2
+DEFINITIONS: Final = 3
 """Raised whenever an entry comes to add something else than before: a hub whose tables hold the sums of another number
-folds every ledger again. 2: department kinds, rulings."""
+folds every ledger again. 2: department kinds, rulings. 3: supervision orders."""
 
 MICROS_PER_DAY: Final = 86_400_000_000
 SHANGHAI_MICROS: Final = 8 * 3_600_000_000
@@ -72,6 +72,17 @@ class Fact(IntEnum):
     WRITTEN_OFF = 31
     REFERRED_FOR_RULING = 32
     """Sent to the lowest common superior, which decides who handles it."""
+    ORDERS_ISSUED = 60
+    """Supervision orders (督办): issued by the bureau itself, those derived from another included."""
+    ORDERS_RECEIVED = 61
+    """For the bureau to answer; what it only passes on is not counted."""
+    ORDERS_ACKNOWLEDGED = 62
+    ORDERS_ANSWERED = 63
+    """Every answer; one that was returned can be followed by another."""
+    ORDER_ANSWERS_RETURNED = 64
+    """Answers that the bureau, as issuer, did not accept."""
+    ORDERS_CLOSED = 65
+    ORDERS_CANCELLED = 66
 
 
 FACT_NAMES: Final[Mapping[int, str]] = {fact: fact.name.lower() for fact in Fact}
@@ -163,6 +174,15 @@ _BY_EVENT: Final[Mapping[str, tuple[int, ...]]] = {
     "clocks_recomputed": (),
     "calendar_adopted": (),
     "directive_published": (),
+    "ledgers_reconciled": (),
+    "mismatch_found": (),
+    "mismatch_cleared": (),
+    "absent_case_found": (),
+    "absent_case_cleared": (),
+    "order_issued": (Fact.ORDERS_ISSUED,),
+    "order_arrived": (),
+    "order_delivered": (),
+    "order_clock_noted": (),
     "linked": (),
     "unlinked": (),
     "part_returned": (Fact.DISPATCH_RETURNED,),
@@ -176,7 +196,17 @@ _BY_EVENT: Final[Mapping[str, tuple[int, ...]]] = {
 }
 """Events that are counted the same whatever they carry. `completed`, `followed_up` and `released` are looked into."""
 
-EVENTS: Final = frozenset(_BY_EVENT) | {"completed", "followed_up", "released"}
+_BY_ORDER_EVENT: Final[Mapping[str, Fact]] = {
+    "order_received": Fact.ORDERS_RECEIVED,
+    "order_acknowledged": Fact.ORDERS_ACKNOWLEDGED,
+    "order_answered": Fact.ORDERS_ANSWERED,
+    "order_answer_returned": Fact.ORDER_ANSWERS_RETURNED,
+    "order_closed": Fact.ORDERS_CLOSED,
+    "order_cancelled": Fact.ORDERS_CANCELLED,
+}
+"""Events that every ledger on an order's way records; each is counted at the one bureau whose doing it is."""
+
+EVENTS: Final = frozenset(_BY_EVENT) | frozenset(_BY_ORDER_EVENT) | {"completed", "followed_up", "released"}
 """Every event there is; a test holds it against the wire."""
 
 _BY_SATISFACTION: Final[Mapping[int, int]] = {
@@ -206,6 +236,7 @@ _STOPPED: Final = int(ClockAction.STOPPED)
 _MET_OUTCOME: Final = int(ClockOutcome.MET)
 _COUNTED_OUTCOMES: Final = frozenset({int(ClockOutcome.MET), int(ClockOutcome.MISSED)})
 _CLOCKS: Final = frozenset(map(int, ClockKind))
+_ORDER: Final = int(ClockKind.ORDER)
 
 
 def measures(entry: Entry) -> list[tuple[int, int, int]]:
@@ -230,6 +261,10 @@ def _facts(event: str | None, entry: Entry) -> tuple[int, ...]:
     plain = _BY_EVENT.get(event)
     if plain is not None:
         return plain
+    if event in _BY_ORDER_EVENT:
+        own = getattr(entry, event)
+        elsewhere = own.to_bureau if event == "order_received" else own.from_bureau
+        return () if elsewhere else (_BY_ORDER_EVENT[event],)
     if event == "completed":
         return (Fact.COMPLETED, Fact.COMPLETED_JOINTLY) if entry.completed.jointly else (Fact.COMPLETED,)
     if event == "followed_up":
@@ -243,7 +278,8 @@ def _facts(event: str | None, entry: Entry) -> tuple[int, ...]:
 
 def _count_clock(change: ClockChange, day: int, in_charge: int, found: list[tuple[int, int, int]]) -> None:
     action, kind = change.action, change.kind
-    if kind not in _CLOCKS:
+    if kind not in _CLOCKS or (kind == _ORDER and change.department):
+        # The clock of an order that another bureau is to answer counts in that bureau's ledger.
         return
     if action == _OVERDUE:
         found.append((_MISSED + kind, due_day(change.due_at_us), _duty(change, in_charge)))

@@ -1,6 +1,7 @@
 """StatisticsService: the hub's figures over gRPC, for whoever stands in the line they are of."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Iterable
 from datetime import date
 from enum import IntEnum
@@ -17,6 +18,7 @@ from hub.comparison import Compared, compare, whole_period
 from hub.editions import Cell, Edition
 from hub.folder import Folder
 from hub.ledgers import Ledgers
+from hub.lights import LightRow, lights
 from hub.measures import DEFINITIONS
 from hub.publishing import Corrections, Override, end_of
 from hub.query import Grouping, Question
@@ -150,6 +152,15 @@ class Statistics(StatisticsServiceServicer):
             ],
         )
 
+    async def GetLights(self, request: pb.GetLightsRequest, context: Context) -> pb.GetLightsResponse:
+        """Open cases now by light."""
+        scope = self._scope(request.scope, context)
+        rows = await asyncio.to_thread(self._read_lights, scope)
+        return pb.GetLightsResponse(
+            rows=[pb.Lights(**dataclasses.asdict(row)) for row in rows],
+            completeness=messages.completeness(self.completeness(scope), self._tree),
+        )
+
     async def PublishPeriod(self, request: pb.PublishPeriodRequest, context: Context) -> pb.PublishPeriodResponse:
         """Keeps the figures of a period that is over as an edition."""
         scope = self._counted(request.scope)
@@ -182,9 +193,10 @@ class Statistics(StatisticsServiceServicer):
         )
 
     async def Reconcile(self, request: pb.ReconcileRequest, context: Context) -> pb.ReconcileResponse:
-        """Compares the hub with every ledger of the scope."""
+        """Compares the hub with every ledger of the scope, by its hash alone where that is asked."""
         scope = self._scope(request.scope, context)
-        report = await reconcile.reconcile(
+        compare = reconcile.reconcile_heads if request.quick else reconcile.reconcile
+        report = await compare(
             store=self._store,
             tree=self._tree,
             ledgers=self._ledgers,
@@ -240,6 +252,10 @@ class Statistics(StatisticsServiceServicer):
         if scope not in self._tree or not self._tree.contains(self._store.scope, scope):
             raise NotCounted(scope, self._store.scope)
         return scope
+
+    def _read_lights(self, scope: str) -> list[LightRow]:
+        with self._store.reading() as connection:
+            return lights(connection, self._tree, scope, self._now_us())
 
     def _read(self, question: Question, *, compared: bool) -> tuple[list[Compared], Corrections | None]:
         with self._store.reading() as connection:

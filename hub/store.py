@@ -25,7 +25,7 @@ import structlog
 
 from hub.bulk import Bulk
 from hub.editions import Cell, Edition
-from hub.fold import Batch, Mark, Packed, by_month, pack, roll_up, unpack
+from hub.fold import UNTOLD, Batch, Mark, Packed, by_month, pack, roll_up, unpack
 from hub.measures import DEFINITIONS
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.database import Database, DatabaseError
@@ -91,6 +91,8 @@ OPEN_CLOCKS: Final = sa.Table(
     sa.Column("kind", sa.SmallInteger, primary_key=True),
     sa.Column("department", sa.Text, primary_key=True),
     sa.Column("due_us", sa.BigInteger, nullable=False),
+    sa.Column("soon_us", sa.BigInteger, nullable=False),
+    sa.Column("extended", sa.SmallInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 EDITIONS: Final = sa.Table(
@@ -168,7 +170,8 @@ class Store:
         self._connection = self._database.writing
         self._bulk = bulk = Bulk(self._connection)
         self._add_tally = bulk.put(TALLIES, add="value")
-        self._put_mark, self._put_case, self._put_clock = map(bulk.put, (MARKS, OPEN_CASES, OPEN_CLOCKS))
+        self._put_mark, self._put_case = map(bulk.put, (MARKS, OPEN_CASES))
+        self._put_clock = bulk.put(OPEN_CLOCKS, keep=("extended", UNTOLD))
         self._put_edition, self._put_published = map(bulk.put, (EDITIONS, PUBLISHED))
         self._drop_case = bulk.drop(OPEN_CASES, "bureau", "case_id")
         self._drop_clock = bulk.drop(OPEN_CLOCKS, "bureau", "case_id", "kind", "department")
@@ -206,7 +209,7 @@ class Store:
         run = self._bulk.run
         closed = [key for key, case in batch.cases.items() if case is None]
         gone = frozenset(closed)
-        clocks = [(key, due) for key, due in batch.clocks.items() if key[:2] not in gone]
+        clocks = [(key, clock) for key, clock in batch.clocks.items() if key[:2] not in gone]
         with self._connection.begin():
             self._add_tallies(batch.tallies)
             run(self._drop_case, closed)
@@ -215,8 +218,8 @@ class Store:
                 self._put_case,
                 [(*key, *case) for key, case in batch.cases.items() if case is not None],
             )
-            run(self._drop_clock, [key for key, due in clocks if due is None])
-            run(self._put_clock, [(*key, due) for key, due in clocks if due is not None])
+            run(self._drop_clock, [key for key, clock in clocks if clock is None])
+            run(self._put_clock, [(*key, *clock) for key, clock in clocks if clock is not None])
             self._put_marks(batch.marks.values())
 
     def forget(self, mark: Mark) -> None:

@@ -376,10 +376,48 @@ def refuse_override(*, reason: Reason) -> Act:
     return acts.RefuseOverride(reason=reason)
 
 
-@_act(acts.WriteOff)
-def write_off(*, note: Remark = "") -> Act:
-    """Write a case off 销号, once every ledger on its way agrees (§五(三))."""
-    return acts.WriteOff(note=note)
+@app.command("write-off")
+@takes(who=who_options, once=acting_options, asking=asking_options)
+def write_off(
+    *,
+    case_id: Annotated[str, typer.Argument(metavar="[CASE]", help="The case's number; none with --all-ready.")] = "",
+    all_ready: Annotated[
+        bool,
+        typer.Option(
+            "--all-ready",
+            help="Every case whose work is done: followed up, or without a follow-up to come; concluded elsewhere, "
+            "withdrawn, sent to reconsideration. Each that is refused is named with the reason.",
+        ),
+    ] = False,
+    before: Annotated[
+        datetime | None,
+        typer.Option(metavar="TIME", parser=instant_of, help=f"With --all-ready: registered before, {INSTANT_FORM}."),
+    ] = None,
+    note: Remark = "",
+    who: Who,
+    once: Once,
+    asking: Asking,
+) -> None:
+    """Write a case off 销号, or all that are ready, once every ledger on its way agrees (§五(三))."""
+    with failures_shown(as_json=asking.as_json):
+        if bool(case_id) == all_ready or (before is not None and not all_ready):
+            raise Failed(
+                Both("Name one case, or ask for --all-ready.", "请填写一个诉求编号，或者使用 --all-ready。"),
+                field="CASE",
+                rule="OneOrAll",
+            )
+        if not all_ready:
+            _perform(Acting(asking, who, once), case_id, acts.WriteOff(note=note))
+            return
+        from kx.ready import show_written_off, write_off_ready
+
+        outcome = write_off_ready(asking, who, before, note)
+        if asking.as_json:
+            print_json(outcome.as_dict())
+        else:
+            show_written_off(outcome)
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
 
 
 # ---------------------------------------------------------------- 分级办理 (§四(二)3)

@@ -18,7 +18,7 @@ def add_commands(app: typer.Typer) -> None:
         ("publish-calendar", publish_calendar),
         ("publish-issue", publish_issue),
         ("directives", directives),
-        ("issue", issue),
+        ("show-issue", issue),
     ):
         app.command(name)(command)
 

@@ -35,6 +35,15 @@ _COMPARED_FACTS: Final = (("登记", "registered"), ("办结", "completed"), ("�
 _COMPARED_COUNTS: Final = ("late", "unfinished")
 
 _YEAR_DIGITS: Final = 4
+_LIGHT_COLUMNS: Final = (
+    "open 未结",
+    "in time 期内",
+    "within 1 wd 临期",
+    "overdue 逾期",
+    "stopped 停止计时",
+    "extended 已延期",
+)
+
 LABEL_COLUMNS: Final = 12
 PADDING_COLUMNS: Final = 3
 """Around a cell: two blanks and a line."""
@@ -318,6 +327,34 @@ def completeness_lines(found: pb.Completeness) -> Iterator[str]:
             for bureau in found.missing
         )
         yield f"Missing 未报齐: {named}{f' and {more} more' if more else ''}."
+
+
+def lights_as_dict(answer: pb.GetLightsResponse) -> dict[str, Any]:
+    """Open cases by light, in plain values."""
+    names = pb.Lights.DESCRIPTOR.fields_by_name
+    return {
+        "rows": [{name: getattr(row, name) for name in names} for row in answer.rows],
+        "completeness": completeness_as_dict(answer.completeness),
+    }
+
+
+def print_lights(console: Console, answer: pb.GetLightsResponse, title: str) -> None:
+    """Open cases by light as a table, with their sum."""
+    table = Table(title=title)
+    table.add_column("bureau 单位")
+    for heading in _LIGHT_COLUMNS:
+        table.add_column(heading, justify="right")
+    sums = [0] * len(_LIGHT_COLUMNS)
+    for row in answer.rows:
+        lights = [row.in_time, row.due_soon, row.overdue, row.stopped]
+        figures = [sum(lights), *lights, row.extended]
+        sums = [total + figure for total, figure in zip(sums, figures, strict=True)]
+        table.add_row(f"{row.bureau} {short_name(row.label)}", *map(str, figures))
+    table.add_section()
+    table.add_row("合计", *map(str, sums))
+    console.print(table)
+    for line in completeness_lines(answer.completeness):
+        console.print(line)
 
 
 def _label(row: pb.Figures) -> str:

@@ -287,18 +287,26 @@ def reconcile(
     certificates: Certificates,
     hub_scope: HubScope = "000000",
     scope: Scope = "",
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="By the hash at the hub's mark alone, a few hundred bytes a ledger: equal hashes prove that the hub "
+            "has folded these journals. The whole comparison reads and folds them again.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare the hub with every ledger of its scope; ends with 1 when they differ or one could not be read."""
 
     async def ask(stub: Any) -> pb.ReconcileResponse:  # noqa: ANN401 - as above
         answer: pb.ReconcileResponse = await stub.Reconcile(
-            pb.ReconcileRequest(scope=scope), timeout=RECONCILE_SECONDS_MAX
+            pb.ReconcileRequest(scope=scope, quick=quick), timeout=RECONCILE_SECONDS_MAX
         )
         return answer
 
     console = Console(stderr=True)
-    with console.status("Every ledger is read and folded again…"):
+    with console.status("Every ledger is asked…" if quick else "Every ledger is read and folded again…"):
         answer = _call(hub, certificates, hub_scope, ask)
     equal = not answer.mismatches and not answer.unreachable
     if as_json:
@@ -446,6 +454,18 @@ def explain(
         console.print(f"[bold]{of.name}[/bold] {of.label} {of.clause}{formula}", highlight=False)
         console.print(f"  {of.sentence}", markup=False, highlight=False)
         console.print(f"  {of.chinese}", markup=False, highlight=False)
+
+
+def read_lights(hub: str, certificates: Path, hub_scope: str, scope: str) -> pb.GetLightsResponse:
+    """Open cases by light, for `kx supervise board`. Raises `Failed`."""
+
+    async def ask(stub: Any) -> pb.GetLightsResponse:  # noqa: ANN401 - as above
+        request = pb.GetLightsRequest(scope=scope)
+        answer: pb.GetLightsResponse = await stub.GetLights(request, timeout=ANSWER_SECONDS_MAX)
+        return answer
+
+    found: pb.GetLightsResponse = _call(hub, certificates, hub_scope, ask)
+    return found
 
 
 # ---------------------------------------------------------------- inside

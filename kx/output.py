@@ -76,6 +76,21 @@ EVENT_TERMS: Final[Mapping[str, str]] = {
     "override_approved": "批准特批",
     "override_refused": "不批准特批",
     "issue_linked": "归入共性诉求",
+    "ledgers_reconciled": "对账",
+    "mismatch_found": "对账不符",
+    "mismatch_cleared": "对账已相符",
+    "absent_case_found": "对账缺失",
+    "absent_case_cleared": "对账缺失已消除",
+    "order_issued": "下达督办",
+    "order_received": "接收督办",
+    "order_arrived": "督办已送达",
+    "order_acknowledged": "签收督办",
+    "order_answered": "回复督办",
+    "order_answer_returned": "退回回复",
+    "order_closed": "认可回复",
+    "order_cancelled": "撤销督办",
+    "order_delivered": "已告知",
+    "order_clock_noted": "督办时限",
 }
 """The Chinese term of each event of a case's history, by its name in the journal."""
 

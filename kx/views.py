@@ -1,4 +1,4 @@
-"""How cases look on a terminal."""
+"""How cases and supervision orders look on a terminal."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -14,17 +14,34 @@ from rich.text import Text
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.labels import term
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, DirectiveKind, Role, Satisfaction, Stage
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    ClockKind,
+    Custody,
+    DirectiveKind,
+    Light,
+    OrderLevel,
+    OrderStage,
+    Role,
+    Satisfaction,
+    Stage,
+)
 from kuaixiang.runtime.clock import from_micros
 from kuaixiang.wire.codec import instant
-from kuaixiang.wire.v1 import case_pb2, directive_pb2, referral_pb2
+from kuaixiang.wire.v1 import case_pb2, directive_pb2, referral_pb2, supervision_pb2
 from kx.bulk import RESULTS, Outcome, Result
 from kx.options import Asking
 from kx.output import EVENT_TERMS, both, day_text, local, wide
 
 ROWS_LISTED_MAX: Final = 50
 """Registered rows named one by one; of more there is a count, and --report."""
-COLUMNS_MIN: Final = {"case": len("110101-2026-0000001"), "registered": len("2026-10-12"), "with": len("tax-service")}
+COLUMNS_MIN: Final = {
+    "case": len("110101-2026-0000001"),
+    "order 督办单": len("110000-2026-D000001"),
+    "registered": len("2026-10-12"),
+    "with": len("tax-service"),
+}
 """What is there to be copied or is one word stays whole on a terminal of 80 columns; the other columns give way."""
 
 
@@ -203,6 +220,7 @@ def _facts_of(asking: Asking, case: case_pb2.Case) -> list[tuple[str, str]]:
         ("override 特批", "asked for, not decided" if case.override_pending else ""),
         ("reopened", f"{case.round} times" if case.round else ""),
         ("not told yet", ", ".join(map(asking.bureau_name, case.awaiting_acknowledgement))),
+        ("mismatch 对账不符", ", ".join(map(asking.bureau_name, case.mismatched_with))),
         ("version", str(case.version)),
     ]
 
@@ -229,7 +247,7 @@ def show_history(asking: Asking, history: Sequence[case_pb2.HistoryItem]) -> Non
     _console().print(table)
 
 
-def _who(item: case_pb2.HistoryItem) -> str:
+def _who(item: case_pb2.HistoryItem | supervision_pb2.OrderHistoryItem) -> str:
     if Role(item.role) is Role.SYSTEM:
         return "system"
     return escape(f"{item.actor} {term(Role(item.role))} {item.department}".strip())
@@ -327,6 +345,122 @@ def show_bulk(outcome: Outcome) -> None:
         from kx.output import show_failure
 
         show_failure(outcome.failure)
+
+
+_LATE: Final = "bold red"
+_LIGHTS: Final = {Light.IN_TIME: "green", Light.DUE_SOON: "yellow", Light.OVERDUE: _LATE, Light.STOPPED: "dim"}
+
+
+def show_orders_done(asking: Asking, orders: Sequence[supervision_pb2.Order], *, repeated: bool) -> None:
+    """What became of the orders that an act was about."""
+    console = _console()
+    for order in orders:
+        line = Text("✓ ", "green")
+        line.append(order.order_id, "bold").append(f"  {word(OrderStage, order.stage)}")
+        line.append(f"  {word(OrderLevel, order.level)} → {asking.bureau_name(order.final_bureau)}")
+        if repeated:
+            line.append("  (done before under the same key)", "yellow")
+        console.print(line, soft_wrap=True)
+        if order.HasField("clock"):
+            console.print(Text("  ").append_text(_answer_line(order)), soft_wrap=True)
+
+
+def _answer_line(order: supervision_pb2.Order) -> Text:
+    line = Text(f"回复 by {due(order.clock)} ")
+    return line.append(*(("overdue 逾期", _LATE) if order.clock.overdue else ("awaited 待回复", "green")))
+
+
+def show_orders(asking: Asking, orders: Sequence[supervision_pb2.Order], next_page: str) -> None:
+    """A page of the bureau's orders."""
+    table = _table("order 督办单", "level", "from → for", "stage", "cases", "answer 回复", right=("cases",))
+    for order in orders:
+        answer: Text | str = "-"
+        if order.HasField("clock"):
+            answer = _answer_line(order)
+        elif order.HasField("answered_at"):
+            answer = f"{_at(order.answered_at)} {'late 逾期' if order.answered_late else 'in time 按时'}"
+        table.add_row(
+            order.order_id,
+            word(OrderLevel, order.level),
+            f"{asking.bureau_name(order.issuer)} → {asking.bureau_name(order.final_bureau)}",
+            word(OrderStage, order.stage),
+            str(len(order.case_ids)),
+            answer,
+        )
+    console = _console()
+    console.print(table)
+    console.print(f"{len(orders)} order(s) of {asking.bureau_name(asking.bureau)}.")
+    if next_page:
+        console.print(f"More: --page {next_page}", soft_wrap=True)
+
+
+def show_order(asking: Asking, response: supervision_pb2.GetOrderResponse) -> None:
+    """An order with its texts and its history."""
+    facts = _facts()
+    for label, value in _order_facts(asking, response.order, response.texts):
+        if value:
+            facts.add_row(label, escape(value))
+    table = _table("when 时间", "what", "stage after", "who", "bureau", "written")
+    for item in response.history:
+        table.add_row(
+            _at(item.occurred_at),
+            event(item.event),
+            word(OrderStage, item.stage),
+            _who(item),
+            item.other_bureau and asking.bureau_name(item.other_bureau),
+            escape(item.note),
+        )
+    console = _console()
+    console.print(facts)
+    console.print(table)
+
+
+def _order_facts(
+    asking: Asking, order: supervision_pb2.Order, texts: supervision_pb2.OrderTexts
+) -> list[tuple[str, str]]:
+    return [
+        ("order 督办单", order.order_id),
+        ("level 级别", word(OrderLevel, order.level)),
+        ("stage 状态", word(OrderStage, order.stage)),
+        ("issued 下达", f"{_at(order.issued_at)} by {asking.bureau_name(order.issuer)}"),
+        ("for 接收单位", asking.bureau_name(order.final_bureau)),
+        ("derived from", order.parent_order_id),
+        ("passed on as", ", ".join(order.derived_order_ids)),
+        ("cases 诉求", ", ".join(order.case_ids)),
+        ("text 督办事项", texts.text),
+        ("received 送达", _at(order.received_at) if order.HasField("received_at") else "not known yet"),
+        ("signed for 签收", _at(order.acknowledged_at) if order.HasField("acknowledged_at") else ""),
+        ("deadline 时限", _answer_line(order).plain if order.HasField("clock") else ""),
+        ("answered 回复", _at(order.answered_at) if order.HasField("answered_at") else ""),
+        ("", "late 逾期" if order.answered_late else ""),
+        ("answer 回复内容", texts.answer),
+        ("because 理由", texts.because),
+        ("returned 退回", f"{order.round} times" if order.round else ""),
+        ("reason 原因", texts.reason),
+        ("not told yet", ", ".join(map(asking.bureau_name, order.awaiting_delivery))),
+    ]
+
+
+def show_subordinate_cases(
+    asking: Asking, subordinate: str, response: supervision_pb2.ListSubordinateCasesResponse
+) -> None:
+    """A page of a subordinate's open cases."""
+    table = _table("case", "light 时限", "stage", "category", "registered", "next deadline")
+    for one in response.cases:
+        nearest = one.case.clocks[0] if one.case.clocks else None
+        table.add_row(
+            one.case.case_id,
+            Text(word(Light, one.light), _LIGHTS.get(Light(one.light), "")),
+            word(Stage, one.case.stage),
+            word(Category, one.case.category),
+            _at(one.case.registered_at),
+            f"{term(ClockKind(nearest.kind))} {due(nearest)}" if nearest else "-",
+        )
+    console = _console()
+    console.print(table)
+    console.print(f"{len(response.cases)} open case(s) of {asking.bureau_name(subordinate)}.")
+    if response.next_page_token:
+        console.print(f"More: --page {response.next_page_token}", soft_wrap=True)
 
 
 def _at(stamp: Timestamp, *, seconds: bool = False) -> str:

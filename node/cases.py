@@ -10,7 +10,7 @@ from kuaixiang.domain.authority import check_officer
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.errors import FieldMissing, Refused
-from kuaixiang.domain.events import CaseEvent, Entry, Private
+from kuaixiang.domain.events import CaseEvent, Entry, OrderEvent, Private
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.registration import check_key
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Stage
@@ -46,8 +46,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         office.ledger.writer.after_commit(wake)
 
     async def _act(self, request: Any, context: Context) -> case_pb2.ActResponse:  # noqa: ANN401 - any act's message
-        check_officer(caller_of(context), request.header.bureau)
-        return self._response(await self._office.perform(header_of(request), act_of(request)))
+        header = header_of(request)
+        check_officer(caller_of(context), header.bureau)
+        return self._response(await self._office.perform(header, act_of(request)))
 
     # Each RPC that is an act; what it does is said in case.proto and decided by the domain.
     RegisterCase = _act
@@ -107,7 +108,8 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             try:
                 async for message in request_iterator:
                     registration = message.registration
-                    check_officer(caller, registration.header.bureau)
+                    if registration.header.bureau:
+                        check_officer(caller, registration.header.bureau)
                     await pending.put(asyncio.ensure_future(self._register_one(index, registration)))
                     index += 1
             finally:
@@ -211,7 +213,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
                     await changed.wait()
                     continue
                 for seq, packed in enumerate(segment.entries, start=segment.first_seq):
-                    yield watched(seq, decode_entry(packed.public))
+                    entry = decode_entry(packed.public)
+                    if not isinstance(entry.event, OrderEvent):
+                        yield watched(seq, entry)
                 after = segment.first_seq + len(segment.entries) - 1
         finally:
             self._watchers.discard(changed)
@@ -294,6 +298,7 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         ruled_by=case.ruled_by,
         extensions_to_explain=sorted(case.unexplained),
         override_pending=case.override_asked is not None,
+        mismatched_with=sorted(mismatch.peer for mismatch in case.mismatches),
         **words,
     )
 
@@ -369,8 +374,8 @@ def _standing(entry: Entry, *names: str) -> dict[str, Any]:
 
 
 def _other_bureau(entry: Entry) -> str:
-    """The bureau at the other end of a referral or a conclusion."""
-    for name in ("to_bureau", "from_bureau"):
+    """The bureau at the other end of a referral, a conclusion or a reconciliation."""
+    for name in ("to_bureau", "from_bureau", "peer"):
         other = getattr(entry.event, name, "")
         if other:
             return str(other)

@@ -17,7 +17,8 @@ from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.custody import OfferFacts, judge
 from kuaixiang.domain.decide import decide
 from kuaixiang.domain.desk import Context
-from kuaixiang.domain.events import OfferDeclined
+from kuaixiang.domain.events import LedgerEvent, OfferDeclined
+from kuaixiang.domain.orders import Order
 from kuaixiang.domain.registration import (
     REFERENCE_CHARACTERS_MAX,
     at_most,
@@ -28,13 +29,24 @@ from kuaixiang.domain.registration import (
 )
 from kuaixiang.domain.staff import UNLISTED, Staff
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.domain.words import Category, Channel, Custody, Outcome, ReferralKind, Refusal, Role, Stage
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    Custody,
+    DifferenceKind,
+    Outcome,
+    ReferralKind,
+    Refusal,
+    Role,
+    Stage,
+)
 from kuaixiang.runtime.chance import Chance
 from kuaixiang.runtime.clock import Clock
 from kuaixiang.wire.codec import enum_of, instant_of
 from kuaixiang.wire.v1 import referral_pb2
 from node.ledger import queries
 from node.ledger.ledger import Draft, Ledger, Recorded, Request, Work
+from node.orders import OrderDesk
 from node.progress import Heard
 
 TIME_ACTS: tuple[Act, ...] = (acts.MarkOverdue(), acts.Recompute(), acts.MarkDueSoon())
@@ -136,6 +148,9 @@ class Office:
     def __init__(self, ledger: Ledger, place: Place, sign: Signer) -> None:
         self.ledger = ledger
         self.place = place
+        self.orders = OrderDesk(
+            ledger=ledger, sign=sign, context_of=self._context, system_context_of=self.system_context
+        )
         self.heard = Heard()
         """How the cases of these bureaus go elsewhere, as last heard."""
         self._sign = sign
@@ -245,7 +260,7 @@ class Office:
                 return _Result(known[0], None, known[1], repeated=True)
         return None
 
-    def _context(self, header: Header, case: Case | None) -> Context:
+    def _context(self, header: Header, case: Case | Order | None) -> Context:
         now = self._now(case)
         return Context(
             bureau=header.bureau,
@@ -261,14 +276,14 @@ class Office:
             new_id=new_referral_id(),
         )
 
-    def system_context(self, bureau: str, case: Case | None = None) -> Context:
+    def system_context(self, bureau: str, case: Case | Order | None = None) -> Context:
         """What holds for an act that nobody does in person."""
         department = self.place.staff(bureau).receiving_department
         header = Header(bureau=bureau, case_id="", actor=SYSTEM_ACTOR, role=Role.SYSTEM, department=department)
         return self._context(header, case)
 
-    def _now(self, case: Case | None) -> datetime:
-        """The time; never before the case's last act, should the machine's clock have been set back since."""
+    def _now(self, case: Case | Order | None) -> datetime:
+        """The time; never before the last act on the case or order, should the machine's clock have been set back."""
         now = self.place.clock.now()
         return max(now, case.last_at) if case is not None else now
 
@@ -352,6 +367,7 @@ class Office:
             from_bureau=offer.from_bureau,
             offer_epoch=offer.epoch,
             refusal=refusal,
+            offered_at=instant_of(offer.offered_at_us, "offered_at_us"),
         )
         recorded = draft.record(context, offer.case_id, (declined,), case=case)
         return self._receipt(draft, offer, recorded, refusal=refusal)
@@ -384,6 +400,7 @@ class Office:
             epoch=request.epoch,
             from_bureau=request.from_bureau,
             to_bureau=request.to_bureau,
+            offered_at_us=request.offered_at_us,
         )
 
         _check_numbers(offer)
@@ -440,7 +457,7 @@ class Office:
         return await self._by_system(request.from_bureau, request.case_id, act)
 
     async def note_time(self, bureau: str, subject: str) -> frozenset[type[Act]]:
-        """Records what time and the calendar have done to the clocks of a subject, an entry for each kind; which kinds.
+        """Records what time and the calendar have done to the clocks of a case or an order; which kinds of it.
 
         What was recorded before is not recorded again.
         """
@@ -448,6 +465,9 @@ class Office:
         check_case_id(subject, "case_id")
 
         def run(draft: Draft) -> frozenset[type[Act]]:
+            order = draft.order(bureau, subject)
+            if order is not None:
+                return self.orders.note_time(draft, order)
             case = draft.case(bureau, subject)
             if case is None:
                 raise errors.UnknownCase(bureau, subject)
@@ -460,8 +480,28 @@ class Office:
                     noted.add(type(act))
             return frozenset(noted)
 
-        noted: frozenset[type[Act]] = await self.ledger.do(Work(run=run, bureau=bureau, case_id=subject))
+        noted: frozenset[type[Act]] = await self.ledger.do(
+            Work(run=run, bureau=bureau, case_id=subject, order_id=subject)
+        )
         return noted
+
+    async def note_mismatch(self, bureau: str, case_id: str, peer: str, difference: DifferenceKind | None) -> bool:
+        """Records how a peer's ledger differs about a case, or that it no longer does; False for an unknown case."""
+        try:
+            await self._by_system(bureau, case_id, acts.NoteMismatch(peer=peer, difference=difference))
+        except errors.UnknownCase:
+            return False
+        return True
+
+    async def record_note(self, bureau: str, event: LedgerEvent, subject: str = "") -> int:
+        """Records what concerns no case of the ledger; `subject` names what it is about, if anything."""
+        self.check_hosted(bureau)
+
+        def run(draft: Draft) -> int:
+            return draft.note(self.system_context(bureau, None), event, subject).seq
+
+        seq: int = await self.ledger.do(Work(run=run, bureau=bureau))
+        return seq
 
     async def _by_system(self, bureau: str, case_id: str, act: Act) -> int:
         """Does an act that nobody does in person; the journal's end at which it is so."""

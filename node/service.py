@@ -21,8 +21,12 @@ from kuaixiang.wire.v1 import (
     directive_pb2_grpc,
     ledger_pb2,
     ledger_pb2_grpc,
+    reconciliation_pb2,
+    reconciliation_pb2_grpc,
     referral_pb2,
     referral_pb2_grpc,
+    supervision_pb2,
+    supervision_pb2_grpc,
 )
 from node.cases import CaseServicer
 from node.directives import Directives
@@ -36,8 +40,11 @@ from node.federation.server import ReferralServicer
 from node.journals import LedgerServicer
 from node.ledger.ledger import Ledger
 from node.office import Office, Place
+from node.reconciler import Reconciler
+from node.reconciliations import ReconciliationServicer
 from node.settings import NodeSettings
 from node.staff import StaffList
+from node.supervision import SupervisionServicer
 from node.sweep import Sweep
 
 _log: Final = structlog.get_logger(__name__)
@@ -46,6 +53,8 @@ _SERVICES: Final = (
     referral_pb2.DESCRIPTOR.services_by_name["ReferralService"].full_name,
     ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name,
     directive_pb2.DESCRIPTOR.services_by_name["DirectiveService"].full_name,
+    reconciliation_pb2.DESCRIPTOR.services_by_name["ReconciliationService"].full_name,
+    supervision_pb2.DESCRIPTOR.services_by_name["SupervisionService"].full_name,
 )
 
 
@@ -102,14 +111,21 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         sweep = Sweep(office, after=follower.looked)
         await sweep.start()
         stack.push_async_callback(sweep.stop)
+        reconciler = Reconciler(office, links, hour=settings.reconcile_hour, days=settings.reconcile_days)
+        await reconciler.start()
+        stack.push_async_callback(reconciler.stop)
 
         def add(server: grpc.aio.Server) -> None:
             case_pb2_grpc.add_CaseServiceServicer_to_server(CaseServicer(office), server)
             referrals = ReferralServicer(office, links, seal, courier.heard_from)
             referral_pb2_grpc.add_ReferralServiceServicer_to_server(referrals, server)
+            supervision = SupervisionServicer(office, links, seal, courier.heard_from)
+            supervision_pb2_grpc.add_SupervisionServiceServicer_to_server(supervision, server)
             journals = LedgerServicer(ledger, place.tree, place.clock)
             ledger_pb2_grpc.add_LedgerServiceServicer_to_server(journals, server)
             directive_pb2_grpc.add_DirectiveServiceServicer_to_server(DirectiveServicer(office, directives), server)
+            reconciliations = ReconciliationServicer(office, reconciler)
+            reconciliation_pb2_grpc.add_ReconciliationServiceServicer_to_server(reconciliations, server)
             server.add_generic_rpc_handlers(tuple(more))
 
         port = await stack.enter_async_context(

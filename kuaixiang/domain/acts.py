@@ -6,7 +6,17 @@ Acts of people come first, then what peers cause, then what the system does by i
 from dataclasses import dataclass
 from datetime import datetime
 
-from kuaixiang.domain.words import Category, Channel, Outcome, Override, ReferralKind, Refusal, Satisfaction, Telling
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    DifferenceKind,
+    Outcome,
+    Override,
+    ReferralKind,
+    Refusal,
+    Satisfaction,
+    Telling,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -369,3 +379,11 @@ class MarkDueSoon(Act):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recompute(Act):
     """Another version of the working calendar is in force (SPEC §4)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteMismatch(Act):
+    """对账: the peer's ledger tells something else of the case; None: it no longer does."""
+
+    peer: str
+    difference: DifferenceKind | None

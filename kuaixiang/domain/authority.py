@@ -38,6 +38,38 @@ def check_officer(caller: Caller, bureau: str) -> None:
         )
 
 
+def check_own(caller: Caller, bureau: str) -> None:
+    """A node speaks for the bureaus of its certificate alone."""
+    if bureau not in caller.bureaus:
+        raise NotAuthorised(
+            Both("speak for {bureau}", "代表{bureau}收发督办"),
+            bureau,
+            Both(f"Use the certificate of the node of bureau {bureau}.", f"请使用单位 {bureau} 的节点证书。"),
+        )
+
+
+def check_order_from_superior(caller: Caller, from_bureau: str, to_bureau: str, tree: BureauTree) -> None:
+    """Supervision orders (§五(三)) come down from the node of the receiver's direct superior."""
+    check_own(caller, from_bureau)
+    if to_bureau not in tree or from_bureau not in tree or tree.relation(to_bureau, from_bureau) != Relation.PARENT:
+        raise NotAuthorised(
+            Both("give orders to {bureau}", "向{bureau}下达督办"),
+            to_bureau,
+            Both("Only its direct superior does; check the tree.", "只有其直接上级可以下达，请核对机构树。"),
+        )
+
+
+def check_report_from_subordinate(caller: Caller, from_bureau: str, to_bureau: str, tree: BureauTree) -> None:
+    """What has become of an order comes up from the node of a direct subordinate of the receiver."""
+    check_own(caller, from_bureau)
+    if to_bureau not in tree or from_bureau not in tree or tree.relation(to_bureau, from_bureau) != Relation.CHILD:
+        raise NotAuthorised(
+            Both("report on orders to {bureau}", "向{bureau}报告督办进展"),
+            to_bureau,
+            Both("Only its direct subordinates do; check the tree.", "只有其直接下级可以报告，请核对机构树。"),
+        )
+
+
 def check_peer(caller: Caller, from_bureau: str, to_bureau: str, tree: BureauTree) -> None:
     """Referrals: the node of the sending bureau, which must be the receiver's superior or subordinate."""
     if from_bureau not in caller.bureaus:
@@ -67,6 +99,14 @@ def check_supervisor(caller: Caller, bureau: str, tree: BureauTree) -> None:
             bureau,
             Both("Its superiors and the hubs above it may.", "其上级单位和上级汇总中心可以查阅。"),
         )
+
+
+def check_pair(caller: Caller, bureau: str, peer: str, tree: BureauTree) -> None:
+    """对账, of the bureau's ledger with the peer's: the node of that peer, if it is one, and who reads the journal."""
+    known = bureau in tree and peer in tree
+    adjacent = known and tree.relation(bureau, peer) in {Relation.PARENT, Relation.CHILD}
+    if not (adjacent and peer in caller.bureaus):
+        check_supervisor(caller, bureau, tree)
 
 
 def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:

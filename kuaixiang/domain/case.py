@@ -16,6 +16,7 @@ from kuaixiang.domain.words import (
     Channel,
     ClockKind,
     Custody,
+    DifferenceKind,
     Outcome,
     Override,
     ReferralKind,
@@ -91,6 +92,15 @@ class Conclusion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatch:
+    """A peer whose ledger tells something else of the case, as the last reconciliation found."""
+
+    peer: str
+    difference: DifferenceKind
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """What the entries of a case amount to."""
 
@@ -145,6 +155,8 @@ class Case:
     competent_bureau: str = ""
     snapshot_version: int = 1
     """The entry that holds the taxpayer's name, contact and text."""
+    mismatches: tuple[Mismatch, ...] = ()
+    """One for each peer; none may stand when the case is written off (对账销号)."""
 
     @property
     def holding(self) -> Holding:
@@ -164,6 +176,8 @@ _NOTED: Final = (
     events.BecameDueSoon,
     events.ClocksRecomputed,
     events.ConclusionDelivered,
+    events.MismatchFound,
+    events.MismatchCleared,
 )
 """Events that note what time, a calendar or a peer did."""
 
@@ -344,8 +358,17 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
             return _heard(case, event.from_bureau, revoked)
         case events.ConclusionDelivered() as event:
             return {"awaiting": case.awaiting - {event.to_bureau}}
+        case events.MismatchFound() as event:
+            found = Mismatch(peer=event.peer, difference=event.difference, since=entry.occurred_at)
+            return {"mismatches": (*_mismatches_without(case, event.peer), found)}
+        case events.MismatchCleared() as event:
+            return {"mismatches": _mismatches_without(case, event.peer)}
         case _:
             return {}
+
+
+def _mismatches_without(case: Case, peer: str) -> tuple[Mismatch, ...]:
+    return tuple(mismatch for mismatch in case.mismatches if mismatch.peer != peer)
 
 
 def _received(case: Case, entry: Entry, event: events.Received) -> dict[str, Any]:

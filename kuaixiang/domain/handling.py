@@ -195,8 +195,8 @@ def ask_extension(desk: Desk, act: acts.AskExtension) -> tuple[CaseEvent, ...]:
     return (asked,)
 
 
-def _due(clock: Clock | None) -> str:
-    return shown(clock.due_at) if clock else "an earlier time"
+def _due(clock: Clock | None) -> str | None:
+    return shown(clock.due_at) if clock else None
 
 
 def _extendable(case: Case, for_department: str) -> Clock | None:
@@ -477,6 +477,8 @@ def write_off(desk: Desk, act: acts.WriteOff) -> tuple[CaseEvent, ...]:
     case = desk.case
     if case.awaiting and Override.LEDGERS_DISAGREE not in case.overridden:
         raise errors.LedgersDisagree(case.case_id, tuple(sorted(case.awaiting)))
+    if case.mismatches and Override.LEDGERS_DISAGREE not in case.overridden:
+        raise errors.MismatchStands(case.case_id, tuple(sorted(mismatch.peer for mismatch in case.mismatches)))
     if case.satisfaction is Satisfaction.NOT_SATISFIED and not case.explained:
         raise errors.DissatisfactionOpen(case.case_id)
     return (events.WrittenOff(**desk.frame(*desk.stop_all(), note=act.note), custody=case.custody),)

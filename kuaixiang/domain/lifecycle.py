@@ -132,6 +132,7 @@ STANDING: Mapping[TypeOfAct, frozenset[Stage]] = MappingProxyType(
         acts.MarkOverdue: frozenset(Stage),
         acts.MarkDueSoon: frozenset(Stage),
         acts.Recompute: frozenset(Stage),
+        acts.NoteMismatch: frozenset(Stage),
     }
 )
 """Acts that leave the stage as it is, and where they are possible."""
@@ -180,6 +181,7 @@ ROLES: Mapping[TypeOfAct, frozenset[Role]] = MappingProxyType(
         acts.MarkOverdue: frozenset({Role.SYSTEM}),
         acts.MarkDueSoon: frozenset({Role.SYSTEM}),
         acts.Recompute: frozenset({Role.SYSTEM}),
+        acts.NoteMismatch: frozenset({Role.SYSTEM}),
     }
 )
 """Who may do what. The leader who decides an extension depends on the handling besides: see `decide`."""

@@ -87,6 +87,7 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         check_case_id(request.referral_id, "referral_id")
         check_case_id(request.case_id, "case_id")
         _check_epoch(request.epoch)
+        _check_instant(request.offered_at_us, "offered_at_us", to_micros(self._office.place.clock.now()))
         self._check_peer(context, request.from_bureau, request.to_bureau)
         return referral_pb2.Receipt.FromString(await self._office.withdraw_offer(request))
 

@@ -9,17 +9,33 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from kuaixiang.domain.case import Case
+from kuaixiang.domain.case import Case, Conclusion
 from kuaixiang.domain.errors import EntryUnreadable, FieldMalformed
 from kuaixiang.domain.events import Entry, Private
 from kuaixiang.domain.labels import Both
+from kuaixiang.domain.orders import Order
+from kuaixiang.domain.reconciliation import PairRecord
 from kuaixiang.domain.registration import check_case_id
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Stage
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    ClockKind,
+    Custody,
+    DifferenceKind,
+    OrderLevel,
+    OrderSide,
+    OrderStage,
+    Outcome,
+    ReferralState,
+    Refusal,
+    Stage,
+)
+from kuaixiang.runtime.clock import from_micros, to_micros
 from kuaixiang.runtime.database import Database
 from kuaixiang.wire.codec import decode_entry, decode_private
 from kuaixiang.wire.v1 import journal_pb2
 from node.ledger import schema
-from node.ledger.ledger import UNREADABLE, load_cases, readable
+from node.ledger.ledger import UNREADABLE, load_cases, load_orders, readable
 
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 500
@@ -97,6 +113,34 @@ class Owed:
     peer: str
     messages: int
     since_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class StandingMismatch:
+    """A case about which a peer's ledger tells something else; `absent`: it is not in this bureau's ledger."""
+
+    bureau: str
+    peer: str
+    case_id: str
+    absent: bool
+    difference: DifferenceKind
+    since_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastReconciliation:
+    """The last recorded reconciliation of a bureau with a peer, counted in hand-overs."""
+
+    bureau: str
+    peer: str
+    at_us: int
+    from_day: str
+    to_day: str
+    matched: int
+    pending: int
+    missing_here: int
+    missing_there: int
+    different: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +315,12 @@ def linked_cases(database: Database, bureau: str, lead_case_id: str) -> list[str
         return list(connection.execute(query).scalars())
 
 
+def token_after(case: Case) -> str:
+    """The token of the page that begins after a case, as it stands in the list."""
+    nearest = min((to_micros(clock.due_at) for clock in case.clocks), default=schema.NEVER_US)
+    return _token(nearest, case.case_id)
+
+
 def _token(due_us: int, case_id: str) -> str:
     return base64.urlsafe_b64encode(f"{due_us} {case_id}".encode()).decode()
 
@@ -323,6 +373,95 @@ def clocks_to_note(
             )
             found.update(dict.fromkeys((row.bureau, row.case_id) for row in connection.execute(query)))
     return list(found)[:limit]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderFilter:
+    """Which supervision orders are wanted; what is left out does not restrict."""
+
+    bureau: str
+    side: OrderSide | None = None
+    stages: Sequence[OrderStage] = ()
+    level: OrderLevel | None = None
+    open: bool = False
+    due_before_us: int | None = None
+
+
+def one_order(database: Database, bureau: str, order_id: str) -> Order | None:
+    """A supervision order as committed."""
+    with database.reading() as connection:
+        return readable(load_orders(connection, [(bureau, order_id)]).get((bureau, order_id)))
+
+
+def list_orders(database: Database, wanted: OrderFilter, page_size: int, page_token: str) -> tuple[list[Order], str]:
+    """A page of supervision orders, nearest deadline first, and the token of the next page (empty after the last)."""
+    table = schema.ORDERS
+    size = min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+    query = sa.select(table.c.order_id, table.c.next_due_us).where(*_order_conditions(wanted))
+    if page_token:
+        due, order_id = _read_token(page_token)
+        query = query.where(
+            sa.or_(table.c.next_due_us > due, sa.and_(table.c.next_due_us == due, table.c.order_id > order_id))
+        )
+    query = query.order_by(table.c.next_due_us, table.c.order_id).limit(size + 1)
+    with database.reading() as connection:
+        rows = connection.execute(query).all()
+        keys = [(wanted.bureau, order_id) for order_id, _ in rows[:size]]
+        orders = load_orders(connection, keys)
+    more = _token(rows[size - 1].next_due_us, rows[size - 1].order_id) if len(rows) > size else ""
+    return [order for key in keys if (order := readable(orders.get(key))) is not None], more
+
+
+def _order_conditions(wanted: OrderFilter) -> list[sa.ColumnElement[bool]]:
+    table, bureau = schema.ORDERS, wanted.bureau
+    conditions: list[sa.ColumnElement[bool]] = [table.c.bureau == bureau]
+    match wanted.side:
+        case OrderSide.ISSUED:
+            conditions.append(table.c.issuer == bureau)
+        case OrderSide.RECEIVED:
+            conditions.append(table.c.final_bureau == bureau)
+        case OrderSide.RELAYED:
+            conditions += [table.c.issuer != bureau, table.c.final_bureau != bureau]
+        case None:
+            pass
+    if wanted.stages:
+        conditions.append(table.c.stage.in_([int(stage) for stage in wanted.stages]))
+    if wanted.level is not None:
+        conditions.append(table.c.level == int(wanted.level))
+    if wanted.open:
+        conditions.append(table.c.open == 1)
+    if wanted.due_before_us is not None:
+        conditions.append(table.c.next_due_us <= wanted.due_before_us)
+    return conditions
+
+
+def derived_orders(database: Database, bureau: str, order_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The numbers of the orders derived from each of some."""
+    table = schema.ORDERS
+    query = (
+        sa.select(table.c.parent_order_id, table.c.order_id)
+        .where(table.c.bureau == bureau, table.c.parent_order_id.in_(order_ids))
+        .order_by(table.c.order_id)
+    )
+    found: dict[str, list[str]] = {}
+    with database.reading() as connection:
+        for parent, order_id in connection.execute(query):
+            found.setdefault(parent, []).append(order_id)
+    return found
+
+
+def open_orders(database: Database, bureaus: Sequence[str], now_us: int) -> tuple[int, int]:
+    """How many supervision orders the bureaus have issued or received that are open, and how many of them are late."""
+    table = schema.ORDERS
+    late = sa.func.sum(sa.case((table.c.next_due_us <= now_us, 1), else_=0))
+    query = sa.select(sa.func.count(), late).where(
+        table.c.bureau.in_(bureaus),
+        table.c.open == 1,
+        sa.or_(table.c.issuer == table.c.bureau, table.c.final_bureau == table.c.bureau),
+    )
+    with database.reading() as connection:
+        count, overdue = connection.execute(query).one()
+    return int(count), int(overdue or 0)
 
 
 def read_segment(
@@ -395,3 +534,81 @@ def peer_states(database: Database) -> dict[tuple[str, str], PeerState]:
     with database.reading() as connection:
         rows = connection.execute(sa.select(schema.PEERS)).all()
     return {(row.bureau, row.peer): PeerState(row.failures, row.next_attempt_us) for row in rows}
+
+
+def pair_records(
+    database: Database, bureau: str, peer: str, spans_us: Sequence[tuple[int, int]], case_ids: Sequence[str] = ()
+) -> list[PairRecord]:
+    """Every hand-over with a peer that was offered within the spans, or that is of one of the cases.
+
+    A span is from an instant until before another; there are a few hundred spans and cases at most.
+    """
+    table = schema.REFERRALS.c
+    within = [
+        sa.and_(table.offered_at_us >= since_us, table.offered_at_us < until_us) for since_us, until_us in spans_us
+    ]
+    if case_ids:
+        within.append(table.case_id.in_(case_ids))
+    return _pair_records(database, bureau, peer, sa.or_(*within)) if within else []
+
+
+def _pair_records(database: Database, bureau: str, peer: str, which: sa.ColumnElement[bool]) -> list[PairRecord]:
+    r, c, d = schema.REFERRALS.c, schema.CONCLUSIONS.c, schema.DELIVERIES.c
+    # The conclusion stands on the latest hand-over of the case between the two.
+    latest = sa.and_(c.bureau == r.bureau, c.case_id == r.case_id, c.peer == r.peer, c.referral_id == r.referral_id)
+    owed = sa.and_(d.bureau == r.bureau, d.peer == r.peer, d.case_id == r.case_id)
+    ending = (c.outcome, c.epoch.label("ended_epoch"), c.round, c.handled_by, c.completed_at_us)
+    query = (
+        sa.select(schema.REFERRALS, *ending, d.since_us)
+        .select_from(schema.REFERRALS.outerjoin(schema.CONCLUSIONS, latest).outerjoin(schema.DELIVERIES, owed))
+        .where(r.bureau == bureau, r.peer == peer, which)
+    )
+    with database.reading() as connection:
+        return [_pair_record(row) for row in connection.execute(query)]
+
+
+def _pair_record(row: sa.Row[Any]) -> PairRecord:
+    conclusion = None
+    if row.outcome is not None:
+        conclusion = Conclusion(
+            outcome=Outcome(row.outcome),
+            epoch=row.ended_epoch,
+            round=row.round,
+            handled_by=row.handled_by,
+            completed_at=from_micros(row.completed_at_us),
+        )
+    return PairRecord(
+        referral_id=row.referral_id,
+        case_id=row.case_id,
+        epoch=row.epoch,
+        from_bureau=row.bureau if row.outgoing else row.peer,
+        to_bureau=row.peer if row.outgoing else row.bureau,
+        offered_at=from_micros(row.offered_at_us),
+        state=ReferralState(row.state),
+        refusal=Refusal(row.refusal) if row.refusal else None,
+        conclusion=conclusion,
+        pending_since=from_micros(row.since_us) if row.since_us is not None else None,
+    )
+
+
+def standing_mismatches(database: Database, bureaus: Sequence[str], peer: str = "") -> list[StandingMismatch]:
+    """What reconciliation has found and what still stands, the oldest first; with one peer where that is given."""
+    table = schema.MISMATCHES
+    query = sa.select(table).where(table.c.bureau.in_(bureaus)).order_by(table.c.since_us, table.c.case_id)
+    if peer:
+        query = query.where(table.c.peer == peer)
+    with database.reading() as connection:
+        return [
+            StandingMismatch(
+                row.bureau, row.peer, row.case_id, bool(row.absent), DifferenceKind(row.difference), row.since_us
+            )
+            for row in connection.execute(query)
+        ]
+
+
+def last_reconciliations(database: Database, bureaus: Sequence[str]) -> list[LastReconciliation]:
+    """The last recorded reconciliation of each pair, by bureau and peer."""
+    table = schema.RECONCILIATIONS
+    query = sa.select(table).where(table.c.bureau.in_(bureaus)).order_by(table.c.bureau, table.c.peer)
+    with database.reading() as connection:
+        return [LastReconciliation(*row) for row in connection.execute(query)]

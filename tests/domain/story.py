@@ -17,6 +17,7 @@ from kuaixiang.domain.words import (
     Category,
     Channel,
     ClockKind,
+    DifferenceKind,
     Outcome,
     Override,
     ReferralKind,
@@ -198,6 +199,7 @@ EXAMPLES: dict[type[Act], Act] = {
         acts.MarkOverdue(),
         acts.MarkDueSoon(),
         acts.Recompute(),
+        acts.NoteMismatch(peer=HANGZHOU, difference=DifferenceKind.DIFFERENT),
     )
 }
 """One of each act."""

@@ -61,6 +61,7 @@ AcknowledgeConclusion   =   =   =   =   =   =   =   =   =   =   =   =   =
 MarkOverdue             =   =   =   =   =   =   =   =   =   =   =   =   =
 MarkDueSoon             =   =   =   =   =   =   =   =   =   =   =   =   =
 Recompute               =   =   =   =   =   =   =   =   =   =   =   =   =
+NoteMismatch            =   =   =   =   =   =   =   =   =   =   =   =   =
 """
 
 # Who may do each act: registrar, tax service, handler, deputy head, bureau head, channel, system.
@@ -108,6 +109,7 @@ AcknowledgeConclusion      .          .         .         .           .         
 MarkOverdue                .          .         .         .           .         .      x
 MarkDueSoon                .          .         .         .           .         .      x
 Recompute                  .          .         .         .           .         .      x
+NoteMismatch               .          .         .         .           .         .      x
 """
 # fmt: on
 

@@ -68,5 +68,6 @@ def test_what_peers_and_time_cause_cannot_be_asked_for() -> None:
         acts.MarkOverdue,
         acts.MarkDueSoon,
         acts.Recompute,
+        acts.NoteMismatch,
         acts.CompleteWithLead,
     } == every - set(ACT_OF_REQUEST.values())

@@ -80,6 +80,38 @@ def test_what_is_done_in_time_is_met_on_the_day_it_would_have_fallen_due() -> No
     assert measures(entry(change)) == [(met(ClockKind.HANDLE), TODAY + 4, 0), (taken(ClockKind.HANDLE, 3), TODAY, 0)]
 
 
+def order(event: str, **facts: object) -> Entry:
+    journal = Journal(DONGCHENG)
+    journal.write("110000-2026-D000001", event, MONDAY, stage=0, custody=0, **facts)  # type: ignore[arg-type]
+    return Entry.FromString(journal.entries[0].public)
+
+
+@pytest.mark.parametrize(
+    ("event", "fact"),
+    [
+        ("order_acknowledged", Fact.ORDERS_ACKNOWLEDGED),
+        ("order_answered", Fact.ORDERS_ANSWERED),
+        ("order_answer_returned", Fact.ORDER_ANSWERS_RETURNED),
+        ("order_closed", Fact.ORDERS_CLOSED),
+        ("order_cancelled", Fact.ORDERS_CANCELLED),
+    ],
+)
+def test_what_is_done_with_an_order_counts_where_it_is_done_and_not_where_it_is_heard(event: str, fact: Fact) -> None:
+    assert [(fact, TODAY, 0)] == measures(order(event))
+    assert [] == measures(order(event, from_bureau=HEADQUARTERS))
+
+
+def test_an_order_is_received_by_the_bureau_it_is_for_and_not_by_those_that_pass_it_on() -> None:
+    assert [(Fact.ORDERS_ISSUED, TODAY, 0)] == measures(order("order_issued", to_bureau=DONGCHENG))
+    assert [(Fact.ORDERS_RECEIVED, TODAY, 0)] == measures(order("order_received", from_bureau=HEADQUARTERS))
+    assert [] == measures(order("order_received", from_bureau=HEADQUARTERS, to_bureau=XICHENG))
+
+
+def test_the_deadline_of_an_order_counts_in_the_ledger_of_the_bureau_that_is_to_answer() -> None:
+    assert [(missed(ClockKind.ORDER), TODAY, 0)] == measures(entry(overdue(ClockKind.ORDER, MONDAY)))
+    assert [] == measures(entry(overdue(ClockKind.ORDER, MONDAY, XICHENG)))
+
+
 def test_what_is_done_late_adds_its_working_days_and_no_second_miss() -> None:
     change = stopped(ClockKind.HANDLE, ClockOutcome.MISSED, MONDAY - timedelta(days=4), 9)
     assert measures(entry(change)) == [(taken(ClockKind.HANDLE, 6), TODAY, 0)]

@@ -55,14 +55,16 @@ def test_the_standard_answer_of_an_issue_shows_with_the_cases_that_are_linked_to
         "可直接开具红字发票。",
     )
     assert "published" in supervise(officers, HEADQUARTERS)("publish-issue", *issue).stdout
-    found = until(lambda: supervise(officers, COUNTY)("issue", "GX-2026-0001"), lambda result: result.exit_code == 0)
+    found = until(
+        lambda: supervise(officers, COUNTY)("show-issue", "GX-2026-0001"), lambda result: result.exit_code == 0
+    )
     assert "可直接开具红字发票。" in found.stdout
     service = officers.at(COUNTY, "tax-service")
     case_id = registered(officers.at(COUNTY, "registrar", "hall"))
     told(service("link-issue", case_id, "--issue", "GX-2026-0001", "--json"))
     assert "可直接开具红字发票。" in service("show", case_id).stdout
     assert told(service("show", case_id, "--json"))["issue"]["title"] == "红冲流程不清"
-    assert refusal(supervise(officers, COUNTY)("issue", "GX-2026-0002", "--json"))["rule"] == "UnknownIssue"
+    assert refusal(supervise(officers, COUNTY)("show-issue", "GX-2026-0002", "--json"))["rule"] == "UnknownIssue"
 
 
 def test_no_bureau_but_headquarters_publishes(officers: Officers, tmp_path: Path) -> None:

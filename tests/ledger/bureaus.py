@@ -94,7 +94,7 @@ class Desks:
             elif chance.random() < 0.35:
                 await self.carry(chance)
             else:
-                await self._attempt(chance, *chance.choice(sorted({*known, *self.ledger.cache._cases})))
+                await self._attempt(chance, *chance.choice(sorted({*known, *self.ledger.cache._held})))
             if chance.random() < 0.15:
                 self.clock.advance(timedelta(hours=chance.choice([1, 8, 24, 60])))
             if chance.random() < 0.1:

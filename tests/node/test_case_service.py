@@ -289,6 +289,7 @@ async def test_health_and_reflection_answer(callers: Callers) -> None:
         "kuaixiang.wire.v1.CaseService",
         "kuaixiang.wire.v1.ReferralService",
         "kuaixiang.wire.v1.LedgerService",
+        "kuaixiang.wire.v1.SupervisionService",
     )
     for name in names:
         answer = await health.Check(health_pb2.HealthCheckRequest(service=name))

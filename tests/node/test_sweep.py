@@ -221,7 +221,7 @@ async def test_a_case_that_cannot_be_recorded_is_set_aside_and_holds_up_no_other
         office.ledger.database.writing.execute(
             sa.update(journal).where(journal.c.case_id == poison).values(public=b"\xff")
         )
-    office.ledger.cache._cases.clear()
+    office.ledger.cache._held.clear()
     asked: list[str] = []
     note_time = office.note_time
 

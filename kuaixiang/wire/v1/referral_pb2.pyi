@@ -260,11 +260,14 @@ class WithdrawRequest(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     FROM_BUREAU_FIELD_NUMBER: _builtins.int
     TO_BUREAU_FIELD_NUMBER: _builtins.int
+    OFFERED_AT_US_FIELD_NUMBER: _builtins.int
     referral_id: _builtins.str
     case_id: _builtins.str
     epoch: _builtins.int
     from_bureau: _builtins.str
     to_bureau: _builtins.str
+    offered_at_us: _builtins.int
+    """When the offer was made, as in it."""
     def __init__(
         self,
         *,
@@ -273,10 +276,11 @@ class WithdrawRequest(_message.Message):
         epoch: _builtins.int = ...,
         from_bureau: _builtins.str = ...,
         to_bureau: _builtins.str = ...,
+        offered_at_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "epoch", b"epoch", "from_bureau", b"from_bureau", "referral_id", b"referral_id", "to_bureau", b"to_bureau"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "epoch", b"epoch", "from_bureau", b"from_bureau", "offered_at_us", b"offered_at_us", "referral_id", b"referral_id", "to_bureau", b"to_bureau"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

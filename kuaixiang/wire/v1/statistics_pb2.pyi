@@ -891,11 +891,12 @@ class GetCompletenessResponse(_message.Message):
 Global___GetCompletenessResponse: _TypeAlias = GetCompletenessResponse  # noqa: Y015
 
 @_typing.final
-class ReconcileRequest(_message.Message):
+class GetLightsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SCOPE_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
+    """The hub's own scope when empty."""
     def __init__(
         self,
         *,
@@ -904,6 +905,97 @@ class ReconcileRequest(_message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLightsRequest: _TypeAlias = GetLightsRequest  # noqa: Y015
+
+@_typing.final
+class Lights(_message.Message):
+    """in_time, due_soon, overdue and stopped add up to the open cases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUREAU_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    IN_TIME_FIELD_NUMBER: _builtins.int
+    DUE_SOON_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    STOPPED_FIELD_NUMBER: _builtins.int
+    EXTENDED_FIELD_NUMBER: _builtins.int
+    bureau: _builtins.str
+    label: _builtins.str
+    in_time: _builtins.int
+    due_soon: _builtins.int
+    """Within one working day."""
+    overdue: _builtins.int
+    stopped: _builtins.int
+    """Parked, offered to another bureau, or without a clock."""
+    extended: _builtins.int
+    """Of all of them, those with an approved extension running."""
+    def __init__(
+        self,
+        *,
+        bureau: _builtins.str = ...,
+        label: _builtins.str = ...,
+        in_time: _builtins.int = ...,
+        due_soon: _builtins.int = ...,
+        overdue: _builtins.int = ...,
+        stopped: _builtins.int = ...,
+        extended: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "due_soon", b"due_soon", "extended", b"extended", "in_time", b"in_time", "label", b"label", "overdue", b"overdue", "stopped", b"stopped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lights: _TypeAlias = Lights  # noqa: Y015
+
+@_typing.final
+class GetLightsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    COMPLETENESS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lights]:
+        """The scope's own bureau alone, then each immediate subordinate with all of its own."""
+
+    @_builtins.property
+    def completeness(self) -> Global___Completeness: ...
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___Lights] | None = ...,
+        completeness: Global___Completeness | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completeness", b"completeness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completeness", b"completeness", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLightsResponse: _TypeAlias = GetLightsResponse  # noqa: Y015
+
+@_typing.final
+class ReconcileRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    QUICK_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    quick: _builtins.bool
+    """Compare the heads of the journals alone: a few hundred bytes a ledger, where the whole comparison reads all of it."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        quick: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quick", b"quick", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -54,6 +54,11 @@ class StatisticsServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsResponse.FromString,
                 _registered_method=True)
+        self.GetLights = channel.unary_unary(
+                '/kuaixiang.wire.v1.StatisticsService/GetLights',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsResponse.FromString,
+                _registered_method=True)
         self.Reconcile = channel.unary_unary(
                 '/kuaixiang.wire.v1.StatisticsService/Reconcile',
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.ReconcileRequest.SerializeToString,
@@ -97,6 +102,13 @@ class StatisticsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLights(self, request, context):
+        """Open cases now by light, for the scope and each of its immediate subordinates.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Reconcile(self, request, context):
         """Compares the hub with every ledger of its scope.
         """
@@ -133,6 +145,11 @@ def add_StatisticsServiceServicer_to_server(servicer, server):
                     servicer.GetCorrections,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsResponse.SerializeToString,
+            ),
+            'GetLights': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLights,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsResponse.SerializeToString,
             ),
             'Reconcile': grpc.unary_unary_rpc_method_handler(
                     servicer.Reconcile,
@@ -253,6 +270,33 @@ class StatisticsService:
             '/kuaixiang.wire.v1.StatisticsService/GetCorrections',
             kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLights(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.StatisticsService/GetLights',
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,6 +22,8 @@ class StatisticsServiceStub:
     """Keeps the figures of a period that is over as an edition. For the scope's own office and hub."""
     GetCorrections: _aio.UnaryUnaryMultiCallable[_statistics_pb2.GetCorrectionsRequest, _statistics_pb2.GetCorrectionsResponse]
     """What has changed since the last edition of a period."""
+    GetLights: _aio.UnaryUnaryMultiCallable[_statistics_pb2.GetLightsRequest, _statistics_pb2.GetLightsResponse]
+    """Open cases now by light, for the scope and each of its immediate subordinates."""
     Reconcile: _aio.UnaryUnaryMultiCallable[_statistics_pb2.ReconcileRequest, _statistics_pb2.ReconcileResponse]
     """Compares the hub with every ledger of its scope."""
     GetBulletin: _aio.UnaryUnaryMultiCallable[_statistics_pb2.GetBulletinRequest, _statistics_pb2.GetBulletinResponse]
@@ -59,6 +61,14 @@ class StatisticsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_statistics_pb2.GetCorrectionsRequest, _abc.Awaitable[_statistics_pb2.GetCorrectionsResponse]],
     ) -> _abc.Awaitable[_statistics_pb2.GetCorrectionsResponse]:
         """What has changed since the last edition of a period."""
+
+    @_abc_1.abstractmethod
+    def GetLights(
+        self,
+        request: _statistics_pb2.GetLightsRequest,
+        context: _aio.ServicerContext[_statistics_pb2.GetLightsRequest, _abc.Awaitable[_statistics_pb2.GetLightsResponse]],
+    ) -> _abc.Awaitable[_statistics_pb2.GetLightsResponse]:
+        """Open cases now by light, for the scope and each of its immediate subordinates."""
 
     @_abc_1.abstractmethod
     def Reconcile(
