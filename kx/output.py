@@ -72,6 +72,7 @@ EVENT_TERMS: Final[Mapping[str, str]] = {
     "override_approved": "批准特批",
     "override_refused": "不批准特批",
     "issue_linked": "归入共性诉求",
+    "attachment_added": "添加附件",
 }
 """The Chinese term of each event of a case's history, by its name in the journal."""
 

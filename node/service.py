@@ -22,6 +22,7 @@ from kuaixiang.wire.v1 import (
     referral_pb2,
     referral_pb2_grpc,
 )
+from node.attachments import Tidying
 from node.cases import CaseServicer
 from node.events.publisher import Publisher
 from node.federation.client import Links
@@ -83,6 +84,9 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         courier = Courier(office, links, seal)
         await courier.start()
         stack.push_async_callback(courier.stop)
+        tidying = Tidying(office.attachments)
+        await tidying.start()
+        stack.push_async_callback(tidying.stop)
         sweep = Sweep(office)
         await sweep.start()
         stack.push_async_callback(sweep.stop)

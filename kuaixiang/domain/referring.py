@@ -231,6 +231,7 @@ def received(act: acts.Receive, context: Context, *, known: bool = False) -> tup
             text=act.text,
             place=act.place,
             note=act.reason,
+            attachments=act.attachments,
         ),
         referral_id=act.referral_id,
         previous_referral_id=act.previous_referral_id,
@@ -244,6 +245,7 @@ def received(act: acts.Receive, context: Context, *, known: bool = False) -> tup
         returns=returns,
         disputants=disputants,
         ruled_by=act.ruled_by,
+        attached=len(act.attachments),
     )
     if not relaying:
         return (arrived,)

@@ -28,7 +28,8 @@ from kuaixiang.runtime.database import Database
 from kuaixiang.runtime.writer import GroupCommitWriter
 from kuaixiang.wire import chain
 from kuaixiang.wire.codec import decode_entry, encode_entry, encode_private, event_name
-from node.ledger import projections, schema
+from node.ledger import blobs, projections, schema
+from node.ledger.blobs import Blob
 
 CASES_CACHED_MAX: Final = 50_000
 """Folded cases kept in memory: the open cases of a large bureau, about 150 MB."""
@@ -81,6 +82,8 @@ class Work:
     request_key: str = ""
     reference: tuple[Channel, str] | None = None
     referral_id: str = ""
+    digests: tuple[str, ...] = ()
+    """Files whose content it needs."""
 
 
 class Ledger:
@@ -150,6 +153,9 @@ class _Statements:
         self.put_referral = database.put(schema.REFERRALS)
         self.put_delivery = database.put(schema.DELIVERIES)
         self.drop_delivery = database.drop(schema.DELIVERIES, "bureau", "peer", "case_id")
+        self.put_attachment = database.put(schema.ATTACHMENTS)
+        self.put_blob = database.put(schema.BLOBS)
+        self.put_chunk = database.put(schema.BLOB_CHUNKS)
         self.put_peer = database.put(schema.PEERS)
         self.put_cursor = database.put(schema.CURSORS)
 
@@ -181,7 +187,20 @@ class _Cache:
 class _Rows:
     """Rows to be written, table by table."""
 
-    __slots__ = ("cursors", "decisions", "journal", "peers", "private", "references", "referrals", "requests")
+    __slots__ = (
+        "attachments",
+        "blobs",
+        "chunks",
+        "cursors",
+        "decisions",
+        "dropped",
+        "journal",
+        "peers",
+        "private",
+        "references",
+        "referrals",
+        "requests",
+    )
 
     def __init__(self) -> None:
         self.journal: list[tuple[Any, ...]] = []
@@ -190,8 +209,17 @@ class _Rows:
         self.references: list[tuple[Any, ...]] = []
         self.decisions: list[tuple[Any, ...]] = []
         self.requests: list[tuple[Any, ...]] = []
+        self.attachments: list[tuple[Any, ...]] = []
+        self.blobs: list[tuple[Any, ...]] = []
+        self.chunks: list[tuple[Any, ...]] = []
+        self.dropped: list[str] = []
         self.peers: list[tuple[Any, ...]] = []
         self.cursors: list[tuple[Any, ...]] = []
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not any(getattr(self, name) for name in _Rows.__slots__)
 
     def add(self, other: "_Rows") -> None:
         for name in _Rows.__slots__:
@@ -210,6 +238,8 @@ class LedgerBatch:
         self.requests: dict[tuple[str, str], Request] = {}
         self.references: dict[tuple[str, int, str], tuple[str, int]] = {}
         self.receipts: dict[tuple[str, str], bytes] = {}
+        self.blobs: dict[str, Blob] = {}
+        self.attached: set[tuple[str, str, str]] = set()
         self._look_up(works)
 
     def do(self, work: Work) -> Any:  # noqa: ANN401 - the work's own result
@@ -222,7 +252,7 @@ class LedgerBatch:
     def commit(self) -> None:
         """Writes what was staged, in one durable transaction."""
         rows = self.rows
-        if not (rows.journal or rows.peers or rows.cursors or rows.requests):
+        if rows.empty:
             return
         ledger = self.ledger
         run, make = ledger.database.run, ledger.statements
@@ -242,6 +272,10 @@ class LedgerBatch:
             )
             run(make.put_peer, rows.peers)
             run(make.put_cursor, rows.cursors)
+            run(make.put_attachment, rows.attachments)
+            run(make.put_blob, rows.blobs)
+            run(make.put_chunk, rows.chunks)
+            blobs.drop(ledger.database.writing, rows.dropped)
         ledger.heads.update(self.heads)
         ledger.cache.put(self.cases.items())
 
@@ -250,6 +284,7 @@ class LedgerBatch:
         keys = {(work.bureau, work.request_key) for work in works if work.request_key}
         references = {(work.bureau, *work.reference) for work in works if work.reference}
         referrals = {(work.bureau, work.referral_id) for work in works if work.referral_id}
+        digests = {digest for work in works for digest in work.digests}
         wanted: set[CaseKey] = set()
         for work in works:
             for case_id in filter(None, (work.case_id, *work.also)):
@@ -259,7 +294,7 @@ class LedgerBatch:
                     wanted.add(key)
                 else:
                     self.before[key] = cached
-        if not (keys or references or referrals or wanted):
+        if not (keys or references or referrals or digests or wanted):
             return
         with self.ledger.database.looking() as connection:
             if keys:
@@ -275,6 +310,10 @@ class LedgerBatch:
                 table = schema.DECISIONS
                 for row in connection.execute(_of(table, table.c.referral_id, referrals)):
                     self.receipts[row.bureau, row.referral_id] = bytes(row.receipt)
+            if digests:
+                self.blobs.update(blobs.find(connection, digests))
+                keys_of_cases = {(work.bureau, work.case_id) for work in works if work.digests}
+                self.attached.update(blobs.attached(connection, keys_of_cases, digests))
             self.before.update(load_cases(connection, wanted))
         for key in wanted:
             self.before.setdefault(key, None)
@@ -357,6 +396,14 @@ class Draft:
     def receipt(self, bureau: str, referral_id: str) -> bytes | None:
         """The stored decision on a referral, as it was sent."""
         return self._batch.receipts.get((bureau, referral_id))
+
+    def blob(self, digest: str) -> Blob | None:
+        """What is kept of a file that the work announced it would need."""
+        return self._batch.blobs.get(digest)
+
+    def is_attached(self, bureau: str, case_id: str, digest: str) -> bool:
+        """Whether the case has such a file already."""
+        return (bureau, case_id, digest) in self._batch.attached
 
     # ------------------------------------------------------------ what becomes so
 
@@ -449,6 +496,7 @@ class Draft:
             )
         )
         rows.referrals.extend(projections.referral_rows(entry, before))
+        rows.attachments.extend(projections.attachment_rows(entry, seq))
         registered = head.cases_registered + isinstance(entry.event, Registered)
         return Head(head.bureau, head.generation, seq, hash_, registered)
 
@@ -461,6 +509,18 @@ class Draft:
         """Remembers a decision, word for word."""
         self._receipts[bureau, referral_id] = receipt
         self._rows.decisions.append((bureau, referral_id, receipt))
+
+    def put_blob(self, blob: Blob, at: datetime) -> None:
+        """Remembers how much of a file is kept, and when that came (real time)."""
+        self._rows.blobs.append((blob.digest, blob.size_bytes, blob.held_bytes, int(blob.complete), to_micros(at)))
+
+    def put_chunk(self, digest: str, number: int, data: bytes) -> None:
+        """Keeps a piece of a file's content."""
+        self._rows.chunks.append((digest, number, data))
+
+    def drop_blob(self, digest: str) -> None:
+        """Gives up a file's content, unless it is complete and some case has the file."""
+        self._rows.dropped.append(digest)
 
     def put_peer(self, bureau: str, peer: str, failures: int, next_attempt_at: datetime) -> None:
         """Remembers when a peer is to be tried again."""
@@ -480,4 +540,5 @@ class Draft:
         batch.requests.update(self._requests)
         batch.references.update(self._references)
         batch.receipts.update(self._receipts)
+        batch.attached.update(row[:3] for row in self._rows.attachments)
         batch.rows.add(self._rows)

@@ -165,6 +165,14 @@ def referral_rows(entry: Entry, case: Case | None) -> list[tuple[Any, ...]]:
             return []
 
 
+def attachment_rows(entry: Entry, seq: int) -> list[tuple[Any, ...]]:
+    """The files that an entry names as its case's."""
+    private = entry.event.private
+    if private is None:
+        return []
+    return [(entry.bureau, entry.case_id, attachment.digest, seq) for attachment in private.attachments]
+
+
 def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> int:
     """Empties the projections of the bureaus and folds them from the journal; the number of entries folded."""
     folded = 0
@@ -178,11 +186,13 @@ def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> 
             before = dict[str, Case | None]()
             referrals: list[tuple[Any, ...]] = []
             references: list[tuple[Any, ...]] = []
+            attachments: list[tuple[Any, ...]] = []
             for seq, entry in entries:
                 registered += isinstance(entry.event, events.Registered)
                 known = cases.get(entry.case_id)
                 before.setdefault(entry.case_id, known)
                 referrals.extend(referral_rows(entry, known))
+                attachments.extend(attachment_rows(entry, seq))
                 private = entry.event.private
                 if isinstance(entry.event, events.Registered) and private and private.channel_reference:
                     references.append((bureau, int(entry.channel or 0), private.channel_reference, entry.case_id, seq))
@@ -193,6 +203,7 @@ def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> 
                 write(database, make, [(old, cases[case_id]) for case_id, old in before.items() if case_id in cases])
                 database.run(make.put_referral, referrals)
                 database.run(make.add_reference, references)
+                database.run(make.put_attachment, attachments)
             folded += len(entries)
         if seq:
             _put_head(database, make, bureau, seq, registered)
