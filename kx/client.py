@@ -106,12 +106,16 @@ def perform(acting: Acting, case_id: str, act: Act) -> case_pb2.ActResponse:
     """Does an act; tried again under the same key while the node is away, which is harmless. Raises `Failed`."""
     request = request_of(act)
     request.header.CopyFrom(header_of(acting, case_id))
-    again = Both(
+    response: case_pb2.ActResponse = ask(acting.asking, "CaseService", rpc_of(request), request, again_under(acting))
+    return response
+
+
+def again_under(acting: Acting) -> Both:
+    """What to do when an act had no answer."""
+    return Both(
         f"The same command with --key {acting.once.key} is harmless, whether or not the act was done.",
         f"可加上 --key {acting.once.key} 重新执行同一命令：无论该操作是否已完成，都不会重复办理。",
     )
-    response: case_pb2.ActResponse = ask(acting.asking, "CaseService", rpc_of(request), request, again)
-    return response
 
 
 def ask(asking: Asking, service: str, method: str, request: Message, again: Both = LATER) -> Any:  # noqa: ANN401

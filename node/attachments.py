@@ -8,7 +8,7 @@ by; before that no case can have it. What was broken off is kept for a day, so t
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -130,8 +130,8 @@ class AttachmentsMissing(Refused):
     remedy = "Bring the content of each by PutAttachment, then make the same offer again."
     remedy_chinese = "请先用 PutAttachment 送达各附件内容，再重新发送同一移交单。"
 
-    def __init__(self, missing: Sequence[Missing]) -> None:
-        self.missing = tuple(missing)
+    def __init__(self, missing: tuple[Missing, ...]) -> None:
+        self.missing = missing
         listed = " ".join(f"{one.digest}:{one.held_bytes}" for one in missing)
         self.facts: Mapping[str, str] = MappingProxyType({"missing": listed})
         super().__init__(

@@ -16,6 +16,7 @@ from kuaixiang.domain.registration import check_key
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Stage
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.server import Context, TooMuchWaits, caller_of
+from kuaixiang.runtime.streams import content
 from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.wire.codec import act_of, attachment_message, decode_entry, enum_of, event_name, instant, timestamp
 from kuaixiang.wire.errors import chinese_of, to_status
@@ -142,8 +143,8 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         check_officer(caller_of(context), first.header.bureau)
         act = act_of(first)
         assert isinstance(act, acts.Attach)  # noqa: S101 - what the codec's table says
-        content = (message.data async for message in request_iterator)
-        return self._response(await self._office.attach(header_of(first), act, content))
+        taken = content(request_iterator, context)
+        return self._response(await self._office.attach(header_of(first), act, taken))
 
     async def ReadAttachment(
         self, request: case_pb2.ReadAttachmentRequest, context: Context

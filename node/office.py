@@ -468,7 +468,7 @@ def _check_held(draft: Draft, attachments: Iterable[Attachment]) -> None:
         elif not blob.complete:
             missing.append(Missing(attachment.digest, blob.held_bytes))
     if missing:
-        raise AttachmentsMissing(missing)
+        raise AttachmentsMissing(tuple(missing))
 
 
 def _check_numbers(offer: referral_pb2.Offer) -> None:

@@ -25,6 +25,7 @@ from kuaixiang.domain.errors import Refused
 from kuaixiang.runtime.clock import EPOCH, SystemClock, from_micros
 from kuaixiang.runtime.loops import Loop
 from kuaixiang.runtime.pki import PkiError
+from kuaixiang.runtime.streams import send
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.wire.errors import from_call
 from kuaixiang.wire.v1 import referral_pb2
@@ -393,21 +394,16 @@ class Destination:
 
     async def _put(self, request: referral_pb2.OfferRequest, missing: Missing) -> None:
         from_byte = missing.held_bytes - missing.held_bytes % CHUNK_BYTES
-        call = self._links.stub(self.peer).PutAttachment(timeout=PUT_SECONDS_MAX)
+        pieces = self._office.attachments.read(missing.digest, from_byte)
         result = "broken_off"
         try:
-            # A call that has ended already is not written to any more; how it ended is what it says below.
-            with contextlib.suppress(asyncio.InvalidStateError):
-                await call.write(
-                    referral_pb2.PutAttachmentRequest(offer=request, digest=missing.digest, from_byte=from_byte)
-                )
-                async for piece in self._office.attachments.read(missing.digest, from_byte):
-                    await call.write(referral_pb2.PutAttachmentRequest(data=piece))
-                await call.done_writing()
-            await call
+            await send(
+                self._links.stub(self.peer).PutAttachment(timeout=PUT_SECONDS_MAX),
+                referral_pb2.PutAttachmentRequest(offer=request, digest=missing.digest, from_byte=from_byte),
+                (referral_pb2.PutAttachmentRequest(data=piece) async for piece in pieces),
+            )
             result = "brought"
         finally:
-            call.cancel()
             FILES.labels(result).inc()
 
     async def _settle(

@@ -30,6 +30,7 @@ from kuaixiang.domain.words import Custody, Outcome
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.runtime.server import Context, caller_of
+from kuaixiang.runtime.streams import content
 from kuaixiang.wire.codec import attachment_of, enum_of
 from kuaixiang.wire.v1 import referral_pb2, referral_pb2_grpc
 from node.attachments import UnknownAttachment
@@ -96,8 +97,8 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         listed = {attachment.digest: attachment for attachment in offer.snapshot.attachments}
         if first.digest not in listed:
             raise UnknownAttachment(offer.case_id, first.digest)
-        content = (message.data async for message in request_iterator)
-        await self._office.attachments.take_in(attachment_of(listed[first.digest]), content, first.from_byte)
+        attachment, taken = attachment_of(listed[first.digest]), content(request_iterator, context)
+        await self._office.attachments.take_in(attachment, taken, first.from_byte)
         return referral_pb2.PutAttachmentResponse()
 
     async def Withdraw(self, request: referral_pb2.WithdrawRequest, context: Context) -> referral_pb2.Receipt:

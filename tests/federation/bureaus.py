@@ -94,7 +94,6 @@ class Link(grpc.aio.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
 
-
     def _streaming(self, handler: Any) -> Any:
         async def passing(messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             passed = 0

@@ -24,6 +24,7 @@ from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.labels import ACTS, FIELDS, TERMS, Both, field_term
 from kuaixiang.runtime.signing import ForgedSignature, SignatureRefused
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
+from node.attachments import Missing
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("kuaixiang", "node", "hub", "kx")
@@ -39,6 +40,7 @@ SAMPLES: dict[object, object] = {
     datetime: datetime(2026, 9, 28, 1, 0, tzinfo=UTC),
     type[Act]: acts.Dispatch,
     Both: Both("is wrong", "有误"),
+    Missing: Missing("ab" * 32, 0),
     WriterBusy: WriterBusy(20_000),
     WriterStopped: WriterStopped(),
     DecodeError: DecodeError("Error parsing message"),
