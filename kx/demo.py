@@ -113,7 +113,7 @@ async def _summarise(console: Console, performed: "Performed") -> None:
     from demo.live import code_and_place
     from demo.performance import PROVINCES
     from hub.query import Grouping
-    from kx.hub import print_figures
+    from kx.figures import print_figures
     from kx.output import wide
 
     federation = performed.federation
@@ -257,10 +257,10 @@ def _suggest(console: Console, performed: "Performed") -> None:
         "",
         f"# at its superior {superior}: dispatched, completed, fed back, written off; then written off below, too",
         at(superior),
-        "kx case dispatch CASE --role tax-service --to policy",
+        "kx case dispatch CASE --role tax-service --actor T01 --to policy",
         "kx case complete CASE --role handler --actor H01 --department policy --result 已按现行规定研究答复",
         "kx case feedback CASE --role handler --actor H01 --department policy --by hotline --told 已电话答复纳税人",
-        "kx case write-off CASE --role tax-service",
+        "kx case write-off CASE --role tax-service --actor T01",
         "",
         "# kill a node: it is started again, and a command in the middle goes on",
         f"kill -9 {node.process.pid}",

@@ -14,7 +14,7 @@ from kx.output import Failed, failures_shown, print_json
 app = typer.Typer(
     name="staff",
     help="The departments and officers of bureaus: check the list that a node is to take.",
-    no_args_is_help=True
+    no_args_is_help=True,
 )
 
 

@@ -80,8 +80,7 @@ def ask_ruling(desk: Desk, act: acts.AskRuling) -> tuple[CaseEvent, ...]:
     required(act.reason, "reason", Both("a superior who is to rule is told why", "提请裁定须说明原因"))
     if case.ruled_by:
         raise errors.RulingBinds(case.case_id, case.ruled_by)
-    if case.returns < context.rules.returns_max or not case.disputants:
-        raise errors.NothingToRule(case.case_id)
+    _check_disputed(desk)
     superior = _superior_of(context.tree, {*case.disputants, case.bureau})
     if superior == case.bureau:
         raise errors.ReturnLimitReached(case.case_id, case.returns, superior, here=True)
@@ -93,15 +92,22 @@ def rule(desk: Desk, act: acts.Rule) -> tuple[CaseEvent, ...]:
     case, context = desk.case, desk.context
     required(act.reason, "reason", Both("a ruling says why", "裁定须说明理由"))
     tree, bureau = context.tree, context.bureau
-    disputed = case.returns >= context.rules.returns_max and case.disputants
-    if not disputed or not all(tree.contains(bureau, party) for party in case.disputants if party in tree):
-        raise errors.NothingToRule(case.case_id)
+    _check_disputed(desk)
+    superior = _superior_of(tree, {*case.disputants, bureau})
+    if superior != bureau:
+        raise errors.NothingToRule(case.case_id, superior)
     if act.final_bureau not in tree or not tree.contains(bureau, act.final_bureau):
         raise errors.NotBelow(act.final_bureau)
     ruled = events.Ruled(**desk.frame(note=act.reason), final_bureau=act.final_bureau)
     if act.final_bureau == bureau:
         return (ruled,)
     return (ruled, _offer(desk, ReferralKind.REFER, act.final_bureau, act.reason, ruled_by=bureau))
+
+
+def _check_disputed(desk: Desk) -> None:
+    case, returns_max = desk.case, desk.context.rules.returns_max
+    if case.returns < returns_max or not case.disputants:
+        raise errors.NotInDispute(case.case_id, case.returns, returns_max)
 
 
 def referral_kind(tree: BureauTree, from_bureau: str, final_bureau: str) -> ReferralKind:
@@ -201,24 +207,27 @@ def receive(case: Case, act: acts.Receive, context: Context) -> tuple[CaseEvent,
     released = _proof_of_release(case, context)
     stage = Stage.REFERRED if released else case.stage
     stage_after(case.case_id, stage, act)
-    return (*released, *received(act, context, known=True))
+    # Whoever returned the case, or asked for a ruling, has had this round counted.
+    let_go = case.outgoing.referral_kind if released and case.outgoing else case.let_go
+    return (*released, *received(act, context, handed_on=let_go not in _DELIBERATE))
 
 
 _DELIBERATE: Final = frozenset({ReferralKind.RETURN, ReferralKind.ARBITRATE})
-"""Referrals whose sender has counted them already, or that end the counting."""
+"""Referrals that count themselves, or end the counting."""
 
 
-def received(act: acts.Receive, context: Context, *, known: bool = False) -> tuple[CaseEvent, ...]:
+def received(act: acts.Receive, context: Context, *, handed_on: bool = False) -> tuple[CaseEvent, ...]:
     """The case is ours: accepted for this bureau, or to be passed on at once when it is for another.
 
-    `known`: this ledger has had it before; then a referral that ends here has come full circle, and counts as a return.
+    `handed_on`: this ledger had it before and referred it onwards; then a referral that ends here has come full circle,
+    and counts as a return.
     """
     at, rules, calendar = context.occurred_at, context.rules, context.calendar
     relaying = act.final_bureau != context.bureau
     # A bureau on the way has nothing to handle; the clocks of its segment would measure the next bureau's link.
     started = () if relaying else segment_clocks(at, rules, calendar)
     returns, disputants = act.returns, act.disputants
-    if known and not relaying and not act.ruled_by and act.referral_kind not in _DELIBERATE:
+    if handed_on and not relaying and not act.ruled_by and act.referral_kind not in _DELIBERATE:
         returns, disputants = returns + 1, tuple(sorted({*disputants, context.bureau, act.path[0]}))
     arrived = events.Received(
         stage=OPENING[acts.Receive],

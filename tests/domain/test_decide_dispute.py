@@ -73,6 +73,13 @@ def test_a_case_that_comes_back_by_a_way_round_counts_as_returned() -> None:
     assert (1, (SHANGCHENG, XIHU)) == (story.case.returns, story.case.disputants)
 
 
+def test_a_case_that_is_referred_again_to_the_bureau_that_returned_it_counts_once() -> None:
+    story = received().then(RETURN)
+    story.do(acts.AcknowledgeAcceptance(referral_id=offer_id(story), receipt_seq=1, receipt_hash=b""))
+    story.do(replace(RECEIVE, offer_epoch=3, returns=1, disputants=(HANGZHOU, SHANGCHENG)))
+    assert 1 == story.case.returns
+
+
 def test_a_bureau_on_the_way_counts_nothing() -> None:
     story = Story(bureau=HANGZHOU).then(replace(TWICE, from_bureau=ZHEJIANG, path=(ZHEJIANG,)))
     offer = story.entries[-1].event
@@ -122,7 +129,7 @@ def test_a_ruling_is_asked_of_the_lowest_common_superior(parties: tuple[str, ...
 
 
 def test_a_ruling_is_not_asked_for_before_the_limit() -> None:
-    with pytest.raises(errors.NothingToRule):
+    with pytest.raises(errors.NotInDispute, match="sent back 0 time"):
         received().do(ASK_RULING)
 
 
@@ -151,12 +158,13 @@ def test_a_ruling_names_a_bureau_under_the_superior() -> None:
 
 
 def test_a_bureau_that_is_not_above_all_parties_does_not_rule() -> None:
-    with pytest.raises(errors.NothingToRule):
+    with pytest.raises(errors.NothingToRule) as refusal:
         at_the_superior(parties=(SHANGCHENG, DONGCHENG)).do(RULE)
+    assert f"Bureau {HEADQUARTERS} is the lowest common superior of them all: ask-ruling." == refusal.value.remedy
 
 
 def test_there_is_nothing_to_rule_about_a_case_in_no_dispute() -> None:
-    with pytest.raises(errors.NothingToRule):
+    with pytest.raises(errors.NotInDispute):
         received().do(RULE)
 
 

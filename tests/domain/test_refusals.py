@@ -124,10 +124,38 @@ SAID: list[tuple[Callable[[], object], str, str, str, str]] = [
     ),
     (
         lambda: refuse(errors.ExtensionTooLate("330106-1", "2026-10-12 23:59:59+08:00")),
-        "The deadline of case 330106-1 passed at 2026-10-12 23:59:59+08:00; an extension is asked and given before it.",
+        "The deadline of case 330106-1 passed at 2026-10-12 23:59:59+08:00; an extension is asked for and approved before it.",
         "The deadline stands as missed; complete the case and explain.",
         "诉求 330106-1 的办理时限已于 2026-10-12 23:59:59+08:00 届满；延期须在时限届满前申请和批准。",
         "该时限按逾期计算；请尽快办结并说明原因。",
+    ),
+    (
+        lambda: refuse(errors.ExtensionTooLate("330106-1", None)),
+        "The deadline of case 330106-1 has passed; an extension is asked for and approved before it.",
+        "The deadline stands as missed; complete the case and explain.",
+        "诉求 330106-1 的办理时限已经届满；延期须在时限届满前申请和批准。",
+        "该时限按逾期计算；请尽快办结并说明原因。",
+    ),
+    (
+        lambda: refuse(errors.DissatisfactionOpen(CASE)),
+        "Case 330106-2026-0000001 cannot be written off: the taxpayer is not satisfied, and no remark explains it.",
+        "Reopen the case, or record the follow-up with an explanation.",
+        "诉求 330106-2026-0000001 的纳税人不满意，且未说明情况，不能销号。",
+        "请重新办理，或者在回访备注中说明情况。",
+    ),
+    (
+        lambda: refuse(errors.PartsOpen(CASE, ("collection", "legal"))),
+        "Case 330106-2026-0000001 cannot be completed: collection, legal has not done its part.",
+        "Each assisting department completes its part first.",
+        "诉求 330106-2026-0000001 尚有协办部门未完成，不能办结：collection、legal。",
+        "请先由各协办部门完成协办事项。",
+    ),
+    (
+        lambda: refuse(errors.NotInDispute(CASE, 1, 2)),
+        "Case 330106-2026-0000001 is not in dispute: it has been sent back 1 time(s), a ruling follows after 2.",
+        "Handle it, return it with the reason, or refer it to the bureau in charge.",
+        "诉求 330106-2026-0000001 已被退回 1 次，退回满 2 次方可裁定。",
+        "请直接办理、说明原因后退回，或者移交有职责的单位。",
     ),
     (
         lambda: refuse(errors.LedgersDisagree(CASE, ("330000", "330100"))),
@@ -144,7 +172,9 @@ def refuse(refusal: Refused) -> None:
 
 
 @pytest.mark.parametrize(
-    ("do", "sentence", "remedy", "chinese", "remedy_chinese"), SAID, ids=lambda said: str(said)[:32]
+    ("do", "sentence", "remedy", "chinese", "remedy_chinese"),
+    SAID,
+    ids=lambda said: said[:32] if isinstance(said, str) else "do",
 )
 def test_a_refusal_says_exactly_this(
     do: Callable[[], object], sentence: str, remedy: str, chinese: str, remedy_chinese: str

@@ -30,7 +30,13 @@ def sample(hint: Any) -> Any:
         return sample(get_args(hint)[0])
     if isinstance(hint, type) and issubclass(hint, IntEnum):
         return list(hint)[-1]
-    samples = {str: "x", int: 3, bool: True, datetime: datetime(2026, 9, 28, 1, 2, 3, tzinfo=UTC), tuple[str, ...]: ("a", "b")}
+    samples = {
+        str: "x",
+        int: 3,
+        bool: True,
+        datetime: datetime(2026, 9, 28, 1, 2, 3, tzinfo=UTC),
+        tuple[str, ...]: ("a", "b"),
+    }
     return samples[hint]
 
 
@@ -89,8 +95,9 @@ def test_every_act_of_the_service_has_a_command_and_an_rpc() -> None:
     listed = {"answer", "forward", "dispatch", "return-dispatch", "accept", "ask-extension", "approve-extension"}
     listed |= {"refuse-extension", "start-joint", "complete-part", "complete", "feedback", "follow-up", "reopen"}
     listed |= {"withdraw", "defer", "resume", "reconsideration", "refer", "return", "withdraw-offer", "write-off"}
-    listed |= {"attach", "attachments", "fetch"}
-    listed |= {"register", "escalate", "show", "list", "watch", "track", "register-many"}
+    listed |= {"explain-extension", "add-part", "link", "unlink", "link-issue", "ask-ruling", "rule"}
+    listed |= {"ask-override", "approve-override", "refuse-override", "attach", "attachments", "fetch"}
+    listed |= {"register", "escalate", "show", "list", "watch", "track", "import", "export"}
     assert set(command_of("case").commands) == listed
 
 
@@ -145,7 +152,7 @@ def test_every_command_and_option_says_what_it_is(group: str) -> None:
             assert getattr(parameter, "help", ""), f"{group} {command_name} {parameter.name}"
 
 
-@pytest.mark.parametrize("command", ["register", "forward", "list", "watch", "register-many"])
+@pytest.mark.parametrize("command", ["register", "forward", "list", "watch", "import", "export"])
 def test_help_names_the_environment_and_the_units(command: str) -> None:
     help_text = kx("case", command, "--help").output
     assert "KX_NODE" in help_text
