@@ -28,6 +28,7 @@ from kuaixiang.wire.v1 import (
     supervision_pb2,
     supervision_pb2_grpc,
 )
+from node.attachments import Tidying
 from node.cases import CaseServicer
 from node.directives import Directives
 from node.events.live import Live
@@ -100,6 +101,9 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         courier = Courier(office, links, seal)
         await courier.start()
         stack.push_async_callback(courier.stop)
+        tidying = Tidying(office.attachments)
+        await tidying.start()
+        stack.push_async_callback(tidying.stop)
         follower = Follower(directives, links, place.tree, settings.bureaus)
         await follower.start()
         stack.push_async_callback(follower.stop)
