@@ -1,0 +1,125 @@
+"""Finding texts that say the same again: an index that names candidates, and a comparison that decides.
+
+A text is brought to its words alone: width, marks, courtesies and digits' forms do not matter. Its pairs of characters
+are hashed; the smallest few hashes are its sketch. Texts that share much share much of their sketches, whatever the
+length of either (bottom-k sketches estimate the share of common pairs without bias), so that those that share some are
+the candidates. Each candidate's whole text is then compared. The index holds numbers only, never a text.
+"""
+
+import re
+import unicodedata
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from rapidfuzz import fuzz
+from rapidfuzz.distance import LCSseq
+
+SKETCH_SIZE: Final = 24
+"""Hashes of a sketch: with half of the pairs in common, twelve are expected in common and fewer than three one time in
+100,000."""
+COMMON_MIN: Final = 3
+"""Hashes that a candidate shares; a short text may have no more than that."""
+SIMILAR_MIN: Final = 0.65
+"""From here on two texts are told to be near-identical; measured by `bench/texts.py`."""
+CONTAINED_MIN: Final = 0.9
+"""So much of the shorter text, in its order, must be in the longer one for the first to be a part of the second."""
+CONTAINED_CHARACTERS_MIN: Final = 24
+"""Below this length a text may be found in another by chance."""
+CONTAINED_LENGTHS_MAX: Final = 4.0
+"""And so many times as long may the longer one be: any long text has most of a short one's characters, in any order."""
+SEGMENT_TEXTS: Final = 8_192
+"""Texts of one part of an index: parts are dropped whole when they are too old."""
+CROWD: Final = 512
+"""Of the texts of a part that share a hash the newest so many are looked at, which bounds the time of a look-up."""
+
+_COURTESIES: Final = re.compile(
+    "尊敬的|亲爱的|各位|领导们?|(?:您|你|大家|早上|上午|下午|晚上)好|请问一?下?|麻烦(?:您|你)?|非常感谢|万分感谢|谢谢(?:您|你|了)?|感谢(?:您|你)?|辛苦了|"
+    "望(?:尽快|及时)?(?:回复|答复|解决|处理)|盼(?:复|回复|答复)|为盼|此致敬礼|此致|敬礼|拜托了?|打扰了|税务局的?(?:同志|老师)"
+)
+_MARKS: Final = re.compile(r"[\W_]+")
+
+
+def normal(text: str) -> str:
+    """A text's words alone: one width, lower case, no marks, no courtesies."""
+    plain = unicodedata.normalize("NFKC", text).lower()
+    words = _MARKS.sub("", plain)
+    return _COURTESIES.sub("", words) or words
+
+
+def sketch(normalised: str) -> tuple[int, ...]:
+    """The smallest hashes of a normalised text's pairs of characters, ascending; of one character, that one's."""
+    codes = np.frombuffer(normalised.encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
+    if not len(codes):
+        return ()
+    pairs = (codes[:-1] << np.uint64(21)) | codes[1:] if len(codes) > 1 else codes
+    mixed = pairs * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(29)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    return tuple(np.unique((mixed >> np.uint64(32)).astype(np.uint32))[:SKETCH_SIZE].tolist())
+
+
+def similarity(one: str, other: str) -> float:
+    """How far two normalised texts say the same, 0 to 1; 0.9 and more for a part of the other one.
+
+    The share of characters in common in the same order, of both texts together; or of the shorter one, when the other
+    goes on where it ends.
+    """
+    whole = fuzz.ratio(one, other) / 100
+    short, long = sorted((len(one), len(other)))
+    if whole >= SIMILAR_MIN or short < CONTAINED_CHARACTERS_MIN or long > short * CONTAINED_LENGTHS_MAX:
+        return whole
+    contained = LCSseq.similarity(one, other) / short
+    return contained if contained >= CONTAINED_MIN else whole
+
+
+class SketchIndex:
+    """Sketches of texts by numbers that ascend, in parts that can be dropped from the oldest on."""
+
+    def __init__(self) -> None:
+        self._segments: list[_Segment] = []
+
+    def __len__(self) -> int:
+        return sum(len(segment.numbers) for segment in self._segments)
+
+    def add(self, number: int, hashes: tuple[int, ...]) -> None:
+        """Add a text; its number is greater than those before."""
+        if not self._segments or len(self._segments[-1].numbers) >= SEGMENT_TEXTS:
+            self._segments.append(_Segment())
+        self._segments[-1].add(number, hashes)
+
+    def drop_before(self, number: int) -> None:
+        """Drop the parts of which every text's number is smaller."""
+        while self._segments and self._segments[0].numbers[-1] < number:
+            self._segments.pop(0)
+
+    def candidates(self, hashes: tuple[int, ...], limit: int) -> list[int]:
+        """The numbers of the texts that share most with a sketch, most first, the newer first among equals."""
+        least = min(COMMON_MIN, len(hashes))
+        found = [pair for segment in self._segments for pair in segment.sharing(hashes, least)]
+        found.sort(reverse=True)
+        return [number for _, number in found[:limit]]
+
+
+_NOWHERE: Final = array("H")
+
+
+class _Segment:
+    def __init__(self) -> None:
+        self.numbers = array("Q")
+        self._places: dict[int, array[int]] = {}
+
+    def add(self, number: int, hashes: tuple[int, ...]) -> None:
+        place = len(self.numbers)
+        self.numbers.append(number)
+        for value in hashes:
+            self._places.setdefault(value, array("H")).append(place)
+
+    def sharing(self, hashes: tuple[int, ...], least: int) -> Iterator[tuple[int, int]]:
+        """(hashes in common, number) of the texts that share some."""
+        shared: Counter[int] = Counter()
+        for value in hashes:
+            shared.update(self._places.get(value, _NOWHERE)[-CROWD:])
+        return ((count, self.numbers[place]) for place, count in shared.items() if count >= least)
