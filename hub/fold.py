@@ -235,7 +235,7 @@ ClockKey = tuple[str, str, int, str]
 
 _CLOSED_STAGES: Final = frozenset(map(int, (Stage.RECONSIDERATION, Stage.WITHDRAWN, Stage.WRITTEN_OFF)))
 _RELEASED: Final = int(Custody.RELEASED)
-_RUNNING: Final = frozenset({int(ClockAction.STARTED), int(ClockAction.EXTENDED)})
+_RUNNING: Final = frozenset(map(int, (ClockAction.STARTED, ClockAction.EXTENDED, ClockAction.RECOMPUTED)))
 _STOPPED: Final = int(ClockAction.STOPPED)
 
 

@@ -23,6 +23,7 @@ from hub.measures import (
     total,
 )
 from hub.store import ALONE, MARKS, OPEN_CASES, OPEN_CLOCKS, TALLIES, WITH_SUBORDINATES, mark_of
+from kuaixiang.domain.labels import term_of
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category, Channel, ClockKind
 
@@ -42,24 +43,6 @@ class Grouping(IntEnum):
     DAY = 4
     MONTH = 5
     EVERY_BUREAU = 6
-
-
-CATEGORY_LABELS: Final[Mapping[int, str]] = {
-    Category.POLICY: "政策落实",
-    Category.ENFORCEMENT: "执法规范",
-    Category.SERVICE: "纳税服务",
-    Category.SYSTEMS: "信息化建设",
-    Category.REMEDY: "法律救济",
-    Category.OTHER: "其他",
-}
-CHANNEL_LABELS: Final[Mapping[int, str]] = {
-    Channel.HOTLINE: "12366热线",
-    Channel.PLATFORM: "12366平台",
-    Channel.WEBSITE: "税务网站",
-    Channel.COUNTER: "办税服务厅",
-    Channel.ASSOCIATION: "行业协会、商会",
-    Channel.OTHER: "其他渠道",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +163,9 @@ def figures(connection: sa.Connection, tree: BureauTree, question: Question, now
                 rows.setdefault(bureau, Row(bureau, tree.get(bureau).name)).add(measure, value)
             rows = {bureau: rows[bureau] for bureau in everyone if bureau in rows}
         case Grouping.CATEGORY:
-            rows = _by_column(connection, tree, question, TALLIES.c.category, CATEGORY_LABELS)
+            rows = _by_column(connection, tree, question, TALLIES.c.category, Category)
         case Grouping.CHANNEL:
-            rows = _by_column(connection, tree, question, TALLIES.c.channel, CHANNEL_LABELS)
+            rows = _by_column(connection, tree, question, TALLIES.c.channel, Channel)
         case Grouping.DAY | Grouping.MONTH:
             totals = [_totals_of(tree, question.scope)]
             for day, measure, value in sorted(_sums(connection, question, totals, (TALLIES.c.day,))):
@@ -272,12 +255,12 @@ def _by_column(
     tree: BureauTree,
     question: Question,
     column: sa.ColumnElement[Any],
-    labels: Mapping[int, str],
+    kind: type[IntEnum],
 ) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for value_of, measure, value in sorted(_sums(connection, question, [_totals_of(tree, question.scope)], (column,))):
         key = str(value_of)
-        rows.setdefault(key, Row(key, labels.get(value_of, key))).add(measure, value)
+        rows.setdefault(key, Row(key, term_of(kind, value_of))).add(measure, value)
     return rows
 
 
@@ -322,8 +305,8 @@ def _row_for(tree: BureauTree, question: Question, rows: dict[str, Row], of: tup
         case Grouping.EVERY_BUREAU:
             return rows.setdefault(bureau, Row(bureau, tree.get(bureau).name))
         case Grouping.CATEGORY:
-            return rows.setdefault(str(category), Row(str(category), CATEGORY_LABELS.get(category, str(category))))
+            return rows.setdefault(str(category), Row(str(category), term_of(Category, category)))
         case Grouping.CHANNEL:
-            return rows.setdefault(str(channel), Row(str(channel), CHANNEL_LABELS.get(channel, str(channel))))
+            return rows.setdefault(str(channel), Row(str(channel), term_of(Channel, channel)))
         case _:
             return rows[""]

@@ -16,9 +16,11 @@ import structlog
 from hub.fold import Mark, Packed, UnreadableEntry, last_seq, merge, pack, read_entries, roll_up, unpack
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.measures import measure_name
-from hub.query import CATEGORY_LABELS, CHANNEL_LABELS, day_text, read_marks
+from hub.query import day_text, read_marks
 from hub.store import ALONE, TALLIES, WITH_SUBORDINATES, Store, superiors_of
+from kuaixiang.domain.labels import term_of
 from kuaixiang.domain.tree import BureauTree
+from kuaixiang.domain.words import Category, Channel
 from kuaixiang.wire.chain import GENESIS, links
 from kuaixiang.wire.v1.journal_pb2 import Segment
 
@@ -213,5 +215,5 @@ def _differences(bureau: str, hub: Mapping[Packed, int], ledger: Mapping[Packed,
 
 def _told(key: Packed) -> str:
     day, category, channel, measure = unpack(key)
-    grounds = "/".join((CATEGORY_LABELS.get(category, str(category)), CHANNEL_LABELS.get(channel, str(channel))))
+    grounds = f"{term_of(Category, category)}/{term_of(Channel, channel)}"
     return f"{measure_name(measure)} {day_text(day)} {grounds}"

@@ -15,6 +15,7 @@ from hub.query import Grouping, Question, Row
 from hub.store import Store
 from kuaixiang.domain.authority import check_reader
 from kuaixiang.domain.errors import Condition, Refused
+from kuaixiang.domain.labels import field_term
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category, Channel
 from kuaixiang.runtime.server import Context, caller_of
@@ -30,7 +31,8 @@ class NotCounted(Refused):
 
     def __init__(self, asked: str, scope: str) -> None:
         self.remedy = f"This hub counts {scope} and the bureaus under it."
-        super().__init__(f"Bureau {asked} is not counted by this hub.")
+        self.remedy_chinese = f"本汇总中心统计单位 {scope} 及其下级。"
+        super().__init__(f"Bureau {asked} is not counted by this hub.", f"本汇总中心不统计单位 {asked}。")
 
 
 class NoSuchDay(Refused):
@@ -38,10 +40,11 @@ class NoSuchDay(Refused):
 
     condition = Condition.INVALID
     remedy = "Write it as YYYY-MM-DD."
+    remedy_chinese = "请按“年-月-日”填写，例如 2026-03-31。"
 
     def __init__(self, field: str, text: str) -> None:
         self.field = field
-        super().__init__(f"{field} {text!r} is no day.")
+        super().__init__(f"{field} {text!r} is no day.", f"{field_term(field)}“{text}”不是有效的日期。")
 
 
 class EmptyPeriod(Refused):
@@ -50,9 +53,13 @@ class EmptyPeriod(Refused):
     condition = Condition.INVALID
     field = "to_day"
     remedy = "Give the earlier day first."
+    remedy_chinese = "请先填写较早的日期。"
 
     def __init__(self, from_day: date, to_day: date) -> None:
-        super().__init__(f"The period ends on {to_day}, before it begins on {from_day}.")
+        super().__init__(
+            f"The period ends on {to_day}, before it begins on {from_day}.",
+            f"结束日期 {to_day} 早于开始日期 {from_day}。",
+        )
 
 
 class NoSuchValue(Refused):
@@ -60,10 +67,11 @@ class NoSuchValue(Refused):
 
     condition = Condition.INVALID
     remedy = "Use one that the description of the service lists."
+    remedy_chinese = "请使用接口说明中列出的值。"
 
     def __init__(self, field: str, value: int) -> None:
         self.field = field
-        super().__init__(f"There is no {field} {value}.")
+        super().__init__(f"There is no {field} {value}.", f"{field_term(field)}没有 {value} 这一项。")
 
 
 class Statistics(StatisticsServiceServicer):

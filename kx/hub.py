@@ -16,6 +16,7 @@ from rich.table import Table
 from hub.measures import RATES
 from hub.query import Grouping
 from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.labels import term_of
 from kuaixiang.domain.tree import short_name
 from kuaixiang.domain.words import Category, Channel, ClockKind
 from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
@@ -28,14 +29,6 @@ DIFFERENT_EXIT_CODE: Final = 1
 ANSWER_SECONDS_MAX: Final = 30.0
 RECONCILE_SECONDS_MAX: Final = 3600.0
 
-_CLOCK_LABELS: Final = {
-    ClockKind.FORWARD: "转交",
-    ClockKind.DISPATCH: "分办",
-    ClockKind.HANDLE: "办理",
-    ClockKind.JOINT: "联合办理",
-    ClockKind.FEEDBACK: "反馈",
-    ClockKind.FOLLOW_UP: "回访",
-}
 _COLUMNS: Final = (
     ("登记", ("registered",)),
     ("转办", ("dispatched",)),
@@ -372,7 +365,7 @@ def print_figures(console: Console, answer: pb.GetFiguresResponse, title: str) -
             clocks.add_column(heading, justify="right" if heading else "left")
         for clock in answer.rows[0].clocks:
             clocks.add_row(
-                _CLOCK_LABELS[ClockKind(clock.kind)],
+                term_of(ClockKind, clock.kind),
                 str(clock.met),
                 str(clock.missed),
                 _percent(clock.met, clock.met + clock.missed),

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Satisfaction, Stage, Telling
+from kuaixiang.domain.labels import name, term
 
 FAULT_EXIT_CODE: Final = 1
 """The other side failed by a fault of its own."""
@@ -28,32 +28,6 @@ WEEKDAYS: Final = "一二三四五六日"
 TABLE_COLUMNS: Final = 170
 """The national table's width, where nothing else says how wide the output is."""
 INSTANT_FORM: Final = "'YYYY-MM-DD', 'YYYY-MM-DD HH:MM' or ISO 8601"
-
-TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
-    Category: ("政策落实", "执法规范", "纳税服务", "信息化建设", "法律救济", "其他"),
-    Channel: ("12366热线", "12366平台", "税务网站", "办税服务厅", "行业协会商会", "其他"),
-    Stage: (
-        "已登记",
-        "已转交纳税服务部门",
-        "办理中",
-        "联合办理中",
-        "待条件成熟",
-        "已移交",
-        "已办结",
-        "已反馈",
-        "已回访",
-        "移交已有结论",
-        "转行政复议",
-        "已撤回",
-        "已销号",
-    ),
-    Custody: ("本单位负责", "移交中", "已移交"),
-    Role: ("受理人", "纳税服务部门", "承办人", "分管局领导", "主要领导", "渠道", "系统"),
-    ClockKind: ("转交", "分办", "办理", "联合办理", "反馈", "回访"),
-    Telling: ("情况复杂", "转交其他部门"),
-    Satisfaction: ("满意", "基本满意", "不满意", "未联系上"),
-}
-"""The Chinese term of each word, in the order of the words' numbers, which begin at 1."""
 
 EVENT_TERMS: Final[Mapping[str, str]] = {
     "registered": "受理登记",
@@ -94,16 +68,6 @@ W = TypeVar("W", bound=IntEnum)
 
 
 # ---------------------------------------------------------------- words
-
-
-def term(word: IntEnum) -> str:
-    """The Chinese term of a word."""
-    return TERMS[type(word)][word - 1]
-
-
-def name(word: IntEnum) -> str:
-    """The English name of a word as it is written on the command line."""
-    return word.name.lower().replace("_", "-")
 
 
 def both(word: IntEnum) -> str:

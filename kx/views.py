@@ -13,13 +13,14 @@ from rich.text import Text
 
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.labels import term
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Satisfaction, Stage
 from kuaixiang.facts import published_calendar
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2, referral_pb2
 from kx.bulk import Outcome
 from kx.options import Asking
-from kx.output import EVENT_TERMS, both, day_text, local, term, wide
+from kx.output import EVENT_TERMS, both, day_text, local, wide
 
 ROWS_LISTED_MAX: Final = 50
 """Registered rows named one by one; of more there is a count, and --report."""

@@ -9,7 +9,8 @@ from kuaixiang.domain.authority import check_officer
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.errors import FieldMissing, Refused
-from kuaixiang.domain.events import Entry, Private
+from kuaixiang.domain.events import CaseEvent, Entry, Private
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.registration import check_key
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Stage
 from kuaixiang.runtime.clock import to_micros
@@ -112,7 +113,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         try:
             done = await self._office.perform(header_of(registration), act_of(registration))
         except WriterBusy as busy:
-            return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(TooMuchWaits(str(busy))))
+            return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(TooMuchWaits(busy)))
         except Refused as refusal:
             return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(refusal))
         return case_pb2.RegisterCasesResponse(index=index, accepted=self._response(done))
@@ -197,7 +198,7 @@ def header_of(request: Any) -> Header:  # noqa: ANN401 - any act's message
     """Who does what, from a request; raises `FieldMissing`, `FieldMalformed`."""
     header: case_pb2.ActHeader = request.header
     if not header.bureau:
-        raise FieldMissing("header.bureau", "it says whose ledger")
+        raise FieldMissing("header.bureau", Both("it says whose ledger", "须写明是哪个单位的台账"))
     check_key(header.request_key)
     digest = b""
     if header.request_key:
@@ -292,7 +293,7 @@ def private_view(private: Private) -> case_pb2.PrivateView:
 
 def history_item(seq: int, entry: Entry) -> case_pb2.HistoryItem:
     """A journal entry as a line of the case's history."""
-    words: dict[str, Any] = {"role": entry.role, "stage": entry.event.stage}
+    words: dict[str, Any] = {"role": entry.role, **_standing(entry, "stage")}
     return case_pb2.HistoryItem(
         seq=seq,
         version=entry.version,
@@ -309,7 +310,6 @@ def history_item(seq: int, entry: Entry) -> case_pb2.HistoryItem:
 
 def watched(seq: int, entry: Entry) -> case_pb2.WatchCasesResponse:
     """A journal entry as news."""
-    words: dict[str, Any] = {"stage": entry.event.stage, "custody": entry.event.custody}
     return case_pb2.WatchCasesResponse(
         seq=seq,
         case_id=entry.case_id,
@@ -317,8 +317,13 @@ def watched(seq: int, entry: Entry) -> case_pb2.WatchCasesResponse:
         occurred_at=timestamp(entry.occurred_at),
         actor=entry.actor,
         other_bureau=_other_bureau(entry),
-        **words,
+        **_standing(entry, "stage", "custody"),
     )
+
+
+def _standing(entry: Entry, *names: str) -> dict[str, Any]:
+    """Where the entry leaves its case; nothing for an entry about none."""
+    return {name: getattr(entry.event, name) for name in names} if isinstance(entry.event, CaseEvent) else {}
 
 
 def _other_bureau(entry: Entry) -> str:

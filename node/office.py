@@ -394,6 +394,10 @@ def received_act(offer: referral_pb2.Offer) -> acts.Receive | None:
             contact=snapshot.contact,
             text=snapshot.text,
             place=snapshot.place,
+            offered_at=instant_of(offer.offered_at_us, "offered_at_us"),
+            returns=snapshot.returns,
+            disputants=tuple(snapshot.disputants),
+            ruled_by=snapshot.ruled_by,
         )
     except errors.Refused:
         return None

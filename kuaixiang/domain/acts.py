@@ -217,6 +217,10 @@ class Receive(Act):
     contact: str
     text: str
     place: str
+    offered_at: datetime
+    returns: int = 0
+    disputants: tuple[str, ...] = ()
+    ruled_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

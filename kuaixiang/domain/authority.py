@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from kuaixiang.domain.errors import Condition, Refused
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.tree import BureauTree, Relation
 
 
@@ -16,35 +17,56 @@ class Caller:
 
 
 class NotAuthorised(Refused):
-    """The caller's certificate does not allow this."""
+    """The caller's certificate does not allow this; `what` says where the bureau is named in it."""
 
     condition = Condition.FORBIDDEN
 
-    def __init__(self, what: str, bureau: str, remedy: str) -> None:
-        self.remedy = remedy
-        super().__init__(f"This certificate does not allow its holder to {what} bureau {bureau or '(empty)'}.")
+    def __init__(self, what: Both, bureau: str, remedy: Both) -> None:
+        self.remedy, self.remedy_chinese = remedy
+        english = what.english.format(bureau=f"bureau {bureau or '(empty)'}")
+        chinese = what.chinese.format(bureau=f"单位 {bureau or '（空）'} ")
+        super().__init__(f"This certificate does not allow its holder to {english}.", f"该证书无权{chinese}。")
 
 
 def check_officer(caller: Caller, bureau: str) -> None:
     """Acts on cases and reading them: the bureau's own officers and its own node."""
     if bureau not in caller.offices and bureau not in caller.bureaus:
-        raise NotAuthorised("work on the cases of", bureau, f"Use a certificate for an office of bureau {bureau}.")
+        raise NotAuthorised(
+            Both("work on the cases of {bureau}", "办理{bureau}的诉求"),
+            bureau,
+            Both(f"Use a certificate for an office of bureau {bureau}.", f"请使用单位 {bureau} 的办公证书。"),
+        )
 
 
 def check_peer(caller: Caller, from_bureau: str, to_bureau: str, tree: BureauTree) -> None:
     """Referrals: the node of the sending bureau, which must be the receiver's superior or subordinate."""
     if from_bureau not in caller.bureaus:
-        raise NotAuthorised("speak for", from_bureau, f"Use the certificate of the node of bureau {from_bureau}.")
+        raise NotAuthorised(
+            Both("speak for {bureau}", "代表{bureau}收发移交"),
+            from_bureau,
+            Both(f"Use the certificate of the node of bureau {from_bureau}.", f"请使用单位 {from_bureau} 的节点证书。"),
+        )
     known = from_bureau in tree and to_bureau in tree
     if not known or tree.relation(to_bureau, from_bureau) not in {Relation.PARENT, Relation.CHILD}:
-        raise NotAuthorised("hand cases to", to_bureau, "Only its superior and its subordinates do; check the tree.")
+        raise NotAuthorised(
+            Both("hand cases to {bureau}", "向{bureau}移交诉求"),
+            to_bureau,
+            Both(
+                "Only its superior and its subordinates do; check the tree.",
+                "只有其直接上级和直接下级可以移交，请核对机构树。",
+            ),
+        )
 
 
 def check_supervisor(caller: Caller, bureau: str, tree: BureauTree) -> None:
     """Journals, public parts: the bureau itself, its superiors, and the hubs above it."""
     above = tree.superiors_and_self(bureau) if bureau in tree else (bureau,)
     if not (caller.bureaus | caller.offices | caller.hubs).intersection(above):
-        raise NotAuthorised("read the journal of", bureau, "Its superiors and the hubs above it may.")
+        raise NotAuthorised(
+            Both("read the journal of {bureau}", "查阅{bureau}的台账日志"),
+            bureau,
+            Both("Its superiors and the hubs above it may.", "其上级单位和上级汇总中心可以查阅。"),
+        )
 
 
 def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
@@ -53,4 +75,8 @@ def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
         code in tree and (tree.contains(code, scope) or tree.contains(scope, code))
         for code in caller.bureaus | caller.offices | caller.hubs
     ):
-        raise NotAuthorised("read the figures of", scope, "Offices, bureaus and hubs of that scope may.")
+        raise NotAuthorised(
+            Both("read the figures of {bureau}", "查阅{bureau}的统计数据"),
+            scope,
+            Both("Offices, bureaus and hubs of that scope may.", "该范围内的单位、办公证书和汇总中心可以查阅。"),
+        )

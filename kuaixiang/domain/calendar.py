@@ -167,9 +167,14 @@ class WorkingCalendar:
         """
         start = self.day_of(started)
         due_day = self.add_workdays(start, workdays)
-        due_at = _EPOCH_UTC + timedelta(days=due_day.toordinal() + 1 - _EPOCH_ORDINAL)
+        due_at = self.end_of(due_day)
         provisional = self.is_provisional(start) or self.is_provisional(due_day)
         return Deadline(due_at, due_day, provisional, self.version)
+
+    @staticmethod
+    def end_of(day: date) -> datetime:
+        """Give 24:00 in Shanghai of a day, as an instant in UTC."""
+        return _EPOCH_UTC + timedelta(days=day.toordinal() + 1 - _EPOCH_ORDINAL)
 
     def workdays_between(self, start: date, end: date) -> int:
         """Count the working days after `start` up to and including `end`; the negative of it when `end` is earlier."""

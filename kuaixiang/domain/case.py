@@ -129,9 +129,9 @@ class Case:
 def evolve(case: Case | None, entry: Entry) -> Case | None:
     """The case after an entry: pure and total. None only for an entry that concerns no case of this ledger."""
     event = entry.event
-    if isinstance(event, events.OfferDeclined):
+    if isinstance(event, events.OfferDeclined) or not isinstance(event, events.CaseEvent):
         return case
-    case = _begin(entry) if case is None else case
+    case = _begin(entry, event) if case is None else case
     changes = _particulars(case, entry)
     changes["version"] = entry.version
     changes["stage"] = event.stage
@@ -145,8 +145,7 @@ def evolve(case: Case | None, entry: Entry) -> Case | None:
     return replace(case, **changes)
 
 
-def _begin(entry: Entry) -> Case:
-    event = entry.event
+def _begin(entry: Entry, event: events.CaseEvent) -> Case:
     received = event if isinstance(event, events.Received) else None
     return Case(
         bureau=entry.bureau,

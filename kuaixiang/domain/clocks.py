@@ -1,16 +1,17 @@
 """Clocks: the statutory limits of a case (SPEC §4), started, extended, overdue and stopped.
 
 A clock that runs past its deadline counts as missed once, on the change that records it as overdue; a clock that stops
-before its deadline counts as met when the duty itself was done, and not at all when something else ended it.
+before its deadline counts as met when the duty itself was done, and not at all when something else ended it. That one
+working day is left is recorded once for each deadline, too.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 
 from kuaixiang.domain.calendar import WorkingCalendar
 from kuaixiang.domain.events import ClockChange
-from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome
+from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome, DepartmentKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class Rules:
     """§四(三)."""
     follow_up_workdays: int = 20
     """§四(四) says 定期."""
+    returns_max: int = 2
+    """How often a case may be sent back before the lowest common superior decides who handles it (§二(四))."""
     backdating_workdays_max: int = 1
     """How long after it happened an act may be recorded: a bureau without power writes on paper for a day."""
     hops_max: int = 12
@@ -48,35 +51,75 @@ class Clock:
     limit_workdays: int
     calendar_version: str
     provisional: bool
+    soon_at: datetime | None = None
+    department_kind: DepartmentKind | None = None
     extended: bool = False
+    due_soon: bool = False
     overdue: bool = False
 
 
-def start(kind: ClockKind, at: datetime, workdays: int, calendar: WorkingCalendar, department: str = "") -> ClockChange:
+def start(
+    kind: ClockKind,
+    at: datetime,
+    workdays: int,
+    calendar: WorkingCalendar,
+    *,
+    department: str = "",
+    department_kind: DepartmentKind | None = None,
+) -> ClockChange:
     """A clock of `workdays` starts; the day it starts on does not count."""
     deadline = calendar.deadline(at, workdays)
     return ClockChange(
         kind=kind,
         action=ClockAction.STARTED,
         department=department,
+        department_kind=department_kind,
         started_at=at,
         due_at=deadline.due_at,
+        soon_at=_soon_at(at, workdays, calendar),
         limit_workdays=workdays,
         calendar_version=deadline.calendar_version,
         provisional=deadline.provisional,
     )
 
 
+def start_until(kind: ClockKind, at: datetime, day: date, calendar: WorkingCalendar) -> ClockChange:
+    """A clock starts that ends with a day which somebody has named, whatever the calendar says of it."""
+    workdays = max(0, calendar.workdays_between(calendar.day_of(at), day))
+    return ClockChange(
+        kind=kind,
+        action=ClockAction.STARTED,
+        started_at=at,
+        due_at=calendar.end_of(day),
+        soon_at=_soon_at(at, workdays, calendar),
+        limit_workdays=workdays,
+        calendar_version=calendar.version,
+    )
+
+
 def extend(clock: Clock, workdays: int, calendar: WorkingCalendar) -> ClockChange:
     """The whole limit grows by `workdays`, counted from the clock's own start."""
-    deadline = calendar.deadline(clock.started_at, clock.limit_workdays + workdays)
-    return replace(
-        _change(clock, ClockAction.EXTENDED),
-        due_at=deadline.due_at,
-        limit_workdays=clock.limit_workdays + workdays,
-        calendar_version=deadline.calendar_version,
-        provisional=deadline.provisional,
-    )
+    return _with_limit(clock, ClockAction.EXTENDED, clock.limit_workdays + workdays, calendar)
+
+
+def recompute(clock: Clock, calendar: WorkingCalendar) -> tuple[ClockChange, ...]:
+    """The change that computes a deadline again from another version of the calendar (SPEC §4).
+
+    None for a clock that comes from this version already, and for one that has run out: that it did is a fact of its
+    day, which no later calendar undoes. A day that somebody has named stays that day.
+    """
+    if clock.calendar_version == calendar.version or clock.overdue:
+        return ()
+    if clock.kind is ClockKind.REVIEW:
+        return (replace(_change(clock, ClockAction.RECOMPUTED), calendar_version=calendar.version),)
+    return (_with_limit(clock, ClockAction.RECOMPUTED, clock.limit_workdays, calendar),)
+
+
+def due_soon(clock: Clock, at: datetime) -> tuple[ClockChange, ...]:
+    """The change that records that one working day is left, unless it has been recorded or the deadline has passed."""
+    if clock.due_soon or clock.overdue or clock.soon_at is None or not clock.soon_at <= at < clock.due_at:
+        return ()
+    return (_change(clock, ClockAction.DUE_SOON),)
 
 
 def overdue(clock: Clock, at: datetime) -> tuple[ClockChange, ...]:
@@ -111,22 +154,30 @@ def apply(clocks: tuple[Clock, ...], changes: Iterable[ClockChange]) -> tuple[Cl
                     Clock(
                         kind=change.kind,
                         department=change.department,
+                        department_kind=change.department_kind,
                         started_at=change.started_at,
                         due_at=change.due_at,
+                        soon_at=change.soon_at,
                         limit_workdays=change.limit_workdays,
                         calendar_version=change.calendar_version,
                         provisional=change.provisional,
                     )
                 )
-            case ClockAction.EXTENDED if at is not None:
+            case ClockAction.EXTENDED | ClockAction.RECOMPUTED if at is not None:
+                before = running[at]
                 running[at] = replace(
-                    running[at],
+                    before,
                     due_at=change.due_at,
+                    soon_at=change.soon_at,
                     limit_workdays=change.limit_workdays,
                     calendar_version=change.calendar_version,
                     provisional=change.provisional,
-                    extended=True,
+                    extended=before.extended or change.action is ClockAction.EXTENDED,
+                    # Another deadline comes close anew.
+                    due_soon=before.due_soon and change.due_at == before.due_at,
                 )
+            case ClockAction.DUE_SOON if at is not None:
+                running[at] = replace(running[at], due_soon=True)
             case ClockAction.OVERDUE if at is not None:
                 running[at] = replace(running[at], overdue=True)
             case ClockAction.STOPPED if at is not None:
@@ -149,9 +200,28 @@ def _change(clock: Clock, action: ClockAction) -> ClockChange:
         kind=clock.kind,
         action=action,
         department=clock.department,
+        department_kind=clock.department_kind,
         started_at=clock.started_at,
         due_at=clock.due_at,
+        soon_at=clock.soon_at,
         limit_workdays=clock.limit_workdays,
         calendar_version=clock.calendar_version,
         provisional=clock.provisional,
     )
+
+
+def _with_limit(clock: Clock, action: ClockAction, workdays: int, calendar: WorkingCalendar) -> ClockChange:
+    deadline = calendar.deadline(clock.started_at, workdays)
+    return replace(
+        _change(clock, action),
+        due_at=deadline.due_at,
+        soon_at=_soon_at(clock.started_at, workdays, calendar),
+        limit_workdays=workdays,
+        calendar_version=deadline.calendar_version,
+        provisional=deadline.provisional,
+    )
+
+
+def _soon_at(started_at: datetime, workdays: int, calendar: WorkingCalendar) -> datetime | None:
+    """The end of the last working day but one; None where there is none."""
+    return calendar.deadline(started_at, workdays - 1).due_at if workdays > 1 else None

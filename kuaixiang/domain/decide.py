@@ -14,9 +14,10 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
 from kuaixiang.domain.case import Case, Conclusion, Outgoing
 from kuaixiang.domain.clocks import Clock, Rules
-from kuaixiang.domain.events import ClockChange, Event, Private
+from kuaixiang.domain.events import CaseEvent, ClockChange, Private
 from kuaixiang.domain.identifiers import is_division_code
 from kuaixiang.domain.jurisdiction import competent_bureau
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.lifecycle import OPENING, TRANSITIONS, check_role, stage_after
 from kuaixiang.domain.registration import (
     NOTE_CHARACTERS_MAX,
@@ -52,7 +53,7 @@ class Context:
     new_id: str = ""
 
 
-def decide(case: Case | None, act: Act, context: Context) -> tuple[Event, ...]:
+def decide(case: Case | None, act: Act, context: Context) -> tuple[CaseEvent, ...]:
     """The events of an act; raises `Refused`."""
     _check_time(case, context)
     check_role(act, context.role)
@@ -117,7 +118,7 @@ class _Desk:
         }
 
     def start(self, kind: ClockKind, workdays: int, department: str = "") -> ClockChange:
-        return clocks.start(kind, self.at, workdays, self.context.calendar, department)
+        return clocks.start(kind, self.at, workdays, self.context.calendar, department=department)
 
     def fulfil(self, kind: ClockKind, department: str | None = None) -> tuple[ClockChange, ...]:
         """Stops a clock whose duty is done; nothing when it does not run."""
@@ -132,7 +133,7 @@ class _Desk:
         )
 
 
-def _opening(act: Act, context: Context) -> tuple[Event, ...]:
+def _opening(act: Act, context: Context) -> tuple[CaseEvent, ...]:
     match act:
         case acts.Register():
             return _register(act, context)
@@ -142,14 +143,20 @@ def _opening(act: Act, context: Context) -> tuple[Event, ...]:
             raise errors.UnknownCase(context.bureau, "")
 
 
-def _register(act: acts.Register, context: Context) -> tuple[Event, ...]:
+def _register(act: acts.Register, context: Context) -> tuple[CaseEvent, ...]:
     check_registration(
         taxpayer_name=act.taxpayer_name, contact=act.contact, taxpayer_number=act.taxpayer_number, text=act.text
     )
     at_most(act.channel_reference, "channel_reference", REFERENCE_CHARACTERS_MAX)
     if act.place and not is_division_code(act.place):
-        remedy = "Give the six digits of the administrative division, or leave it out."
-        raise errors.FieldMalformed("place", "is not the code of a place", remedy)
+        raise errors.FieldMalformed(
+            "place",
+            Both("is not the code of a place", "不是行政区划代码"),
+            Both(
+                "Give the six digits of the administrative division, or leave it out.",
+                "请填写六位行政区划代码，也可不填。",
+            ),
+        )
     at_most(act.answer, "answer", NOTE_CHARACTERS_MAX)
     forward = clocks.start(ClockKind.FORWARD, context.occurred_at, context.rules.forward_workdays, context.calendar)
     proposed = competent_bureau(context.tree, act.taxpayer_number or None, act.place or None) or ""
@@ -178,8 +185,8 @@ def _register(act: acts.Register, context: Context) -> tuple[Event, ...]:
     return (registered, answered)
 
 
-def _answer_on_the_spot(desk: _Desk, act: acts.AnswerOnTheSpot) -> tuple[Event, ...]:
-    required(act.answer, "answer", "§四(一)2 has the taxpayer answered")
+def _answer_on_the_spot(desk: _Desk, act: acts.AnswerOnTheSpot) -> tuple[CaseEvent, ...]:
+    required(act.answer, "answer", Both("§四(一)2 has the taxpayer answered", "通知四（一）2要求答复纳税人"))
     changes = _answered_clocks(desk.case.clocks, desk.context)
     return (events.AnsweredOnTheSpot(**desk.frame(*changes, note=act.answer)),)
 
@@ -194,7 +201,7 @@ def _answered_clocks(running: tuple[Clock, ...], context: Context) -> tuple[Cloc
     )
 
 
-def _tell(desk: _Desk, telling: Telling | None, told: str) -> tuple[Event, ...]:
+def _tell(desk: _Desk, telling: Telling | None, told: str) -> tuple[CaseEvent, ...]:
     """The telling that must come before the case leaves the desk (§四(一)2); none when it has been done."""
     if desk.case.telling is not None:
         return ()
@@ -204,7 +211,7 @@ def _tell(desk: _Desk, telling: Telling | None, told: str) -> tuple[Event, ...]:
     return (events.TaxpayerTold(**frame, telling=telling),)
 
 
-def _forward(desk: _Desk, act: acts.Forward) -> tuple[Event, ...]:
+def _forward(desk: _Desk, act: acts.Forward) -> tuple[CaseEvent, ...]:
     changes = (
         *desk.fulfil(ClockKind.FORWARD),
         desk.start(ClockKind.DISPATCH, desk.context.rules.dispatch_workdays),
@@ -212,7 +219,7 @@ def _forward(desk: _Desk, act: acts.Forward) -> tuple[Event, ...]:
     return (*_tell(desk, act.telling, act.told), events.Forwarded(**desk.frame(*changes)))
 
 
-def _accept_directly(desk: _Desk, act: acts.AcceptDirectly) -> tuple[Event, ...]:
+def _accept_directly(desk: _Desk, act: acts.AcceptDirectly) -> tuple[CaseEvent, ...]:
     changes = (
         *desk.fulfil(ClockKind.FORWARD),
         desk.start(ClockKind.HANDLE, desk.context.rules.handle_workdays),
@@ -220,7 +227,7 @@ def _accept_directly(desk: _Desk, act: acts.AcceptDirectly) -> tuple[Event, ...]
     return (*_tell(desk, act.telling, act.told), events.AcceptedDirectly(**desk.frame(*changes)))
 
 
-def _dispatch(desk: _Desk, act: acts.Dispatch) -> tuple[Event, ...]:
+def _dispatch(desk: _Desk, act: acts.Dispatch) -> tuple[CaseEvent, ...]:
     check_department(act.to_department, "to_department")
     changes = desk.fulfil(ClockKind.DISPATCH)
     if desk.case.clock(ClockKind.HANDLE) is None:
@@ -229,8 +236,8 @@ def _dispatch(desk: _Desk, act: acts.Dispatch) -> tuple[Event, ...]:
     return (events.Dispatched(**desk.frame(*changes, note=act.note), to_department=act.to_department),)
 
 
-def _return_dispatch(desk: _Desk, act: acts.ReturnDispatch) -> tuple[Event, ...]:
-    required(act.reason, "reason", "a department that returns a case says why")
+def _return_dispatch(desk: _Desk, act: acts.ReturnDispatch) -> tuple[CaseEvent, ...]:
+    required(act.reason, "reason", Both("a department that returns a case says why", "退回分办须说明原因"))
     changes = (*desk.stop_all(), desk.start(ClockKind.DISPATCH, desk.context.rules.dispatch_workdays))
     return (events.DispatchReturned(**desk.frame(*changes, note=act.reason), bounces=desk.case.bounces + 1),)
 
@@ -242,21 +249,31 @@ def _handling_clock(desk: _Desk) -> Clock | None:
     return case.clock(ClockKind.HANDLE)
 
 
-def _ask_extension(desk: _Desk, act: acts.AskExtension) -> tuple[Event, ...]:
+def _ask_extension(desk: _Desk, act: acts.AskExtension) -> tuple[CaseEvent, ...]:
     case, rules = desk.case, desk.context.rules
-    required(act.reason, "reason", "§四(二)1 asks for the reason (说明原因)")
+    required(act.reason, "reason", Both("§四(二)1 asks for the reason (说明原因)", "通知四（二）1要求说明原因"))
     if act.workdays < 1:
-        raise errors.FieldMalformed("workdays", "is not a number of days", "Ask for at least one working day.")
+        raise errors.FieldMalformed(
+            "workdays",
+            Both("is not a number of days", "不是有效的天数"),
+            Both("Ask for at least one working day.", "请至少申请1个工作日。"),
+        )
     if act.workdays > EXTENSION_WORKDAYS_MAX:
-        remedy = f"Ask for at most {EXTENSION_WORKDAYS_MAX}, a year of working days."
-        raise errors.FieldMalformed("workdays", f"is {act.workdays}", remedy)
+        raise errors.FieldMalformed(
+            "workdays",
+            Both(f"is {act.workdays}", f"为 {act.workdays}，明显过多"),
+            Both(
+                f"Ask for at most {EXTENSION_WORKDAYS_MAX}, a year of working days.",
+                f"最多申请 {EXTENSION_WORKDAYS_MAX} 个工作日（约一年）。",
+            ),
+        )
     if case.extension is not None:
         raise errors.ExtensionPending(case.case_id)
     if case.extended:
         raise errors.ExtensionOnce(case.case_id)
     clock = _handling_clock(desk)
     if clock is None or clock.overdue or desk.at >= clock.due_at:
-        raise errors.ExtensionTooLate(case.case_id, _shown(clock.due_at) if clock else "an earlier time")
+        raise errors.ExtensionTooLate(case.case_id, _shown(clock.due_at) if clock else None)
     joint = case.stage is Stage.JOINT_HANDLING
     total_max = rules.joint_workdays_total_max if joint else rules.handle_workdays_total_max
     if total_max is not None and clock.limit_workdays + act.workdays > total_max:
@@ -269,13 +286,13 @@ def _check_leader(desk: _Desk, act: Act) -> None:
     joint = desk.case.stage is Stage.JOINT_HANDLING
     leader = Role.BUREAU_HEAD if joint else Role.DEPUTY_HEAD
     if desk.context.role is not leader:
-        raise errors.RoleNotAllowed(type(act).__name__, desk.context.role, (leader,))
+        raise errors.RoleNotAllowed(type(act), desk.context.role, (leader,))
     asked = desk.case.extension
     if asked is not None and asked.asked_by == desk.context.actor:
-        raise errors.SamePerson(type(act).__name__, desk.context.actor, "asked for it")
+        raise errors.SamePerson(type(act), desk.context.actor, Both("asked for it", "是延期申请人"))
 
 
-def _approve_extension(desk: _Desk, act: acts.ApproveExtension) -> tuple[Event, ...]:
+def _approve_extension(desk: _Desk, act: acts.ApproveExtension) -> tuple[CaseEvent, ...]:
     case, asked = desk.case, desk.case.extension
     if asked is None:
         raise errors.NoExtensionAsked(case.case_id)
@@ -288,31 +305,37 @@ def _approve_extension(desk: _Desk, act: acts.ApproveExtension) -> tuple[Event, 
     )
     if not changes:
         # Asked in time, decided after the deadline: it counts as missed, whether or not that has been recorded yet.
-        raise errors.ExtensionTooLate(case.case_id, _shown(running[0].due_at) if running else "an earlier time")
+        raise errors.ExtensionTooLate(case.case_id, _shown(running[0].due_at) if running else None)
     approved = events.ExtensionApproved(
         **desk.frame(*changes, note=act.note), workdays=asked.workdays, asked_by=asked.asked_by
     )
     return (approved,)
 
 
-def _refuse_extension(desk: _Desk, act: acts.RefuseExtension) -> tuple[Event, ...]:
+def _refuse_extension(desk: _Desk, act: acts.RefuseExtension) -> tuple[CaseEvent, ...]:
     asked = desk.case.extension
     if asked is None:
         raise errors.NoExtensionAsked(desk.case.case_id)
     _check_leader(desk, act)
-    required(act.reason, "reason", "a refusal says why")
+    required(act.reason, "reason", Both("a refusal says why", "不批准延期须说明原因"))
     return (events.ExtensionRefused(**desk.frame(note=act.reason), asked_by=asked.asked_by),)
 
 
-def _start_joint_handling(desk: _Desk, act: acts.StartJointHandling) -> tuple[Event, ...]:
+def _start_joint_handling(desk: _Desk, act: acts.StartJointHandling) -> tuple[CaseEvent, ...]:
     check_department(act.lead_department, "lead_department")
     if not act.assisting_departments:
-        raise errors.FieldMissing("assisting_departments", "joint handling takes at least two departments")
+        raise errors.FieldMissing(
+            "assisting_departments", Both("joint handling takes at least two departments", "联合办理至少须有两个部门")
+        )
     for department in act.assisting_departments:
         check_department(department, "assisting_departments")
     departments = (act.lead_department, *act.assisting_departments)
     if len(set(departments)) != len(departments):
-        raise errors.FieldMalformed("assisting_departments", "names a department twice", "Name each one once.")
+        raise errors.FieldMalformed(
+            "assisting_departments",
+            Both("names a department twice", "中有部门重复"),
+            Both("Name each one once.", "每个部门只填一次，主办部门不再列为协办部门。"),
+        )
     limit = desk.context.rules.handle_workdays
     changes = (
         *desk.fulfil(ClockKind.DISPATCH),
@@ -333,18 +356,18 @@ def _start_joint_handling(desk: _Desk, act: acts.StartJointHandling) -> tuple[Ev
     return (started,)
 
 
-def _complete_part(desk: _Desk, act: acts.CompletePart) -> tuple[Event, ...]:
+def _complete_part(desk: _Desk, act: acts.CompletePart) -> tuple[CaseEvent, ...]:
     case, department = desk.case, desk.context.department
-    required(act.result, "result", "a part is done when there is a result")
+    required(act.result, "result", Both("a part is done when there is a result", "完成协办须写明办理结果"))
     if department not in case.open_parts:
         raise errors.NotAPart(case.case_id, department, case.open_parts)
     changes = desk.fulfil(ClockKind.JOINT, department)
     return (events.PartCompleted(**desk.frame(*changes, note=act.result), part_department=department),)
 
 
-def _complete(desk: _Desk, act: acts.Complete) -> tuple[Event, ...]:
+def _complete(desk: _Desk, act: acts.Complete) -> tuple[CaseEvent, ...]:
     case = desk.case
-    required(act.result, "result", "a case is completed with a result (办理结果)")
+    required(act.result, "result", Both("a case is completed with a result (办理结果)", "办结须写明办理结果"))
     joint = case.stage is Stage.JOINT_HANDLING
     if case.open_parts and joint:
         raise errors.PartsOpen(case.case_id, case.open_parts)
@@ -353,8 +376,10 @@ def _complete(desk: _Desk, act: acts.Complete) -> tuple[Event, ...]:
     return (events.Completed(**desk.frame(*changes, note=act.result), jointly=joint),)
 
 
-def _give_feedback(desk: _Desk, act: acts.GiveFeedback) -> tuple[Event, ...]:
-    required(act.told, "told", "§四(三) has the result told to the taxpayer")
+def _give_feedback(desk: _Desk, act: acts.GiveFeedback) -> tuple[CaseEvent, ...]:
+    required(
+        act.told, "told", Both("§四(三) has the result told to the taxpayer", "通知四（三）要求将办理结果反馈纳税人")
+    )
     changes = (
         *desk.fulfil(ClockKind.FEEDBACK),
         desk.start(ClockKind.FOLLOW_UP, desk.context.rules.follow_up_workdays),
@@ -362,9 +387,9 @@ def _give_feedback(desk: _Desk, act: acts.GiveFeedback) -> tuple[Event, ...]:
     return (events.FeedbackGiven(**desk.frame(*changes, note=act.told), told_by=act.told_by),)
 
 
-def _follow_up(desk: _Desk, act: acts.FollowUp) -> tuple[Event, ...]:
+def _follow_up(desk: _Desk, act: acts.FollowUp) -> tuple[CaseEvent, ...]:
     if desk.context.actor in desk.case.handlers:
-        raise errors.SamePerson("FollowUp", desk.context.actor, "handled the case")
+        raise errors.SamePerson(acts.FollowUp, desk.context.actor, Both("handled the case", "办理过该诉求"))
     changes = desk.fulfil(ClockKind.FOLLOW_UP)
     followed_up = events.FollowedUp(
         **desk.frame(*changes, note=act.remark), satisfaction=act.satisfaction, explained=bool(act.remark.strip())
@@ -372,37 +397,43 @@ def _follow_up(desk: _Desk, act: acts.FollowUp) -> tuple[Event, ...]:
     return (followed_up,)
 
 
-def _reopen(desk: _Desk, act: acts.Reopen) -> tuple[Event, ...]:
-    required(act.reason, "reason", "a reopening says why")
+def _reopen(desk: _Desk, act: acts.Reopen) -> tuple[CaseEvent, ...]:
+    required(act.reason, "reason", Both("a reopening says why", "重新办理须说明原因"))
     changes = (*desk.stop_all(), desk.start(ClockKind.HANDLE, desk.context.rules.handle_workdays))
     return (events.Reopened(**desk.frame(*changes, note=act.reason), round=desk.case.round + 1),)
 
 
-def _withdraw(desk: _Desk, act: acts.Withdraw) -> tuple[Event, ...]:
+def _withdraw(desk: _Desk, act: acts.Withdraw) -> tuple[CaseEvent, ...]:
     return (events.CaseWithdrawn(**desk.frame(*desk.stop_all(), note=act.reason)),)
 
 
-def _defer(desk: _Desk, act: acts.Defer) -> tuple[Event, ...]:
-    required(act.owner, "owner", "a deferred case has an owner")
-    required(act.condition, "condition", "a deferred case waits for something that is named")
+def _defer(desk: _Desk, act: acts.Defer) -> tuple[CaseEvent, ...]:
+    required(act.owner, "owner", Both("a deferred case has an owner", "待条件成熟的诉求须有责任人"))
+    required(
+        act.condition, "condition", Both("a deferred case waits for something that is named", "须写明待何种条件成熟")
+    )
     at_most(act.owner, "owner", REFERENCE_CHARACTERS_MAX)
     if act.review_at <= desk.at:
-        raise errors.FieldMalformed("review_at", "is not in the future", "Give the day on which to look at it again.")
+        raise errors.FieldMalformed(
+            "review_at",
+            Both("is not in the future", "不晚于当前时间"),
+            Both("Give the day on which to look at it again.", "请填写今后再次查看该诉求的时间。"),
+        )
     frame = desk.frame(*desk.stop_all(), note=act.condition)
     return (events.Deferred(**frame, owner=act.owner, review_at=act.review_at),)
 
 
-def _resume(desk: _Desk, act: acts.Resume) -> tuple[Event, ...]:
+def _resume(desk: _Desk, act: acts.Resume) -> tuple[CaseEvent, ...]:
     handle = desk.start(ClockKind.HANDLE, desk.context.rules.handle_workdays)
     return (events.Resumed(**desk.frame(handle, note=act.note)),)
 
 
-def _send_to_reconsideration(desk: _Desk, act: acts.SendToReconsideration) -> tuple[Event, ...]:
-    required(act.reference, "reference", "the legal track has its own reference")
+def _send_to_reconsideration(desk: _Desk, act: acts.SendToReconsideration) -> tuple[CaseEvent, ...]:
+    required(act.reference, "reference", Both("the legal track has its own reference", "转行政复议须登记复议编号"))
     return (events.SentToReconsideration(**desk.frame(*desk.stop_all(), note=act.reference)),)
 
 
-def _write_off(desk: _Desk, act: acts.WriteOff) -> tuple[Event, ...]:
+def _write_off(desk: _Desk, act: acts.WriteOff) -> tuple[CaseEvent, ...]:
     case = desk.case
     if case.awaiting:
         raise errors.LedgersDisagree(case.case_id, tuple(sorted(case.awaiting)))
@@ -411,9 +442,9 @@ def _write_off(desk: _Desk, act: acts.WriteOff) -> tuple[Event, ...]:
     return (events.WrittenOff(**desk.frame(*desk.stop_all(), note=act.note), custody=case.custody),)
 
 
-def _refer(desk: _Desk, act: acts.Refer) -> tuple[Event, ...]:
+def _refer(desk: _Desk, act: acts.Refer) -> tuple[CaseEvent, ...]:
     tree, bureau = desk.context.tree, desk.context.bureau
-    required(act.reason, "reason", "a referral says why (§四(二)3)")
+    required(act.reason, "reason", Both("a referral says why (§四(二)3)", "移交须说明原因（通知四（二）3）"))
     if act.final_bureau not in tree or act.final_bureau == bureau:
         raise errors.UnknownAddressee(act.final_bureau)
     kind = referral_kind(tree, bureau, act.final_bureau)
@@ -421,8 +452,8 @@ def _refer(desk: _Desk, act: acts.Refer) -> tuple[Event, ...]:
     return (*told, _offer(desk, kind, act.final_bureau, (bureau,), act.reason))
 
 
-def _return(desk: _Desk, act: acts.Return) -> tuple[Event, ...]:
-    required(act.reason, "reason", "a return says why (§四(二)3)")
+def _return(desk: _Desk, act: acts.Return) -> tuple[CaseEvent, ...]:
+    required(act.reason, "reason", Both("a return says why (§四(二)3)", "退回须说明原因（通知四（二）3）"))
     incoming = desk.case.incoming
     if incoming is None:
         raise errors.NotReceived(desk.case.case_id)
@@ -442,7 +473,7 @@ def referral_kind(tree: BureauTree, from_bureau: str, final_bureau: str) -> Refe
     return ReferralKind.RELAY
 
 
-def _offer(desk: _Desk, kind: ReferralKind, final_bureau: str, path: tuple[str, ...], reason: str) -> Event:
+def _offer(desk: _Desk, kind: ReferralKind, final_bureau: str, path: tuple[str, ...], reason: str) -> CaseEvent:
     case, context = desk.case, desk.context
     return events.Offered(
         **(desk.frame(note=reason) | {"custody": Custody.OFFERED}),
@@ -458,7 +489,7 @@ def _offer(desk: _Desk, kind: ReferralKind, final_bureau: str, path: tuple[str, 
 
 def _offer_resolution(
     case: Case, act: acts.AcknowledgeAcceptance | acts.AcknowledgeRefusal | acts.WithdrawOffer, context: Context
-) -> tuple[Event, ...]:
+) -> tuple[CaseEvent, ...]:
     """The end of an outstanding offer. A receipt for an offer that is resolved already says nothing new."""
     outgoing = case.outgoing
     if isinstance(act, acts.WithdrawOffer):
@@ -484,7 +515,7 @@ def _offer_resolution(
     return (_released(desk, outgoing, receipt_seq=act.receipt_seq, receipt_hash=act.receipt_hash),)
 
 
-def _released(desk: _Desk, outgoing: Outgoing, receipt_seq: int = 0, receipt_hash: bytes = b"") -> Event:
+def _released(desk: _Desk, outgoing: Outgoing, receipt_seq: int = 0, receipt_hash: bytes = b"") -> CaseEvent:
     """The case is no longer ours. Our clocks stopped when we offered it: the way to the receiver is not our delay."""
     frame = desk.frame(*desk.stop_all(outgoing.offered_at)) | {
         "epoch": outgoing.offer_epoch,
@@ -506,21 +537,21 @@ def _released(desk: _Desk, outgoing: Outgoing, receipt_seq: int = 0, receipt_has
     )
 
 
-def _proof_of_release(case: Case, context: Context) -> tuple[Event, ...]:
+def _proof_of_release(case: Case, context: Context) -> tuple[CaseEvent, ...]:
     """Our outstanding offer was accepted if the case has moved on since: its receipt is no longer needed."""
     if case.custody is not Custody.OFFERED or case.outgoing is None:
         return ()
     return (_released(_Desk(case=case, context=context, stage=case.stage), case.outgoing),)
 
 
-def _receive(case: Case, act: acts.Receive, context: Context) -> tuple[Event, ...]:
+def _receive(case: Case, act: acts.Receive, context: Context) -> tuple[CaseEvent, ...]:
     released = _proof_of_release(case, context)
     stage = Stage.REFERRED if released else case.stage
     stage_after(case.case_id, stage, act)
     return (*released, *_received(act, context))
 
 
-def _received(act: acts.Receive, context: Context) -> tuple[Event, ...]:
+def _received(act: acts.Receive, context: Context) -> tuple[CaseEvent, ...]:
     """The case is ours: accepted for this bureau, or to be passed on at once when it is for another."""
     at, rules, calendar = context.occurred_at, context.rules, context.calendar
     relaying = act.final_bureau != context.bureau
@@ -546,6 +577,10 @@ def _received(act: acts.Receive, context: Context) -> tuple[Event, ...]:
         path=act.path,
         origin_bureau=act.origin_bureau,
         registered_at=act.registered_at,
+        offered_at=act.offered_at,
+        returns=act.returns,
+        disputants=act.disputants,
+        ruled_by=act.ruled_by,
     )
     if not relaying:
         return (received,)
@@ -575,7 +610,7 @@ def segment_clocks(at: datetime, rules: Rules, calendar: WorkingCalendar) -> tup
 
 def _conclusion(
     case: Case, act: acts.HearConclusion | acts.AcknowledgeConclusion, context: Context
-) -> tuple[Event, ...]:
+) -> tuple[CaseEvent, ...]:
     if isinstance(act, acts.AcknowledgeConclusion):
         return _acknowledged(case, act)
     heard = Conclusion(
@@ -628,7 +663,7 @@ def _offered_to(case: Case) -> str:
     return case.outgoing.to_bureau if case.outgoing is not None else ""
 
 
-def _acknowledged(case: Case, act: acts.AcknowledgeConclusion) -> tuple[Event, ...]:
+def _acknowledged(case: Case, act: acts.AcknowledgeConclusion) -> tuple[CaseEvent, ...]:
     """A neighbour has recorded what it was told; an acknowledgement of an earlier telling changes nothing."""
     stands = case.conclusion
     told = (act.epoch, act.round, act.outcome)
@@ -645,7 +680,7 @@ def _acknowledged(case: Case, act: acts.AcknowledgeConclusion) -> tuple[Event, .
     return (delivered,)
 
 
-def _mark_overdue(case: Case, context: Context) -> tuple[Event, ...]:
+def _mark_overdue(case: Case, context: Context) -> tuple[CaseEvent, ...]:
     """Records passed deadlines, once each. An offered case waits for another bureau: its clocks stand."""
     if case.custody is not Custody.OWNED:
         return ()
@@ -655,7 +690,7 @@ def _mark_overdue(case: Case, context: Context) -> tuple[Event, ...]:
     return (events.BecameOverdue(stage=case.stage, custody=case.custody, epoch=case.epoch, clocks=changes),)
 
 
-_DECISIONS: dict[type[Act], Callable[[_Desk, Any], tuple[Event, ...]]] = {
+_DECISIONS: dict[type[Act], Callable[[_Desk, Any], tuple[CaseEvent, ...]]] = {
     acts.AnswerOnTheSpot: _answer_on_the_spot,
     acts.Forward: _forward,
     acts.AcceptDirectly: _accept_directly,

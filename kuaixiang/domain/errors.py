@@ -1,11 +1,16 @@
-"""What can be wrong with an act: named conditions, each with its facts, the rule it rests on and what to do."""
+"""What can be wrong with an act: named conditions, each with its facts, the rule it rests on and what to do.
+
+Each says it in English and in Chinese.
+"""
 
 from enum import Enum
 from typing import ClassVar
 
+from kuaixiang.domain.acts import Act
+from kuaixiang.domain.labels import Both, act_term, command, field_term, listed, name, term
 from kuaixiang.domain.words import Custody, Role, Stage
 
-_NOTHING_POSSIBLE = "Nothing can be done with it in this ledger."
+_NOTHING_POSSIBLE = Both("Nothing can be done with it in this ledger.", "本单位台账中不能再对其进行任何操作。")
 
 
 class Condition(Enum):
@@ -22,12 +27,18 @@ class Condition(Enum):
 class Refused(Exception):
     """An act is refused: nothing has changed.
 
-    `rule` is a stable name, `field` the request's field at fault (empty when none is), `remedy` what to do.
+    The text of the exception is the English sentence, `chinese` the Chinese one. `rule` is a stable name, `field` the
+    request's field at fault (empty when none is), `remedy` and `remedy_chinese` what to do.
     """
 
     condition: ClassVar[Condition] = Condition.STATE
     remedy: str = ""
+    remedy_chinese: str = ""
     field: str = ""
+
+    def __init__(self, sentence: str, chinese: str) -> None:
+        super().__init__(sentence)
+        self.chinese = chinese
 
     @property
     def rule(self) -> str:
@@ -40,10 +51,13 @@ class FieldMissing(Refused):
 
     condition = Condition.INVALID
 
-    def __init__(self, field: str, because: str) -> None:
+    def __init__(self, field: str, because: Both) -> None:
         self.field = field
         self.remedy = f"Fill in {field}."
-        super().__init__(f"{field} is required: {because}.")
+        self.remedy_chinese = f"请填写{field_term(field)}。"
+        super().__init__(
+            f"{field} is required: {because.english}.", f"{field_term(field)}不能为空：{because.chinese}。"
+        )
 
 
 class FieldMalformed(Refused):
@@ -51,10 +65,10 @@ class FieldMalformed(Refused):
 
     condition = Condition.INVALID
 
-    def __init__(self, field: str, what: str, remedy: str) -> None:
+    def __init__(self, field: str, what: Both, remedy: Both) -> None:
         self.field = field
-        self.remedy = remedy
-        super().__init__(f"{field} {what}.")
+        self.remedy, self.remedy_chinese = remedy
+        super().__init__(f"{field} {what.english}.", f"{field_term(field)}{what.chinese}。")
 
 
 class TimeInFuture(Refused):
@@ -63,9 +77,13 @@ class TimeInFuture(Refused):
     condition = Condition.INVALID
     field = "header.occurred_at"
     remedy = "Give the time it happened, or leave it out for now."
+    remedy_chinese = "请填写实际发生时间；不填即为当前时间。"
 
     def __init__(self, occurred_at: str, now: str) -> None:
-        super().__init__(f"header.occurred_at {occurred_at} lies in the future: it is {now}.")
+        super().__init__(
+            f"header.occurred_at {occurred_at} lies in the future: it is {now}.",
+            f"发生时间 {occurred_at} 晚于当前时间 {now}。",
+        )
 
 
 class RecordedTooLate(Refused):
@@ -73,10 +91,14 @@ class RecordedTooLate(Refused):
 
     condition = Condition.INVALID
     field = "header.occurred_at"
+    remedy = "Record it with the present time and explain the delay in the note."
+    remedy_chinese = "请按当前时间补录，并在备注中说明延迟原因。"
 
     def __init__(self, occurred_at: str, workdays_max: int) -> None:
-        self.remedy = "Record it with the present time and explain the delay in the note."
-        super().__init__(f"header.occurred_at {occurred_at} is more than {workdays_max} working day(s) ago.")
+        super().__init__(
+            f"header.occurred_at {occurred_at} is more than {workdays_max} working day(s) ago.",
+            f"发生时间 {occurred_at} 距今已超过 {workdays_max} 个工作日。",
+        )
 
 
 class OutOfOrder(Refused):
@@ -85,9 +107,13 @@ class OutOfOrder(Refused):
     condition = Condition.INVALID
     field = "header.occurred_at"
     remedy = "Give a time not before the case's last act."
+    remedy_chinese = "请填写不早于该诉求上一次办理的时间。"
 
     def __init__(self, occurred_at: str, last_at: str) -> None:
-        super().__init__(f"header.occurred_at {occurred_at} is before the case's last act at {last_at}.")
+        super().__init__(
+            f"header.occurred_at {occurred_at} is before the case's last act at {last_at}.",
+            f"发生时间 {occurred_at} 早于该诉求上一次办理的时间 {last_at}。",
+        )
 
 
 class UnknownCase(Refused):
@@ -96,18 +122,26 @@ class UnknownCase(Refused):
     condition = Condition.MISSING
     field = "header.case_id"
     remedy = "Check the number; a case referred elsewhere stays in this ledger."
+    remedy_chinese = "请核对编号；已移交其他单位的诉求仍保留在本单位台账中。"
 
     def __init__(self, bureau: str, case_id: str) -> None:
-        super().__init__(f"Bureau {bureau} has no case {case_id or '(empty)'}.")
+        super().__init__(
+            f"Bureau {bureau} has no case {case_id or '(empty)'}.",
+            f"单位 {bureau} 的台账中没有诉求 {case_id or '（空）'}。",
+        )
 
 
 class EntryUnreadable(Refused):
     """A journal entry of the case cannot be read: the ledger was changed by something else than this system."""
 
     remedy = "Tell whoever runs the node: the ledger must be compared with the hub and restored."
+    remedy_chinese = "请通知节点运维人员：须与汇总中心对账并恢复台账。"
 
     def __init__(self, bureau: str, case_id: str) -> None:
-        super().__init__(f"An entry of case {case_id} in the ledger of bureau {bureau} cannot be read.")
+        super().__init__(
+            f"An entry of case {case_id} in the ledger of bureau {bureau} cannot be read.",
+            f"单位 {bureau} 台账中诉求 {case_id} 的一条记录无法读取。",
+        )
 
 
 class NotThisBureau(Refused):
@@ -118,32 +152,47 @@ class NotThisBureau(Refused):
 
     def __init__(self, bureau: str, hosted: tuple[str, ...]) -> None:
         self.remedy = f"This node hosts {', '.join(hosted)}."
-        super().__init__(f"Bureau {bureau or '(empty)'} is not hosted by this node.")
+        self.remedy_chinese = f"本节点承载的单位：{listed(hosted)}。"
+        super().__init__(
+            f"Bureau {bureau or '(empty)'} is not hosted by this node.", f"本节点不承载单位 {bureau or '（空）'}。"
+        )
 
 
 class ActNotAllowed(Refused):
     """The lifecycle has no such act at this stage."""
 
-    def __init__(self, case_id: str, stage: Stage, act: str, allowed: tuple[str, ...]) -> None:
-        self.remedy = f"At this stage one can: {', '.join(allowed)}." if allowed else _NOTHING_POSSIBLE
-        super().__init__(f"{act} is not possible: case {case_id} is {stage.name}.")
+    def __init__(self, case_id: str, stage: Stage, act: type[Act], allowed: tuple[type[Act], ...]) -> None:
+        self.remedy, self.remedy_chinese = _NOTHING_POSSIBLE
+        if allowed:
+            self.remedy = f"At this stage one can: {', '.join(map(command, allowed))}."
+            self.remedy_chinese = f"当前环节可以：{listed(map(act_term, allowed))}。"
+        super().__init__(
+            f"{command(act)} is not possible: case {case_id} is {name(stage)}.",
+            f"诉求 {case_id} 当前为“{term(stage)}”，不能{act_term(act)}。",
+        )
 
 
 class NothingOffered(Refused):
     """No offer of the case awaits a decision."""
 
     remedy = "The case is this bureau's own; go on with it."
+    remedy_chinese = "该诉求由本单位负责，请继续办理。"
 
     def __init__(self, case_id: str) -> None:
-        super().__init__(f"No offer of case {case_id} awaits a decision.")
+        super().__init__(f"No offer of case {case_id} awaits a decision.", f"诉求 {case_id} 没有等待接收的移交。")
 
 
 class CaseFrozen(Refused):
     """The case is offered to another bureau, whose decision is awaited."""
 
+    remedy = "Wait for the decision, or ask for the offer to be withdrawn."
+    remedy_chinese = "请等待对方接收，或者申请收回移交。"
+
     def __init__(self, case_id: str, to_bureau: str) -> None:
-        self.remedy = "Wait for the decision, or ask for the offer to be withdrawn."
-        super().__init__(f"Case {case_id} is offered to bureau {to_bureau} and cannot change until that is decided.")
+        super().__init__(
+            f"Case {case_id} is offered to bureau {to_bureau} and cannot change until that is decided.",
+            f"诉求 {case_id} 正在移交单位 {to_bureau}，对方接收或者拒收之前不能办理。",
+        )
 
 
 class NotCustodian(Refused):
@@ -151,7 +200,11 @@ class NotCustodian(Refused):
 
     def __init__(self, case_id: str, with_bureau: str, custody: Custody) -> None:
         self.remedy = f"Ask bureau {with_bureau}, or wait for its conclusion."
-        super().__init__(f"Case {case_id} is {custody.name}: bureau {with_bureau} is responsible for it.")
+        self.remedy_chinese = f"请联系单位 {with_bureau}，或者等待其办理结论。"
+        super().__init__(
+            f"Case {case_id} is {name(custody)}: bureau {with_bureau} is responsible for it.",
+            f"诉求 {case_id} {term(custody)}，由单位 {with_bureau} 负责。",
+        )
 
 
 class RoleNotAllowed(Refused):
@@ -160,9 +213,12 @@ class RoleNotAllowed(Refused):
     condition = Condition.FORBIDDEN
     field = "header.role"
 
-    def __init__(self, act: str, role: Role, allowed: tuple[Role, ...]) -> None:
-        self.remedy = f"It takes the role {' or '.join(r.name for r in allowed)}."
-        super().__init__(f"{act} is not for the role {role.name}.")
+    def __init__(self, act: type[Act], role: Role, allowed: tuple[Role, ...]) -> None:
+        self.remedy = f"It takes the role {' or '.join(map(name, allowed))}."
+        self.remedy_chinese = f"须由以下岗位办理：{listed(map(term, allowed))}。"
+        super().__init__(
+            f"{command(act)} is not for the role {name(role)}.", f"“{term(role)}”岗位无权{act_term(act)}。"
+        )
 
 
 class SamePerson(Refused):
@@ -170,10 +226,14 @@ class SamePerson(Refused):
 
     condition = Condition.FORBIDDEN
     field = "header.actor"
+    remedy = "Somebody else must do it."
+    remedy_chinese = "请由其他人员办理。"
 
-    def __init__(self, act: str, actor: str, other: str) -> None:
-        self.remedy = "Somebody else must do it."
-        super().__init__(f"{act} is not for {actor}, who {other}.")
+    def __init__(self, act: type[Act], actor: str, other: Both) -> None:
+        super().__init__(
+            f"{command(act)} is not for {actor}, who {other.english}.",
+            f"{actor} {other.chinese}，不能再由其{act_term(act)}。",
+        )
 
 
 class VersionConflict(Refused):
@@ -182,9 +242,13 @@ class VersionConflict(Refused):
     condition = Condition.CONFLICT
     field = "header.expected_version"
     remedy = "Read the case again and decide anew."
+    remedy_chinese = "请重新查看该诉求后再办理。"
 
     def __init__(self, case_id: str, expected: int, actual: int) -> None:
-        super().__init__(f"Case {case_id} is at version {actual}, not {expected}.")
+        super().__init__(
+            f"Case {case_id} is at version {actual}, not {expected}.",
+            f"诉求 {case_id} 已被他人更新：当前版本为 {actual}，不是 {expected}。",
+        )
 
 
 class KeyReused(Refused):
@@ -193,9 +257,12 @@ class KeyReused(Refused):
     condition = Condition.CONFLICT
     field = "header.request_key"
     remedy = "Use a new key for a new act."
+    remedy_chinese = "新的操作请使用新的请求标识。"
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"The request key {key} was used before for a different act.")
+        super().__init__(
+            f"The request key {key} was used before for a different act.", f"请求标识 {key} 已用于另一项操作。"
+        )
 
 
 class NotTold(Refused):
@@ -203,19 +270,26 @@ class NotTold(Refused):
 
     field = "telling"
     remedy = "Tell the taxpayer, and say what was told."
+    remedy_chinese = "请先告知纳税人，并填写告知事项。"
 
     def __init__(self, case_id: str) -> None:
-        super().__init__(f"Case {case_id} cannot leave the desk before the taxpayer has been told.")
+        super().__init__(
+            f"Case {case_id} cannot leave the desk before the taxpayer has been told.",
+            f"尚未将有关情况告知纳税人，诉求 {case_id} 不能转出。",
+        )
 
 
 class ExtensionTooLate(Refused):
     """An extension was asked for after the deadline (§四(二)1)."""
 
     remedy = "The deadline stands as missed; complete the case and explain."
+    remedy_chinese = "该时限按逾期计算；请尽快办结并说明原因。"
 
-    def __init__(self, case_id: str, due_at: str) -> None:
+    def __init__(self, case_id: str, due_at: str | None) -> None:
+        passed = Both(f"passed at {due_at}", f"已于 {due_at} 届满") if due_at else Both("has passed", "已经届满")
         super().__init__(
-            f"The deadline of case {case_id} passed at {due_at}; an extension is asked and given before it."
+            f"The deadline of case {case_id} {passed.english}; an extension is asked and given before it.",
+            f"诉求 {case_id} 的办理时限{passed.chinese}；延期须在时限届满前申请和批准。",
         )
 
 
@@ -227,42 +301,56 @@ class ExtensionTooLong(Refused):
 
     def __init__(self, asked: int, limit: int, total_max: int) -> None:
         self.remedy = f"Ask for at most {total_max - limit} working day(s)."
-        super().__init__(f"{limit} + {asked} working days would exceed the {total_max} that the notice allows.")
+        self.remedy_chinese = f"最多可申请延长 {total_max - limit} 个工作日。"
+        super().__init__(
+            f"{limit} + {asked} working days would exceed the {total_max} that the notice allows.",
+            f"{limit} 个工作日再延长 {asked} 个工作日，超过最长 {total_max} 个工作日的规定。",
+        )
 
 
 class ExtensionOnce(Refused):
     """A second extension (§四(二)1 allows one)."""
 
     remedy = "Complete the case; a further delay cannot be approved."
+    remedy_chinese = "请尽快办结；不能再次批准延期。"
 
     def __init__(self, case_id: str) -> None:
-        super().__init__(f"Case {case_id} has had its extension.")
+        super().__init__(f"Case {case_id} has had its extension.", f"诉求 {case_id} 已经延期过一次。")
 
 
 class NoExtensionAsked(Refused):
     """There is nothing to approve or refuse."""
 
     remedy = "The handler asks first."
+    remedy_chinese = "请先由承办人申请延期。"
 
     def __init__(self, case_id: str) -> None:
-        super().__init__(f"No extension is asked for on case {case_id}.")
+        super().__init__(f"No extension is asked for on case {case_id}.", f"诉求 {case_id} 没有待批准的延期申请。")
 
 
 class ExtensionPending(Refused):
     """An extension has been asked for and is not decided."""
 
     remedy = "Wait for the leader's decision."
+    remedy_chinese = "请等待领导批示。"
 
     def __init__(self, case_id: str) -> None:
-        super().__init__(f"An extension is already asked for on case {case_id}.")
+        super().__init__(
+            f"An extension is already asked for on case {case_id}.", f"诉求 {case_id} 已提交延期申请，尚未批准。"
+        )
 
 
 class PartsOpen(Refused):
     """Joint handling: not every department has done its part (§四(二)2)."""
 
+    remedy = "Each assisting department completes its part first."
+    remedy_chinese = "请先由各协办部门完成协办事项。"
+
     def __init__(self, case_id: str, departments: tuple[str, ...]) -> None:
-        self.remedy = "Each assisting department completes its part first."
-        super().__init__(f"Case {case_id} waits for {', '.join(departments)}.")
+        super().__init__(
+            f"Case {case_id} waits for {', '.join(departments)}.",
+            f"诉求 {case_id} 尚有协办部门未完成：{listed(departments)}。",
+        )
 
 
 class NotAPart(Refused):
@@ -273,7 +361,11 @@ class NotAPart(Refused):
 
     def __init__(self, case_id: str, department: str, open_parts: tuple[str, ...]) -> None:
         self.remedy = f"Open parts: {', '.join(open_parts) or 'none'}."
-        super().__init__(f"Department {department} has no open part in case {case_id}.")
+        self.remedy_chinese = f"尚未完成的协办部门：{listed(open_parts) or '无'}。"
+        super().__init__(
+            f"Department {department} has no open part in case {case_id}.",
+            f"部门 {department} 在诉求 {case_id} 中没有待完成的协办事项。",
+        )
 
 
 class UnknownAddressee(Refused):
@@ -282,42 +374,60 @@ class UnknownAddressee(Refused):
     condition = Condition.INVALID
     field = "final_bureau"
     remedy = "Name another bureau of the tree by its six-digit code."
+    remedy_chinese = "请填写其他税务机关的六位单位代码。"
 
     def __init__(self, code: str) -> None:
-        super().__init__(f"A case cannot be referred to {code or '(empty)'}.")
+        super().__init__(f"A case cannot be referred to {code or '(empty)'}.", f"诉求不能移交单位 {code or '（空）'}。")
 
 
 class NotReceived(Refused):
     """A case that no bureau sent cannot be returned."""
 
     remedy = "Refer it to the bureau in charge instead."
+    remedy_chinese = "请改为移交有职责的单位。"
 
     def __init__(self, case_id: str) -> None:
-        super().__init__(f"Case {case_id} was registered here; there is nobody to return it to.")
+        super().__init__(
+            f"Case {case_id} was registered here; there is nobody to return it to.",
+            f"诉求 {case_id} 由本单位受理登记，没有可退回的单位。",
+        )
 
 
 class LedgersDisagree(Refused):
     """Write-off before the other ledgers of the case have acknowledged its conclusion (§五(三))."""
 
+    remedy = "It is delivered by itself as soon as the bureau can be reached; try again then."
+    remedy_chinese = "网络恢复后系统会自动送达，请届时再销号。"
+
     def __init__(self, case_id: str, bureaus: tuple[str, ...]) -> None:
-        self.remedy = "It is delivered by itself as soon as the bureau can be reached; try again then."
-        super().__init__(f"Case {case_id}: the conclusion has not reached bureau {', '.join(bureaus)} yet.")
+        super().__init__(
+            f"Case {case_id}: the conclusion has not reached bureau {', '.join(bureaus)} yet.",
+            f"诉求 {case_id} 的办理结论尚未送达单位 {listed(bureaus)}，不能对账销号。",
+        )
 
 
 class DissatisfactionOpen(Refused):
     """A taxpayer who is not satisfied needs a reopening or an explanation (§四(四))."""
 
     remedy = "Reopen the case, or record the follow-up with an explanation."
+    remedy_chinese = "请重新办理，或者在回访备注中说明情况。"
 
     def __init__(self, case_id: str) -> None:
-        super().__init__(f"The taxpayer of case {case_id} is not satisfied and nothing explains why that stands.")
+        super().__init__(
+            f"The taxpayer of case {case_id} is not satisfied and nothing explains why that stands.",
+            f"诉求 {case_id} 的纳税人不满意，且未说明情况。",
+        )
 
 
 class ImpossibleConclusion(Refused):
     """A conclusion came from a bureau that cannot have concluded the case."""
 
     condition = Condition.FORBIDDEN
+    remedy = "Compare both ledgers: one of them is wrong."
+    remedy_chinese = "请核对双方台账，其中一方有误。"
 
     def __init__(self, case_id: str, from_bureau: str) -> None:
-        self.remedy = "Compare both ledgers: one of them is wrong."
-        super().__init__(f"Bureau {from_bureau} concludes case {case_id}, which this ledger did not give to it.")
+        super().__init__(
+            f"Bureau {from_bureau} concludes case {case_id}, which this ledger did not give to it.",
+            f"单位 {from_bureau} 报来诉求 {case_id} 的办理结论，但本单位并未将该诉求移交该单位。",
+        )

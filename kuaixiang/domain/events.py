@@ -6,6 +6,7 @@ the journal needs no table of rules, and old journals mean the same under new ru
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from kuaixiang.domain.words import (
     Category,
@@ -14,6 +15,7 @@ from kuaixiang.domain.words import (
     ClockKind,
     ClockOutcome,
     Custody,
+    DepartmentKind,
     Outcome,
     ReferralKind,
     Refusal,
@@ -36,8 +38,12 @@ class ClockChange:
     limit_workdays: int
     calendar_version: str
     provisional: bool = False
+    soon_at: datetime | None = None
+    """When one working day is left; None for a limit of a single day, which is due within one from its start."""
     outcome: ClockOutcome | None = None
     elapsed_milli_workdays: int = 0
+    department_kind: DepartmentKind | None = None
+    """The kind of `department`; None for the bureau's own clocks, which count for the department in charge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,65 +63,76 @@ class Private:
 class Event:
     """Something that happened."""
 
-    stage: Stage
-    custody: Custody = Custody.OWNED
-    epoch: int
     clocks: tuple[ClockChange, ...] = ()
     private: Private | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Registered(Event):
+class CaseEvent(Event):
+    """Something that happened to a case, and where it leaves it."""
+
+    stage: Stage
+    custody: Custody = Custody.OWNED
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEvent(Event):
+    """Something that concerns no single case of this ledger; it changes none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered(CaseEvent):
     """受理登记. `competent_bureau` proposes where the taxpayer belongs; empty when that cannot be told."""
 
     competent_bureau: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnsweredOnTheSpot(Event):
+class AnsweredOnTheSpot(CaseEvent):
     """当场答复."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaxpayerTold(Event):
+class TaxpayerTold(CaseEvent):
     """告知."""
 
     telling: Telling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forwarded(Event):
+class Forwarded(CaseEvent):
     """转交纳税服务部门."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dispatched(Event):
+class Dispatched(CaseEvent):
     """分办."""
 
     to_department: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DispatchReturned(Event):
+class DispatchReturned(CaseEvent):
     """退回分办; `bounces` counts them."""
 
     bounces: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptedDirectly(Event):
+class AcceptedDirectly(CaseEvent):
     """直接受理."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExtensionAsked(Event):
+class ExtensionAsked(CaseEvent):
     """申请延期."""
 
     workdays: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExtensionApproved(Event):
+class ExtensionApproved(CaseEvent):
     """批准延期."""
 
     workdays: int
@@ -123,14 +140,14 @@ class ExtensionApproved(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExtensionRefused(Event):
+class ExtensionRefused(CaseEvent):
     """不批准延期."""
 
     asked_by: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JointHandlingStarted(Event):
+class JointHandlingStarted(CaseEvent):
     """联合办理."""
 
     lead_department: str
@@ -138,28 +155,28 @@ class JointHandlingStarted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartCompleted(Event):
+class PartCompleted(CaseEvent):
     """A department's part of a joint handling is done."""
 
     part_department: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Completed(Event):
+class Completed(CaseEvent):
     """办结."""
 
     jointly: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FeedbackGiven(Event):
+class FeedbackGiven(CaseEvent):
     """反馈."""
 
     told_by: Channel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FollowedUp(Event):
+class FollowedUp(CaseEvent):
     """回访; `explained`: a remark says why a dissatisfaction stands."""
 
     satisfaction: Satisfaction
@@ -167,19 +184,19 @@ class FollowedUp(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reopened(Event):
+class Reopened(CaseEvent):
     """重新办理; `round` counts them."""
 
     round: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaseWithdrawn(Event):
+class CaseWithdrawn(CaseEvent):
     """纳税人撤回."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deferred(Event):
+class Deferred(CaseEvent):
     """待条件成熟."""
 
     owner: str
@@ -187,17 +204,17 @@ class Deferred(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resumed(Event):
+class Resumed(CaseEvent):
     """恢复办理."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SentToReconsideration(Event):
+class SentToReconsideration(CaseEvent):
     """转行政复议."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offered(Event):
+class Offered(CaseEvent):
     """移交, not decided yet."""
 
     referral_id: str
@@ -207,17 +224,23 @@ class Offered(Event):
     final_bureau: str
     path: tuple[str, ...]
     offer_epoch: int
+    returns: int = 0
+    """Times the case has been sent back, this offer included."""
+    disputants: tuple[str, ...] = ()
+    """The bureaus that have sent it back to each other."""
+    ruled_by: str = ""
+    """The superior whose ruling this offer carries out; empty when none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfferWithdrawalAsked(Event):
+class OfferWithdrawalAsked(CaseEvent):
     """The sender would rather keep the case."""
 
     referral_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Released(Event):
+class Released(CaseEvent):
     """移交 accepted by the receiver: the case is no longer ours."""
 
     referral_id: str
@@ -229,7 +252,7 @@ class Released(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfferRefused(Event):
+class OfferRefused(CaseEvent):
     """移交 refused by the receiver: the case stays ours."""
 
     referral_id: str
@@ -238,7 +261,7 @@ class OfferRefused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Received(Event):
+class Received(CaseEvent):
     """移交 accepted here: the case is ours."""
 
     referral_id: str
@@ -249,10 +272,14 @@ class Received(Event):
     path: tuple[str, ...]
     origin_bureau: str
     registered_at: datetime
+    offered_at: datetime
+    returns: int = 0
+    disputants: tuple[str, ...] = ()
+    ruled_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfferDeclined(Event):
+class OfferDeclined(CaseEvent):
     """移交 refused here. It changes no case of ours; it is recorded so that the decision stands for good."""
 
     referral_id: str
@@ -262,7 +289,7 @@ class OfferDeclined(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Concluded(Event):
+class Concluded(CaseEvent):
     """How the case ended elsewhere has reached this ledger."""
 
     from_bureau: str
@@ -273,7 +300,7 @@ class Concluded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConclusionRevoked(Event):
+class ConclusionRevoked(CaseEvent):
     """The case was reopened elsewhere."""
 
     from_bureau: str
@@ -282,7 +309,7 @@ class ConclusionRevoked(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConclusionDelivered(Event):
+class ConclusionDelivered(CaseEvent):
     """Another ledger has recorded the conclusion."""
 
     to_bureau: str
@@ -291,12 +318,12 @@ class ConclusionDelivered(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenOff(Event):
+class WrittenOff(CaseEvent):
     """销号."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BecameOverdue(Event):
+class BecameOverdue(CaseEvent):
     """One or more deadlines have passed; `clocks` says which."""
 
 
@@ -318,3 +345,13 @@ class Entry:
     category: Category | None
     channel: Channel | None
     event: Event
+    department_kind: DepartmentKind | None = None
+    """The kind of the department in charge of the case after the entry; None for an entry about no case."""
+
+
+KINDS: Final[tuple[type[Event], ...]] = tuple(
+    kind
+    for kind in list(globals().values())
+    if isinstance(kind, type) and issubclass(kind, Event) and kind not in {Event, CaseEvent, LedgerEvent}
+)
+"""Every kind of event that a journal may hold."""

@@ -40,6 +40,15 @@ class NumberFault(Enum):
     CHECK = "its last character, the check character, does not fit"
 
 
+_FAULTS_CHINESE = {
+    NumberFault.LENGTH: "应为18位",
+    NumberFault.CHARACTER: "只能由数字和大写字母组成，且不含 I、O、S、V、Z",
+    NumberFault.DIVISION: "第3至8位应为行政区划代码",
+    NumberFault.ORGANISATION_CHECK: "第17位（组织机构代码校验码）不符",
+    NumberFault.CHECK: "最后一位（校验码）不符",
+}
+
+
 class BadTaxpayerNumber(ValueError):
     """A text is not a unified social credit code 统一社会信用代码."""
 
@@ -52,6 +61,12 @@ class BadTaxpayerNumber(ValueError):
     def __str__(self) -> str:
         where = f" (character {self.position})" if self.position is not None else ""
         return f"the taxpayer identification number is not valid: {self.reason.value}{where}"
+
+    @property
+    def chinese(self) -> str:
+        """The fault in Chinese, the end of a sentence."""
+        where = f"（第{self.position}位）" if self.position is not None else ""
+        return f"{_FAULTS_CHINESE[self.reason]}{where}"
 
 
 class SerialOutOfRange(ValueError):

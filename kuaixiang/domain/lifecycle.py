@@ -154,17 +154,17 @@ def stage_after(case_id: str, stage: Stage, act: Act) -> Stage:
         return target
     if stage in STANDING.get(kind, ()):
         return stage
-    raise ActNotAllowed(case_id, stage, kind.__name__, possible(stage))
+    raise ActNotAllowed(case_id, stage, kind, possible(stage))
 
 
-def possible(stage: Stage) -> tuple[str, ...]:
-    """The acts of people at a stage, by name."""
+def possible(stage: Stage) -> tuple[TypeOfAct, ...]:
+    """The acts of people at a stage."""
     kinds = [*TRANSITIONS[stage], *(kind for kind, stages in STANDING.items() if stage in stages)]
-    return tuple(kind.__name__ for kind in kinds if ROLES[kind] != frozenset({Role.SYSTEM}))
+    return tuple(kind for kind in kinds if ROLES[kind] != frozenset({Role.SYSTEM}))
 
 
 def check_role(act: Act, role: Role) -> None:
     """Raises `RoleNotAllowed` when the act is not for the role."""
     allowed = ROLES[type(act)]
     if role not in allowed:
-        raise RoleNotAllowed(type(act).__name__, role, tuple(sorted(allowed)))
+        raise RoleNotAllowed(type(act), role, tuple(sorted(allowed)))

@@ -64,6 +64,22 @@ class Role(IntEnum):
     BUREAU_HEAD = 5
     CHANNEL = 6
     SYSTEM = 7
+    SUPERVISOR = 8
+    AUDITOR = 9
+
+
+class DepartmentKind(IntEnum):
+    """部门类别."""
+
+    TAX_SERVICE = 1
+    POLICY = 2
+    COLLECTION = 3
+    INFORMATION = 4
+    LEGAL = 5
+    INSPECTION = 6
+    HALL = 7
+    LEADERSHIP = 8
+    OTHER = 9
 
 
 class ClockKind(IntEnum):
@@ -75,6 +91,8 @@ class ClockKind(IntEnum):
     JOINT = 4
     FEEDBACK = 5
     FOLLOW_UP = 6
+    ORDER = 7
+    REVIEW = 8
 
 
 class ClockAction(IntEnum):
@@ -84,6 +102,8 @@ class ClockAction(IntEnum):
     EXTENDED = 2
     OVERDUE = 3
     STOPPED = 4
+    DUE_SOON = 5
+    RECOMPUTED = 6
 
 
 class ClockOutcome(IntEnum):
@@ -117,6 +137,7 @@ class ReferralKind(IntEnum):
     REFER = 2
     RELAY = 3
     RETURN = 4
+    ARBITRATE = 5
 
 
 class Refusal(IntEnum):

@@ -34,6 +34,10 @@ class TooMuchWaits(Refused):
 
     condition = Condition.BUSY
     remedy = "Try again in a moment, under the same request key."
+    remedy_chinese = "请稍后使用同一请求标识重试。"
+
+    def __init__(self, why: WriterBusy) -> None:
+        super().__init__(str(why), f"已有 {why.waiting} 项操作等待写入台账。")
 
 
 class LedgerClosed(Refused):
@@ -41,6 +45,10 @@ class LedgerClosed(Refused):
 
     condition = Condition.BUSY
     remedy = "Try again under the same request key when the node is back."
+    remedy_chinese = "请在节点恢复后使用同一请求标识重试。"
+
+    def __init__(self, why: WriterStopped) -> None:
+        super().__init__(str(why), "台账已关闭。")
 
 
 class NotReadable(Refused):
@@ -48,9 +56,11 @@ class NotReadable(Refused):
 
     condition = Condition.INVALID
     remedy = "Send the message of this method's own version, its texts in UTF-8."
+    remedy_chinese = "请按该接口当前版本的报文格式发送，文字采用 UTF-8 编码。"
 
     def __init__(self, why: DecodeError) -> None:
-        super().__init__(f"The request cannot be read: {str(why).rstrip('.')}.")
+        fault = str(why).rstrip(".")
+        super().__init__(f"The request cannot be read: {fault}.", f"请求报文无法读取（{fault}）。")
 
 
 def caller_of(context: Context) -> Caller:
@@ -164,9 +174,9 @@ def _stream(
 
 async def _refuse(context: Context, refusal: Exception, method: str) -> None:
     if isinstance(refusal, WriterBusy):
-        refusal = TooMuchWaits(str(refusal))
+        refusal = TooMuchWaits(refusal)
     elif isinstance(refusal, WriterStopped):
-        refusal = LedgerClosed(str(refusal))
+        refusal = LedgerClosed(refusal)
     if isinstance(refusal, Refused):
         status = rpc_status.to_status(to_status(refusal))
         RPCS.labels(method, status.code.name).inc()

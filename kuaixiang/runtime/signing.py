@@ -4,6 +4,7 @@ ECDSA P-256 over SHA-256 with the key of the bureau's own certificate, which tra
 certificate is remembered, so that the next signature by it costs one ECDSA verification.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -15,6 +16,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from kuaixiang.domain.labels import listed
 from kuaixiang.runtime.pki import CertificatePaths, LiveCredentials
 from kuaixiang.runtime.tls import IDENTITIES_CACHED, identity_of_certificate
 
@@ -35,7 +37,11 @@ _UNREADABLE: Final = (
 
 
 class SignatureRefused(Exception):
-    """A signature does not prove what it is shown for."""
+    """A signature does not prove what it is shown for; `chinese` says it in Chinese."""
+
+    def __init__(self, sentence: str, chinese: str) -> None:
+        super().__init__(sentence)
+        self.chinese = chinese
 
 
 class ForgedSignature(SignatureRefused):
@@ -43,7 +49,10 @@ class ForgedSignature(SignatureRefused):
 
     def __init__(self, bureau_code: str) -> None:
         self.bureau_code = bureau_code
-        super().__init__(f"The signature shown for bureau {bureau_code} does not belong to this payload.")
+        super().__init__(
+            f"The signature shown for bureau {bureau_code} does not belong to this payload.",
+            f"单位 {bureau_code} 的签名与内容不符。",
+        )
 
 
 class WrongSigner(SignatureRefused):
@@ -53,7 +62,10 @@ class WrongSigner(SignatureRefused):
         self.bureau_code = bureau_code
         self.named = named
         found = ", ".join(sorted(named)) or "no bureau"
-        super().__init__(f"The signature should be of bureau {bureau_code}; its certificate names {found}.")
+        super().__init__(
+            f"The signature should be of bureau {bureau_code}; its certificate names {found}.",
+            f"签名应由单位 {bureau_code} 作出，而证书所列单位为：{listed(sorted(named)) or '无'}。",
+        )
 
 
 class Distrust(StrEnum):
@@ -66,12 +78,23 @@ class Distrust(StrEnum):
     STRANGER = "the federation's authority did not issue it"
 
 
+_DISTRUST_CHINESE: Final[Mapping[Distrust, str]] = {
+    Distrust.MALFORMED: "格式有误",
+    Distrust.AUTHORITY: "属于证书颁发机构，只能签发证书",
+    Distrust.KEY_KIND: "密钥不是 ECDSA P-256",
+    Distrust.ANCHOR_MALFORMED: "所信任的颁发机构证书格式有误",
+    Distrust.STRANGER: "不是由本联邦的颁发机构签发",
+}
+
+
 class UntrustedCertificate(SignatureRefused):
     """The certificate shown with a signature is none that the federation's authority issued for this use."""
 
     def __init__(self, reason: Distrust) -> None:
         self.reason = reason
-        super().__init__(f"The signer's certificate is not trusted: {reason}.")
+        super().__init__(
+            f"The signer's certificate is not trusted: {reason}.", f"签名证书不可信：{_DISTRUST_CHINESE[reason]}。"
+        )
 
 
 class CertificateNotValid(SignatureRefused):
@@ -83,7 +106,8 @@ class CertificateNotValid(SignatureRefused):
         self.ends = ends
         super().__init__(
             f"The signer's certificate is valid from {begins.isoformat()} to {ends.isoformat()}, "
-            f"not at {at.isoformat()}."
+            f"not at {at.isoformat()}.",
+            f"签名证书有效期为 {begins.isoformat()} 至 {ends.isoformat()}，在 {at.isoformat()} 无效。",
         )
 
 

@@ -19,13 +19,24 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.errors import FieldMalformed, FieldMissing
-from kuaixiang.domain.events import ClockChange, Entry, Event, Private
-from kuaixiang.domain.words import Category, Channel, ClockAction, ClockKind, ClockOutcome, Custody, Role, Stage
+from kuaixiang.domain.events import KINDS, CaseEvent, ClockChange, Entry, Event, Private
+from kuaixiang.domain.labels import Both, listed, term
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    ClockAction,
+    ClockKind,
+    ClockOutcome,
+    Custody,
+    DepartmentKind,
+    Role,
+    Stage,
+)
 from kuaixiang.runtime.clock import InstantOutOfRange, from_micros, to_micros
 from kuaixiang.wire.v1 import case_pb2, journal_pb2
 
 _E = TypeVar("_E", bound=IntEnum)
-_HEADER = {field.name for field in fields(Event)}
+_HEADER = {field.name for field in fields(CaseEvent)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +87,7 @@ def _event_form(kind: type[Event]) -> _EventForm:
     return _EventForm(kind, _snake(kind.__name__), message, own)
 
 
-_BY_KIND: Mapping[type[Event], _EventForm] = {kind: _event_form(kind) for kind in Event.__subclasses__()}
+_BY_KIND: Mapping[type[Event], _EventForm] = {kind: _event_form(kind) for kind in KINDS}
 _BY_NAME: Mapping[str, _EventForm] = {form.name: form for form in _BY_KIND.values()}
 
 
@@ -100,11 +111,11 @@ def encode_entry(entry: Entry) -> bytes:
         "department": entry.department,
         "category": entry.category or 0,
         "channel": entry.channel or 0,
-        "stage": event.stage,
-        "custody": event.custody,
-        "epoch": event.epoch,
         "clocks": [_encode_clock(change) for change in event.clocks],
+        "department_kind": entry.department_kind or 0,
     }
+    if isinstance(event, CaseEvent):
+        header.update(stage=event.stage, custody=event.custody, epoch=event.epoch)
     message = journal_pb2.Entry(**header)
     own = getattr(message, form.name)
     own.SetInParent()
@@ -122,12 +133,13 @@ def decode_entry(public: bytes, private: bytes | None = None) -> Entry:
     message = journal_pb2.Entry.FromString(public)
     form = _BY_NAME[str(message.WhichOneof("event"))]
     own = getattr(message, form.name)
+    standing: dict[str, Any] = {}
+    if issubclass(form.kind, CaseEvent):
+        standing = {"stage": Stage(message.stage), "custody": Custody(message.custody), "epoch": message.epoch}
     event = form.kind(
-        stage=Stage(message.stage),
-        custody=Custody(message.custody),
-        epoch=message.epoch,
         clocks=tuple(_decode_clock(change) for change in message.clocks),
         private=decode_private(private) if private is not None else None,
+        **standing,
         **{field.attribute: field.decode(getattr(own, field.wire)) for field in form.fields},
     )
     return Entry(
@@ -142,6 +154,7 @@ def decode_entry(public: bytes, private: bytes | None = None) -> Entry:
         category=Category(message.category) if message.category else None,
         channel=Channel(message.channel) if message.channel else None,
         event=event,
+        department_kind=DepartmentKind(message.department_kind) if message.department_kind else None,
     )
 
 
@@ -157,6 +170,8 @@ def _encode_clock(change: ClockChange) -> journal_pb2.ClockChange:
         "provisional": change.provisional,
         "outcome": change.outcome or 0,
         "elapsed_milli_workdays": change.elapsed_milli_workdays,
+        "soon_at_us": to_micros(change.soon_at) if change.soon_at is not None else 0,
+        "department_kind": change.department_kind or 0,
     }
     return journal_pb2.ClockChange(**parts)
 
@@ -173,6 +188,8 @@ def _decode_clock(change: journal_pb2.ClockChange) -> ClockChange:
         provisional=change.provisional,
         outcome=ClockOutcome(change.outcome) if change.outcome else None,
         elapsed_milli_workdays=change.elapsed_milli_workdays,
+        soon_at=from_micros(change.soon_at_us) if change.soon_at_us else None,
+        department_kind=DepartmentKind(change.department_kind) if change.department_kind else None,
     )
 
 
@@ -219,7 +236,11 @@ def instant_of(micros: int, field: str) -> datetime:
     try:
         return from_micros(micros)
     except InstantOutOfRange as fault:
-        raise FieldMalformed(field, "is not a time between the years 1 and 9999", "Give a time that can be.") from fault
+        raise FieldMalformed(
+            field,
+            Both("is not a time between the years 1 and 9999", "不是公元1年至9999年之间的时间"),
+            Both("Give a time that can be.", "请填写正确的时间。"),
+        ) from fault
 
 
 ACT_OF_REQUEST: Mapping[type[Message], type[Act]] = {
@@ -259,12 +280,17 @@ def act_of(request: Message) -> Act:
 def enum_of(kind: type[_E], value: int, field: str) -> _E:
     """A word by its number; raises `FieldMissing` for 0, `FieldMalformed` for one that this version does not know."""
     if value == 0:
-        raise FieldMissing(field, f"it says which {kind.__name__.lower()}")
+        raise FieldMissing(field, Both(f"it says which {kind.__name__.lower()}", "须从规定的选项中选择"))
     try:
         return kind(value)
     except ValueError as unknown:
-        remedy = f"Use one of {', '.join(word.name for word in kind)}."
-        raise FieldMalformed(field, f"is {value}, which is no {kind.__name__.lower()}", remedy) from unknown
+        raise FieldMalformed(
+            field,
+            Both(f"is {value}, which is no {kind.__name__.lower()}", f"为 {value}，不在规定的选项中"),
+            Both(
+                f"Use one of {', '.join(word.name for word in kind)}.", f"可选：{listed(term(word) for word in kind)}。"
+            ),
+        ) from unknown
 
 
 def _act_reader(name: str, hint: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - a type
@@ -281,7 +307,7 @@ def _act_reader(name: str, hint: Any) -> Callable[[Any], Any]:  # noqa: ANN401 -
 
 def _required_instant(stamp: Timestamp, field: str) -> datetime:
     if not stamp.seconds:
-        raise FieldMissing(field, "it says when")
+        raise FieldMissing(field, Both("it says when", "须写明时间"))
     return instant(stamp, field)
 
 

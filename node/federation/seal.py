@@ -21,10 +21,14 @@ class SignatureNotProven(Refused):
     condition = Condition.FORBIDDEN
     field = "signature"
     remedy = "Sign the bytes as they are sent, by the key of the bureau's present certificate."
+    remedy_chinese = "请用该单位现行证书的密钥，对发送的原文签名。"
 
     def __init__(self, bureau: str, why: signing.SignatureRefused) -> None:
         self.bureau = bureau
-        super().__init__(f"What bureau {bureau} is said to have signed is not proven: {why}")
+        super().__init__(
+            f"What bureau {bureau} is said to have signed is not proven: {why}",
+            f"不能证明该内容由单位 {bureau} 签名：{why.chinese}",
+        )
 
 
 class Seal:

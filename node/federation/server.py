@@ -16,6 +16,7 @@ from kuaixiang.domain.authority import Caller, NotAuthorised, check_peer
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.errors import FieldMalformed, FieldMissing, UnknownCase
 from kuaixiang.domain.identifiers import is_division_code
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.registration import (
     NAME_CHARACTERS_MAX,
     NOTE_CHARACTERS_MAX,
@@ -47,6 +48,11 @@ TRACK_SECONDS_MAX: Final = 5.0
 """Following a case over all its hops; an officer waits for it."""
 TRACK_SHARE: Final = 0.8
 """Of the time left at each hop, so that the answer on what is unreachable comes back before the asker gives up."""
+
+_TOO_MANY_HANDOVERS: Final = (
+    Both("counts more hand-overs than a case can have", "超过一项诉求可能的移交次数"),
+    Both("Compare both ledgers.", "请核对双方台账。"),
+)
 
 HeardFrom = Callable[[str, str], None]
 """Told that a bureau of ours has been called by a peer."""
@@ -101,7 +107,11 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         """
         check_case_id(request.case_id, "case_id")
         if len(request.asked) > PATH_BUREAUS_MAX:
-            raise FieldMalformed("asked", f"names {len(request.asked)} bureaus", "Begin at the case's first bureau.")
+            raise FieldMalformed(
+                "asked",
+                Both(f"names {len(request.asked)} bureaus", f"有 {len(request.asked)} 个之多"),
+                Both("Begin at the case's first bureau.", "请从首次受理该诉求的单位开始查询。"),
+            )
         case = await self._trackable(request, caller_of(context))
         response = referral_pb2.TrackResponse(segments=[self._segment(case)])
         following = case.neighbours[-1][0] if case.custody is Custody.RELEASED and case.neighbours else ""
@@ -117,7 +127,11 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         """The case, for its bureau's officers and for the bureaus it was handed over with."""
         own = request.bureau in caller.bureaus | caller.offices
         refusal = NotAuthorised(
-            "follow the cases of", request.bureau, "Its own officers do, and bureaus that handed the case to it."
+            Both("follow the cases of {bureau}", "跟踪{bureau}的诉求"),
+            request.bureau,
+            Both(
+                "Its own officers do, and bureaus that handed the case to it.", "本单位人员和移交该诉求的单位可以跟踪。"
+            ),
         )
         try:
             case = await self._office.read_case(request.bureau, request.case_id)
@@ -163,19 +177,33 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
 def offer_of(request: referral_pb2.OfferRequest, now_us: int) -> referral_pb2.Offer:
     """The offer in a request, in a form that the rules can decide on; raises `FieldMissing`, `FieldMalformed`."""
     if len(request.offer) > OFFER_BYTES_MAX:
-        raise FieldMalformed("offer", f"has {len(request.offer)} bytes", f"An offer has at most {OFFER_BYTES_MAX}.")
+        raise FieldMalformed(
+            "offer",
+            Both(f"has {len(request.offer)} bytes", f"有 {len(request.offer)} 字节，过大"),
+            Both(f"An offer has at most {OFFER_BYTES_MAX}.", f"移交单最多 {OFFER_BYTES_MAX} 字节。"),
+        )
     try:
         offer = referral_pb2.Offer.FromString(request.offer)
     except DecodeError as failure:
-        remedy = "Send a serialized kuaixiang.wire.v1.Offer; its texts are UTF-8."
-        raise FieldMalformed("offer", "is not a serialized offer", remedy) from failure
+        raise FieldMalformed(
+            "offer",
+            Both("is not a serialized offer", "无法读取"),
+            Both(
+                "Send a serialized kuaixiang.wire.v1.Offer; its texts are UTF-8.",
+                "请发送 kuaixiang.wire.v1.Offer 报文，文字采用 UTF-8 编码。",
+            ),
+        ) from failure
     check_case_id(offer.referral_id, "offer.referral_id")
     check_case_id(offer.case_id, "offer.case_id")
     if offer.previous_referral_id:
         check_case_id(offer.previous_referral_id, "offer.previous_referral_id")
     _check_epoch(offer.epoch)
     if len(offer.path) > PATH_BUREAUS_MAX:
-        raise FieldMalformed("offer.path", f"names {len(offer.path)} bureaus", "It lists the bureaus of this journey.")
+        raise FieldMalformed(
+            "offer.path",
+            Both(f"names {len(offer.path)} bureaus", f"有 {len(offer.path)} 个单位，过多"),
+            Both("It lists the bureaus of this journey.", "移交路径只列本次移交经过的单位。"),
+        )
     for field, code in (
         ("offer.final_bureau", offer.final_bureau),
         ("offer.snapshot.origin_bureau", offer.snapshot.origin_bureau),
@@ -202,7 +230,7 @@ def _check_conclusion(request: referral_pb2.ConcludeRequest, now_us: int) -> Non
     check_case_id(request.referral_id, "referral_id")
     _check_bureau(request.handled_by, "handled_by")
     if request.epoch > EPOCH_MAX or request.round > EPOCH_MAX:
-        raise FieldMalformed("epoch", "counts more hand-overs than a case can have", "Compare both ledgers.")
+        raise FieldMalformed("epoch", *_TOO_MANY_HANDOVERS)
     enum_of(Outcome, request.outcome, "outcome")
     _check_instant(request.completed_at_us, "completed_at_us", now_us)
     at_most(request.result, "result", NOTE_CHARACTERS_MAX)
@@ -210,18 +238,24 @@ def _check_conclusion(request: referral_pb2.ConcludeRequest, now_us: int) -> Non
 
 def _check_epoch(epoch: int) -> None:
     if epoch < 1:
-        raise FieldMissing("epoch", "it says which hand-over of the case this is")
+        raise FieldMissing("epoch", Both("it says which hand-over of the case this is", "须写明是该诉求的第几次移交"))
     if epoch > EPOCH_MAX:
-        raise FieldMalformed("epoch", "counts more hand-overs than a case can have", "Compare both ledgers.")
+        raise FieldMalformed("epoch", *_TOO_MANY_HANDOVERS)
 
 
 def _check_bureau(code: str, field: str) -> None:
     if not is_division_code(code):
-        raise FieldMalformed(field, "is not a bureau's code", "Give its six digits.")
+        raise FieldMalformed(
+            field, Both("is not a bureau's code", "不是单位代码"), Both("Give its six digits.", "请填写六位单位代码。")
+        )
 
 
 def _check_instant(micros: int, field: str, now_us: int) -> None:
     if micros <= 0:
-        raise FieldMissing(field, "it says when, in microseconds since 1970")
+        raise FieldMissing(field, Both("it says when, in microseconds since 1970", "须写明时间（自1970年起的微秒数）"))
     if micros > now_us + SKEW_MICROS_MAX:
-        raise FieldMalformed(field, "lies in the future", "Set the clocks of both nodes.")
+        raise FieldMalformed(
+            field,
+            Both("lies in the future", "晚于当前时间"),
+            Both("Set the clocks of both nodes.", "请校准双方节点的时钟。"),
+        )

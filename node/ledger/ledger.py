@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 from kuaixiang.domain.case import Case, evolve
 from kuaixiang.domain.decide import Context
 from kuaixiang.domain.errors import EntryUnreadable, Refused
-from kuaixiang.domain.events import Entry, Event, OfferDeclined, Registered
+from kuaixiang.domain.events import CaseEvent, Entry, LedgerEvent, OfferDeclined, Registered
 from kuaixiang.domain.words import Category, Channel
 from kuaixiang.runtime.chance import Chance
 from kuaixiang.runtime.clock import to_micros
@@ -362,7 +362,7 @@ class Draft:
         self,
         context: Context,
         case_id: str,
-        events: Sequence[Event],
+        events: Sequence[CaseEvent],
         *,
         case: Case | None,
         category: Category | None = None,
@@ -393,6 +393,25 @@ class Draft:
         if case is not None:
             self._cases[context.bureau, case_id] = case
         return Recorded(case, head.seq, head.hash)
+
+    def note(self, context: Context, event: LedgerEvent, subject: str = "", version: int = 0) -> Recorded:
+        """Appends an event that concerns no single case; `subject` and `version` name what it is about, if anything."""
+        entry = Entry(
+            bureau=context.bureau,
+            case_id=subject,
+            version=version,
+            recorded_at=context.now,
+            occurred_at=context.occurred_at,
+            actor=context.actor,
+            role=context.role,
+            department=context.department,
+            category=None,
+            channel=None,
+            event=event,
+        )
+        head = self._append(self.head(context.bureau), entry)
+        self._heads[context.bureau] = head
+        return Recorded(None, head.seq, head.hash)
 
     def _append(self, head: Head, entry: Entry) -> Head:
         public = encode_entry(entry)

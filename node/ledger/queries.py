@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.errors import FieldMalformed
 from kuaixiang.domain.events import Entry, Private
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.registration import check_case_id
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Stage
 from kuaixiang.runtime.database import Database
@@ -179,8 +180,11 @@ def _read_token(token: str) -> tuple[int, str]:
         check_case_id(case_id, "page_token")
         return max(0, min(int(due), schema.NEVER_US)), case_id
     except (ValueError, binascii.Error) as fault:
-        remedy = "Pass the next_page_token of the page before, as it is."
-        raise FieldMalformed("page_token", "is not a token of this list", remedy) from fault
+        raise FieldMalformed(
+            "page_token",
+            Both("is not a token of this list", "不是本列表的翻页标记"),
+            Both("Pass the next_page_token of the page before, as it is.", "请原样使用上一页给出的翻页标记。"),
+        ) from fault
 
 
 def overdue_cases(database: Database, bureaus: Sequence[str], now_us: int, limit: int) -> list[tuple[str, str]]:

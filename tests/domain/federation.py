@@ -319,7 +319,9 @@ def check_clocks(case: Case, journal: list[Entry]) -> None:
                 case ClockAction.OVERDUE:
                     assert running[clock] is False, "a clock is overdue once"
                     running[clock] = True
-                case ClockAction.EXTENDED:
+                case ClockAction.DUE_SOON:
+                    assert running[clock] is False, "a clock that has run out does not come close"
+                case ClockAction.EXTENDED | ClockAction.RECOMPUTED:
                     assert running[clock] is False, "what has counted as missed is not extended"
                 case ClockAction.STOPPED:
                     assert running.pop(clock) == (change.outcome is ClockOutcome.MISSED)

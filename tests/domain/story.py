@@ -125,6 +125,7 @@ RECEIVE = acts.Receive(
     channel=Channel.HOTLINE,
     origin_bureau=HANGZHOU,
     registered_at=MONDAY - DAY,
+    offered_at=MONDAY,
     taxpayer_name=REGISTER.taxpayer_name,
     taxpayer_number="",
     contact=REGISTER.contact,

@@ -3,29 +3,28 @@
 from dataclasses import fields
 from datetime import UTC, datetime
 from enum import IntEnum
+from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from kuaixiang.domain import events
-from kuaixiang.domain.events import ClockChange, Entry, Event, Private
-from kuaixiang.domain.words import Category, Channel, ClockOutcome, Custody, Role, Stage
-
-EVENTS: tuple[type[Event], ...] = tuple(
-    kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
-)
+from kuaixiang.domain.events import KINDS, CaseEvent, ClockChange, Entry, Event, Private
+from kuaixiang.domain.words import Category, Channel, Custody, DepartmentKind, Role, Stage
 
 numbers = st.integers(min_value=0, max_value=2**31 - 1)
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 codes = st.sampled_from(["000000", "330000", "330100", "330102"])
 # Whole microseconds, from long before any case to long after.
-instants = st.datetimes(datetime(1970, 1, 1), datetime(2199, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds are naive
+instants = st.datetimes(datetime(1970, 1, 2), datetime(2199, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds are naive
 
 privates = st.builds(Private, **{field.name: texts for field in fields(Private)})
 
 
 def values_of(hint: Any) -> st.SearchStrategy[Any]:
     """Values of a field by its type."""
+    if isinstance(hint, UnionType):
+        (inner,) = (arm for arm in get_args(hint) if arm is not NoneType)
+        return st.none() | values_of(inner)
     if hint is datetime:
         return instants
     if isinstance(hint, type) and issubclass(hint, IntEnum):
@@ -37,28 +36,24 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
 
 clock_changes = st.builds(
     ClockChange,
-    **{
-        name: st.none() | st.sampled_from(ClockOutcome) if name == "outcome" else values_of(hint)
-        for name, hint in get_type_hints(ClockChange).items()
-    },
+    **{name: values_of(hint) for name, hint in get_type_hints(ClockChange).items()},
 )
 
 
 def of_kind(kind: type[Event]) -> st.SearchStrategy[Event]:
     """Events of a class, with every header they may have."""
     header: dict[str, st.SearchStrategy[Any]] = {
-        "stage": st.sampled_from(Stage),
-        "custody": st.sampled_from(Custody),
-        "epoch": numbers,
         "clocks": st.lists(clock_changes, max_size=3).map(tuple),
         "private": st.none() | privates,
     }
+    if issubclass(kind, CaseEvent):
+        header.update(stage=st.sampled_from(Stage), custody=st.sampled_from(Custody), epoch=numbers)
     hints = get_type_hints(kind)
     own = {field.name: values_of(hints[field.name]) for field in fields(kind) if field.name not in header}
     return st.builds(kind, **header, **own)
 
 
-any_event = st.one_of([of_kind(kind) for kind in EVENTS])
+any_event = st.one_of([of_kind(kind) for kind in KINDS])
 
 
 def entries(found: st.SearchStrategy[Event] = any_event) -> st.SearchStrategy[Entry]:
@@ -76,4 +71,5 @@ def entries(found: st.SearchStrategy[Event] = any_event) -> st.SearchStrategy[En
         category=st.none() | st.sampled_from(Category),
         channel=st.none() | st.sampled_from(Channel),
         event=found,
+        department_kind=st.none() | st.sampled_from(DepartmentKind),
     )

@@ -15,7 +15,7 @@ INSTANT = timedelta(microseconds=1)
 
 
 def running(workdays: int = 5, department: str = "") -> Clock:
-    return clocks.apply((), [clocks.start(ClockKind.HANDLE, MONDAY, workdays, CALENDAR, department)])[0]
+    return clocks.apply((), [clocks.start(ClockKind.HANDLE, MONDAY, workdays, CALENDAR, department=department)])[0]
 
 
 def test_the_day_a_clock_starts_on_does_not_count() -> None:

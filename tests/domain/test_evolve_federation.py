@@ -32,7 +32,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 def some_act(stage: Stage, chance: Random) -> Act:
     """An act that the stage allows (any act where it allows none), some of its particulars at random."""
-    allowed = [getattr(acts, name) for name in possible(stage)] or PEOPLES_ACTS
+    allowed = possible(stage) or PEOPLES_ACTS
     act = EXAMPLES[chance.choice([kind for kind in allowed for _ in range(1 if kind in RARE else 5)])]
     match act:
         case acts.Refer():

@@ -81,6 +81,7 @@ def received() -> Entry:
         path=(COUNTY,),
         origin_bureau=COUNTY,
         registered_at=AT,
+        offered_at=AT,
     )
     return entry(PROVINCE, 1, "system", event)
 

@@ -207,13 +207,13 @@ def test_a_refusal_is_one_sentence_with_field_rule_and_remedy(officers: Officers
     assert result.exit_code == 2
     assert result.stdout == ""
     lines = result.stderr.splitlines()
-    assert "not for the role REGISTRAR" in lines[0]
+    assert "not for the role registrar" in lines[0]
     assert [line.split()[0] for line in lines[1:]] == ["field", "rule", "do"]
     assert refusal(registrar("dispatch", case_id, "--to", "vat", "--json")) == {
-        "message": "Dispatch is not for the role REGISTRAR.",
+        "message": "dispatch is not for the role registrar.",
         "field": "header.role",
         "rule": "RoleNotAllowed",
-        "remedy": "It takes the role TAX_SERVICE.",
+        "remedy": "It takes the role tax-service.",
         "code": "PERMISSION_DENIED",
     }
     for options, field, rule in (

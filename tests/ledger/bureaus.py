@@ -108,8 +108,8 @@ class Desks:
 
     async def _attempt(self, chance: Random, bureau: str, case_id: str) -> None:
         case = await self.office.read_case(bureau, case_id)
-        names = possible(case.stage) if case.custody is Custody.OWNED else ("WithdrawOffer", "WriteOff")
-        act = EXAMPLES[getattr(acts, chance.choice(names or ("Reopen",)))]
+        kinds = possible(case.stage) if case.custody is Custody.OWNED else (acts.WithdrawOffer, acts.WriteOff)
+        act = EXAMPLES[chance.choice(kinds or (acts.Reopen,))]
         if isinstance(act, acts.Refer):
             act = replace(act, final_bureau=chance.choice([*self.ledger.bureaus, BEIJING]))
         if isinstance(act, acts.Defer):

@@ -3,16 +3,20 @@
 import pytest
 from google.rpc import error_details_pb2
 
-from kuaixiang.domain import errors
+from kuaixiang.domain import acts, errors
 from kuaixiang.domain.errors import Condition, Refused
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.words import Role
 from kuaixiang.wire.errors import CODE_OF, to_status
 
 REFUSALS: list[tuple[Refused, str]] = [
-    (errors.FieldMissing("text", "§四(一)1 lists 诉求和意见"), "INVALID_ARGUMENT"),
+    (
+        errors.FieldMissing("text", Both("§四(一)1 lists 诉求和意见", "通知四（一）1要求登记诉求和意见")),
+        "INVALID_ARGUMENT",
+    ),
     (errors.UnknownCase("330102", "330102-2026-0000001"), "NOT_FOUND"),
     (errors.CaseFrozen("330102-2026-0000001", "330100"), "FAILED_PRECONDITION"),
-    (errors.RoleNotAllowed("Dispatch", Role.HANDLER, (Role.TAX_SERVICE,)), "PERMISSION_DENIED"),
+    (errors.RoleNotAllowed(acts.Dispatch, Role.HANDLER, (Role.TAX_SERVICE,)), "PERMISSION_DENIED"),
     (errors.VersionConflict("330102-2026-0000001", 1, 2), "ABORTED"),
 ]
 
@@ -40,7 +44,9 @@ def test_a_refusal_says_its_rule_field_and_remedy(refusal: Refused, code: str) -
 
 
 def test_an_invalid_field_is_a_field_violation_too() -> None:
-    status = to_status(errors.FieldMissing("text", "§四(一)1 lists 诉求和意见"))
+    status = to_status(
+        errors.FieldMissing("text", Both("§四(一)1 lists 诉求和意见", "通知四（一）1要求登记诉求和意见"))
+    )
     bad = error_details_pb2.BadRequest()
     assert status.details[1].Unpack(bad)
     assert ["text"] == [violation.field for violation in bad.field_violations]

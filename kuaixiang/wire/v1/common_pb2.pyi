@@ -205,6 +205,10 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     """渠道"""
     ROLE_SYSTEM: _Role.ValueType  # 7
     """系统"""
+    ROLE_SUPERVISOR: _Role.ValueType  # 8
+    """督办岗"""
+    ROLE_AUDITOR: _Role.ValueType  # 9
+    """督察审计"""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
     """岗位"""
@@ -224,7 +228,61 @@ ROLE_CHANNEL: Role.ValueType  # 6
 """渠道"""
 ROLE_SYSTEM: Role.ValueType  # 7
 """系统"""
+ROLE_SUPERVISOR: Role.ValueType  # 8
+"""督办岗"""
+ROLE_AUDITOR: Role.ValueType  # 9
+"""督察审计"""
 Global___Role: _TypeAlias = Role  # noqa: Y015
+
+class _DepartmentKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DepartmentKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DepartmentKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEPARTMENT_KIND_UNSPECIFIED: _DepartmentKind.ValueType  # 0
+    DEPARTMENT_KIND_TAX_SERVICE: _DepartmentKind.ValueType  # 1
+    """纳税服务"""
+    DEPARTMENT_KIND_POLICY: _DepartmentKind.ValueType  # 2
+    """税政"""
+    DEPARTMENT_KIND_COLLECTION: _DepartmentKind.ValueType  # 3
+    """征管"""
+    DEPARTMENT_KIND_INFORMATION: _DepartmentKind.ValueType  # 4
+    """信息技术"""
+    DEPARTMENT_KIND_LEGAL: _DepartmentKind.ValueType  # 5
+    """法制"""
+    DEPARTMENT_KIND_INSPECTION: _DepartmentKind.ValueType  # 6
+    """稽查"""
+    DEPARTMENT_KIND_HALL: _DepartmentKind.ValueType  # 7
+    """办税服务厅"""
+    DEPARTMENT_KIND_LEADERSHIP: _DepartmentKind.ValueType  # 8
+    """局领导"""
+    DEPARTMENT_KIND_OTHER: _DepartmentKind.ValueType  # 9
+    """其他"""
+
+class DepartmentKind(_DepartmentKind, metaclass=_DepartmentKindEnumTypeWrapper):
+    """部门类别"""
+
+DEPARTMENT_KIND_UNSPECIFIED: DepartmentKind.ValueType  # 0
+DEPARTMENT_KIND_TAX_SERVICE: DepartmentKind.ValueType  # 1
+"""纳税服务"""
+DEPARTMENT_KIND_POLICY: DepartmentKind.ValueType  # 2
+"""税政"""
+DEPARTMENT_KIND_COLLECTION: DepartmentKind.ValueType  # 3
+"""征管"""
+DEPARTMENT_KIND_INFORMATION: DepartmentKind.ValueType  # 4
+"""信息技术"""
+DEPARTMENT_KIND_LEGAL: DepartmentKind.ValueType  # 5
+"""法制"""
+DEPARTMENT_KIND_INSPECTION: DepartmentKind.ValueType  # 6
+"""稽查"""
+DEPARTMENT_KIND_HALL: DepartmentKind.ValueType  # 7
+"""办税服务厅"""
+DEPARTMENT_KIND_LEADERSHIP: DepartmentKind.ValueType  # 8
+"""局领导"""
+DEPARTMENT_KIND_OTHER: DepartmentKind.ValueType  # 9
+"""其他"""
+Global___DepartmentKind: _TypeAlias = DepartmentKind  # noqa: Y015
 
 class _ClockKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -245,6 +303,10 @@ class _ClockKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClockKind.V
     """反馈"""
     CLOCK_KIND_FOLLOW_UP: _ClockKind.ValueType  # 6
     """回访"""
+    CLOCK_KIND_ORDER: _ClockKind.ValueType  # 7
+    """督办"""
+    CLOCK_KIND_REVIEW: _ClockKind.ValueType  # 8
+    """待条件成熟复核"""
 
 class ClockKind(_ClockKind, metaclass=_ClockKindEnumTypeWrapper):
     """时限"""
@@ -262,6 +324,10 @@ CLOCK_KIND_FEEDBACK: ClockKind.ValueType  # 5
 """反馈"""
 CLOCK_KIND_FOLLOW_UP: ClockKind.ValueType  # 6
 """回访"""
+CLOCK_KIND_ORDER: ClockKind.ValueType  # 7
+"""督办"""
+CLOCK_KIND_REVIEW: ClockKind.ValueType  # 8
+"""待条件成熟复核"""
 Global___ClockKind: _TypeAlias = ClockKind  # noqa: Y015
 
 class _ClockAction:
@@ -275,6 +341,10 @@ class _ClockActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClockActi
     CLOCK_ACTION_EXTENDED: _ClockAction.ValueType  # 2
     CLOCK_ACTION_OVERDUE: _ClockAction.ValueType  # 3
     CLOCK_ACTION_STOPPED: _ClockAction.ValueType  # 4
+    CLOCK_ACTION_DUE_SOON: _ClockAction.ValueType  # 5
+    """one working day is left"""
+    CLOCK_ACTION_RECOMPUTED: _ClockAction.ValueType  # 6
+    """from another version of the working calendar"""
 
 class ClockAction(_ClockAction, metaclass=_ClockActionEnumTypeWrapper):
     """What happened to a clock."""
@@ -284,6 +354,10 @@ CLOCK_ACTION_STARTED: ClockAction.ValueType  # 1
 CLOCK_ACTION_EXTENDED: ClockAction.ValueType  # 2
 CLOCK_ACTION_OVERDUE: ClockAction.ValueType  # 3
 CLOCK_ACTION_STOPPED: ClockAction.ValueType  # 4
+CLOCK_ACTION_DUE_SOON: ClockAction.ValueType  # 5
+"""one working day is left"""
+CLOCK_ACTION_RECOMPUTED: ClockAction.ValueType  # 6
+"""from another version of the working calendar"""
 Global___ClockAction: _TypeAlias = ClockAction  # noqa: Y015
 
 class _ClockOutcome:
@@ -375,6 +449,8 @@ class _ReferralKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Referral
     """经上级转往其他单位"""
     REFERRAL_KIND_RETURN: _ReferralKind.ValueType  # 4
     """退回"""
+    REFERRAL_KIND_ARBITRATE: _ReferralKind.ValueType  # 5
+    """提请裁定"""
 
 class ReferralKind(_ReferralKind, metaclass=_ReferralKindEnumTypeWrapper):
     """移交方式 (§四(二)3)"""
@@ -388,6 +464,8 @@ REFERRAL_KIND_RELAY: ReferralKind.ValueType  # 3
 """经上级转往其他单位"""
 REFERRAL_KIND_RETURN: ReferralKind.ValueType  # 4
 """退回"""
+REFERRAL_KIND_ARBITRATE: ReferralKind.ValueType  # 5
+"""提请裁定"""
 Global___ReferralKind: _TypeAlias = ReferralKind  # noqa: Y015
 
 class _Refusal:

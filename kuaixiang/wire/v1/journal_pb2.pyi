@@ -42,6 +42,7 @@ class Entry(_message.Message):
     CUSTODY_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     CLOCKS_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_KIND_FIELD_NUMBER: _builtins.int
     REGISTERED_FIELD_NUMBER: _builtins.int
     ANSWERED_ON_THE_SPOT_FIELD_NUMBER: _builtins.int
     TAXPAYER_TOLD_FIELD_NUMBER: _builtins.int
@@ -88,6 +89,8 @@ class Entry(_message.Message):
     custody: _common_pb2.Custody.ValueType
     epoch: _builtins.int
     """Hand-overs of the case so far, as far as this ledger knows."""
+    department_kind: _common_pb2.DepartmentKind.ValueType
+    """The kind of the department in charge of the case after this entry."""
     @_builtins.property
     def clocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClockChange]: ...
     @_builtins.property
@@ -169,6 +172,7 @@ class Entry(_message.Message):
         custody: _common_pb2.Custody.ValueType = ...,
         epoch: _builtins.int = ...,
         clocks: _abc.Iterable[Global___ClockChange] | None = ...,
+        department_kind: _common_pb2.DepartmentKind.ValueType = ...,
         registered: Global___Registered | None = ...,
         answered_on_the_spot: Global___AnsweredOnTheSpot | None = ...,
         taxpayer_told: Global___TaxpayerTold | None = ...,
@@ -203,7 +207,7 @@ class Entry(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_directly", b"accepted_directly", "answered_on_the_spot", b"answered_on_the_spot", "became_overdue", b"became_overdue", "case_withdrawn", b"case_withdrawn", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "deferred", b"deferred", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "joint_handling_started", b"joint_handling_started", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "part_completed", b"part_completed", "received", b"received", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "sent_to_reconsideration", b"sent_to_reconsideration", "taxpayer_told", b"taxpayer_told", "written_off", b"written_off"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_directly", b"accepted_directly", "actor", b"actor", "answered_on_the_spot", b"answered_on_the_spot", "became_overdue", b"became_overdue", "bureau", b"bureau", "case_id", b"case_id", "case_withdrawn", b"case_withdrawn", "category", b"category", "channel", b"channel", "clocks", b"clocks", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "custody", b"custody", "deferred", b"deferred", "department", b"department", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "epoch", b"epoch", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "joint_handling_started", b"joint_handling_started", "occurred_at_us", b"occurred_at_us", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "part_completed", b"part_completed", "received", b"received", "recorded_at_us", b"recorded_at_us", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "role", b"role", "sent_to_reconsideration", b"sent_to_reconsideration", "stage", b"stage", "taxpayer_told", b"taxpayer_told", "version", b"version", "written_off", b"written_off"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_directly", b"accepted_directly", "actor", b"actor", "answered_on_the_spot", b"answered_on_the_spot", "became_overdue", b"became_overdue", "bureau", b"bureau", "case_id", b"case_id", "case_withdrawn", b"case_withdrawn", "category", b"category", "channel", b"channel", "clocks", b"clocks", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "custody", b"custody", "deferred", b"deferred", "department", b"department", "department_kind", b"department_kind", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "epoch", b"epoch", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "joint_handling_started", b"joint_handling_started", "occurred_at_us", b"occurred_at_us", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "part_completed", b"part_completed", "received", b"received", "recorded_at_us", b"recorded_at_us", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "role", b"role", "sent_to_reconsideration", b"sent_to_reconsideration", "stage", b"stage", "taxpayer_told", b"taxpayer_told", "version", b"version", "written_off", b"written_off"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["registered", "answered_on_the_spot", "taxpayer_told", "forwarded", "dispatched", "dispatch_returned", "accepted_directly", "extension_asked", "extension_approved", "extension_refused", "joint_handling_started", "part_completed", "completed", "feedback_given", "followed_up", "reopened", "case_withdrawn", "deferred", "resumed", "sent_to_reconsideration", "offered", "offer_withdrawal_asked", "released", "offer_refused", "received", "offer_declined", "concluded", "conclusion_revoked", "conclusion_delivered", "written_off", "became_overdue"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
@@ -225,6 +229,8 @@ class ClockChange(_message.Message):
     PROVISIONAL_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     ELAPSED_MILLI_WORKDAYS_FIELD_NUMBER: _builtins.int
+    SOON_AT_US_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_KIND_FIELD_NUMBER: _builtins.int
     kind: _common_pb2.ClockKind.ValueType
     action: _common_pb2.ClockAction.ValueType
     department: _builtins.str
@@ -239,6 +245,10 @@ class ClockChange(_message.Message):
     outcome: _common_pb2.ClockOutcome.ValueType
     elapsed_milli_workdays: _builtins.int
     """Working time from start to stop in thousandths of a working day; set on STOPPED."""
+    soon_at_us: _builtins.int
+    """When one working day is left; 0 for a limit of a single day."""
+    department_kind: _common_pb2.DepartmentKind.ValueType
+    """The kind of `department`; unset for the bureau's own clocks."""
     def __init__(
         self,
         *,
@@ -252,10 +262,12 @@ class ClockChange(_message.Message):
         provisional: _builtins.bool = ...,
         outcome: _common_pb2.ClockOutcome.ValueType = ...,
         elapsed_milli_workdays: _builtins.int = ...,
+        soon_at_us: _builtins.int = ...,
+        department_kind: _common_pb2.DepartmentKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "calendar_version", b"calendar_version", "department", b"department", "due_at_us", b"due_at_us", "elapsed_milli_workdays", b"elapsed_milli_workdays", "kind", b"kind", "limit_workdays", b"limit_workdays", "outcome", b"outcome", "provisional", b"provisional", "started_at_us", b"started_at_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "calendar_version", b"calendar_version", "department", b"department", "department_kind", b"department_kind", "due_at_us", b"due_at_us", "elapsed_milli_workdays", b"elapsed_milli_workdays", "kind", b"kind", "limit_workdays", b"limit_workdays", "outcome", b"outcome", "provisional", b"provisional", "soon_at_us", b"soon_at_us", "started_at_us", b"started_at_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -647,6 +659,9 @@ class Offered(_message.Message):
     FINAL_BUREAU_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     OFFER_EPOCH_FIELD_NUMBER: _builtins.int
+    RETURNS_FIELD_NUMBER: _builtins.int
+    DISPUTANTS_FIELD_NUMBER: _builtins.int
+    RULED_BY_FIELD_NUMBER: _builtins.int
     referral_id: _builtins.str
     previous_referral_id: _builtins.str
     referral_kind: _common_pb2.ReferralKind.ValueType
@@ -654,10 +669,16 @@ class Offered(_message.Message):
     final_bureau: _builtins.str
     offer_epoch: _builtins.int
     """The epoch the case will have when this offer is accepted."""
+    returns: _builtins.int
+    """Times the case has been sent back, this offer included, and the bureaus that have sent it back to each other."""
+    ruled_by: _builtins.str
+    """The superior whose ruling this offer carries out; else empty."""
     @_builtins.property
     def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Bureaus that held the case on this journey, the sender last."""
 
+    @_builtins.property
+    def disputants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -668,10 +689,13 @@ class Offered(_message.Message):
         final_bureau: _builtins.str = ...,
         path: _abc.Iterable[_builtins.str] | None = ...,
         offer_epoch: _builtins.int = ...,
+        returns: _builtins.int = ...,
+        disputants: _abc.Iterable[_builtins.str] | None = ...,
+        ruled_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["final_bureau", b"final_bureau", "offer_epoch", b"offer_epoch", "path", b"path", "previous_referral_id", b"previous_referral_id", "referral_id", b"referral_id", "referral_kind", b"referral_kind", "to_bureau", b"to_bureau"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disputants", b"disputants", "final_bureau", b"final_bureau", "offer_epoch", b"offer_epoch", "path", b"path", "previous_referral_id", b"previous_referral_id", "referral_id", b"referral_id", "referral_kind", b"referral_kind", "returns", b"returns", "ruled_by", b"ruled_by", "to_bureau", b"to_bureau"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -768,6 +792,10 @@ class Received(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     ORIGIN_BUREAU_FIELD_NUMBER: _builtins.int
     REGISTERED_AT_US_FIELD_NUMBER: _builtins.int
+    OFFERED_AT_US_FIELD_NUMBER: _builtins.int
+    RETURNS_FIELD_NUMBER: _builtins.int
+    DISPUTANTS_FIELD_NUMBER: _builtins.int
+    RULED_BY_FIELD_NUMBER: _builtins.int
     referral_id: _builtins.str
     previous_referral_id: _builtins.str
     referral_kind: _common_pb2.ReferralKind.ValueType
@@ -775,8 +803,14 @@ class Received(_message.Message):
     final_bureau: _builtins.str
     origin_bureau: _builtins.str
     registered_at_us: _builtins.int
+    offered_at_us: _builtins.int
+    """When the sender offered it: both ledgers name the hand-over by this time."""
+    returns: _builtins.int
+    ruled_by: _builtins.str
     @_builtins.property
     def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def disputants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -788,10 +822,14 @@ class Received(_message.Message):
         path: _abc.Iterable[_builtins.str] | None = ...,
         origin_bureau: _builtins.str = ...,
         registered_at_us: _builtins.int = ...,
+        offered_at_us: _builtins.int = ...,
+        returns: _builtins.int = ...,
+        disputants: _abc.Iterable[_builtins.str] | None = ...,
+        ruled_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["final_bureau", b"final_bureau", "from_bureau", b"from_bureau", "origin_bureau", b"origin_bureau", "path", b"path", "previous_referral_id", b"previous_referral_id", "referral_id", b"referral_id", "referral_kind", b"referral_kind", "registered_at_us", b"registered_at_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disputants", b"disputants", "final_bureau", b"final_bureau", "from_bureau", b"from_bureau", "offered_at_us", b"offered_at_us", "origin_bureau", b"origin_bureau", "path", b"path", "previous_referral_id", b"previous_referral_id", "referral_id", b"referral_id", "referral_kind", b"referral_kind", "registered_at_us", b"registered_at_us", "returns", b"returns", "ruled_by", b"ruled_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

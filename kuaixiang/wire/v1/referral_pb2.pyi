@@ -115,6 +115,9 @@ class Snapshot(_message.Message):
     CONTACT_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     PLACE_FIELD_NUMBER: _builtins.int
+    RETURNS_FIELD_NUMBER: _builtins.int
+    DISPUTANTS_FIELD_NUMBER: _builtins.int
+    RULED_BY_FIELD_NUMBER: _builtins.int
     category: _common_pb2.Category.ValueType
     channel: _common_pb2.Channel.ValueType
     origin_bureau: _builtins.str
@@ -124,6 +127,12 @@ class Snapshot(_message.Message):
     contact: _builtins.str
     text: _builtins.str
     place: _builtins.str
+    returns: _builtins.int
+    """Times the case has been sent back, this offer included, and the bureaus that have sent it back to each other."""
+    ruled_by: _builtins.str
+    """The superior whose ruling this offer carries out; else empty."""
+    @_builtins.property
+    def disputants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -136,10 +145,13 @@ class Snapshot(_message.Message):
         contact: _builtins.str = ...,
         text: _builtins.str = ...,
         place: _builtins.str = ...,
+        returns: _builtins.int = ...,
+        disputants: _abc.Iterable[_builtins.str] | None = ...,
+        ruled_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "channel", b"channel", "contact", b"contact", "origin_bureau", b"origin_bureau", "place", b"place", "registered_at_us", b"registered_at_us", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "channel", b"channel", "contact", b"contact", "disputants", b"disputants", "origin_bureau", b"origin_bureau", "place", b"place", "registered_at_us", b"registered_at_us", "returns", b"returns", "ruled_by", b"ruled_by", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

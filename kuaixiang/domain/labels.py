@@ -1,0 +1,216 @@
+"""The Chinese of the field's terms: of each word, each act, each field of a request; in one place for all that speaks.
+
+Also how each of them is written in English where officers read it: as the command line takes it.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from kuaixiang.domain import acts
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    ClockAction,
+    ClockKind,
+    ClockOutcome,
+    Custody,
+    DepartmentKind,
+    Outcome,
+    ReferralKind,
+    ReferralState,
+    Refusal,
+    Role,
+    Satisfaction,
+    Stage,
+    Telling,
+)
+
+
+class Both(NamedTuple):
+    """A sentence, or a part of one, in both languages."""
+
+    english: str
+    chinese: str
+
+
+TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
+    Category: ("政策落实", "执法规范", "纳税服务", "信息化建设", "法律救济", "其他"),
+    Channel: ("12366热线", "12366平台", "税务网站", "办税服务厅", "行业协会、商会", "其他渠道"),
+    Stage: (
+        "已登记",
+        "已转交纳税服务部门",
+        "办理中",
+        "联合办理中",
+        "待条件成熟",
+        "已移交",
+        "已办结",
+        "已反馈",
+        "已回访",
+        "移交已有结论",
+        "转行政复议",
+        "已撤回",
+        "已销号",
+    ),
+    Custody: ("本单位负责", "移交中", "已移交"),
+    Role: ("受理人", "纳税服务部门", "承办人", "分管局领导", "主要领导", "渠道", "系统", "督办岗", "督察审计"),
+    DepartmentKind: ("纳税服务", "税政", "征管", "信息技术", "法制", "稽查", "办税服务厅", "局领导", "其他"),
+    ClockKind: ("转交", "分办", "办理", "联合办理", "反馈", "回访", "督办", "复查"),
+    ClockAction: ("开始计时", "延期", "逾期", "停止计时", "临近到期", "重新计算"),
+    ClockOutcome: ("按时", "逾期", "不计"),
+    Telling: ("情况复杂", "转交其他部门"),
+    Satisfaction: ("满意", "基本满意", "不满意", "未联系上"),
+    ReferralKind: ("上报上级", "转交下级", "跨单位移交", "退回", "提请裁定"),
+    Refusal: (
+        "不是直接上下级",
+        "接收单位有误",
+        "移交路径成环",
+        "移交层级过多",
+        "移交已过时",
+        "与台账不符",
+        "移交已收回",
+        "移交内容不合规",
+    ),
+    Outcome: ("已办结", "已撤回", "转行政复议", "重新办理"),
+    ReferralState: ("移交中", "收回中", "已接收", "被拒收"),
+}
+"""The Chinese term of each word, in the order of the words' numbers, which begin at 1."""
+
+
+class ActName(NamedTuple):
+    """What officers call an act: the command that does it (`kx case`), and its Chinese name."""
+
+    command: str
+    chinese: str
+
+
+ACTS: Final[Mapping[type[acts.Act], ActName]] = {
+    acts.Register: ActName("register", "受理登记"),
+    acts.AnswerOnTheSpot: ActName("answer", "当场答复"),
+    acts.Forward: ActName("forward", "转交纳税服务部门"),
+    acts.Dispatch: ActName("dispatch", "分办"),
+    acts.ReturnDispatch: ActName("return-dispatch", "退回分办"),
+    acts.AcceptDirectly: ActName("accept", "直接受理"),
+    acts.AskExtension: ActName("ask-extension", "申请延期"),
+    acts.ApproveExtension: ActName("approve-extension", "批准延期"),
+    acts.RefuseExtension: ActName("refuse-extension", "不批准延期"),
+    acts.StartJointHandling: ActName("start-joint", "联合办理"),
+    acts.CompletePart: ActName("complete-part", "协办完成"),
+    acts.Complete: ActName("complete", "办结"),
+    acts.GiveFeedback: ActName("feedback", "反馈"),
+    acts.FollowUp: ActName("follow-up", "回访"),
+    acts.Reopen: ActName("reopen", "重新办理"),
+    acts.Withdraw: ActName("withdraw", "纳税人撤回"),
+    acts.Defer: ActName("defer", "列入待条件成熟"),
+    acts.Resume: ActName("resume", "恢复办理"),
+    acts.SendToReconsideration: ActName("reconsideration", "转行政复议"),
+    acts.Refer: ActName("refer", "移交"),
+    acts.Return: ActName("return", "退回"),
+    acts.WithdrawOffer: ActName("withdraw-offer", "收回移交"),
+    acts.WriteOff: ActName("write-off", "销号"),
+    # What peers and the system do has no command.
+    acts.Receive: ActName("receiving a referral", "接收移交"),
+    acts.AcknowledgeAcceptance: ActName("noting that a referral was accepted", "确认移交已接收"),
+    acts.AcknowledgeRefusal: ActName("noting that a referral was refused", "确认移交被拒收"),
+    acts.HearConclusion: ActName("hearing a conclusion", "接收办理结论"),
+    acts.AcknowledgeConclusion: ActName("noting that a conclusion arrived", "确认结论已送达"),
+    acts.MarkOverdue: ActName("noting a missed deadline", "记录逾期"),
+}
+"""What each act is called."""
+
+FIELDS: Final[Mapping[str, str]] = {
+    "bureau": "单位代码",
+    "case_id": "诉求编号",
+    "actor": "经办人",
+    "role": "岗位",
+    "department": "部门代码",
+    "request_key": "请求标识",
+    "occurred_at": "发生时间",
+    "expected_version": "版本号",
+    "taxpayer_name": "纳税人名称",
+    "contact": "联系方式",
+    "taxpayer_number": "统一社会信用代码",
+    "text": "诉求内容",
+    "category": "诉求类别",
+    "channel": "受理渠道",
+    "channel_reference": "渠道编号",
+    "place": "所在地区",
+    "answer": "答复内容",
+    "telling": "告知事项",
+    "told": "告知内容",
+    "to_department": "承办部门",
+    "note": "备注",
+    "reason": "原因",
+    "workdays": "延期工作日数",
+    "lead_department": "主办部门",
+    "assisting_departments": "协办部门",
+    "result": "办理结果",
+    "told_by": "反馈方式",
+    "satisfaction": "满意度",
+    "remark": "回访备注",
+    "owner": "责任人",
+    "review_at": "复查时间",
+    "condition": "成熟条件",
+    "reference": "行政复议编号",
+    "final_bureau": "移交单位",
+    # Of lists, journals and figures.
+    "bureaus": "单位代码",
+    "page_token": "翻页标记",
+    "scope": "统计范围",
+    "from_day": "开始日期",
+    "to_day": "结束日期",
+    "grouping": "分组方式",
+    # Of what bureaus say to each other.
+    "signature": "签名",
+    "offer": "移交单",
+    "referral_id": "移交编号",
+    "previous_referral_id": "上次移交编号",
+    "from_bureau": "移出单位",
+    "to_bureau": "接收单位",
+    "path": "移交路径",
+    "asked": "已查询的单位",
+    "epoch": "移交次数",
+    "origin_bureau": "首次受理单位",
+    "offered_at_us": "移交时间",
+    "registered_at_us": "受理时间",
+    "handled_by": "办理单位",
+    "outcome": "办理结论",
+    "completed_at_us": "办结时间",
+}
+"""The Chinese name of each field of a request, by its own name: `header.actor` is `actor`."""
+
+
+def term(word: IntEnum) -> str:
+    """The Chinese term of a word."""
+    return TERMS[type(word)][word - 1]
+
+
+def term_of(kind: type[IntEnum], number: int) -> str:
+    """The Chinese term of a word by its number; the number of one that this version does not know."""
+    terms = TERMS[kind]
+    return terms[number - 1] if 1 <= number <= len(terms) else str(number)
+
+
+def name(word: IntEnum) -> str:
+    """The English name of a word, as it is written on the command line."""
+    return word.name.lower().replace("_", "-")
+
+
+def command(kind: type[acts.Act]) -> str:
+    """An act as English sentences name it: by its command."""
+    return ACTS[kind].command
+
+
+def act_term(kind: type[acts.Act]) -> str:
+    """An act's Chinese name."""
+    return ACTS[kind].chinese
+
+
+def field_term(field: str) -> str:
+    """The Chinese name of a request's field, which may be a path such as `header.actor`."""
+    return FIELDS.get(field.rpartition(".")[2], field)
+
+
+def listed(parts: Iterable[str]) -> str:
+    """Parts of a Chinese sentence, one after the other."""
+    return "、".join(parts)
