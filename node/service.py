@@ -23,6 +23,7 @@ from kuaixiang.wire.v1 import (
     referral_pb2_grpc,
 )
 from node.cases import CaseServicer
+from node.duplicates import Duplicates
 from node.events.publisher import Publisher
 from node.federation.client import Links
 from node.federation.courier import Courier
@@ -83,8 +84,10 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         await sweep.start()
         stack.push_async_callback(sweep.stop)
 
+        duplicates = Duplicates(ledger, place.clock, settings.duplicates_days)
+
         def add(server: grpc.aio.Server) -> None:
-            case_pb2_grpc.add_CaseServiceServicer_to_server(CaseServicer(office), server)
+            case_pb2_grpc.add_CaseServiceServicer_to_server(CaseServicer(office, duplicates), server)
             referrals = ReferralServicer(office, links, seal, courier.heard_from)
             referral_pb2_grpc.add_ReferralServiceServicer_to_server(referrals, server)
             journals = LedgerServicer(ledger, place.tree, place.clock)

@@ -51,6 +51,8 @@ class NodeSettings(BaseSettings):
     """Working days for joint handling with its extension; the notice sets no cap (§四(二)2)."""
     backdating_workdays_max: Annotated[int, Field(ge=0, le=5)] = 1
     """How many working days after it happened an act may be recorded."""
+    duplicates_days: Annotated[int, Field(ge=0, le=366)] = 90
+    """How many days back cases are compared with one about to be registered; 0 compares none."""
     log_level: str = "info"
     """debug, info, warning or error; one JSON object a line, to standard error."""
 

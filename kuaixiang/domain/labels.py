@@ -16,6 +16,7 @@ from kuaixiang.domain.words import (
     ClockOutcome,
     Custody,
     DepartmentKind,
+    DuplicateReason,
     Outcome,
     ReferralKind,
     ReferralState,
@@ -72,6 +73,7 @@ TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
         "移交内容不合规",
     ),
     Outcome: ("已办结", "已撤回", "转行政复议", "重新办理"),
+    DuplicateReason: ("同一纳税人", "内容相近"),
     ReferralState: ("移交中", "收回中", "已接收", "被拒收"),
 }
 """The Chinese term of each word, in the order of the words' numbers, which begin at 1."""

@@ -169,3 +169,10 @@ class ReferralState(IntEnum):
     WITHDRAWING = 2
     ACCEPTED = 3
     REFUSED = 4
+
+
+class DuplicateReason(IntEnum):
+    """Why a case of the ledger may be the same as one about to be registered (§四(一)1)."""
+
+    SAME_TAXPAYER = 1
+    SIMILAR_TEXT = 2

@@ -8,8 +8,6 @@ the candidates. Each candidate's whole text is then compared. The index holds nu
 
 import re
 import unicodedata
-from array import array
-from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -30,10 +28,8 @@ CONTAINED_CHARACTERS_MIN: Final = 24
 """Below this length a text may be found in another by chance."""
 CONTAINED_LENGTHS_MAX: Final = 4.0
 """And so many times as long may the longer one be: any long text has most of a short one's characters, in any order."""
-SEGMENT_TEXTS: Final = 8_192
+PART_TEXTS: Final = 1_024
 """Texts of one part of an index: parts are dropped whole when they are too old."""
-CROWD: Final = 512
-"""Of the texts of a part that share a hash the newest so many are looked at, which bounds the time of a look-up."""
 
 _COURTESIES: Final = re.compile(
     "尊敬的|亲爱的|各位|领导们?|(?:您|你|大家|早上|上午|下午|晚上)好|请问一?下?|麻烦(?:您|你)?|非常感谢|万分感谢|谢谢(?:您|你|了)?|感谢(?:您|你)?|辛苦了|"
@@ -76,50 +72,68 @@ def similarity(one: str, other: str) -> float:
 
 
 class SketchIndex:
-    """Sketches of texts by numbers that ascend, in parts that can be dropped from the oldest on."""
+    """Sketches of texts by numbers that ascend, in parts that can be dropped from the oldest on.
 
-    def __init__(self) -> None:
-        self._segments: list[_Segment] = []
+    `common_min`: how many hashes a candidate shares at least. A sketch may be anything of which some values are to be
+    found again; one of a text takes about 150 bytes.
+    """
+
+    def __init__(self, common_min: int = COMMON_MIN) -> None:
+        self._common_min = common_min
+        self._sealed: list[_Sealed] = []
+        self._open: list[tuple[int, tuple[int, ...]]] = []
 
     def __len__(self) -> int:
-        return sum(len(segment.numbers) for segment in self._segments)
+        return sum(len(part.numbers) for part in self._sealed) + len(self._open)
 
     def add(self, number: int, hashes: tuple[int, ...]) -> None:
         """Add a text; its number is greater than those before."""
-        if not self._segments or len(self._segments[-1].numbers) >= SEGMENT_TEXTS:
-            self._segments.append(_Segment())
-        self._segments[-1].add(number, hashes)
+        self._open.append((number, hashes))
+        if len(self._open) >= PART_TEXTS:
+            self._sealed.append(_Sealed(self._open))
+            self._open = []
 
     def drop_before(self, number: int) -> None:
         """Drop the parts of which every text's number is smaller."""
-        while self._segments and self._segments[0].numbers[-1] < number:
-            self._segments.pop(0)
+        while self._sealed and self._sealed[0].numbers[-1] < number:
+            self._sealed.pop(0)
 
-    def candidates(self, hashes: tuple[int, ...], limit: int) -> list[int]:
-        """The numbers of the texts that share most with a sketch, most first, the newer first among equals."""
-        least = min(COMMON_MIN, len(hashes))
-        found = [pair for segment in self._segments for pair in segment.sharing(hashes, least)]
+    def shrink(self, texts_max: int) -> None:
+        """Drop the oldest parts until no more texts are left than that."""
+        while self._sealed and len(self) > texts_max:
+            self._sealed.pop(0)
+
+    def candidates(self, hashes: tuple[int, ...], limit: int, from_number: int = 0) -> list[int]:
+        """The numbers, from one on, of the texts that share most with a sketch; the newer first among equals."""
+        least = min(self._common_min, len(hashes))
+        if not least:
+            return []
+        found = [pair for part in self._sealed for pair in part.sharing(hashes, least) if pair[1] >= from_number]
+        wanted = frozenset(hashes)
+        for number, own in self._open:
+            common = len(wanted.intersection(own))
+            if common >= least and number >= from_number:
+                found.append((common, number))
         found.sort(reverse=True)
         return [number for _, number in found[:limit]]
 
 
-_NOWHERE: Final = array("H")
+class _Sealed:
+    """A full part: its texts' hashes in one ascending array, and beside each whose it is."""
 
-
-class _Segment:
-    def __init__(self) -> None:
-        self.numbers = array("Q")
-        self._places: dict[int, array[int]] = {}
-
-    def add(self, number: int, hashes: tuple[int, ...]) -> None:
-        place = len(self.numbers)
-        self.numbers.append(number)
-        for value in hashes:
-            self._places.setdefault(value, array("H")).append(place)
+    def __init__(self, texts: list[tuple[int, tuple[int, ...]]]) -> None:
+        self.numbers = [number for number, _ in texts]
+        hashes = np.array([value for _, own in texts for value in own], dtype=np.uint32)
+        places = np.array([place for place, (_, own) in enumerate(texts) for _ in own], dtype=np.uint16)
+        order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[order]
+        self._places = places[order]
 
     def sharing(self, hashes: tuple[int, ...], least: int) -> Iterator[tuple[int, int]]:
         """(hashes in common, number) of the texts that share some."""
-        shared: Counter[int] = Counter()
-        for value in hashes:
-            shared.update(self._places.get(value, _NOWHERE)[-CROWD:])
-        return ((count, self.numbers[place]) for place, count in shared.items() if count >= least)
+        wanted = np.array(hashes, dtype=np.uint32)
+        first = np.searchsorted(self._hashes, wanted, "left")
+        last = np.searchsorted(self._hashes, wanted, "right")
+        shared = np.concatenate([self._places[start:end] for start, end in zip(first, last, strict=True)])
+        counts = np.bincount(shared)
+        return ((int(counts[place]), self.numbers[place]) for place in np.flatnonzero(counts >= least))

@@ -5,8 +5,7 @@ import random
 import pytest
 
 from kuaixiang.text.similar import (
-    CROWD,
-    SEGMENT_TEXTS,
+    PART_TEXTS,
     SIMILAR_MIN,
     SKETCH_SIZE,
     SketchIndex,
@@ -62,16 +61,30 @@ def test_the_index_names_the_repeat_among_many_texts_first() -> None:
 
 def test_old_texts_are_dropped_with_their_part_of_the_index() -> None:
     index = SketchIndex()
-    for number in range(SEGMENT_TEXTS + 1):
+    for number in range(PART_TEXTS + 1):
         index.add(number, (number % 50_000,))
-    index.drop_before(SEGMENT_TEXTS)
-    assert [SEGMENT_TEXTS] == index.candidates((SEGMENT_TEXTS % 50_000,), 9)
+    index.drop_before(PART_TEXTS)
+    assert [PART_TEXTS] == index.candidates((PART_TEXTS % 50_000,), 9)
     assert 1 == len(index)
 
 
 def test_of_a_crowd_that_says_the_same_the_newest_are_named() -> None:
     index = SketchIndex()
-    for number in range(2 * CROWD):
+    for number in range(2 * PART_TEXTS + 2):
         index.add(number, (1, 2, 3))
-    assert [2 * CROWD - 1, 2 * CROWD - 2] == index.candidates((1, 2, 3), 2)
-    assert CROWD == len(index.candidates((1, 2, 3), 2 * CROWD))
+    assert [2 * PART_TEXTS + 1, 2 * PART_TEXTS] == index.candidates((1, 2, 3), 2)
+
+
+def test_an_index_of_one_value_finds_it_again_and_nothing_before_the_number_asked_from() -> None:
+    index = SketchIndex(common_min=1)
+    for number in range(PART_TEXTS + 10):
+        index.add(number, (number % 3,))
+    assert [PART_TEXTS + 9, PART_TEXTS + 6] == index.candidates(((PART_TEXTS + 9) % 3,), 9, PART_TEXTS + 5)
+
+
+def test_an_index_keeps_no_more_texts_than_it_is_told() -> None:
+    index = SketchIndex()
+    for number in range(3 * PART_TEXTS):
+        index.add(number, (number,))
+    index.shrink(PART_TEXTS + 5)
+    assert PART_TEXTS == len(index)
