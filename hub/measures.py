@@ -148,6 +148,16 @@ _BY_EVENT: Final[Mapping[str, tuple[int, ...]]] = {
     "conclusion_delivered": (),
     "written_off": (Fact.WRITTEN_OFF,),
     "became_overdue": (),
+    "linked": (),
+    "unlinked": (),
+    "part_returned": (Fact.DISPATCH_RETURNED,),
+    "part_added": (),
+    "extension_explained": (),
+    "ruled": (),
+    "override_asked": (),
+    "override_approved": (),
+    "override_refused": (),
+    "issue_linked": (),
 }
 """Events that are counted the same whatever they carry. `completed`, `followed_up` and `released` are looked into."""
 

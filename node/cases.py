@@ -59,7 +59,17 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     AskExtension = _act
     ApproveExtension = _act
     RefuseExtension = _act
+    ExplainExtension = _act
     StartJointHandling = _act
+    AddPart = _act
+    LinkCase = _act
+    UnlinkCase = _act
+    LinkIssue = _act
+    AskRuling = _act
+    RuleCase = _act
+    AskOverride = _act
+    ApproveOverride = _act
+    RefuseOverride = _act
     CompletePart = _act
     CompleteCase = _act
     GiveFeedback = _act
@@ -75,7 +85,12 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     WriteOffCase = _act
 
     def _response(self, done: Done) -> case_pb2.ActResponse:
-        return case_pb2.ActResponse(case=self._view(done.case), seq=done.seq, repeated_request=done.repeated)
+        return case_pb2.ActResponse(
+            case=self._view(done.case),
+            seq=done.seq,
+            repeated_request=done.repeated,
+            linked_completed=done.linked_completed,
+        )
 
     def _view(self, case: Case) -> case_pb2.Case:
         return case_view(case, self._office)
@@ -265,11 +280,17 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         competent_bureau=case.competent_bureau,
         bounces=case.bounces,
         round=case.round,
-        extension_pending=case.extension is not None,
+        extension_pending=bool(case.extensions),
         open_parts=case.open_parts,
         told=case.telling is not None,
         end_to_end_milli_workdays=round(elapsed * 1000),
         awaiting_acknowledgement=sorted(case.awaiting),
+        lead_case_id=case.lead_case_id,
+        issue_id=case.issue_id,
+        returns=case.returns,
+        ruled_by=case.ruled_by,
+        extensions_to_explain=sorted(case.unexplained),
+        override_pending=case.override_asked is not None,
         **words,
     )
 

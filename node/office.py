@@ -6,7 +6,7 @@ has made sure who is calling; what may be done is decided by the domain.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kuaixiang.domain import acts, errors
@@ -15,9 +15,11 @@ from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.custody import OfferFacts, judge
-from kuaixiang.domain.decide import RECEIVING_DEPARTMENT, Context, decide
+from kuaixiang.domain.decide import decide
+from kuaixiang.domain.desk import Context
 from kuaixiang.domain.events import OfferDeclined
 from kuaixiang.domain.registration import REFERENCE_CHARACTERS_MAX, at_most, check_case_id, check_registration
+from kuaixiang.domain.staff import UNLISTED, Staff
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category, Channel, Custody, Outcome, ReferralKind, Refusal, Role, Stage
 from kuaixiang.runtime.chance import Chance
@@ -59,16 +61,20 @@ class Done:
     case: Case
     seq: int
     repeated: bool
+    linked_completed: tuple[str, ...] = ()
+    """Cases linked to this one that the act has completed too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What holds for every bureau of the node: the tree, the working calendar, the limits, the time."""
+    """What holds at the node: the tree, the working calendar, the limits, the time, and who works in which bureau."""
 
     tree: BureauTree
     calendar: WorkingCalendar
     rules: Rules
     clock: Clock
+    staff: Callable[[str], Staff] = lambda _: UNLISTED
+    """The departments and officers of a bureau, as they are now."""
 
 
 class Office:
@@ -90,18 +96,32 @@ class Office:
         elif act.channel_reference:
             at_most(act.channel_reference, "channel_reference", REFERENCE_CHARACTERS_MAX)
             reference = (act.channel, act.channel_reference)
+        linked = await self._linked(header, act)
         work = Work(
-            run=lambda draft: self._perform(draft, header, act),
+            run=lambda draft: self._perform(draft, header, act, linked),
             bureau=header.bureau,
             case_id=header.case_id,
+            also=linked.look_at,
             request_key=header.request_key,
             reference=reference,
         )
         result: _Result = await self.ledger.do(work)
         case = result.case or await self.read_case(header.bureau, result.case_id)
-        return Done(case, result.seq, result.repeated)
+        return Done(case, result.seq, result.repeated, result.linked_completed)
 
-    def _perform(self, draft: Draft, header: Header, act: Act) -> "_Result":
+    async def _linked(self, header: Header, act: Act) -> "_Linked":
+        """The cases besides its own that an act looks at: the lead that it names, and those that it leads."""
+        lead = act.lead_case_id if isinstance(act, (acts.Register, acts.Link)) else ""
+        if lead:
+            check_case_id(lead, "lead_case_id")
+        followers: list[str] = []
+        if isinstance(act, acts.Link) or (isinstance(act, acts.Complete) and act.with_linked):
+            followers = await asyncio.to_thread(
+                queries.linked_cases, self.ledger.database, header.bureau, header.case_id
+            )
+        return _Linked(lead, tuple(followers))
+
+    def _perform(self, draft: Draft, header: Header, act: Act, linked: "_Linked") -> "_Result":
         bureau = header.bureau
         done = self._done_before(draft, header, act)
         if done is not None:
@@ -114,16 +134,44 @@ class Office:
             if header.expected_version and header.expected_version != case.version:
                 raise errors.VersionConflict(case.case_id, header.expected_version, case.version)
         context = self._context(header, case)
-        events = decide(case, act, context)
         if isinstance(act, acts.Register):
             case_id = new_case_id(bureau, context.now, draft.head(bureau).cases_registered + 1)
+            context = replace(context, new_id=case_id, lead=linked.lead_in(draft, bureau))
+            events = decide(None, act, context)
             recorded = draft.record(context, case_id, events, case=None, category=act.category, channel=act.channel)
         else:
             case_id = header.case_id
-            recorded = draft.record(context, case_id, events, case=case)
+            if isinstance(act, acts.Link):
+                context = replace(context, lead=linked.lead_in(draft, bureau), is_lead=bool(linked.followers))
+            recorded = draft.record(context, case_id, decide(case, act, context), case=case)
+        completed: tuple[str, ...] = ()
+        if isinstance(act, acts.Complete) and linked.followers:
+            completed, recorded = self._complete_linked(draft, context, act, recorded, linked.followers)
         if header.request_key:
             draft.keep_request(bureau, header.request_key, Request(header.digest, case_id, recorded.seq))
-        return _Result(case_id, recorded.case, recorded.seq, repeated=False)
+        return _Result(case_id, recorded.case, recorded.seq, repeated=False, linked_completed=completed)
+
+    @staticmethod
+    def _complete_linked(
+        draft: Draft, context: Context, act: acts.Complete, lead: Recorded, linked: tuple[str, ...]
+    ) -> tuple[tuple[str, ...], Recorded]:
+        """Completes the linked cases that can be; the others are where they were, and are handled by themselves."""
+        completed: list[str] = []
+        seq, hash_ = lead.seq, lead.hash
+        context = replace(context, role=Role.SYSTEM)
+        consequence = acts.CompleteWithLead(lead_case_id=lead.case.case_id if lead.case else "", result=act.result)
+        for case_id in linked:
+            case = draft.case(context.bureau, case_id)
+            # What was done before a later act of the linked case cannot be recorded behind it.
+            at = max(context.occurred_at, case.last_at) if case is not None else context.occurred_at
+            try:
+                events = decide(case, consequence, replace(context, occurred_at=at))
+            except errors.Refused:
+                continue
+            recorded = draft.record(replace(context, occurred_at=at), case_id, events, case=case)
+            completed.append(case_id)
+            seq, hash_ = recorded.seq, recorded.hash
+        return tuple(completed), Recorded(lead.case, seq, hash_)
 
     @staticmethod
     def _done_before(draft: Draft, header: Header, act: Act) -> "_Result | None":
@@ -154,13 +202,13 @@ class Office:
             tree=self.place.tree,
             calendar=self.place.calendar,
             rules=self.place.rules,
+            staff=self.place.staff(header.bureau),
             new_id=new_referral_id(),
         )
 
     def _system_context(self, bureau: str, case: Case | None) -> Context:
-        header = Header(
-            bureau=bureau, case_id="", actor=SYSTEM_ACTOR, role=Role.SYSTEM, department=RECEIVING_DEPARTMENT
-        )
+        department = self.place.staff(bureau).receiving_department
+        header = Header(bureau=bureau, case_id="", actor=SYSTEM_ACTOR, role=Role.SYSTEM, department=department)
         return self._context(header, case)
 
     def _now(self, case: Case | None) -> datetime:
@@ -349,6 +397,22 @@ class _Result:
     case: Case | None
     seq: int
     repeated: bool
+    linked_completed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Linked:
+    """Cases of the same ledger that an act on another one looks at: the lead that it names, those that it leads."""
+
+    lead: str
+    followers: tuple[str, ...]
+
+    @property
+    def look_at(self) -> tuple[str, ...]:
+        return (self.lead, *self.followers) if self.lead else self.followers
+
+    def lead_in(self, draft: Draft, bureau: str) -> Case | None:
+        return draft.case(bureau, self.lead) if self.lead else None
 
 
 def _check_numbers(offer: referral_pb2.Offer) -> None:

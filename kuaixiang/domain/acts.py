@@ -6,7 +6,7 @@ Acts of people come first, then what peers cause, then what the system does by i
 from dataclasses import dataclass
 from datetime import datetime
 
-from kuaixiang.domain.words import Category, Channel, Outcome, ReferralKind, Refusal, Satisfaction, Telling
+from kuaixiang.domain.words import Category, Channel, Outcome, Override, ReferralKind, Refusal, Satisfaction, Telling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +16,7 @@ class Act:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Register(Act):
-    """受理登记 (§四(一)1); a non-empty `answer` is given on the spot."""
+    """受理登记 (§四(一)1); a non-empty `answer` is given on the spot, `lead_case_id` links it to a like case."""
 
     taxpayer_name: str
     contact: str
@@ -27,6 +27,7 @@ class Register(Act):
     channel_reference: str = ""
     place: str = ""
     answer: str = ""
+    lead_case_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ class Dispatch(Act):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReturnDispatch(Act):
-    """退回分办: the department is not in charge of this."""
+    """退回分办: the department is not in charge of this, or, assisting in joint handling, not of its part."""
 
     reason: str
 
@@ -77,8 +78,9 @@ class AskExtension(Act):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApproveExtension(Act):
-    """批准延期 (§四(二)1-2)."""
+    """批准延期 (§四(二)1-2); `for_department` where several that handle jointly have asked."""
 
+    for_department: str = ""
     note: str = ""
 
 
@@ -87,6 +89,14 @@ class RefuseExtension(Act):
     """不批准延期."""
 
     reason: str
+    for_department: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainExtension(Act):
+    """延期告知: the taxpayer is told why a jointly handling department takes longer (§四(二)2)."""
+
+    told: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +109,14 @@ class StartJointHandling(Act):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddPart(Act):
+    """增加协办: another department assists in the joint handling (§四(二)2)."""
+
+    to_department: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompletePart(Act):
     """An assisting department has done its part."""
 
@@ -107,9 +125,42 @@ class CompletePart(Act):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complete(Act):
-    """办结 (§四(二)1)."""
+    """办结 (§四(二)1); `with_linked`: the cases linked to this one are completed by the same result."""
 
     result: str
+    with_linked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompleteWithLead(Act):
+    """并案办结: the case that this one is linked to has been completed, and its result answers this one too.
+
+    It follows by itself; the actor is who completed the lead case.
+    """
+
+    lead_case_id: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link(Act):
+    """并案: the case asks what another one of this ledger asks already."""
+
+    lead_case_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlink(Act):
+    """解除并案."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkIssue(Act):
+    """归入共性诉求: the case is an instance of a confirmed common issue (§四(五))."""
+
+    issue_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,10 +234,47 @@ class Return(Act):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskRuling(Act):
+    """提请裁定: the lowest common superior is to decide who handles a case that has been sent back too often."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule(Act):
+    """裁定 by a leader of the lowest common superior: who handles the case; it binds."""
+
+    final_bureau: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WithdrawOffer(Act):
     """Asks the receiver to refuse an undecided offer; its decision stands either way."""
 
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskOverride(Act):
+    """申请特批: one person asks for a rule to be set aside for this case; a leader decides."""
+
+    override: Override
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApproveOverride(Act):
+    """批准特批."""
+
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefuseOverride(Act):
+    """不批准特批."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

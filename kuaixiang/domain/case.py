@@ -1,7 +1,9 @@
 """A case as one bureau's ledger knows it: the fold of its entries."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from kuaixiang.domain import clocks as clockwork
@@ -15,6 +17,7 @@ from kuaixiang.domain.words import (
     ClockKind,
     Custody,
     Outcome,
+    Override,
     ReferralKind,
     Satisfaction,
     Stage,
@@ -24,9 +27,18 @@ from kuaixiang.domain.words import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtensionRequest:
-    """An extension asked for and not decided."""
+    """An extension asked for and not decided; `for_department` names the part of a joint handling, else it is empty."""
 
     workdays: int
+    asked_by: str
+    for_department: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverrideRequest:
+    """An override asked for and not decided."""
+
+    override: Override
     asked_by: str
 
 
@@ -42,6 +54,9 @@ class Outgoing:
     offer_epoch: int
     offered_at: datetime
     withdrawing: bool = False
+    returns: int = 0
+    disputants: tuple[str, ...] = ()
+    ruled_by: str = ""
 
     @property
     def relayed(self) -> bool:
@@ -54,6 +69,7 @@ class Incoming:
     """The accepted referral that brought the case last."""
 
     referral_id: str
+    kind: ReferralKind
     from_bureau: str
     path: tuple[str, ...]
 
@@ -94,10 +110,16 @@ class Case:
     telling: Telling | None = None
     bounces: int = 0
     round: int = 0
-    extension: ExtensionRequest | None = None
+    extensions: tuple[ExtensionRequest, ...] = ()
     extended: bool = False
+    """Whether its handling has had its one extension (§四(二)1), whichever department has it now."""
     lead_department: str = ""
     open_parts: tuple[str, ...] = ()
+    unexplained: frozenset[str] = frozenset()
+    """Jointly handling departments with an extension that the taxpayer has not been told the reason of (§四(二)2)."""
+    lead_case_id: str = ""
+    """The case of this ledger that asks the same."""
+    issue_id: str = ""
     handlers: frozenset[str] = frozenset()
     satisfaction: Satisfaction | None = None
     explained: bool = False
@@ -108,6 +130,15 @@ class Case:
     conclusion: Conclusion | None = None
     awaiting: frozenset[str] = frozenset()
     """Neighbours that have not acknowledged the conclusion yet."""
+    returns: int = 0
+    """Times the case has been sent back between bureaus."""
+    disputants: tuple[str, ...] = ()
+    """The bureaus that have sent it back to each other."""
+    ruled_by: str = ""
+    """The superior that has ruled that this bureau handles it."""
+    override_asked: OverrideRequest | None = None
+    overridden: frozenset[Override] = frozenset()
+    """Rules that two people together have set aside for this case."""
     with_bureau: str = ""
     competent_bureau: str = ""
     snapshot_version: int = 1
@@ -176,28 +207,46 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
         case events.Dispatched() as event:
             return {"department": event.to_department}
         case events.DispatchReturned() as event:
-            return {"bounces": event.bounces, "extension": None}
+            return {"bounces": event.bounces, **_NOT_JOINT}
         case events.AcceptedDirectly():
             return {"department": entry.department}
         case events.ExtensionAsked() as event:
-            return {"extension": ExtensionRequest(workdays=event.workdays, asked_by=entry.actor)}
-        case events.ExtensionApproved():
-            return {"extension": None, "extended": True}
-        case events.ExtensionRefused():
-            return {"extension": None}
+            asked = ExtensionRequest(workdays=event.workdays, asked_by=entry.actor, for_department=event.for_department)
+            return {"extensions": (*case.extensions, asked)}
+        case events.ExtensionApproved() as event:
+            joint = {event.for_department} - {""}
+            return {
+                "extensions": _undecided(case, event.for_department),
+                "unexplained": case.unexplained | joint,
+                "extended": case.extended or not joint,
+            }
+        case events.ExtensionRefused() as event:
+            return {"extensions": _undecided(case, event.for_department)}
+        case events.ExtensionExplained() as event:
+            return {"unexplained": case.unexplained - {event.for_department}}
         case events.JointHandlingStarted() as event:
             return {
                 "department": event.lead_department,
                 "lead_department": event.lead_department,
                 "open_parts": event.assisting_departments,
-                "extension": None,
-                "extended": False,
+                "extensions": (),
             }
+        case events.PartAdded() as event:
+            return {"open_parts": (*case.open_parts, event.part_department)}
+        case events.PartReturned() as event:
+            return {**_without_part(case, event.part_department), "bounces": event.bounces}
         case events.PartCompleted() as event:
-            left = tuple(part for part in case.open_parts if part != event.part_department)
-            return {"open_parts": left, "handlers": case.handlers | {entry.actor}}
-        case events.Completed():
-            return {"extension": None, "handlers": case.handlers | {entry.actor}}
+            return {**_without_part(case, event.part_department), "handlers": case.handlers | {entry.actor}}
+        case events.Completed() as event:
+            # What another case's result has answered is that case's department's to tell.
+            in_charge = {"department": entry.department} if event.lead_case_id else {}
+            return {"extensions": (), "handlers": case.handlers | {entry.actor}, **in_charge}
+        case events.Linked() as event:
+            return {"lead_case_id": event.lead_case_id}
+        case events.Unlinked():
+            return {"lead_case_id": ""}
+        case events.IssueLinked() as event:
+            return {"issue_id": event.issue_id}
         case events.FeedbackGiven():
             # The feedback is the handler's too: who gave it does not follow it up.
             return _ended(case, Outcome.COMPLETED, entry.occurred_at) | {"handlers": case.handlers | {entry.actor}}
@@ -211,16 +260,25 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
                 "round": event.round,
                 "satisfaction": None,
                 "explained": False,
+                "overridden": frozenset(),
                 "extended": False,
-                "lead_department": "",
+                **_NOT_JOINT,
             }
             return _ended(case, Outcome.REOPENED, entry.occurred_at, round_=event.round) | again
         case events.CaseWithdrawn():
-            return _ended(case, Outcome.WITHDRAWN, entry.occurred_at) | {"extension": None}
+            return _ended(case, Outcome.WITHDRAWN, entry.occurred_at) | {"extensions": ()}
         case events.SentToReconsideration():
-            return _ended(case, Outcome.RECONSIDERATION, entry.occurred_at) | {"extension": None}
+            return _ended(case, Outcome.RECONSIDERATION, entry.occurred_at) | {"extensions": ()}
         case events.Deferred():
-            return {"extension": None}
+            return dict(_NOT_JOINT)
+        case events.Ruled() as event:
+            return {"ruled_by": case.bureau if event.final_bureau == case.bureau else ""}
+        case events.OverrideAsked() as event:
+            return {"override_asked": OverrideRequest(override=event.override, asked_by=entry.actor)}
+        case events.OverrideApproved() as event:
+            return {"override_asked": None, "overridden": case.overridden | {event.override}}
+        case events.OverrideRefused():
+            return {"override_asked": None}
         case events.Offered() as event:
             return {
                 "outgoing": Outgoing(
@@ -231,6 +289,9 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
                     path=event.path,
                     offer_epoch=event.offer_epoch,
                     offered_at=entry.occurred_at,
+                    returns=event.returns,
+                    disputants=event.disputants,
+                    ruled_by=event.ruled_by,
                 ),
             }
         case events.OfferWithdrawalAsked() if case.outgoing is not None:
@@ -238,8 +299,11 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
         case events.Released() as event:
             return {
                 "outgoing": None,
-                "extension": None,
                 "with_bureau": event.to_bureau,
+                "returns": case.outgoing.returns if case.outgoing else case.returns,
+                "disputants": case.outgoing.disputants if case.outgoing else case.disputants,
+                "ruled_by": "",
+                **_NOT_JOINT,
                 "neighbours": _with_neighbour(case, event.to_bureau, event.referral_id),
                 # A reopening is still to be told to those who hold the case for concluded.
                 "awaiting": case.awaiting - {event.to_bureau},
@@ -279,12 +343,18 @@ def _received(case: Case, entry: Entry, event: events.Received) -> dict[str, Any
         # Whoever referred the case had told the taxpayer: a case cannot leave a desk otherwise.
         "telling": case.telling or Telling.TRANSFERRED,
         "outgoing": None,
-        "incoming": Incoming(referral_id=event.referral_id, from_bureau=event.from_bureau, path=event.path),
+        "incoming": Incoming(
+            referral_id=event.referral_id, kind=event.referral_kind, from_bureau=event.from_bureau, path=event.path
+        ),
         "neighbours": _with_neighbour(case, event.from_bureau, event.referral_id),
-        "extension": None,
+        **_NOT_JOINT,
         "extended": False,
-        "lead_department": "",
-        "open_parts": (),
+        "returns": event.returns,
+        "disputants": event.disputants,
+        "ruled_by": event.ruled_by,
+        "lead_case_id": "",
+        "override_asked": None,
+        "overridden": frozenset(),
         "satisfaction": None,
         "explained": False,
         "with_bureau": case.bureau,
@@ -306,6 +376,24 @@ def _open_again(case: Case, entry: Entry, event: events.Received) -> dict[str, A
     )
     told = frozenset(bureau for bureau, _ in case.neighbours if bureau != event.from_bureau)
     return {"conclusion": reopened, "awaiting": told}
+
+
+_NOT_JOINT: Mapping[str, Any] = MappingProxyType(
+    {"lead_department": "", "open_parts": (), "extensions": (), "unexplained": frozenset()}
+)
+"""What no longer holds when the departments that handled a case have it no more."""
+
+
+def _undecided(case: Case, for_department: str) -> tuple[ExtensionRequest, ...]:
+    return tuple(asked for asked in case.extensions if asked.for_department != for_department)
+
+
+def _without_part(case: Case, department: str) -> dict[str, Any]:
+    return {
+        "open_parts": tuple(part for part in case.open_parts if part != department),
+        "extensions": _undecided(case, department),
+        "unexplained": case.unexplained - {department},
+    }
 
 
 def _with_neighbour(case: Case, bureau: str, referral_id: str) -> tuple[tuple[str, str], ...]:

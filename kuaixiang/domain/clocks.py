@@ -32,6 +32,8 @@ class Rules:
     """§四(三)."""
     follow_up_workdays: int = 20
     """§四(四) says 定期."""
+    follow_up_sample_percent: int = 100
+    """The share of cases that are to be followed up (§四(四) says 定期, not each)."""
     returns_max: int = 2
     """How often a case may be sent back before the lowest common superior decides who handles it (§二(四))."""
     backdating_workdays_max: int = 1

@@ -431,3 +431,258 @@ class ImpossibleConclusion(Refused):
             f"Bureau {from_bureau} concludes case {case_id}, which this ledger did not give to it.",
             f"单位 {from_bureau} 报来诉求 {case_id} 的办理结论，但本单位并未将该诉求移交该单位。",
         )
+
+
+class UnknownDepartment(Refused):
+    """The bureau has no such department."""
+
+    condition = Condition.INVALID
+
+    def __init__(self, department: str, field: str, known: tuple[str, ...]) -> None:
+        self.field = field
+        self.remedy = f"Its departments are {', '.join(known)}."
+        self.remedy_chinese = f"本单位的部门有：{listed(known)}。"
+        super().__init__(
+            f"{field}: this bureau has no department {department}.",
+            f"{field_term(field)}：本单位没有部门 {department}。",
+        )
+
+
+class UnknownOfficer(Refused):
+    """Who acts is not on the bureau's list of officers."""
+
+    condition = Condition.FORBIDDEN
+    field = "header.actor"
+    remedy = "Check the officer's number, or have the bureau's list of officers completed."
+    remedy_chinese = "请核对工号，或者由管理员补充本单位人员名单。"
+
+    def __init__(self, actor: str) -> None:
+        super().__init__(f"{actor} is not an officer of this bureau.", f"本单位人员名单中没有 {actor}。")
+
+
+class RoleNotHeld(Refused):
+    """Who acts does not have the role that is claimed."""
+
+    condition = Condition.FORBIDDEN
+    field = "header.role"
+
+    def __init__(self, actor: str, role: Role, held: tuple[Role, ...]) -> None:
+        self.remedy = f"The roles of {actor} are {', '.join(map(name, held)) or 'none'}."
+        self.remedy_chinese = f"{actor} 的岗位是：{listed(map(term, held)) or '无'}。"
+        super().__init__(f"{actor} does not have the role {name(role)}.", f"{actor} 没有{term(role)}岗位。")
+
+
+class NotInDepartment(Refused):
+    """Who acts does not belong to the department that is named."""
+
+    condition = Condition.FORBIDDEN
+    field = "header.department"
+
+    def __init__(self, actor: str, department: str, own: tuple[str, ...]) -> None:
+        self.remedy = f"{actor} belongs to {', '.join(own) or 'none'}."
+        self.remedy_chinese = f"{actor} 所在部门：{listed(own) or '无'}。"
+        super().__init__(
+            f"{actor} does not belong to department {department}.", f"{actor} 不是部门 {department} 的人员。"
+        )
+
+
+class NotOverseeing(Refused):
+    """A deputy head decides for the departments that he is in charge of (§四(二)1)."""
+
+    condition = Condition.FORBIDDEN
+    field = "header.actor"
+
+    def __init__(self, actor: str, department: str, overseen: tuple[str, ...]) -> None:
+        self.remedy = f"{actor} is in charge of {', '.join(overseen)}; ask the deputy head in charge of {department}."
+        self.remedy_chinese = f"{actor} 分管：{listed(overseen)}；请由 {department} 的分管局领导审批。"
+        super().__init__(
+            f"{actor} is not the deputy head in charge of department {department}.",
+            f"{actor} 不是部门 {department} 的分管局领导。",
+        )
+
+
+class NotInCharge(Refused):
+    """The case is for another department of the bureau to handle (§二(四): 谁负责、谁主办)."""
+
+    condition = Condition.FORBIDDEN
+    field = "header.department"
+
+    def __init__(self, case_id: str, department: str, in_charge: tuple[str, ...]) -> None:
+        self.remedy = f"Department {', '.join(in_charge)} is in charge; tax service can dispatch it elsewhere."
+        self.remedy_chinese = f"该诉求由部门 {listed(in_charge)} 承办；如需调整，请由纳税服务部门重新分办。"
+        super().__init__(
+            f"Department {department} is not in charge of case {case_id}.",
+            f"部门 {department} 不是诉求 {case_id} 的承办部门。",
+        )
+
+
+class ExtensionNotExplained(Refused):
+    """A jointly handling department got an extension and has not told the taxpayer why (§四(二)2)."""
+
+    remedy = "Tell the taxpayer the reason, and record it: explain-extension."
+    remedy_chinese = "请先向纳税人说明延期原因并登记（延期告知）。"
+
+    def __init__(self, case_id: str, department: str) -> None:
+        super().__init__(
+            f"The taxpayer of case {case_id} has not been told why department {department} takes longer.",
+            f"诉求 {case_id}：部门 {department} 延期的原因尚未向纳税人说明。",
+        )
+
+
+class NothingToExplain(Refused):
+    """No extension awaits its explanation to the taxpayer."""
+
+    remedy = "An approved extension of joint handling is explained once, by the department that got it."
+    remedy_chinese = "联合办理延期获批后，由延期的部门向纳税人说明一次即可。"
+
+    def __init__(self, case_id: str, department: str) -> None:
+        super().__init__(
+            f"Department {department} has no extension of case {case_id} to explain.",
+            f"诉求 {case_id}：部门 {department} 没有待说明的延期。",
+        )
+
+
+class AlreadyAPart(Refused):
+    """The department takes part in the joint handling already."""
+
+    condition = Condition.INVALID
+    field = "to_department"
+    remedy = "Name a department that does not take part yet."
+    remedy_chinese = "请填写尚未参与联合办理的部门。"
+
+    def __init__(self, case_id: str, department: str) -> None:
+        super().__init__(
+            f"Department {department} takes part in the joint handling of case {case_id} already.",
+            f"部门 {department} 已参与诉求 {case_id} 的联合办理。",
+        )
+
+
+class CannotLink(Refused):
+    """Two cases cannot be linked."""
+
+    condition = Condition.INVALID
+    field = "lead_case_id"
+
+    def __init__(self, case_id: str, lead_case_id: str, why: Both, remedy: Both) -> None:
+        self.remedy, self.remedy_chinese = remedy
+        super().__init__(
+            f"Case {case_id or 'to be registered'} cannot be linked to {lead_case_id}: {why.english}.",
+            f"诉求 {case_id or '（新登记）'} 不能并入 {lead_case_id}：{why.chinese}。",
+        )
+
+
+class NotLinked(Refused):
+    """The case is not linked to any other."""
+
+    remedy = "There is nothing to undo."
+    remedy_chinese = "无需解除。"
+
+    def __init__(self, case_id: str) -> None:
+        super().__init__(f"Case {case_id} is not linked to another.", f"诉求 {case_id} 未并入其他诉求。")
+
+
+class ReturnLimitReached(Refused):
+    """A case has been sent back as often as it may be; a superior decides who handles it (§二(四))."""
+
+    def __init__(self, case_id: str, returns: int, superior: str, *, here: bool) -> None:
+        if here:
+            self.remedy = "This bureau is the lowest common superior: its leader decides, by rule."
+            self.remedy_chinese = "本单位是争议单位的最低共同上级，请由局领导裁定。"
+        else:
+            self.remedy = f"Handle it, or ask bureau {superior} to decide: ask-ruling."
+            self.remedy_chinese = f"请直接办理，或者提请共同上级单位 {superior} 裁定。"
+        super().__init__(
+            f"Case {case_id} has been sent back {returns} times; it is not sent back again.",
+            f"诉求 {case_id} 已被退回 {returns} 次，不得再次退回。",
+        )
+
+
+class RulingBinds(Refused):
+    """A superior has decided that this bureau handles the case (§二(四))."""
+
+    def __init__(self, case_id: str, ruled_by: str) -> None:
+        self.remedy = "Handle it; only the superior itself can decide otherwise."
+        self.remedy_chinese = "请按裁定办理；如需变更，只能由裁定单位另行决定。"
+        super().__init__(
+            f"Bureau {ruled_by} has ruled that case {case_id} is handled here.",
+            f"上级单位 {ruled_by} 已裁定诉求 {case_id} 由本单位办理。",
+        )
+
+
+class NothingToRule(Refused):
+    """There is no dispute for this bureau to decide."""
+
+    remedy = "A superior rules when bureaus under it have sent a case back as often as they may."
+    remedy_chinese = "只有下级单位之间退回次数达到上限时，才由其共同上级裁定。"
+
+    def __init__(self, case_id: str) -> None:
+        super().__init__(
+            f"Case {case_id} is not in dispute between bureaus under this one.",
+            f"诉求 {case_id} 在本单位所属单位之间没有待裁定的争议。",
+        )
+
+
+class NotBelow(Refused):
+    """A ruling names a bureau that is not under the one that rules."""
+
+    condition = Condition.INVALID
+    field = "final_bureau"
+    remedy = "Name this bureau or one under it."
+    remedy_chinese = "请填写本单位或者所属下级单位。"
+
+    def __init__(self, code: str) -> None:
+        super().__init__(
+            f"Bureau {code or '(empty)'} is not under this one.", f"单位 {code or '（空）'} 不是本单位的下级。"
+        )
+
+
+class ReferralIsReturn(Refused):
+    """A case is referred to where it came from: that is a return, and counts as one."""
+
+    condition = Condition.INVALID
+    field = "final_bureau"
+    remedy = "Return it, with the reason."
+    remedy_chinese = "请改用退回，并说明原因。"
+
+    def __init__(self, case_id: str, bureau: str) -> None:
+        super().__init__(
+            f"Case {case_id} came from bureau {bureau}: to send it there is a return.",
+            f"诉求 {case_id} 由单位 {bureau} 移交而来，再移交给该单位即为退回。",
+        )
+
+
+class OverridePending(Refused):
+    """An override has been asked for and is not decided."""
+
+    remedy = "Wait for the leader's decision."
+    remedy_chinese = "请等待局领导审批。"
+
+    def __init__(self, case_id: str) -> None:
+        super().__init__(
+            f"An override is already asked for on case {case_id}.", f"诉求 {case_id} 已提出特批申请，尚未审批。"
+        )
+
+
+class NoOverrideAsked(Refused):
+    """There is no override to approve or refuse."""
+
+    remedy = "Tax service asks first."
+    remedy_chinese = "请先由纳税服务部门提出申请。"
+
+    def __init__(self, case_id: str) -> None:
+        super().__init__(f"No override is asked for on case {case_id}.", f"诉求 {case_id} 没有待审批的特批申请。")
+
+
+class NothingToOverride(Refused):
+    """The rule does not stand against this case."""
+
+    condition = Condition.INVALID
+    field = "override"
+    remedy = "Do the act itself."
+    remedy_chinese = "可直接办理，无需特批。"
+
+    def __init__(self, case_id: str) -> None:
+        super().__init__(
+            f"Nothing stands against case {case_id} that an override would lift.",
+            f"诉求 {case_id} 没有需要特批的事项。",
+        )

@@ -17,6 +17,7 @@ from kuaixiang.domain.words import (
     Custody,
     DepartmentKind,
     Outcome,
+    Override,
     ReferralKind,
     Refusal,
     Role,
@@ -126,9 +127,10 @@ class AcceptedDirectly(CaseEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtensionAsked(CaseEvent):
-    """申请延期."""
+    """申请延期; `for_department` names the part of a joint handling, empty otherwise."""
 
     workdays: int
+    for_department: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +139,7 @@ class ExtensionApproved(CaseEvent):
 
     workdays: int
     asked_by: str
+    for_department: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +147,14 @@ class ExtensionRefused(CaseEvent):
     """不批准延期."""
 
     asked_by: str
+    for_department: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtensionExplained(CaseEvent):
+    """延期告知 (§四(二)2)."""
+
+    for_department: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,10 +173,47 @@ class PartCompleted(CaseEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartAdded(CaseEvent):
+    """增加协办."""
+
+    part_department: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartReturned(CaseEvent):
+    """An assisting department has given its part back; `bounces` counts as for a dispatch."""
+
+    part_department: str
+    bounces: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Completed(CaseEvent):
-    """办结."""
+    """办结; `lead_case_id`: by the result of the case it was linked to."""
 
     jointly: bool
+    lead_case_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linked(CaseEvent):
+    """并案."""
+
+    lead_case_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlinked(CaseEvent):
+    """解除并案."""
+
+    lead_case_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueLinked(CaseEvent):
+    """归入共性诉求."""
+
+    issue_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +278,13 @@ class Offered(CaseEvent):
     """The bureaus that have sent it back to each other."""
     ruled_by: str = ""
     """The superior whose ruling this offer carries out; empty when none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruled(CaseEvent):
+    """裁定: who handles the case."""
+
+    final_bureau: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,6 +370,29 @@ class ConclusionDelivered(CaseEvent):
     to_bureau: str
     outcome: Outcome
     round: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverrideAsked(CaseEvent):
+    """申请特批."""
+
+    override: Override
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverrideApproved(CaseEvent):
+    """批准特批."""
+
+    override: Override
+    asked_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverrideRefused(CaseEvent):
+    """不批准特批."""
+
+    override: Override
+    asked_by: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

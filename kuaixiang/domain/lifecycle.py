@@ -6,6 +6,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
 
 from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
@@ -34,6 +35,7 @@ TRANSITIONS: Mapping[Stage, Mapping[TypeOfAct, Stage]] = MappingProxyType(
         Stage.FORWARDED: {
             acts.Dispatch: Stage.HANDLING,
             acts.StartJointHandling: Stage.JOINT_HANDLING,
+            acts.CompleteWithLead: Stage.COMPLETED,
             acts.SendToReconsideration: Stage.RECONSIDERATION,
             acts.Withdraw: Stage.WITHDRAWN,
             acts.AcknowledgeAcceptance: Stage.REFERRED,
@@ -42,17 +44,22 @@ TRANSITIONS: Mapping[Stage, Mapping[TypeOfAct, Stage]] = MappingProxyType(
             acts.ReturnDispatch: Stage.FORWARDED,
             acts.StartJointHandling: Stage.JOINT_HANDLING,
             acts.Complete: Stage.COMPLETED,
+            acts.CompleteWithLead: Stage.COMPLETED,
             acts.Defer: Stage.DEFERRED,
             acts.SendToReconsideration: Stage.RECONSIDERATION,
             acts.Withdraw: Stage.WITHDRAWN,
             acts.AcknowledgeAcceptance: Stage.REFERRED,
         },
         Stage.JOINT_HANDLING: {
+            acts.ReturnDispatch: Stage.FORWARDED,
             acts.Complete: Stage.COMPLETED,
+            acts.Defer: Stage.DEFERRED,
             acts.SendToReconsideration: Stage.RECONSIDERATION,
             acts.Withdraw: Stage.WITHDRAWN,
+            acts.AcknowledgeAcceptance: Stage.REFERRED,
         },
         Stage.DEFERRED: {
+            acts.Defer: Stage.DEFERRED,
             acts.Resume: Stage.HANDLING,
             acts.SendToReconsideration: Stage.RECONSIDERATION,
             acts.Withdraw: Stage.WITHDRAWN,
@@ -92,18 +99,35 @@ TRANSITIONS: Mapping[Stage, Mapping[TypeOfAct, Stage]] = MappingProxyType(
         },
     }
 )
-"""Acts that move a case. One act has two ends: a conclusion heard that says REOPENED leads to REFERRED (`decide`)."""
+"""Acts that move a case. Two of them have two ends: a conclusion heard that says REOPENED leads to REFERRED, and a
+dispatch that an assisting department returns leaves the case in joint handling."""
+
+_BEFORE_THE_END: Final = frozenset({Stage.REGISTERED, Stage.FORWARDED, Stage.HANDLING, Stage.JOINT_HANDLING})
+_AT_TAX_SERVICE_OR_AFTER: Final = _BEFORE_THE_END - {Stage.REGISTERED}
+_TO_BE_WRITTEN_OFF: Final = frozenset(
+    {Stage.FED_BACK, Stage.FOLLOWED_UP, Stage.CONCLUDED, Stage.RECONSIDERATION, Stage.WITHDRAWN}
+)
 
 STANDING: Mapping[TypeOfAct, frozenset[Stage]] = MappingProxyType(
     {
-        acts.Refer: frozenset({Stage.REGISTERED, Stage.FORWARDED, Stage.HANDLING}),
-        acts.Return: frozenset({Stage.FORWARDED, Stage.HANDLING}),
-        acts.WithdrawOffer: frozenset({Stage.REGISTERED, Stage.FORWARDED, Stage.HANDLING}),
-        acts.AcknowledgeRefusal: frozenset({Stage.REGISTERED, Stage.FORWARDED, Stage.HANDLING}),
+        acts.Link: _BEFORE_THE_END | {Stage.DEFERRED},
+        acts.Unlink: _BEFORE_THE_END | {Stage.DEFERRED},
+        acts.LinkIssue: frozenset(Stage) - {Stage.REFERRED, Stage.CONCLUDED, Stage.WRITTEN_OFF},
+        acts.Refer: _BEFORE_THE_END,
+        acts.Return: _AT_TAX_SERVICE_OR_AFTER,
+        acts.AskRuling: _AT_TAX_SERVICE_OR_AFTER,
+        acts.Rule: _AT_TAX_SERVICE_OR_AFTER,
+        acts.WithdrawOffer: _BEFORE_THE_END,
+        acts.AcknowledgeRefusal: _BEFORE_THE_END,
         acts.AskExtension: frozenset({Stage.HANDLING, Stage.JOINT_HANDLING}),
         acts.ApproveExtension: frozenset({Stage.HANDLING, Stage.JOINT_HANDLING}),
         acts.RefuseExtension: frozenset({Stage.HANDLING, Stage.JOINT_HANDLING}),
+        acts.ExplainExtension: frozenset({Stage.JOINT_HANDLING}),
+        acts.AddPart: frozenset({Stage.JOINT_HANDLING}),
         acts.CompletePart: frozenset({Stage.JOINT_HANDLING}),
+        acts.AskOverride: _TO_BE_WRITTEN_OFF,
+        acts.ApproveOverride: _TO_BE_WRITTEN_OFF,
+        acts.RefuseOverride: _TO_BE_WRITTEN_OFF,
         acts.AcknowledgeConclusion: frozenset(Stage),
         acts.MarkOverdue: frozenset(Stage),
     }
@@ -121,9 +145,15 @@ ROLES: Mapping[TypeOfAct, frozenset[Role]] = MappingProxyType(
         acts.AskExtension: frozenset({Role.HANDLER}),
         acts.ApproveExtension: frozenset({Role.DEPUTY_HEAD, Role.BUREAU_HEAD}),
         acts.RefuseExtension: frozenset({Role.DEPUTY_HEAD, Role.BUREAU_HEAD}),
+        acts.ExplainExtension: frozenset({Role.HANDLER}),
         acts.StartJointHandling: frozenset({Role.TAX_SERVICE}),
+        acts.AddPart: frozenset({Role.TAX_SERVICE}),
         acts.CompletePart: frozenset({Role.HANDLER}),
         acts.Complete: frozenset({Role.HANDLER}),
+        acts.CompleteWithLead: frozenset({Role.SYSTEM}),
+        acts.Link: frozenset({Role.REGISTRAR, Role.TAX_SERVICE, Role.HANDLER}),
+        acts.Unlink: frozenset({Role.REGISTRAR, Role.TAX_SERVICE, Role.HANDLER}),
+        acts.LinkIssue: frozenset({Role.TAX_SERVICE, Role.HANDLER}),
         acts.GiveFeedback: frozenset({Role.HANDLER}),
         acts.FollowUp: frozenset({Role.TAX_SERVICE}),
         acts.Reopen: frozenset({Role.TAX_SERVICE}),
@@ -133,6 +163,11 @@ ROLES: Mapping[TypeOfAct, frozenset[Role]] = MappingProxyType(
         acts.SendToReconsideration: frozenset({Role.HANDLER, Role.TAX_SERVICE}),
         acts.Refer: frozenset({Role.REGISTRAR, Role.TAX_SERVICE, Role.HANDLER}),
         acts.Return: frozenset({Role.TAX_SERVICE, Role.HANDLER}),
+        acts.AskRuling: frozenset({Role.TAX_SERVICE, Role.HANDLER}),
+        acts.Rule: frozenset({Role.DEPUTY_HEAD, Role.BUREAU_HEAD}),
+        acts.AskOverride: frozenset({Role.TAX_SERVICE}),
+        acts.ApproveOverride: frozenset({Role.DEPUTY_HEAD, Role.BUREAU_HEAD}),
+        acts.RefuseOverride: frozenset({Role.DEPUTY_HEAD, Role.BUREAU_HEAD}),
         acts.WithdrawOffer: frozenset({Role.REGISTRAR, Role.TAX_SERVICE, Role.HANDLER}),
         acts.WriteOff: frozenset({Role.TAX_SERVICE}),
         acts.Receive: frozenset({Role.SYSTEM}),

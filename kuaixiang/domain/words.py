@@ -176,3 +176,9 @@ class DuplicateReason(IntEnum):
 
     SAME_TAXPAYER = 1
     SIMILAR_TEXT = 2
+
+
+class Override(IntEnum):
+    """特批: a rule that two people together may set aside for one case."""
+
+    LEDGERS_DISAGREE = 1

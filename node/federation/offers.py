@@ -85,12 +85,12 @@ def _offer(case: Case, outgoing: Outgoing, history: Sequence[HistoryEntry]) -> r
         path=outgoing.path,
         referral_kind=kind,
         reason=reason,
-        snapshot=_snapshot(case, private),
+        snapshot=_snapshot(case, outgoing, private),
         offered_at_us=to_micros(outgoing.offered_at),
     )
 
 
-def _snapshot(case: Case, private: Private) -> referral_pb2.Snapshot:
+def _snapshot(case: Case, outgoing: Outgoing, private: Private) -> referral_pb2.Snapshot:
     words: dict[str, Any] = {"category": case.category, "channel": case.channel}
     return referral_pb2.Snapshot(
         origin_bureau=case.origin_bureau,
@@ -100,6 +100,9 @@ def _snapshot(case: Case, private: Private) -> referral_pb2.Snapshot:
         contact=private.contact,
         text=private.text,
         place=private.place,
+        returns=outgoing.returns,
+        disputants=outgoing.disputants,
+        ruled_by=outgoing.ruled_by,
         **words,
     )
 

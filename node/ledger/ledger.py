@@ -9,7 +9,7 @@ import functools
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from google.protobuf.message import DecodeError
 
 from kuaixiang.domain.case import Case, evolve
-from kuaixiang.domain.decide import Context
+from kuaixiang.domain.desk import Context
 from kuaixiang.domain.errors import EntryUnreadable, Refused
 from kuaixiang.domain.events import CaseEvent, Entry, LedgerEvent, OfferDeclined, Registered
 from kuaixiang.domain.words import Category, Channel
@@ -76,6 +76,8 @@ class Work:
     run: Callable[["Draft"], Any]
     bureau: str
     case_id: str = ""
+    also: tuple[str, ...] = ()
+    """Other cases of the bureau that it looks at."""
     request_key: str = ""
     reference: tuple[Channel, str] | None = None
     referral_id: str = ""
@@ -250,8 +252,8 @@ class LedgerBatch:
         referrals = {(work.bureau, work.referral_id) for work in works if work.referral_id}
         wanted: set[CaseKey] = set()
         for work in works:
-            if work.case_id:
-                key = (work.bureau, work.case_id)
+            for case_id in filter(None, (work.case_id, *work.also)):
+                key = (work.bureau, case_id)
                 cached = self.ledger.cache.get(key)
                 if cached is None:
                     wanted.add(key)
@@ -387,8 +389,10 @@ class Draft:
                 channel=channel,
                 event=event,
             )
-            head = self._append(head, entry)
-            case = evolve(case, entry)
+            before, case = case, evolve(case, entry)
+            if case is not None and not about_none:
+                entry = replace(entry, department_kind=context.staff.kind_of(case.department))
+            head = self._append(head, entry, before)
         self._heads[context.bureau] = head
         if case is not None:
             self._cases[context.bureau, case_id] = case
@@ -409,11 +413,12 @@ class Draft:
             channel=None,
             event=event,
         )
-        head = self._append(self.head(context.bureau), entry)
+        head = self._append(self.head(context.bureau), entry, None)
         self._heads[context.bureau] = head
         return Recorded(None, head.seq, head.hash)
 
-    def _append(self, head: Head, entry: Entry) -> Head:
+    def _append(self, head: Head, entry: Entry, before: Case | None) -> Head:
+        """Puts an entry at the journal's end; `before` is its case as it was."""
         public = encode_entry(entry)
         seq, digest, rows = head.seq + 1, chain.NO_PRIVATE, self._rows
         private = entry.event.private
@@ -443,7 +448,7 @@ class Draft:
                 hash_,
             )
         )
-        rows.referrals.extend(projections.referral_rows(entry, self.case(entry.bureau, entry.case_id)))
+        rows.referrals.extend(projections.referral_rows(entry, before))
         registered = head.cases_registered + isinstance(entry.event, Registered)
         return Head(head.bureau, head.generation, seq, hash_, registered)
 

@@ -80,6 +80,7 @@ def _case_row(case: Case) -> tuple[Any, ...]:
         case.with_bureau,
         to_micros(nearest.due_at) if nearest else schema.NEVER_US,
         int(nearest.kind) if nearest else 0,
+        case.lead_case_id,
     )
 
 

@@ -23,6 +23,8 @@ from node.ledger.ledger import load_cases, readable
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 500
 """Cases in one answer: about 250 kB."""
+LINKED_CASES_MAX: Final = 500
+"""Cases that one completion may complete: one transaction of the writer."""
 SEQ_MAX: Final = 2**63 - 1
 """The end of every journal."""
 
@@ -168,6 +170,19 @@ def _conditions(wanted: CaseFilter) -> list[sa.ColumnElement[bool]]:
     if wanted.registered_before_us is not None:
         conditions.append(table.c.registered_at_us < wanted.registered_before_us)
     return conditions
+
+
+def linked_cases(database: Database, bureau: str, lead_case_id: str) -> list[str]:
+    """The numbers of the cases that are linked to a lead case, first to last."""
+    table = schema.CASES
+    query = (
+        sa.select(table.c.case_id)
+        .where(table.c.bureau == bureau, table.c.lead_case_id == lead_case_id)
+        .order_by(table.c.case_id)
+        .limit(LINKED_CASES_MAX)
+    )
+    with database.reading() as connection:
+        return list(connection.execute(query).scalars())
 
 
 def _token(due_us: int, case_id: str) -> str:

@@ -102,6 +102,8 @@ CASES: Final = sa.Table(
     _text("with_bureau"),
     _number("next_due_us"),
     _number("next_clock"),
+    _text("lead_case_id"),
+    sa.Index("cases_by_lead", "bureau", "lead_case_id"),
     sa.Index("cases_by_due", "bureau", "next_due_us", "case_id"),
 )
 

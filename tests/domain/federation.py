@@ -14,7 +14,8 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.case import Case, Conclusion, Outgoing, evolve
 from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.custody import OfferFacts, judge
-from kuaixiang.domain.decide import Context, decide
+from kuaixiang.domain.decide import decide
+from kuaixiang.domain.desk import Context
 from kuaixiang.domain.events import Entry, Event
 from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome, Custody, Outcome, Refusal, Role, Stage
 from kuaixiang.wire.codec import decode_entry, encode_entry
@@ -24,7 +25,6 @@ Key = tuple[str, str]
 """Bureau and case."""
 
 WITHOUT_CLOCKS = {
-    Stage.DEFERRED,
     Stage.REFERRED,
     Stage.CONCLUDED,
     Stage.RECONSIDERATION,
@@ -36,6 +36,7 @@ DUTY = {
     Stage.FORWARDED: ClockKind.DISPATCH,
     Stage.HANDLING: ClockKind.HANDLE,
     Stage.JOINT_HANDLING: ClockKind.JOINT,
+    Stage.DEFERRED: ClockKind.REVIEW,
     Stage.COMPLETED: ClockKind.FEEDBACK,
     Stage.FED_BACK: ClockKind.FOLLOW_UP,
 }
@@ -115,6 +116,12 @@ class Federation:
     def do(self, bureau: str, case_id: str, act: Act, **who: Any) -> tuple[Event, ...]:
         """An act of a person or of the system; raises `Refused` and has then changed nothing."""
         key = (bureau, case_id)
+        if isinstance(act, acts.Link):
+            followers = (case for (at, _), case in self.cases.items() if at == bureau)
+            who |= {
+                "lead": self.cases.get((bureau, act.lead_case_id)),
+                "is_lead": any(case.lead_case_id == case_id for case in followers),
+            }
         return self._record(key, decide(self.cases.get(key), act, self._context(bureau, **who)), act, **who)
 
     def sweep(self) -> None:
@@ -233,6 +240,10 @@ class Federation:
             path=out.path,
             origin_bureau=origin.origin_bureau,
             registered_at=origin.registered_at,
+            offered_at=out.offered_at,
+            returns=out.returns,
+            disputants=out.disputants,
+            ruled_by=out.ruled_by,
         )
         self.do(bureau, offer.case_id, receive)
         return self._settle(offer, None)

@@ -9,7 +9,8 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
 from kuaixiang.domain.case import Case, evolve
 from kuaixiang.domain.clocks import Clock, Rules
-from kuaixiang.domain.decide import Context, decide
+from kuaixiang.domain.decide import decide
+from kuaixiang.domain.desk import Context
 from kuaixiang.domain.events import ClockChange, Entry, Event
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.domain.words import (
@@ -17,6 +18,7 @@ from kuaixiang.domain.words import (
     Channel,
     ClockKind,
     Outcome,
+    Override,
     ReferralKind,
     Refusal,
     Role,
@@ -51,6 +53,7 @@ CALENDAR = WorkingCalendar(
 RULES = Rules()
 
 CASE_ID = "330102-2026-0000001"
+LEAD_ID = "330102-2026-0000002"
 MONDAY = datetime(2026, 3, 2, 10, tzinfo=SHANGHAI).astimezone(UTC)
 """10:00 in Shanghai. Of the four days after it the Friday is off."""
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -88,6 +91,16 @@ USUAL_ROLE: dict[type[Act], Role] = {
     acts.Return: Role.TAX_SERVICE,
     acts.WithdrawOffer: Role.TAX_SERVICE,
     acts.WriteOff: Role.TAX_SERVICE,
+    acts.ExplainExtension: Role.HANDLER,
+    acts.AddPart: Role.TAX_SERVICE,
+    acts.Link: Role.TAX_SERVICE,
+    acts.Unlink: Role.TAX_SERVICE,
+    acts.LinkIssue: Role.TAX_SERVICE,
+    acts.AskRuling: Role.TAX_SERVICE,
+    acts.Rule: Role.BUREAU_HEAD,
+    acts.AskOverride: Role.TAX_SERVICE,
+    acts.ApproveOverride: Role.DEPUTY_HEAD,
+    acts.RefuseOverride: Role.DEPUTY_HEAD,
 }
 """Who does an act in these tests when nothing else is said; what peers and time cause is the system's."""
 
@@ -145,6 +158,8 @@ EXAMPLES: dict[type[Act], Act] = {
         acts.ApproveExtension(),
         acts.RefuseExtension(reason="可以按期办结"),
         JOINT,
+        acts.ExplainExtension(told="需要上级部门确认数据"),
+        acts.AddPart(to_department="legal"),
         acts.CompletePart(result="已提出意见"),
         COMPLETE,
         FEEDBACK,
@@ -156,6 +171,15 @@ EXAMPLES: dict[type[Act], Act] = {
         RECONSIDER,
         REFER,
         RETURN,
+        acts.CompleteWithLead(lead_case_id=LEAD_ID, result="可以享受减免"),
+        acts.Link(lead_case_id=LEAD_ID),
+        acts.Unlink(reason="不是同一事项"),
+        acts.LinkIssue(issue_id="GX-2026-0001"),
+        acts.AskRuling(reason="双方职责有争议"),
+        acts.Rule(final_bureau=HANGZHOU, reason="属于该单位职责"),
+        acts.AskOverride(override=Override.LEDGERS_DISAGREE, reason="对方单位已撤并"),
+        acts.ApproveOverride(),
+        acts.RefuseOverride(reason="应先核对"),
         acts.WithdrawOffer(),
         acts.WriteOff(),
         RECEIVE,

@@ -7,7 +7,8 @@ import pytest
 
 from kuaixiang.domain import acts, errors, events
 from kuaixiang.domain.clocks import Rules
-from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome, Role, Stage
+from kuaixiang.domain.staff import Department, Officer, Staff
+from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome, DepartmentKind, Role, Stage
 from tests.domain.story import (
     ACCEPT,
     ASK,
@@ -38,7 +39,8 @@ def test_asking_changes_no_clock_and_is_pending_until_it_is_decided() -> None:
     story = handling()
     (asked,) = story.do(ASK)
     assert () == asked.clocks
-    assert (5, "handler-1") == (story.case.extension.workdays, story.case.extension.asked_by)  # type: ignore[union-attr]
+    (pending,) = story.case.extensions
+    assert (5, "handler-1", "") == (pending.workdays, pending.asked_by, pending.for_department)
 
 
 def test_asking_says_why() -> None:
@@ -60,7 +62,7 @@ def test_a_handler_alone_asks() -> None:
 
 def test_asking_is_possible_until_the_last_instant_before_the_deadline() -> None:
     story = handling().at(DUE - timedelta(microseconds=1)).then(ASK)
-    assert story.case.extension is not None
+    assert story.case.extensions
 
 
 def test_asking_at_the_deadline_is_too_late() -> None:
@@ -76,7 +78,7 @@ def test_asking_is_too_late_once_the_case_is_overdue() -> None:
 
 def test_an_extension_to_ten_working_days_in_all_can_be_asked_for() -> None:
     assert 5 == ASK.workdays
-    assert handling().then(ASK).case.extension is not None
+    assert handling().then(ASK).case.extensions
 
 
 def test_an_extension_past_ten_working_days_in_all_is_refused() -> None:
@@ -97,7 +99,7 @@ def test_an_extension_is_given_once() -> None:
 
 
 def test_after_a_refusal_one_may_ask_again() -> None:
-    assert handling().then(ASK, REFUSE, ASK).case.extension is not None
+    assert handling().then(ASK, REFUSE, ASK).case.extensions
 
 
 def test_the_deputy_head_in_charge_approves() -> None:
@@ -122,7 +124,7 @@ def test_the_approval_names_who_asked_and_for_how_long() -> None:
 
 @pytest.mark.parametrize("decision", [APPROVE, REFUSE], ids=["approve", "refuse"])
 def test_the_bureau_head_does_not_decide_for_the_deputy_head_in_charge(decision: acts.Act) -> None:
-    with pytest.raises(errors.RoleNotAllowed, match="BUREAU_HEAD"):
+    with pytest.raises(errors.RoleNotAllowed, match="bureau-head"):
         handling().then(ASK).do(decision, **BUREAU_HEAD)
 
 
@@ -143,7 +145,8 @@ def test_a_refusal_is_recorded_with_its_reason_and_moves_no_deadline() -> None:
     (refused,) = story.do(REFUSE)
     assert isinstance(refused, events.ExtensionRefused)
     assert ("handler-1", REFUSE.reason) == (refused.asked_by, refused.private.note if refused.private else "")
-    assert (None, False, DUE) == (story.case.extension, story.case.extended, story.clock(ClockKind.HANDLE).due_at)
+    clock = story.clock(ClockKind.HANDLE)
+    assert ((), False, DUE) == (story.case.extensions, clock.extended, clock.due_at)
 
 
 def test_a_refusal_says_why() -> None:
@@ -162,15 +165,15 @@ def test_a_decision_after_the_deadline_saves_nothing_whether_or_not_the_miss_is_
 
 
 def test_completing_ends_a_pending_request() -> None:
-    assert handling().then(ASK, COMPLETE).case.extension is None
+    assert () == handling().then(ASK, COMPLETE).case.extensions
 
 
 def test_returning_a_dispatch_ends_a_pending_request() -> None:
-    assert handling().then(ASK, acts.ReturnDispatch(reason="不属于本部门职责")).case.extension is None
+    assert () == handling().then(ASK, acts.ReturnDispatch(reason="不属于本部门职责")).case.extensions
 
 
 def test_deferring_ends_a_pending_request() -> None:
-    assert handling().then(ASK, DEFER).case.extension is None
+    assert () == handling().then(ASK, DEFER).case.extensions
 
 
 def test_an_extended_case_completed_in_the_added_days_is_met() -> None:
@@ -180,12 +183,13 @@ def test_an_extended_case_completed_in_the_added_days_is_met() -> None:
 
 
 def test_a_directly_accepted_case_can_be_extended() -> None:
-    assert registered().then(ACCEPT, ASK, APPROVE).case.extended
+    story = registered().then(ACCEPT).then(ASK, department="hall").then(APPROVE)
+    assert story.clock(ClockKind.HANDLE).extended
 
 
 def test_a_reopened_case_may_be_extended_again() -> None:
     story = handling().then(ASK, APPROVE, COMPLETE, FEEDBACK, REOPEN, ASK)
-    assert story.case.extension is not None
+    assert story.case.extensions
 
 
 # ---------------------------------------------------------------- joint handling
@@ -193,13 +197,77 @@ def test_a_reopened_case_may_be_extended_again() -> None:
 
 def test_in_joint_handling_the_bureau_head_approves() -> None:
     story = joint().then(ASK)
-    found = changes(story.do(APPROVE, **BUREAU_HEAD))
-    assert {"policy", "collection", "audit"} == {change.department for change in found}
-    assert {(ClockKind.JOINT, ClockAction.EXTENDED, 10)} == {(c.kind, c.action, c.limit_workdays) for c in found}
+    (change,) = changes(story.do(APPROVE, **BUREAU_HEAD))
+    assert (ClockKind.JOINT, ClockAction.EXTENDED, "policy", 10) == (
+        change.kind,
+        change.action,
+        change.department,
+        change.limit_workdays,
+    )
+
+
+def test_in_joint_handling_each_department_has_an_extension_of_its_own() -> None:
+    story = joint().then(replace(ASK, workdays=2)).then(replace(ASK, workdays=3), department="audit")
+    story.do(acts.ApproveExtension(for_department="audit"), **BUREAU_HEAD)
+    assert [("policy", 2)] == [(asked.for_department, asked.workdays) for asked in story.case.extensions]
+    limits = {clock.department: clock.limit_workdays for clock in story.case.clocks}
+    assert {"policy": 5, "collection": 5, "audit": 8} == limits
+
+
+def test_where_several_departments_have_asked_the_head_says_whose_request_he_decides() -> None:
+    story = joint().then(ASK).then(ASK, department="audit")
+    with pytest.raises(errors.FieldMissing, match="policy, audit") as refusal:
+        story.do(APPROVE, **BUREAU_HEAD)
+    assert "for_department" == refusal.value.field
+
+
+def test_the_taxpayer_is_told_why_joint_handling_takes_longer_before_the_part_is_done() -> None:
+    story = joint().then(ASK, department="audit")
+    story.do(APPROVE, **BUREAU_HEAD)
+    done = acts.CompletePart(result="已提出意见")
+    with pytest.raises(errors.ExtensionNotExplained):
+        story.do(done, department="audit")
+    story.do(acts.ExplainExtension(told="需要核实数据"), department="audit")
+    assert "audit" not in story.then(done, department="audit").case.open_parts
+
+
+def test_the_lead_too_explains_its_extension_before_it_completes() -> None:
+    story = joint().then(ASK)
+    story.do(APPROVE, **BUREAU_HEAD)
+    for department in ("audit", "collection"):
+        story.do(acts.CompletePart(result="已提出意见"), department=department)
+    with pytest.raises(errors.ExtensionNotExplained):
+        story.do(COMPLETE)
+    assert Stage.COMPLETED is story.then(acts.ExplainExtension(told="需要核实数据"), COMPLETE).case.stage
+
+
+def test_an_extension_is_explained_once() -> None:
+    story = joint().then(ASK)
+    story.do(APPROVE, **BUREAU_HEAD)
+    story.do(acts.ExplainExtension(told="需要核实数据"))
+    with pytest.raises(errors.NothingToExplain):
+        story.do(acts.ExplainExtension(told="需要核实数据"))
+
+
+def test_the_deputy_head_decides_for_the_departments_he_is_in_charge_of() -> None:
+    head = Officer(
+        actor="li",
+        name="",
+        roles=frozenset({Role.DEPUTY_HEAD}),
+        departments=frozenset({"leaders"}),
+        oversees=frozenset({"collection"}),
+    )
+    departments = {
+        code: Department(code=code, name=code, kind=DepartmentKind.OTHER)
+        for code in ("policy", "collection", "leaders")
+    }
+    staff = Staff(version="1", departments=departments, officers={"li": head})
+    with pytest.raises(errors.NotOverseeing, match="policy"):
+        handling().then(ASK).do(APPROVE, actor="li", staff=staff)
 
 
 def test_in_joint_handling_the_deputy_head_does_not_approve() -> None:
-    with pytest.raises(errors.RoleNotAllowed, match="DEPUTY_HEAD"):
+    with pytest.raises(errors.RoleNotAllowed, match="deputy-head"):
         joint().then(ASK).do(APPROVE)
 
 
@@ -214,19 +282,19 @@ def test_a_setting_may_limit_the_extension_of_joint_handling() -> None:
     story.rules = Rules(joint_workdays_total_max=15)
     with pytest.raises(errors.ExtensionTooLong):
         story.do(replace(ASK, workdays=11))
-    assert story.then(replace(ASK, workdays=10)).case.extension is not None
+    assert story.then(replace(ASK, workdays=10)).case.extensions
 
 
 def test_a_part_that_is_done_is_not_extended() -> None:
     story = joint().then(acts.CompletePart(result="已提出意见"), department="audit").then(ASK)
-    found = changes(story.do(APPROVE, **BUREAU_HEAD))
-    assert {"policy", "collection"} == {change.department for change in found}
+    with pytest.raises(errors.NotInCharge):
+        story.do(ASK, department="audit")
 
 
 def test_joint_handling_after_an_extension_has_one_of_its_own() -> None:
     story = handling().then(ASK, APPROVE, JOINT)
-    assert not story.case.extended
-    assert story.then(ASK).case.extension is not None
+    assert not any(clock.extended for clock in story.case.clocks)
+    assert story.then(ASK).case.extensions
 
 
 def test_a_second_dispatch_does_not_give_a_second_extension() -> None:

@@ -151,7 +151,30 @@ def test_whoever_completed_a_part_has_handled_the_case() -> None:
 def test_a_deferred_case_leaves_the_on_time_rate() -> None:
     story = handling()
     assert {ClockKind.HANDLE: ClockOutcome.VOID} == outcomes(story.do(DEFER))
-    assert () == story.case.clocks
+    assert [ClockKind.REVIEW] == [clock.kind for clock in story.case.clocks]
+
+
+def test_the_review_of_a_deferred_case_is_due_at_the_end_of_its_day() -> None:
+    story = handling().then(replace(DEFER, review_at=day(3, 20, 9)))
+    assert end_of(3, 20) == story.clock(ClockKind.REVIEW).due_at
+
+
+def test_a_deferred_case_that_is_looked_at_again_in_time_may_stay_deferred() -> None:
+    story = handling().then(replace(DEFER, review_at=day(3, 20))).at(day(3, 19))
+    found = story.do(replace(DEFER, review_at=day(4, 20)))
+    assert {ClockKind.REVIEW: ClockOutcome.MET} == outcomes(found)
+    assert (Stage.DEFERRED, end_of(4, 20)) == (story.case.stage, story.clock(ClockKind.REVIEW).due_at)
+
+
+def test_resuming_is_the_review_and_starts_the_handling_anew() -> None:
+    story = deferred().at(day(4, 1))
+    assert {ClockKind.REVIEW: ClockOutcome.MET} == outcomes(story.do(acts.Resume()))
+    assert [ClockKind.HANDLE] == [clock.kind for clock in story.case.clocks]
+
+
+def test_joint_handling_may_be_deferred_and_is_then_its_leads_alone() -> None:
+    case = joint().then(DEFER).case
+    assert (Stage.DEFERRED, "policy", (), "") == (case.stage, case.department, case.open_parts, case.lead_department)
 
 
 def test_a_case_that_was_late_when_it_was_deferred_stays_missed() -> None:
@@ -189,7 +212,7 @@ def test_a_resumed_case_is_handled_with_a_new_clock() -> None:
 @pytest.mark.parametrize("begin", [forwarded, handling, joint, deferred])
 def test_a_case_that_goes_to_reconsideration_stops_every_clock_and_keeps_its_reference(begin: type[Story]) -> None:
     story = begin()
-    (found,) = story.do(RECONSIDER)
+    (found,) = story.do(RECONSIDER, department=story.case.department)
     assert (Stage.RECONSIDERATION, ()) == (story.case.stage, story.case.clocks)
     assert RECONSIDER.reference == (found.private.note if found.private else "")
     assert story.case.conclusion is not None

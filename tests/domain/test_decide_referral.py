@@ -6,6 +6,7 @@ import pytest
 
 from kuaixiang.domain import acts, errors, events
 from kuaixiang.domain.acts import Act
+from kuaixiang.domain.decide import AFTER_RELEASE
 from kuaixiang.domain.words import (
     ClockKind,
     ClockOutcome,
@@ -145,9 +146,16 @@ def test_an_offered_case_does_not_become_overdue() -> None:
     assert () == offered().at(day(3, 20)).do(acts.MarkOverdue())
 
 
-def test_joint_handling_is_not_referred() -> None:
-    with pytest.raises(errors.ActNotAllowed):
-        joint().do(REFER)
+def test_joint_handling_is_referred_by_its_lead_and_every_departments_clock_stops() -> None:
+    story = joint().then(REFER, role=Role.HANDLER, department="policy")
+    assert Custody.OFFERED is story.case.custody
+    case = accept(story).case
+    assert (Stage.REFERRED, (), ()) == (case.stage, case.clocks, case.open_parts)
+
+
+def test_joint_handling_is_not_an_assisting_departments_to_refer() -> None:
+    with pytest.raises(errors.NotInCharge, match="audit"):
+        joint().do(REFER, role=Role.HANDLER, department="audit")
 
 
 # ---------------------------------------------------------------- the receiver's decision
@@ -222,7 +230,7 @@ def test_a_repeated_receipt_changes_nothing() -> None:
 @pytest.mark.parametrize("act", [*PEOPLES_ACTS, acts.WithdrawOffer()], ids=lambda act: type(act).__name__)
 def test_who_has_let_a_case_go_is_told_who_has_it(act: Act) -> None:
     story = released()
-    if isinstance(act, acts.WriteOff):
+    if isinstance(act, AFTER_RELEASE):
         with pytest.raises(errors.ActNotAllowed):
             story.do(act)
         return

@@ -184,7 +184,13 @@ def test_direct_acceptance_starts_the_handling_clock_of_five_working_days() -> N
 
 
 def test_a_directly_accepted_case_is_the_departments_that_accepted_it() -> None:
-    assert "collection" == registered().then(ACCEPT, department="collection").case.department
+    story = Story().then(REGISTER, department="collection").then(ACCEPT, department="collection")
+    assert "collection" == story.case.department
+
+
+def test_a_department_that_did_not_register_a_case_does_not_accept_it_directly() -> None:
+    with pytest.raises(errors.NotInCharge, match="collection"):
+        registered().do(ACCEPT, department="collection")
 
 
 def test_dispatching_starts_the_handling_clock_at_its_own_time() -> None:
@@ -234,7 +240,7 @@ def test_a_case_registered_here_cannot_be_returned() -> None:
 
 def test_a_channel_registers_and_does_nothing_else() -> None:
     story = Story().then(REGISTER, role=Role.CHANNEL)
-    with pytest.raises(errors.RoleNotAllowed, match="CHANNEL"):
+    with pytest.raises(errors.RoleNotAllowed, match="channel"):
         story.do(FORWARD, role=Role.CHANNEL)
 
 

@@ -144,9 +144,9 @@ def test_a_new_segment_begins_with_nothing_of_the_last_ones_handling() -> None:
     story = accepted(handling().then(acts.AskExtension(workdays=2, reason="需要核实"), acts.ApproveExtension(), REFER))
     story.do(replace(RECEIVE, offer_epoch=2))
     case = story.case
-    assert (False, None, "", (), None, None) == (
+    assert (False, (), "", (), None, None) == (
         case.extended,
-        case.extension,
+        case.extensions,
         case.lead_department,
         case.open_parts,
         case.satisfaction,

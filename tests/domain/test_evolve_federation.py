@@ -81,7 +81,17 @@ class Bureaus(RuleBasedStateMachine):
             role = USUAL_ROLE[type(act)]
             if case.stage is Stage.JOINT_HANDLING and role is Role.DEPUTY_HEAD:
                 role = Role.BUREAU_HEAD
-            parts = case.open_parts if isinstance(act, acts.CompletePart) and case.open_parts else DEPARTMENTS
+            parts: tuple[str, ...] = (case.department,) if role is Role.HANDLER else DEPARTMENTS
+            if isinstance(act, (acts.CompletePart, acts.AskExtension, acts.ExplainExtension)) and case.open_parts:
+                parts = case.open_parts
+            match act:
+                case acts.Link() | acts.CompleteWithLead():
+                    others = sorted(other for bureau, other in self.federation.cases if bureau == key[0])
+                    act = replace(act, lead_case_id=chance.choice(others))
+                case acts.Rule():
+                    act = replace(act, final_bureau=chance.choice(BUREAUS))
+                case _:
+                    pass
             self.attempt(key, act, role=role, actor=chance.choice(PEOPLE), department=chance.choice(parts))
 
     @rule(seed=seeds)

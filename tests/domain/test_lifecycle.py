@@ -24,27 +24,38 @@ AnswerOnTheSpot        Fed  .   .   .   .   .   .   .   .   .   .   .   .
 Forward                Fwd  .   .   .   .   .   .   .   .   .   .   .   .
 AcceptDirectly         Han  .   .   .   .   .   .   .   .   .   .   .   .
 Dispatch                .  Han  .   .   .   .   .   .   .   .   .   .   .
-ReturnDispatch          .   .  Fwd  .   .   .   .   .   .   .   .   .   .
+ReturnDispatch          .   .  Fwd Fwd  .   .   .   .   .   .   .   .   .
 AskExtension            .   .   =   =   .   .   .   .   .   .   .   .   .
 ApproveExtension        .   .   =   =   .   .   .   .   .   .   .   .   .
 RefuseExtension         .   .   =   =   .   .   .   .   .   .   .   .   .
 StartJointHandling      .  Joi Joi  .   .   .   .   .   .   .   .   .   .
+ExplainExtension        .   .   .   =   .   .   .   .   .   .   .   .   .
+AddPart                 .   .   .   =   .   .   .   .   .   .   .   .   .
 CompletePart            .   .   .   =   .   .   .   .   .   .   .   .   .
 Complete                .   .  Com Com  .   .   .   .   .   .   .   .   .
+CompleteWithLead        .  Com Com  .   .   .   .   .   .   .   .   .   .
+Link                    =   =   =   =   =   .   .   .   .   .   .   .   .
+Unlink                  =   =   =   =   =   .   .   .   .   .   .   .   .
+LinkIssue               =   =   =   =   =   .   =   =   =   .   =   =   .
 GiveFeedback            .   .   .   .   .   .  Fed  .   .   .   .   .   .
 FollowUp                .   .   .   .   .   .   .  Fol Fol  .   .   .   .
 Reopen                  .   .   .   .   .   .   .  Han Han  .   .   .   .
 Withdraw               Wdn Wdn Wdn Wdn Wdn  .   .   .   .   .   .   .   .
-Defer                   .   .  Def  .   .   .   .   .   .   .   .   .   .
+Defer                   .   .  Def Def Def  .   .   .   .   .   .   .   .
 Resume                  .   .   .   .  Han  .   .   .   .   .   .   .   .
 SendToReconsideration   .  Rec Rec Rec Rec  .   .   .   .   .   .   .   .
-Refer                   =   =   =   .   .   .   .   .   .   .   .   .   .
-Return                  .   =   =   .   .   .   .   .   .   .   .   .   .
-WithdrawOffer           =   =   =   .   .   .   .   .   .   .   .   .   .
+Refer                   =   =   =   =   .   .   .   .   .   .   .   .   .
+Return                  .   =   =   =   .   .   .   .   .   .   .   .   .
+AskRuling               .   =   =   =   .   .   .   .   .   .   .   .   .
+Rule                    .   =   =   =   .   .   .   .   .   .   .   .   .
+AskOverride             .   .   .   .   .   .   .   =   =   =   =   =   .
+ApproveOverride         .   .   .   .   .   .   .   =   =   =   =   =   .
+RefuseOverride          .   .   .   .   .   .   .   =   =   =   =   =   .
+WithdrawOffer           =   =   =   =   .   .   .   .   .   .   .   .   .
 WriteOff                .   .   .   .   .   .   .  Off Off Off Off Off  .
 Receive                 .   .   .   .   .  Fwd  .   .   .  Fwd  .   .  Fwd
-AcknowledgeAcceptance  Ref Ref Ref  .   .   .   .   .   .   .   .   .   .
-AcknowledgeRefusal      =   =   =   .   .   .   .   .   .   .   .   .   .
+AcknowledgeAcceptance  Ref Ref Ref Ref  .   .   .   .   .   .   .   .   .
+AcknowledgeRefusal      =   =   =   =   .   .   .   .   .   .   .   .   .
 HearConclusion          .   .   .   .   .  Con  .   .   .  Con  .   .  Con
 AcknowledgeConclusion   =   =   =   =   =   =   =   =   =   =   =   =   =
 MarkOverdue             =   =   =   =   =   =   =   =   =   =   =   =   =
@@ -63,8 +74,14 @@ AskExtension               .          .         x         .           .         
 ApproveExtension           .          .         .         x           x         .      .
 RefuseExtension            .          .         .         x           x         .      .
 StartJointHandling         .          x         .         .           .         .      .
+ExplainExtension           .          .         x         .           .         .      .
+AddPart                    .          x         .         .           .         .      .
 CompletePart               .          .         x         .           .         .      .
 Complete                   .          .         x         .           .         .      .
+CompleteWithLead           .          .         .         .           .         .      x
+Link                       x          x         x         .           .         .      .
+Unlink                     x          x         x         .           .         .      .
+LinkIssue                  .          x         x         .           .         .      .
 GiveFeedback               .          .         x         .           .         .      .
 FollowUp                   .          x         .         .           .         .      .
 Reopen                     .          x         .         .           .         .      .
@@ -74,6 +91,11 @@ Resume                     .          x         x         .           .         
 SendToReconsideration      .          x         x         .           .         .      .
 Refer                      x          x         x         .           .         .      .
 Return                     .          x         x         .           .         .      .
+AskRuling                  .          x         x         .           .         .      .
+Rule                       .          .         .         x           x         .      .
+AskOverride                .          x         .         .           .         .      .
+ApproveOverride            .          .         .         x           x         .      .
+RefuseOverride             .          .         .         x           x         .      .
 WithdrawOffer              x          x         x         .           .         .      .
 WriteOff                   .          x         .         .           .         .      .
 Receive                    .          .         .         .           .         .      x
@@ -168,7 +190,7 @@ def test_a_miss_is_a_named_error_that_lists_what_is_possible() -> None:
     with pytest.raises(errors.ActNotAllowed) as refusal:
         stage_after(CASE_ID, Stage.COMPLETED, EXAMPLES[acts.Forward])
     assert f"forward is not possible: case {CASE_ID} is completed." == str(refusal.value)
-    assert "At this stage one can: feedback." == refusal.value.remedy
+    assert "At this stage one can: feedback, link-issue." == refusal.value.remedy
 
 
 def test_what_is_possible_is_told_in_acts_of_people_alone() -> None:

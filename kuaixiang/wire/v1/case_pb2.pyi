@@ -84,6 +84,7 @@ class RegisterCaseRequest(_message.Message):
     CHANNEL_REFERENCE_FIELD_NUMBER: _builtins.int
     PLACE_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
+    LEAD_CASE_ID_FIELD_NUMBER: _builtins.int
     taxpayer_name: _builtins.str
     contact: _builtins.str
     taxpayer_number: _builtins.str
@@ -95,6 +96,8 @@ class RegisterCaseRequest(_message.Message):
     place: _builtins.str
     answer: _builtins.str
     """The reply, when the case is answered on the spot."""
+    lead_case_id: _builtins.str
+    """The case of this ledger that asks the same 并案; empty for none."""
     @_builtins.property
     def header(self) -> Global___ActHeader: ...
     def __init__(
@@ -110,10 +113,11 @@ class RegisterCaseRequest(_message.Message):
         channel_reference: _builtins.str = ...,
         place: _builtins.str = ...,
         answer: _builtins.str = ...,
+        lead_case_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "category", b"category", "channel", b"channel", "channel_reference", b"channel_reference", "contact", b"contact", "header", b"header", "place", b"place", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "category", b"category", "channel", b"channel", "channel_reference", b"channel_reference", "contact", b"contact", "header", b"header", "lead_case_id", b"lead_case_id", "place", b"place", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -359,7 +363,10 @@ class ApproveExtensionRequest(_message.Message):
 
     HEADER_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    FOR_DEPARTMENT_FIELD_NUMBER: _builtins.int
     note: _builtins.str
+    for_department: _builtins.str
+    """Needed when several jointly handling departments have asked."""
     @_builtins.property
     def header(self) -> Global___ActHeader: ...
     def __init__(
@@ -367,10 +374,11 @@ class ApproveExtensionRequest(_message.Message):
         *,
         header: Global___ActHeader | None = ...,
         note: _builtins.str = ...,
+        for_department: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "note", b"note"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["for_department", b"for_department", "header", b"header", "note", b"note"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -382,7 +390,9 @@ class RefuseExtensionRequest(_message.Message):
 
     HEADER_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    FOR_DEPARTMENT_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
+    for_department: _builtins.str
     @_builtins.property
     def header(self) -> Global___ActHeader: ...
     def __init__(
@@ -390,14 +400,38 @@ class RefuseExtensionRequest(_message.Message):
         *,
         header: Global___ActHeader | None = ...,
         reason: _builtins.str = ...,
+        for_department: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["for_department", b"for_department", "header", b"header", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RefuseExtensionRequest: _TypeAlias = RefuseExtensionRequest  # noqa: Y015
+
+@_typing.final
+class ExplainExtensionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    TOLD_FIELD_NUMBER: _builtins.int
+    told: _builtins.str
+    @_builtins.property
+    def header(self) -> Global___ActHeader: ...
+    def __init__(
+        self,
+        *,
+        header: Global___ActHeader | None = ...,
+        told: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "told", b"told"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainExtensionRequest: _TypeAlias = ExplainExtensionRequest  # noqa: Y015
 
 @_typing.final
 class StartJointHandlingRequest(_message.Message):
@@ -430,6 +464,32 @@ class StartJointHandlingRequest(_message.Message):
 Global___StartJointHandlingRequest: _TypeAlias = StartJointHandlingRequest  # noqa: Y015
 
 @_typing.final
+class AddPartRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    TO_DEPARTMENT_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    to_department: _builtins.str
+    note: _builtins.str
+    @_builtins.property
+    def header(self) -> Global___ActHeader: ...
+    def __init__(
+        self,
+        *,
+        header: Global___ActHeader | None = ...,
+        to_department: _builtins.str = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "note", b"note", "to_department", b"to_department"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddPartRequest: _TypeAlias = AddPartRequest  # noqa: Y015
+
+@_typing.final
 class CompletePartRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -458,7 +518,10 @@ class CompleteCaseRequest(_message.Message):
 
     HEADER_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    WITH_LINKED_FIELD_NUMBER: _builtins.int
     result: _builtins.str
+    with_linked: _builtins.bool
+    """Complete the cases linked to this one by the same result; each of their taxpayers is given feedback by itself."""
     @_builtins.property
     def header(self) -> Global___ActHeader: ...
     def __init__(
@@ -466,14 +529,84 @@ class CompleteCaseRequest(_message.Message):
         *,
         header: Global___ActHeader | None = ...,
         result: _builtins.str = ...,
+        with_linked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "result", b"result", "with_linked", b"with_linked"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CompleteCaseRequest: _TypeAlias = CompleteCaseRequest  # noqa: Y015
+
+@_typing.final
+class LinkCaseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    LEAD_CASE_ID_FIELD_NUMBER: _builtins.int
+    lead_case_id: _builtins.str
+    @_builtins.property
+    def header(self) -> Global___ActHeader: ...
+    def __init__(
+        self,
+        *,
+        header: Global___ActHeader | None = ...,
+        lead_case_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "lead_case_id", b"lead_case_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkCaseRequest: _TypeAlias = LinkCaseRequest  # noqa: Y015
+
+@_typing.final
+class UnlinkCaseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    @_builtins.property
+    def header(self) -> Global___ActHeader: ...
+    def __init__(
+        self,
+        *,
+        header: Global___ActHeader | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlinkCaseRequest: _TypeAlias = UnlinkCaseRequest  # noqa: Y015
+
+@_typing.final
+class LinkIssueRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    ISSUE_ID_FIELD_NUMBER: _builtins.int
+    issue_id: _builtins.str
+    @_builtins.property
+    def header(self) -> Global___ActHeader: ...
+    def __init__(
+        self,
+        *,
+        header: Global___ActHeader | None = ...,
+        issue_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "issue_id", b"issue_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkIssueRequest: _TypeAlias = LinkIssueRequest  # noqa: Y015
 
 @_typing.final
 class GiveFeedbackRequest(_message.Message):
@@ -707,6 +840,56 @@ class ReturnCaseRequest(_message.Message):
 Global___ReturnCaseRequest: _TypeAlias = ReturnCaseRequest  # noqa: Y015
 
 @_typing.final
+class AskRulingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    @_builtins.property
+    def header(self) -> Global___ActHeader: ...
+    def __init__(
+        self,
+        *,
+        header: Global___ActHeader | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskRulingRequest: _TypeAlias = AskRulingRequest  # noqa: Y015
+
+@_typing.final
+class RuleCaseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    FINAL_BUREAU_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    final_bureau: _builtins.str
+    """The bureau that is to handle the case: this one, or one under it."""
+    reason: _builtins.str
+    @_builtins.property
+    def header(self) -> Global___ActHeader: ...
+    def __init__(
+        self,
+        *,
+        header: Global___ActHeader | None = ...,
+        final_bureau: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["final_bureau", b"final_bureau", "header", b"header", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleCaseRequest: _TypeAlias = RuleCaseRequest  # noqa: Y015
+
+@_typing.final
 class WithdrawOfferRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -728,6 +911,78 @@ class WithdrawOfferRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WithdrawOfferRequest: _TypeAlias = WithdrawOfferRequest  # noqa: Y015
+
+@_typing.final
+class AskOverrideRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    OVERRIDE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    override: _common_pb2.Override.ValueType
+    reason: _builtins.str
+    @_builtins.property
+    def header(self) -> Global___ActHeader: ...
+    def __init__(
+        self,
+        *,
+        header: Global___ActHeader | None = ...,
+        override: _common_pb2.Override.ValueType = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "override", b"override", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskOverrideRequest: _TypeAlias = AskOverrideRequest  # noqa: Y015
+
+@_typing.final
+class ApproveOverrideRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    note: _builtins.str
+    @_builtins.property
+    def header(self) -> Global___ActHeader: ...
+    def __init__(
+        self,
+        *,
+        header: Global___ActHeader | None = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "note", b"note"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveOverrideRequest: _TypeAlias = ApproveOverrideRequest  # noqa: Y015
+
+@_typing.final
+class RefuseOverrideRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    @_builtins.property
+    def header(self) -> Global___ActHeader: ...
+    def __init__(
+        self,
+        *,
+        header: Global___ActHeader | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefuseOverrideRequest: _TypeAlias = RefuseOverrideRequest  # noqa: Y015
 
 @_typing.final
 class WriteOffCaseRequest(_message.Message):
@@ -759,22 +1014,28 @@ class ActResponse(_message.Message):
     CASE_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
     REPEATED_REQUEST_FIELD_NUMBER: _builtins.int
+    LINKED_COMPLETED_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """The journal position of the act's last entry."""
     repeated_request: _builtins.bool
     """The act had been done before under the same key or channel reference."""
     @_builtins.property
     def case(self) -> Global___Case: ...
+    @_builtins.property
+    def linked_completed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Linked cases that the same act has completed."""
+
     def __init__(
         self,
         *,
         case: Global___Case | None = ...,
         seq: _builtins.int = ...,
         repeated_request: _builtins.bool = ...,
+        linked_completed: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["case", b"case"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "repeated_request", b"repeated_request", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "linked_completed", b"linked_completed", "repeated_request", b"repeated_request", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -851,6 +1112,12 @@ class Case(_message.Message):
     SATISFACTION_FIELD_NUMBER: _builtins.int
     END_TO_END_MILLI_WORKDAYS_FIELD_NUMBER: _builtins.int
     AWAITING_ACKNOWLEDGEMENT_FIELD_NUMBER: _builtins.int
+    LEAD_CASE_ID_FIELD_NUMBER: _builtins.int
+    ISSUE_ID_FIELD_NUMBER: _builtins.int
+    RETURNS_FIELD_NUMBER: _builtins.int
+    RULED_BY_FIELD_NUMBER: _builtins.int
+    EXTENSIONS_TO_EXPLAIN_FIELD_NUMBER: _builtins.int
+    OVERRIDE_PENDING_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     bureau: _builtins.str
     version: _builtins.int
@@ -872,6 +1139,16 @@ class Case(_message.Message):
     satisfaction: _common_pb2.Satisfaction.ValueType
     end_to_end_milli_workdays: _builtins.int
     """Working time since registration at the origin, in thousandths of a working day."""
+    lead_case_id: _builtins.str
+    """The case that this one is linked to 并案; else empty."""
+    issue_id: _builtins.str
+    """The confirmed common issue it is an instance of; else empty."""
+    returns: _builtins.int
+    """Times the case has been sent back between bureaus; past the limit a superior rules."""
+    ruled_by: _builtins.str
+    """The superior whose ruling gave the case to this bureau; else empty."""
+    override_pending: _builtins.bool
+    """An override has been asked for and is not decided."""
     @_builtins.property
     def registered_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -883,6 +1160,10 @@ class Case(_message.Message):
     @_builtins.property
     def awaiting_acknowledgement(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Bureaus that have not yet acknowledged the conclusion of this case."""
+
+    @_builtins.property
+    def extensions_to_explain(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Departments with an extension that the taxpayer has not been told the reason of."""
 
     def __init__(
         self,
@@ -909,10 +1190,16 @@ class Case(_message.Message):
         satisfaction: _common_pb2.Satisfaction.ValueType = ...,
         end_to_end_milli_workdays: _builtins.int = ...,
         awaiting_acknowledgement: _abc.Iterable[_builtins.str] | None = ...,
+        lead_case_id: _builtins.str = ...,
+        issue_id: _builtins.str = ...,
+        returns: _builtins.int = ...,
+        ruled_by: _builtins.str = ...,
+        extensions_to_explain: _abc.Iterable[_builtins.str] | None = ...,
+        override_pending: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registered_at", b"registered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaiting_acknowledgement", b"awaiting_acknowledgement", "bounces", b"bounces", "bureau", b"bureau", "case_id", b"case_id", "category", b"category", "channel", b"channel", "clocks", b"clocks", "competent_bureau", b"competent_bureau", "custody", b"custody", "department", b"department", "end_to_end_milli_workdays", b"end_to_end_milli_workdays", "epoch", b"epoch", "extension_pending", b"extension_pending", "open_parts", b"open_parts", "origin_bureau", b"origin_bureau", "registered_at", b"registered_at", "round", b"round", "satisfaction", b"satisfaction", "stage", b"stage", "told", b"told", "version", b"version", "with_bureau", b"with_bureau"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaiting_acknowledgement", b"awaiting_acknowledgement", "bounces", b"bounces", "bureau", b"bureau", "case_id", b"case_id", "category", b"category", "channel", b"channel", "clocks", b"clocks", "competent_bureau", b"competent_bureau", "custody", b"custody", "department", b"department", "end_to_end_milli_workdays", b"end_to_end_milli_workdays", "epoch", b"epoch", "extension_pending", b"extension_pending", "extensions_to_explain", b"extensions_to_explain", "issue_id", b"issue_id", "lead_case_id", b"lead_case_id", "open_parts", b"open_parts", "origin_bureau", b"origin_bureau", "override_pending", b"override_pending", "registered_at", b"registered_at", "returns", b"returns", "round", b"round", "ruled_by", b"ruled_by", "satisfaction", b"satisfaction", "stage", b"stage", "told", b"told", "version", b"version", "with_bureau", b"with_bureau"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

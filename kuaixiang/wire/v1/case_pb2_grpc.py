@@ -85,9 +85,19 @@ class CaseServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.RefuseExtensionRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
                 _registered_method=True)
+        self.ExplainExtension = channel.unary_unary(
+                '/kuaixiang.wire.v1.CaseService/ExplainExtension',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ExplainExtensionRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+                _registered_method=True)
         self.StartJointHandling = channel.unary_unary(
                 '/kuaixiang.wire.v1.CaseService/StartJointHandling',
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.StartJointHandlingRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+                _registered_method=True)
+        self.AddPart = channel.unary_unary(
+                '/kuaixiang.wire.v1.CaseService/AddPart',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.AddPartRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
                 _registered_method=True)
         self.CompletePart = channel.unary_unary(
@@ -98,6 +108,21 @@ class CaseServiceStub:
         self.CompleteCase = channel.unary_unary(
                 '/kuaixiang.wire.v1.CaseService/CompleteCase',
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.CompleteCaseRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+                _registered_method=True)
+        self.LinkCase = channel.unary_unary(
+                '/kuaixiang.wire.v1.CaseService/LinkCase',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.LinkCaseRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+                _registered_method=True)
+        self.UnlinkCase = channel.unary_unary(
+                '/kuaixiang.wire.v1.CaseService/UnlinkCase',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.UnlinkCaseRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+                _registered_method=True)
+        self.LinkIssue = channel.unary_unary(
+                '/kuaixiang.wire.v1.CaseService/LinkIssue',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.LinkIssueRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
                 _registered_method=True)
         self.GiveFeedback = channel.unary_unary(
@@ -145,9 +170,34 @@ class CaseServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ReturnCaseRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
                 _registered_method=True)
+        self.AskRuling = channel.unary_unary(
+                '/kuaixiang.wire.v1.CaseService/AskRuling',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.AskRulingRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+                _registered_method=True)
+        self.RuleCase = channel.unary_unary(
+                '/kuaixiang.wire.v1.CaseService/RuleCase',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.RuleCaseRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+                _registered_method=True)
         self.WithdrawOffer = channel.unary_unary(
                 '/kuaixiang.wire.v1.CaseService/WithdrawOffer',
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.WithdrawOfferRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+                _registered_method=True)
+        self.AskOverride = channel.unary_unary(
+                '/kuaixiang.wire.v1.CaseService/AskOverride',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.AskOverrideRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+                _registered_method=True)
+        self.ApproveOverride = channel.unary_unary(
+                '/kuaixiang.wire.v1.CaseService/ApproveOverride',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ApproveOverrideRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+                _registered_method=True)
+        self.RefuseOverride = channel.unary_unary(
+                '/kuaixiang.wire.v1.CaseService/RefuseOverride',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.RefuseOverrideRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
                 _registered_method=True)
         self.WriteOffCase = channel.unary_unary(
@@ -251,8 +301,22 @@ class CaseServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainExtension(self, request, context):
+        """延期告知: the taxpayer is told why a jointly handling department takes longer (§四(二)2).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StartJointHandling(self, request, context):
         """联合办理 by a lead and assisting departments (§四(二)2).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddPart(self, request, context):
+        """增加协办: another department assists in the joint handling (§四(二)2).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -267,6 +331,27 @@ class CaseServiceServicer:
 
     def CompleteCase(self, request, context):
         """办结 (§四(二)1).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LinkCase(self, request, context):
+        """并案: the case asks what another one of the ledger asks already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnlinkCase(self, request, context):
+        """解除并案.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LinkIssue(self, request, context):
+        """归入共性诉求: the case is an instance of a confirmed common issue (§四(五)).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -335,8 +420,43 @@ class CaseServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AskRuling(self, request, context):
+        """提请裁定 by the lowest common superior, of a case that has been sent back too often.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RuleCase(self, request, context):
+        """裁定 by the lowest common superior: who handles the case; it binds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WithdrawOffer(self, request, context):
         """Asks for an undecided offer to be taken back; the receiver's decision stands.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AskOverride(self, request, context):
+        """申请特批: a rule is to be set aside for this case; a leader decides.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveOverride(self, request, context):
+        """批准特批, not by the one who asked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefuseOverride(self, request, context):
+        """不批准特批.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -430,9 +550,19 @@ def add_CaseServiceServicer_to_server(servicer, server):
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.RefuseExtensionRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
             ),
+            'ExplainExtension': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainExtension,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ExplainExtensionRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
+            ),
             'StartJointHandling': grpc.unary_unary_rpc_method_handler(
                     servicer.StartJointHandling,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.StartJointHandlingRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
+            ),
+            'AddPart': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddPart,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.AddPartRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
             ),
             'CompletePart': grpc.unary_unary_rpc_method_handler(
@@ -443,6 +573,21 @@ def add_CaseServiceServicer_to_server(servicer, server):
             'CompleteCase': grpc.unary_unary_rpc_method_handler(
                     servicer.CompleteCase,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.CompleteCaseRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
+            ),
+            'LinkCase': grpc.unary_unary_rpc_method_handler(
+                    servicer.LinkCase,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.LinkCaseRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
+            ),
+            'UnlinkCase': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnlinkCase,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.UnlinkCaseRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
+            ),
+            'LinkIssue': grpc.unary_unary_rpc_method_handler(
+                    servicer.LinkIssue,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.LinkIssueRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
             ),
             'GiveFeedback': grpc.unary_unary_rpc_method_handler(
@@ -490,9 +635,34 @@ def add_CaseServiceServicer_to_server(servicer, server):
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ReturnCaseRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
             ),
+            'AskRuling': grpc.unary_unary_rpc_method_handler(
+                    servicer.AskRuling,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.AskRulingRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
+            ),
+            'RuleCase': grpc.unary_unary_rpc_method_handler(
+                    servicer.RuleCase,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.RuleCaseRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
+            ),
             'WithdrawOffer': grpc.unary_unary_rpc_method_handler(
                     servicer.WithdrawOffer,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.WithdrawOfferRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
+            ),
+            'AskOverride': grpc.unary_unary_rpc_method_handler(
+                    servicer.AskOverride,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.AskOverrideRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
+            ),
+            'ApproveOverride': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveOverride,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ApproveOverrideRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
+            ),
+            'RefuseOverride': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefuseOverride,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.RefuseOverrideRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
             ),
             'WriteOffCase': grpc.unary_unary_rpc_method_handler(
@@ -803,6 +973,33 @@ class CaseService:
             _registered_method=True)
 
     @staticmethod
+    def ExplainExtension(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.CaseService/ExplainExtension',
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ExplainExtensionRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def StartJointHandling(request,
             target,
             options=(),
@@ -818,6 +1015,33 @@ class CaseService:
             target,
             '/kuaixiang.wire.v1.CaseService/StartJointHandling',
             kuaixiang_dot_wire_dot_v1_dot_case__pb2.StartJointHandlingRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddPart(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.CaseService/AddPart',
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.AddPartRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
             options,
             channel_credentials,
@@ -872,6 +1096,87 @@ class CaseService:
             target,
             '/kuaixiang.wire.v1.CaseService/CompleteCase',
             kuaixiang_dot_wire_dot_v1_dot_case__pb2.CompleteCaseRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LinkCase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.CaseService/LinkCase',
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.LinkCaseRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnlinkCase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.CaseService/UnlinkCase',
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.UnlinkCaseRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LinkIssue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.CaseService/LinkIssue',
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.LinkIssueRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
             options,
             channel_credentials,
@@ -1127,6 +1432,60 @@ class CaseService:
             _registered_method=True)
 
     @staticmethod
+    def AskRuling(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.CaseService/AskRuling',
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.AskRulingRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RuleCase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.CaseService/RuleCase',
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.RuleCaseRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def WithdrawOffer(request,
             target,
             options=(),
@@ -1142,6 +1501,87 @@ class CaseService:
             target,
             '/kuaixiang.wire.v1.CaseService/WithdrawOffer',
             kuaixiang_dot_wire_dot_v1_dot_case__pb2.WithdrawOfferRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AskOverride(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.CaseService/AskOverride',
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.AskOverrideRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveOverride(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.CaseService/ApproveOverride',
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ApproveOverrideRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefuseOverride(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.CaseService/RefuseOverride',
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.RefuseOverrideRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
             options,
             channel_credentials,

@@ -36,12 +36,22 @@ class CaseServiceStub:
     """批准延期 by the deputy head in charge; by the bureau head for joint handling (§四(二)1-2)."""
     RefuseExtension: _aio.UnaryUnaryMultiCallable[_case_pb2.RefuseExtensionRequest, _case_pb2.ActResponse]
     """不批准延期."""
+    ExplainExtension: _aio.UnaryUnaryMultiCallable[_case_pb2.ExplainExtensionRequest, _case_pb2.ActResponse]
+    """延期告知: the taxpayer is told why a jointly handling department takes longer (§四(二)2)."""
     StartJointHandling: _aio.UnaryUnaryMultiCallable[_case_pb2.StartJointHandlingRequest, _case_pb2.ActResponse]
     """联合办理 by a lead and assisting departments (§四(二)2)."""
+    AddPart: _aio.UnaryUnaryMultiCallable[_case_pb2.AddPartRequest, _case_pb2.ActResponse]
+    """增加协办: another department assists in the joint handling (§四(二)2)."""
     CompletePart: _aio.UnaryUnaryMultiCallable[_case_pb2.CompletePartRequest, _case_pb2.ActResponse]
     """An assisting department has done its part (§四(二)2)."""
     CompleteCase: _aio.UnaryUnaryMultiCallable[_case_pb2.CompleteCaseRequest, _case_pb2.ActResponse]
     """办结 (§四(二)1)."""
+    LinkCase: _aio.UnaryUnaryMultiCallable[_case_pb2.LinkCaseRequest, _case_pb2.ActResponse]
+    """并案: the case asks what another one of the ledger asks already."""
+    UnlinkCase: _aio.UnaryUnaryMultiCallable[_case_pb2.UnlinkCaseRequest, _case_pb2.ActResponse]
+    """解除并案."""
+    LinkIssue: _aio.UnaryUnaryMultiCallable[_case_pb2.LinkIssueRequest, _case_pb2.ActResponse]
+    """归入共性诉求: the case is an instance of a confirmed common issue (§四(五))."""
     GiveFeedback: _aio.UnaryUnaryMultiCallable[_case_pb2.GiveFeedbackRequest, _case_pb2.ActResponse]
     """反馈 to the taxpayer and to tax service, within 1 working day (§四(三))."""
     RecordFollowUp: _aio.UnaryUnaryMultiCallable[_case_pb2.RecordFollowUpRequest, _case_pb2.ActResponse]
@@ -60,8 +70,18 @@ class CaseServiceStub:
     """上报上级, 转交下级, or on to any bureau of the tree (§四(二)3)."""
     ReturnCase: _aio.UnaryUnaryMultiCallable[_case_pb2.ReturnCaseRequest, _case_pb2.ActResponse]
     """退回 to the bureau that sent the case, with a reason."""
+    AskRuling: _aio.UnaryUnaryMultiCallable[_case_pb2.AskRulingRequest, _case_pb2.ActResponse]
+    """提请裁定 by the lowest common superior, of a case that has been sent back too often."""
+    RuleCase: _aio.UnaryUnaryMultiCallable[_case_pb2.RuleCaseRequest, _case_pb2.ActResponse]
+    """裁定 by the lowest common superior: who handles the case; it binds."""
     WithdrawOffer: _aio.UnaryUnaryMultiCallable[_case_pb2.WithdrawOfferRequest, _case_pb2.ActResponse]
     """Asks for an undecided offer to be taken back; the receiver's decision stands."""
+    AskOverride: _aio.UnaryUnaryMultiCallable[_case_pb2.AskOverrideRequest, _case_pb2.ActResponse]
+    """申请特批: a rule is to be set aside for this case; a leader decides."""
+    ApproveOverride: _aio.UnaryUnaryMultiCallable[_case_pb2.ApproveOverrideRequest, _case_pb2.ActResponse]
+    """批准特批, not by the one who asked."""
+    RefuseOverride: _aio.UnaryUnaryMultiCallable[_case_pb2.RefuseOverrideRequest, _case_pb2.ActResponse]
+    """不批准特批."""
     WriteOffCase: _aio.UnaryUnaryMultiCallable[_case_pb2.WriteOffCaseRequest, _case_pb2.ActResponse]
     """销号 (§五(三))."""
     GetCase: _aio.UnaryUnaryMultiCallable[_case_pb2.GetCaseRequest, _case_pb2.GetCaseResponse]
@@ -157,12 +177,28 @@ class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
         """不批准延期."""
 
     @_abc_1.abstractmethod
+    def ExplainExtension(
+        self,
+        request: _case_pb2.ExplainExtensionRequest,
+        context: _aio.ServicerContext[_case_pb2.ExplainExtensionRequest, _abc.Awaitable[_case_pb2.ActResponse]],
+    ) -> _abc.Awaitable[_case_pb2.ActResponse]:
+        """延期告知: the taxpayer is told why a jointly handling department takes longer (§四(二)2)."""
+
+    @_abc_1.abstractmethod
     def StartJointHandling(
         self,
         request: _case_pb2.StartJointHandlingRequest,
         context: _aio.ServicerContext[_case_pb2.StartJointHandlingRequest, _abc.Awaitable[_case_pb2.ActResponse]],
     ) -> _abc.Awaitable[_case_pb2.ActResponse]:
         """联合办理 by a lead and assisting departments (§四(二)2)."""
+
+    @_abc_1.abstractmethod
+    def AddPart(
+        self,
+        request: _case_pb2.AddPartRequest,
+        context: _aio.ServicerContext[_case_pb2.AddPartRequest, _abc.Awaitable[_case_pb2.ActResponse]],
+    ) -> _abc.Awaitable[_case_pb2.ActResponse]:
+        """增加协办: another department assists in the joint handling (§四(二)2)."""
 
     @_abc_1.abstractmethod
     def CompletePart(
@@ -179,6 +215,30 @@ class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_case_pb2.CompleteCaseRequest, _abc.Awaitable[_case_pb2.ActResponse]],
     ) -> _abc.Awaitable[_case_pb2.ActResponse]:
         """办结 (§四(二)1)."""
+
+    @_abc_1.abstractmethod
+    def LinkCase(
+        self,
+        request: _case_pb2.LinkCaseRequest,
+        context: _aio.ServicerContext[_case_pb2.LinkCaseRequest, _abc.Awaitable[_case_pb2.ActResponse]],
+    ) -> _abc.Awaitable[_case_pb2.ActResponse]:
+        """并案: the case asks what another one of the ledger asks already."""
+
+    @_abc_1.abstractmethod
+    def UnlinkCase(
+        self,
+        request: _case_pb2.UnlinkCaseRequest,
+        context: _aio.ServicerContext[_case_pb2.UnlinkCaseRequest, _abc.Awaitable[_case_pb2.ActResponse]],
+    ) -> _abc.Awaitable[_case_pb2.ActResponse]:
+        """解除并案."""
+
+    @_abc_1.abstractmethod
+    def LinkIssue(
+        self,
+        request: _case_pb2.LinkIssueRequest,
+        context: _aio.ServicerContext[_case_pb2.LinkIssueRequest, _abc.Awaitable[_case_pb2.ActResponse]],
+    ) -> _abc.Awaitable[_case_pb2.ActResponse]:
+        """归入共性诉求: the case is an instance of a confirmed common issue (§四(五))."""
 
     @_abc_1.abstractmethod
     def GiveFeedback(
@@ -253,12 +313,52 @@ class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
         """退回 to the bureau that sent the case, with a reason."""
 
     @_abc_1.abstractmethod
+    def AskRuling(
+        self,
+        request: _case_pb2.AskRulingRequest,
+        context: _aio.ServicerContext[_case_pb2.AskRulingRequest, _abc.Awaitable[_case_pb2.ActResponse]],
+    ) -> _abc.Awaitable[_case_pb2.ActResponse]:
+        """提请裁定 by the lowest common superior, of a case that has been sent back too often."""
+
+    @_abc_1.abstractmethod
+    def RuleCase(
+        self,
+        request: _case_pb2.RuleCaseRequest,
+        context: _aio.ServicerContext[_case_pb2.RuleCaseRequest, _abc.Awaitable[_case_pb2.ActResponse]],
+    ) -> _abc.Awaitable[_case_pb2.ActResponse]:
+        """裁定 by the lowest common superior: who handles the case; it binds."""
+
+    @_abc_1.abstractmethod
     def WithdrawOffer(
         self,
         request: _case_pb2.WithdrawOfferRequest,
         context: _aio.ServicerContext[_case_pb2.WithdrawOfferRequest, _abc.Awaitable[_case_pb2.ActResponse]],
     ) -> _abc.Awaitable[_case_pb2.ActResponse]:
         """Asks for an undecided offer to be taken back; the receiver's decision stands."""
+
+    @_abc_1.abstractmethod
+    def AskOverride(
+        self,
+        request: _case_pb2.AskOverrideRequest,
+        context: _aio.ServicerContext[_case_pb2.AskOverrideRequest, _abc.Awaitable[_case_pb2.ActResponse]],
+    ) -> _abc.Awaitable[_case_pb2.ActResponse]:
+        """申请特批: a rule is to be set aside for this case; a leader decides."""
+
+    @_abc_1.abstractmethod
+    def ApproveOverride(
+        self,
+        request: _case_pb2.ApproveOverrideRequest,
+        context: _aio.ServicerContext[_case_pb2.ApproveOverrideRequest, _abc.Awaitable[_case_pb2.ActResponse]],
+    ) -> _abc.Awaitable[_case_pb2.ActResponse]:
+        """批准特批, not by the one who asked."""
+
+    @_abc_1.abstractmethod
+    def RefuseOverride(
+        self,
+        request: _case_pb2.RefuseOverrideRequest,
+        context: _aio.ServicerContext[_case_pb2.RefuseOverrideRequest, _abc.Awaitable[_case_pb2.ActResponse]],
+    ) -> _abc.Awaitable[_case_pb2.ActResponse]:
+        """不批准特批."""
 
     @_abc_1.abstractmethod
     def WriteOffCase(

@@ -542,6 +542,24 @@ OUTCOME_REOPENED: Outcome.ValueType  # 4
 """重新办理, the earlier conclusion no longer stands"""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
+class _Override:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OverrideEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Override.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OVERRIDE_UNSPECIFIED: _Override.ValueType  # 0
+    OVERRIDE_LEDGERS_DISAGREE: _Override.ValueType  # 1
+    """台账未核对一致而销号"""
+
+class Override(_Override, metaclass=_OverrideEnumTypeWrapper):
+    """特批: a rule that two people together may set aside for one case."""
+
+OVERRIDE_UNSPECIFIED: Override.ValueType  # 0
+OVERRIDE_LEDGERS_DISAGREE: Override.ValueType  # 1
+"""台账未核对一致而销号"""
+Global___Override: _TypeAlias = Override  # noqa: Y015
+
 class _ReferralState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

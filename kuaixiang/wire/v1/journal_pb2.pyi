@@ -74,6 +74,16 @@ class Entry(_message.Message):
     CONCLUSION_DELIVERED_FIELD_NUMBER: _builtins.int
     WRITTEN_OFF_FIELD_NUMBER: _builtins.int
     BECAME_OVERDUE_FIELD_NUMBER: _builtins.int
+    LINKED_FIELD_NUMBER: _builtins.int
+    UNLINKED_FIELD_NUMBER: _builtins.int
+    PART_RETURNED_FIELD_NUMBER: _builtins.int
+    PART_ADDED_FIELD_NUMBER: _builtins.int
+    EXTENSION_EXPLAINED_FIELD_NUMBER: _builtins.int
+    RULED_FIELD_NUMBER: _builtins.int
+    OVERRIDE_ASKED_FIELD_NUMBER: _builtins.int
+    OVERRIDE_APPROVED_FIELD_NUMBER: _builtins.int
+    OVERRIDE_REFUSED_FIELD_NUMBER: _builtins.int
+    ISSUE_LINKED_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     case_id: _builtins.str
     version: _builtins.int
@@ -155,6 +165,26 @@ class Entry(_message.Message):
     def written_off(self) -> Global___WrittenOff: ...
     @_builtins.property
     def became_overdue(self) -> Global___BecameOverdue: ...
+    @_builtins.property
+    def linked(self) -> Global___Linked: ...
+    @_builtins.property
+    def unlinked(self) -> Global___Unlinked: ...
+    @_builtins.property
+    def part_returned(self) -> Global___PartReturned: ...
+    @_builtins.property
+    def part_added(self) -> Global___PartAdded: ...
+    @_builtins.property
+    def extension_explained(self) -> Global___ExtensionExplained: ...
+    @_builtins.property
+    def ruled(self) -> Global___Ruled: ...
+    @_builtins.property
+    def override_asked(self) -> Global___OverrideAsked: ...
+    @_builtins.property
+    def override_approved(self) -> Global___OverrideApproved: ...
+    @_builtins.property
+    def override_refused(self) -> Global___OverrideRefused: ...
+    @_builtins.property
+    def issue_linked(self) -> Global___IssueLinked: ...
     def __init__(
         self,
         *,
@@ -204,12 +234,22 @@ class Entry(_message.Message):
         conclusion_delivered: Global___ConclusionDelivered | None = ...,
         written_off: Global___WrittenOff | None = ...,
         became_overdue: Global___BecameOverdue | None = ...,
+        linked: Global___Linked | None = ...,
+        unlinked: Global___Unlinked | None = ...,
+        part_returned: Global___PartReturned | None = ...,
+        part_added: Global___PartAdded | None = ...,
+        extension_explained: Global___ExtensionExplained | None = ...,
+        ruled: Global___Ruled | None = ...,
+        override_asked: Global___OverrideAsked | None = ...,
+        override_approved: Global___OverrideApproved | None = ...,
+        override_refused: Global___OverrideRefused | None = ...,
+        issue_linked: Global___IssueLinked | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_directly", b"accepted_directly", "answered_on_the_spot", b"answered_on_the_spot", "became_overdue", b"became_overdue", "case_withdrawn", b"case_withdrawn", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "deferred", b"deferred", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "joint_handling_started", b"joint_handling_started", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "part_completed", b"part_completed", "received", b"received", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "sent_to_reconsideration", b"sent_to_reconsideration", "taxpayer_told", b"taxpayer_told", "written_off", b"written_off"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_directly", b"accepted_directly", "answered_on_the_spot", b"answered_on_the_spot", "became_overdue", b"became_overdue", "case_withdrawn", b"case_withdrawn", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "deferred", b"deferred", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "linked", b"linked", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "received", b"received", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "written_off", b"written_off"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_directly", b"accepted_directly", "actor", b"actor", "answered_on_the_spot", b"answered_on_the_spot", "became_overdue", b"became_overdue", "bureau", b"bureau", "case_id", b"case_id", "case_withdrawn", b"case_withdrawn", "category", b"category", "channel", b"channel", "clocks", b"clocks", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "custody", b"custody", "deferred", b"deferred", "department", b"department", "department_kind", b"department_kind", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "epoch", b"epoch", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "joint_handling_started", b"joint_handling_started", "occurred_at_us", b"occurred_at_us", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "part_completed", b"part_completed", "received", b"received", "recorded_at_us", b"recorded_at_us", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "role", b"role", "sent_to_reconsideration", b"sent_to_reconsideration", "stage", b"stage", "taxpayer_told", b"taxpayer_told", "version", b"version", "written_off", b"written_off"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_directly", b"accepted_directly", "actor", b"actor", "answered_on_the_spot", b"answered_on_the_spot", "became_overdue", b"became_overdue", "bureau", b"bureau", "case_id", b"case_id", "case_withdrawn", b"case_withdrawn", "category", b"category", "channel", b"channel", "clocks", b"clocks", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "custody", b"custody", "deferred", b"deferred", "department", b"department", "department_kind", b"department_kind", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "epoch", b"epoch", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "linked", b"linked", "occurred_at_us", b"occurred_at_us", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "received", b"received", "recorded_at_us", b"recorded_at_us", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "role", b"role", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "stage", b"stage", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "version", b"version", "written_off", b"written_off"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["registered", "answered_on_the_spot", "taxpayer_told", "forwarded", "dispatched", "dispatch_returned", "accepted_directly", "extension_asked", "extension_approved", "extension_refused", "joint_handling_started", "part_completed", "completed", "feedback_given", "followed_up", "reopened", "case_withdrawn", "deferred", "resumed", "sent_to_reconsideration", "offered", "offer_withdrawal_asked", "released", "offer_refused", "received", "offer_declined", "concluded", "conclusion_revoked", "conclusion_delivered", "written_off", "became_overdue"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["registered", "answered_on_the_spot", "taxpayer_told", "forwarded", "dispatched", "dispatch_returned", "accepted_directly", "extension_asked", "extension_approved", "extension_refused", "joint_handling_started", "part_completed", "completed", "feedback_given", "followed_up", "reopened", "case_withdrawn", "deferred", "resumed", "sent_to_reconsideration", "offered", "offer_withdrawal_asked", "released", "offer_refused", "received", "offer_declined", "concluded", "conclusion_revoked", "conclusion_delivered", "written_off", "became_overdue", "linked", "unlinked", "part_returned", "part_added", "extension_explained", "ruled", "override_asked", "override_approved", "override_refused", "issue_linked"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -401,15 +441,19 @@ class ExtensionAsked(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKDAYS_FIELD_NUMBER: _builtins.int
+    FOR_DEPARTMENT_FIELD_NUMBER: _builtins.int
     workdays: _builtins.int
+    for_department: _builtins.str
+    """The part of a joint handling; empty otherwise."""
     def __init__(
         self,
         *,
         workdays: _builtins.int = ...,
+        for_department: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["workdays", b"workdays"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["for_department", b"for_department", "workdays", b"workdays"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -421,17 +465,20 @@ class ExtensionApproved(_message.Message):
 
     WORKDAYS_FIELD_NUMBER: _builtins.int
     ASKED_BY_FIELD_NUMBER: _builtins.int
+    FOR_DEPARTMENT_FIELD_NUMBER: _builtins.int
     workdays: _builtins.int
     asked_by: _builtins.str
+    for_department: _builtins.str
     def __init__(
         self,
         *,
         workdays: _builtins.int = ...,
         asked_by: _builtins.str = ...,
+        for_department: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_by", b"asked_by", "workdays", b"workdays"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_by", b"asked_by", "for_department", b"for_department", "workdays", b"workdays"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -442,19 +489,43 @@ class ExtensionRefused(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ASKED_BY_FIELD_NUMBER: _builtins.int
+    FOR_DEPARTMENT_FIELD_NUMBER: _builtins.int
     asked_by: _builtins.str
+    for_department: _builtins.str
     def __init__(
         self,
         *,
         asked_by: _builtins.str = ...,
+        for_department: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_by", b"asked_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_by", b"asked_by", "for_department", b"for_department"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExtensionRefused: _TypeAlias = ExtensionRefused  # noqa: Y015
+
+@_typing.final
+class ExtensionExplained(_message.Message):
+    """延期告知 (§四(二)2)"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOR_DEPARTMENT_FIELD_NUMBER: _builtins.int
+    for_department: _builtins.str
+    def __init__(
+        self,
+        *,
+        for_department: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["for_department", b"for_department"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtensionExplained: _TypeAlias = ExtensionExplained  # noqa: Y015
 
 @_typing.final
 class JointHandlingStarted(_message.Message):
@@ -499,23 +570,129 @@ class PartCompleted(_message.Message):
 Global___PartCompleted: _TypeAlias = PartCompleted  # noqa: Y015
 
 @_typing.final
+class PartAdded(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_DEPARTMENT_FIELD_NUMBER: _builtins.int
+    part_department: _builtins.str
+    def __init__(
+        self,
+        *,
+        part_department: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part_department", b"part_department"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartAdded: _TypeAlias = PartAdded  # noqa: Y015
+
+@_typing.final
+class PartReturned(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_DEPARTMENT_FIELD_NUMBER: _builtins.int
+    BOUNCES_FIELD_NUMBER: _builtins.int
+    part_department: _builtins.str
+    bounces: _builtins.int
+    def __init__(
+        self,
+        *,
+        part_department: _builtins.str = ...,
+        bounces: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounces", b"bounces", "part_department", b"part_department"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartReturned: _TypeAlias = PartReturned  # noqa: Y015
+
+@_typing.final
 class Completed(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOINTLY_FIELD_NUMBER: _builtins.int
+    LEAD_CASE_ID_FIELD_NUMBER: _builtins.int
     jointly: _builtins.bool
+    lead_case_id: _builtins.str
+    """The case that this one was linked to, whose result completed it; else empty."""
     def __init__(
         self,
         *,
         jointly: _builtins.bool = ...,
+        lead_case_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jointly", b"jointly"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jointly", b"jointly", "lead_case_id", b"lead_case_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Completed: _TypeAlias = Completed  # noqa: Y015
+
+@_typing.final
+class Linked(_message.Message):
+    """并案"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAD_CASE_ID_FIELD_NUMBER: _builtins.int
+    lead_case_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        lead_case_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lead_case_id", b"lead_case_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Linked: _TypeAlias = Linked  # noqa: Y015
+
+@_typing.final
+class Unlinked(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAD_CASE_ID_FIELD_NUMBER: _builtins.int
+    lead_case_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        lead_case_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lead_case_id", b"lead_case_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Unlinked: _TypeAlias = Unlinked  # noqa: Y015
+
+@_typing.final
+class IssueLinked(_message.Message):
+    """归入共性诉求"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ISSUE_ID_FIELD_NUMBER: _builtins.int
+    issue_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        issue_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["issue_id", b"issue_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssueLinked: _TypeAlias = IssueLinked  # noqa: Y015
 
 @_typing.final
 class FeedbackGiven(_message.Message):
@@ -700,6 +877,27 @@ class Offered(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Offered: _TypeAlias = Offered  # noqa: Y015
+
+@_typing.final
+class Ruled(_message.Message):
+    """裁定"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINAL_BUREAU_FIELD_NUMBER: _builtins.int
+    final_bureau: _builtins.str
+    def __init__(
+        self,
+        *,
+        final_bureau: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["final_bureau", b"final_bureau"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ruled: _TypeAlias = Ruled  # noqa: Y015
 
 @_typing.final
 class OfferWithdrawalAsked(_message.Message):
@@ -943,6 +1141,71 @@ class ConclusionDelivered(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConclusionDelivered: _TypeAlias = ConclusionDelivered  # noqa: Y015
+
+@_typing.final
+class OverrideAsked(_message.Message):
+    """特批"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OVERRIDE_FIELD_NUMBER: _builtins.int
+    override: _common_pb2.Override.ValueType
+    def __init__(
+        self,
+        *,
+        override: _common_pb2.Override.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["override", b"override"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OverrideAsked: _TypeAlias = OverrideAsked  # noqa: Y015
+
+@_typing.final
+class OverrideApproved(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OVERRIDE_FIELD_NUMBER: _builtins.int
+    ASKED_BY_FIELD_NUMBER: _builtins.int
+    override: _common_pb2.Override.ValueType
+    asked_by: _builtins.str
+    def __init__(
+        self,
+        *,
+        override: _common_pb2.Override.ValueType = ...,
+        asked_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_by", b"asked_by", "override", b"override"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OverrideApproved: _TypeAlias = OverrideApproved  # noqa: Y015
+
+@_typing.final
+class OverrideRefused(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OVERRIDE_FIELD_NUMBER: _builtins.int
+    ASKED_BY_FIELD_NUMBER: _builtins.int
+    override: _common_pb2.Override.ValueType
+    asked_by: _builtins.str
+    def __init__(
+        self,
+        *,
+        override: _common_pb2.Override.ValueType = ...,
+        asked_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_by", b"asked_by", "override", b"override"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OverrideRefused: _TypeAlias = OverrideRefused  # noqa: Y015
 
 @_typing.final
 class WrittenOff(_message.Message):

@@ -1,0 +1,101 @@
+"""A case before somebody: what every decision needs, and the words the decisions share."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from kuaixiang.domain import clocks
+from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
+from kuaixiang.domain.case import Case
+from kuaixiang.domain.clocks import Rules
+from kuaixiang.domain.events import ClockChange, Private
+from kuaixiang.domain.registration import NOTE_CHARACTERS_MAX, at_most
+from kuaixiang.domain.staff import UNLISTED, Staff
+from kuaixiang.domain.tree import BureauTree
+from kuaixiang.domain.words import ClockKind, Role, Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Who acts, in what capacity, when, and the rules of the place.
+
+    `new_id` serves when the act needs a fresh one: a case's number to register, a referral's to refer. `lead` is the
+    case that the act names as the one to link to, as this ledger has it; `is_lead` says that others are linked to the
+    case itself.
+    """
+
+    bureau: str
+    actor: str
+    role: Role
+    department: str
+    now: datetime
+    occurred_at: datetime
+    tree: BureauTree
+    calendar: WorkingCalendar
+    rules: Rules
+    staff: Staff = UNLISTED
+    new_id: str = ""
+    lead: Case | None = None
+    is_lead: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """A case, who acts on it, and the stage that the lifecycle gives it by the act."""
+
+    case: Case
+    context: Context
+    stage: Stage
+
+    @property
+    def at(self) -> datetime:
+        """When it happens."""
+        return self.context.occurred_at
+
+    def frame(self, *changes: ClockChange, note: str = "") -> dict[str, Any]:
+        """What every event says besides its own particulars."""
+        at_most(note, "note", NOTE_CHARACTERS_MAX)
+        return {
+            "stage": self.stage,
+            "epoch": self.case.epoch,
+            "clocks": changes,
+            "private": Private(note=note) if note else None,
+        }
+
+    def start(self, kind: ClockKind, workdays: int, department: str = "") -> ClockChange:
+        """A clock of the bureau, or of a department of it, starts."""
+        context = self.context
+        return clocks.start(
+            kind,
+            self.at,
+            workdays,
+            context.calendar,
+            department=department,
+            department_kind=context.staff.kind_of(department) if department else None,
+        )
+
+    def fulfil(self, kind: ClockKind, department: str | None = None) -> tuple[ClockChange, ...]:
+        """Stops a clock whose duty is done; nothing when it does not run."""
+        clock = self.case.clock(kind, department)
+        return clocks.stop(clock, self.at, self.context.calendar, fulfilled=True) if clock else ()
+
+    def void(self, kind: ClockKind, department: str | None = None) -> tuple[ClockChange, ...]:
+        """Stops the clocks of a kind, of one department where it is named: not by their duty done."""
+        return tuple(
+            change
+            for clock in self.case.clocks
+            if clock.kind is kind and department in {None, clock.department}
+            for change in clocks.stop(clock, self.at, self.context.calendar, fulfilled=False)
+        )
+
+    def stop_all(self, at: datetime | None = None) -> tuple[ClockChange, ...]:
+        """Stops every clock: something other than their duties ended them."""
+        when, calendar = at or self.at, self.context.calendar
+        return tuple(
+            change for clock in self.case.clocks for change in clocks.stop(clock, when, calendar, fulfilled=False)
+        )
+
+
+def shown(at: datetime) -> str:
+    """An instant as officers read it: the time in China."""
+    return at.astimezone(SHANGHAI).isoformat(sep=" ", timespec="seconds")
