@@ -14,7 +14,7 @@ from rich.text import Text
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.labels import term
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Satisfaction, Stage
+from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, DuplicateReason, Role, Satisfaction, Stage
 from kuaixiang.facts import published_calendar
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2, referral_pb2
@@ -259,6 +259,27 @@ def show_track(asking: Asking, response: referral_pb2.TrackResponse) -> None:
     elif response.segments:
         responsible = asking.bureau_name(response.segments[-1].bureau)
         console.print(f"Responsible now: {responsible}.", markup=False)
+
+
+def show_duplicates(found: case_pb2.FindDuplicatesResponse) -> None:
+    """Cases that may be the same as a request, the likeliest first."""
+    console = _console()
+    if not found.days:
+        console.print("This bureau does not compare cases (duplicates_days is 0). 本单位未启用重复比对。")
+    elif not found.candidates:
+        console.print(f"No case of the last {found.days} days is like it. 未发现疑似重复诉求。")
+    else:
+        table = _table("case", "stage", "registered", "taxpayer 纳税人", "because 理由", "alike", right=("alike",))
+        for one in found.candidates:
+            table.add_row(
+                one.case_id,
+                word(Stage, one.stage),
+                _at(one.registered_at),
+                escape(one.taxpayer),
+                "\n".join(word(DuplicateReason, reason) for reason in one.reasons),
+                f"{one.similarity:.0%}" if one.similarity else "-",
+            )
+        console.print(table)
 
 
 def show_bulk(outcome: Outcome) -> None:

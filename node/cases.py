@@ -213,7 +213,13 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         check_officer(caller_of(context), request.bureau)
         self._office.check_hosted(request.bureau)
         at_most(request.text, "text", TEXT_CHARACTERS_MAX)
-        asked = Request(request.taxpayer_name, request.taxpayer_number, request.contact, request.text)
+        asked = Request(
+            taxpayer_name=request.taxpayer_name,
+            taxpayer_number=request.taxpayer_number,
+            contact=request.contact,
+            text=request.text,
+            channel_reference=request.channel_reference,
+        )
         found = await self._duplicates.find(request.bureau, asked)
         return case_pb2.FindDuplicatesResponse(
             candidates=[duplicate_view(duplicate) for duplicate in found], days=self._duplicates.days

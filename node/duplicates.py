@@ -42,6 +42,8 @@ class Request:
     taxpayer_number: str = ""
     contact: str = ""
     text: str = ""
+    channel_reference: str = ""
+    """A case registered under it is the same request sent again: there are no duplicates then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,8 @@ class _Index:
             proposed += self._texts.candidates(sketch(wanted), COMPARED_MAX, first)
         found: dict[str, Duplicate] = {}
         for known in texts.registrations_at(ledger.database, self._bureau, sorted(set(proposed))):
+            if request.channel_reference and request.channel_reference == known.private.channel_reference:
+                return []
             alike = similarity(wanted, normal(known.private.text)) if len(wanted) >= SIMILAR_CHARACTERS_MIN else 0.0
             reasons = (
                 *((DuplicateReason.SAME_TAXPAYER,) if _same_taxpayer(asked, known.private) else ()),

@@ -88,7 +88,7 @@ def test_every_act_of_the_service_has_a_command_and_an_rpc() -> None:
     listed = {"answer", "forward", "dispatch", "return-dispatch", "accept", "ask-extension", "approve-extension"}
     listed |= {"refuse-extension", "start-joint", "complete-part", "complete", "feedback", "follow-up", "reopen"}
     listed |= {"withdraw", "defer", "resume", "reconsideration", "refer", "return", "withdraw-offer", "write-off"}
-    listed |= {"register", "escalate", "show", "list", "watch", "track", "register-many"}
+    listed |= {"register", "escalate", "show", "list", "watch", "track", "register-many", "duplicates"}
     assert set(command_of("case").commands) == listed
 
 

@@ -1504,11 +1504,16 @@ class FindDuplicatesRequest(_message.Message):
     TAXPAYER_NUMBER_FIELD_NUMBER: _builtins.int
     CONTACT_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    CHANNEL_REFERENCE_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     taxpayer_name: _builtins.str
     taxpayer_number: _builtins.str
     contact: _builtins.str
     text: _builtins.str
+    channel_reference: _builtins.str
+    """A case registered under it is the same request sent again, which registering answers with the first result: there
+    are no duplicates then.
+    """
     def __init__(
         self,
         *,
@@ -1517,10 +1522,11 @@ class FindDuplicatesRequest(_message.Message):
         taxpayer_number: _builtins.str = ...,
         contact: _builtins.str = ...,
         text: _builtins.str = ...,
+        channel_reference: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "contact", b"contact", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "channel_reference", b"channel_reference", "contact", b"contact", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
