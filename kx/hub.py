@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import grpc
-import grpc.aio
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,14 +17,15 @@ from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.labels import term_of
 from kuaixiang.domain.tree import short_name
 from kuaixiang.domain.words import Category, Channel, ClockKind
-from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
-from kuaixiang.runtime.tls import open_channel
+from kuaixiang.runtime.pki import PkiError
 from kuaixiang.wire.v1 import statistics_pb2 as pb
-from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceStub
-from kx.output import REFUSED_EXIT_CODE, TABLE_COLUMNS, UNREACHABLE_EXIT_CODE, wide
+from kx import issues
+from kx.asking_hub import ANSWER_SECONDS_MAX, AsJson, Certificates, Endpoint, HubScope
+from kx.asking_hub import call as _call
+from kx.asking_hub import refused as _refused
+from kx.output import TABLE_COLUMNS, wide
 
 DIFFERENT_EXIT_CODE: Final = 1
-ANSWER_SECONDS_MAX: Final = 30.0
 RECONCILE_SECONDS_MAX: Final = 3600.0
 
 _COLUMNS: Final = (
@@ -47,19 +46,9 @@ _SHOWN_RATES: Final = ("on_time", "feedback_in_time", "follow_up", "satisfaction
 
 
 app = typer.Typer(name="hub", help="Statistics of a bureau and everything under it.", no_args_is_help=True)
+app.add_typer(issues.app)
 
-Endpoint = Annotated[str, typer.Option("--hub", envvar="KX_HUB_ENDPOINT", help="Where the hub answers, host:port.")]
-Certificates = Annotated[
-    Path,
-    typer.Option(
-        envvar="KX_CERTIFICATES", help="Folder with ca.crt, tls.crt and tls.key, as `kx pki issue` writes it."
-    ),
-]
-HubScope = Annotated[
-    str, typer.Option(envvar="KX_HUB_SCOPE", metavar="CODE", help="The scope in the hub's own certificate.")
-]
 Scope = Annotated[str, typer.Option(metavar="CODE", help="The bureau whose subtree is asked for; all by default.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Config = Annotated[Path | None, typer.Option(help="The hub's settings, a TOML file; KX_HUB_… wins over it.")]
 
 
@@ -404,22 +393,6 @@ def _fitting(console: Console, title: str, headings: list[str], figures: list[tu
 # ---------------------------------------------------------------- inside
 
 
-def _call(hub: str, certificates: Path, hub_scope: str, ask: Any) -> Any:  # noqa: ANN401 - the answer is the asker's
-    async def work() -> object:
-        paths = CertificatePaths.in_folder(certificates)
-        async with open_channel(hub, dns_name("hub", hub_scope), paths) as channel:
-            return await ask(StatisticsServiceStub(channel))
-
-    try:
-        return asyncio.run(work())
-    except PkiError as refusal:
-        raise _refused(str(refusal)) from None
-    except grpc.aio.AioRpcError as failure:
-        if failure.code() is grpc.StatusCode.UNAVAILABLE:
-            raise _refused(f"The hub at {hub} does not answer: {failure.details()}.", UNREACHABLE_EXIT_CODE) from None
-        raise _refused(f"{failure.details()} ({failure.code().name})") from None
-
-
 def _word(option: str, text: str, words: type[Grouping] | type[Category] | type[Channel]) -> int:
     known = {word.name.lower().replace("_", "-"): int(word) for word in words}
     if text not in known:
@@ -474,8 +447,3 @@ def _percent(numerator: int, denominator: int) -> str:
 
 def _period(from_day: str, to_day: str) -> str:
     return f"{from_day or '…'} – {to_day or '…'}" if from_day or to_day else ""
-
-
-def _refused(sentence: str, exit_code: int = REFUSED_EXIT_CODE) -> typer.Exit:
-    Console(stderr=True).print(sentence, style="red", markup=False, soft_wrap=True)
-    return typer.Exit(exit_code)

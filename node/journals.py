@@ -26,8 +26,8 @@ from node.ledger import queries, texts
 from node.ledger.ledger import Ledger
 
 FIRST_SEQ: Final = 1
-PERIOD_DAYS_MAX: Final = 400
-"""A year and the month around it; a longer question is asked in parts."""
+PERIOD_DAYS_MAX: Final = 2 * 366
+"""A year and the one before it; a longer question is asked in parts."""
 RECORDED_LATE_MAX: Final = timedelta(days=31)
 """So long after a period its registrations may still be recorded: five working days, over any holiday."""
 TEXTS_AT_ONCE: Final = 100

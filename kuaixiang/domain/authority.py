@@ -80,3 +80,17 @@ def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
             scope,
             Both("Offices, bureaus and hubs of that scope may.", "该范围内的单位、办公证书和汇总中心可以查阅。"),
         )
+
+
+def check_issues(caller: Caller, scope: str, tree: BureauTree) -> None:
+    """Finding and confirming common issues, which reads masked texts: the scope itself, its superiors, their hubs."""
+    above = tree.superiors_and_self(scope) if scope in tree else (scope,)
+    if not (caller.bureaus | caller.offices | caller.hubs).intersection(above):
+        raise NotAuthorised(
+            Both("find or confirm the common issues of {bureau}", "分析或者确认{bureau}的共性诉求"),
+            scope,
+            Both(
+                "Its own offices and hub and those of its superiors may.",
+                "该单位及其上级单位的办公证书和汇总中心可以办理。",
+            ),
+        )

@@ -179,6 +179,11 @@ FIELDS: Final[Mapping[str, str]] = {
     "from_day": "开始日期",
     "to_day": "结束日期",
     "grouping": "分组方式",
+    "case_ids": "诉求编号",
+    "cases_min": "最少件数",
+    "title": "标题",
+    "standard_answer": "标准答复",
+    "terms": "关键词",
     # Of what bureaus say to each other.
     "signature": "签名",
     "offer": "移交单",

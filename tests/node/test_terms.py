@@ -96,7 +96,7 @@ async def test_no_placeholder_is_cut_through(callers: Callers) -> None:
         (ledger_pb2.ReadTermsRequest(bureau=COUNTY, from_day="yesterday", to_day="2026-11-23"), "from_day"),
         (ledger_pb2.ReadTermsRequest(bureau=COUNTY, from_day="2026-11-23", to_day="9999-12-31"), "to_day"),
         (ledger_pb2.ReadTermsRequest(bureau=COUNTY, from_day="2026-11-23", to_day="2026-11-22"), "to_day"),
-        (ledger_pb2.ReadTermsRequest(bureau=COUNTY, from_day="2024-11-23", to_day="2026-11-22"), "to_day"),
+        (ledger_pb2.ReadTermsRequest(bureau=COUNTY, from_day="2024-11-22", to_day="2026-11-24"), "to_day"),
         (ledger_pb2.ReadTermsRequest(bureau="330106", from_day="2026-11-23", to_day="2026-11-23"), "bureau"),
     ],
 )

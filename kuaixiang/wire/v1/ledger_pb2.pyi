@@ -118,7 +118,7 @@ class ReadTermsRequest(_message.Message):
     ONE_OF_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     from_day: _builtins.str
-    """Days in Asia/Shanghai as YYYY-MM-DD, both included; at most 400."""
+    """Days in Asia/Shanghai as YYYY-MM-DD, both included; at most 732."""
     to_day: _builtins.str
     one_of: _builtins.int
     """Of so many cases one is told, chosen by its number: 1 or 0 for all."""
