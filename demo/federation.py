@@ -117,7 +117,8 @@ class Federation:
     """The processes of a federation, from their certificates to their end.
 
     `placement` says which bureaus share a node process; by default those of a site do, as in a provincial data centre.
-    A bureau in no group has no ledger here. `clock_start` None: the machine's clock. `hubs` are the scopes to count;
+    A bureau in no group has no ledger here. `clock_start` None: the machine's clock. `staff` is the text of a list of
+    departments and officers; without one terminals are believed. `hubs` are the scopes to count;
     by default the root's. `node_settings` and `hub_settings` win over the settings made here.
 
     Not for two event loops; as an asynchronous context manager it is started and stopped.
@@ -131,6 +132,7 @@ class Federation:
         placement: Sequence[Sequence[str]] | None = None,
         database: Database = Database.SQLITE,
         clock_start: datetime | None = None,
+        staff: str = "",
         hubs: Sequence[str] | None = None,
         node_settings: Mapping[str, object] | None = None,
         hub_settings: Mapping[str, object] | None = None,
@@ -141,6 +143,7 @@ class Federation:
         self.tree = with_endpoints(tree, self._ports)
         self.database = database
         self._clock_start = clock_start
+        self._staff = staff
         self._environment = child_environment(self.directory)
         self._hub_scopes = tuple(hubs) if hubs is not None else (tree.root,)
         self._node_settings = dict(node_settings or {})
@@ -174,6 +177,8 @@ class Federation:
             if self._clock_start is not None:
                 self._clock = SharedClockDriver(self.clock_file, self._clock_start)
             self.tree_file.write_text(tree_text(self.tree), encoding="utf-8")
+            if self._staff:
+                self.staff_file.write_text(self._staff, encoding="utf-8")
             together: list[Awaitable[object]] = [
                 asyncio.to_thread(self.sites.start),
                 asyncio.to_thread(self._issue_certificates),
@@ -344,6 +349,11 @@ class Federation:
     # ------------------------------------------------------------ places
 
     @property
+    def staff_file(self) -> Path:
+        """The departments and officers that the nodes read, where there is a list."""
+        return self.directory / "staff.toml"
+
+    @property
     def tree_file(self) -> Path:
         """The tree with the endpoints of its nodes."""
         return self.directory / "tree.csv"
@@ -398,6 +408,8 @@ class Federation:
             "certificates": str(self.certificates("node", group[0])),
             "listen": f"127.0.0.1:{self._ports[group[0]]}",
         }
+        if self._staff:
+            settings["staff"] = str(self.staff_file)
         return self._service("node", group, settings | self._node_settings)
 
     def _hub(self, scope: str) -> Service:

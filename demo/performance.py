@@ -18,6 +18,7 @@ from rich.console import Console
 from demo.federation import Federation, part_of
 from demo.live import Scene, Show
 from demo.mishaps import CATCH_UP_SECONDS_MAX, Mishaps, caught_up
+from demo.staff import staff_list
 from demo.story import OFFICE_HOURS, Book, Pace, casting, fortnight, play, quiet
 from demo.tally import Tally, check
 from demo.watch import Watch
@@ -120,7 +121,9 @@ async def performance(
     hours = fortnight(published_calendar())
     tree = part_of(national_tree(), [code for group in PLACEMENT for code in group])
     plans = casting(tree, hours, cases, seed)
-    federation = Federation(directory, tree, placement=PLACEMENT, clock_start=hours[0].at)
+    federation = Federation(
+        directory, tree, placement=PLACEMENT, clock_start=hours[0].at, staff=staff_list(tree.bureaus)
+    )
     bureaus, sites = len(federation.bureaus), len(federation.sites.all)
     tell(f"Starting {len(PLACEMENT)} nodes for {bureaus} bureaus, {sites} NATS sites and the national hub…")
     async with federation:

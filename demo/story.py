@@ -17,11 +17,13 @@ from typing import Final
 from demo.content import Course, Department, Request, fictional_taxpayer, load_requests
 from demo.federation import Federation
 from demo.officers import Officer
+from demo.staff import CHANNEL_OFFICER, LEADERSHIP
 from demo.tally import Acknowledged
 from demo.watch import Change, NeverSeen, Watch
 from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
+from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.tree import BureauTree, Tier
 from kuaixiang.domain.words import Channel, Custody, Role, Satisfaction, Stage, Telling
 from kuaixiang.wire.errors import RemoteRefusal
@@ -45,6 +47,9 @@ HAND_OVER_SECONDS_MAX: Final = 60.0
 """Real time for a case, or a conclusion, to pass through all bureaus between."""
 
 TAX_SERVICE: Final = Department.TAX_SERVICE.value
+
+RETURNS_MAX: Final = Rules().returns_max
+"""How often a case is sent back before a superior rules."""
 
 ONLINE: Final = frozenset({Channel.PLATFORM, Channel.WEBSITE})
 """Channels on which requests come in on days off, too."""
@@ -312,7 +317,7 @@ def _parts(course: Course, county: str, places: Places, rng: Random) -> tuple[st
         case Course.RETURNED:
             # Half of them go up and come back down, half go down and come back up.
             return (county, places.superior(county)) if rng.randrange(2) else (province, county)
-        case Course.RELAYED:
+        case Course.RELAYED | Course.DISPUTED:
             elsewhere = [code for code in places.counties if tree.site(code) != province]
             return county, rng.choice(elsewhere) if elsewhere else headquarters
         case Course.ON_THE_SPOT | Course.ORDINARY if rng.randrange(8) == 0:
@@ -330,6 +335,7 @@ _LAST_ARRIVAL: Final = {
     Course.ESCALATED_HEADQUARTERS: 4,
     Course.REFERRED_DOWN: 5,
     Course.RETURNED: 4,
+    Course.DISPUTED: 2,
     Course.RELAYED: 4,
     Course.JOINT: 4,
     Course.DEFERRED: 3,
@@ -473,6 +479,29 @@ class CaseStory:
         await self._arrives(home, before)
         await self._handled_here()
 
+    async def _disputed(self) -> None:
+        """Two bureaus send a case back to each other until their lowest common superior rules, which binds."""
+        await self._forward()
+        home, other = self._owner, self.plan.other
+        superior = self._federation.tree.lowest_common_superior(home, other)
+        for _ in range(RETURNS_MAX):
+            await self._refer(other)
+            await self._rest(1, DAY // 2)
+            before = self._watch.last(home, self.case_id)
+            await self._do(self._tax_service(), acts.Return(reason="经核实不属于本局管辖，退回重新研究。"))
+            await self._arrives(home, before)
+        await self._rest(1, 4)
+        before = self._watch.last(superior, self.case_id)
+        asked = acts.AskRuling(reason="双方对管辖有争议，已两次退回，提请上级裁定。")
+        await self._do(self._tax_service(), asked)
+        await self._arrives(superior, before)
+        await self._rest(1, 4)
+        before = self._watch.last(other, self.case_id)
+        ruling = acts.Rule(final_bureau=other, reason="纳税人生产经营地在该局辖区，由该局办理。")
+        await self._do(self._leader(Role.DEPUTY_HEAD), ruling)
+        await self._arrives(other, before)
+        await self._handled_here()
+
     async def _joint(self) -> None:
         await self._forward()
         await self._rest(1, 4)
@@ -488,6 +517,9 @@ class CaseStory:
             await self._do(self._handler(lead), asked)
             await self._rest(1, 4)
             await self._do(self._leader(Role.BUREAU_HEAD), acts.ApproveExtension(note="同意，并告知纳税人延期原因。"))
+            await self._rest(0, 2)
+            told = acts.ExplainExtension(told="已告知纳税人：需会同相关部门现场核实，延期三个工作日。")
+            await self._do(self._handler(lead), told)
         for department in assisting:
             await self._rest(3, DAY + 4)
             await self._do(self._handler(department), acts.CompletePart(result="已提出本部门处理意见。"))
@@ -528,7 +560,7 @@ class CaseStory:
             answer=answer,
         )
         online = request.channel in ONLINE and not answer
-        officer = Officer("channel-12366", Role.CHANNEL, TAX_SERVICE) if online else self._registrar()
+        officer = Officer(CHANNEL_OFFICER, Role.CHANNEL, TAX_SERVICE) if online else self._registrar()
         if answer:
             await self._rest(0, 0)
         answered = await self._do(officer, act)
@@ -548,7 +580,7 @@ class CaseStory:
         tree = self._federation.tree
         for code in (
             (self.plan.other, self.plan.home)
-            if self.plan.request.course is Course.RELAYED
+            if self.plan.request.course in {Course.RELAYED, Course.DISPUTED}
             else (
                 self.plan.home,
                 self.plan.other,
@@ -698,7 +730,7 @@ class CaseStory:
         return self.plan.request.course is Course.ORDINARY and not self.plan.late
 
     def _leader(self, role: Role) -> Officer:
-        return self._officer("B" if role is Role.BUREAU_HEAD else "D", role, "leadership", of=1)
+        return self._officer("B" if role is Role.BUREAU_HEAD else "D", role, LEADERSHIP, of=1)
 
     # ------------------------------------------------------------ doing and resting
 
@@ -737,6 +769,7 @@ _HANDLING: Final[Mapping[Course, Callable[[CaseStory], Awaitable[None]]]] = {
     Course.RELAYED: CaseStory._referred,  # noqa: SLF001
     Course.ESCALATED_HEADQUARTERS: CaseStory._to_headquarters,  # noqa: SLF001
     Course.RETURNED: CaseStory._returned,  # noqa: SLF001
+    Course.DISPUTED: CaseStory._disputed,  # noqa: SLF001
     Course.JOINT: CaseStory._joint,  # noqa: SLF001
     Course.DEFERRED: CaseStory._deferred,  # noqa: SLF001
     Course.RECONSIDERATION: CaseStory._to_reconsideration,  # noqa: SLF001

@@ -6,26 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kuaixiang.domain.acts import Act
+from kuaixiang.domain.labels import term
 from kuaixiang.domain.lifecycle import OPENING, ROLES, STANDING, TRANSITIONS
 from kuaixiang.domain.words import Role, Stage
 
 DOCUMENT = Path(__file__).with_name("lifecycle.md")
-
-STAGES = {
-    Stage.REGISTERED: "已登记",
-    Stage.FORWARDED: "已转交纳税服务部门",
-    Stage.HANDLING: "办理中",
-    Stage.JOINT_HANDLING: "联合办理中",
-    Stage.DEFERRED: "待条件成熟",
-    Stage.REFERRED: "已移交",
-    Stage.COMPLETED: "已办结",
-    Stage.FED_BACK: "已反馈",
-    Stage.FOLLOWED_UP: "已回访",
-    Stage.CONCLUDED: "移交已有结论",
-    Stage.RECONSIDERATION: "转行政复议",
-    Stage.WITHDRAWN: "已撤回",
-    Stage.WRITTEN_OFF: "已销号",
-}
 
 HEAD = """\
 # The lifecycle of a case
@@ -48,7 +33,7 @@ def arrows() -> Iterator[tuple[Stage | None, Stage, str]]:
 def diagram() -> str:
     """The state diagram as Mermaid text."""
     lines = ["stateDiagram-v2"]
-    lines += [f"    {stage.name}: {stage.name} {STAGES[stage]}" for stage in Stage]
+    lines += [f"    {stage.name}: {stage.name} {term(stage)}" for stage in Stage]
     lines += [f"    {source.name if source else '[*]'} --> {to.name}: {label}" for source, to, label in arrows()]
     return "\n".join(lines)
 

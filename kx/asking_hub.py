@@ -8,12 +8,13 @@ from typing import Annotated, Any, Final
 import grpc
 import grpc.aio
 import typer
-from rich.console import Console
 
+from kuaixiang.domain.labels import Both
 from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceStub
-from kx.output import REFUSED_EXIT_CODE, UNREACHABLE_EXIT_CODE
+from kx.client import LATER, refused_by
+from kx.output import FAULT_EXIT_CODE, UNREACHABLE_EXIT_CODE, Failed
 
 ANSWER_SECONDS_MAX: Final = 30.0
 
@@ -37,7 +38,7 @@ def call(
     ask: Callable[[Any], Awaitable[Any]],
     stub: Callable[[grpc.aio.Channel], Any] = StatisticsServiceStub,
 ) -> Any:  # noqa: ANN401
-    """The answer that `ask` gets of one of the hub's services, `stub`. Raises `typer.Exit` after saying why."""
+    """The answer that `ask` gets of one of the hub's services, `stub`. Raises `Failed`."""
 
     async def work() -> object:
         paths = CertificatePaths.in_folder(certificates)
@@ -46,15 +47,18 @@ def call(
 
     try:
         return asyncio.run(work())
-    except PkiError as refusal:
-        raise refused(str(refusal)) from None
-    except grpc.aio.AioRpcError as failure:
-        if failure.code() is grpc.StatusCode.UNAVAILABLE:
-            raise refused(f"The hub at {hub} does not answer: {failure.details()}.", UNREACHABLE_EXIT_CODE) from None
-        raise refused(f"{failure.details()} ({failure.code().name})") from None
+    except PkiError as failure:
+        said = Both(str(failure), f"证书不能使用：{failure}")
+        raise Failed(said, field="--certificates", rule=type(failure).__name__) from failure
+    except grpc.aio.AioRpcError as error:
+        raise refused_by(error) or _unanswered(error, hub) from error
 
 
-def refused(sentence: str, exit_code: int = REFUSED_EXIT_CODE) -> typer.Exit:
-    """Say why on standard error; the exit to be raised."""
-    Console(stderr=True).print(sentence, style="red", markup=False, soft_wrap=True)
-    return typer.Exit(exit_code)
+def _unanswered(error: grpc.aio.AioRpcError, hub: str) -> Failed:
+    """What a failed call that is no refusal means to the one who asked."""
+    details, code = error.details() or error.code().name, error.code()
+    if code is grpc.StatusCode.UNAVAILABLE:
+        said = Both(f"The hub at {hub} does not answer: {details}.", f"汇总中心 {hub} 没有应答（{details}）。")
+        return Failed(said, exit_code=UNREACHABLE_EXIT_CODE, field="--hub", remedy=LATER, code=code.name)
+    said = Both(f"The hub at {hub} failed: {details}", f"汇总中心 {hub} 出现故障：{details}")
+    return Failed(said, exit_code=FAULT_EXIT_CODE, remedy=LATER, code=code.name)

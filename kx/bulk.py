@@ -19,14 +19,24 @@ from typing import Any, Final
 
 import grpc
 import grpc.aio
-import typer
 
+from kuaixiang.domain.labels import Both, listed
 from kuaixiang.domain.words import Category, Channel
 from kuaixiang.wire.codec import timestamp
+from kuaixiang.wire.errors import told_apart
 from kuaixiang.wire.v1 import case_pb2
 from kx.client import Patience, channel_to, header_of, method_of, run
 from kx.options import Acting, Asking
-from kx.output import REFUSED_EXIT_CODE, UNREACHABLE_EXIT_CODE, Bar, Failed, NoSuchWord, instant_of, word_of
+from kx.output import (
+    REFUSED_EXIT_CODE,
+    UNREACHABLE_EXIT_CODE,
+    Bar,
+    Failed,
+    NoSuchWord,
+    NotUnderstood,
+    instant_of,
+    word_of,
+)
 
 FILE_BYTES_MAX: Final = 64 * 2**20
 """About a hundred thousand cases; the file is held in memory, for its digest and for sending again."""
@@ -63,14 +73,18 @@ class Row:
     result: str = "unanswered"
     case_id: str = ""
     message: str = ""
+    message_chinese: str = ""
     field: str = ""
     rule: str = ""
     remedy: str = ""
+    remedy_chinese: str = ""
     request: case_pb2.RegisterCaseRequest | None = None
 
-    def refuse(self, message: str, column: str, rule: str, remedy: str) -> None:
+    def refuse(self, sentence: Both, column: str, rule: str, remedy: Both) -> None:
         """The row is refused."""
-        self.result, self.message, self.field, self.rule, self.remedy = "refused", message, column, rule, remedy
+        self.result, self.field, self.rule = "refused", column, rule
+        self.message, self.message_chinese = sentence
+        self.remedy, self.remedy_chinese = remedy
 
     def as_dict(self) -> dict[str, Any]:
         """What became of the row, in plain values."""
@@ -119,14 +133,17 @@ def read_rows(file: Path, encoding: str, acting: Acting) -> list[Row]:
         text = content.decode("utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding)
     except LookupError:
         raise Failed(
-            f"There is no encoding {encoding!r}.", field="--encoding", remedy="Say utf-8 or gb18030."
+            Both(f"There is no encoding {encoding!r}.", f"没有“{encoding}”这种编码。"),
+            field="--encoding",
+            remedy=Both("Say utf-8 or gb18030.", "请填写 utf-8 或者 gb18030。"),
         ) from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        remedy = "Save it as UTF-8, or say --encoding gb18030."
-        raise Failed(
-            f"{file} line {line} is not {encoding}.", field="FILE.csv", rule="Encoding", remedy=remedy
-        ) from None
+        wrong = Both(f"{file} line {line} is not {encoding}.", f"{file} 第 {line} 行不是 {encoding} 编码。")
+        remedy = Both(
+            "Save it as UTF-8, or say --encoding gb18030.", "请另存为 UTF-8 编码，或者使用 --encoding gb18030。"
+        )
+        raise Failed(wrong, field="FILE.csv", rule="Encoding", remedy=remedy) from None
     csv.field_size_limit(CELL_CHARACTERS_MAX)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -144,11 +161,16 @@ def read_rows(file: Path, encoding: str, acting: Acting) -> list[Row]:
                     said_before[digest] += 1
                     row.request.header.request_key = f"{digest}-{said_before[digest]}"
     except csv.Error as error:
-        sentence = f"{file} line {reader.line_num} cannot be read: {error}."
-        remedy = "Check the quotation marks; save the table as CSV again."
-        raise Failed(sentence, field="FILE.csv", rule="Csv", remedy=remedy) from None
+        wrong = Both(
+            f"{file} line {reader.line_num} cannot be read: {error}.",
+            f"{file} 第 {reader.line_num} 行无法读取（{error}）。",
+        )
+        remedy = Both(
+            "Check the quotation marks; save the table as CSV again.", "请检查引号，并将表格重新保存为 CSV 文件。"
+        )
+        raise Failed(wrong, field="FILE.csv", rule="Csv", remedy=remedy) from None
     if not rows:
-        raise Failed(f"{file} has no rows.", field="FILE.csv", rule="Empty")
+        raise Failed(Both(f"{file} has no rows.", f"{file} 没有数据行。"), field="FILE.csv", rule="Empty")
     return rows
 
 
@@ -157,11 +179,15 @@ def _content(file: Path) -> bytes:
         with file.open("rb") as stream:
             content = stream.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        raise Failed(f"{file} cannot be read: {error.strerror}.", field="FILE.csv", rule="Unreadable") from None
+        said = Both(f"{file} cannot be read: {error.strerror}.", f"{file} 无法读取（{error.strerror}）。")
+        raise Failed(said, field="FILE.csv", rule="Unreadable") from None
     if len(content) > FILE_BYTES_MAX:
-        remedy = "Split it; each part is sent by itself."
+        mebibytes = FILE_BYTES_MAX >> 20
         raise Failed(
-            f"{file} is larger than {FILE_BYTES_MAX >> 20} MiB.", field="FILE.csv", rule="TooLarge", remedy=remedy
+            Both(f"{file} is larger than {mebibytes} MiB.", f"{file} 超过 {mebibytes} MiB。"),
+            field="FILE.csv",
+            rule="TooLarge",
+            remedy=Both("Split it; each part is sent by itself.", "请拆分成几个文件，分别登记。"),
         )
     return content
 
@@ -169,26 +195,38 @@ def _content(file: Path) -> bytes:
 def _columns(headings: Sequence[str]) -> list[str]:
     columns = [CHINESE.get(heading.strip(), heading.strip()) for heading in headings]
     if not any(columns):
-        raise Failed("The file has no headings in its first line.", field="FILE.csv", rule="Empty")
+        said = Both("The file has no headings in its first line.", "文件第一行没有表头。")
+        raise Failed(said, field="FILE.csv", rule="Empty")
     chinese = {name: heading for heading, name in CHINESE.items()}
-    known = f"Known columns: {', '.join(f'{column} {chinese[column]}' for column in COLUMNS)}."
+    known = Both(
+        f"Known columns: {', '.join(f'{column} {chinese[column]}' for column in COLUMNS)}.",
+        f"可用的列：{listed(chinese[column] for column in COLUMNS)}。",
+    )
     for column in columns:
         if column not in COLUMNS or columns.count(column) > 1:
-            wrong = "is there twice" if column in COLUMNS else "is not known"
-            raise Failed(f"The column {column!r} {wrong}.", field=column, rule="Columns", remedy=known)
+            wrong = Both("is there twice", "出现两次") if column in COLUMNS else Both("is not known", "无法识别")
+            said = Both(
+                f"The column {column!r} {wrong.english}.", f"列“{chinese.get(column, column)}”{wrong.chinese}。"
+            )
+            raise Failed(said, field=column, rule="Columns", remedy=known)
     for column in REQUIRED:
         if column not in columns:
-            raise Failed(
-                f"The column {column} {chinese[column]} is missing.", field=column, rule="Columns", remedy=known
-            )
+            said = Both(f"The column {column} {chinese[column]} is missing.", f"缺少“{chinese[column]}”一列。")
+            raise Failed(said, field=column, rule="Columns", remedy=known)
     return columns
 
 
 def _row(number: int, columns: Sequence[str], cells: Sequence[str], acting: Acting) -> Row:
     row = Row(row=number)
     if len(cells) != len(columns):
-        sentence = f"The row has {len(cells)} cells; the headings are {len(columns)}."
-        row.refuse(sentence, "", "Columns", "Quote cells that contain a comma or a line break.")
+        wrong = Both(
+            f"The row has {len(cells)} cells; the headings are {len(columns)}.",
+            f"本行有 {len(cells)} 格，表头有 {len(columns)} 列。",
+        )
+        remedy = Both(
+            "Quote cells that contain a comma or a line break.", "含有逗号或换行的单元格，请用英文双引号括起来。"
+        )
+        row.refuse(wrong, "", "Columns", remedy)
         return row
     values = {column: cell.strip() for column, cell in zip(columns, cells, strict=True)}
     said: dict[str, Any] = {column: values.get(column, "") for column in TEXTS}
@@ -198,10 +236,11 @@ def _row(number: int, columns: Sequence[str], cells: Sequence[str], acting: Acti
             said[column] = int(word_of(kind, values[column])) if values[column] else 0
         at = _instant(values.get("occurred_at", "")) or acting.who.at
     except NoSuchWord as unknown:
-        row.refuse(str(unknown), unknown.words.__name__.lower(), "NoSuchWord", unknown.remedy)
+        row.refuse(unknown.said, unknown.words.__name__.lower(), "NoSuchWord", unknown.remedy)
         return row
-    except typer.BadParameter as unreadable:
-        row.refuse(unreadable.message, "occurred_at", "NoTime", "Correct the cell, or leave it empty for now.")
+    except NotUnderstood as unreadable:
+        remedy = Both("Correct the cell, or leave it empty for now.", "请更正该单元格；不填即为当前时间。")
+        row.refuse(unreadable.said, "occurred_at", "NoTime", remedy)
         return row
     request = case_pb2.RegisterCaseRequest(**said)
     request.header.CopyFrom(header_of(acting, ""))
@@ -231,7 +270,10 @@ def register_rows(asking: Asking, rows: list[Row]) -> Outcome:
 
 
 async def _register(asking: Asking, rows: Sequence[Row], bar: Bar) -> None:
-    again = "Run the same command again: rows that are registered are not registered twice."
+    again = Both(
+        "Run the same command again: rows that are registered are not registered twice.",
+        "请重新执行同一命令：已登记的行不会重复登记。",
+    )
     async with channel_to(asking) as channel:
         stream = method_of(channel, "CaseService", "RegisterCases")
         patience = Patience(asking, again)
@@ -243,9 +285,11 @@ async def _register(asking: Asking, rows: Sequence[Row], bar: Bar) -> None:
                 await patience.after(error)
                 continue
             if any(row.result == "unanswered" for row in waiting):
-                sentence = f"The node at {asking.node} has too much waiting."
+                said = Both(
+                    f"The node at {asking.node} has too much waiting.", f"节点 {asking.node} 等待处理的事项过多。"
+                )
                 await patience.wait(
-                    Failed(sentence, exit_code=UNREACHABLE_EXIT_CODE, field="--node", rule="TooMuchWaits", remedy=again)
+                    Failed(said, exit_code=UNREACHABLE_EXIT_CODE, field="--node", rule="TooMuchWaits", remedy=again)
                 )
 
 
@@ -269,8 +313,9 @@ async def _send(stream: Any, rows: Sequence[Row], total: int, bar: Bar, patience
                 continue
             case _:
                 refused = answer.refused
-                sentence = refused.message.removesuffix(refused.remedy).strip()
-                row.refuse(sentence, refused.field, refused.rule, refused.remedy)
+                remedy = Both(refused.remedy, refused.remedy_chinese)
+                sentence = told_apart(Both(refused.message, refused.message_chinese), remedy)
+                row.refuse(sentence, refused.field, refused.rule, remedy)
                 patience.renew()
         answered += 1
         bar.reached(before + answered)
@@ -283,8 +328,9 @@ def write_report(file: Path, outcome: Outcome) -> None:
     """Writes what became of each row as CSV, with a mark by which spreadsheets know it for UTF-8. Raises `Failed`."""
     try:
         with file.open("w", encoding="utf-8-sig", newline="") as stream:
-            writer = csv.DictWriter(stream, ("row", "result", "case_id", "message", "field", "rule", "remedy"))
+            writer = csv.DictWriter(stream, [one.name for one in fields_of(Row) if one.name != "request"])
             writer.writeheader()
             writer.writerows(row.as_dict() for row in outcome.rows)
     except OSError as error:
-        raise Failed(f"{file} cannot be written: {error.strerror}.", field="--report") from None
+        said = Both(f"{file} cannot be written: {error.strerror}.", f"{file} 无法写入（{error.strerror}）。")
+        raise Failed(said, field="--report") from None

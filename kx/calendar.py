@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
+from kuaixiang.domain.labels import Both
 from kx.output import WEEKDAYS, Failed, day_of, day_text, failures_shown, local, print_json
 
 WORKDAYS_MAX: Final = 1000
@@ -115,7 +116,8 @@ def deadline(
         try:
             found = calendar.deadline(datetime(start.year, start.month, start.day, tzinfo=SHANGHAI), workdays)
         except (ValueError, OverflowError):
-            raise Failed("The deadline would lie outside the years 1 to 9999.", field="--from") from None
+            said = Both("The deadline would lie outside the years 1 to 9999.", "时限不在公元1年至9999年之间。")
+            raise Failed(said, field="--from") from None
         counted = [day for day in _span(start + _DAY, found.due_day) if calendar.is_working(day)]
         skipped = [day for day in _span(start + _DAY, found.due_day) if not calendar.is_working(day)]
         if as_json:
@@ -153,7 +155,8 @@ def _calendar(file: Path | None) -> WorkingCalendar:
     try:
         return published_calendar() if file is None else load_calendar(file)
     except FactsError as failure:
-        raise Failed(str(failure), field=str(file), rule=type(failure).__name__) from failure
+        said = Both(str(failure), f"工作日历不能使用：{failure}")
+        raise Failed(said, field=str(file), rule=type(failure).__name__) from failure
 
 
 def _days(year: int, month: int) -> list[date]:

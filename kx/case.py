@@ -10,8 +10,9 @@ import typer
 
 from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
+from kuaixiang.domain.labels import Both, command
 from kuaixiang.domain.tree import Relation, UnknownBureau
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Satisfaction, Stage, Telling
+from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Override, Satisfaction, Stage, Telling
 from kx.options import Acting, Asking, Once, Who, acting_options, asking_options, takes, who_options
 from kx.output import (
     INSTANT_FORM,
@@ -41,6 +42,9 @@ Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why.")]
 Remark = Annotated[str, typer.Option(metavar="TEXT", help="A remark for the ledger; private.")]
 Told = Annotated[str, typer.Option(metavar="TEXT", help="What the taxpayer was told; private.")]
 Department = Annotated[str, typer.Option(metavar="CODE", help="Lower-case letters, digits and hyphens, such as vat-2.")]
+OfDepartment = Annotated[
+    str, typer.Option("--of", metavar="CODE", help="Which jointly handling department's, where several have asked.")
+]
 HowTold = Annotated[
     Telling,
     typer.Option(
@@ -57,8 +61,9 @@ ToldIfNeeded = Annotated[
 ]
 
 
-def _act(name: str) -> Callable[[Callable[..., Act]], Callable[..., Act]]:
-    """Make a command of a function that builds an act from options of its own."""
+def _act(kind: type[Act]) -> Callable[[Callable[..., Act]], Callable[..., Act]]:
+    """Make an act's command of a function that builds it from options of its own."""
+    name = command(kind)
 
     def decorate(build: Callable[..., Act]) -> Callable[..., Act]:
         options: dict[str, Callable[..., Any]] = {
@@ -121,8 +126,7 @@ def _registration(
         str, typer.Option(metavar="TEXT", help="The reply, if answered on the spot: the case is complete at once.")
     ] = "",
     link: Annotated[
-        str,
-        typer.Option(metavar="CASE", help="The case of this ledger that it repeats 并案: both are completed together."),
+        str, typer.Option(metavar="CASE", help="The case of this ledger that asks the same 并案; handled with it.")
     ] = "",
 ) -> acts.Register:
     """What is registered."""
@@ -140,7 +144,7 @@ def _registration(
     )
 
 
-@app.command("register")
+@app.command(command(acts.Register))
 @takes(act=_registration, who=who_options, once=acting_options, asking=asking_options)
 def register(
     *,
@@ -194,7 +198,7 @@ def _text(given: str) -> str:
     return sys.stdin.read() if given == STANDARD_INPUT else given
 
 
-@_act("answer")
+@_act(acts.AnswerOnTheSpot)
 def answer(
     *, answer: Annotated[str, typer.Option(metavar="TEXT", help="The reply given to the taxpayer; private.")]
 ) -> Act:
@@ -202,25 +206,25 @@ def answer(
     return acts.AnswerOnTheSpot(answer=answer)
 
 
-@_act("forward")
+@_act(acts.Forward)
 def forward(*, telling: HowTold = Telling.TRANSFERRED, told: Told = "") -> Act:
     """Forward a case to tax service 转交纳税服务部门, having told the taxpayer, within 1 working day (§四(一)2)."""
     return acts.Forward(telling=telling, told=told)
 
 
-@_act("dispatch")
+@_act(acts.Dispatch)
 def dispatch(*, to: Department, note: Remark = "") -> Act:
     """Dispatch a case to the department in charge 分办; its 5 working days begin (§四(一)2, §四(二)1)."""
     return acts.Dispatch(to_department=to, note=note)
 
 
-@_act("return-dispatch")
+@_act(acts.ReturnDispatch)
 def return_dispatch(*, reason: Reason) -> Act:
-    """Give a dispatched case back to tax service 退回分办: this department is not in charge of it."""
+    """Give a dispatched case, or an assisting department's part, back to tax service 退回分办."""
     return acts.ReturnDispatch(reason=reason)
 
 
-@_act("accept")
+@_act(acts.AcceptDirectly)
 def accept(*, telling: HowTold = Telling.COMPLICATED, told: Told = "") -> Act:
     """Handle a case in the department that registered it 直接受理; its 5 working days begin (§四(二)1)."""
     return acts.AcceptDirectly(telling=telling, told=told)
@@ -229,7 +233,7 @@ def accept(*, telling: HowTold = Telling.COMPLICATED, told: Told = "") -> Act:
 # ---------------------------------------------------------------- 办理 (§四(二))
 
 
-@_act("ask-extension")
+@_act(acts.AskExtension)
 def ask_extension(
     *,
     workdays: Annotated[int, typer.Option(metavar="N", min=1, help="Working days more; in all at most 10.")],
@@ -239,19 +243,25 @@ def ask_extension(
     return acts.AskExtension(workdays=workdays, reason=reason)
 
 
-@_act("approve-extension")
-def approve_extension(*, note: Remark = "") -> Act:
+@_act(acts.ApproveExtension)
+def approve_extension(*, of: OfDepartment = "", note: Remark = "") -> Act:
     """Approve an extension 批准延期: the deputy head in charge, the bureau head for joint handling (§四(二)1-2)."""
-    return acts.ApproveExtension(note=note)
+    return acts.ApproveExtension(for_department=of, note=note)
 
 
-@_act("refuse-extension")
-def refuse_extension(*, reason: Reason) -> Act:
+@_act(acts.RefuseExtension)
+def refuse_extension(*, reason: Reason, of: OfDepartment = "") -> Act:
     """Refuse an extension 不批准延期; the deadline stays (§四(二)1-2)."""
-    return acts.RefuseExtension(reason=reason)
+    return acts.RefuseExtension(reason=reason, for_department=of)
 
 
-@_act("start-joint")
+@_act(acts.ExplainExtension)
+def explain_extension(*, told: Told) -> Act:
+    """Record that the taxpayer was told why a jointly handling department takes longer 延期告知 (§四(二)2)."""
+    return acts.ExplainExtension(told=told)
+
+
+@_act(acts.StartJointHandling)
 def start_joint(
     *,
     lead: Department,
@@ -264,7 +274,13 @@ def start_joint(
     return acts.StartJointHandling(lead_department=lead, assisting_departments=tuple(assisting), note=note)
 
 
-@_act("complete-part")
+@_act(acts.AddPart)
+def add_part(*, to: Department, note: Remark = "") -> Act:
+    """Bring another assisting department into joint handling 增加协办, with 5 working days of its own (§四(二)2)."""
+    return acts.AddPart(to_department=to, note=note)
+
+
+@_act(acts.CompletePart)
 def complete_part(
     *, result: Annotated[str, typer.Option(metavar="TEXT", help="What the department did; private.")]
 ) -> Act:
@@ -272,13 +288,37 @@ def complete_part(
     return acts.CompletePart(result=result)
 
 
-@_act("complete")
-def complete(*, result: Annotated[str, typer.Option(metavar="TEXT", help="How it ended; private.")]) -> Act:
+@_act(acts.Complete)
+def complete(
+    *,
+    result: Annotated[str, typer.Option(metavar="TEXT", help="How it ended; private.")],
+    with_linked: Annotated[
+        bool, typer.Option("--with-linked", help="Complete the cases linked to it 并案 by the same result.")
+    ] = False,
+) -> Act:
     """Complete a case 办结; feedback is due within 1 working day (§四(二)1, §四(三))."""
-    return acts.Complete(result=result)
+    return acts.Complete(result=result, with_linked=with_linked)
 
 
-@_act("defer")
+@_act(acts.Link)
+def link(*, to: Annotated[str, typer.Option(metavar="CASE", help="The case that leads.")]) -> Act:
+    """Link a case to another one of the ledger that asks the same 并案; that one's result can complete both."""
+    return acts.Link(lead_case_id=to)
+
+
+@_act(acts.Unlink)
+def unlink(*, reason: Reason) -> Act:
+    """Undo a link 解除并案: the case is handled by itself again."""
+    return acts.Unlink(reason=reason)
+
+
+@_act(acts.LinkIssue)
+def link_issue(*, issue: Annotated[str, typer.Option(metavar="ID", help="Its number, such as GX-2026-0001.")]) -> Act:
+    """Say that a case is an instance of a confirmed common issue 归入共性诉求 (§四(五))."""
+    return acts.LinkIssue(issue_id=issue)
+
+
+@_act(acts.Defer)
 def defer(
     *,
     owner: Annotated[str, typer.Option(metavar="ID", help="Who keeps an eye on it.")],
@@ -288,17 +328,17 @@ def defer(
     ],
     condition: Annotated[str, typer.Option(metavar="TEXT", help="What must be so before it can be met; private.")],
 ) -> Act:
-    """Park a case until conditions are ripe 待条件成熟, with an owner and a review date (§四(二)1)."""
+    """Park a case until conditions are ripe 列入待条件成熟, with an owner and a review date (§四(二)1)."""
     return acts.Defer(owner=owner, review_at=review_at, condition=condition)
 
 
-@_act("resume")
+@_act(acts.Resume)
 def resume(*, note: Remark = "") -> Act:
     """Take a deferred case up again 恢复办理."""
     return acts.Resume(note=note)
 
 
-@_act("reconsideration")
+@_act(acts.SendToReconsideration)
 def reconsideration(
     *,
     reference: Annotated[
@@ -309,7 +349,7 @@ def reconsideration(
     return acts.SendToReconsideration(reference=reference)
 
 
-@_act("withdraw")
+@_act(acts.Withdraw)
 def withdraw(*, reason: Reason = "") -> Act:
     """Close a case that the taxpayer withdraws 纳税人撤回."""
     return acts.Withdraw(reason=reason)
@@ -318,7 +358,7 @@ def withdraw(*, reason: Reason = "") -> Act:
 # ---------------------------------------------------------------- 反馈, 回访, 销号 (§四(三), §四(四), §五(三))
 
 
-@_act("feedback")
+@_act(acts.GiveFeedback)
 def feedback(
     *,
     told: Told,
@@ -331,7 +371,7 @@ def feedback(
     return acts.GiveFeedback(told_by=by, told=told)
 
 
-@_act("follow-up")
+@_act(acts.FollowUp)
 def follow_up(
     *,
     satisfaction: Annotated[
@@ -344,13 +384,37 @@ def follow_up(
     return acts.FollowUp(satisfaction=satisfaction, remark=remark)
 
 
-@_act("reopen")
+@_act(acts.Reopen)
 def reopen(*, reason: Reason) -> Act:
     """Take a case up again after feedback 重新办理; 5 working days begin (§四(四))."""
     return acts.Reopen(reason=reason)
 
 
-@_act("write-off")
+@_act(acts.AskOverride)
+def ask_override(
+    *,
+    reason: Reason,
+    override: Annotated[
+        Override, typer.Option("--of", metavar="WORD", parser=word_parser(Override), help=f"{names(Override)}.")
+    ] = Override.LEDGERS_DISAGREE,
+) -> Act:
+    """Ask for a rule to be set aside for this case 申请特批; a leader decides, who is somebody else."""
+    return acts.AskOverride(override=override, reason=reason)
+
+
+@_act(acts.ApproveOverride)
+def approve_override(*, note: Remark = "") -> Act:
+    """Approve an override 批准特批, not by the one who asked for it."""
+    return acts.ApproveOverride(note=note)
+
+
+@_act(acts.RefuseOverride)
+def refuse_override(*, reason: Reason) -> Act:
+    """Refuse an override 不批准特批."""
+    return acts.RefuseOverride(reason=reason)
+
+
+@_act(acts.WriteOff)
 def write_off(*, note: Remark = "") -> Act:
     """Write a case off 销号, once every ledger on its way agrees (§五(三))."""
     return acts.WriteOff(note=note)
@@ -359,7 +423,7 @@ def write_off(*, note: Remark = "") -> Act:
 # ---------------------------------------------------------------- 分级办理 (§四(二)3)
 
 
-@_act("refer")
+@_act(acts.Refer)
 def refer(
     *,
     to: Annotated[
@@ -401,10 +465,21 @@ def _superior_of(asking: Asking) -> str:
     try:
         superior = asking.tree().parent(asking.bureau)
     except UnknownBureau as unknown:
-        remedy = "Name the tree of this federation by --tree or KX_TREE, or the superior by --to."
-        raise Failed(f"{unknown}.", field="--bureau", rule="UnknownBureau", remedy=remedy) from unknown
+        remedy = Both(
+            "Name the tree of this federation by --tree or KX_TREE, or the superior by --to.",
+            "请用 --tree 或 KX_TREE 指定机构树，或者用 --to 指定上级单位。",
+        )
+        said = Both(f"{unknown}.", f"机构树中没有单位 {asking.bureau}。")
+        raise Failed(said, field="--bureau", rule="UnknownBureau", remedy=remedy) from unknown
     if superior is None:
-        raise Failed(f"Bureau {asking.bureau} has no superior.", field="--to", rule="NoSuperior")
+        raise Failed(
+            Both(f"Bureau {asking.bureau} has no superior.", f"单位 {asking.bureau} 没有上级。"),
+            field="--to",
+            rule="NoSuperior",
+            remedy=Both(
+                "Use `kx case refer` for the bureau that is to handle it.", "请用 kx case refer 移交应办理的单位。"
+            ),
+        )
     return superior
 
 
@@ -415,21 +490,41 @@ def _check_superior(asking: Asking, to: str) -> None:
         # The node's own tree decides: the one here may be another edition.
         return
     if relation not in ADJACENT_ABOVE:
-        remedy = "Use `kx case refer` for a bureau that is not a superior."
         raise Failed(
-            f"Bureau {to} is no superior of {asking.bureau}.", field="--to", rule="NotASuperior", remedy=remedy
+            Both(f"Bureau {to} is no superior of {asking.bureau}.", f"单位 {to} 不是单位 {asking.bureau} 的上级。"),
+            field="--to",
+            rule="NotASuperior",
+            remedy=Both(
+                "Use `kx case refer` for a bureau that is not a superior.", "移交非上级单位请用 kx case refer。"
+            ),
         )
 
 
-@_act("return")
+@_act(acts.Return)
 def return_case(*, reason: Reason) -> Act:
     """Return a referred case 退回 to the bureau that referred it (§四(二)3)."""
     return acts.Return(reason=reason)
 
 
-@_act("withdraw-offer")
+@_act(acts.AskRuling)
+def ask_ruling(*, reason: Reason) -> Act:
+    """Ask the lowest common superior to rule who handles a case that was sent back too often 提请裁定 (§二(四))."""
+    return acts.AskRuling(reason=reason)
+
+
+@_act(acts.Rule)
+def rule(
+    *,
+    to: Annotated[str, typer.Option(metavar="CODE", help="Who handles it: this bureau, or one under it.")],
+    reason: Reason,
+) -> Act:
+    """Rule who handles a case that bureaus under this one sent to and fro 裁定; it binds (§二(四))."""
+    return acts.Rule(final_bureau=to, reason=reason)
+
+
+@_act(acts.WithdrawOffer)
 def withdraw_offer(*, reason: Reason = "") -> Act:
-    """Ask for a referral that is not decided yet to be taken back; the receiver's decision stands."""
+    """Ask for a referral that is not decided yet to be taken back 收回移交; the receiver's decision stands."""
     return acts.WithdrawOffer(reason=reason)
 
 

@@ -17,6 +17,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from kuaixiang.domain.acts import Act
+from kuaixiang.domain.labels import Both
 from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.wire.codec import ACT_OF_REQUEST, timestamp
@@ -45,6 +46,8 @@ REQUEST_OF_ACT: Final = {act: request for request, act in ACT_OF_REQUEST.items()
 _SERVICE: Final = case_pb2.DESCRIPTOR.services_by_name["CaseService"]
 _RPC_OF: Final = {method.input_type.full_name: method.name for method in _SERVICE.methods}
 
+LATER: Final = Both("Try again later.", "请稍后重试。")
+
 T = TypeVar("T")
 
 
@@ -56,7 +59,8 @@ async def channel_to(asking: Asking) -> AsyncIterator[grpc.aio.Channel]:
             asking.node, dns_name("node", asking.bureau), CertificatePaths.in_folder(asking.certificates)
         )
     except PkiError as failure:
-        raise Failed(str(failure), field="--certificates", rule=type(failure).__name__) from failure
+        said = Both(str(failure), f"证书不能使用：{failure}")
+        raise Failed(said, field="--certificates", rule=type(failure).__name__) from failure
     async with channel:
         yield channel
 
@@ -102,12 +106,15 @@ def perform(acting: Acting, case_id: str, act: Act) -> case_pb2.ActResponse:
     """Does an act; tried again under the same key while the node is away, which is harmless. Raises `Failed`."""
     request = request_of(act)
     request.header.CopyFrom(header_of(acting, case_id))
-    again = f"The same command with --key {acting.once.key} is harmless, whether or not the act was done."
+    again = Both(
+        f"The same command with --key {acting.once.key} is harmless, whether or not the act was done.",
+        f"可加上 --key {acting.once.key} 重新执行同一命令：无论该操作是否已完成，都不会重复办理。",
+    )
     response: case_pb2.ActResponse = ask(acting.asking, "CaseService", rpc_of(request), request, again)
     return response
 
 
-def ask(asking: Asking, service: str, method: str, request: Message, again: str = "Try again later.") -> Any:  # noqa: ANN401
+def ask(asking: Asking, service: str, method: str, request: Message, again: Both = LATER) -> Any:  # noqa: ANN401
     """The answer to one request; `again` is what to do when none came. Raises `Failed`."""
 
     async def work() -> object:
@@ -128,7 +135,7 @@ def method_of(channel: grpc.aio.Channel, service: str, method: str) -> Any:  # n
     return getattr(stubs[service](channel), method)
 
 
-async def patiently(asking: Asking, attempt: Callable[[float], Awaitable[T]], again: str) -> T:
+async def patiently(asking: Asking, attempt: Callable[[float], Awaitable[T]], again: Both) -> T:
     """Tries until there is an answer or the time is up. `attempt` is given the seconds it may take. Raises `Failed`."""
     patience = Patience(asking, again)
     while True:
@@ -141,7 +148,7 @@ async def patiently(asking: Asking, attempt: Callable[[float], Awaitable[T]], ag
 class Patience:
     """How long a command goes on trying a node that does not answer; the time runs from the first failure."""
 
-    def __init__(self, asking: Asking, again: str) -> None:
+    def __init__(self, asking: Asking, again: Both) -> None:
         self._asking = asking
         self._again = again
         self._tries = 0
@@ -174,49 +181,74 @@ class Patience:
         if left <= pause:
             raise failure
         if self._tries == 0:
-            note(f"{failure.sentence} Trying again for {left:.0f} s, under the same key.")
+            note(
+                f"{failure.sentence.english} Trying again for {left:.0f} s, under the same key.",
+                f"{failure.sentence.chinese}将在 {left:.0f} 秒内以同一请求标识重试。",
+            )
         self._tries += 1
         await asyncio.sleep(pause)
 
 
-def failure_of(error: grpc.aio.AioRpcError, asking: Asking, again: str) -> Failed:
-    """What a failed call means to the one who asked."""
-    code = error.code().name
+def refused_by(error: grpc.aio.AioRpcError) -> Failed | None:
+    """What a failed call means to the one who asked, when it is a refusal; None when there was no decision."""
     refusal = from_call(error)
+    if refusal is None:
+        return None
+    busy = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    return Failed(
+        refusal.sentence,
+        exit_code=UNREACHABLE_EXIT_CODE if busy else REFUSED_EXIT_CODE,
+        field=refusal.field,
+        rule=refusal.rule,
+        remedy=refusal.remedy,
+        code=error.code().name,
+    )
+
+
+def failure_of(error: grpc.aio.AioRpcError, asking: Asking, again: Both) -> Failed:
+    """What a failed call means to the one who asked."""
+    refusal = refused_by(error)
     if refusal is not None:
-        sentence = str(refusal).removesuffix(refusal.remedy).strip()
-        busy = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        return Failed(
-            sentence,
-            exit_code=UNREACHABLE_EXIT_CODE if busy else REFUSED_EXIT_CODE,
-            field=refusal.field,
-            rule=refusal.rule,
-            remedy=refusal.remedy,
-            code=code,
-        )
+        return refusal
+    code = error.code().name
     details = (error.details() or "").strip()
     if error.code() in AWAY:
         if _mismatch(error):
             return Failed(
-                f"The node at {asking.node} does not show a certificate of bureau {asking.bureau} that this terminal "
-                "trusts.",
+                Both(
+                    f"The node at {asking.node} does not show a certificate of bureau {asking.bureau} that this "
+                    "terminal trusts.",
+                    f"节点 {asking.node} 出示的不是本终端信任的单位 {asking.bureau} 的证书。",
+                ),
                 exit_code=UNREACHABLE_EXIT_CODE,
                 field="--node",
                 rule="WrongCertificate",
-                remedy="Check --node, --bureau, and that --certificates are of the same authority as the node's.",
+                remedy=Both(
+                    "Check --node, --bureau, and that --certificates are of the same authority as the node's.",
+                    "请核对 --node 和 --bureau，并确认 --certificates 与节点证书由同一机构颁发。",
+                ),
                 code=code,
             )
         return Failed(
-            f"The node at {asking.node} does not answer ({details or code}).",
+            Both(
+                f"The node at {asking.node} does not answer ({details or code}).",
+                f"节点 {asking.node} 没有应答（{details or code}）。",
+            ),
             exit_code=UNREACHABLE_EXIT_CODE,
             field="--node",
             remedy=again,
             code=code,
         )
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-        return Failed(f"The node at {asking.node} does not offer this: {details}", exit_code=FAULT_EXIT_CODE, code=code)
+        said = Both(
+            f"The node at {asking.node} does not offer this: {details}", f"节点 {asking.node} 不提供该功能：{details}"
+        )
+        return Failed(said, exit_code=FAULT_EXIT_CODE, code=code)
     return Failed(
-        f"The node at {asking.node} failed: {details or code}", exit_code=FAULT_EXIT_CODE, remedy=again, code=code
+        Both(f"The node at {asking.node} failed: {details or code}", f"节点 {asking.node} 出现故障：{details or code}"),
+        exit_code=FAULT_EXIT_CODE,
+        remedy=again,
+        code=code,
     )
 
 
@@ -235,7 +267,9 @@ def follow(asking: Asking, from_seq: int, count: int, told: Callable[[Any], obje
 
 
 async def _follow(asking: Asking, from_seq: int, count: int, told: Callable[[Any], object]) -> None:
-    again = "Watch again with --from-seq and the last position seen."
+    again = Both(
+        "Watch again with --from-seq and the last position seen.", "请用 --from-seq 从最后看到的序号起重新查看。"
+    )
     async with channel_to(asking) as channel:
         wanted = from_seq or await _end_of_journal(asking, channel, again) + 1
         patience = Patience(asking, again)
@@ -260,7 +294,7 @@ async def _follow(asking: Asking, from_seq: int, count: int, told: Callable[[Any
                     await patience.after(error)
 
 
-async def _end_of_journal(asking: Asking, channel: grpc.aio.Channel, again: str) -> int:
+async def _end_of_journal(asking: Asking, channel: grpc.aio.Channel, again: Both) -> int:
     """The last position of the bureau's journal, so that nothing is missed between two calls."""
     call = method_of(channel, "LedgerService", "GetHeads")
     request = ledger_pb2.GetHeadsRequest(bureaus=[asking.bureau])

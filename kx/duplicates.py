@@ -3,13 +3,14 @@
 from typing import Any, Final
 
 from kuaixiang.domain.acts import Register
+from kuaixiang.domain.labels import Both
 from kuaixiang.wire.v1 import case_pb2
 from kx.client import ask
 from kx.options import Asking
 from kx.output import Failed, print_json, table_of
 from kx.views import show_duplicates
 
-_AGAIN: Final = "Looking for duplicates changes nothing; try again."
+_AGAIN: Final = Both("Looking for duplicates changes nothing; try again.", "查重不改变台账，请重试。")
 
 
 class LikelyDuplicates(Failed):
@@ -18,12 +19,15 @@ class LikelyDuplicates(Failed):
     def __init__(self, found: case_pb2.FindDuplicatesResponse) -> None:
         first = found.candidates[0].case_id
         super().__init__(
-            f"{len(found.candidates)} case(s) of the last {found.days} days may be the same; nothing was registered. "
-            f"疑似重复诉求 {len(found.candidates)} 件，尚未登记。",
-            field="text",
+            Both(
+                f"{len(found.candidates)} case(s) of the last {found.days} days may be it; nothing was registered.",
+                f"近 {found.days} 天内有 {len(found.candidates)} 件疑似重复的诉求，尚未登记。",
+            ),
             rule="LikelyDuplicates",
-            remedy=f"Register it linked to the case it repeats by --link {first}, or as one of its own by --anyway. "
-            f"确属重复的请用 --link {first} 并案登记，否则请用 --anyway 另行登记。",
+            remedy=Both(
+                f"Register it linked to the case it repeats by --link {first}, or as one of its own by --anyway.",
+                f"确属重复的请用 --link {first} 并案登记，否则请用 --anyway 另行登记。",
+            ),
         )
         self.found = found
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from hub.measures import RATES
 from hub.query import Grouping
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.domain.labels import term_of
+from kuaixiang.domain.labels import Both, listed, term_of
 from kuaixiang.domain.tree import short_name
 from kuaixiang.domain.words import Category, Channel, ClockKind
 from kuaixiang.runtime.pki import PkiError
@@ -22,8 +22,7 @@ from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kx import issues
 from kx.asking_hub import ANSWER_SECONDS_MAX, AsJson, Certificates, Endpoint, HubScope
 from kx.asking_hub import call as _call
-from kx.asking_hub import refused as _refused
-from kx.output import TABLE_COLUMNS, wide
+from kx.output import TABLE_COLUMNS, Failed, failures_told, wide
 
 DIFFERENT_EXIT_CODE: Final = 1
 RECONCILE_SECONDS_MAX: Final = 3600.0
@@ -53,6 +52,7 @@ Config = Annotated[Path | None, typer.Option(help="The hub's settings, a TOML fi
 
 
 @app.command()
+@failures_told
 def serve(config: Config = None) -> None:
     """Run the hub until it is told to stop."""
     from hub.service import serve as run
@@ -77,10 +77,11 @@ def serve(config: Config = None) -> None:
         UnknownLogLevel,
         BusError,
     ) as refusal:
-        raise _refused(str(refusal)) from None
+        raise Failed(Both(str(refusal), f"汇总中心不能运行：{refusal}"), rule=type(refusal).__name__) from refusal
 
 
 @app.command()
+@failures_told
 def stats(
     *,
     hub: Endpoint,
@@ -120,6 +121,7 @@ def stats(
 
 
 @app.command()
+@failures_told
 def completeness(
     *,
     hub: Endpoint,
@@ -179,6 +181,7 @@ def completeness(
 
 
 @app.command()
+@failures_told
 def reconcile(
     *,
     hub: Endpoint,
@@ -218,6 +221,7 @@ def reconcile(
 
 
 @app.command()
+@failures_told
 def rebuild(
     config: Config = None,
     bureau: Annotated[
@@ -248,7 +252,7 @@ def rebuild(
     try:
         found = asyncio.run(work())
     except (WrongSetting, DatabaseError, PkiError, ClockError, UnknownBureau) as refusal:
-        raise _refused(str(refusal)) from None
+        raise Failed(Both(str(refusal), f"汇总中心不能运行：{refusal}"), rule=type(refusal).__name__) from refusal
     if as_json:
         told = {
             "bureaus": found.bureaus,
@@ -270,13 +274,22 @@ def rebuild(
 
 
 @app.command()
+@failures_told
 def explain(rate: Annotated[str, typer.Argument(help="Name of a rate; all of them when left out.")] = "") -> None:
     """Say how a rate is defined."""
     from hub.measures import measure_name
 
     wanted = [known for known in RATES if rate in {"", known.name}]
     if not wanted:
-        raise _refused(f"There is no rate {rate!r}; the rates are {', '.join(known.name for known in RATES)}.")
+        raise Failed(
+            Both(f"There is no rate {rate!r}.", f"没有“{rate}”这项指标。"),
+            field="RATE",
+            rule="NoSuchRate",
+            remedy=Both(
+                f"The rates are {', '.join(known.name for known in RATES)}.",
+                f"可选：{listed(known.name for known in RATES)}。",
+            ),
+        )
     console = Console()
     for known in wanted:
         above, below = (" + ".join(map(measure_name, part)) for part in (known.numerator, known.denominator))
@@ -396,7 +409,12 @@ def _fitting(console: Console, title: str, headings: list[str], figures: list[tu
 def _word(option: str, text: str, words: type[Grouping] | type[Category] | type[Channel]) -> int:
     known = {word.name.lower().replace("_", "-"): int(word) for word in words}
     if text not in known:
-        raise _refused(f"{option} cannot be {text!r}; choose one of {', '.join(known)}.")
+        raise Failed(
+            Both(f"{option} cannot be {text!r}.", f"{option} 不能是“{text}”。"),
+            field=option,
+            rule="NoSuchWord",
+            remedy=Both(f"Choose one of {', '.join(known)}.", f"可选：{listed(known)}。"),
+        )
     return known[text]
 
 

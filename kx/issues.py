@@ -13,7 +13,7 @@ from kuaixiang.domain.words import Category
 from kuaixiang.wire.v1 import issues_pb2 as pb
 from kuaixiang.wire.v1.issues_pb2_grpc import IssueServiceStub
 from kx.asking_hub import ANSWER_SECONDS_MAX, AsJson, Certificates, Endpoint, HubScope, call
-from kx.output import print_json, table_of, wide
+from kx.output import failures_told, print_json, table_of, wide
 
 FIND_SECONDS_MAX: Final = 1800.0
 """Every ledger of the scope reads and masks its texts for it."""
@@ -30,6 +30,7 @@ IssueId = Annotated[str, typer.Argument(metavar="ISSUE", help="The issue's numbe
 
 
 @app.command()
+@failures_told
 def find(
     *,
     hub: Endpoint,
@@ -63,6 +64,7 @@ def find(
 
 
 @app.command()
+@failures_told
 def confirm(
     *,
     hub: Endpoint,
@@ -91,6 +93,7 @@ def confirm(
 
 
 @app.command("list")
+@failures_told
 def list_issues(
     *,
     hub: Endpoint,
@@ -123,6 +126,7 @@ def list_issues(
 
 
 @app.command()
+@failures_told
 def show(
     *,
     issue_id: IssueId,

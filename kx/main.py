@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "pki": ("kx.pki:app", "Make the federation's certificate authority and issue certificates."),
     "calendar": ("kx.calendar:app", "The legal working calendar: days off, make-up working days 调休, deadlines."),
     "tree": ("kx.tree:app", "The tree of bureaus: who is above whom, and the way of a case."),
+    "staff": ("kx.staff:app", "The departments and officers of bureaus: check the list that a node is to take."),
     "replay": ("kx.replay:replay", "Play a real event log through a federation, and compare the figures."),
 }
 """Name, where it is (a typer application, or the function of a single command), and what it is for."""

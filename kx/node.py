@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from kuaixiang.domain.labels import Both
 from kx.output import Failed, failures_shown, note, print_json
 
 app = typer.Typer(
@@ -47,7 +48,7 @@ def serve(config: Config = None) -> None:
             ClockError,
             UnknownLogLevel,
         ) as refusal:
-            raise Failed(str(refusal), rule=type(refusal).__name__) from refusal
+            raise Failed(_not_run(refusal), rule=type(refusal).__name__) from refusal
 
 
 @app.command()
@@ -68,7 +69,7 @@ def rebuild(
             settings = read_settings(NodeSettings, config)
             ledger = Ledger(settings.database, settings.bureaus)
         except (WrongSetting, DatabaseError) as refusal:
-            raise Failed(str(refusal), rule=type(refusal).__name__) from refusal
+            raise Failed(_not_run(refusal), rule=type(refusal).__name__) from refusal
         try:
             with console.status("The journal is read and folded again…"):
                 entries = ledger.rebuild()
@@ -81,3 +82,7 @@ def rebuild(
             Console(highlight=False).print(
                 f"{entries} entries of {len(settings.bureaus)} bureau(s) folded again in {seconds:.1f} s."
             )
+
+
+def _not_run(refusal: Exception) -> Both:
+    return Both(str(refusal), f"节点不能运行：{refusal}")

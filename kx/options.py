@@ -13,9 +13,10 @@ from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 import typer
 
 from kuaixiang.domain.identifiers import is_division_code
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.tree import BureauTree, UnknownBureau, short_name
 from kuaixiang.domain.words import Role
-from kx.output import INSTANT_FORM, Failed, instant_of, names, word_parser
+from kx.output import INSTANT_FORM, Failed, NotUnderstood, instant_of, names, word_parser
 
 CONNECTION: Final = "Connection"
 WHO: Final = "Who acts, and when"
@@ -84,12 +85,16 @@ def tree_in(file: Path | None) -> BureauTree:
     try:
         return national_tree() if file is None else load_tree(file)
     except FactsError as failure:
-        raise Failed(str(failure), field="--tree", rule=type(failure).__name__) from failure
+        said = Both(str(failure), f"机构树不能使用：{failure}")
+        raise Failed(said, field="--tree", rule=type(failure).__name__) from failure
 
 
 def _code(given: str) -> str:
     if not is_division_code(given):
-        raise typer.BadParameter(f"{given!r} is no bureau's code; it has six digits.")
+        said = Both(
+            f"{given!r} is no bureau's code; it has six digits.", f"“{given}”不是单位代码，单位代码为六位数字。"
+        )
+        raise NotUnderstood(said)
     return given
 
 

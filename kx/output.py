@@ -1,12 +1,13 @@
 """How the commands speak: the Chinese terms beside ours, words in both languages, times in Shanghai, refusals, JSON."""
 
 import contextlib
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
 from enum import IntEnum
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, ParamSpec, Self, TypeVar
 
 import typer
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.domain.labels import name, term
+from kuaixiang.domain.labels import NOTHING, Both, field_term, listed, name, term
 
 FAULT_EXIT_CODE: Final = 1
 """The other side failed by a fault of its own."""
@@ -61,10 +62,21 @@ EVENT_TERMS: Final[Mapping[str, str]] = {
     "conclusion_delivered": "结论已送达",
     "written_off": "销号",
     "became_overdue": "逾期",
+    "linked": "并案",
+    "unlinked": "解除并案",
+    "part_returned": "协办退回",
+    "part_added": "增加协办",
+    "extension_explained": "延期告知",
+    "ruled": "裁定",
+    "override_asked": "申请特批",
+    "override_approved": "批准特批",
+    "override_refused": "不批准特批",
+    "issue_linked": "归入共性诉求",
 }
 """The Chinese term of each event of a case's history, by its name in the journal."""
 
 W = TypeVar("W", bound=IntEnum)
+P = ParamSpec("P")
 
 
 # ---------------------------------------------------------------- words
@@ -96,10 +108,19 @@ class NoSuchWord(ValueError):
         super().__init__(words, text)
         self.words = words
         self.text = text
-        self.remedy = f"Use one of {names(words)}."
+        self.said = Both(f"{text!r} is no {words.__name__.lower()}.", f"“{text}”不在规定的选项中。")
+        self.remedy = Both(f"Use one of {names(words)}.", f"可选：{listed(map(term, words))}。")
 
     def __str__(self) -> str:
-        return f"{self.text!r} is no {self.words.__name__.lower()}."
+        return self.said.english
+
+
+class NotUnderstood(typer.BadParameter):
+    """What an option was given is not what it takes."""
+
+    def __init__(self, said: Both) -> None:
+        super().__init__(f"{said.english} {said.chinese}")
+        self.said = said
 
 
 def word_parser(words: type[W]) -> Callable[[str | W], W]:
@@ -111,7 +132,8 @@ def word_parser(words: type[W]) -> Callable[[str | W], W]:
         try:
             return word_of(words, str(given))
         except NoSuchWord as unknown:
-            raise typer.BadParameter(f"{unknown} {unknown.remedy}") from None
+            whole = (f"{sentence} {remedy}" for sentence, remedy in zip(unknown.said, unknown.remedy, strict=True))
+            raise NotUnderstood(Both(*whole)) from None
 
     return read
 
@@ -138,7 +160,8 @@ def instant_of(given: str | datetime) -> datetime:
     try:
         at = datetime.fromisoformat(given.strip())
     except ValueError:
-        raise typer.BadParameter(f"{given!r} is no time; write {INSTANT_FORM}.") from None
+        said = Both(f"{given!r} is no time; write {INSTANT_FORM}.", f"“{given}”不是时间，请写作 {INSTANT_FORM}。")
+        raise NotUnderstood(said) from None
     return at if at.tzinfo is not None else at.replace(tzinfo=SHANGHAI)
 
 
@@ -149,7 +172,8 @@ def day_of(given: str | date) -> date:
     try:
         return date.fromisoformat(given.strip())
     except ValueError:
-        raise typer.BadParameter(f"{given!r} is no day; write YYYY-MM-DD.") from None
+        said = Both(f"{given!r} is no day; write YYYY-MM-DD.", f"“{given}”不是日期，请写作 YYYY-MM-DD。")
+        raise NotUnderstood(said) from None
 
 
 # ---------------------------------------------------------------- failures
@@ -160,15 +184,15 @@ class Failed(Exception):
 
     def __init__(
         self,
-        sentence: str,
+        sentence: Both,
         *,
         exit_code: int = REFUSED_EXIT_CODE,
         field: str = "",
         rule: str = "",
-        remedy: str = "",
+        remedy: Both = NOTHING,
         code: str = "",
     ) -> None:
-        super().__init__(sentence)
+        super().__init__(sentence.english)
         self.sentence = sentence
         self.exit_code = exit_code
         self.field = field
@@ -179,10 +203,12 @@ class Failed(Exception):
     def as_dict(self) -> dict[str, str]:
         """The parts, for JSON."""
         return {
-            "message": self.sentence,
+            "message": self.sentence.english,
+            "message_chinese": self.sentence.chinese,
             "field": self.field,
             "rule": self.rule,
-            "remedy": self.remedy,
+            "remedy": self.remedy.english,
+            "remedy_chinese": self.remedy.chinese,
             "code": self.code,
         }
 
@@ -200,18 +226,33 @@ def failures_shown(*, as_json: bool) -> Iterator[None]:
         raise typer.Exit(failure.exit_code) from None
 
 
+def failures_told(command: Callable[P, None]) -> Callable[P, None]:
+    """A whole command as such a body; its option `as_json`, where it has one, says how."""
+
+    @functools.wraps(command)
+    def told(*given: P.args, **options: P.kwargs) -> None:
+        with failures_shown(as_json=bool(options.get("as_json"))):
+            command(*given, **options)
+
+    return told
+
+
 def show_failure(failure: Failed) -> None:
     """Print a failure to standard error."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(failure.sentence, style="red", markup=False)
-    for label, value in (("field", failure.field), ("rule", failure.rule), ("do", failure.remedy)):
+    for sentence in filter(None, failure.sentence):
+        console.print(sentence, style="red", markup=False)
+    named = field_term(failure.field)
+    field = failure.field if named == failure.field else f"{failure.field} {named}"
+    parts = (("field", field), ("rule", failure.rule), ("do", failure.remedy.english), ("", failure.remedy.chinese))
+    for label, value in parts:
         if value:
             console.print(f"  [dim]{label:<6}[/dim] {escape(value)}")
 
 
-def note(sentence: str) -> None:
-    """Print a remark to standard error, away from the output."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, style="yellow", markup=False)
+def note(*sentences: str) -> None:
+    """Print a remark to standard error, away from the output: a line for each sentence."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print("\n".join(sentences), style="yellow", markup=False)
 
 
 # ---------------------------------------------------------------- output

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from kuaixiang.domain.labels import Both
 from kx.output import FAULT_EXIT_CODE, Bar, Failed, failures_shown, note, print_json
 
 DIFFERENCES_SHOWN_MAX: Final = 20
@@ -104,11 +105,11 @@ def _outcome(
                 )
             )
         except (MappingCondition, LogUnreadable, ColumnsMissing, NothingToPlay, DirectoryInUse, TreeTooLarge) as wrong:
-            raise Failed(str(wrong)) from wrong
+            raise Failed(Both(str(wrong), f"不能回放：{wrong}")) from wrong
         except (ReplayFailed, NeverSettled, NoAnswer, ProcessError) as failure:
             if directory is None:
                 note("The federation was in a temporary directory; give --directory to keep its logs.")
-            raise Failed(str(failure), exit_code=FAULT_EXIT_CODE) from failure
+            raise Failed(Both(str(failure), f"回放失败：{failure}"), exit_code=FAULT_EXIT_CODE) from failure
 
 
 class Bars:

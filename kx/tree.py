@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier, UnknownBureau
 from kx.options import tree_in
 from kx.output import Failed, failures_shown, print_json
@@ -131,8 +132,11 @@ def _known(tree: BureauTree, code: str, field: str) -> Bureau:
     try:
         return tree.get(code)
     except UnknownBureau as unknown:
-        remedy = "Give a bureau's six digits; `kx tree show` lists them."
-        raise Failed(f"{unknown} (tree {tree.version}).", field=field, rule="UnknownBureau", remedy=remedy) from unknown
+        said = Both(f"{unknown} (tree {tree.version}).", f"机构树 {tree.version} 中没有单位 {code}。")
+        remedy = Both(
+            "Give a bureau's six digits; `kx tree show` lists them.", "请填写六位单位代码，可用 kx tree show 查询。"
+        )
+        raise Failed(said, field=field, rule="UnknownBureau", remedy=remedy) from unknown
 
 
 def _within(tree: BureauTree, code: str, depth: int) -> Iterator[Bureau]:

@@ -166,6 +166,12 @@ def _facts_of(asking: Asking, case: case_pb2.Case) -> list[tuple[str, str]]:
         ("open parts", ", ".join(case.open_parts)),
         ("satisfaction", word(Satisfaction, case.satisfaction) if case.satisfaction else ""),
         ("bounces", str(case.bounces) if case.bounces else ""),
+        ("linked to 并案", case.lead_case_id),
+        ("common issue", case.issue_id),
+        ("sent back", f"{case.returns} times" if case.returns else ""),
+        ("ruled by 裁定", asking.bureau_name(case.ruled_by) if case.ruled_by else ""),
+        ("to explain 延期告知", ", ".join(case.extensions_to_explain)),
+        ("override 特批", "asked for, not decided" if case.override_pending else ""),
         ("reopened", f"{case.round} times" if case.round else ""),
         ("not told yet", ", ".join(map(asking.bureau_name, case.awaiting_acknowledgement))),
         ("version", str(case.version)),
@@ -294,7 +300,11 @@ def show_bulk(outcome: Outcome) -> None:
     if refused:
         table = _table("row", "refused because", "field", "rule", "do", right=("row",))
         for row in refused:
-            table.add_row(str(row.row), escape(row.message), row.field, row.rule, escape(row.remedy))
+            because, remedy = (
+                escape("\n".join(filter(None, both_)))
+                for both_ in ((row.message, row.message_chinese), (row.remedy, row.remedy_chinese))
+            )
+            table.add_row(str(row.row), because, row.field, row.rule, remedy)
         console.print(table)
     counts = outcome.counts()
     console.print(

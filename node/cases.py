@@ -17,7 +17,7 @@ from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.server import Context, TooMuchWaits, caller_of
 from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.wire.codec import act_of, decode_entry, enum_of, event_name, instant, timestamp
-from kuaixiang.wire.errors import to_status
+from kuaixiang.wire.errors import chinese_of, to_status
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
 from node.duplicates import Duplicate, Duplicates, Request
 from node.ledger import queries
@@ -256,7 +256,13 @@ def refused_act(refusal: Refused) -> case_pb2.RefusedAct:
     """A refusal inside a stream."""
     status = to_status(refusal)
     return case_pb2.RefusedAct(
-        code=status.code, message=status.message, rule=refusal.rule, field=refusal.field, remedy=refusal.remedy
+        code=status.code,
+        message=status.message,
+        rule=refusal.rule,
+        field=refusal.field,
+        remedy=refusal.remedy,
+        message_chinese=chinese_of(refusal),
+        remedy_chinese=refusal.remedy_chinese,
     )
 
 

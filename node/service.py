@@ -33,6 +33,7 @@ from node.journals import LedgerServicer
 from node.ledger.ledger import Ledger
 from node.office import Office, Place
 from node.settings import NodeSettings
+from node.staff import StaffList
 from node.sweep import Sweep
 
 _log: Final = structlog.get_logger(__name__)
@@ -59,12 +60,15 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
     Raises `DatabaseHeld` and the like, `FileUnreadable` for a certificate, `CannotListen`, `PortUnavailable`,
     `ClockFileMissing`.
     """
-    place = Place(settings.load_tree(), settings.load_calendar(), settings.rules, clock_from(settings.clock))
+    staff = StaffList(settings.staff, settings.bureaus)
+    place = Place(settings.load_tree(), settings.load_calendar(), settings.rules, clock_from(settings.clock), staff.of)
     paths = settings.certificate_paths
     async with contextlib.AsyncExitStack() as stack:
         ledger = Ledger(settings.database, settings.bureaus)
         stack.push_async_callback(asyncio.to_thread, ledger.close)
         ledger.start()
+        await staff.start()
+        stack.push_async_callback(staff.stop)
         seal = Seal(paths)
         office = Office(ledger, place, seal.sign)
         exposition = start_exposition(settings.metrics_host, settings.metrics_port)

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from kuaixiang.domain.calendar import WorkingCalendar
 from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.facts import FactsError, load_calendar, load_tree, national_tree, published_calendar
+from kuaixiang.facts import FactsError, load_calendar, load_staff, load_tree, national_tree, published_calendar
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.settings import ImpossibleSetting
 
@@ -27,6 +27,8 @@ class NodeSettings(BaseSettings):
     """The tree of bureaus, whose `endpoint` column says where each node answers; the shipped one when absent."""
     calendar: Path | None = None
     """The working calendar; the shipped one when absent."""
+    staff: Path | None = None
+    """Departments and officers of the bureaus, read again when it changes; when absent, terminals are believed."""
     database: str = "sqlite:///var/node.db"
     """SQLAlchemy URL: SQLite in a file or PostgreSQL."""
     nats_url: SecretStr | None = SecretStr("nats://127.0.0.1:4222")
@@ -47,6 +49,10 @@ class NodeSettings(BaseSettings):
     """Working days for 分办; the notice says 及时 (§四(一)2)."""
     follow_up_workdays: Annotated[int, Field(ge=1, le=250)] = 20
     """Working days for 回访; the notice says 定期 (§四(四))."""
+    follow_up_sample_percent: Annotated[int, Field(ge=0, le=100)] = 100
+    """The share of cases that are to be followed up; the notice says 定期 (§四(四))."""
+    returns_max: Annotated[int, Field(ge=1, le=1_000)] = 2
+    """How often bureaus may send a case back to each other before their lowest common superior rules (§二(四))."""
     joint_workdays_total_max: Annotated[int, Field(ge=5)] | None = None
     """Working days for joint handling with its extension; the notice sets no cap (§四(二)2)."""
     backdating_workdays_max: Annotated[int, Field(ge=0, le=5)] = 1
@@ -82,6 +88,14 @@ class NodeSettings(BaseSettings):
             self.load_calendar()
         except FactsError as failure:
             raise ImpossibleSetting("calendar", str(failure)) from failure
+        if self.staff is not None:
+            try:
+                listed = load_staff(self.staff)
+            except FactsError as failure:
+                raise ImpossibleSetting("staff", str(failure)) from failure
+            missing = [code for code in self.bureaus if code not in listed]
+            if missing:
+                raise ImpossibleSetting("staff", f"{self.staff} lists nobody of {', '.join(missing)}")
         return self
 
     def load_tree(self) -> BureauTree:
@@ -98,6 +112,8 @@ class NodeSettings(BaseSettings):
         return Rules(
             dispatch_workdays=self.dispatch_workdays,
             follow_up_workdays=self.follow_up_workdays,
+            follow_up_sample_percent=self.follow_up_sample_percent,
+            returns_max=self.returns_max,
             joint_workdays_total_max=self.joint_workdays_total_max,
             backdating_workdays_max=self.backdating_workdays_max,
         )

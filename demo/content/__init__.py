@@ -41,6 +41,7 @@ class Course(StrEnum):
     ESCALATED_HEADQUARTERS = "escalated_headquarters"
     REFERRED_DOWN = "referred_down"
     RETURNED = "returned"
+    DISPUTED = "disputed"
     RELAYED = "relayed"
     JOINT = "joint"
     DEFERRED = "deferred"

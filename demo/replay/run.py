@@ -19,6 +19,8 @@ from kuaixiang.wire.v1 import statistics_pb2 as pb
 
 FOLLOW_UP_WORKDAYS: Final = 250
 """The longest that can be set: the logs know of no follow-up, and every case would be overdue with it for nothing."""
+RETURNS_MAX: Final = 1_000
+"""Who kept the log sent cases to and fro as they liked; nobody ruled."""
 
 RECONCILIATIONS_MAX: Final = 3
 """On a machine that is busy with a whole federation a ledger may not answer in time once."""
@@ -73,7 +75,7 @@ async def replay(
         plan.tree.bureaus,
         database=database,
         clock_start=plan.cases[0].registered_at,
-        node_settings={"follow_up_workdays": FOLLOW_UP_WORKDAYS},
+        node_settings={"follow_up_workdays": FOLLOW_UP_WORKDAYS, "returns_max": RETURNS_MAX},
     )
     progress("starting bureaus", 0, len(federation.tree))
     async with federation:

@@ -134,6 +134,8 @@ class Case:
     """Times the case has been sent back between bureaus."""
     disputants: tuple[str, ...] = ()
     """The bureaus that have sent it back to each other."""
+    let_go: ReferralKind | None = None
+    """How it left this bureau last."""
     ruled_by: str = ""
     """The superior that has ruled that this bureau handles it."""
     override_asked: OverrideRequest | None = None
@@ -303,6 +305,7 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
                 "returns": case.outgoing.returns if case.outgoing else case.returns,
                 "disputants": case.outgoing.disputants if case.outgoing else case.disputants,
                 "ruled_by": "",
+                "let_go": event.referral_kind,
                 **_NOT_JOINT,
                 "neighbours": _with_neighbour(case, event.to_bureau, event.referral_id),
                 # A reopening is still to be told to those who hold the case for concluded.

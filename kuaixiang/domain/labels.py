@@ -36,9 +36,11 @@ class Both(NamedTuple):
     chinese: str
 
 
+NOTHING: Final = Both("", "")
+
 TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
     Category: ("政策落实", "执法规范", "纳税服务", "信息化建设", "法律救济", "其他"),
-    Channel: ("12366热线", "12366平台", "税务网站", "办税服务厅", "行业协会、商会", "其他渠道"),
+    Channel: ("12366热线", "12366平台", "税务网站", "办税服务厅", "行业协会商会", "其他"),
     Stage: (
         "已登记",
         "已转交纳税服务部门",
@@ -160,6 +162,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "for_department": "延期部门",
     "lead_case_id": "主诉求编号",
     "issue_id": "共性诉求编号",
+    "with_linked": "一并办结并案诉求",
     "override": "特批事项",
     "lead_department": "主办部门",
     "assisting_departments": "协办部门",
@@ -175,6 +178,14 @@ FIELDS: Final[Mapping[str, str]] = {
     # Of lists, journals and figures.
     "bureaus": "单位代码",
     "page_token": "翻页标记",
+    "page_size": "每页条数",
+    "stages": "办理状态",
+    "custodies": "责任状态",
+    "next_clock": "时限种类",
+    "registered_from": "受理时间起",
+    "registered_before": "受理时间止",
+    "from_seq": "起始序号",
+    "to_seq": "截止序号",
     "scope": "统计范围",
     "from_day": "开始日期",
     "to_day": "结束日期",
@@ -199,6 +210,11 @@ FIELDS: Final[Mapping[str, str]] = {
     "registered_at_us": "受理时间",
     "handled_by": "办理单位",
     "outcome": "办理结论",
+    "round": "办理轮次",
+    "referral_kind": "移交方式",
+    "returns": "退回次数",
+    "disputants": "争议单位",
+    "ruled_by": "裁定单位",
     "completed_at_us": "办结时间",
 }
 """The Chinese name of each field of a request, by its own name: `header.actor` is `actor`."""

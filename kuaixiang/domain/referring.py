@@ -201,24 +201,27 @@ def receive(case: Case, act: acts.Receive, context: Context) -> tuple[CaseEvent,
     released = _proof_of_release(case, context)
     stage = Stage.REFERRED if released else case.stage
     stage_after(case.case_id, stage, act)
-    return (*released, *received(act, context, known=True))
+    # Whoever returned the case, or asked for a ruling, has had this round counted.
+    let_go = case.outgoing.referral_kind if released and case.outgoing else case.let_go
+    return (*released, *received(act, context, handed_on=let_go not in _DELIBERATE))
 
 
 _DELIBERATE: Final = frozenset({ReferralKind.RETURN, ReferralKind.ARBITRATE})
-"""Referrals whose sender has counted them already, or that end the counting."""
+"""Referrals that count themselves, or end the counting."""
 
 
-def received(act: acts.Receive, context: Context, *, known: bool = False) -> tuple[CaseEvent, ...]:
+def received(act: acts.Receive, context: Context, *, handed_on: bool = False) -> tuple[CaseEvent, ...]:
     """The case is ours: accepted for this bureau, or to be passed on at once when it is for another.
 
-    `known`: this ledger has had it before; then a referral that ends here has come full circle, and counts as a return.
+    `handed_on`: this ledger had it before and referred it onwards; then a referral that ends here has come full circle,
+    and counts as a return.
     """
     at, rules, calendar = context.occurred_at, context.rules, context.calendar
     relaying = act.final_bureau != context.bureau
     # A bureau on the way has nothing to handle; the clocks of its segment would measure the next bureau's link.
     started = () if relaying else segment_clocks(at, rules, calendar)
     returns, disputants = act.returns, act.disputants
-    if known and not relaying and not act.ruled_by and act.referral_kind not in _DELIBERATE:
+    if handed_on and not relaying and not act.ruled_by and act.referral_kind not in _DELIBERATE:
         returns, disputants = returns + 1, tuple(sorted({*disputants, context.bureau, act.path[0]}))
     arrived = events.Received(
         stage=OPENING[acts.Receive],

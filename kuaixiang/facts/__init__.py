@@ -1,8 +1,10 @@
 """The facts shipped with the product: the published working calendar and the national tree of bureaus.
 
-Each is read once per process. Other editions of either are read from files by `load_calendar` and `load_tree`.
+Each is read once per process. Other editions of either are read from files by `load_calendar` and `load_tree`, and the
+departments and officers of bureaus, of which none are shipped, by `load_staff`.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -10,7 +12,9 @@ from os import PathLike
 from pathlib import Path
 
 from kuaixiang.domain.calendar import WorkingCalendar
+from kuaixiang.domain.staff import Staff
 from kuaixiang.domain.tree import BureauTree
+from kuaixiang.facts.staff import parse_staff
 from kuaixiang.facts.text import FactsError, FactsMalformed, parse_calendar, parse_tree
 
 __all__ = [
@@ -18,9 +22,11 @@ __all__ = [
     "FactsMalformed",
     "FactsUnreadable",
     "load_calendar",
+    "load_staff",
     "load_tree",
     "national_tree",
     "parse_calendar",
+    "parse_staff",
     "parse_tree",
     "published_calendar",
 ]
@@ -73,6 +79,16 @@ def load_tree(path: str | PathLike[str]) -> BureauTree:
 
     """
     return parse_tree(_text(Path(path), str(path)), str(path))
+
+
+def load_staff(path: str | PathLike[str]) -> Mapping[str, Staff]:
+    """Read the departments and officers of bureaus from a file, by bureau code; `parse_staff` tells its form.
+
+    Raises:
+        FactsUnreadable, FactsMalformed.
+
+    """
+    return parse_staff(_text(Path(path), str(path)), str(path))
 
 
 def _text(file: Traversable, source: str) -> str:

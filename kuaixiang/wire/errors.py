@@ -1,4 +1,7 @@
-"""Refusals over gRPC: one table between conditions and status codes, with details that say field, rule and remedy."""
+"""Refusals over gRPC: one table between conditions and status codes, with details that say field, rule and remedy.
+
+The status' message is English; the same in Chinese is a `google.rpc.LocalizedMessage` among the details.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,9 +12,12 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from kuaixiang.domain.errors import Condition, Refused
+from kuaixiang.domain.labels import NOTHING, Both
 
 DOMAIN = "kuaixiang"
 """Of `google.rpc.ErrorInfo`."""
+LOCALE = "zh-CN"
+"""Of `google.rpc.LocalizedMessage`."""
 
 CODE_OF: Mapping[Condition, int] = {
     Condition.INVALID: code_pb2.INVALID_ARGUMENT,
@@ -27,24 +33,31 @@ BUSY_RETRY_SECONDS = 1
 
 
 class RemoteRefusal(Exception):
-    """A refusal as the caller sees it: the sentence, and the rule, field and remedy from the details."""
+    """A refusal as the caller sees it: what is wrong and what to do, in both languages, by which rule, in which field.
 
-    def __init__(self, code: grpc.StatusCode, message: str, rule: str, field: str, remedy: str) -> None:
+    `message` is what the status says, which ends with the remedy; its Chinese is empty when the other side sends none.
+    """
+
+    def __init__(self, code: grpc.StatusCode, rule: str, field: str, message: Both, remedy: Both = NOTHING) -> None:
         self.code = code
         self.rule = rule
         self.field = field
         self.remedy = remedy
-        super().__init__(message)
+        self.sentence = told_apart(message, remedy)
+        super().__init__(message.english)
+
+
+def told_apart(message: Both, remedy: Both) -> Both:
+    """What is wrong, without what to do, which a message on the wire ends with."""
+    return Both(
+        message.english.removesuffix(remedy.english).rstrip(), message.chinese.removesuffix(remedy.chinese).rstrip()
+    )
 
 
 def to_status(refusal: Refused) -> status_pb2.Status:
     """The rich status of a refusal."""
-    details = [
-        error_details_pb2.ErrorInfo(
-            reason=refusal.rule, domain=DOMAIN, metadata={"field": refusal.field, "remedy": refusal.remedy}
-        )
-    ]
-    packed = [_pack(detail) for detail in details]
+    particulars = {"field": refusal.field, "remedy": refusal.remedy, "remedy_chinese": refusal.remedy_chinese}
+    packed = [_pack(error_details_pb2.ErrorInfo(reason=refusal.rule, domain=DOMAIN, metadata=particulars))]
     if refusal.condition is Condition.INVALID:
         violation = error_details_pb2.BadRequest.FieldViolation(field=refusal.field, description=str(refusal))
         packed.append(_pack(error_details_pb2.BadRequest(field_violations=[violation])))
@@ -57,8 +70,14 @@ def to_status(refusal: Refused) -> status_pb2.Status:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.seconds = BUSY_RETRY_SECONDS
         packed.append(_pack(retry))
+    packed.append(_pack(error_details_pb2.LocalizedMessage(locale=LOCALE, message=chinese_of(refusal))))
     sentence = f"{refusal} {refusal.remedy}".strip()
     return status_pb2.Status(code=CODE_OF[refusal.condition], message=sentence, details=packed)
+
+
+def chinese_of(refusal: Refused) -> str:
+    """What is wrong and what to do, in Chinese."""
+    return f"{refusal.chinese}{refusal.remedy_chinese}"
 
 
 def from_call(error: grpc.aio.AioRpcError) -> RemoteRefusal | None:
@@ -66,18 +85,19 @@ def from_call(error: grpc.aio.AioRpcError) -> RemoteRefusal | None:
     status: Any = rpc_status.from_call(error)  # type: ignore[arg-type]
     if status is None:
         return None
-    info = error_details_pb2.ErrorInfo()
+    info, localized = error_details_pb2.ErrorInfo(), error_details_pb2.LocalizedMessage()
     for detail in status.details:
-        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
-            detail.Unpack(info)
-            return RemoteRefusal(
-                error.code(),
-                status.message,
-                info.reason,
-                info.metadata.get("field", ""),
-                info.metadata.get("remedy", ""),
-            )
-    return None
+        for known in (info, localized):
+            detail.Unpack(known)
+    if not info.reason:
+        return None
+    return RemoteRefusal(
+        error.code(),
+        info.reason,
+        info.metadata.get("field", ""),
+        message=Both(status.message, localized.message),
+        remedy=Both(info.metadata.get("remedy", ""), info.metadata.get("remedy_chinese", "")),
+    )
 
 
 def _pack(message: Any) -> PackedAny:  # noqa: ANN401 - any of the detail messages

@@ -73,6 +73,13 @@ def test_a_case_that_comes_back_by_a_way_round_counts_as_returned() -> None:
     assert (1, (SHANGCHENG, XIHU)) == (story.case.returns, story.case.disputants)
 
 
+def test_a_case_that_is_referred_again_to_the_bureau_that_returned_it_counts_once() -> None:
+    story = received().then(RETURN)
+    story.do(acts.AcknowledgeAcceptance(referral_id=offer_id(story), receipt_seq=1, receipt_hash=b""))
+    story.do(replace(RECEIVE, offer_epoch=3, returns=1, disputants=(HANGZHOU, SHANGCHENG)))
+    assert 1 == story.case.returns
+
+
 def test_a_bureau_on_the_way_counts_nothing() -> None:
     story = Story(bureau=HANGZHOU).then(replace(TWICE, from_bureau=ZHEJIANG, path=(ZHEJIANG,)))
     offer = story.entries[-1].event

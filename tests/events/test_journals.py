@@ -150,7 +150,7 @@ async def test_a_bureau_that_is_not_hosted_is_named_in_the_refusal(
             refused = await refusal(stub, unknown)
             assert (grpc.StatusCode.NOT_FOUND, "NotThisBureau") == (refused.code, refused.rule)
             assert "bureau" == refused.field
-            assert bureaus[0] in refused.remedy
+            assert bureaus[0] in refused.remedy.english
 
 
 async def test_heads_are_those_asked_for_or_all_that_the_caller_may_read(

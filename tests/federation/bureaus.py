@@ -225,7 +225,8 @@ class Federation:
     async def act(
         self, bureau: str, case_id: str, act: Act, role: Role = Role.TAX_SERVICE, actor: str = "officer-1"
     ) -> Case:
-        header = Header(bureau=bureau, case_id=case_id, actor=actor, role=role, department="tax-service")
+        department = "systems" if role is Role.HANDLER else "tax-service"
+        header = Header(bureau=bureau, case_id=case_id, actor=actor, role=role, department=department)
         return (await self.office(bureau).perform(header, act)).case
 
     async def refer(self, bureau: str, case_id: str, final_bureau: str, reason: str = "超出本级权限") -> Case:

@@ -166,7 +166,7 @@ async def test_a_malformed_offer_is_refused_naming_the_field(bureaus: Federation
         make(changed)
         refusal = await refused(bureaus, sealed(changed, node.seal), node.paths)
         assert (grpc.StatusCode.INVALID_ARGUMENT, field) == (refusal.code, refusal.field)
-        assert refusal.remedy
+        assert all((*refusal.sentence, *refusal.remedy))
 
 
 async def test_bytes_that_are_no_offer_are_refused(bureaus: Federation) -> None:

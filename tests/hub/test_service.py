@@ -379,9 +379,22 @@ async def test_the_command_shows_figures_completeness_and_the_comparison(
         assert (await kx("completeness"))[0] == 0
         assert (await kx("reconcile"))[0] == 0
         status, output = await kx("stats", "--by", "weekday")
-        assert (status, "choose one of total, bureau" in " ".join(output.split())) == (2, True)
+        assert (status, "Choose one of total, bureau" in " ".join(output.split())) == (2, True)
         status, output = await kx("stats", "--scope", "999999")
         assert (status, "999999 is not counted by this hub" in " ".join(output.split())) == (2, True)
+        status, output = await kx("stats", "--scope", "999999", "--json")
+        assert (status, json.loads(output)["error"]) == (
+            2,
+            {
+                "message": "Bureau 999999 is not counted by this hub.",
+                "message_chinese": "本汇总中心不统计单位 999999。",
+                "field": "scope",
+                "rule": "NotCounted",
+                "remedy": "This hub counts 000000 and the bureaus under it.",
+                "remedy_chinese": "本汇总中心统计单位 000000 及其下级。",
+                "code": "NOT_FOUND",
+            },
+        )
         status, output = await kx("rebuild", "--config", str(config))
         assert (status, "Another hub holds" in " ".join(output.split())) == (2, True)
         federation.ledgers.journals[federation.north[0]].live("later")

@@ -201,20 +201,28 @@ def test_headquarters_cannot_escalate_and_a_subordinate_is_no_superior(officers:
     assert refusal(down)["rule"] == "NotASuperior"
 
 
-def test_a_refusal_is_one_sentence_with_field_rule_and_remedy(officers: Officers) -> None:
+def test_a_refusal_is_one_sentence_in_each_language_with_field_rule_and_remedy(officers: Officers) -> None:
     registrar = officers.at(COUNTY, "registrar", "counter")
     case_id = registered(registrar)
     result = registrar("dispatch", case_id, "--to", "vat")
     assert result.exit_code == 2
     assert result.stdout == ""
     lines = result.stderr.splitlines()
-    assert "not for the role registrar" in lines[0]
-    assert [line.split()[0] for line in lines[1:]] == ["field", "rule", "do"]
+    assert lines == [
+        "dispatch is not for the role registrar.",
+        "“受理人”岗位无权分办。",
+        "  field  header.role 岗位",
+        "  rule   RoleNotAllowed",
+        "  do     It takes the role tax-service.",
+        "         须由以下岗位办理：纳税服务部门。",
+    ]
     assert refusal(registrar("dispatch", case_id, "--to", "vat", "--json")) == {
         "message": "dispatch is not for the role registrar.",
+        "message_chinese": "“受理人”岗位无权分办。",
         "field": "header.role",
         "rule": "RoleNotAllowed",
         "remedy": "It takes the role tax-service.",
+        "remedy_chinese": "须由以下岗位办理：纳税服务部门。",
         "code": "PERMISSION_DENIED",
     }
     for options, field, rule in (
@@ -307,7 +315,7 @@ def test_a_node_that_stays_away_ends_the_command_in_time(officers: Officers) -> 
 def test_the_ledger_is_listed_by_filters_in_pages(officers: Officers) -> None:
     registrar = officers.at(PROVINCE, "registrar", "counter")
     service = officers.at(PROVINCE, "tax-service")
-    mine = {registered(registrar, "--channel", "行业协会商会") for _ in range(5)}
+    mine = {registered(registrar, "--channel", "行业协会、商会") for _ in range(5)}
     by = ("--channel", "association", "--json")
     pages = [told(service("list", *by, "--page-size", "2"))]
     while token := pages[-1]["next_page_token"]:
@@ -401,8 +409,13 @@ def test_a_file_is_registered_row_by_row_and_refused_rows_are_named(officers: Of
         (5, "taxpayer_name"),
         (6, "text"),
     ]
+    assert found["rows"][1]["message_chinese"] == "联系方式不是有效的联系方式。"
+    assert found["rows"][2]["message_chinese"] == "“税收”不在规定的选项中。"
+    assert found["rows"][3]["remedy_chinese"] == "请填写纳税人名称。"
     with report.open(encoding="utf-8-sig", newline="") as stream:
-        assert [line["result"] for line in csv.DictReader(stream)] == ["registered", *["refused"] * 4]
+        lines = list(csv.DictReader(stream))
+    assert [line["result"] for line in lines] == ["registered", *["refused"] * 4]
+    assert lines[4]["message_chinese"] == "诉求内容不能为空：通知四（一）1要求登记诉求和意见。"
     table = service("register-many", str(file)).stdout
     assert "row 2" in table
     assert "registered before" in table

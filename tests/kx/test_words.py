@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from kuaixiang.domain import words
 from kuaixiang.domain.acts import Act
-from kuaixiang.domain.labels import TERMS, name
+from kuaixiang.domain.labels import ACTS, TERMS, name
 from kuaixiang.domain.words import Category, Channel, Role, Stage
 from kuaixiang.wire.codec import ACT_OF_REQUEST, act_of
 from kuaixiang.wire.v1 import case_pb2, common_pb2, journal_pb2
@@ -30,7 +30,13 @@ def sample(hint: Any) -> Any:
         return sample(get_args(hint)[0])
     if isinstance(hint, type) and issubclass(hint, IntEnum):
         return list(hint)[-1]
-    samples = {str: "x", int: 3, datetime: datetime(2026, 9, 28, 1, 2, 3, tzinfo=UTC), tuple[str, ...]: ("a", "b")}
+    samples = {
+        str: "x",
+        int: 3,
+        bool: True,
+        datetime: datetime(2026, 9, 28, 1, 2, 3, tzinfo=UTC),
+        tuple[str, ...]: ("a", "b"),
+    }
     return samples[hint]
 
 
@@ -55,7 +61,8 @@ def test_every_event_of_the_journal_has_a_chinese_term() -> None:
 def test_an_unknown_word_is_answered_with_those_there_are() -> None:
     with pytest.raises(NoSuchWord) as refused:
         word_of(Category, "税收")
-    assert "policy 政策落实" in refused.value.remedy
+    assert "policy 政策落实" in refused.value.remedy.english
+    assert refused.value.remedy.chinese.startswith("可选：政策落实、执法规范、")
 
 
 def test_a_word_is_shown_in_both_languages() -> None:
@@ -88,8 +95,16 @@ def test_every_act_of_the_service_has_a_command_and_an_rpc() -> None:
     listed = {"answer", "forward", "dispatch", "return-dispatch", "accept", "ask-extension", "approve-extension"}
     listed |= {"refuse-extension", "start-joint", "complete-part", "complete", "feedback", "follow-up", "reopen"}
     listed |= {"withdraw", "defer", "resume", "reconsideration", "refer", "return", "withdraw-offer", "write-off"}
+    listed |= {"explain-extension", "add-part", "link", "unlink", "link-issue", "ask-ruling", "rule"}
+    listed |= {"ask-override", "approve-override", "refuse-override"}
     listed |= {"register", "escalate", "show", "list", "watch", "track", "register-many", "duplicates"}
     assert set(command_of("case").commands) == listed
+
+
+def test_an_acts_command_says_what_the_act_is_called_in_chinese() -> None:
+    commands = command_of("case").commands
+    known = {act: commands[name.command].help for act, name in ACTS.items() if name.command in commands}
+    assert {act: said for act, said in known.items() if ACTS[act].chinese not in said} == {}
 
 
 def test_a_message_in_json_has_the_words_of_the_command_line() -> None:

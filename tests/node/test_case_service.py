@@ -40,7 +40,8 @@ async def test_a_case_goes_from_registration_to_write_off(callers: Callers) -> N
     ]
     response = case_pb2.ActResponse()
     for call, message, role, fields in acts:
-        response = await call(message(header=header(role, case_id), **fields))
+        own = {"department": "policy"} if role == "HANDLER" else {}
+        response = await call(message(header=header(role, case_id, **own), **fields))
     assert response.case.stage == common_pb2.STAGE_WRITTEN_OFF
     assert not response.case.clocks
     got = await office.GetCase(
@@ -98,7 +99,7 @@ async def test_a_faulty_registration_is_refused_by_field_and_rule_and_nothing_is
     for change, field, rule in FAULTS:
         refusal = await refusal_of(office.RegisterCase(registration(**change)))
         assert (field, rule) == (refusal.field, refusal.rule)
-        assert refusal.remedy
+        assert all((*refusal.sentence, *refusal.remedy))
     listed = await office.ListCases(case_pb2.ListCasesRequest(bureau=COUNTY))
     assert not listed.cases
 

@@ -5,9 +5,9 @@ from google.rpc import error_details_pb2
 
 from kuaixiang.domain import acts, errors
 from kuaixiang.domain.errors import Condition, Refused
-from kuaixiang.domain.labels import Both
+from kuaixiang.domain.labels import NOTHING, Both
 from kuaixiang.domain.words import Role
-from kuaixiang.wire.errors import CODE_OF, to_status
+from kuaixiang.wire.errors import CODE_OF, to_status, told_apart
 
 REFUSALS: list[tuple[Refused, str]] = [
     (
@@ -31,16 +31,25 @@ def test_a_refusal_says_its_rule_field_and_remedy(refusal: Refused, code: str) -
     import grpc  # noqa: PLC0415 - names the codes
 
     status = to_status(refusal)
-    info = error_details_pb2.ErrorInfo()
+    info, localized = error_details_pb2.ErrorInfo(), error_details_pb2.LocalizedMessage()
     assert status.details[0].Unpack(info)
     assert grpc.StatusCode[code].value[0] == status.code
-    assert (refusal.rule, refusal.field, refusal.remedy) == (
+    assert (refusal.rule, refusal.field, refusal.remedy, refusal.remedy_chinese) == (
         info.reason,
         info.metadata["field"],
         info.metadata["remedy"],
+        info.metadata["remedy_chinese"],
     )
-    assert status.message == f"{refusal} {refusal.remedy}"
-    assert refusal.remedy
+    assert f"{refusal} {refusal.remedy}" == status.message
+    assert status.details[-1].Unpack(localized)
+    assert ("zh-CN", f"{refusal.chinese}{refusal.remedy_chinese}") == (localized.locale, localized.message)
+
+
+def test_what_is_wrong_is_told_apart_from_what_to_do_in_each_language() -> None:
+    remedy = Both("Fill in text.", "请填写诉求内容。")
+    whole = Both(f"text is required. {remedy.english}", f"诉求内容不能为空。{remedy.chinese}")
+    assert Both("text is required.", "诉求内容不能为空。") == told_apart(whole, remedy)
+    assert whole == told_apart(whole, NOTHING)
 
 
 def test_an_invalid_field_is_a_field_violation_too() -> None:

@@ -184,12 +184,16 @@ class RefusedAct(_message.Message):
     RULE_FIELD_NUMBER: _builtins.int
     FIELD_FIELD_NUMBER: _builtins.int
     REMEDY_FIELD_NUMBER: _builtins.int
+    MESSAGE_CHINESE_FIELD_NUMBER: _builtins.int
+    REMEDY_CHINESE_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     """A grpc status code."""
     message: _builtins.str
     rule: _builtins.str
     field: _builtins.str
     remedy: _builtins.str
+    message_chinese: _builtins.str
+    remedy_chinese: _builtins.str
     def __init__(
         self,
         *,
@@ -198,10 +202,12 @@ class RefusedAct(_message.Message):
         rule: _builtins.str = ...,
         field: _builtins.str = ...,
         remedy: _builtins.str = ...,
+        message_chinese: _builtins.str = ...,
+        remedy_chinese: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "field", b"field", "message", b"message", "remedy", b"remedy", "rule", b"rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "field", b"field", "message", b"message", "message_chinese", b"message_chinese", "remedy", b"remedy", "remedy_chinese", b"remedy_chinese", "rule", b"rule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

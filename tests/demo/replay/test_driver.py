@@ -19,6 +19,7 @@ from demo.replay.mapping import load_mapping
 from demo.replay.registrations import RegistrationRefused, Registrations
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.words import Custody
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.errors import RemoteRefusal
@@ -91,7 +92,7 @@ class FakeOffice:
         await asyncio.sleep(0.002)
         name = type(act).__name__
         if name == self.federation.refuse:
-            raise RemoteRefusal(grpc.StatusCode.FAILED_PRECONDITION, "not now", "ActNotAllowed", "", "")
+            raise RemoteRefusal(grpc.StatusCode.FAILED_PRECONDITION, "ActNotAllowed", "", Both("not now", "现在不能"))
         assert self.federation.holder[case_id] == self.bureau
         self.federation.done.append(Done(self.bureau, case_id, name, at, came, self.federation.clock.now()))
         if name == "Refer":
@@ -107,7 +108,7 @@ class FakeOffice:
 
     async def get(self, case_id: str) -> case_pb2.GetCaseResponse:
         if self.federation.holder[case_id] != self.bureau:
-            raise RemoteRefusal(grpc.StatusCode.NOT_FOUND, "unknown", "UnknownCase", "", "")
+            raise RemoteRefusal(grpc.StatusCode.NOT_FOUND, "UnknownCase", "", Both("unknown", "未知"))
         return case_pb2.GetCaseResponse(case=case_pb2.Case(custody=int(Custody.OWNED)))  # type: ignore[arg-type]
 
     async def register_many(
