@@ -131,7 +131,9 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     def _masked(self, bureau: str, case_ids: list[str]) -> ledger_pb2.ReadMaskedTextsResponse:
         found = texts.registrations_of(self._ledger.database, bureau, case_ids)
         # Of a case that has come here more than once the last text is the one that was sent along last.
-        by_case = {one.case_id: mask(one.private.text) for one in found}
+        by_case = {
+            one.case_id: mask(one.private.text, (one.private.taxpayer_name, one.private.contact)) for one in found
+        }
         return ledger_pb2.ReadMaskedTextsResponse(
             texts=[ledger_pb2.MaskedText(case_id=one, text=_beginning(text)) for one, text in by_case.items()]
         )
@@ -156,7 +158,7 @@ def _terms_of(registrations: list[texts.Registration]) -> list[ledger_pb2.CaseTe
     for one in registrations:
         category: Any = one.category
         day = from_micros(one.occurred_at_us).astimezone(SHANGHAI).date().isoformat()
-        terms = key_terms(one.private.text)
+        terms = key_terms(one.private.text, (one.private.taxpayer_name, one.private.contact))
         found.append(ledger_pb2.CaseTerms(case_id=one.case_id, category=category, day=day, terms=terms))
     return found
 

@@ -192,6 +192,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "grouping": "分组方式",
     "case_ids": "诉求编号",
     "cases_min": "最少件数",
+    "limit": "最多条数",
+    "one_of": "抽样间隔",
     "title": "标题",
     "standard_answer": "标准答复",
     "terms": "关键词",

@@ -6,6 +6,7 @@ wrote it. The names of provinces and cities stay; the bureau that holds the case
 """
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from kuaixiang.text.forms import Mask, Span, by_form, narrow
@@ -15,22 +16,33 @@ PLACEHOLDER: Final = re.compile("|".join(re.escape(mask.value) for mask in Mask)
 """What stands in a masked text for something private."""
 
 
-def mask(text: str) -> str:
-    """The text with everything private replaced by placeholders."""
+def mask(text: str, known: Iterable[str] = ()) -> str:
+    """The text with everything private replaced by placeholders; `known` are names that are private for certain."""
     plain = narrow(text)
     parts: list[str] = []
     at = 0
-    for span in private_spans(plain):
+    for span in private_spans(plain, known):
         parts += (plain[at : span.start], span.mask.value)
         at = span.end
     return "".join((*parts, plain[at:]))
 
 
-def private_spans(plain: str) -> list[Span]:
+def private_spans(plain: str, known: Iterable[str] = ()) -> list[Span]:
     """Where a narrow text is private, first to last."""
     tokens = words_of(plain)
     formed = list(by_form(plain))
-    return _united([*formed, *companies(plain, tokens), *places(plain, tokens), *persons(plain, tokens, formed)])
+    named = [*companies(plain, tokens), *persons(plain, tokens, formed)]
+    return _united([*formed, *named, *places(plain, tokens), *_again(plain, named, known)])
+
+
+def _again(plain: str, named: Sequence[Span], known: Iterable[str]) -> Iterator[Span]:
+    """Where the names found, and those known, stand elsewhere in the text, where nothing gives them away."""
+    names = {plain[span.start : span.end]: span.mask for span in named}
+    names |= {narrow(name).strip(): Mask.PERSON for name in known}
+    for name, mask_ in names.items():
+        if len(name) > 1:
+            for match in re.finditer(re.escape(name), plain):
+                yield Span(match.start(), match.end(), mask_)
 
 
 def _united(spans: list[Span]) -> list[Span]:

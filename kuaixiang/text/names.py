@@ -29,6 +29,7 @@ from kuaixiang.text.lexicon import (
     SEPARATING_CLASSES,
     SURNAMES,
     TITLES,
+    TITLES_SURE,
     words,
 )
 
@@ -131,7 +132,7 @@ def _shop_start(tokens: Sequence[Word], before: int, *, sure: bool) -> int:
     `sure`: what follows is called by a name as a rule (超市), so that any word but the general ones is one; else, as
     for 公司 and 店, only a word that may be a name is.
     """
-    start, named = before, False
+    start, named, characters = before, False, 0
     end = _first_from(tokens, before)
     for token in reversed(tokens[max(0, end - WORDS_BEFORE_MAX) : end]):
         if token.text in BREAKS:
@@ -141,7 +142,10 @@ def _shop_start(tokens: Sequence[Word], before: int, *, sure: bool) -> int:
         if not sure and not token.is_name and token.kind.startswith(("v", "m")):
             break
         if token.text not in GENERIC_BEFORE_COMPANY:
-            named = named or token.is_name or (sure and not token.kind.startswith(("m", "d")) and len(token.text) > 1)
+            counts = sure and not token.kind.startswith(("m", "d"))
+            # Characters that are no words together are a name that the dictionary does not know.
+            characters += counts and len(token.text) == 1 and _CHINESE.fullmatch(token.text) is not None
+            named = named or token.is_name or (counts and len(token.text) > 1) or characters > 1
         start = token.start
     return start if named else before
 
@@ -212,6 +216,7 @@ def _place_start(tokens: Sequence[Word], index: int) -> int:
 # ---------------------------------------------------------------- persons
 
 _PERSON_CLASSES: Final = frozenset({"nr", "nrt", "nrfg"})
+_UNKNOWN_CLASSES: Final = _PERSON_CLASSES | {"nz", "ns"}
 _NAME_ENDS: Final = frozenset(
     "的是在有说因为和与等您你我他她它这那已被把将向从到对也都就要会能可没不未想请问办来去开做让叫给用以及或了着过吗呢吧啊呀"
 )
@@ -257,12 +262,14 @@ def persons(plain: str, tokens: Sequence[Word], formed: Sequence[Span]) -> Itera
 
 def _is_person(token: Word) -> bool:
     text = token.text
-    if token.kind not in _PERSON_CLASSES or text in ORDINARY or not 1 < len(text) <= NAME_CHARACTERS_MAX + 1:
+    if text in ORDINARY or not 1 < len(text) <= NAME_CHARACTERS_MAX + 1:
         return False
+    known = words().has_word(text)
     if text[0] in COMMON_SURNAMES:
-        return True
+        # A name that it does not know the dictionary takes for a place's or a thing's as well.
+        return token.kind in (_PERSON_CLASSES if known else _UNKNOWN_CLASSES)
     # A rare surname is more often the beginning of something else, which the rest then tells.
-    return text[0] in SURNAMES and not words().has_word(text) and not words().has_word(text[1:])
+    return token.kind in _PERSON_CLASSES and text[0] in SURNAMES and not known and not words().has_word(text[1:])
 
 
 def _word_at(tokens: Sequence[Word], position: int) -> Word | None:
@@ -304,6 +311,12 @@ def _introduced(plain: str, tokens: Sequence[Word], at: int, *, sure: bool) -> I
 def _titled(plain: str, tokens: Sequence[Word], title: re.Match[str]) -> Iterator[Span]:
     """The surname or the name before 局长, 女士 and the like."""
     at = title.start()
+    if title.group() in TITLES_SURE:
+        for start in range(max(0, at - NAME_CHARACTERS_MAX), at):
+            name = plain[start:at]
+            if name[0] in COMMON_SURNAMES and _CHINESE.fullmatch(name) and _NAME_ENDS.isdisjoint(name):
+                yield Span(start, at, Mask.PERSON)
+                return
     for length in (1,) if title.group() in _SURNAME_ALONE else (3, 2, 1):
         start = at - length
         if start < 0 or plain[start] not in SURNAMES or _CHINESE.fullmatch(plain, start, at) is None:

@@ -6,6 +6,7 @@ length of either (bottom-k sketches estimate the share of common pairs without b
 the candidates. Each candidate's whole text is then compared. The index holds numbers only, never a text.
 """
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -60,15 +61,21 @@ def sketch(normalised: str) -> tuple[int, ...]:
 def similarity(one: str, other: str) -> float:
     """How far two normalised texts say the same, 0 to 1; 0.9 and more for a part of the other one.
 
-    The share of characters in common in the same order, of both texts together; or of the shorter one, when the other
-    goes on where it ends.
+    The share of characters in common in the same order, or of pairs of characters in any order, of both texts together;
+    or of the shorter one, when the other goes on where it ends.
     """
-    whole = fuzz.ratio(one, other) / 100
+    whole = max(fuzz.ratio(one, other) / 100, _pairs_in_common(one, other))
     short, long = sorted((len(one), len(other)))
     if whole >= SIMILAR_MIN or short < CONTAINED_CHARACTERS_MIN or long > short * CONTAINED_LENGTHS_MAX:
         return whole
     contained = LCSseq.similarity(one, other) / short
     return contained if contained >= CONTAINED_MIN else whole
+
+
+def _pairs_in_common(one: str, other: str) -> float:
+    """Twice the pairs of characters in common, of those of both (Dice)."""
+    first, second = (set(itertools.pairwise(text)) for text in (one, other))
+    return 2 * len(first & second) / (len(first) + len(second)) if first and second else 0.0
 
 
 class SketchIndex:

@@ -7,6 +7,7 @@ text's own order stays at home.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from kuaixiang.text.lexicon import FIELD_WORDS, ORDINARY, STOP_WORDS, TELLING_CLASSES, words
@@ -25,10 +26,10 @@ PAIR: Final = " "
 """Between the two words of a term."""
 
 
-def key_terms(text: str) -> tuple[str, ...]:
-    """The key terms of a text, sorted: words, and pairs of neighbours."""
+def key_terms(text: str, known: Iterable[str] = ()) -> tuple[str, ...]:
+    """The key terms of a text, sorted: words, and pairs of neighbours; `known` are names that are private."""
     found: set[str] = set()
-    for clause in _CLAUSES.split(PLACEHOLDER.sub("。", mask(text))):
+    for clause in _CLAUSES.split(PLACEHOLDER.sub("。", mask(text, known))):
         last = ""
         for word, kind in words().tag(clause, False):  # noqa: FBT003 - rjieba's own signature; no words of its own making
             if not _tells(word, kind):

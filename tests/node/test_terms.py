@@ -85,6 +85,13 @@ async def test_the_beginning_of_a_text_is_shown_masked(callers: Callers) -> None
     assert {case_id, long} == shown.keys()
 
 
+async def test_the_taxpayers_own_name_is_masked_wherever_it_stands(callers: Callers) -> None:
+    case_id = await register(callers, taxpayer_name="常来常往", text="常来常往开票难，请问怎么办？")
+    assert "〔姓名〕开票难，请问怎么办？" == (await masked(callers, case_id))[case_id]
+    (case,) = await terms(callers, "2026-11-23", "2026-11-23")
+    assert "常来常往" not in case.terms
+
+
 async def test_no_placeholder_is_cut_through(callers: Callers) -> None:
     case_id = await register(callers, text="发" * 294 + "，电话13900001234，谢谢")
     assert (await masked(callers, case_id))[case_id].endswith("，电话…")

@@ -63,6 +63,15 @@ def test_what_is_not_private_stays(text: str) -> None:
     assert text == mask(text)
 
 
+def test_a_name_that_is_found_once_is_masked_wherever_it_stands() -> None:
+    assert "找〔姓名〕女士，〔姓名〕不在" == mask("找许豪福女士，许豪福不在")
+
+
+def test_a_name_that_is_known_is_masked_though_nothing_gives_it_away() -> None:
+    assert "〔姓名〕和我的孩子" == mask("白起航和我的孩子", ["白起航"])
+    assert "〔姓名〕开票难" == mask("常来常往开票难", ["常来常往"])
+
+
 def test_ordinary_requests_keep_nearly_all_their_words() -> None:
     texts = [text for request in load_requests() for text in (request.text, request.reply)]
     masked = sum(span.end - span.start for text in texts for span in private_spans(narrow(text)))
