@@ -63,8 +63,8 @@ ToldIfNeeded = Annotated[
 ]
 
 
-def _act(kind: type[Act], *, opens: bool = False) -> Callable[[Callable[..., Act]], Callable[..., Act]]:
-    """Make an act's command of a function that builds it from options of its own; `opens`: no case is there before."""
+def _act(kind: type[Act]) -> Callable[[Callable[..., Act]], Callable[..., Act]]:
+    """Make an act's command of a function that builds it from options of its own."""
     name = command(kind)
 
     def decorate(build: Callable[..., Act]) -> Callable[..., Act]:
@@ -75,22 +75,11 @@ def _act(kind: type[Act], *, opens: bool = False) -> Callable[[Callable[..., Act
             "asking": asking_options,
         }
 
-        def do(case_id: str, act: Act, who: Who, once: Once, asking: Asking) -> None:
+        def on_case(*, case_id: CaseId, act: Act, who: Who, once: Once, asking: Asking) -> None:
             with failures_shown(as_json=asking.as_json):
                 _perform(Acting(asking, who, once), case_id, act)
 
-        if opens:
-
-            def open_case(*, act: Act, who: Who, once: Once, asking: Asking) -> None:
-                do("", act, who, once, asking)
-
-            app.command(name, help=build.__doc__)(takes(**options)(open_case))
-        else:
-
-            def on_case(*, case_id: CaseId, act: Act, who: Who, once: Once, asking: Asking) -> None:
-                do(case_id, act, who, once, asking)
-
-            app.command(name, help=build.__doc__)(takes(**options)(on_case))
+        app.command(name, help=build.__doc__)(takes(**options)(on_case))
         return build
 
     return decorate
@@ -114,8 +103,7 @@ def _show(acting: Acting, kind: type[Act], response: Any) -> None:  # noqa: ANN4
 # ---------------------------------------------------------------- 受理登记 (§四(一))
 
 
-@_act(acts.Register, opens=True)
-def register(
+def _registration(
     *,
     taxpayer: Annotated[
         str, typer.Option(metavar="NAME", help="The taxpayer's name 纳税人名称, at most 200 characters.")
@@ -147,12 +135,12 @@ def register(
         str, typer.Option(metavar="CASE", help="The case of this ledger that asks the same 并案; handled with it.")
     ] = "",
     note: Remark = "",
-) -> Act:
-    """Register a request or opinion 受理登记; it is to be forwarded within 1 working day (§四(一)1)."""
+) -> acts.Register:
+    """What is registered."""
     return acts.Register(
         taxpayer_name=taxpayer,
         contact=contact,
-        text=sys.stdin.read() if text == STANDARD_INPUT else text,
+        text=_text(text),
         category=category,
         channel=channel,
         taxpayer_number=taxpayer_number,
@@ -162,6 +150,60 @@ def register(
         lead_case_id=link,
         note=note,
     )
+
+
+@app.command(command(acts.Register))
+@takes(act=_registration, who=who_options, once=acting_options, asking=asking_options)
+def register(
+    *,
+    act: acts.Register,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Register it although cases of the last months seem to be the same.")
+    ] = False,
+    who: Who,
+    once: Once,
+    asking: Asking,
+) -> None:
+    """Register a request or opinion 受理登记; it is to be forwarded within 1 working day (§四(一)1).
+
+    Cases that may be the same are shown first and end it with 2, unless --anyway or --link is given, or --key, which
+    is for asking again.
+    """
+    with failures_shown(as_json=asking.as_json):
+        from kx.duplicates import check_new
+
+        if not (anyway or act.lead_case_id or once.again):
+            check_new(asking, act)
+        _perform(Acting(asking, who, once), "", act)
+
+
+@app.command("duplicates")
+@takes(asking=asking_options)
+def duplicates(
+    *,
+    taxpayer: Annotated[str, typer.Option(metavar="NAME", help="The taxpayer's name; compared with --contact.")] = "",
+    contact: Annotated[str, typer.Option(metavar="CONTACT", help="The contact; compared with --taxpayer.")] = "",
+    taxpayer_number: Annotated[str, typer.Option(metavar="NUMBER", help="统一社会信用代码.")] = "",
+    text: Annotated[str, typer.Option(metavar="TEXT", help="The request or opinion; - reads standard input.")] = "",
+    asking: Asking,
+) -> None:
+    """Show cases of the last months that may be the same as a request 疑似重复, the likeliest first."""
+    with failures_shown(as_json=asking.as_json):
+        from kx.duplicates import find, tell
+
+        act = acts.Register(
+            taxpayer_name=taxpayer,
+            contact=contact,
+            taxpayer_number=taxpayer_number,
+            text=_text(text),
+            category=Category.OTHER,
+            channel=Channel.OTHER,
+        )
+        tell(asking, find(asking, act))
+
+
+def _text(given: str) -> str:
+    return sys.stdin.read() if given == STANDARD_INPUT else given
 
 
 @_act(acts.AnswerOnTheSpot)

@@ -21,6 +21,7 @@ from kuaixiang.domain.words import (
     Custody,
     DepartmentKind,
     DirectiveKind,
+    DuplicateReason,
     Light,
     OrderLevel,
     OrderStage,
@@ -174,7 +175,7 @@ def progress_line(asking: Asking, progress: case_pb2.CaseProgress) -> Text:
     return line
 
 
-def show_issue(response: directive_pb2.GetIssueResponse) -> None:
+def show_issue(response: directive_pb2.GetPublishedIssueResponse) -> None:
     """A confirmed common issue and its standard answer."""
     table = _facts()
     for label, value in (
@@ -325,6 +326,27 @@ def show_track(asking: Asking, response: referral_pb2.TrackResponse) -> None:
     elif response.segments:
         responsible = asking.bureau_name(response.segments[-1].bureau)
         console.print(f"Responsible now: {responsible}.", markup=False)
+
+
+def show_duplicates(found: case_pb2.FindDuplicatesResponse) -> None:
+    """Cases that may be the same as a request, the likeliest first."""
+    console = _console()
+    if not found.days:
+        console.print("This bureau does not compare cases (duplicates_days is 0). 本单位未启用重复比对。")
+    elif not found.candidates:
+        console.print(f"No case of the last {found.days} days is like it. 未发现疑似重复诉求。")
+    else:
+        table = _table("case", "stage", "registered", "taxpayer 纳税人", "because 理由", "alike", right=("alike",))
+        for one in found.candidates:
+            table.add_row(
+                one.case_id,
+                word(Stage, one.stage),
+                _at(one.registered_at),
+                escape(one.taxpayer),
+                "\n".join(word(DuplicateReason, reason) for reason in one.reasons),
+                f"{one.similarity:.0%}" if one.similarity else "-",
+            )
+        console.print(table)
 
 
 def show_bulk(outcome: Outcome) -> None:

@@ -13,7 +13,7 @@ from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.errors import FieldMissing, Refused
 from kuaixiang.domain.events import Attachment, CaseEvent, Entry, OrderEvent, Private
 from kuaixiang.domain.labels import Both, listed
-from kuaixiang.domain.registration import check_key
+from kuaixiang.domain.registration import TEXT_CHARACTERS_MAX, at_most, check_key
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Stage
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.server import Context, TooMuchWaits, caller_of
@@ -23,6 +23,7 @@ from kuaixiang.wire.codec import act_of, attachment_message, decode_entry, enum_
 from kuaixiang.wire.errors import chinese_of, to_status
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
 from node.channels.ledger_export import export_ledger
+from node.duplicates import Duplicate, Duplicates, Request
 from node.ledger import queries
 from node.ledger.queries import CaseFilter
 from node.office import Done, Header, Office
@@ -37,8 +38,9 @@ WATCH_BYTES_MAX: Final = 1 << 20
 class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     """Answers CaseService for the bureaus of one node. The RPCs that are acts differ in their message alone."""
 
-    def __init__(self, office: Office) -> None:
+    def __init__(self, office: Office, duplicates: Duplicates) -> None:
         self._office = office
+        self._duplicates = duplicates
         self._watchers: set[asyncio.Event] = set()
         loop = asyncio.get_running_loop()
 
@@ -242,6 +244,25 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         finally:
             self._watchers.discard(changed)
 
+    async def FindDuplicates(
+        self, request: case_pb2.FindDuplicatesRequest, context: Context
+    ) -> case_pb2.FindDuplicatesResponse:
+        """Cases of the last months that may be the one about to be registered, the likeliest first."""
+        check_officer(caller_of(context), request.bureau)
+        self._office.check_hosted(request.bureau)
+        at_most(request.text, "text", TEXT_CHARACTERS_MAX)
+        asked = Request(
+            taxpayer_name=request.taxpayer_name,
+            taxpayer_number=request.taxpayer_number,
+            contact=request.contact,
+            text=request.text,
+            channel_reference=request.channel_reference,
+        )
+        found = await self._duplicates.find(request.bureau, asked)
+        return case_pb2.FindDuplicatesResponse(
+            candidates=[duplicate_view(duplicate) for duplicate in found], days=self._duplicates.days
+        )
+
     def _wake_watchers(self) -> None:
         for changed in self._watchers:
             changed.set()
@@ -358,6 +379,18 @@ def private_view(private: Private, attachments: Iterable[Attachment]) -> case_pb
         place=private.place,
         channel_reference=private.channel_reference,
         attachments=[attachment_message(attachment) for attachment in attachments],
+    )
+
+
+def duplicate_view(duplicate: Duplicate) -> case_pb2.DuplicateCandidate:
+    """A likely duplicate as the interface shows it."""
+    words: dict[str, Any] = {"stage": duplicate.stage, "reasons": duplicate.reasons}
+    return case_pb2.DuplicateCandidate(
+        case_id=duplicate.case_id,
+        registered_at=timestamp(duplicate.registered_at),
+        similarity=duplicate.similarity,
+        taxpayer=duplicate.taxpayer,
+        **words,
     )
 
 

@@ -1947,3 +1947,106 @@ class WatchCasesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchCasesResponse: _TypeAlias = WatchCasesResponse  # noqa: Y015
+
+@_typing.final
+class FindDuplicatesRequest(_message.Message):
+    """What is known of a request before it is registered; what is empty is not compared."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUREAU_FIELD_NUMBER: _builtins.int
+    TAXPAYER_NAME_FIELD_NUMBER: _builtins.int
+    TAXPAYER_NUMBER_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    CHANNEL_REFERENCE_FIELD_NUMBER: _builtins.int
+    bureau: _builtins.str
+    taxpayer_name: _builtins.str
+    taxpayer_number: _builtins.str
+    contact: _builtins.str
+    text: _builtins.str
+    channel_reference: _builtins.str
+    """A case registered under it is the same request sent again, which registering answers with the first result: there
+    are no duplicates then.
+    """
+    def __init__(
+        self,
+        *,
+        bureau: _builtins.str = ...,
+        taxpayer_name: _builtins.str = ...,
+        taxpayer_number: _builtins.str = ...,
+        contact: _builtins.str = ...,
+        text: _builtins.str = ...,
+        channel_reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "channel_reference", b"channel_reference", "contact", b"contact", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindDuplicatesRequest: _TypeAlias = FindDuplicatesRequest  # noqa: Y015
+
+@_typing.final
+class FindDuplicatesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    days: _builtins.int
+    """Days that are looked back over; 0: nothing is compared in this bureau."""
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___DuplicateCandidate]:
+        """At most 20."""
+
+    def __init__(
+        self,
+        *,
+        candidates: _abc.Iterable[Global___DuplicateCandidate] | None = ...,
+        days: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "days", b"days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindDuplicatesResponse: _TypeAlias = FindDuplicatesResponse  # noqa: Y015
+
+@_typing.final
+class DuplicateCandidate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    REGISTERED_AT_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    TAXPAYER_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    stage: _common_pb2.Stage.ValueType
+    similarity: _builtins.float
+    """How far the texts say the same, 0 to 1."""
+    taxpayer: _builtins.str
+    """The taxpayer's name with its middle hidden."""
+    @_builtins.property
+    def registered_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.DuplicateReason.ValueType]: ...
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        stage: _common_pb2.Stage.ValueType = ...,
+        registered_at: _timestamp_pb2.Timestamp | None = ...,
+        reasons: _abc.Iterable[_common_pb2.DuplicateReason.ValueType] | None = ...,
+        similarity: _builtins.float = ...,
+        taxpayer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["registered_at", b"registered_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "reasons", b"reasons", "registered_at", b"registered_at", "similarity", b"similarity", "stage", b"stage", "taxpayer", b"taxpayer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DuplicateCandidate: _TypeAlias = DuplicateCandidate  # noqa: Y015

@@ -235,6 +235,11 @@ class CaseServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.WatchCasesRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.WatchCasesResponse.FromString,
                 _registered_method=True)
+        self.FindDuplicates = channel.unary_unary(
+                '/kuaixiang.wire.v1.CaseService/FindDuplicates',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.FindDuplicatesRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.FindDuplicatesResponse.FromString,
+                _registered_method=True)
 
 
 class CaseServiceServicer:
@@ -521,6 +526,13 @@ class CaseServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindDuplicates(self, request, context):
+        """Cases of the last months that may be the one about to be registered, the likeliest first (§四(一)1).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CaseServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -723,6 +735,11 @@ def add_CaseServiceServicer_to_server(servicer, server):
                     servicer.WatchCases,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.WatchCasesRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.WatchCasesResponse.SerializeToString,
+            ),
+            'FindDuplicates': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindDuplicates,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.FindDuplicatesRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.FindDuplicatesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1806,6 +1823,33 @@ class CaseService:
             '/kuaixiang.wire.v1.CaseService/WatchCases',
             kuaixiang_dot_wire_dot_v1_dot_case__pb2.WatchCasesRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_case__pb2.WatchCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindDuplicates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.CaseService/FindDuplicates',
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.FindDuplicatesRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.FindDuplicatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

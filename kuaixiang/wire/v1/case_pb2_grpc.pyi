@@ -96,6 +96,8 @@ class CaseServiceStub:
     """The ledger as it is kept on paper 台账, case by case, in the order of acceptance."""
     WatchCases: _aio.UnaryStreamMultiCallable[_case_pb2.WatchCasesRequest, _case_pb2.WatchCasesResponse]
     """Every change in the ledger from a journal position on, as it is committed."""
+    FindDuplicates: _aio.UnaryUnaryMultiCallable[_case_pb2.FindDuplicatesRequest, _case_pb2.FindDuplicatesResponse]
+    """Cases of the last months that may be the one about to be registered, the likeliest first (§四(一)1)."""
 
 class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
     """The ledger of cases of a bureau: one RPC for each act of the lifecycle, and reading."""
@@ -419,5 +421,13 @@ class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_case_pb2.WatchCasesRequest, _abc.AsyncIterator[_case_pb2.WatchCasesResponse]],
     ) -> _abc.AsyncIterator[_case_pb2.WatchCasesResponse]:
         """Every change in the ledger from a journal position on, as it is committed."""
+
+    @_abc_1.abstractmethod
+    def FindDuplicates(
+        self,
+        request: _case_pb2.FindDuplicatesRequest,
+        context: _aio.ServicerContext[_case_pb2.FindDuplicatesRequest, _abc.Awaitable[_case_pb2.FindDuplicatesResponse]],
+    ) -> _abc.Awaitable[_case_pb2.FindDuplicatesResponse]:
+        """Cases of the last months that may be the one about to be registered, the likeliest first (§四(一)1)."""
 
 def add_CaseServiceServicer_to_server(servicer: CaseServiceServicer, server: _aio.Server) -> None: ...

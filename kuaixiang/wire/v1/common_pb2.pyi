@@ -755,6 +755,28 @@ ORDER_SIDE_RELAYED: OrderSide.ValueType  # 3
 """经本单位转达"""
 Global___OrderSide: _TypeAlias = OrderSide  # noqa: Y015
 
+class _DuplicateReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DuplicateReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DuplicateReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DUPLICATE_REASON_UNSPECIFIED: _DuplicateReason.ValueType  # 0
+    DUPLICATE_REASON_SAME_TAXPAYER: _DuplicateReason.ValueType  # 1
+    """同一纳税人"""
+    DUPLICATE_REASON_SIMILAR_TEXT: _DuplicateReason.ValueType  # 2
+    """内容相近"""
+
+class DuplicateReason(_DuplicateReason, metaclass=_DuplicateReasonEnumTypeWrapper):
+    """Why a case of the ledger may be the same as one about to be registered (§四(一)1)."""
+
+DUPLICATE_REASON_UNSPECIFIED: DuplicateReason.ValueType  # 0
+DUPLICATE_REASON_SAME_TAXPAYER: DuplicateReason.ValueType  # 1
+"""同一纳税人"""
+DUPLICATE_REASON_SIMILAR_TEXT: DuplicateReason.ValueType  # 2
+"""内容相近"""
+Global___DuplicateReason: _TypeAlias = DuplicateReason  # noqa: Y015
+
 @_typing.final
 class Attachment(_message.Message):
     """附件: a file of a case. Its content is found by the digest, and is the same file wherever it is kept."""
