@@ -2,7 +2,8 @@
 
     python -m bench.hub_fold [--entries 200000] [--database URL] [--segment 100] [--batch 10000]
 
-Prints one JSON object. The journals are made beforehand: 200 bureaus of four tiers, cases of seven entries with clocks.
+Prints one JSON object. The journals are made beforehand: 200 bureaus of four tiers, cases of seven entries with
+clocks, categories, channels and departments at random.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Final
 from hub.folder import Folder, Message
 from hub.store import Store
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
+from kuaixiang.domain.words import DepartmentKind
 from kuaixiang.runtime.bus import journal_subject
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.wire.chain import links
@@ -27,6 +29,9 @@ from tests.hub.journals import MONDAY, Journal
 PROVINCES: Final = 4
 COUNTIES: Final = 50
 ENTRIES_PER_CASE: Final = 7
+HANDLING_KINDS: Final = tuple(
+    map(int, (DepartmentKind.POLICY, DepartmentKind.COLLECTION, DepartmentKind.INFORMATION, DepartmentKind.LEGAL))
+)
 OPEN_CASES: Final = 40
 """A bureau's cases under way at a time: their entries mingle, so that a batch rarely holds a whole case."""
 
@@ -56,6 +61,7 @@ def messages_of(tree: BureauTree, entries: int, segment_entries: int) -> list[Me
                 MONDAY + timedelta(days=chance.randrange(5)),
                 category=chance.randint(1, 6),
                 channel=chance.randint(1, 6),
+                kinds=(int(DepartmentKind.HALL), int(DepartmentKind.TAX_SERVICE), chance.choice(HANDLING_KINDS)),
             )
             for number in range(entries // len(counties) // ENTRIES_PER_CASE)
         ]

@@ -368,6 +368,10 @@ class Federation:
         """The folder of the federation's certificate authority."""
         return self.directory / "authority"
 
+    def database_file(self, service_name: str) -> Path:
+        """The SQLite database of a service; there is none where the rows are in PostgreSQL."""
+        return self.directory / "databases" / f"{service_name}.db"
+
     def certificates(self, kind: pki.Kind, name: str) -> Path:
         """The folder of a process's or a terminal's certificate; of a shared node the first bureau's code names it."""
         return self.directory / "certificates" / f"{kind}-{name}"
@@ -457,9 +461,9 @@ class Federation:
 
     def _database_url(self, name: str) -> str:
         if self._postgres is None:
-            folder = self.directory / "databases"
-            folder.mkdir(parents=True, exist_ok=True)
-            return f"sqlite:///{folder / name}.db"
+            file = self.database_file(name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return f"sqlite:///{file}"
         return self._postgres.create_database(name.replace("-", "_"))
 
     def _hub_service(self, scope: str) -> Service:

@@ -4,11 +4,13 @@ Both at hours of the story, while the acts of those hours are under way, and bot
 """
 
 import asyncio
+import shutil
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final
+from pathlib import Path
+from typing import Final, Self
 
-from demo.federation import Federation
+from demo.federation import Database, Federation
 from demo.live import Show, code_and_place
 from demo.officers import NoAnswer
 from demo.processes import ProcessError
@@ -26,6 +28,8 @@ CATCH_UP_SECONDS_MAX: Final = 60.0
 """Real time for the hub to have what waited behind a cut link: the leaf dials every 2 s, the hub's pull follows."""
 
 POLL_SECONDS: Final = 0.1
+DATABASE_SIDES: Final = ("", "-wal", "-shm")
+"""A SQLite database, and what it keeps beside itself."""
 
 
 class HubBehind(ProcessError):
@@ -56,6 +60,61 @@ async def entries_behind(federation: Federation, ends: Mapping[str, int]) -> dic
     except NoAnswer:
         marks = {}
     return {bureau: end - marks.get(bureau, 0) for bureau, end in ends.items() if marks.get(bureau, 0) < end}
+
+
+class NoFileToCopy(ProcessError):
+    """The federation's ledgers are not in files."""
+
+    def __init__(self, bureau: str) -> None:
+        self.bureau = bureau
+        super().__init__(f"the ledger of bureau {bureau} is not in a file: an older copy takes a federation on SQLite")
+
+
+class OlderCopy:
+    """An older copy of a node's database, which is put back some time later: all that came in between is lost.
+
+    This is how a ledger loses what other ledgers know of in earnest: somebody restores a backup. Reconciliation (对账)
+    names each case. A context manager that forgets the copy at its end; the node is stopped for the moment of copying.
+    """
+
+    def __init__(self, federation: Federation, bureau: str) -> None:
+        self._federation = federation
+        self.bureau = bureau
+        if federation.database is not Database.SQLITE:
+            raise NoFileToCopy(bureau)
+        self._file = federation.database_file(federation.node(bureau).name)
+        self._kept = self._file.with_name(f"{self._file.name}.older")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.forget()
+
+    async def keep(self) -> None:
+        """Copy the database as it is now."""
+        await self._federation.stop_node(self.bureau)
+        await asyncio.to_thread(_copy_database, self._file, self._kept)
+        await self._federation.restart_node(self.bureau)
+
+    async def put_back(self) -> None:
+        """The ledger is again what it was when it was kept; its node serves from it."""
+        await self._federation.stop_node(self.bureau)
+        await asyncio.to_thread(_copy_database, self._kept, self._file)
+        await self._federation.restart_node(self.bureau)
+
+    def forget(self) -> None:
+        """Delete the copy."""
+        for side in DATABASE_SIDES:
+            self._kept.with_name(f"{self._kept.name}{side}").unlink(missing_ok=True)
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    for side in DATABASE_SIDES:
+        target.with_name(f"{target.name}{side}").unlink(missing_ok=True)
+        beside = source.with_name(f"{source.name}{side}")
+        if beside.exists():
+            shutil.copy(beside, target.with_name(f"{target.name}{side}"))
 
 
 class Mishaps:

@@ -33,7 +33,15 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 from demo.processes import READY_POLL_SECONDS, ChildProcess, ProcessError, free_port
-from kuaixiang.runtime.bus import ACCOUNT, HEADQUARTERS, LIVE_PREFIX, STREAM, site_domain
+from kuaixiang.runtime.bus import (
+    ACCOUNT,
+    DIRECTIVE_PREFIX,
+    HEADQUARTERS,
+    PROGRESS_PREFIX,
+    STREAM,
+    WAKE_PREFIX,
+    site_domain,
+)
 
 NATS_SERVER_VERSION_MIN: Final = (2, 15, 1)
 """The version whose leaf links and fsync behaviour were measured; 2.15 also puts the domain into ACK subjects."""
@@ -166,9 +174,10 @@ class SiteConf:
 def site_conf(conf: SiteConf) -> str:
     """The nats-server configuration of one site.
 
-    Users: ``node`` for the bureaus' nodes of the site (they publish their site's journals and heads, and may make the
-    stream, not delete it), ``hub`` for statistics (reads streams), and at the national site ``p<code>`` for each
-    province's leaf, which may answer what the hub asks and hear nothing but that.
+    Users: ``node`` for the bureaus' nodes of the site (they publish their site's journals and heads, may make the
+    stream, not delete it, and tell neighbours: each other, the province headquarters, headquarters everybody), ``hub``
+    for statistics (reads streams), and at the national site ``p<code>`` for each province's leaf, which may answer what
+    the hub asks, tell headquarters, and hear nothing but that and what is for its own bureaus.
     """
     quoted = json.dumps
     domain, site = conf.domain, conf.code
@@ -208,20 +217,20 @@ def site_conf(conf: SiteConf) -> str:
             publish=[
                 f"kx.v1.journal.{site}.>",
                 f"kx.v1.head.{site}.>",
-                f"{LIVE_PREFIX}.>",
+                *_told_by_nodes(conf),
                 *(
                     f"{prefix}.{action}.{STREAM}"
                     for prefix in ("$JS.API", f"$JS.{domain}.API")
                     for action in ("STREAM.INFO", "STREAM.CREATE")
                 ),
             ],
-            subscribe=["_INBOX.>", f"{LIVE_PREFIX}.>"],
+            subscribe=["_INBOX.>", *_heard_at(site)],
         ),
         *_user(
             "hub",
             "KX_NATS_HUB_PASSWORD",
-            publish=["$JS.API.>", "$JS.*.API.>", "$JS.ACK.>", f"{LIVE_PREFIX}.>"],
-            subscribe=["_INBOX.>", f"{LIVE_PREFIX}.>"],
+            publish=["$JS.API.>", "$JS.*.API.>", "$JS.ACK.>"],
+            subscribe=["_INBOX.>"],
         ),
     ]
     for province in conf.provinces:
@@ -229,8 +238,8 @@ def site_conf(conf: SiteConf) -> str:
         lines += _user(
             leaf,
             f"KX_NATS_LEAF_PASSWORD_{province}",
-            publish=["_INBOX.>", f"{LIVE_PREFIX}.>"],
-            subscribe=[f"$JS.{leaf}.API.>", f"$JS.ACK.{leaf}.>", f"{LIVE_PREFIX}.>"],
+            publish=["_INBOX.>", f"{PROGRESS_PREFIX}.{site}.>", f"{WAKE_PREFIX}.{site}.>"],
+            subscribe=[f"$JS.{leaf}.API.>", f"$JS.ACK.{leaf}.>", *_heard_at(province)],
         )
     lines += ["    ]", "  }", "}", ""]
     if conf.is_national:
@@ -253,6 +262,22 @@ def site_conf(conf: SiteConf) -> str:
             "}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _told_by_nodes(conf: SiteConf) -> list[str]:
+    """What a site's nodes may tell: best effort, between neighbours in the tree; directives only downwards."""
+    if conf.is_national:
+        return [f"{prefix}.>" for prefix in (PROGRESS_PREFIX, WAKE_PREFIX, DIRECTIVE_PREFIX)]
+    sites = (conf.code, HEADQUARTERS)
+    return [
+        *(f"{prefix}.{site}.>" for prefix in (PROGRESS_PREFIX, WAKE_PREFIX) for site in sites),
+        f"{DIRECTIVE_PREFIX}.{conf.code}.>",
+    ]
+
+
+def _heard_at(site: str) -> list[str]:
+    """What is for the bureaus of a site."""
+    return [f"{prefix}.{site}.>" for prefix in (PROGRESS_PREFIX, WAKE_PREFIX, DIRECTIVE_PREFIX)]
 
 
 def _user(name: str, password_variable: str, *, publish: Sequence[str], subscribe: Sequence[str]) -> list[str]:

@@ -48,6 +48,7 @@ _DIRECTIONS: Final = {
     common_pb2.REFERRAL_KIND_REFER: "referred_down",
     common_pb2.REFERRAL_KIND_RELAY: "referred_across",
     common_pb2.REFERRAL_KIND_RETURN: "returned_referral",
+    common_pb2.REFERRAL_KIND_ARBITRATE: "referred_for_ruling",
 }
 _ANSWERS: Final = {
     common_pb2.SATISFACTION_SATISFIED: "satisfied",

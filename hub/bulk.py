@@ -27,8 +27,11 @@ class Bulk:
         self._sqlite = connection.dialect.name == "sqlite"
         self._dialect = connection.dialect if self._sqlite else type(connection.dialect)(paramstyle="format")  # type: ignore[call-arg]
 
-    def put(self, table: sa.Table, *, add: str | None = None) -> Statement:
-        """Adds rows, tuples in the table's column order, or replaces those of the same key; `add` adds to a column."""
+    def put(self, table: sa.Table, *, add: str | None = None, keep: tuple[str, int] | None = None) -> Statement:
+        """Adds rows, tuples in the table's column order, or replaces those of the same key.
+
+        `add` adds to a column; `keep` names a column that stays as it is where that value is given for it.
+        """
         names = [column.name for column in table.columns]
         keys = [column.name for column in table.primary_key]
         if self._sqlite:
@@ -40,6 +43,10 @@ class Bulk:
             if add
             else {name: insert.excluded[name] for name in names if name not in keys}
         )
+        if keep is not None:
+            column, value = keep
+            given = insert.excluded[column]
+            changed[column] = sa.case((given == sa.literal_column(str(value)), table.c[column]), else_=given)
         return self._compile(insert.on_conflict_do_update(index_elements=keys, set_=changed))
 
     def drop(self, table: sa.Table, *names: str) -> Statement:

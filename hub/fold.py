@@ -14,7 +14,9 @@ Per bureau a `Mark` says up to where its journal has been folded. A segment is p
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -28,8 +30,12 @@ SEQ_MAX: Final = 2**63 - 1
 """Positions are signed 64-bit in SQL."""
 SEGMENT_ENTRIES_MAX: Final = 100_000
 """Far above what a publisher or a ledger puts into one message; a bound, so that one message cannot stop the fold."""
+EPOCH_DAY: Final = date(1970, 1, 1)
+DAY_MIN: Final = (date.min - EPOCH_DAY).days
+DAY_MAX: Final = (date.max - EPOCH_DAY).days
+"""Days of tallies that a calendar has; only a false entry has others."""
 _SMALL_MAX: Final = 15
-"""Categories and channels take four bits each of a tally's packed key."""
+"""Categories, channels and kinds of departments take four bits each of a tally's packed key."""
 _CODE_MAX: Final = 99
 """Stages, custodies and clocks: room for those to come, within a small integer of SQL."""
 
@@ -116,6 +122,15 @@ class Mark:
         if (generation, seq) <= (self.announced_generation, self.announced_seq):
             return self
         return replace(self, announced_generation=generation, announced_seq=seq)
+
+    def back_to_the_start(self) -> "Mark":
+        """Nothing of the bureau is folded; what is known of its journal stays known."""
+        return Mark(
+            self.bureau,
+            heard_at_us=self.heard_at_us,
+            announced_generation=self.announced_generation,
+            announced_seq=self.announced_seq,
+        )
 
 
 class Placement(Enum):
@@ -210,23 +225,33 @@ def _contradiction(mark: Mark, segment: Segment, *, newer: bool, found: bytes) -
 
 # ---------------------------------------------------------------- entries
 
+_BELOW_DAY: Final = (1 << 28) - 1
+_MEASURE: Final = (1 << 16) - 1
+
 Packed = int
-"""A tally's day, category, channel and measure in one number: quicker to look up than a tuple."""
+"""A tally's day, category, channel, department kind and measure in one number: quicker to look up than a tuple."""
 
 
-def pack(day: int, category: int, channel: int, measure: int) -> Packed:
+def pack(day: int, category: int, channel: int, department: int, measure: int) -> Packed:
     """Put a tally's key into one number."""
-    return day << 24 | category << 20 | channel << 16 | measure
+    return day << 28 | category << 24 | channel << 20 | department << 16 | measure
 
 
-def unpack(key: Packed) -> tuple[int, int, int, int]:
-    """Give (day, category, channel, measure) again."""
-    return key >> 24, key >> 20 & 15, key >> 16 & 15, key & 0xFFFF
+def unpack(key: Packed) -> tuple[int, int, int, int, int]:
+    """Give (day, category, channel, department kind, measure) again."""
+    return key >> 28, key >> 24 & 15, key >> 20 & 15, key >> 16 & 15, key & 0xFFFF
 
 
-OpenCase = tuple[int, int, int, int, int]
+OpenCase = tuple[int, int, int, int, int, int]
 """A case that is open in a bureau's ledger and that the bureau is responsible for: stage, custody, category, channel,
-and when something last happened to it, in microseconds. A plain tuple: one is made for almost every entry."""
+department kind, and when something last happened to it, in microseconds. A plain tuple: one is made for almost every
+entry."""
+
+OpenClock = tuple[int, int, int]
+"""A running clock: when it falls due and when one working day is left, in microseconds (0: since its start), and
+whether it has been extended."""
+UNTOLD: Final = 2
+"""A change that does not say whether the clock has been extended."""
 
 CaseKey = tuple[str, str]
 """Bureau, case."""
@@ -235,7 +260,12 @@ ClockKey = tuple[str, str, int, str]
 
 _CLOSED_STAGES: Final = frozenset(map(int, (Stage.RECONSIDERATION, Stage.WITHDRAWN, Stage.WRITTEN_OFF)))
 _RELEASED: Final = int(Custody.RELEASED)
-_RUNNING: Final = frozenset(map(int, (ClockAction.STARTED, ClockAction.EXTENDED, ClockAction.RECOMPUTED)))
+_EXTENDED_BY: Final[Mapping[int, int]] = {
+    int(ClockAction.STARTED): 0,
+    int(ClockAction.EXTENDED): 1,
+    int(ClockAction.RECOMPUTED): UNTOLD,
+}
+_RUNNING: Final = frozenset(_EXTENDED_BY)
 _STOPPED: Final = int(ClockAction.STOPPED)
 
 
@@ -255,8 +285,8 @@ class Changes:
     tallies: dict[Packed, int] = field(default_factory=dict)
     cases: dict[CaseKey, OpenCase | None] = field(default_factory=dict)
     """None: closed here, or another bureau's business now."""
-    clocks: dict[ClockKey, int | None] = field(default_factory=dict)
-    """When a running clock falls due, in microseconds; None: it has stopped."""
+    clocks: dict[ClockKey, OpenClock | None] = field(default_factory=dict)
+    """None: it has stopped."""
     entries: int = 0
     recorded_at_us: int = 0
 
@@ -276,21 +306,24 @@ def read_entries(segment: Segment, skip: int = 0) -> Changes:
             raise UnreadableEntry(seq, "it is no entry") from None
         if entry.bureau != bureau:
             raise UnreadableEntry(seq, f"it names bureau {entry.bureau}")
-        category, channel = entry.category, entry.channel
-        if not (0 <= category <= _SMALL_MAX and 0 <= channel <= _SMALL_MAX):
-            raise UnreadableEntry(seq, "its category or channel is none")
-        ground = category << 20 | channel << 16
-        for measure, day in measures(entry):
-            key = day << 24 | ground | measure
+        category, channel, in_charge = entry.category, entry.channel, entry.department_kind
+        if not (0 <= category <= _SMALL_MAX and 0 <= channel <= _SMALL_MAX and 0 <= in_charge <= _SMALL_MAX):
+            raise UnreadableEntry(seq, "its category, channel or kind of department is none")
+        ground = category << 24 | channel << 20
+        for measure, day, department_kind in measures(entry):
+            if not 0 <= department_kind <= _SMALL_MAX:
+                raise UnreadableEntry(seq, "its clock is of no kind of department")
+            key = day << 28 | ground | department_kind << 16 | measure
             tallies[key] = tallies.get(key, 0) + 1
-        if entry.version:
+        if entry.version and entry.stage:
+            # Entries about no case of the ledger, supervision orders among them, have no stage.
             case_id, stage, custody = entry.case_id, entry.stage, entry.custody
             if "\x00" in case_id or not (0 <= stage <= _CODE_MAX and 0 <= custody <= _CODE_MAX):
                 raise UnreadableEntry(seq, "its case, stage or custody is none")
             if custody == _RELEASED or stage in _CLOSED_STAGES:
                 cases[bureau, case_id] = None
             else:
-                cases[bureau, case_id] = (stage, custody, category, channel, entry.occurred_at_us)
+                cases[bureau, case_id] = (stage, custody, category, channel, in_charge, entry.occurred_at_us)
             for change in entry.clocks:
                 action, kind, department = change.action, change.kind, change.department
                 if "\x00" in department or not 0 <= kind <= _CODE_MAX:
@@ -298,12 +331,21 @@ def read_entries(segment: Segment, skip: int = 0) -> Changes:
                 if action == _STOPPED:
                     clocks[bureau, case_id, kind, department] = None
                 elif action in _RUNNING:
-                    clocks[bureau, case_id, kind, department] = change.due_at_us
+                    at = (bureau, case_id, kind, department)
+                    running = (change.due_at_us, change.soon_at_us, _EXTENDED_BY[action])
+                    clocks[at] = _continued(clocks.get(at), running)
         recorded_at_us = max(recorded_at_us, entry.recorded_at_us)
         seq += 1
     changes.entries = len(segment.entries) - skip
     changes.recorded_at_us = recorded_at_us
     return changes
+
+
+def _continued(before: OpenClock | None, after: OpenClock | None) -> OpenClock | None:
+    """A clock after another change of it: what the change does not say is as it was."""
+    if after is None or before is None or after[2] != UNTOLD:
+        return after
+    return (*after[:2], before[2])
 
 
 @dataclass(slots=True)
@@ -314,7 +356,7 @@ class Batch:
     tallies: dict[str, dict[Packed, int]] = field(default_factory=dict)
     """By bureau, for the bureau alone."""
     cases: dict[CaseKey, OpenCase | None] = field(default_factory=dict)
-    clocks: dict[ClockKey, int | None] = field(default_factory=dict)
+    clocks: dict[ClockKey, OpenClock | None] = field(default_factory=dict)
     entries: int = 0
 
     def add(self, mark: Mark, segment: Segment, changes: Changes) -> Mark:
@@ -325,7 +367,8 @@ class Batch:
         else:
             merge(own, changes.tallies)
         self.cases.update(changes.cases)
-        self.clocks.update(changes.clocks)
+        for key, clock in changes.clocks.items():
+            self.clocks[key] = _continued(self.clocks.get(key), clock)
         self.entries += changes.entries
         last = last_seq(segment)
         folded = replace(
@@ -344,6 +387,28 @@ def merge(into: dict[Packed, int], more: Mapping[Packed, int], sign: int = 1) ->
     get = into.get
     for key, value in more.items():
         into[key] = get(key, 0) + sign * value
+
+
+def by_month(tallies: Mapping[Packed, int], *, grounds: bool = True) -> dict[Packed, int]:
+    """The same tallies by month, each under its first day.
+
+    Without `grounds`, over all categories, channels and kinds of departments, which are 0 then.
+    """
+    months: dict[Packed, int] = {}
+    get = months.get
+    kept = _BELOW_DAY if grounds else _MEASURE
+    for key, value in tallies.items():
+        at = first_of_month(key >> 28) << 28 | key & kept
+        months[at] = get(at, 0) + value
+    return months
+
+
+@lru_cache(maxsize=10_000)
+def first_of_month(day: int) -> int:
+    """The first day of the month that a day belongs to; a day beyond the calendar is its own."""
+    if not DAY_MIN <= day <= DAY_MAX:
+        return day
+    return day - (EPOCH_DAY + timedelta(days=day)).day + 1
 
 
 def roll_up(

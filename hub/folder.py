@@ -184,12 +184,7 @@ class Folder:
     def forget(self, bureau: str) -> None:
         """Take everything of a bureau out of the figures, durably, to fold it again from its first entry."""
         old = self.mark(bureau)
-        mark = Mark(
-            bureau,
-            heard_at_us=old.heard_at_us,
-            announced_generation=old.announced_generation,
-            announced_seq=old.announced_seq,
-        )
+        mark = old.back_to_the_start()
         self._parking.drop(bureau)
         self._store.forget(mark)
         self._marks[bureau] = mark

@@ -1,18 +1,21 @@
-"""What is counted, and by one definition each: facts, deadlines met and missed, working days taken, and the rates.
+"""What is counted: facts, deadlines met and missed, working days taken.
 
 A measure is a number that is added up and nothing else, so that a superior's figure is the sum of its subordinates' and
-a month's the sum of its days. Rates and percentiles are computed from sums when they are asked for: there is no average
-of averages anywhere.
+a month's the sum of its days. Rates (`hub.definitions`) and percentiles are computed from sums when they are asked for:
+there is no average of averages anywhere.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome, ReferralKind, Satisfaction
+from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome, DepartmentKind, ReferralKind, Satisfaction
 from kuaixiang.wire.v1.journal_pb2 import ClockChange, Entry
+
+DEFINITIONS: Final = 3
+"""Raised whenever an entry comes to add something else than before: a hub whose tables hold the sums of another number
+folds every ledger again. 2: department kinds, rulings. 3: supervision orders."""
 
 MICROS_PER_DAY: Final = 86_400_000_000
 SHANGHAI_MICROS: Final = 8 * 3_600_000_000
@@ -67,6 +70,19 @@ class Fact(IntEnum):
     CONCLUDED = 30
     """Concluded by the bureau it had been referred to."""
     WRITTEN_OFF = 31
+    REFERRED_FOR_RULING = 32
+    """Sent to the lowest common superior, which decides who handles it."""
+    ORDERS_ISSUED = 60
+    """Supervision orders (督办): issued by the bureau itself, those derived from another included."""
+    ORDERS_RECEIVED = 61
+    """For the bureau to answer; what it only passes on is not counted."""
+    ORDERS_ACKNOWLEDGED = 62
+    ORDERS_ANSWERED = 63
+    """Every answer; one that was returned can be followed by another."""
+    ORDER_ANSWERS_RETURNED = 64
+    """Answers that the bureau, as issuer, did not accept."""
+    ORDERS_CLOSED = 65
+    ORDERS_CANCELLED = 66
 
 
 FACT_NAMES: Final[Mapping[int, str]] = {fact: fact.name.lower() for fact in Fact}
@@ -92,10 +108,16 @@ def taken(kind: int, bucket: int) -> int:
     return _TAKEN + _TAKEN_STEP * kind + bucket
 
 
+UNFINISHED: Final = 50_000
+"""Number of the stock "cases not finished at the end of the period", which is no tally but follows from them."""
+
+
 def measure_name(measure: int) -> str:
     """What a measure's number says, in words, such as `registered` or `handle_met`."""
     if measure in FACT_NAMES:
         return FACT_NAMES[measure]
+    if measure == UNFINISHED:
+        return "unfinished"
     if measure >= _TAKEN:
         kind, bucket = divmod(measure - _TAKEN, _TAKEN_STEP)
         edge = f"{HISTOGRAM_EDGES_WORKDAYS[bucket]:g}" if bucket < BUCKETS - 1 else "more"
@@ -148,6 +170,19 @@ _BY_EVENT: Final[Mapping[str, tuple[int, ...]]] = {
     "conclusion_delivered": (),
     "written_off": (Fact.WRITTEN_OFF,),
     "became_overdue": (),
+    "became_due_soon": (),
+    "clocks_recomputed": (),
+    "calendar_adopted": (),
+    "directive_published": (),
+    "ledgers_reconciled": (),
+    "mismatch_found": (),
+    "mismatch_cleared": (),
+    "absent_case_found": (),
+    "absent_case_cleared": (),
+    "order_issued": (Fact.ORDERS_ISSUED,),
+    "order_arrived": (),
+    "order_delivered": (),
+    "order_clock_noted": (),
     "linked": (),
     "unlinked": (),
     "part_returned": (Fact.DISPATCH_RETURNED,),
@@ -161,7 +196,17 @@ _BY_EVENT: Final[Mapping[str, tuple[int, ...]]] = {
 }
 """Events that are counted the same whatever they carry. `completed`, `followed_up` and `released` are looked into."""
 
-EVENTS: Final = frozenset(_BY_EVENT) | {"completed", "followed_up", "released"}
+_BY_ORDER_EVENT: Final[Mapping[str, Fact]] = {
+    "order_received": Fact.ORDERS_RECEIVED,
+    "order_acknowledged": Fact.ORDERS_ACKNOWLEDGED,
+    "order_answered": Fact.ORDERS_ANSWERED,
+    "order_answer_returned": Fact.ORDER_ANSWERS_RETURNED,
+    "order_closed": Fact.ORDERS_CLOSED,
+    "order_cancelled": Fact.ORDERS_CANCELLED,
+}
+"""Events that every ledger on an order's way records; each is counted at the one bureau whose doing it is."""
+
+EVENTS: Final = frozenset(_BY_EVENT) | frozenset(_BY_ORDER_EVENT) | {"completed", "followed_up", "released"}
 """Every event there is; a test holds it against the wire."""
 
 _BY_SATISFACTION: Final[Mapping[int, int]] = {
@@ -175,17 +220,27 @@ _BY_REFERRAL: Final[Mapping[int, int]] = {
     ReferralKind.REFER: Fact.REFERRED_DOWN,
     ReferralKind.RELAY: Fact.REFERRED_ACROSS,
     ReferralKind.RETURN: Fact.RETURNED_REFERRAL,
+    ReferralKind.ARBITRATE: Fact.REFERRED_FOR_RULING,
 }
+_DUTY_OF: Final[Mapping[int, int]] = {
+    ClockKind.FORWARD: 0,
+    ClockKind.DISPATCH: DepartmentKind.TAX_SERVICE,
+    ClockKind.FOLLOW_UP: DepartmentKind.TAX_SERVICE,
+}
+"""Whose duty a clock is where the entry's department in charge is another's: the entry that ends it names the
+department that the case has gone to. Dispatching and following up are tax service's (§四(一)2, §四(四)); who registered
+a case is not told by then, so that forwarding counts for no kind."""
 
 _OVERDUE: Final = int(ClockAction.OVERDUE)
 _STOPPED: Final = int(ClockAction.STOPPED)
 _MET_OUTCOME: Final = int(ClockOutcome.MET)
 _COUNTED_OUTCOMES: Final = frozenset({int(ClockOutcome.MET), int(ClockOutcome.MISSED)})
 _CLOCKS: Final = frozenset(map(int, ClockKind))
+_ORDER: Final = int(ClockKind.ORDER)
 
 
-def measures(entry: Entry) -> list[tuple[int, int]]:
-    """What one journal entry adds: (measure, day), each standing for one more.
+def measures(entry: Entry) -> list[tuple[int, int, int]]:
+    """What one journal entry adds: (measure, day, department kind), each standing for one more.
 
     A deadline counts once: as missed when the ledger records that it has run out, as met when the duty is done before.
     That a missed one is done later adds no second count, only to the working days taken. An event or a clock that this
@@ -193,9 +248,10 @@ def measures(entry: Entry) -> list[tuple[int, int]]:
     """
     day = shanghai_day(entry.occurred_at_us)
     event = entry.WhichOneof("event")
-    found = [(fact, day) for fact in _facts(event, entry)]
+    in_charge: int = entry.department_kind
+    found = [(fact, day, in_charge) for fact in _facts(event, entry)]
     for change in entry.clocks:
-        _count_clock(change, day, found)
+        _count_clock(change, day, in_charge, found)
     return found
 
 
@@ -205,6 +261,10 @@ def _facts(event: str | None, entry: Entry) -> tuple[int, ...]:
     plain = _BY_EVENT.get(event)
     if plain is not None:
         return plain
+    if event in _BY_ORDER_EVENT:
+        own = getattr(entry, event)
+        elsewhere = own.to_bureau if event == "order_received" else own.from_bureau
+        return () if elsewhere else (_BY_ORDER_EVENT[event],)
     if event == "completed":
         return (Fact.COMPLETED, Fact.COMPLETED_JOINTLY) if entry.completed.jointly else (Fact.COMPLETED,)
     if event == "followed_up":
@@ -216,106 +276,28 @@ def _facts(event: str | None, entry: Entry) -> tuple[int, ...]:
     return () if direction is None else (direction,)
 
 
-def _count_clock(change: ClockChange, day: int, found: list[tuple[int, int]]) -> None:
+def _count_clock(change: ClockChange, day: int, in_charge: int, found: list[tuple[int, int, int]]) -> None:
     action, kind = change.action, change.kind
-    if kind not in _CLOCKS:
+    if kind not in _CLOCKS or (kind == _ORDER and change.department):
+        # The clock of an order that another bureau is to answer counts in that bureau's ledger.
         return
     if action == _OVERDUE:
-        found.append((_MISSED + kind, due_day(change.due_at_us)))
+        found.append((_MISSED + kind, due_day(change.due_at_us), _duty(change, in_charge)))
     elif action == _STOPPED:
         outcome = change.outcome
-        if outcome == _MET_OUTCOME:
-            found.append((_MET + kind, due_day(change.due_at_us)))
         if outcome in _COUNTED_OUTCOMES:
-            found.append((taken(kind, bucket_of(change.elapsed_milli_workdays)), day))
+            whose = _duty(change, in_charge)
+            if outcome == _MET_OUTCOME:
+                found.append((_MET + kind, due_day(change.due_at_us), whose))
+            found.append((taken(kind, bucket_of(change.elapsed_milli_workdays)), day, whose))
 
 
-# ---------------------------------------------------------------- rates
+def _duty(change: ClockChange, in_charge: int) -> int:
+    """The kind of the department whose clock it is."""
+    return change.department_kind or _DUTY_OF.get(change.kind, in_charge)
 
 
-@dataclass(frozen=True, slots=True)
-class RateDefinition:
-    """A rate: the sum of some measures over the sum of others, of the same period and bureaus."""
-
-    name: str
-    label: str
-    numerator: tuple[int, ...]
-    denominator: tuple[int, ...]
-    sentence: str
-
-
-def _on_time(kind: ClockKind, label: str, duty: str) -> RateDefinition:
-    return RateDefinition(
-        name=f"on_time_{kind.name.lower()}",
-        label=label,
-        numerator=(met(kind),),
-        denominator=(met(kind), missed(kind)),
-        sentence=f"Of the deadlines for {duty} that fell due in the period, the share that was met.",
-    )
-
-
-_REACHED: Final = (int(Fact.SATISFIED), int(Fact.BASICALLY_SATISFIED), int(Fact.NOT_SATISFIED))
-
-RATES: Final = (
-    RateDefinition(
-        name="on_time",
-        label="按时办理率",
-        numerator=(met(ClockKind.HANDLE), met(ClockKind.JOINT)),
-        denominator=(
-            met(ClockKind.HANDLE),
-            missed(ClockKind.HANDLE),
-            met(ClockKind.JOINT),
-            missed(ClockKind.JOINT),
-        ),
-        sentence="Of the deadlines for handling, alone or jointly (§四(二)), that fell due in the period, the share "
-        "that was met. An extension approved in time moves the deadline; a deferred case has none.",
-    ),
-    _on_time(ClockKind.FORWARD, "按时转交率", "forwarding a registration to the tax-service department (§四(一)2)"),
-    _on_time(ClockKind.DISPATCH, "按时分办率", "dispatching to a department (§四(二))"),
-    _on_time(ClockKind.HANDLE, "按时主办率", "handling by one department (§四(二)1)"),
-    _on_time(ClockKind.JOINT, "按时联办率", "each department's part of joint handling (§四(二)2)"),
-    _on_time(ClockKind.FOLLOW_UP, "按时回访率", "follow-up (§四(四))"),
-    RateDefinition(
-        name="feedback_in_time",
-        label="反馈及时率",
-        numerator=(met(ClockKind.FEEDBACK),),
-        denominator=(met(ClockKind.FEEDBACK), missed(ClockKind.FEEDBACK)),
-        sentence="Of the deadlines for feedback (§四(三)) that fell due in the period, the share that was met; answers "
-        "on the spot have no such deadline.",
-    ),
-    RateDefinition(
-        name="completion",
-        label="办结率",
-        numerator=(int(Fact.COMPLETED),),
-        denominator=(int(Fact.REGISTERED),),
-        sentence="Cases completed in the period for every case registered in it, by these bureaus. Above one where "
-        "they complete what others, or an earlier period, registered.",
-    ),
-    RateDefinition(
-        name="on_the_spot",
-        label="即时答复率",
-        numerator=(int(Fact.COMPLETED_ON_THE_SPOT),),
-        denominator=(int(Fact.REGISTERED),),
-        sentence="Cases answered on the spot (§四(一)2) for every case registered in the period.",
-    ),
-    RateDefinition(
-        name="follow_up",
-        label="有效回访率",
-        numerator=_REACHED,
-        denominator=(int(Fact.FOLLOWED_UP),),
-        sentence="Of the follow-ups recorded in the period (§四(四)), the share that reached the taxpayer. Whether "
-        "they came in time is another rate, on_time_follow_up.",
-    ),
-    RateDefinition(
-        name="satisfaction",
-        label="满意率",
-        numerator=(int(Fact.SATISFIED), int(Fact.BASICALLY_SATISFIED)),
-        denominator=_REACHED,
-        sentence="Of the taxpayers reached by follow-up in the period, the share that was satisfied or basically "
-        "satisfied.",
-    ),
-)
-"""The one definition of each rate, shown with it wherever it is shown."""
+# ---------------------------------------------------------------- sums
 
 
 def total(sums: Mapping[int, int], wanted: Iterable[int]) -> int:

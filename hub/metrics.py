@@ -26,6 +26,17 @@ UP_TO_DATE: Final = Gauge("kx_hub_bureaus_up_to_date", "Bureaus folded to the en
 QUARANTINED: Final = Gauge(
     "kx_hub_bureaus_quarantined", "Bureaus whose journals contradict themselves and are folded no more: alarm above 0."
 )
+RECONCILIATION_MISMATCHES: Final = Gauge(
+    "kx_hub_reconciliation_mismatches",
+    "What the hub and its ledgers said differently at the last daily comparison: alarm above 0.",
+)
+RECONCILIATION_UNREACHABLE: Final = Gauge(
+    "kx_hub_reconciliation_unreachable", "Ledgers that could not be compared at the last daily comparison."
+)
+RECONCILED_AT: Final = Gauge(
+    "kx_hub_reconciliation_last_success_timestamp_seconds",
+    "When a daily comparison with the ledgers was last completed, Unix time.",
+)
 LAG_SECONDS: Final = Gauge("kx_hub_fold_lag_seconds", "Business time from the record of the newest entry to its fold.")
 COMMIT_SECONDS: Final = Histogram(
     "kx_hub_commit_seconds",

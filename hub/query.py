@@ -1,35 +1,26 @@
 """Figures read from the hub's database: facts, deadlines, working days taken, rates, completeness.
 
 A figure is read for a bureau with everything under it, or for a bureau alone; only the bureau's own rows or totals are
-touched, whatever the size of the tree below it.
+touched, whatever the size of the tree below it, and of totals a whole month is read at once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from enum import IntEnum
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from hub.fold import Mark
-from hub.measures import (
-    FACT_NAMES,
-    RATES,
-    histogram,
-    met,
-    missed,
-    percentile_workdays,
-    total,
-)
-from hub.store import ALONE, MARKS, OPEN_CASES, OPEN_CLOCKS, TALLIES, WITH_SUBORDINATES, mark_of
+from hub.definitions import COUNTS, RATES, net
+from hub.fold import DAY_MAX, DAY_MIN, EPOCH_DAY, Mark, first_of_month
+from hub.measures import FACT_NAMES, UNFINISHED, histogram, met, missed, percentile_workdays, total
+from hub.store import ALONE, ALONE_MONTHLY, MARKS, MONTHLY, OPEN_CASES, OPEN_CLOCKS, TALLIES, WITH_SUBORDINATES, mark_of
 from kuaixiang.domain.labels import term_of
+from kuaixiang.domain.periods import PeriodKind, period_of
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.domain.words import Category, Channel, ClockKind
-
-EPOCH_DAY: Final = date(1970, 1, 1)
-DAY_MIN: Final = (date.min - EPOCH_DAY).days
-DAY_MAX: Final = (date.max - EPOCH_DAY).days
+from kuaixiang.domain.words import Category, Channel, ClockKind, DepartmentKind
 
 
 class Grouping(IntEnum):
@@ -43,6 +34,21 @@ class Grouping(IntEnum):
     DAY = 4
     MONTH = 5
     EVERY_BUREAU = 6
+    DEPARTMENT = 7
+    """Kinds of departments."""
+    WEEK = 8
+    QUARTER = 9
+    YEAR = 10
+
+
+PERIODS: Final[Mapping[Grouping, PeriodKind]] = {
+    Grouping.DAY: PeriodKind.DAY,
+    Grouping.WEEK: PeriodKind.WEEK,
+    Grouping.MONTH: PeriodKind.MONTH,
+    Grouping.QUARTER: PeriodKind.QUARTER,
+    Grouping.YEAR: PeriodKind.YEAR,
+}
+"""Groupings whose rows are periods; their keys are written as `kuaixiang.domain.periods` writes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,8 @@ class Question:
     grouping: Grouping = Grouping.TOTAL
     category: int = 0
     channel: int = 0
-    """0: all."""
+    department: int = 0
+    """Kind of department. 0: all, as for category and channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,7 @@ class ClockFigure:
     histogram: tuple[int, ...]
     p50_workdays: float
     p90_workdays: float
+    p95_workdays: float
 
 
 @dataclass(slots=True)
@@ -96,6 +104,8 @@ class Row:
     """Open cases now, whatever the period; not told by day or month."""
     overdue: int = 0
     """Those of them with a clock running past its deadline."""
+    unfinished: int | None = None
+    """Cases not finished at the end of the period, by the definition of that name; None where it cannot be told."""
 
     def add(self, measure: int, value: int) -> None:
         """Add to a measure."""
@@ -107,11 +117,19 @@ class Row:
         return {name: self.sums[fact] for fact, name in FACT_NAMES.items() if self.sums.get(fact)}
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Every figure that is summed up from measures, by its one definition."""
+        counts = {count.name: net(self.sums, count) for count in COUNTS if count.name != _UNFINISHED.name}
+        return counts if self.unfinished is None else counts | {_UNFINISHED.name: self.unfinished}
+
+    @property
     def rates(self) -> list[RateFigure]:
-        """Every rate, by its one definition."""
+        """Every rate that can be told, by its one definition."""
+        known = self.sums if self.unfinished is None else {**self.sums, UNFINISHED: self.unfinished}
         return [
-            RateFigure(rate.name, total(self.sums, rate.numerator), total(self.sums, rate.denominator))
+            RateFigure(rate.name, total(known, rate.numerator), total(known, rate.denominator))
             for rate in RATES
+            if self.unfinished is not None or UNFINISHED not in rate.measures
         ]
 
     @property
@@ -127,10 +145,30 @@ class Row:
                 tuple(counts),
                 percentile_workdays(counts, 0.5),
                 percentile_workdays(counts, 0.9),
+                percentile_workdays(counts, 0.95),
             )
             if figures.met or figures.missed or any(counts):
                 found.append(figures)
         return found
+
+
+class Lack(IntEnum):
+    """Why a bureau's figures are not complete; the numbers are the wire's."""
+
+    NEVER_HEARD = 1
+    QUARANTINED = 2
+    BEHIND = 3
+    """More of its journal is known to exist than has been folded, or it has not reported far enough."""
+    SILENT = 4
+    """Not heard from lately."""
+
+
+LACK_LABELS: Final[Mapping[Lack, str]] = {
+    Lack.NEVER_HEARD: "从未报送",
+    Lack.QUARANTINED: "台账存疑",
+    Lack.BEHIND: "报送滞后",
+    Lack.SILENT: "近期未报",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,42 +181,76 @@ class Completeness:
     bureaus_quarantined: int
     data_as_of_us: int
     """Every bureau heard from has reported at least up to this instant; 0: none has been heard from."""
+    missing: Mapping[str, Lack] = field(default_factory=dict)
+    """The bureaus that are not up to date, in the order of the tree, and why."""
+
+
+_GROUNDS: Final = (Grouping.CATEGORY, Grouping.CHANNEL, Grouping.DEPARTMENT)
+_WEEK_DAYS: Final = 7
+"""Less than this before the calendar's end, no week has an end."""
+_UNFINISHED: Final = next(count for count in COUNTS if count.name == "unfinished")
 
 
 def figures(connection: sa.Connection, tree: BureauTree, question: Question, now_us: int) -> list[Row]:
     """Answer a question. `now_us` says what is overdue. Raises `UnknownBureau`."""
-    tree.get(question.scope)
-    rows: dict[str, Row] = {}
-    match question.grouping:
-        case Grouping.TOTAL:
-            rows[""] = Row()
-            for measure, value in _sums(connection, question, [_totals_of(tree, question.scope)], ()):
-                rows[""].add(measure, value)
-        case Grouping.BUREAU:
-            rows = _by_bureau(connection, tree, question)
-        case Grouping.EVERY_BUREAU:
-            everyone = tree.subtree(question.scope)
-            wanted = [(bureau, ALONE) for bureau in everyone]
-            for bureau, measure, value in _sums(connection, question, wanted, (TALLIES.c.bureau,)):
-                rows.setdefault(bureau, Row(bureau, tree.get(bureau).name)).add(measure, value)
-            rows = {bureau: rows[bureau] for bureau in everyone if bureau in rows}
-        case Grouping.CATEGORY:
-            rows = _by_column(connection, tree, question, TALLIES.c.category, Category)
-        case Grouping.CHANNEL:
-            rows = _by_column(connection, tree, question, TALLIES.c.channel, Channel)
-        case Grouping.DAY | Grouping.MONTH:
-            totals = [_totals_of(tree, question.scope)]
-            for day, measure, value in sorted(_sums(connection, question, totals, (TALLIES.c.day,))):
-                key = day_text(day)[: 10 if question.grouping is Grouping.DAY else 7]
-                rows.setdefault(key, Row(key, key)).add(measure, value)
-            return list(rows.values())
-    _add_open(connection, tree, question, now_us, rows)
+    plan = _counted(connection, tree, question)
+    rows = plan.rows
+    if question.grouping in PERIODS:
+        found = list(rows.values())
+        _add_unfinished_in_turn(connection, question, plan, found)
+        return found
+    _add_unfinished(connection, question, plan)
+    _add_open(connection, tree, question, now_us, plan)
+    if question.grouping is Grouping.EVERY_BUREAU:
+        return [rows[bureau] for bureau in tree.subtree(question.scope) if bureau in rows]
+    if question.grouping in _GROUNDS:
+        return [rows[key] for key in sorted(rows, key=int)]
     return list(rows.values())
+
+
+def cells(
+    connection: sa.Connection, tree: BureauTree, question: Question
+) -> dict[tuple[int, int, int], dict[int, int]]:
+    """Sums of the measures of the scope with its subordinates, by (category, channel, department kind)."""
+    columns = (TALLIES.c.category, TALLIES.c.channel, TALLIES.c.department_kind)
+    plan = _Plan([_totals_of(tree, question.scope)], columns, str, str, {})
+    found: dict[tuple[int, int, int], dict[int, int]] = {}
+    for at, measure, value in _sums(connection, question, plan):
+        sums = found.setdefault(at, {})
+        sums[measure] = sums.get(measure, 0) + value
+    return found
+
+
+def unfinished_and_sums(connection: sa.Connection, tree: BureauTree, question: Question) -> list[Row]:
+    """Every bureau of the scope by itself, as it enters an edition: nothing that depends on the present."""
+    plan = _counted(connection, tree, replace(question, grouping=Grouping.EVERY_BUREAU))
+    _add_unfinished(connection, question, plan)
+    return list(plan.rows.values())
+
+
+def ground_text(kind: type[IntEnum], number: int) -> str:
+    """What a category, channel or kind of department is called; entries that have none stand under 0."""
+    return term_of(kind, number) if number else "未分类"
+
+
+def day_number(of: date) -> int:
+    """A day as the tallies count it, from 1970-01-01."""
+    return (of - EPOCH_DAY).days
 
 
 def day_text(day: int) -> str:
     """A day of the tallies as YYYY-MM-DD; days beyond the calendar, which only a false entry has, as its ends."""
-    return (EPOCH_DAY + timedelta(days=min(max(day, DAY_MIN), DAY_MAX))).isoformat()
+    return date_of(day).isoformat()
+
+
+def date_of(day: int) -> date:
+    """A day of the tallies; beyond the calendar, its end."""
+    return EPOCH_DAY + timedelta(days=min(max(day, DAY_MIN), DAY_MAX))
+
+
+def period_text(day: int, kind: PeriodKind) -> str:
+    """The period of a kind that a day of the tallies belongs to, as it is written; days beyond it as above."""
+    return str(period_of(date_of(min(day, DAY_MAX - _WEEK_DAYS)), kind))
 
 
 def read_marks(connection: sa.Connection, bureaus: Iterable[str] | None = None) -> dict[str, Mark]:
@@ -191,19 +263,91 @@ def read_marks(connection: sa.Connection, bureaus: Iterable[str] | None = None) 
     }
 
 
-def completeness(expected: Sequence[str], marks: Mapping[str, Mark], silent: frozenset[str]) -> Completeness:
-    """How complete the figures of these bureaus are; `silent` ones have not been heard from lately."""
+def completeness(
+    expected: Sequence[str], marks: Mapping[str, Mark], silent: frozenset[str], until_us: int = 0
+) -> Completeness:
+    """How complete the figures of these bureaus are; `silent` ones have not been heard from lately.
+
+    With `until_us`, a bureau must have reported up to that instant too.
+    """
     heard = [mark for bureau in expected if (mark := marks.get(bureau)) is not None and mark.heard_at_us]
+    lacks = {bureau: _lack(marks.get(bureau), silent, until_us) for bureau in expected}
+    missing = {bureau: lack for bureau, lack in lacks.items() if lack is not None}
     return Completeness(
         bureaus_expected=len(expected),
         bureaus_heard=len(heard),
-        bureaus_up_to_date=sum(not mark.behind and not mark.quarantine and mark.bureau not in silent for mark in heard),
+        bureaus_up_to_date=len(expected) - len(missing),
         bureaus_quarantined=sum(bool(mark.quarantine) for mark in heard),
         data_as_of_us=min((mark.data_as_of_us for mark in heard), default=0),
+        missing=missing,
     )
 
 
+def _lack(mark: Mark | None, silent: frozenset[str], until_us: int) -> Lack | None:
+    if mark is None or not mark.heard_at_us:
+        return Lack.NEVER_HEARD
+    if mark.quarantine:
+        return Lack.QUARANTINED
+    if mark.behind or mark.data_as_of_us < until_us:
+        return Lack.BEHIND
+    return Lack.SILENT if mark.bureau in silent else None
+
+
 # ---------------------------------------------------------------- inside
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Where a question's figures stand, and which row each belongs to."""
+
+    places: Sequence[tuple[str, int]]
+    """Bureaus, each alone or with its subordinates."""
+    columns: Sequence[sa.ColumnElement[Any]]
+    """What tells the rows apart; none: there is one row."""
+    key: Callable[[Any], str]
+    label: Callable[[Any], str]
+    rows: dict[str, Row]
+    """Begins with the rows that are shown whatever is counted."""
+    by_day: bool = False
+    """Months are too long for the rows."""
+
+
+def _plan(tree: BureauTree, question: Question) -> _Plan:
+    scope = question.scope
+    totals = [_totals_of(tree, scope)]
+    match question.grouping:
+        case Grouping.BUREAU:
+            rows = {scope: Row(scope, f"{tree.get(scope).name}（本级）")}
+            rows.update({child: Row(child, tree.get(child).name) for child in tree.children(scope)})
+            places = [(scope, ALONE), *(_totals_of(tree, child) for child in tree.children(scope))]
+            return _Plan(places, (TALLIES.c.bureau,), str, lambda code: tree.get(code).name, rows)
+        case Grouping.EVERY_BUREAU:
+            everyone = [(bureau, ALONE) for bureau in tree.subtree(scope)]
+            return _Plan(everyone, (TALLIES.c.bureau,), str, lambda code: tree.get(code).name, {})
+        case Grouping.CATEGORY:
+            return _by_word(totals, TALLIES.c.category, Category)
+        case Grouping.CHANNEL:
+            return _by_word(totals, TALLIES.c.channel, Channel)
+        case Grouping.DEPARTMENT:
+            return _by_word(totals, TALLIES.c.department_kind, DepartmentKind)
+        case Grouping.TOTAL:
+            return _Plan(totals, (), lambda _: "", lambda _: "", {"": Row()})
+        case of_time:
+            kind = PERIODS[of_time]
+            key = cache(lambda day: period_text(day, kind))
+            return _Plan(totals, (TALLIES.c.day,), key, key, {}, by_day=kind < PeriodKind.MONTH)
+
+
+def _counted(connection: sa.Connection, tree: BureauTree, question: Question) -> _Plan:
+    """The plan of a question with everything counted in its rows."""
+    plan = _plan(tree, question)
+    for at, measure, value in _sums(connection, question, plan):
+        plan.rows.setdefault(plan.key(at), Row(plan.key(at), plan.label(at))).add(measure, value)
+    return plan
+
+
+def _by_word(places: Sequence[tuple[str, int]], column: sa.ColumnElement[Any], kind: type[IntEnum]) -> _Plan:
+    return _Plan(places, (column,), str, lambda number: ground_text(kind, number), {})
 
 
 def _totals_of(tree: BureauTree, bureau: str) -> tuple[str, int]:
@@ -211,65 +355,118 @@ def _totals_of(tree: BureauTree, bureau: str) -> tuple[str, int]:
     return bureau, WITH_SUBORDINATES if tree.children(bureau) else ALONE
 
 
+def _spans(
+    first: int | None, last: int | None, daily: int, monthly: int | None
+) -> list[tuple[int, int | None, int | None]]:
+    """The days from `first` to `last` (None: unbounded) as (reach, first, last): whole months where they are kept."""
+    if monthly is None:
+        return [(daily, first, last)]
+    begin = None if first is None else first_of_month(first)
+    if first is not None and begin != first:
+        begin = _first_of_next_month(first)
+    end = None if last is None else first_of_month(last + 1)
+    if begin is not None and end is not None and begin >= end:
+        return [(daily, first, last)]
+    spans: list[tuple[int, int | None, int | None]] = [(monthly, begin, None if end is None else end - 1)]
+    if first is not None and begin is not None and first < begin:
+        spans.insert(0, (daily, first, begin - 1))
+    if last is not None and end is not None and end <= last:
+        spans.append((daily, end, last))
+    return spans
+
+
+def _first_of_next_month(day: int) -> int:
+    return first_of_month(first_of_month(day) + 31)
+
+
 def _sums(
-    connection: sa.Connection,
-    question: Question,
-    places: Sequence[tuple[str, int]],
-    by: Sequence[sa.ColumnElement[Any]],
-) -> list[Any]:
-    """Sums of the measures at some (bureau, reach), grouped; rows are (*by, measure, sum)."""
-    found: list[Any] = []
-    for reach in (ALONE, WITH_SUBORDINATES):
-        bureaus = [bureau for bureau, where in places if where == reach]
-        # SQLite takes a limited number of parameters in one statement.
-        for start in range(0, len(bureaus), 500):
-            statement = (
-                sa.select(*by, TALLIES.c.measure, sa.cast(sa.func.sum(TALLIES.c.value), sa.BigInteger))
-                .where(TALLIES.c.reach == reach, TALLIES.c.bureau.in_(bureaus[start : start + 500]))
-                .group_by(*by, TALLIES.c.measure)
-            )
-            if question.from_day is not None:
-                statement = statement.where(TALLIES.c.day >= (question.from_day - EPOCH_DAY).days)
-            if question.to_day is not None:
-                statement = statement.where(TALLIES.c.day <= (question.to_day - EPOCH_DAY).days)
-            if question.category:
-                statement = statement.where(TALLIES.c.category == question.category)
-            if question.channel:
-                statement = statement.where(TALLIES.c.channel == question.channel)
-            found.extend(tuple(row) for row in connection.execute(statement))
-    return found
+    connection: sa.Connection, question: Question, plan: _Plan, measures: Sequence[int] = ()
+) -> list[tuple[Any, int, int]]:
+    """Sums of the measures (all of them by default) where the plan has them: (what tells the row, measure, sum).
+
+    What tells the row is a tuple where several columns do.
+    """
+    first = None if question.from_day is None else day_number(question.from_day)
+    last = None if question.to_day is None else day_number(question.to_day)
+    filters = [
+        column == wanted
+        for column, wanted in (
+            (TALLIES.c.category, question.category),
+            (TALLIES.c.channel, question.channel),
+            (TALLIES.c.department_kind, question.department),
+        )
+        if wanted
+    ]
+    # A bureau's own months are kept over all grounds together.
+    grounded = bool(filters) or not set(plan.columns) <= {TALLIES.c.bureau, TALLIES.c.day}
+    months = {
+        ALONE: None if plan.by_day or grounded else ALONE_MONTHLY,
+        WITH_SUBORDINATES: None if plan.by_day else MONTHLY,
+    }
+    if measures:
+        filters.append(TALLIES.c.measure.in_(measures))
+    found: list[tuple[Any, int, int]] = []
+    for reach, monthly in months.items():
+        bureaus = [bureau for bureau, where in plan.places if where == reach]
+        for stored, begin, end in _spans(first, last, reach, monthly) if bureaus else ():
+            bounds = [*filters]
+            if begin is not None:
+                bounds.append(TALLIES.c.day >= begin)
+            if end is not None:
+                bounds.append(TALLIES.c.day <= end)
+            # SQLite takes a limited number of parameters in one statement.
+            for start in range(0, len(bureaus), 500):
+                statement = (
+                    sa.select(*plan.columns, TALLIES.c.measure, sa.cast(sa.func.sum(TALLIES.c.value), sa.BigInteger))
+                    .where(TALLIES.c.reach == stored, TALLIES.c.bureau.in_(bureaus[start : start + 500]), *bounds)
+                    .group_by(*plan.columns, TALLIES.c.measure)
+                )
+                for *at, measure, value in connection.execute(statement):
+                    found.append((at[0] if len(at) == 1 else tuple(at), measure, value))
+    return sorted(found) if question.grouping in PERIODS else found
 
 
-def _by_bureau(connection: sa.Connection, tree: BureauTree, question: Question) -> dict[str, Row]:
-    scope = question.scope
-    rows = {scope: Row(scope, f"{tree.get(scope).name}（本级）")}
-    rows.update({child: Row(child, tree.get(child).name) for child in tree.children(scope)})
-    places = [(scope, ALONE), *(_totals_of(tree, child) for child in tree.children(scope))]
-    for bureau, measure, value in _sums(connection, question, places, (TALLIES.c.bureau,)):
-        rows[bureau].add(measure, value)
-    return rows
+_MOVES: Final = (*_UNFINISHED.plus, *_UNFINISHED.minus)
 
 
-def _by_column(
-    connection: sa.Connection,
-    tree: BureauTree,
-    question: Question,
-    column: sa.ColumnElement[Any],
-    kind: type[IntEnum],
-) -> dict[str, Row]:
-    rows: dict[str, Row] = {}
-    for value_of, measure, value in sorted(_sums(connection, question, [_totals_of(tree, question.scope)], (column,))):
-        key = str(value_of)
-        rows.setdefault(key, Row(key, term_of(kind, value_of))).add(measure, value)
-    return rows
+def _before(connection: sa.Connection, question: Question, plan: _Plan) -> list[tuple[Any, int, int]]:
+    """What made and ended unfinished business before the period began."""
+    if question.from_day is None:
+        return []
+    earlier = replace(question, from_day=None, to_day=question.from_day - timedelta(days=1))
+    return _sums(connection, earlier, plan, _MOVES)
 
 
-def _add_open(
-    connection: sa.Connection, tree: BureauTree, question: Question, now_us: int, rows: dict[str, Row]
-) -> None:
+def _add_unfinished(connection: sa.Connection, question: Question, plan: _Plan) -> None:
+    """Add what was unfinished at the end of the period to each row; not by department, between which cases move."""
+    if question.grouping is Grouping.DEPARTMENT or question.department:
+        return
+    earlier: dict[str, dict[int, int]] = {}
+    for at, measure, value in _before(connection, question, plan):
+        plan.rows.setdefault(plan.key(at), Row(plan.key(at), plan.label(at)))
+        sums = earlier.setdefault(plan.key(at), {})
+        sums[measure] = sums.get(measure, 0) + value
+    for key, row in plan.rows.items():
+        row.unfinished = net(row.sums, _UNFINISHED) + net(earlier.get(key, {}), _UNFINISHED)
+
+
+def _add_unfinished_in_turn(connection: sa.Connection, question: Question, plan: _Plan, rows: Sequence[Row]) -> None:
+    """The same for rows that follow each other in time."""
+    if question.department:
+        return
+    earlier: dict[int, int] = {}
+    for _, measure, value in _before(connection, question, plan):
+        earlier[measure] = earlier.get(measure, 0) + value
+    unfinished = net(earlier, _UNFINISHED)
+    for row in rows:
+        unfinished += net(row.sums, _UNFINISHED)
+        row.unfinished = unfinished
+
+
+def _add_open(connection: sa.Connection, tree: BureauTree, question: Question, now_us: int, plan: _Plan) -> None:
     """Add the open cases, each to the row it belongs to."""
     within = frozenset(tree.subtree(question.scope))
-    by = (OPEN_CASES.c.bureau, OPEN_CASES.c.category, OPEN_CASES.c.channel)
+    by = (OPEN_CASES.c.bureau, OPEN_CASES.c.category, OPEN_CASES.c.channel, OPEN_CASES.c.department_kind)
     late = (
         sa.select(OPEN_CLOCKS.c.bureau, OPEN_CLOCKS.c.case_id).where(OPEN_CLOCKS.c.due_us <= now_us).distinct()
     ).subquery()
@@ -284,29 +481,27 @@ def _add_open(
         .group_by(*by)
     )
     for statement, attribute in ((counted, "open"), (counted_late, "overdue")):
-        if question.category:
-            statement = statement.where(OPEN_CASES.c.category == question.category)  # noqa: PLW2901
-        if question.channel:
-            statement = statement.where(OPEN_CASES.c.channel == question.channel)  # noqa: PLW2901
-        for bureau, category, channel, count in connection.execute(statement):
+        for column, wanted in zip(by[1:], (question.category, question.channel, question.department), strict=True):
+            if wanted:
+                statement = statement.where(column == wanted)  # noqa: PLW2901
+        for bureau, *grounds, count in connection.execute(statement):
             if bureau not in within:
                 continue
-            row = _row_for(tree, question, rows, (bureau, category, channel))
+            at = _row_of(tree, question, bureau, grounds)
+            row = plan.rows.setdefault(plan.key(at), Row(plan.key(at), plan.label(at)))
             setattr(row, attribute, getattr(row, attribute) + count)
 
 
-def _row_for(tree: BureauTree, question: Question, rows: dict[str, Row], of: tuple[str, int, int]) -> Row:
-    bureau, category, channel = of
+def _row_of(tree: BureauTree, question: Question, bureau: str, grounds: Sequence[int]) -> str | int:
+    """What tells the row that an open case of a category, channel and kind of department belongs to."""
     match question.grouping:
         case Grouping.BUREAU:
             line = tree.superiors_and_self(bureau)
             above = line.index(question.scope)
-            return rows[line[above - 1] if above else bureau]
+            return line[above - 1] if above else bureau
         case Grouping.EVERY_BUREAU:
-            return rows.setdefault(bureau, Row(bureau, tree.get(bureau).name))
-        case Grouping.CATEGORY:
-            return rows.setdefault(str(category), Row(str(category), term_of(Category, category)))
-        case Grouping.CHANNEL:
-            return rows.setdefault(str(channel), Row(str(channel), term_of(Channel, channel)))
+            return bureau
+        case Grouping.CATEGORY | Grouping.CHANNEL | Grouping.DEPARTMENT:
+            return grounds[_GROUNDS.index(question.grouping)]
         case _:
-            return rows[""]
+            return ""

@@ -3,6 +3,11 @@
 Each ledger's whole journal is read from its own node, its chain verified, and folded again into tallies that have
 nothing in common with the hub's tables. Compared are the hash at the hub's mark, every tally at the mark, the end of
 the journal, and within the hub every superior's totals with the sum of the bureaus under it.
+
+The quick comparison (`reconcile_heads`) asks each ledger for the hash at the hub's mark alone. Each hash covers all
+that came before it, so that an equal one proves that the hub has folded this very journal; it takes a few hundred bytes
+a ledger where the whole comparison takes the journal. What it does not see is what only reading shows: an entry that
+was changed in a ledger whose later hashes were left as they were, and tallies that do not follow from what was folded.
 """
 
 import asyncio
@@ -13,22 +18,30 @@ from typing import Final
 import sqlalchemy as sa
 import structlog
 
-from hub.fold import Mark, Packed, UnreadableEntry, last_seq, merge, pack, read_entries, roll_up, unpack
+from hub.fold import Mark, Packed, UnreadableEntry, last_seq, merge, pack, read_entries, unpack
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.measures import measure_name
-from hub.query import day_text, read_marks
-from hub.store import ALONE, TALLIES, WITH_SUBORDINATES, Store, superiors_of
-from kuaixiang.domain.labels import term_of
+from hub.query import day_text, ground_text, read_marks
+from hub.store import ALONE, ALONE_MONTHLY, MONTHLY, TALLIES, WITH_SUBORDINATES, Store, derived, superiors_of
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.domain.words import Category, Channel
+from kuaixiang.domain.words import Category, Channel, DepartmentKind
 from kuaixiang.wire.chain import GENESIS, links
 from kuaixiang.wire.v1.journal_pb2 import Segment
 
 CONCURRENT_MAX: Final = 4
 """Ledgers read at a time; verifying takes the processor, not the network."""
+HEADS_CONCURRENT_MAX: Final = 16
+"""Heads asked for at a time: a row each."""
 MISMATCHES_MAX: Final = 1_000
 """Told one by one; a thousand say no more than that something is very wrong."""
 SETTLE_POLL_SECONDS: Final = 0.2
+
+_KEPT: Final = {
+    WITH_SUBORDINATES: "with subordinates",
+    MONTHLY: "with subordinates, the whole month",
+    ALONE_MONTHLY: "the whole month",
+}
+"""What the hub keeps besides the bureaus' own tallies by day."""
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -112,17 +125,92 @@ class Refold:
 async def reconcile(*, store: Store, tree: BureauTree, ledgers: Ledgers, scope: str, settle_seconds: float) -> Report:
     """Compare the hub with every ledger of a scope; bureaus without an endpoint in the tree are unreachable."""
     report = Report()
+    await compare_whole(report, tree.subtree(scope), store, ledgers, settle_seconds)
+    return await _with_totals(report, store, tree, scope)
+
+
+async def reconcile_heads(
+    *, store: Store, tree: BureauTree, ledgers: Ledgers, scope: str, settle_seconds: float
+) -> Report:
+    """Compare the hub's marks with every ledger of a scope, by the hash at each mark alone."""
+    report = Report()
+    slots = asyncio.Semaphore(HEADS_CONCURRENT_MAX)
+
+    async def one(bureau: str) -> None:
+        async with slots:
+            await _compare_head(bureau, store, ledgers, settle_seconds, report)
+
+    await asyncio.gather(*(one(bureau) for bureau in tree.subtree(scope)))
+    return await _with_totals(report, store, tree, scope)
+
+
+async def compare_whole(
+    report: Report, bureaus: Sequence[str], store: Store, ledgers: Ledgers, settle_seconds: float
+) -> None:
+    """Compare the hub with the whole ledgers of these bureaus, into a report."""
     slots = asyncio.Semaphore(CONCURRENT_MAX)
 
     async def one(bureau: str) -> None:
         async with slots:
             await _compare(bureau, store, ledgers, settle_seconds, report)
 
-    await asyncio.gather(*(one(bureau) for bureau in tree.subtree(scope)))
+    await asyncio.gather(*(one(bureau) for bureau in bureaus))
+
+
+async def _with_totals(report: Report, store: Store, tree: BureauTree, scope: str) -> Report:
     report.tell(*await asyncio.to_thread(_compare_totals, store, tree, scope))
     report.mismatches.sort(key=lambda mismatch: (mismatch.bureau, mismatch.what))
     report.unreachable.sort()
     return report
+
+
+async def _compare_head(bureau: str, store: Store, ledgers: Ledgers, settle_seconds: float, report: Report) -> None:
+    # First the mark: what is folded while the answer is under way is no contradiction to it.
+    mark = await asyncio.to_thread(_mark, store, bureau)
+    try:
+        head = await ledgers.head(bureau)
+        if head.seq < mark.seq:
+            report.ledgers_compared += 1
+            report.tell(Mismatch(bureau, "head", f"seq {mark.seq}", f"seq {head.seq}"))
+            return
+        found = head.hash if head.seq == mark.seq else await _hash_at(bureau, mark.seq, ledgers)
+    except LedgerUnreachable as unreachable:
+        _unreachable(bureau, mark.seq, unreachable, report)
+        return
+    except BrokenChain as broken:
+        report.tell(Mismatch(bureau, "chain", f"seq {mark.seq}", str(broken)))
+        return
+    report.ledgers_compared += 1
+    if mark.quarantine:
+        report.tell(Mismatch(bureau, "quarantine", mark.quarantine, f"seq {head.seq}"))
+    if found != mark.hash:
+        report.tell(Mismatch(bureau, f"hash at seq {mark.seq}", mark.hash.hex(), found.hex()))
+    reached = await _settled(store, bureau, head.seq, settle_seconds)
+    if reached < head.seq:
+        report.tell(Mismatch(bureau, "head", f"seq {reached}", f"seq {head.seq}"))
+
+
+async def _hash_at(bureau: str, seq: int, ledgers: Ledgers) -> bytes:
+    """The hash of one entry of a ledger, as its own node answers it. Raises `LedgerUnreachable`, `BrokenChain`."""
+    if not seq:
+        return GENESIS
+    async for segment in ledgers.read(bureau, seq, seq):
+        sealed = [(entry.private_digest, entry.public) for entry in segment.entries]
+        if segment.bureau == bureau and segment.first_seq == seq and len(sealed) == 1:
+            return links(segment.prev_hash, segment.generation, seq, sealed)[0]
+        break
+    raise BrokenChain(seq, "no entry, though the journal goes on")
+
+
+def _unreachable(bureau: str, seq: int, failure: LedgerUnreachable, report: Report) -> None:
+    _log.warning(
+        "A ledger could not be compared.",
+        action="hub.reconcile",
+        bureau=bureau,
+        seq=seq,
+        reason=failure.reason,
+    )
+    report.unreachable.append(bureau)
 
 
 async def _compare(bureau: str, store: Store, ledgers: Ledgers, settle_seconds: float, report: Report) -> None:
@@ -132,14 +220,7 @@ async def _compare(bureau: str, store: Store, ledgers: Ledgers, settle_seconds: 
         async for segment in ledgers.read(bureau, 1):
             await asyncio.to_thread(refold.take, segment)
     except LedgerUnreachable as unreachable:
-        _log.warning(
-            "A ledger could not be compared.",
-            action="hub.reconcile",
-            bureau=bureau,
-            seq=refold.seq,
-            reason=unreachable.reason,
-        )
-        report.unreachable.append(bureau)
+        _unreachable(bureau, refold.seq, unreachable, report)
         return
     except BrokenChain as broken:
         report.tell(Mismatch(bureau, "chain", f"seq {mark.seq}", str(broken)))
@@ -185,23 +266,23 @@ def _tallies(connection: sa.Connection, bureaus: Sequence[str], reach: int) -> d
         else sa.select(TALLIES).where(TALLIES.c.reach == reach)
     )
     wanted = frozenset(bureaus)
-    for bureau, _, day, category, channel, measure, value in rows:
+    for bureau, _, *key, value in rows:
         if bureau in wanted:
-            found.setdefault(bureau, {})[pack(day, category, channel, measure)] = value
+            found.setdefault(bureau, {})[pack(*key)] = value
     return found
 
 
 def _compare_totals(store: Store, tree: BureauTree, scope: str) -> list[Mismatch]:
-    """Every superior's totals against the sum of what the hub holds for the bureaus under it, at one instant."""
+    """Everything that follows from the bureaus' own tallies against what it should be, at one instant."""
     everyone = tree.subtree(scope)
     with store.reading() as connection:
-        alone = _tallies(connection, everyone, ALONE)
-        totals = _tallies(connection, everyone, WITH_SUBORDINATES)
-    summed = roll_up(alone, superiors_of(tree, scope))
+        own = _tallies(connection, everyone, ALONE)
+        kept = {reach: _tallies(connection, everyone, reach) for reach in _KEPT}
     return [
-        Mismatch(found.bureau, f"{found.what}, with subordinates", found.hub, found.ledger)
-        for superior in sorted(summed.keys() | totals.keys())
-        for found in _differences(superior, totals.get(superior, {}), summed.get(superior, {}))
+        Mismatch(found.bureau, f"{found.what}, {_KEPT[reach]}", found.hub, found.ledger)
+        for reach, right in derived(own, superiors_of(tree, scope))
+        for bureau in sorted(right.keys() | kept[reach].keys())
+        for found in _differences(bureau, kept[reach].get(bureau, {}), right.get(bureau, {}))
     ]
 
 
@@ -214,6 +295,9 @@ def _differences(bureau: str, hub: Mapping[Packed, int], ledger: Mapping[Packed,
 
 
 def _told(key: Packed) -> str:
-    day, category, channel, measure = unpack(key)
-    grounds = f"{term_of(Category, category)}/{term_of(Channel, channel)}"
+    day, category, channel, department, measure = unpack(key)
+    grounds = "/".join(
+        ground_text(kind, number)
+        for kind, number in ((Category, category), (Channel, channel), (DepartmentKind, department))
+    )
     return f"{measure_name(measure)} {day_text(day)} {grounds}"

@@ -10,6 +10,7 @@ import grpc.aio
 import structlog
 
 from hub.consumer import Consumer
+from hub.daily import DailyReconciliation
 from hub.folder import Folder
 from hub.issues.servicer import Issues
 from hub.ledgers import Ledgers
@@ -75,6 +76,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
             folder=folder,
             tree=tree,
             ledgers=ledgers,
+            worker=worker,
             now_us=now_us,
             silent_after_seconds=settings.silent_after_seconds,
             settle_seconds=settings.settle_seconds,
@@ -109,6 +111,16 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
         await stack.enter_async_context(Loop("hub-refill", refiller.step, WATCH_SECONDS))
         watch = Loop("hub-completeness", _watch(statistics, settings.scope), WATCH_SECONDS)
         await stack.enter_async_context(watch)
+        daily = DailyReconciliation(
+            store=store,
+            tree=tree,
+            ledgers=ledgers,
+            now=clock.now,
+            settle_seconds=settings.settle_seconds,
+            hour=settings.reconcile_hour,
+            whole_days=settings.reconcile_whole_days,
+        )
+        await stack.enter_async_context(Loop("hub-reconcile", daily.step, WATCH_SECONDS))
         _LOG.info(
             "The hub serves.",
             action="hub.start",

@@ -1,23 +1,35 @@
 """StatisticsService: the hub's figures over gRPC, for whoever stands in the line they are of."""
 
 import asyncio
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable
 from datetime import date
 from enum import IntEnum
+from typing import Final
 
-from google.protobuf.timestamp_pb2 import Timestamp
+import structlog
 
-from hub import query, reconcile
-from hub.fold import Mark
+from hub import messages, publishing, query, reconcile
+from hub.bulletin.contents import MINIMUM_SAMPLE, compose
+from hub.bulletin.document import Format
+from hub.bulletin.files import File, as_file
+from hub.bulletin.reading import read_material
+from hub.comparison import Compared, compare, whole_period
+from hub.editions import Cell, Edition
 from hub.folder import Folder
 from hub.ledgers import Ledgers
-from hub.query import Grouping, Question, Row
-from hub.store import Store
-from kuaixiang.domain.authority import check_reader
+from hub.lights import LightRow, lights
+from hub.measures import DEFINITIONS
+from hub.publishing import Corrections, Override, end_of
+from hub.query import Grouping, Question
+from hub.store import Store, latest_edition
+from hub.worker import Worker
+from kuaixiang.domain.authority import check_publisher, check_reader
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.labels import field_term
+from kuaixiang.domain.periods import YEAR_MAX, YEAR_MIN, Period, parse_period
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.domain.words import Category, Channel
+from kuaixiang.domain.words import Category, Channel, DepartmentKind
 from kuaixiang.runtime.server import Context, caller_of
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceServicer
@@ -62,8 +74,20 @@ class EmptyPeriod(Refused):
         )
 
 
+class PeriodTwice(Refused):
+    """A period and days are given."""
+
+    condition = Condition.INVALID
+    field = "period"
+    remedy = "Give a period or its days, not both."
+    remedy_chinese = "期间与起止日期请只填一项。"
+
+    def __init__(self, period: Period) -> None:
+        super().__init__(f"The period {period} is given, and days besides.", f"已填期间 {period}，又填了起止日期。")
+
+
 class NoSuchValue(Refused):
-    """A category, channel or grouping that this version does not know."""
+    """A category, channel, kind of department or grouping that this version does not know."""
 
     condition = Condition.INVALID
     remedy = "Use one that the description of the service lists."
@@ -72,6 +96,9 @@ class NoSuchValue(Refused):
     def __init__(self, field: str, value: int) -> None:
         self.field = field
         super().__init__(f"There is no {field} {value}.", f"{field_term(field)}没有 {value} 这一项。")
+
+
+_LOG: Final = structlog.get_logger(__name__)
 
 
 class Statistics(StatisticsServiceServicer):
@@ -84,6 +111,7 @@ class Statistics(StatisticsServiceServicer):
         folder: Folder,
         tree: BureauTree,
         ledgers: Ledgers,
+        worker: Worker,
         now_us: Callable[[], int],
         silent_after_seconds: float,
         settle_seconds: float,
@@ -92,42 +120,83 @@ class Statistics(StatisticsServiceServicer):
         self._folder = folder
         self._tree = tree
         self._ledgers = ledgers
+        self._worker = worker
         self._now_us = now_us
         self._silent_after_seconds = silent_after_seconds
         self._settle_seconds = settle_seconds
 
-    def completeness(self, scope: str) -> query.Completeness:
-        """How complete the figures of a scope are now."""
+    def completeness(self, scope: str, until_us: int = 0) -> query.Completeness:
+        """How complete the figures of a scope are now; with `until_us`, up to that instant."""
         bureaus = self._tree.subtree(scope)
-        silent = frozenset(
-            bureau for bureau in bureaus if self._folder.silent_seconds(bureau) > self._silent_after_seconds
-        )
-        return query.completeness(bureaus, self._folder.marks(), silent)
+        return query.completeness(bureaus, self._folder.marks(), self._silent(bureaus), until_us)
 
     async def GetFigures(self, request: pb.GetFiguresRequest, context: Context) -> pb.GetFiguresResponse:
         """Figures of a period, grouped."""
         scope = self._scope(request.scope, context)
         question = _question(request, scope)
-        rows = await asyncio.to_thread(self._read, question)
+        rows, published = await asyncio.to_thread(self._read, question, compared=request.compare)
         return pb.GetFiguresResponse(
-            rows=[_row(row) for row in rows], completeness=_completeness(self.completeness(scope))
+            rows=[messages.compared(row) for row in rows],
+            completeness=messages.completeness(self.completeness(scope), self._tree),
+            published=None if published is None else messages.published(published, self._tree),
         )
 
     async def GetCompleteness(self, request: pb.GetCompletenessRequest, context: Context) -> pb.GetCompletenessResponse:
         """Which bureaus have been heard from, and up to where."""
         scope = self._scope(request.scope, context)
         return pb.GetCompletenessResponse(
-            completeness=_completeness(self.completeness(scope)),
+            completeness=messages.completeness(self.completeness(scope), self._tree),
             marks=[
-                _mark(self._folder.mark(bureau), self._folder.parked_entries(bureau))
+                messages.mark(self._folder.mark(bureau), self._folder.parked_entries(bureau))
                 for bureau in self._tree.subtree(scope)
             ],
         )
 
-    async def Reconcile(self, request: pb.ReconcileRequest, context: Context) -> pb.ReconcileResponse:
-        """Compares the hub with every ledger of the scope."""
+    async def GetLights(self, request: pb.GetLightsRequest, context: Context) -> pb.GetLightsResponse:
+        """Open cases now by light."""
         scope = self._scope(request.scope, context)
-        report = await reconcile.reconcile(
+        rows = await asyncio.to_thread(self._read_lights, scope)
+        return pb.GetLightsResponse(
+            rows=[pb.Lights(**dataclasses.asdict(row)) for row in rows],
+            completeness=messages.completeness(self.completeness(scope), self._tree),
+        )
+
+    async def PublishPeriod(self, request: pb.PublishPeriodRequest, context: Context) -> pb.PublishPeriodResponse:
+        """Keeps the figures of a period that is over as an edition."""
+        scope = self._counted(request.scope)
+        published_by = check_publisher(caller_of(context), scope)
+        period = parse_period(request.period)
+        override = Override(request.override_by, request.override_second, request.override_reason)
+        prepared = await asyncio.to_thread(self._prepare, scope, period, override, published_by)
+        edition, is_new = await self._worker.run(self._store.publish, *prepared)
+        if is_new:
+            _LOG.info(
+                "A period was published.",
+                action="hub.publish",
+                scope=scope,
+                period=edition.period,
+                edition=edition.edition,
+                complete=edition.complete,
+            )
+        return pb.PublishPeriodResponse(edition=messages.edition(edition, self._tree), unchanged=not is_new)
+
+    async def GetCorrections(self, request: pb.GetCorrectionsRequest, context: Context) -> pb.GetCorrectionsResponse:
+        """What has changed since the last edition of a period."""
+        scope = self._scope(request.scope, context)
+        period = parse_period(request.period)
+        found = await asyncio.to_thread(self._corrections, scope, period)
+        return pb.GetCorrectionsResponse(
+            edition=messages.edition(found.edition, self._tree),
+            bureaus=[messages.correction(changed, self._tree) for changed in found.bureaus],
+            grounds=[messages.correction(changed, self._tree) for changed in found.grounds],
+            definitions=DEFINITIONS,
+        )
+
+    async def Reconcile(self, request: pb.ReconcileRequest, context: Context) -> pb.ReconcileResponse:
+        """Compares the hub with every ledger of the scope, by its hash alone where that is asked."""
+        scope = self._scope(request.scope, context)
+        compare = reconcile.reconcile_heads if request.quick else reconcile.reconcile
+        report = await compare(
             store=self._store,
             tree=self._tree,
             ledgers=self._ledgers,
@@ -144,30 +213,113 @@ class Statistics(StatisticsServiceServicer):
             unreachable=report.unreachable,
         )
 
+    async def GetBulletin(self, request: pb.GetBulletinRequest, context: Context) -> pb.GetBulletinResponse:
+        """The bulletin of a period, as a file."""
+        scope = self._scope(request.scope, context)
+        period = parse_period(request.period)
+        _known("format", Format, request.format)
+        marks, silent = self._folder.marks(), self._silent(self._tree.subtree(scope))
+
+        def write() -> File:
+            with self._store.reading() as connection:
+                material = read_material(
+                    connection,
+                    tree=self._tree,
+                    scope=scope,
+                    period=period,
+                    marks=marks,
+                    silent=silent,
+                    now_us=self._now_us(),
+                    minimum_sample=request.minimum_sample or MINIMUM_SAMPLE,
+                )
+            return as_file(compose(material), Format(request.format))
+
+        file = await asyncio.to_thread(write)
+        return pb.GetBulletinResponse(file_name=file.name, media_type=file.media_type, content=file.content)
+
+    def _silent(self, bureaus: Iterable[str]) -> frozenset[str]:
+        return frozenset(
+            bureau for bureau in bureaus if self._folder.silent_seconds(bureau) > self._silent_after_seconds
+        )
+
     def _scope(self, asked: str, context: Context) -> str:
-        scope = asked or self._store.scope
-        if scope not in self._tree or not self._tree.contains(self._store.scope, scope):
-            raise NotCounted(scope, self._store.scope)
+        scope = self._counted(asked)
         check_reader(caller_of(context), scope, self._tree)
         return scope
 
-    def _read(self, question: Question) -> list[Row]:
+    def _counted(self, asked: str) -> str:
+        scope = asked or self._store.scope
+        if scope not in self._tree or not self._tree.contains(self._store.scope, scope):
+            raise NotCounted(scope, self._store.scope)
+        return scope
+
+    def _read_lights(self, scope: str) -> list[LightRow]:
         with self._store.reading() as connection:
-            return query.figures(connection, self._tree, question, self._now_us())
+            return lights(connection, self._tree, scope, self._now_us())
+
+    def _read(self, question: Question, *, compared: bool) -> tuple[list[Compared], Corrections | None]:
+        with self._store.reading() as connection:
+            if compared:
+                rows = compare(connection, self._tree, question, self._now_us())
+            else:
+                rows = [Compared(row) for row in query.figures(connection, self._tree, question, self._now_us())]
+            first, last = question.from_day, question.to_day
+            period = None if first is None or last is None else whole_period(first, last)
+            if period is None or latest_edition(connection, question.scope, str(period)) is None:
+                return rows, None
+            return rows, publishing.corrections(connection, self._tree, question.scope, period)
+
+    def _prepare(
+        self, scope: str, period: Period, override: Override, published_by: str
+    ) -> tuple[Edition, dict[Cell, int]]:
+        # First the completeness: what is read after it is at least as complete.
+        found = self.completeness(scope, end_of(period))
+        with self._store.reading() as connection:
+            return publishing.prepare(
+                connection,
+                self._tree,
+                scope=scope,
+                period=period,
+                completeness=found,
+                override=override,
+                published_by=published_by,
+                now_us=self._now_us(),
+            )
+
+    def _corrections(self, scope: str, period: Period) -> Corrections:
+        with self._store.reading() as connection:
+            return publishing.corrections(connection, self._tree, scope, period)
 
 
-# ---------------------------------------------------------------- between the wire and ours
+# ---------------------------------------------------------------- what is asked
 
 
 def _question(request: pb.GetFiguresRequest, scope: str) -> Question:
     from_day = _day("from_day", request.from_day)
     to_day = _day("to_day", request.to_day)
+    if request.period:
+        period = parse_period(request.period)
+        if from_day is not None or to_day is not None:
+            raise PeriodTwice(period)
+        from_day, to_day = period.first, period.last
     if from_day is not None and to_day is not None and to_day < from_day:
         raise EmptyPeriod(from_day, to_day)
-    _known("category", Category, request.category or Category.OTHER)
-    _known("channel", Channel, request.channel or Channel.OTHER)
+    for field, words, value in (
+        ("category", Category, request.category),
+        ("channel", Channel, request.channel),
+        ("department_kind", DepartmentKind, request.department_kind),
+    ):
+        _known(field, words, value or words(1))
     _known("grouping", Grouping, request.grouping)
-    return Question(scope, from_day, to_day, Grouping(request.grouping), request.category, request.channel)
+    return Question(
+        scope,
+        from_day,
+        to_day,
+        Grouping(request.grouping),
+        request.category,
+        request.channel,
+        request.department_kind,
+    )
 
 
 def _known(field: str, words: type[IntEnum], value: int) -> None:
@@ -179,54 +331,9 @@ def _day(field: str, text: str) -> date | None:
     if not text:
         return None
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         raise NoSuchDay(field, text) from None
-
-
-def _row(row: Row) -> pb.Figures:
-    figures = pb.Figures(key=row.key, label=row.label, facts=row.facts, open=row.open, overdue=row.overdue)
-    for rate in row.rates:
-        figures.rates.add(name=rate.name, numerator=rate.numerator, denominator=rate.denominator)
-    for clock in row.clocks:
-        figures.clocks.add(
-            kind=clock.kind.value,
-            met=clock.met,
-            missed=clock.missed,
-            histogram=clock.histogram,
-            p50_workdays=clock.p50_workdays,
-            p90_workdays=clock.p90_workdays,
-        )
-    return figures
-
-
-def _completeness(found: query.Completeness) -> pb.Completeness:
-    return pb.Completeness(
-        bureaus_expected=found.bureaus_expected,
-        bureaus_heard=found.bureaus_heard,
-        bureaus_up_to_date=found.bureaus_up_to_date,
-        bureaus_quarantined=found.bureaus_quarantined,
-        data_as_of=_instant(found.data_as_of_us),
-    )
-
-
-def _mark(mark: Mark, parked: int) -> pb.BureauMark:
-    return pb.BureauMark(
-        bureau=mark.bureau,
-        generation=mark.generation,
-        seq=mark.seq,
-        hash=mark.hash,
-        announced_seq=mark.announced_seq,
-        heard_at=_instant(mark.heard_at_us),
-        data_as_of=_instant(mark.data_as_of_us),
-        parked_entries=parked,
-        quarantine=mark.quarantine,
-    )
-
-
-def _instant(micros: int) -> Timestamp | None:
-    """An instant on the wire; none for 0, which stands for never."""
-    if not micros:
-        return None
-    seconds, rest = divmod(micros, 1_000_000)
-    return Timestamp(seconds=seconds, nanos=rest * 1_000)
+    if not YEAR_MIN <= day.year <= YEAR_MAX:
+        raise NoSuchDay(field, text)
+    return day

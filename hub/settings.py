@@ -47,6 +47,10 @@ class HubSettings(BaseSettings):
     """A bureau not heard from for so long is not up to date, and is asked: four heads of 30 s have not come."""
     settle_seconds: Annotated[float, Field(ge=0, le=600)] = 5.0
     """A reconciliation waits so long for the fold to reach the end of a ledger that is being written to."""
+    reconcile_hour: Annotated[int, Field(ge=0, le=23)] = 3
+    """The hour in Shanghai, by the business clock, at which the hub compares itself with its ledgers every day."""
+    reconcile_whole_days: Annotated[int, Field(ge=1, le=366)] = 28
+    """In how many days each ledger is read entry by entry once; every day each is compared by its hash."""
     log_level: str = "info"
     """debug, info, warning or error; one JSON object a line, to standard error."""
 

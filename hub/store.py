@@ -1,25 +1,32 @@
-"""The hub's database: marks, tallies, open cases. SQLite by default, PostgreSQL for a nation.
+"""The hub's database: marks, tallies, open cases, editions. SQLite by default, PostgreSQL for a nation.
 
 One writer, which holds the database for itself. What a batch of entries changes is written in one transaction; messages
 are acknowledged after it. A commit that fails ends the process: nobody knows what a disk that reported an error has
 kept, and the next start goes on from the marks.
 
 Tallies are kept for each bureau alone (`reach` 0) and, for each bureau with subordinates, for all of them and itself
-(`reach` 1), so that any figure of any tier is read and not summed over the tree. The totals follow from the bureaus'
-own rows and the tree: when the tree has changed they are summed up anew at the start.
+(`reach` 1), so that any figure of any tier is read and not summed over the tree. Both are kept by month once more
+(`reach` 2, and 3 for the bureau alone over all grounds), so that a year is not summed over its days. All of it follows
+from the bureaus' own rows and the tree: when the tree has changed it is summed up anew at the start. When entries have
+come to be counted in another way (`hub.measures.DEFINITIONS`), the marks go back to the beginning and every ledger is
+folded again.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import sqlalchemy as sa
+import structlog
 
 from hub.bulk import Bulk
-from hub.fold import Batch, Mark, Packed, pack, roll_up, unpack
+from hub.editions import Cell, Edition
+from hub.fold import UNTOLD, Batch, Mark, Packed, by_month, pack, roll_up, unpack
+from hub.measures import DEFINITIONS
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.database import Database, DatabaseError
 
@@ -27,6 +34,10 @@ ALONE: Final = 0
 """Reach of a tally: the bureau by itself."""
 WITH_SUBORDINATES: Final = 1
 """Reach of a tally: the bureau and everything under it; kept only where there is something under it."""
+MONTHLY: Final = 2
+"""Reach of a tally: as before, a whole month under its first day."""
+ALONE_MONTHLY: Final = 3
+"""Reach of a tally: the bureau by itself, a whole month, over all categories, channels and kinds of departments."""
 
 ROWS_READ: Final = 10_000
 """Rows taken at a time where a whole table is gone through."""
@@ -54,6 +65,7 @@ TALLIES: Final = sa.Table(
     sa.Column("day", sa.Integer, primary_key=True),
     sa.Column("category", sa.SmallInteger, primary_key=True),
     sa.Column("channel", sa.SmallInteger, primary_key=True),
+    sa.Column("department_kind", sa.SmallInteger, primary_key=True),
     sa.Column("measure", sa.Integer, primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
@@ -67,6 +79,7 @@ OPEN_CASES: Final = sa.Table(
     sa.Column("custody", sa.SmallInteger, nullable=False),
     sa.Column("category", sa.SmallInteger, nullable=False),
     sa.Column("channel", sa.SmallInteger, nullable=False),
+    sa.Column("department_kind", sa.SmallInteger, nullable=False),
     sa.Column("last_act_us", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -78,6 +91,46 @@ OPEN_CLOCKS: Final = sa.Table(
     sa.Column("kind", sa.SmallInteger, primary_key=True),
     sa.Column("department", sa.Text, primary_key=True),
     sa.Column("due_us", sa.BigInteger, nullable=False),
+    sa.Column("soon_us", sa.BigInteger, nullable=False),
+    sa.Column("extended", sa.SmallInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+EDITIONS: Final = sa.Table(
+    "editions",
+    METADATA,
+    sa.Column("scope", sa.String(6), primary_key=True),
+    sa.Column("period", sa.String(10), primary_key=True),
+    sa.Column("edition", sa.Integer, primary_key=True),
+    sa.Column("first_day", sa.Integer, nullable=False),
+    sa.Column("last_day", sa.Integer, nullable=False),
+    sa.Column("published_at_us", sa.BigInteger, nullable=False),
+    sa.Column("published_by", sa.Text, nullable=False),
+    sa.Column("definitions", sa.Integer, nullable=False),
+    sa.Column("tree_version", sa.Text, nullable=False),
+    sa.Column("bureaus_expected", sa.Integer, nullable=False),
+    sa.Column("bureaus_heard", sa.Integer, nullable=False),
+    sa.Column("bureaus_up_to_date", sa.Integer, nullable=False),
+    sa.Column("bureaus_quarantined", sa.Integer, nullable=False),
+    sa.Column("data_as_of_us", sa.BigInteger, nullable=False),
+    sa.Column("missing", sa.Text, nullable=False),
+    sa.Column("override_by", sa.Text, nullable=False),
+    sa.Column("override_second", sa.Text, nullable=False),
+    sa.Column("override_reason", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+PUBLISHED: Final = sa.Table(
+    "published",
+    METADATA,
+    sa.Column("scope", sa.String(6), primary_key=True),
+    sa.Column("period", sa.String(10), primary_key=True),
+    sa.Column("edition", sa.Integer, primary_key=True),
+    sa.Column("bureau", sa.String(6), primary_key=True),
+    sa.Column("reach", sa.SmallInteger, primary_key=True),
+    sa.Column("category", sa.SmallInteger, primary_key=True),
+    sa.Column("channel", sa.SmallInteger, primary_key=True),
+    sa.Column("department_kind", sa.SmallInteger, primary_key=True),
+    sa.Column("measure", sa.Integer, primary_key=True),
+    sa.Column("value", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 FACTS: Final = sa.Table(
@@ -88,6 +141,9 @@ FACTS: Final = sa.Table(
 )
 _SCOPE: Final = "scope"
 _SHAPE: Final = "tree"
+_DEFINITIONS: Final = "definitions"
+
+_LOG: Final = structlog.get_logger(__name__)
 
 
 class OtherScope(DatabaseError):
@@ -114,7 +170,9 @@ class Store:
         self._connection = self._database.writing
         self._bulk = bulk = Bulk(self._connection)
         self._add_tally = bulk.put(TALLIES, add="value")
-        self._put_mark, self._put_case, self._put_clock = map(bulk.put, (MARKS, OPEN_CASES, OPEN_CLOCKS))
+        self._put_mark, self._put_case = map(bulk.put, (MARKS, OPEN_CASES))
+        self._put_clock = bulk.put(OPEN_CLOCKS, keep=("extended", UNTOLD))
+        self._put_edition, self._put_published = map(bulk.put, (EDITIONS, PUBLISHED))
         self._drop_case = bulk.drop(OPEN_CASES, "bureau", "case_id")
         self._drop_clock = bulk.drop(OPEN_CLOCKS, "bureau", "case_id", "kind", "department")
         self._drop_clocks = bulk.drop(OPEN_CLOCKS, "bureau", "case_id")
@@ -157,7 +215,7 @@ class Store:
         run = self._bulk.run
         closed = [key for key, case in batch.cases.items() if case is None]
         gone = frozenset(closed)
-        clocks = [(key, due) for key, due in batch.clocks.items() if key[:2] not in gone]
+        clocks = [(key, clock) for key, clock in batch.clocks.items() if key[:2] not in gone]
         with self._connection.begin():
             self._add_tallies(batch.tallies)
             run(self._drop_case, closed)
@@ -166,8 +224,8 @@ class Store:
                 self._put_case,
                 [(*key, *case) for key, case in batch.cases.items() if case is not None],
             )
-            run(self._drop_clock, [key for key, due in clocks if due is None])
-            run(self._put_clock, [(*key, due) for key, due in clocks if due is not None])
+            run(self._drop_clock, [key for key, clock in clocks if clock is None])
+            run(self._put_clock, [(*key, *clock) for key, clock in clocks if clock is not None])
             self._put_marks(batch.marks.values())
 
     def forget(self, mark: Mark) -> None:
@@ -175,12 +233,10 @@ class Store:
         with self._connection.begin():
             own: dict[Packed, int] = {}
             rows = self._connection.execute(
-                sa.select(
-                    TALLIES.c.day, TALLIES.c.category, TALLIES.c.channel, TALLIES.c.measure, TALLIES.c.value
-                ).where(TALLIES.c.bureau == mark.bureau, TALLIES.c.reach == ALONE)
+                sa.select(TALLIES).where(TALLIES.c.bureau == mark.bureau, TALLIES.c.reach == ALONE)
             )
-            for day, category, channel, measure, value in rows:
-                own[pack(day, category, channel, measure)] = -value
+            for _, _, *key, value in rows:
+                own[pack(*key)] = -value
             self._add_tallies({mark.bureau: own})
             self._connection.execute(
                 sa.delete(TALLIES).where(
@@ -196,6 +252,22 @@ class Store:
         with self._connection.begin():
             return {row.bureau: Mark(**_row(row)) for row in self._connection.execute(sa.select(MARKS))}
 
+    def publish(self, edition: Edition, cells: Mapping[Cell, int]) -> tuple[Edition, bool]:
+        """Keep an edition, durably, under the next number, or give the last one if it says the same; whether it is new.
+
+        An edition of complete figures is never the same as one that somebody had published in spite of gaps.
+        """
+        with self._connection.begin():
+            last = latest_edition(self._connection, edition.scope, edition.period)
+            if last is not None:
+                if last.complete >= edition.complete and cells == read_cells(self._connection, last):
+                    return last, False
+                edition = replace(edition, edition=last.edition + 1)
+            key = (edition.scope, edition.period, edition.edition)
+            self._bulk.run(self._put_edition, [tuple(getattr(edition, name) for name in _EDITION_COLUMNS)])
+            self._bulk.run(self._put_published, [(*key, *cell, value) for cell, value in sorted(cells.items())])
+            return edition, True
+
     def _put_marks(self, marks: Iterable[Mark]) -> None:
         rows = [tuple(getattr(mark, name) for name in _MARK_COLUMNS) for mark in marks]
         self._bulk.run(self._put_mark, rows)
@@ -203,11 +275,12 @@ class Store:
     def _add_tallies(self, own: Mapping[str, Mapping[Packed, int]]) -> None:
         # In the order of the primary key, since neighbours share pages. A packed key has the order of its columns, and
         # the same few thousand keys recur at every bureau, so that each is unpacked once.
-        columns = {key: unpack(key) for key in set().union(*own.values())}
+        levels = ((ALONE, own), *derived(own, self._superiors))
+        columns = {key: unpack(key) for key in set().union(*(of for _, level in levels for of in level.values()))}
         rows = [
             (bureau, reach, *columns[key], tallies[key])
-            for reach, levels in ((ALONE, own), (WITH_SUBORDINATES, roll_up(own, self._superiors)))
-            for bureau, tallies in sorted(levels.items())
+            for reach, level in levels
+            for bureau, tallies in sorted(level.items())
             for key in sorted(tallies)
         ]
         self._bulk.run(self._add_tally, rows)
@@ -215,41 +288,98 @@ class Store:
     # ------------------------------------------------------------ opening
 
     def _take_over(self) -> None:
-        """Check that the database is of this scope; sum the totals up anew when the tree is not the one they are of."""
-        shape = _shape_of(self._superiors)
+        """Check that the database is of this scope, and that its tallies are of this tree and these definitions."""
+        current = {_SCOPE: self.scope, _SHAPE: _shape_of(self._superiors), _DEFINITIONS: str(DEFINITIONS)}
         with self._connection.begin():
             facts = {row.name: row.value for row in self._connection.execute(sa.select(FACTS))}
             found = facts.get(_SCOPE, self.scope)
             if found != self.scope:
                 raise OtherScope(self._database.name, self.scope, found)
-            if facts.get(_SHAPE) == shape:
+            if facts == current:
                 return
-            if facts:
+            if facts and facts.get(_DEFINITIONS) != current[_DEFINITIONS]:
+                self._start_over()
+            elif facts:
                 self._sum_up()
             self._connection.execute(sa.delete(FACTS))
             self._connection.execute(
-                sa.insert(FACTS), [{"name": _SCOPE, "value": self.scope}, {"name": _SHAPE, "value": shape}]
+                sa.insert(FACTS), [{"name": name, "value": value} for name, value in current.items()]
             )
 
+    def _start_over(self) -> None:
+        """Drop what was folded by other definitions. How far each journal reaches is kept, so that it is read again."""
+        _LOG.warning("Entries are counted in another way now; every ledger is folded again.", action="hub.start_over")
+        for table in (TALLIES, OPEN_CASES, OPEN_CLOCKS):
+            self._connection.execute(sa.delete(table))
+        marks = [self._as_before(row) for row in self._connection.execute(sa.select(MARKS))]
+        self._put_marks(marks)
+
+    @staticmethod
+    def _as_before(row: sa.Row[Any]) -> Mark:
+        mark = mark_of(row)
+        return mark.announce(mark.generation, mark.seq).back_to_the_start()
+
     def _sum_up(self) -> None:
-        """Sum the totals up from the bureaus' own rows; bureaus that are no longer in the tree keep theirs, alone."""
-        self._connection.execute(sa.delete(TALLIES).where(TALLIES.c.reach == WITH_SUBORDINATES))
-        totals: dict[tuple[Any, ...], int] = {}
+        """Sum up anew what follows from the bureaus' own rows; those that have left the tree keep theirs, alone."""
+        self._connection.execute(sa.delete(TALLIES).where(TALLIES.c.reach != ALONE))
         rows = self._connection.execute(sa.select(TALLIES).where(TALLIES.c.reach == ALONE))
+        own: dict[str, dict[Packed, int]] = {}
         for part in rows.partitions(ROWS_READ):
-            for bureau, _, *key, value in part:
-                for superior in self._superiors.get(bureau, ()):
-                    at = (superior, WITH_SUBORDINATES, *key)
-                    totals[at] = totals.get(at, 0) + value
-        self._bulk.run(self._add_tally, [(*key, value) for key, value in sorted(totals.items())])
+            for bureau, _, *columns, value in part:
+                if bureau in self._superiors:
+                    own.setdefault(bureau, {})[pack(*columns)] = value
+        for reach, level in derived(own, self._superiors):
+            for bureau, tallies in sorted(level.items()):
+                self._bulk.run(
+                    self._add_tally, [(bureau, reach, *unpack(key), value) for key, value in sorted(tallies.items())]
+                )
 
 
 _MARK_COLUMNS: Final = tuple(column.name for column in MARKS.columns)
+_EDITION_COLUMNS: Final = tuple(column.name for column in EDITIONS.columns)
+_CELL_COLUMNS: Final = ("bureau", "reach", "category", "channel", "department_kind", "measure")
 
 
 def mark_of(row: sa.Row[Any]) -> Mark:
     """A row of the marks' table as the fold's own value."""
     return Mark(**_row(row))
+
+
+def derived(
+    own: Mapping[str, Mapping[Packed, int]], superiors: Mapping[str, Sequence[str]]
+) -> tuple[tuple[int, dict[str, dict[Packed, int]]], ...]:
+    """Everything that is kept besides the bureaus' own tallies, by its reach."""
+    totals = roll_up(own, superiors)
+    return (
+        (WITH_SUBORDINATES, totals),
+        (MONTHLY, {bureau: by_month(tallies) for bureau, tallies in totals.items()}),
+        (ALONE_MONTHLY, {bureau: by_month(tallies, grounds=False) for bureau, tallies in own.items()}),
+    )
+
+
+def latest_edition(connection: sa.Connection, scope: str, period: str) -> Edition | None:
+    """The last edition of a period, if there is one."""
+    row = connection.execute(
+        sa.select(EDITIONS)
+        .where(EDITIONS.c.scope == scope, EDITIONS.c.period == period)
+        .order_by(EDITIONS.c.edition.desc())
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else Edition(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+
+
+def read_cells(connection: sa.Connection, edition: Edition) -> dict[Cell, int]:
+    """The figures of an edition."""
+    rows = connection.execute(
+        sa.select(*(PUBLISHED.c[name] for name in _CELL_COLUMNS), PUBLISHED.c.value).where(
+            PUBLISHED.c.scope == edition.scope,
+            PUBLISHED.c.period == edition.period,
+            PUBLISHED.c.edition == edition.edition,
+        )
+    )
+    return {
+        (row.bureau, row.reach, row.category, row.channel, row.department_kind, row.measure): row.value for row in rows
+    }
 
 
 def superiors_of(tree: BureauTree, scope: str) -> dict[str, tuple[str, ...]]:

@@ -1,76 +1,112 @@
-"""`kx case register-many`: the rows of a CSV file over one stream, and what became of each.
+"""`kx case import`: the rows of a CSV or XLSX table over one stream, and what became of each.
 
-The key of a row is made of what it says, and of how many rows of the file before it say the same. So a file sent again,
-after a cut, by mistake, in another encoding or with its refused rows corrected, registers nothing twice: rows that were
-registered answer with the case they became.
+A row is known by its old number, else by a digest of what it registers and of how many rows before it say the same. It
+goes with it as the channel's own number, under which a bureau registers one case only. So a table sent again, after a
+cut, by mistake, by another officer, in another encoding or with its refused rows corrected, registers nothing twice:
+rows that were registered answer with the case they became.
+
+A row of an older ledger is registered with its own time of acceptance where the rules still allow that. Where they do
+not, it is registered now, its clocks run from now, and when it was accepted stands in the registration's note: the
+deadlines of this ledger are of what this ledger did.
 """
 
 import csv
 import hashlib
-import io
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 import grpc.aio
 
-from kuaixiang.domain.labels import Both, listed
-from kuaixiang.domain.words import Category, Channel
-from kuaixiang.wire.codec import timestamp
+from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.clocks import Rules
+from kuaixiang.domain.decide import decide
+from kuaixiang.domain.desk import Context
+from kuaixiang.domain.errors import RecordedTooLate, Refused
+from kuaixiang.domain.labels import Both
+from kuaixiang.domain.words import Role
+from kuaixiang.facts import published_calendar
+from kuaixiang.wire.codec import act_of, instant, timestamp
 from kuaixiang.wire.errors import told_apart
 from kuaixiang.wire.v1 import case_pb2
 from kx.client import Patience, channel_to, header_of, method_of, run
+from kx.mapping import TITLES, Columns, find_columns
+from kx.mapping import Mapping as ColumnMapping
 from kx.options import Acting, Asking
-from kx.output import (
-    REFUSED_EXIT_CODE,
-    UNREACHABLE_EXIT_CODE,
-    Bar,
-    Failed,
-    NoSuchWord,
-    NotUnderstood,
-    instant_of,
-    word_of,
+from kx.output import REFUSED_EXIT_CODE, UNREACHABLE_EXIT_CODE, Bar, Failed, NoSuchWord
+from kx.tables import (
+    Cell,
+    Flaw,
+    Line,
+    Moment,
+    NoMoment,
+    Table,
+    has_too_many_digits,
+    inert,
+    moment_of,
+    plain,
+    read_table,
+    refused,
+    text_of,
 )
 
-FILE_BYTES_MAX: Final = 64 * 2**20
-"""About a hundred thousand cases; the file is held in memory, for its digest and for sending again."""
 STREAM_SECONDS_MAX: Final = 600.0
 """One stream; what is unanswered then goes over the next one."""
-FIRST_ROW: Final = 2
-"""Rows are numbered as a spreadsheet shows them: the headings are row 1."""
 BUSY: Final = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
-CELL_CHARACTERS_MAX: Final = 1_000_000
-"""Whatever is longer is no cell of ours but a quotation mark left open."""
+TOO_LATE: Final = RecordedTooLate.__name__
+DIGEST_CHARACTERS: Final = 40
+"""160 bits, in hexadecimal."""
 
-REQUIRED: Final = ("taxpayer_name", "contact", "text", "category", "channel")
-TEXTS: Final = ("taxpayer_name", "contact", "text", "taxpayer_number", "channel_reference", "place", "answer")
-CHINESE: Final[Mapping[str, str]] = {
-    "纳税人名称": "taxpayer_name",
-    "联系方式": "contact",
-    "诉求内容": "text",
-    "类别": "category",
-    "渠道": "channel",
-    "统一社会信用代码": "taxpayer_number",
-    "渠道编号": "channel_reference",
-    "行政区划": "place",
-    "当场答复": "answer",
-    "受理时间": "occurred_at",
+_TEXTS: Final = ("taxpayer_name", "contact", "text", "taxpayer_number", "place", "answer")
+"""Columns that are the request's fields of the same name."""
+_NUMBERS: Final = frozenset({"contact", "taxpayer_number", "place"})
+"""Columns in which full-width digits and letters mean the plain ones."""
+
+
+class Finished(StrEnum):
+    """What is done with rows that the old ledger has finished."""
+
+    SKIP = "skip"
+    ANSWER = "answer"
+
+
+class Result(StrEnum):
+    """What became of a row."""
+
+    REGISTERED = "registered"
+    REPEATED = "repeated"
+    READY = "ready"
+    SKIPPED = "skipped"
+    REFUSED = "refused"
+    UNANSWERED = "unanswered"
+
+
+RESULTS: Final[Mapping[Result, str]] = {
+    Result.REGISTERED: "已登记",
+    Result.REPEATED: "此前已登记",
+    Result.READY: "可以登记",
+    Result.SKIPPED: "未登记（原台账已办结）",
+    Result.REFUSED: "拒绝",
+    Result.UNANSWERED: "未得到答复",
 }
-COLUMNS: Final = (*TEXTS, "category", "channel", "occurred_at")
+"""The Chinese of each result."""
+NOT_DONE: Final = frozenset({Result.REFUSED, Result.UNANSWERED})
 
 
 @dataclass(slots=True)
 class Row:
-    """A row, and what became of it: registered, repeated (registered before), refused, or unanswered."""
+    """A row, and what became of it. `later` is what it asks when it was accepted too long ago to be dated back."""
 
     row: int
-    result: str = "unanswered"
+    number: str = ""
+    result: Result = Result.UNANSWERED
     case_id: str = ""
     message: str = ""
     message_chinese: str = ""
@@ -79,16 +115,38 @@ class Row:
     remedy: str = ""
     remedy_chinese: str = ""
     request: case_pb2.RegisterCaseRequest | None = None
+    later: "Later | None" = None
 
-    def refuse(self, sentence: Both, column: str, rule: str, remedy: Both) -> None:
+    def refuse(self, message: Both, column: str, rule: str, remedy: Both) -> None:
         """The row is refused."""
-        self.result, self.field, self.rule = "refused", column, rule
-        self.message, self.message_chinese = sentence
+        self.result, self.field, self.rule = Result.REFUSED, column, rule
+        self.say(message)
         self.remedy, self.remedy_chinese = remedy
+
+    def say(self, message: Both) -> None:
+        """What is to be said of the row."""
+        self.message, self.message_chinese = message
+
+    def takes_later(self) -> bool:
+        """Goes on with what it asks for now that its own time is too long ago; whether there is such a thing."""
+        if self.later is None:
+            return False
+        self.request = self.later.request
+        self.say(self.later.message)
+        self.later = None
+        return True
 
     def as_dict(self) -> dict[str, Any]:
         """What became of the row, in plain values."""
-        return {one.name: getattr(self, one.name) for one in fields_of(self) if one.name != "request"}
+        return {one.name: getattr(self, one.name) for one in fields_of(self) if one.name not in {"request", "later"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A registration that is not dated back, and what is said of it."""
+
+    request: case_pb2.RegisterCaseRequest
+    message: Both
 
 
 @dataclass(slots=True)
@@ -99,22 +157,22 @@ class Outcome:
     seconds: float
     failure: Failed | None
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[Result, int]:
         """How many rows of each result."""
-        results = [row.result for row in self.rows]
-        return {result: results.count(result) for result in ("registered", "repeated", "refused", "unanswered")}
+        results = Counter(row.result for row in self.rows)
+        return {result: results[result] for result in Result}
 
     @property
     def exit_code(self) -> int:
-        """0 when every row is registered."""
+        """0 when every row is registered, or left out as one asked."""
         if self.failure is not None:
             return self.failure.exit_code
-        return REFUSED_EXIT_CODE if any(row.result != "registered" and not row.case_id for row in self.rows) else 0
+        return REFUSED_EXIT_CODE if any(row.result in NOT_DONE for row in self.rows) else 0
 
     def as_dict(self) -> dict[str, Any]:
         """The outcome in plain values."""
         told: dict[str, Any] = {
-            **self.counts(),
+            **{str(result): count for result, count in self.counts().items()},
             "seconds": round(self.seconds, 3),
             "rows": [row.as_dict() for row in self.rows],
         }
@@ -126,132 +184,284 @@ class Outcome:
 # ---------------------------------------------------------------- the file
 
 
-def read_rows(file: Path, encoding: str, acting: Acting) -> list[Row]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A file and how to read it. `encoding` and `sheet` are found out when empty; `prefix` goes before old numbers."""
+
+    file: Path
+    mapping: ColumnMapping
+    encoding: str = ""
+    sheet: str = ""
+    prefix: str = ""
+    finished: Finished = Finished.SKIP
+
+
+def read_rows(source: Source, acting: Acting) -> list[Row]:
     """The rows of a file, each with its request or the reason why it has none. Raises `Failed` for the whole file."""
-    content = _content(file)
-    try:
-        text = content.decode("utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding)
-    except LookupError:
-        raise Failed(
-            Both(f"There is no encoding {encoding!r}.", f"没有“{encoding}”这种编码。"),
-            field="--encoding",
-            remedy=Both("Say utf-8 or gb18030.", "请填写 utf-8 或者 gb18030。"),
-        ) from None
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        wrong = Both(f"{file} line {line} is not {encoding}.", f"{file} 第 {line} 行不是 {encoding} 编码。")
-        remedy = Both(
-            "Save it as UTF-8, or say --encoding gb18030.", "请另存为 UTF-8 编码，或者使用 --encoding gb18030。"
-        )
-        raise Failed(wrong, field="FILE.csv", rule="Encoding", remedy=remedy) from None
-    csv.field_size_limit(CELL_CHARACTERS_MAX)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        columns = _columns(next(reader, []))
-        rows = []
-        said_before: Counter[str] = Counter()
-        for number, cells in enumerate(reader, start=FIRST_ROW):
-            if any(cell.strip() for cell in cells):
-                row = _row(number, columns, cells, acting)
-                rows.append(row)
-                if row.request is not None:
-                    # The officer and the bureau are in the request's header, and belong to what is said.
-                    said = row.request.SerializeToString(deterministic=True)
-                    digest = hashlib.sha256(said).hexdigest()[:40]
-                    said_before[digest] += 1
-                    row.request.header.request_key = f"{digest}-{said_before[digest]}"
-    except csv.Error as error:
-        wrong = Both(
-            f"{file} line {reader.line_num} cannot be read: {error}.",
-            f"{file} 第 {reader.line_num} 行无法读取（{error}）。",
-        )
-        remedy = Both(
-            "Check the quotation marks; save the table as CSV again.", "请检查引号，并将表格重新保存为 CSV 文件。"
-        )
-        raise Failed(wrong, field="FILE.csv", rule="Csv", remedy=remedy) from None
+    table = read_table(source.file, source.encoding, source.sheet)
+    columns = find_columns(source.file, table, source.mapping)
+    reader = _Reader(source, acting, table, columns)
+    content = (line for line in table.lines if line.number > columns.last_heading_row)
+    rows = [reader.row(line) for line in content if not reader.is_blank(line)]
     if not rows:
-        raise Failed(Both(f"{file} has no rows.", f"{file} 没有数据行。"), field="FILE.csv", rule="Empty")
+        raise refused(
+            source.file, Both("has no rows.", "中没有数据行。"), "Empty", Both("Check the file.", "请检查文件。")
+        )
     return rows
 
 
-def _content(file: Path) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
-        said = Both(f"{file} cannot be read: {error.strerror}.", f"{file} 无法读取（{error.strerror}）。")
-        raise Failed(said, field="FILE.csv", rule="Unreadable") from None
-    if len(content) > FILE_BYTES_MAX:
-        mebibytes = FILE_BYTES_MAX >> 20
-        raise Failed(
-            Both(f"{file} is larger than {mebibytes} MiB.", f"{file} 超过 {mebibytes} MiB。"),
-            field="FILE.csv",
-            rule="TooLarge",
-            remedy=Both("Split it; each part is sent by itself.", "请拆分成几个文件，分别登记。"),
-        )
-    return content
+class _Refusal(Exception):
+    """Why a row cannot be asked for."""
+
+    def __init__(self, message: Both, column: str, rule: str, remedy: Both) -> None:
+        super().__init__(message.english)
+        self.parts = (message, column, rule, remedy)
 
 
-def _columns(headings: Sequence[str]) -> list[str]:
-    columns = [CHINESE.get(heading.strip(), heading.strip()) for heading in headings]
-    if not any(columns):
-        said = Both("The file has no headings in its first line.", "文件第一行没有表头。")
-        raise Failed(said, field="FILE.csv", rule="Empty")
-    chinese = {name: heading for heading, name in CHINESE.items()}
-    known = Both(
-        f"Known columns: {', '.join(f'{column} {chinese[column]}' for column in COLUMNS)}.",
-        f"可用的列：{listed(chinese[column] for column in COLUMNS)}。",
-    )
-    for column in columns:
-        if column not in COLUMNS or columns.count(column) > 1:
-            wrong = Both("is there twice", "出现两次") if column in COLUMNS else Both("is not known", "无法识别")
-            said = Both(
-                f"The column {column!r} {wrong.english}.", f"列“{chinese.get(column, column)}”{wrong.chinese}。"
+class _Reader:
+    """Makes requests of a table's lines; remembers what earlier lines said."""
+
+    def __init__(self, source: Source, acting: Acting, table: Table, columns: Columns) -> None:
+        self._source = source
+        self._mapping = source.mapping
+        self._acting = acting
+        self._since_1904 = table.since_1904
+        self._columns = columns
+        self._said_before: Counter[str] = Counter()
+        self._numbers: dict[tuple[int, str], tuple[str, int]] = {}
+
+    def is_blank(self, line: Line) -> bool:
+        """Whether nothing stands where we look: an empty row, or one with its serial number alone."""
+        places = [at for of in self._columns.of.values() for at in of if at < len(line.cells)]
+        return not any(text_of(line.cells[at]) or at in line.flaws for at in places)
+
+    def row(self, line: Line) -> Row:
+        """The row of a line."""
+        row = Row(line.number)
+        try:
+            self._fill(row, line)
+        except _Refusal as refusal:
+            row.refuse(*refusal.parts)
+        return row
+
+    def _fill(self, row: Row, line: Line) -> None:
+        if any(text_of(cell) for cell in line.cells[self._columns.count :]):
+            raise _Refusal(
+                Both(
+                    f"The row has more cells than the {self._columns.count} headings.",
+                    f"该行的单元格多于 {self._columns.count} 个列标题。",
+                ),
+                "",
+                "Columns",
+                Both("Quote cells that contain a comma or a line break.", "含有逗号或换行的单元格请加引号。"),
             )
-            raise Failed(said, field=column, rule="Columns", remedy=known)
-    for column in REQUIRED:
-        if column not in columns:
-            said = Both(f"The column {column} {chinese[column]} is missing.", f"缺少“{chinese[column]}”一列。")
-            raise Failed(said, field=column, rule="Columns", remedy=known)
-    return columns
+        said = {column: self._text(line, column) for column in TITLES}
+        row.number = said["channel_reference"]
+        accepted = self._moment(line, "accepted_at")
+        completed = self._moment(line, "completed_at")
+        finished = completed is not None or plain(said["status"]) in self._mapping.finished
+        if finished and self._source.finished is Finished.SKIP:
+            row.result = Result.SKIPPED
+            row.say(Both("The old ledger has finished it.", "原台账中已办结。"))
+            return
+        if finished:
+            said["answer"] = _recorded_reply(said)
+        request = self._request(row, line, said, accepted)
+        if finished:
+            # What was finished elsewhere is not dated back: this ledger saw nothing of its course.
+            row.request, row.later = None, self._later(request, said, accepted, completed)
+            row.takes_later()
+        else:
+            row.request = request
+            if accepted is not None:
+                row.later = self._later(request, said, accepted, None)
+                request.header.occurred_at.CopyFrom(timestamp(accepted.at))
+            elif self._acting.who.at is not None:
+                request.header.occurred_at.CopyFrom(timestamp(self._acting.who.at))
+            request.header.request_key = _digest(request)
 
+    def _request(
+        self, row: Row, line: Line, said: Mapping[str, str], accepted: Moment | None
+    ) -> case_pb2.RegisterCaseRequest:
+        fields: dict[str, Any] = {column: said[column] for column in _TEXTS}
+        # An empty word is the node's to refuse: it says which rule of the notice asks for it.
+        fields |= {"category": self._category(said) or 0, "channel": self._channel(said) or 0}
+        request = case_pb2.RegisterCaseRequest(**fields)
+        digest = _digest(request, f"{accepted or ''}", but="answer")
+        if row.number:
+            request.channel_reference = f"{self._source.prefix}{row.number}"
+            self._check_number(request, digest, line.number)
+        else:
+            self._said_before[digest] += 1
+            request.channel_reference = f"row-{digest}-{self._said_before[digest]}"
+        request.header.CopyFrom(header_of(self._acting, ""))
+        request.header.ClearField("request_key")
+        request.header.ClearField("occurred_at")
+        return request
 
-def _row(number: int, columns: Sequence[str], cells: Sequence[str], acting: Acting) -> Row:
-    row = Row(row=number)
-    if len(cells) != len(columns):
-        wrong = Both(
-            f"The row has {len(cells)} cells; the headings are {len(columns)}.",
-            f"本行有 {len(cells)} 格，表头有 {len(columns)} 列。",
+    def _check_number(self, request: case_pb2.RegisterCaseRequest, digest: str, line: int) -> None:
+        """A number that means two cases would leave one of them out."""
+        key = (int(request.channel), request.channel_reference)
+        first, at = self._numbers.setdefault(key, (digest, line))
+        if first != digest:
+            raise _Refusal(
+                Both(
+                    f"Its number is that of row {at}, which says something else.", f"编号与第 {at} 行相同，内容却不同。"
+                ),
+                "channel_reference",
+                "NumberTwice",
+                Both(
+                    "Give each row a number of its own, or leave the column out of the mapping.",
+                    "请使每行编号各不相同，或者不对照编号列。",
+                ),
+            )
+
+    def _later(
+        self,
+        request: case_pb2.RegisterCaseRequest,
+        said: Mapping[str, str],
+        accepted: Moment | None,
+        completed: Moment | None,
+    ) -> Later:
+        """The registration with the present time, the old ledger's times in its note."""
+        facts = [
+            ("原编号", said["channel_reference"]),
+            ("原受理时间", accepted),
+            ("原办结时间", completed),
+            ("原状态", said["status"]),
+        ]
+        known = "，".join(f"{title} {fact}" for title, fact in facts if fact)
+        later = case_pb2.RegisterCaseRequest()
+        later.CopyFrom(request)
+        later.note = f"由原台账转入：{known or '无其他记载'}。时限自登记时起算。"
+        later.header.request_key = _digest(later)
+        message = Both(
+            f"Accepted {accepted or 'at an unknown time'} by the old ledger: registered now, its clocks run from now.",
+            f"原台账受理时间 {accepted or '不详'}：按当前时间登记，时限自登记时起算。",
         )
-        remedy = Both(
-            "Quote cells that contain a comma or a line break.", "含有逗号或换行的单元格，请用英文双引号括起来。"
+        return Later(later, message)
+
+    def _text(self, line: Line, column: str) -> str:
+        parts = []
+        for at in self._columns.of.get(column, ()):
+            cell: Cell = line.cells[at] if at < len(line.cells) else ""
+            flaw = Flaw.TOO_MANY_DIGITS if has_too_many_digits(cell) else line.flaws.get(at)
+            if flaw is not None:
+                what: Both = flaw.value
+                raise _Refusal(
+                    Both(f"The cell of {column} {what.english}.", f"“{TITLES[column]}”单元格{what.chinese}。"),
+                    column,
+                    "CellUnusable",
+                    Both("Write the value itself into each row, as text.", "请在每行以文本格式写入内容本身。"),
+                )
+            parts.append(text_of(cell))
+        text = "\n".join(part for part in parts if part)
+        if column == "taxpayer_number":
+            return plain(text).upper()
+        return plain(text) if column in _NUMBERS else text
+
+    def _moment(self, line: Line, column: str) -> Moment | None:
+        found = None
+        for at in self._columns.of.get(column, ()):
+            try:
+                moment = moment_of(line.cells[at] if at < len(line.cells) else "", since_1904=self._since_1904)
+            except NoMoment:
+                raise _Refusal(
+                    Both(
+                        f"The cell of {column} is no time that can be read.", f"“{TITLES[column]}”不是可以识别的时间。"
+                    ),
+                    column,
+                    "NoTime",
+                    Both(
+                        "Write it like 2026-03-01 09:30, or leave the cell empty.",
+                        "请写成 2026-03-01 09:30 的形式，或者留空。",
+                    ),
+                ) from None
+            found = found or moment
+        return found
+
+    def _category(self, said: Mapping[str, str]) -> int | None:
+        try:
+            return self._mapping.category(said["category"])
+        except NoSuchWord as unknown:
+            raise _no_such_word(unknown, "category") from None
+
+    def _channel(self, said: Mapping[str, str]) -> int | None:
+        try:
+            return self._mapping.channel(said["channel"])
+        except NoSuchWord as unknown:
+            raise _no_such_word(unknown, "channel") from None
+
+
+def _no_such_word(unknown: NoSuchWord, column: str) -> _Refusal:
+    remedy = Both(
+        f"{unknown.remedy.english} Or say what it means in the mapping, under values.{column}.",
+        f"{unknown.remedy.chinese}也可在对照文件的 values.{column} 中注明其含义。",
+    )
+    return _Refusal(unknown.said, column, "NoSuchWord", remedy)
+
+
+def _recorded_reply(said: Mapping[str, str]) -> str:
+    reply = said["answer"] or said["result"]
+    if not reply:
+        raise _Refusal(
+            Both("The old ledger has finished it and records no reply.", "原台账中已办结，但没有记载答复内容。"),
+            "result",
+            "NoReply",
+            Both("Enter the reply, or import with --finished skip.", "请补录办理结果，或者用 --finished skip 导入。"),
         )
-        row.refuse(wrong, "", "Columns", remedy)
-        return row
-    values = {column: cell.strip() for column, cell in zip(columns, cells, strict=True)}
-    said: dict[str, Any] = {column: values.get(column, "") for column in TEXTS}
-    try:
-        for column, kind in (("category", Category), ("channel", Channel)):
-            # An empty word is the node's to refuse: it says which rule of the notice asks for it.
-            said[column] = int(word_of(kind, values[column])) if values[column] else 0
-        at = _instant(values.get("occurred_at", "")) or acting.who.at
-    except NoSuchWord as unknown:
-        row.refuse(unknown.said, unknown.words.__name__.lower(), "NoSuchWord", unknown.remedy)
-        return row
-    except NotUnderstood as unreadable:
-        remedy = Both("Correct the cell, or leave it empty for now.", "请更正该单元格；不填即为当前时间。")
-        row.refuse(unreadable.said, "occurred_at", "NoTime", remedy)
-        return row
-    request = case_pb2.RegisterCaseRequest(**said)
-    request.header.CopyFrom(header_of(acting, ""))
-    if at is not None:
-        request.header.occurred_at.CopyFrom(timestamp(at))
-    row.request = request
-    return row
+    return reply
 
 
-def _instant(cell: str) -> datetime | None:
-    return instant_of(cell) if cell else None
+def _digest(request: case_pb2.RegisterCaseRequest, *more: str, but: str = "") -> str:
+    """A digest of what a request says, without one field and with more beside it."""
+    said = case_pb2.RegisterCaseRequest()
+    said.CopyFrom(request)
+    if but:
+        said.ClearField(but)  # type: ignore[arg-type]
+    content = b"\0".join((said.SerializeToString(deterministic=True), *(part.encode() for part in more)))
+    return hashlib.sha256(content).hexdigest()[:DIGEST_CHARACTERS]
+
+
+# ---------------------------------------------------------------- trying
+
+
+def try_rows(asking: Asking, rows: list[Row]) -> Outcome:
+    """What the rules say of the rows, here and now; nobody is asked. Raises `Failed`."""
+    begun = time.monotonic()
+    tree, calendar = asking.tree(), published_calendar()
+    for row in rows:
+        while row.result is Result.UNANSWERED and row.request is not None:
+            header, now = row.request.header, datetime.now(SHANGHAI)
+            try:
+                context = Context(
+                    bureau=header.bureau,
+                    actor=header.actor,
+                    role=Role(header.role),
+                    department=header.department,
+                    now=now,
+                    occurred_at=instant(header.occurred_at) if header.HasField("occurred_at") else now,
+                    tree=tree,
+                    calendar=calendar,
+                    rules=Rules(),
+                )
+                decide(None, act_of(row.request), context)
+                row.result = Result.READY
+            except RecordedTooLate as late:
+                if not row.takes_later():
+                    _refuse(row, late)
+            except Refused as refusal:
+                _refuse(row, refusal)
+    return Outcome(rows, time.monotonic() - begun, None)
+
+
+def _refuse(row: Row, refusal: Refused) -> None:
+    row.refuse(
+        Both(str(refusal), refusal.chinese),
+        refusal.field,
+        refusal.rule,
+        Both(refusal.remedy, refusal.remedy_chinese),
+    )
 
 
 # ---------------------------------------------------------------- the stream
@@ -277,14 +487,14 @@ async def _register(asking: Asking, rows: Sequence[Row], bar: Bar) -> None:
     async with channel_to(asking) as channel:
         stream = method_of(channel, "CaseService", "RegisterCases")
         patience = Patience(asking, again)
-        while waiting := [row for row in rows if row.result == "unanswered"]:
+        while waiting := [row for row in rows if row.result is Result.UNANSWERED]:
             bar.reached(len(rows) - len(waiting))
             try:
-                await _send(stream, waiting, len(rows), bar, patience)
+                everything = await _send(stream, waiting, len(rows), bar, patience)
             except grpc.aio.AioRpcError as error:
                 await patience.after(error)
                 continue
-            if any(row.result == "unanswered" for row in waiting):
+            if not everything:
                 said = Both(
                     f"The node at {asking.node} has too much waiting.", f"节点 {asking.node} 等待处理的事项过多。"
                 )
@@ -293,44 +503,70 @@ async def _register(asking: Asking, rows: Sequence[Row], bar: Bar) -> None:
                 )
 
 
-async def _send(stream: Any, rows: Sequence[Row], total: int, bar: Bar, patience: Patience) -> None:  # noqa: ANN401
-    """Sends rows over one stream and takes the answers; rows that the node was too busy for stay unanswered."""
+async def _send(stream: Any, rows: Sequence[Row], total: int, bar: Bar, patience: Patience) -> bool:  # noqa: ANN401
+    """Sends rows over one stream and takes the answers; whether every row got one.
+
+    Rows that the node was too busy for stay unanswered, and so do those that are to be asked for with the present time.
+    """
     before = total - len(rows)
 
     async def requests() -> AsyncIterator[case_pb2.RegisterCasesRequest]:
         for row in rows:
             yield case_pb2.RegisterCasesRequest(registration=row.request)
 
-    answered = 0
+    answered = turned = 0
     async for answer in stream(requests(), timeout=STREAM_SECONDS_MAX):
         row = rows[answer.index]
+        refused_act = answer.refused
         match answer.WhichOneof("result"):
             case "accepted":
-                row.result = "repeated" if answer.accepted.repeated_request else "registered"
+                row.result = Result.REPEATED if answer.accepted.repeated_request else Result.REGISTERED
                 row.case_id = answer.accepted.case.case_id
                 patience.renew()
-            case "refused" if answer.refused.code == BUSY:
+            case "refused" if refused_act.code == BUSY:
+                continue
+            case "refused" if refused_act.rule == TOO_LATE and row.takes_later():
+                turned += 1
+                patience.renew()
                 continue
             case _:
-                refused = answer.refused
-                remedy = Both(refused.remedy, refused.remedy_chinese)
-                sentence = told_apart(Both(refused.message, refused.message_chinese), remedy)
-                row.refuse(sentence, refused.field, refused.rule, remedy)
+                remedy = Both(refused_act.remedy, refused_act.remedy_chinese)
+                sentence = told_apart(Both(refused_act.message, refused_act.message_chinese), remedy)
+                row.refuse(sentence, refused_act.field, refused_act.rule, remedy)
                 patience.renew()
         answered += 1
         bar.reached(before + answered)
+    return answered + turned == len(rows)
 
 
 # ---------------------------------------------------------------- the report
 
 
+_REPORT: Final[Mapping[str, str]] = {
+    "row": "行号",
+    "number": "原编号",
+    "result": "结果",
+    "case_id": "受理编号",
+    "message": "说明",
+    "field": "列",
+    "rule": "规则",
+    "remedy": "处理办法",
+}
+
+
 def write_report(file: Path, outcome: Outcome) -> None:
-    """Writes what became of each row as CSV, with a mark by which spreadsheets know it for UTF-8. Raises `Failed`."""
+    """Writes what became of each row as CSV, in both languages. Raises `Failed`."""
     try:
+        # With a mark by which spreadsheets know it for UTF-8.
         with file.open("w", encoding="utf-8-sig", newline="") as stream:
-            writer = csv.DictWriter(stream, [one.name for one in fields_of(Row) if one.name != "request"])
-            writer.writeheader()
-            writer.writerows(row.as_dict() for row in outcome.rows)
+            writer = csv.writer(stream)
+            writer.writerow(f"{title} {name}" for name, title in _REPORT.items())
+            for row in outcome.rows:
+                parts = row.as_dict()
+                parts["result"] = f"{RESULTS[row.result]} {row.result}"
+                for name in ("message", "remedy"):
+                    parts[name] = f"{parts[f'{name}_chinese']} {parts[name]}".strip()
+                writer.writerow(inert(str(parts[name])) for name in _REPORT)
     except OSError as error:
         said = Both(f"{file} cannot be written: {error.strerror}.", f"{file} 无法写入（{error.strerror}）。")
         raise Failed(said, field="--report") from None

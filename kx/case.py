@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,11 +13,13 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.labels import Both, command
 from kuaixiang.domain.tree import Relation, UnknownBureau
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Override, Satisfaction, Stage, Telling
-from kx.options import Acting, Asking, Once, Who, acting_options, asking_options, takes, who_options
+from kx.options import Acting, Asking, Once, Who, acting_options, asking_options, officer_options, takes, who_options
 from kx.output import (
     INSTANT_FORM,
     Bar,
     Failed,
+    choice_of,
+    day_of,
     failures_shown,
     instant_of,
     names,
@@ -128,6 +130,7 @@ def _registration(
     link: Annotated[
         str, typer.Option(metavar="CASE", help="The case of this ledger that asks the same 并案; handled with it.")
     ] = "",
+    note: Remark = "",
 ) -> acts.Register:
     """What is registered."""
     return acts.Register(
@@ -141,6 +144,7 @@ def _registration(
         place=place,
         answer=answer,
         lead_case_id=link,
+        note=note,
     )
 
 
@@ -414,10 +418,48 @@ def refuse_override(*, reason: Reason) -> Act:
     return acts.RefuseOverride(reason=reason)
 
 
-@_act(acts.WriteOff)
-def write_off(*, note: Remark = "") -> Act:
-    """Write a case off 销号, once every ledger on its way agrees (§五(三))."""
-    return acts.WriteOff(note=note)
+@app.command("write-off")
+@takes(who=who_options, once=acting_options, asking=asking_options)
+def write_off(
+    *,
+    case_id: Annotated[str, typer.Argument(metavar="[CASE]", help="The case's number; none with --all-ready.")] = "",
+    all_ready: Annotated[
+        bool,
+        typer.Option(
+            "--all-ready",
+            help="Every case whose work is done: followed up, or without a follow-up to come; concluded elsewhere, "
+            "withdrawn, sent to reconsideration. Each that is refused is named with the reason.",
+        ),
+    ] = False,
+    before: Annotated[
+        datetime | None,
+        typer.Option(metavar="TIME", parser=instant_of, help=f"With --all-ready: registered before, {INSTANT_FORM}."),
+    ] = None,
+    note: Remark = "",
+    who: Who,
+    once: Once,
+    asking: Asking,
+) -> None:
+    """Write a case off 销号, or all that are ready, once every ledger on its way agrees (§五(三))."""
+    with failures_shown(as_json=asking.as_json):
+        if bool(case_id) == all_ready or (before is not None and not all_ready):
+            raise Failed(
+                Both("Name one case, or ask for --all-ready.", "请填写一个诉求编号，或者使用 --all-ready。"),
+                field="CASE",
+                rule="OneOrAll",
+            )
+        if not all_ready:
+            _perform(Acting(asking, who, once), case_id, acts.WriteOff(note=note))
+            return
+        from kx.ready import show_written_off, write_off_ready
+
+        outcome = write_off_ready(asking, who, before, note)
+        if asking.as_json:
+            print_json(outcome.as_dict())
+        else:
+            show_written_off(outcome)
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
 
 
 # ---------------------------------------------------------------- 分级办理 (§四(二)3)
@@ -543,7 +585,8 @@ def show(
 ) -> None:
     """Show a case: where it stands, its deadlines in working days, and its history."""
     from kx.client import ask
-    from kx.views import show_case
+    from kx.directives import issue_of
+    from kx.views import show_case, show_issue
 
     with failures_shown(as_json=asking.as_json):
         from kuaixiang.wire.v1 import case_pb2
@@ -552,10 +595,13 @@ def show(
             bureau=asking.bureau, case_id=case_id, include_private=private, include_history=True
         )
         response = ask(asking, "CaseService", "GetCase", request)
+        issue = issue_of(asking, response.case.issue_id) if response.case.issue_id else None
         if asking.as_json:
-            print_json(table_of(response))
+            print_json({**table_of(response), "issue": table_of(issue.issue) if issue is not None else None})
         else:
             show_case(asking, response)
+            if issue is not None:
+                show_issue(issue)
 
 
 @app.command("list")
@@ -586,6 +632,12 @@ def list_cases(
         typer.Option(metavar="WORD", parser=word_parser(ClockKind), help=f"Whose next deadline is {names(ClockKind)}."),
     ] = None,
     overdue: Annotated[bool, typer.Option("--overdue", help="Only those with a passed deadline 逾期.")] = False,
+    due_soon: Annotated[
+        bool, typer.Option("--due-soon", help="Only those whose next deadline is due within a working day 临期.")
+    ] = False,
+    provisional: Annotated[
+        bool, typer.Option("--provisional", help="Only those with a deadline beyond the published calendar 暂定.")
+    ] = False,
     registered_from: Annotated[
         datetime | None,
         typer.Option(metavar="TIME", parser=instant_of, help=f"Registered at or after, in Shanghai: {INSTANT_FORM}."),
@@ -619,6 +671,8 @@ def list_cases(
             bureau=asking.bureau,
             department=with_department,
             overdue=overdue,
+            due_soon=due_soon,
+            provisional=provisional,
             page_size=page_size,
             page_token=page,
             **words,
@@ -684,32 +738,75 @@ def track(*, case_id: CaseId, asking: Asking) -> None:
             show_track(asking, response)
 
 
-@app.command("register-many")
+@app.command("import")
 @takes(who=who_options, asking=asking_options)
-def register_many(
+def import_cases(
     *,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE.csv", exists=True, dir_okay=False, help="The cases, one a row.")
+        Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="CSV or XLSX, one case a row.")
     ],
-    encoding: Annotated[str, typer.Option(metavar="NAME", help="The file's encoding: utf-8, or gb18030.")] = "utf-8",
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            exists=True,
+            dir_okay=False,
+            help="Which columns and words mean what; docs/LEDGER.md describes it. Not needed for our own headings.",
+        ),
+    ] = None,
+    finished: Annotated[
+        str,
+        typer.Option(
+            metavar="WORD",
+            parser=choice_of("skip", "answer"),
+            help="Rows that the old ledger has finished: skip them, or register them as answered on the spot with "
+            "the reply it records.",
+        ),
+    ] = "skip",
+    prefix: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT", help="Goes before old numbers that begin anew each year, such as 2025-; the same again."
+        ),
+    ] = "",
+    sheet: Annotated[
+        str, typer.Option(metavar="NAME", help="Which sheet of a workbook, where several have content.")
+    ] = "",
+    encoding: Annotated[
+        str, typer.Option(metavar="NAME", help="Of a CSV: utf-8 or gb18030; found out when left out.")
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what the rules say of each row; nothing is registered.")
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Write what became of each row to this file.")
     ] = None,
     who: Who,
     asking: Asking,
 ) -> None:
-    """Register the cases of a CSV file over one stream 批量登记; the same file again registers nothing twice.
+    """Register the cases of a table 批量登记、台账导入: a file of new cases, or a ledger kept elsewhere so far.
 
-    Columns: taxpayer_name, contact, text, category, channel, and if wanted taxpayer_number, channel_reference, place,
-    answer, occurred_at; or their Chinese names 纳税人名称, 联系方式, 诉求内容, 类别, 渠道, 统一社会信用代码, 渠道编号,
-    行政区划, 当场答复, 受理时间.
+    The same table again registers nothing twice: a row is known by its old number 编号, else by what it says. A row
+    accepted too long ago to be dated back is registered now: its clocks run from now, and when it was accepted stands
+    in the registration's note. The columns are those of `kx case export`, or taxpayer_name 纳税人名称, contact
+    联系方式, text 诉求内容, category 类别, channel 渠道, and if wanted taxpayer_number 统一社会信用代码,
+    channel_reference 渠道编号, place 行政区划, accepted_at 受理时间, answer 当场答复; any others by --mapping.
     """
-    from kx.bulk import read_rows, register_rows, write_report
+    from kx.bulk import Finished, Source, read_rows, register_rows, try_rows, write_report
+    from kx.mapping import load_mapping
     from kx.views import show_bulk
 
     with failures_shown(as_json=asking.as_json):
-        rows = read_rows(file, encoding, Acting(asking, who, Once()))
-        outcome = register_rows(asking, rows)
+        source = Source(
+            file=file,
+            mapping=load_mapping(mapping),
+            encoding=encoding,
+            sheet=sheet,
+            prefix=prefix,
+            finished=Finished(finished),
+        )
+        rows = read_rows(source, Acting(asking, who, Once()))
+        outcome = try_rows(asking, rows) if dry_run else register_rows(asking, rows)
         if report is not None:
             write_report(report, outcome)
         if asking.as_json:
@@ -718,3 +815,38 @@ def register_many(
             show_bulk(outcome)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
+
+
+@app.command("export")
+@takes(officer=officer_options, asking=asking_options)
+def export_cases(
+    *,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", dir_okay=False, help="Where to: a name that ends with .xlsx or .csv.")
+    ],
+    from_day: Annotated[
+        date | None,
+        typer.Option("--from", metavar="DAY", parser=day_of, help="Accepted on this day or later: YYYY-MM-DD."),
+    ] = None,
+    to_day: Annotated[
+        date | None, typer.Option("--to", metavar="DAY", parser=day_of, help="Accepted on this day or earlier.")
+    ] = None,
+    open_only: Annotated[bool, typer.Option("--open", help="Only cases that are not written off 未销号.")] = False,
+    officer: Who,
+    asking: Asking,
+) -> None:
+    """Export the bureau's ledger 台账导出 with the notice's columns, in the order of acceptance (§四(一), §五(三)).
+
+    Contacts are masked, in the texts too, unless the role calls taxpayers: registrar 受理人, tax-service
+    纳税服务部门, handler 承办人. Who exported how many cases stands in the node's log.
+    """
+    from kx.ledger import Period, export
+
+    with failures_shown(as_json=asking.as_json):
+        exported = export(asking, officer, Period(from_day, to_day), out, open_only=open_only)
+        told = {"cases": exported.cases, "contacts_masked": exported.masked, "file": str(out)}
+        masked = "; contacts are masked 联系方式已脱敏" if exported.masked else ""
+        if asking.as_json:
+            print_json(told)
+        else:
+            typer.echo(f"{exported.cases} case(s) of {asking.bureau_name(asking.bureau)} in {out}{masked}.")

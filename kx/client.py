@@ -5,7 +5,7 @@ What a command needs of gRPC is imported here, and this module only inside a com
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from datetime import datetime
@@ -18,11 +18,22 @@ from google.protobuf.message import Message
 
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.labels import Both
+from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
 from kuaixiang.runtime.tls import open_channel
-from kuaixiang.wire.codec import ACT_OF_REQUEST, timestamp
+from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, ACT_OF_REQUEST, timestamp
 from kuaixiang.wire.errors import from_call
-from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc, ledger_pb2, ledger_pb2_grpc, referral_pb2_grpc
+from kuaixiang.wire.v1 import (
+    case_pb2,
+    case_pb2_grpc,
+    directive_pb2_grpc,
+    ledger_pb2,
+    ledger_pb2_grpc,
+    reconciliation_pb2_grpc,
+    referral_pb2_grpc,
+    supervision_pb2,
+    supervision_pb2_grpc,
+)
 from kx.options import Acting, Asking
 from kx.output import FAULT_EXIT_CODE, REFUSED_EXIT_CODE, UNREACHABLE_EXIT_CODE, Failed, note
 
@@ -42,9 +53,14 @@ AWAY: Final = frozenset(
 _MISMATCHES: Final = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification Check failed")
 """What gRPC's details say when the node's certificate is not the one expected, which trying again does not change."""
 
-REQUEST_OF_ACT: Final = {act: request for request, act in ACT_OF_REQUEST.items()}
+REQUEST_OF_ACT: Final[Mapping[type[Act], type[Message]]] = {
+    act: request for request, act in (*ACT_OF_REQUEST.items(), *ACT_OF_ORDER_REQUEST.items())
+}
 _SERVICE: Final = case_pb2.DESCRIPTOR.services_by_name["CaseService"]
-_RPC_OF: Final = {method.input_type.full_name: method.name for method in _SERVICE.methods}
+_ORDER_SERVICE: Final = supervision_pb2.DESCRIPTOR.services_by_name["SupervisionService"]
+_RPC_OF: Final = {
+    method.input_type.full_name: method.name for service in (_SERVICE, _ORDER_SERVICE) for method in service.methods
+}
 
 LATER: Final = Both("Try again later.", "请稍后重试。")
 
@@ -66,13 +82,13 @@ async def channel_to(asking: Asking) -> AsyncIterator[grpc.aio.Channel]:
 
 
 def rpc_of(request: Message) -> str:
-    """The method of CaseService that takes a request."""
+    """The method of CaseService or SupervisionService that takes a request."""
     return _RPC_OF[request.DESCRIPTOR.full_name]
 
 
 def request_of(act: Act) -> Any:  # noqa: ANN401 - the act's own message
     """The request that asks for an act, without its header."""
-    request = REQUEST_OF_ACT[type(act)]()
+    request: Any = REQUEST_OF_ACT[type(act)]()
     for field in fields(act):
         value = getattr(act, field.name)
         if value is None:
@@ -104,23 +120,40 @@ def header_of(acting: Acting, case_id: str) -> case_pb2.ActHeader:
 
 def perform(acting: Acting, case_id: str, act: Act) -> case_pb2.ActResponse:
     """Does an act; tried again under the same key while the node is away, which is harmless. Raises `Failed`."""
+    response: case_pb2.ActResponse = _perform(acting, "CaseService", case_id, act)
+    return response
+
+
+def perform_on_order(acting: Acting, order_id: str, act: OrderAct) -> Any:  # noqa: ANN401 - the act's own answer
+    """Does an act on a supervision order, as `perform` does one on a case."""
+    return _perform(acting, "SupervisionService", order_id, act)
+
+
+def _perform(acting: Acting, service: str, subject: str, act: Act) -> Any:  # noqa: ANN401 - the act's own answer
     request = request_of(act)
-    request.header.CopyFrom(header_of(acting, case_id))
+    request.header.CopyFrom(header_of(acting, subject))
     again = Both(
         f"The same command with --key {acting.once.key} is harmless, whether or not the act was done.",
         f"可加上 --key {acting.once.key} 重新执行同一命令：无论该操作是否已完成，都不会重复办理。",
     )
-    response: case_pb2.ActResponse = ask(acting.asking, "CaseService", rpc_of(request), request, again)
-    return response
+    return ask(acting.asking, service, rpc_of(request), request, again)
 
 
-def ask(asking: Asking, service: str, method: str, request: Message, again: Both = LATER) -> Any:  # noqa: ANN401
+def ask(
+    asking: Asking,
+    service: str,
+    method: str,
+    request: Message,
+    again: Both = LATER,
+    *,
+    call_seconds_max: float = CALL_SECONDS_MAX,
+) -> Any:  # noqa: ANN401 - the method's own answer
     """The answer to one request; `again` is what to do when none came. Raises `Failed`."""
 
     async def work() -> object:
         async with channel_to(asking) as channel:
             call = method_of(channel, service, method)
-            return await patiently(asking, lambda seconds: call(request, timeout=seconds), again)
+            return await patiently(asking, lambda seconds: call(request, timeout=seconds), again, call_seconds_max)
 
     return run(work())
 
@@ -129,15 +162,23 @@ def method_of(channel: grpc.aio.Channel, service: str, method: str) -> Any:  # n
     """A method of one of the node's services."""
     stubs: dict[str, Callable[[grpc.aio.Channel], object]] = {
         "CaseService": case_pb2_grpc.CaseServiceStub,
+        "DirectiveService": directive_pb2_grpc.DirectiveServiceStub,
         "LedgerService": ledger_pb2_grpc.LedgerServiceStub,
         "ReferralService": referral_pb2_grpc.ReferralServiceStub,
+        "ReconciliationService": reconciliation_pb2_grpc.ReconciliationServiceStub,
+        "SupervisionService": supervision_pb2_grpc.SupervisionServiceStub,
     }
     return getattr(stubs[service](channel), method)
 
 
-async def patiently(asking: Asking, attempt: Callable[[float], Awaitable[T]], again: Both) -> T:
+async def patiently(
+    asking: Asking,
+    attempt: Callable[[float], Awaitable[T]],
+    again: Both,
+    call_seconds_max: float = CALL_SECONDS_MAX,
+) -> T:
     """Tries until there is an answer or the time is up. `attempt` is given the seconds it may take. Raises `Failed`."""
-    patience = Patience(asking, again)
+    patience = Patience(asking, again, call_seconds_max)
     while True:
         try:
             return await attempt(patience.seconds_for_a_call())
@@ -148,9 +189,10 @@ async def patiently(asking: Asking, attempt: Callable[[float], Awaitable[T]], ag
 class Patience:
     """How long a command goes on trying a node that does not answer; the time runs from the first failure."""
 
-    def __init__(self, asking: Asking, again: Both) -> None:
+    def __init__(self, asking: Asking, again: Both, call_seconds_max: float = CALL_SECONDS_MAX) -> None:
         self._asking = asking
         self._again = again
+        self._call_seconds_max = call_seconds_max
         self._tries = 0
         self._until: float | None = None
 
@@ -161,8 +203,8 @@ class Patience:
 
     def seconds_for_a_call(self) -> float:
         """The deadline of the next try."""
-        left = CALL_SECONDS_MAX if self._until is None else self._until - time.monotonic()
-        return max(CALL_SECONDS_MIN, min(CALL_SECONDS_MAX, left))
+        left = self._call_seconds_max if self._until is None else self._until - time.monotonic()
+        return max(CALL_SECONDS_MIN, min(self._call_seconds_max, left))
 
     async def after(self, error: grpc.aio.AioRpcError) -> None:
         """Waits before the next try; raises `Failed` for a refusal, a fault, or when the time is up."""

@@ -113,7 +113,7 @@ async def _summarise(console: Console, performed: "Performed") -> None:
     from demo.live import code_and_place
     from demo.performance import PROVINCES
     from hub.query import Grouping
-    from kx.hub import print_figures
+    from kx.figures import print_figures
     from kx.output import wide
 
     federation = performed.federation

@@ -1,8 +1,9 @@
-"""`kx hub`: run the hub of a scope, read its figures, compare it with the ledgers, fold it again."""
+"""`kx hub`: run the hub of a scope, read and publish its figures, compare it with the ledgers, fold it again."""
 
 import asyncio
 import json
-from collections.abc import Iterator
+from dataclasses import asdict
+from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,43 +12,49 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from hub.measures import RATES
+from hub.bulletin.document import Format
+from hub.definitions import explanations
 from hub.query import Grouping
-from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.domain.labels import Both, listed, term_of
-from kuaixiang.domain.tree import short_name
-from kuaixiang.domain.words import Category, Channel, ClockKind
+from kuaixiang.domain.labels import Both, listed
+from kuaixiang.domain.words import Category, Channel, DepartmentKind
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kx import issues
 from kx.asking_hub import ANSWER_SECONDS_MAX, AsJson, Certificates, Endpoint, HubScope
 from kx.asking_hub import call as _call
-from kx.output import TABLE_COLUMNS, Failed, failures_told, wide
+from kx.figures import (
+    completeness_as_dict,
+    completeness_lines,
+    corrections_as_dict,
+    edition_as_dict,
+    edition_line,
+    figures_as_dict,
+    instant,
+    print_corrections,
+    print_figures,
+)
+from kx.output import Failed, failures_told, wide
 
 DIFFERENT_EXIT_CODE: Final = 1
+PUBLISH_SECONDS_MAX: Final = 600.0
+"""A year of every bureau of the nation is many rows."""
 RECONCILE_SECONDS_MAX: Final = 3600.0
+PERIOD_FORMS: Final = "2026-10-12, 2026-W40, 2026-10, 2026-Q4 or 2026"
 
-_COLUMNS: Final = (
-    ("登记", ("registered",)),
-    ("转办", ("dispatched",)),
-    ("办结", ("completed",)),
-    ("反馈", ("fed_back",)),
-    ("回访", ("followed_up",)),
-    ("延期", ("extended",)),
-    ("上报", ("referred_up",)),
-    ("下转", ("referred_down",)),
-    ("跨区", ("referred_across",)),
-    ("退回", ("returned_referral", "dispatch_returned")),
-    ("销号", ("written_off",)),
-)
-"""The table's counts: heading, and the facts that are added up in it."""
-_SHOWN_RATES: Final = ("on_time", "feedback_in_time", "follow_up", "satisfaction")
+
+def _written(word: IntEnum) -> str:
+    """A word as it is written on the command line."""
+    return word.name.lower().replace("_", "-")
 
 
 app = typer.Typer(name="hub", help="Statistics of a bureau and everything under it.", no_args_is_help=True)
 app.add_typer(issues.app)
 
 Scope = Annotated[str, typer.Option(metavar="CODE", help="The bureau whose subtree is asked for; all by default.")]
+PeriodOption = Annotated[
+    str, typer.Option("--period", metavar="PERIOD", help=f"Instead of days: {PERIOD_FORMS}.", show_default=False)
+]
+Period = Annotated[str, typer.Argument(metavar="PERIOD", help=f"{PERIOD_FORMS}.")]
 Config = Annotated[Path | None, typer.Option(help="The hub's settings, a TOML file; KX_HUB_… wins over it.")]
 
 
@@ -88,23 +95,36 @@ def stats(
     certificates: Certificates,
     hub_scope: HubScope = "000000",
     scope: Scope = "",
+    period: PeriodOption = "",
     from_day: Annotated[str, typer.Option("--from", metavar="YYYY-MM-DD", help="First day, in Shanghai.")] = "",
     to_day: Annotated[str, typer.Option("--to", metavar="YYYY-MM-DD", help="Last day, included.")] = "",
     by: Annotated[
-        str, typer.Option(help="Rows: total, bureau, category, channel, day, month or every-bureau.")
+        str,
+        typer.Option(
+            help="Rows: total, bureau, every-bureau, category, channel, department, day, week, month, quarter or year."
+        ),
     ] = "total",
     category: Annotated[str, typer.Option(help=f"Only one of {', '.join(c.name.lower() for c in Category)}.")] = "",
     channel: Annotated[str, typer.Option(help=f"Only one of {', '.join(c.name.lower() for c in Channel)}.")] = "",
+    department: Annotated[
+        str, typer.Option(help=f"Only one of {', '.join(_written(kind) for kind in DepartmentKind)}.")
+    ] = "",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="With the period before (环比) and the same of last year (同比).")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Figures of a period: counts, on-time rates, working days taken, and how complete they are."""
     request: dict[str, Any] = {
         "scope": scope,
+        "period": period,
         "from_day": from_day,
         "to_day": to_day,
         "grouping": _word("--by", by, Grouping),
         "category": _word("--category", category, Category) if category else 0,
         "channel": _word("--channel", channel, Channel) if channel else 0,
+        "department_kind": _word("--department", department, DepartmentKind) if department else 0,
+        "compare": compare,
     }
 
     async def ask(stub: Any) -> pb.GetFiguresResponse:  # noqa: ANN401 - the stub's asynchronous side has no name
@@ -117,7 +137,72 @@ def stats(
     if as_json:
         print(json.dumps(figures_as_dict(answer), ensure_ascii=False))
         return
-    print_figures(wide(Console()), answer, f"{scope or hub_scope} {_period(from_day, to_day)}")
+    days = f"{from_day or '…'} – {to_day or '…'}" if from_day or to_day else period
+    print_figures(wide(Console()), answer, f"{scope or hub_scope} {days}")
+
+
+@app.command()
+@failures_told
+def publish(
+    period: Period,
+    *,
+    hub: Endpoint,
+    certificates: Certificates,
+    hub_scope: HubScope = "000000",
+    scope: Scope = "",
+    override_by: Annotated[
+        str, typer.Option(metavar="NAME", help="Who has incomplete figures published all the same.")
+    ] = "",
+    second: Annotated[str, typer.Option(metavar="NAME", help="Another person who agrees to it.")] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why it cannot wait.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Keep the figures of a period that is over as an edition 发布; later changes show as corrections (§五(三))."""
+    request = pb.PublishPeriodRequest(
+        scope=scope, period=period, override_by=override_by, override_second=second, override_reason=reason
+    )
+
+    async def ask(stub: Any) -> pb.PublishPeriodResponse:  # noqa: ANN401 - as above
+        answer: pb.PublishPeriodResponse = await stub.PublishPeriod(request, timeout=PUBLISH_SECONDS_MAX)
+        return answer
+
+    with Console(stderr=True).status("The figures of every bureau are read…"):
+        answer = _call(hub, certificates, hub_scope, ask)
+    if as_json:
+        told = {"edition": edition_as_dict(answer.edition), "unchanged": answer.unchanged}
+        print(json.dumps(told, ensure_ascii=False))
+        return
+    console = wide(Console())
+    if answer.unchanged:
+        console.print("Nothing has changed since; no new edition was made. 数据无变化，未生成新版本。")
+    console.print(edition_line(answer.edition), markup=False)
+    for line in completeness_lines(answer.edition.completeness):
+        console.print(line)
+
+
+@app.command()
+@failures_told
+def corrections(
+    period: Period,
+    *,
+    hub: Endpoint,
+    certificates: Certificates,
+    hub_scope: HubScope = "000000",
+    scope: Scope = "",
+    as_json: AsJson = False,
+) -> None:
+    """What has changed since the last edition of a published period 更正: published, now, difference."""
+
+    async def ask(stub: Any) -> pb.GetCorrectionsResponse:  # noqa: ANN401 - as above
+        request = pb.GetCorrectionsRequest(scope=scope, period=period)
+        answer: pb.GetCorrectionsResponse = await stub.GetCorrections(request, timeout=PUBLISH_SECONDS_MAX)
+        return answer
+
+    answer = _call(hub, certificates, hub_scope, ask)
+    if as_json:
+        print(json.dumps(corrections_as_dict(answer), ensure_ascii=False))
+        return
+    print_corrections(wide(Console()), answer)
 
 
 @app.command()
@@ -141,7 +226,7 @@ def completeness(
     answer = _call(hub, certificates, hub_scope, ask)
     if as_json:
         told = {
-            "completeness": _completeness_as_dict(answer.completeness),
+            "completeness": completeness_as_dict(answer.completeness),
             "marks": [
                 {
                     "bureau": mark.bureau,
@@ -150,8 +235,8 @@ def completeness(
                     "announced_seq": mark.announced_seq,
                     "hash": mark.hash.hex(),
                     "parked_entries": mark.parked_entries,
-                    "heard_at": _instant(mark, "heard_at"),
-                    "data_as_of": _instant(mark, "data_as_of"),
+                    "heard_at": instant(mark, "heard_at"),
+                    "data_as_of": instant(mark, "data_as_of"),
                     "quarantine": mark.quarantine,
                 }
                 for mark in answer.marks
@@ -171,13 +256,14 @@ def completeness(
                 str(mark.seq),
                 str(mark.announced_seq),
                 str(mark.parked_entries),
-                _instant(mark, "heard_at") or "never",
-                _instant(mark, "data_as_of") or "-",
+                instant(mark, "heard_at") or "never",
+                instant(mark, "data_as_of") or "-",
                 mark.quarantine,
             )
     if table.row_count:
         console.print(table)
-    console.print(_completeness_line(answer.completeness))
+    for line in completeness_lines(answer.completeness):
+        console.print(line)
 
 
 @app.command()
@@ -188,18 +274,26 @@ def reconcile(
     certificates: Certificates,
     hub_scope: HubScope = "000000",
     scope: Scope = "",
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="By the hash at the hub's mark alone, a few hundred bytes a ledger: equal hashes prove that the hub "
+            "has folded these journals. The whole comparison reads and folds them again.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare the hub with every ledger of its scope; ends with 1 when they differ or one could not be read."""
 
     async def ask(stub: Any) -> pb.ReconcileResponse:  # noqa: ANN401 - as above
         answer: pb.ReconcileResponse = await stub.Reconcile(
-            pb.ReconcileRequest(scope=scope), timeout=RECONCILE_SECONDS_MAX
+            pb.ReconcileRequest(scope=scope, quick=quick), timeout=RECONCILE_SECONDS_MAX
         )
         return answer
 
     console = Console(stderr=True)
-    with console.status("Every ledger is read and folded again…"):
+    with console.status("Every ledger is asked…" if quick else "Every ledger is read and folded again…"):
         answer = _call(hub, certificates, hub_scope, ask)
     equal = not answer.mismatches and not answer.unreachable
     if as_json:
@@ -218,6 +312,53 @@ def reconcile(
         _print_reconciliation(Console(), answer)
     if not equal:
         raise typer.Exit(DIFFERENT_EXIT_CODE)
+
+
+@app.command()
+@failures_told
+def bulletin(
+    period: Annotated[
+        str, typer.Argument(metavar="PERIOD", help="Such as 2026-10, 2026-Q4, 2026, 2026-W40 or 2026-10-08.")
+    ],
+    *,
+    hub: Endpoint,
+    certificates: Certificates,
+    hub_scope: HubScope = "000000",
+    scope: Scope = "",
+    form: Annotated[
+        str, typer.Option("--format", help=f"One of {', '.join(known.name.lower() for known in Format)}.")
+    ] = "docx",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to write it; a name of its own here when left out.")
+    ] = None,
+    minimum_sample: Annotated[
+        int,
+        typer.Option(
+            min=0, max=1_000_000, help="Deadlines below which a bureau is listed, not ranked; 0: the hub's own minimum."
+        ),
+    ] = 0,
+) -> None:
+    """Write the bulletin (通报) of a period to a file: figures, ranking, common issues, problems found."""
+    wanted = _word("--format", form, Format)
+
+    async def ask(stub: Any) -> pb.GetBulletinResponse:  # noqa: ANN401 - as above
+        request = pb.GetBulletinRequest(
+            scope=scope, period=period, format=pb.BulletinFormat.ValueType(wanted), minimum_sample=minimum_sample
+        )
+        answer: pb.GetBulletinResponse = await stub.GetBulletin(request, timeout=ANSWER_SECONDS_MAX)
+        return answer
+
+    answer = _call(hub, certificates, hub_scope, ask)
+    path = out if out is not None else Path(answer.file_name)
+    try:
+        path.write_bytes(answer.content)
+    except OSError as failure:
+        said = Both(
+            f"The bulletin cannot be written to {path}: {failure.strerror}.",
+            f"通报无法写入 {path}：{failure.strerror}。",
+        )
+        raise Failed(said, field="--out", rule=type(failure).__name__) from failure
+    print(path)
 
 
 @app.command()
@@ -275,139 +416,50 @@ def rebuild(
 
 @app.command()
 @failures_told
-def explain(rate: Annotated[str, typer.Argument(help="Name of a rate; all of them when left out.")] = "") -> None:
-    """Say how a rate is defined."""
-    from hub.measures import measure_name
-
-    wanted = [known for known in RATES if rate in {"", known.name}]
-    if not wanted:
+def explain(
+    figure: Annotated[str, typer.Argument(help="Name of a fact, a count or a rate; all of them when left out.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say how a figure is defined: Chinese label, clause of the notice, formula, a sentence in each language."""
+    known = explanations()
+    if figure and figure not in known:
         raise Failed(
-            Both(f"There is no rate {rate!r}.", f"没有“{rate}”这项指标。"),
-            field="RATE",
-            rule="NoSuchRate",
+            Both(f"There is no figure {figure!r}.", f"没有“{figure}”这项指标。"),
+            field="FIGURE",
+            rule="NoSuchFigure",
             remedy=Both(
-                f"The rates are {', '.join(known.name for known in RATES)}.",
-                f"可选：{listed(known.name for known in RATES)}。",
+                "`kx hub explain` without a name shows all of them.", "不带名称执行 kx hub explain 可列出全部指标。"
             ),
         )
-    console = Console()
-    for known in wanted:
-        above, below = (" + ".join(map(measure_name, part)) for part in (known.numerator, known.denominator))
-        console.print(f"[bold]{known.name}[/bold] {known.label} = ({above}) ÷ ({below})")
-        console.print(f"  {known.sentence}")
-
-
-# ---------------------------------------------------------------- for the demo and the replay too
-
-
-def figures_as_dict(answer: pb.GetFiguresResponse) -> dict[str, Any]:
-    """Figures in plain values, as `--json` prints them."""
-    return {
-        "rows": [
-            {
-                "key": row.key,
-                "label": row.label,
-                "facts": dict(sorted(row.facts.items())),
-                "open": row.open,
-                "overdue": row.overdue,
-                "rates": {
-                    rate.name: {
-                        "numerator": rate.numerator,
-                        "denominator": rate.denominator,
-                        "value": rate.numerator / rate.denominator if rate.denominator else None,
-                    }
-                    for rate in row.rates
-                },
-                "clocks": {
-                    ClockKind(clock.kind).name.lower(): {
-                        "met": clock.met,
-                        "missed": clock.missed,
-                        "p50_workdays": clock.p50_workdays,
-                        "p90_workdays": clock.p90_workdays,
-                        "histogram": list(clock.histogram),
-                    }
-                    for clock in row.clocks
-                },
-            }
-            for row in answer.rows
-        ],
-        "completeness": _completeness_as_dict(answer.completeness),
-    }
-
-
-LABEL_COLUMNS: Final = 12
-PADDING_COLUMNS: Final = 3
-"""Around a cell: two blanks and a line."""
-
-
-def print_figures(console: Console, answer: pb.GetFiguresResponse, title: str) -> None:
-    """Figures as tables: the counts and rates of each row, and the clocks of a single one."""
-    labels = {rate.name: rate.label for rate in RATES}
-    headings = [heading for heading, _ in _COLUMNS]
-    headings += [*(labels[name] for name in _SHOWN_RATES), "办理 P50/P90", "未结", "逾期"]
-    figures: list[tuple[str, ...]] = []
-    for row in answer.rows:
-        rates = {rate.name: rate for rate in row.rates}
-        handle = next((clock for clock in row.clocks if int(clock.kind) == ClockKind.HANDLE), None)
-        figures.append(
-            (
-                (f"{short_name(row.label)} {row.key}".strip() if row.key != row.label else row.label) or "合计",
-                *(str(sum(row.facts.get(fact, 0) for fact in facts)) for _, facts in _COLUMNS),
-                *(_percent(rates[name].numerator, rates[name].denominator) for name in _SHOWN_RATES),
-                f"{handle.p50_workdays:.1f}/{handle.p90_workdays:.1f}" if handle is not None else "-",
-                str(row.open),
-                str(row.overdue),
-            )
-        )
-    for table in _fitting(console, title, headings, figures):
-        console.print(table)
-    if len(answer.rows) == 1:
-        clocks = Table(title="时限")
-        for heading in ("", "met", "missed", "on time", "P50 wd", "P90 wd"):
-            clocks.add_column(heading, justify="right" if heading else "left")
-        for clock in answer.rows[0].clocks:
-            clocks.add_row(
-                term_of(ClockKind, clock.kind),
-                str(clock.met),
-                str(clock.missed),
-                _percent(clock.met, clock.met + clock.missed),
-                f"{clock.p50_workdays:.1f}",
-                f"{clock.p90_workdays:.1f}",
-            )
-        console.print(clocks)
-    console.print(_completeness_line(answer.completeness))
-
-
-def _fitting(console: Console, title: str, headings: list[str], figures: list[tuple[str, ...]]) -> Iterator[Table]:
-    """One table with a line for each row; on a narrow terminal the rows stand side by side, as many as fit, in turn."""
-    table = Table(title=title)
-    table.add_column("", overflow="fold", min_width=LABEL_COLUMNS)
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for row in figures:
-        table.add_row(*row)
-    if not figures or console.measure(table, options=console.options.update(width=TABLE_COLUMNS)).maximum <= (
-        console.width
-    ):
-        yield table
+    wanted = [known[figure]] if figure else list(known.values())
+    if as_json:
+        print(json.dumps([asdict(explanation) for explanation in wanted], ensure_ascii=False))
         return
-    at_once = max(1, console.width // (LABEL_COLUMNS + PADDING_COLUMNS) - 1)
-    for begin in range(0, len(figures), at_once):
-        several = figures[begin : begin + at_once]
-        turned = Table(title=title)
-        turned.add_column("", no_wrap=True)
-        for row in several:
-            turned.add_column(row[0], justify="right", overflow="fold")
-        for place, heading in enumerate(headings, start=1):
-            turned.add_row(heading, *(row[place] for row in several))
-        yield turned
+    console = wide(Console())
+    for of in wanted:
+        formula = f" = {of.formula}" if of.formula else ""
+        console.print(f"[bold]{of.name}[/bold] {of.label} {of.clause}{formula}", highlight=False)
+        console.print(f"  {of.sentence}", markup=False, highlight=False)
+        console.print(f"  {of.chinese}", markup=False, highlight=False)
+
+
+def read_lights(hub: str, certificates: Path, hub_scope: str, scope: str) -> pb.GetLightsResponse:
+    """Open cases by light, for `kx supervise board`. Raises `Failed`."""
+
+    async def ask(stub: Any) -> pb.GetLightsResponse:  # noqa: ANN401 - as above
+        request = pb.GetLightsRequest(scope=scope)
+        answer: pb.GetLightsResponse = await stub.GetLights(request, timeout=ANSWER_SECONDS_MAX)
+        return answer
+
+    found: pb.GetLightsResponse = _call(hub, certificates, hub_scope, ask)
+    return found
 
 
 # ---------------------------------------------------------------- inside
 
 
-def _word(option: str, text: str, words: type[Grouping] | type[Category] | type[Channel]) -> int:
-    known = {word.name.lower().replace("_", "-"): int(word) for word in words}
+def _word(option: str, text: str, words: type[IntEnum]) -> int:
+    known = {_written(word): int(word) for word in words}
     if text not in known:
         raise Failed(
             Both(f"{option} cannot be {text!r}.", f"{option} 不能是“{text}”。"),
@@ -416,33 +468,6 @@ def _word(option: str, text: str, words: type[Grouping] | type[Category] | type[
             remedy=Both(f"Choose one of {', '.join(known)}.", f"可选：{listed(known)}。"),
         )
     return known[text]
-
-
-def _completeness_as_dict(found: pb.Completeness) -> dict[str, Any]:
-    return {
-        "bureaus_expected": found.bureaus_expected,
-        "bureaus_heard": found.bureaus_heard,
-        "bureaus_up_to_date": found.bureaus_up_to_date,
-        "bureaus_quarantined": found.bureaus_quarantined,
-        "data_as_of": _instant(found, "data_as_of"),
-    }
-
-
-def _completeness_line(found: pb.Completeness) -> str:
-    line = (
-        f"{found.bureaus_expected} bureaus expected, {found.bureaus_heard} heard from, "
-        f"{found.bureaus_up_to_date} up to date; data as of {_instant(found, 'data_as_of') or 'never'}."
-    )
-    if found.bureaus_quarantined:
-        line += f" [bold red]{found.bureaus_quarantined} quarantined: see `kx hub completeness`.[/bold red]"
-    return line
-
-
-def _instant(message: pb.Completeness | pb.BureauMark, field: str) -> str | None:
-    if not message.HasField(field):  # type: ignore[arg-type]  # one of its timestamps, by name
-        return None
-    local = getattr(message, field).ToDatetime(tzinfo=SHANGHAI)
-    return str(local.isoformat(sep=" ", timespec="seconds"))
 
 
 def _print_reconciliation(console: Console, answer: pb.ReconcileResponse) -> None:
@@ -457,11 +482,3 @@ def _print_reconciliation(console: Console, answer: pb.ReconcileResponse) -> Non
         console.print(f"The ledger of bureau {code} could not be read.")
     verdict = "The hub equals its ledgers" if not answer.mismatches else f"{len(answer.mismatches)} differences"
     console.print(f"{verdict}: {answer.ledgers_compared} ledgers, {answer.entries_compared} entries compared.")
-
-
-def _percent(numerator: int, denominator: int) -> str:
-    return f"{100 * numerator / denominator:.1f}%" if denominator else "-"
-
-
-def _period(from_day: str, to_day: str) -> str:
-    return f"{from_day or '…'} – {to_day or '…'}" if from_day or to_day else ""

@@ -11,7 +11,12 @@ from typer.main import get_command
 COMMANDS: Final = {
     "demo": ("kx.demo:demo", "Run a whole federation on this machine, for a fortnight of working days."),
     "case": ("kx.case:app", "Work on the cases 诉求和意见 of a bureau: register, handle, refer, read."),
+    "supervise": (
+        "kx.supervise:app",
+        "What superiors ask of the bureaus below them, and what headquarters publishes to all.",
+    ),
     "node": ("kx.node:app", "The service that keeps the ledgers of one or several bureaus."),
+    "reconcile": ("kx.reconcile:reconcile", "Compare a bureau's ledger with its superior's and subordinates' 对账."),
     "hub": ("kx.hub:app", "Statistics of a bureau and everything under it."),
     "pki": ("kx.pki:app", "Make the federation's certificate authority and issue certificates."),
     "calendar": ("kx.calendar:app", "The legal working calendar: days off, make-up working days 调休, deadlines."),

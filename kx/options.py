@@ -153,33 +153,43 @@ def asking_options(
     )
 
 
+Actor = Annotated[
+    str,
+    typer.Option(
+        envvar="KX_ACTOR", metavar="ID", help="The officer's number or account, not a name.", rich_help_panel=WHO
+    ),
+]
+InRole = Annotated[
+    Role,
+    typer.Option(
+        envvar="KX_ROLE",
+        metavar="WORD",
+        parser=word_parser(Role),
+        help=f"In what capacity: {names(Role)}.",
+        rich_help_panel=WHO,
+    ),
+]
+OfDepartment = Annotated[
+    str,
+    typer.Option(
+        envvar="KX_DEPARTMENT",
+        metavar="CODE",
+        help="The officer's department, such as tax-service.",
+        rich_help_panel=WHO,
+    ),
+]
+
+
+def officer_options(*, actor: Actor, role: InRole, department: OfDepartment) -> Who:
+    """Who asks."""
+    return Who(actor, role, department, None)
+
+
 def who_options(
     *,
-    actor: Annotated[
-        str,
-        typer.Option(
-            envvar="KX_ACTOR", metavar="ID", help="The officer's number or account, not a name.", rich_help_panel=WHO
-        ),
-    ],
-    role: Annotated[
-        Role,
-        typer.Option(
-            envvar="KX_ROLE",
-            metavar="WORD",
-            parser=word_parser(Role),
-            help=f"In what capacity: {names(Role)}.",
-            rich_help_panel=WHO,
-        ),
-    ],
-    department: Annotated[
-        str,
-        typer.Option(
-            envvar="KX_DEPARTMENT",
-            metavar="CODE",
-            help="The officer's department, such as tax-service.",
-            rich_help_panel=WHO,
-        ),
-    ],
+    actor: Actor,
+    role: InRole,
+    department: OfDepartment,
     at: Annotated[
         datetime | None,
         typer.Option(

@@ -26,7 +26,7 @@ UNREACHABLE_EXIT_CODE: Final = 3
 PROGRESS_AFTER_SECONDS: Final = 2.0
 """What takes longer shows how far it is."""
 WEEKDAYS: Final = "一二三四五六日"
-TABLE_COLUMNS: Final = 170
+TABLE_COLUMNS: Final = 230
 """The national table's width, where nothing else says how wide the output is."""
 INSTANT_FORM: Final = "'YYYY-MM-DD', 'YYYY-MM-DD HH:MM' or ISO 8601"
 
@@ -62,6 +62,10 @@ EVENT_TERMS: Final[Mapping[str, str]] = {
     "conclusion_delivered": "结论已送达",
     "written_off": "销号",
     "became_overdue": "逾期",
+    "became_due_soon": "临期",
+    "clocks_recomputed": "按新日历重新计算时限",
+    "calendar_adopted": "启用新工作日历",
+    "directive_published": "发布指令",
     "linked": "并案",
     "unlinked": "解除并案",
     "part_returned": "协办退回",
@@ -72,6 +76,21 @@ EVENT_TERMS: Final[Mapping[str, str]] = {
     "override_approved": "批准特批",
     "override_refused": "不批准特批",
     "issue_linked": "归入共性诉求",
+    "ledgers_reconciled": "对账",
+    "mismatch_found": "对账不符",
+    "mismatch_cleared": "对账已相符",
+    "absent_case_found": "对账缺失",
+    "absent_case_cleared": "对账缺失已消除",
+    "order_issued": "下达督办",
+    "order_received": "接收督办",
+    "order_arrived": "督办已送达",
+    "order_acknowledged": "签收督办",
+    "order_answered": "回复督办",
+    "order_answer_returned": "退回回复",
+    "order_closed": "认可回复",
+    "order_cancelled": "撤销督办",
+    "order_delivered": "已告知",
+    "order_clock_noted": "督办时限",
 }
 """The Chinese term of each event of a case's history, by its name in the journal."""
 
@@ -134,6 +153,19 @@ def word_parser(words: type[W]) -> Callable[[str | W], W]:
         except NoSuchWord as unknown:
             whole = (f"{sentence} {remedy}" for sentence, remedy in zip(unknown.said, unknown.remedy, strict=True))
             raise NotUnderstood(Both(*whole)) from None
+
+    return read
+
+
+def choice_of(*choices: str) -> Callable[[str], str]:
+    """What an option is read by that is one of a few plain words."""
+
+    def read(given: str) -> str:
+        if given in choices:
+            return given
+        raise NotUnderstood(
+            Both(f"{given!r} is none of {', '.join(choices)}.", f"“{given}”不在 {listed(choices)} 之中。")
+        )
 
     return read
 

@@ -25,6 +25,7 @@ LABELS: Final = {
     "referred_up": "上报上级",
     "referred_down": "转交下级",
     "referred_across": "跨区移交",
+    "returned": "退回",
     "received": "接收移交",
     "relayed": "中转",
 }

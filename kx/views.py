@@ -1,4 +1,4 @@
-"""How cases look on a terminal."""
+"""How cases and supervision orders look on a terminal."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -14,30 +14,36 @@ from rich.text import Text
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.labels import term
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, DuplicateReason, Role, Satisfaction, Stage
-from kuaixiang.facts import published_calendar
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    ClockKind,
+    Custody,
+    DirectiveKind,
+    DuplicateReason,
+    Light,
+    OrderLevel,
+    OrderStage,
+    Role,
+    Satisfaction,
+    Stage,
+)
+from kuaixiang.runtime.clock import from_micros
 from kuaixiang.wire.codec import instant
-from kuaixiang.wire.v1 import case_pb2, referral_pb2
-from kx.bulk import Outcome
+from kuaixiang.wire.v1 import case_pb2, directive_pb2, referral_pb2, supervision_pb2
+from kx.bulk import RESULTS, Outcome, Result
 from kx.options import Asking
 from kx.output import EVENT_TERMS, both, day_text, local, wide
 
 ROWS_LISTED_MAX: Final = 50
 """Registered rows named one by one; of more there is a count, and --report."""
-COLUMNS_MIN: Final = {"case": len("110101-2026-0000001"), "registered": len("2026-10-12"), "with": len("tax-service")}
+COLUMNS_MIN: Final = {
+    "case": len("110101-2026-0000001"),
+    "order 督办单": len("110000-2026-D000001"),
+    "registered": len("2026-10-12"),
+    "with": len("tax-service"),
+}
 """What is there to be copied or is one word stays whole on a terminal of 80 columns; the other columns give way."""
-_NEARLY_DUE_WORKDAYS: Final = 1.0
-_ENDED: Final = frozenset(
-    {
-        Stage.FED_BACK,
-        Stage.FOLLOWED_UP,
-        Stage.CONCLUDED,
-        Stage.RECONSIDERATION,
-        Stage.WITHDRAWN,
-        Stage.WRITTEN_OFF,
-    }
-)
-"""Stages whose end-to-end time stands still, so that it no longer tells the present time."""
 
 
 def word(kind: type[IntEnum], number: int) -> str:
@@ -47,28 +53,20 @@ def word(kind: type[IntEnum], number: int) -> str:
     return both(kind(number)) if number in {int(one) for one in kind} else f"#{number}"
 
 
-def light(case: case_pb2.Case | None, clock: case_pb2.Clock) -> Text:
+def light(clock: case_pb2.Clock) -> Text:
     """A clock's light: in time, due within a working day, overdue; extended and provisional beside it."""
     shown = Text()
     if clock.overdue:
         shown.append("overdue 逾期", "bold red")
-    elif case is not None and _remaining_workdays(case, clock) <= _NEARLY_DUE_WORKDAYS:
+    elif clock.due_soon:
         shown.append("due within 1 wd 临期", "yellow")
     else:
         shown.append("in time 期内", "green")
     if clock.extended:
         shown.append(" · extended 已延期", "cyan")
     if clock.provisional:
-        shown.append(f" · provisional, beyond the calendar {clock.calendar_version}", "magenta")
+        shown.append(f" · provisional 暂定, beyond the calendar {clock.calendar_version}", "magenta")
     return shown
-
-
-def _remaining_workdays(case: case_pb2.Case, clock: case_pb2.Clock) -> float:
-    """Working days left, by the node's own time: its case says how long it has taken up to now."""
-    if Stage(case.stage) in _ENDED:
-        return float(clock.limit_workdays) + _NEARLY_DUE_WORKDAYS
-    whole = published_calendar().elapsed_workdays(instant(case.registered_at), instant(clock.due_at))
-    return whole - case.end_to_end_milli_workdays / 1000
 
 
 def due(clock: case_pb2.Clock) -> str:
@@ -77,11 +75,11 @@ def due(clock: case_pb2.Clock) -> str:
     return f"{day_text(last.astimezone(SHANGHAI).date())} 24:00"
 
 
-def clock_line(case: case_pb2.Case | None, clock: case_pb2.Clock) -> Text:
+def clock_line(clock: case_pb2.Clock) -> Text:
     """A clock in one line."""
     of = f" ({clock.department})" if clock.department else ""
     line = Text(f"{term(ClockKind(clock.kind))}{of} by {due(clock)} ")
-    return line.append_text(light(case, clock))
+    return line.append_text(light(clock))
 
 
 def show_done(asking: Asking, act: type[Act], response: case_pb2.ActResponse) -> None:
@@ -98,7 +96,7 @@ def show_done(asking: Asking, act: type[Act], response: case_pb2.ActResponse) ->
         line.append("  (done before under the same key or channel number)", "yellow")
     console.print(line, soft_wrap=True)
     for clock in case.clocks[:1]:
-        console.print(Text("  ").append_text(clock_line(case, clock)), soft_wrap=True)
+        console.print(Text("  ").append_text(clock_line(clock)), soft_wrap=True)
     if case.competent_bureau and case.competent_bureau != case.bureau and act.__name__ == "Register":
         console.print(
             f"  The taxpayer seems to belong to {asking.bureau_name(case.competent_bureau)} (属地管理): "
@@ -118,6 +116,8 @@ def show_case(asking: Asking, response: case_pb2.GetCaseResponse) -> None:
         if value:
             table.add_row(label, escape(value))
     console.print(table)
+    if response.HasField("progress"):
+        console.print(progress_line(asking, response.progress), soft_wrap=True)
     if case.clocks:
         clocks = _table("clock 时限", "department", "started", "limit", "due", "light", right=("limit",))
         for clock in case.clocks:
@@ -127,7 +127,7 @@ def show_case(asking: Asking, response: case_pb2.GetCaseResponse) -> None:
                 _at(clock.started_at),
                 f"{clock.limit_workdays} wd",
                 due(clock),
-                light(case, clock),
+                light(clock),
             )
         console.print(clocks)
     if response.HasField("private_view"):
@@ -145,6 +145,53 @@ def show_case(asking: Asking, response: case_pb2.GetCaseResponse) -> None:
         console.print(private)
     if response.history:
         show_history(asking, response.history)
+
+
+def progress_line(asking: Asking, progress: case_pb2.CaseProgress) -> Text:
+    """How a case goes at the bureau that has it, as this one has heard."""
+    line = Text("last heard 最新进展  ", "dim")
+    line.append(asking.bureau_name(progress.bureau), "bold not dim")
+    line.append(f"  {word(Stage, progress.stage)}  {_at(progress.occurred_at)}", "not dim")
+    if progress.HasField("next_due_at"):
+        last = instant(progress.next_due_at) - timedelta(microseconds=1)
+        line.append(
+            f"  {word(ClockKind, progress.next_clock)} by {day_text(last.astimezone(SHANGHAI).date())}", "not dim"
+        )
+        if progress.overdue:
+            line.append("  overdue 逾期", "bold red not dim")
+    return line
+
+
+def show_issue(response: directive_pb2.GetIssueResponse) -> None:
+    """A confirmed common issue and its standard answer."""
+    table = _facts()
+    for label, value in (
+        ("issue 共性诉求", response.issue.issue_id),
+        ("title 标题", response.issue.title),
+        ("owner 负责", response.issue.owner),
+        ("published 发布", local(from_micros(response.published_at_us))),
+        ("answer 统一答复口径", response.issue.standard_answer),
+    ):
+        table.add_row(label, escape(value))
+    _console().print(table)
+
+
+def show_directives(asking: Asking, directives: Sequence[directive_pb2.Directive]) -> None:
+    """What headquarters has published, as a bureau's node knows it."""
+    table = _table("published", "what", "version, number", "title")
+    for one in directives:
+        kind = int(one.kind)
+        calendar = kind == DirectiveKind.CALENDAR
+        table.add_row(
+            local(from_micros(one.published_at_us)),
+            word(DirectiveKind, kind),
+            one.calendar_version if calendar else one.subject,
+            "" if calendar else escape(one.issue.title),
+        )
+    _console().print(table)
+    _console().print(
+        f"{len(directives)} directive(s) at the node of {asking.bureau_name(asking.bureau)}.", markup=False
+    )
 
 
 def _facts_of(asking: Asking, case: case_pb2.Case) -> list[tuple[str, str]]:
@@ -174,6 +221,7 @@ def _facts_of(asking: Asking, case: case_pb2.Case) -> list[tuple[str, str]]:
         ("override 特批", "asked for, not decided" if case.override_pending else ""),
         ("reopened", f"{case.round} times" if case.round else ""),
         ("not told yet", ", ".join(map(asking.bureau_name, case.awaiting_acknowledgement))),
+        ("mismatch 对账不符", ", ".join(map(asking.bureau_name, case.mismatched_with))),
         ("version", str(case.version)),
     ]
 
@@ -200,7 +248,7 @@ def show_history(asking: Asking, history: Sequence[case_pb2.HistoryItem]) -> Non
     _console().print(table)
 
 
-def _who(item: case_pb2.HistoryItem) -> str:
+def _who(item: case_pb2.HistoryItem | supervision_pb2.OrderHistoryItem) -> str:
     if Role(item.role) is Role.SYSTEM:
         return "system"
     return escape(f"{item.actor} {term(Role(item.role))} {item.department}".strip())
@@ -223,9 +271,7 @@ def show_list(asking: Asking, cases: Sequence[case_pb2.Case], next_page: str) ->
             f"{word(Stage, case.stage)}\n{word(Category, case.category)}",
             _at(case.registered_at),
             where,
-            Text(f"{term(ClockKind(nearest.kind))} {due(nearest)}\n").append_text(light(case, nearest))
-            if nearest
-            else "-",
+            Text(f"{term(ClockKind(nearest.kind))} {due(nearest)}\n").append_text(light(nearest)) if nearest else "-",
         )
     console = _console()
     console.print(table)
@@ -248,7 +294,7 @@ def show_track(asking: Asking, response: referral_pb2.TrackResponse) -> None:
     """The way of a case through the bureaus."""
     table = _table("bureau", "stage", "custody", "hand-overs", "clock")
     for segment in response.segments:
-        clock = clock_line(None, segment.clocks[0]) if segment.clocks else Text("-")
+        clock = clock_line(segment.clocks[0]) if segment.clocks else Text("-")
         table.add_row(
             asking.bureau_name(segment.bureau),
             word(Stage, segment.stage),
@@ -262,6 +308,8 @@ def show_track(asking: Asking, response: referral_pb2.TrackResponse) -> None:
         console.print(
             f"Bureau {asking.bureau_name(response.unreachable)} could not be asked; try again.", style="yellow"
         )
+        if response.HasField("progress"):
+            console.print(progress_line(asking, response.progress), soft_wrap=True)
     elif response.segments:
         responsible = asking.bureau_name(response.segments[-1].bureau)
         console.print(f"Responsible now: {responsible}.", markup=False)
@@ -294,11 +342,11 @@ def show_bulk(outcome: Outcome) -> None:
     done = [row for row in outcome.rows if row.case_id]
     if len(done) <= ROWS_LISTED_MAX:
         for row in done:
-            again = "  (registered before)" if row.result == "repeated" else ""
-            console.print(f"row {row.row}  ✓ {row.case_id}{again}", markup=False)
-    refused = [row for row in outcome.rows if row.result == "refused"]
+            again = "  (registered before)" if row.result is Result.REPEATED else ""
+            console.print(f"row {row.row}  ✓ {row.case_id}{again}  {row.message}".rstrip(), markup=False)
+    refused = [row for row in outcome.rows if row.result is Result.REFUSED]
     if refused:
-        table = _table("row", "refused because", "field", "rule", "do", right=("row",))
+        table = _table("row", "refused because 原因", "field", "rule", "do 处理办法", right=("row",))
         for row in refused:
             because, remedy = (
                 escape("\n".join(filter(None, both_)))
@@ -306,15 +354,135 @@ def show_bulk(outcome: Outcome) -> None:
             )
             table.add_row(str(row.row), because, row.field, row.rule, remedy)
         console.print(table)
-    counts = outcome.counts()
-    console.print(
-        f"{len(outcome.rows)} rows: {counts['registered']} registered, {counts['repeated']} registered before, "
-        f"{counts['refused']} refused, {counts['unanswered']} unanswered; {outcome.seconds:.1f} s."
-    )
+    counts = ", ".join(f"{count} {result} {RESULTS[result]}" for result, count in outcome.counts().items() if count)
+    console.print(f"{len(outcome.rows)} rows: {counts}; {outcome.seconds:.1f} s.", markup=False)
+    now = sum(bool(row.case_id and row.message) for row in outcome.rows)
+    if now:
+        console.print(
+            f"{now} of them were accepted earlier than may be dated back: their clocks run from now "
+            "原受理时间已记入备注，时限自登记时起算.",
+            markup=False,
+        )
     if outcome.failure is not None:
         from kx.output import show_failure
 
         show_failure(outcome.failure)
+
+
+_LATE: Final = "bold red"
+_LIGHTS: Final = {Light.IN_TIME: "green", Light.DUE_SOON: "yellow", Light.OVERDUE: _LATE, Light.STOPPED: "dim"}
+
+
+def show_orders_done(asking: Asking, orders: Sequence[supervision_pb2.Order], *, repeated: bool) -> None:
+    """What became of the orders that an act was about."""
+    console = _console()
+    for order in orders:
+        line = Text("✓ ", "green")
+        line.append(order.order_id, "bold").append(f"  {word(OrderStage, order.stage)}")
+        line.append(f"  {word(OrderLevel, order.level)} → {asking.bureau_name(order.final_bureau)}")
+        if repeated:
+            line.append("  (done before under the same key)", "yellow")
+        console.print(line, soft_wrap=True)
+        if order.HasField("clock"):
+            console.print(Text("  ").append_text(_answer_line(order)), soft_wrap=True)
+
+
+def _answer_line(order: supervision_pb2.Order) -> Text:
+    line = Text(f"回复 by {due(order.clock)} ")
+    return line.append(*(("overdue 逾期", _LATE) if order.clock.overdue else ("awaited 待回复", "green")))
+
+
+def show_orders(asking: Asking, orders: Sequence[supervision_pb2.Order], next_page: str) -> None:
+    """A page of the bureau's orders."""
+    table = _table("order 督办单", "level", "from → for", "stage", "cases", "answer 回复", right=("cases",))
+    for order in orders:
+        answer: Text | str = "-"
+        if order.HasField("clock"):
+            answer = _answer_line(order)
+        elif order.HasField("answered_at"):
+            answer = f"{_at(order.answered_at)} {'late 逾期' if order.answered_late else 'in time 按时'}"
+        table.add_row(
+            order.order_id,
+            word(OrderLevel, order.level),
+            f"{asking.bureau_name(order.issuer)} → {asking.bureau_name(order.final_bureau)}",
+            word(OrderStage, order.stage),
+            str(len(order.case_ids)),
+            answer,
+        )
+    console = _console()
+    console.print(table)
+    console.print(f"{len(orders)} order(s) of {asking.bureau_name(asking.bureau)}.")
+    if next_page:
+        console.print(f"More: --page {next_page}", soft_wrap=True)
+
+
+def show_order(asking: Asking, response: supervision_pb2.GetOrderResponse) -> None:
+    """An order with its texts and its history."""
+    facts = _facts()
+    for label, value in _order_facts(asking, response.order, response.texts):
+        if value:
+            facts.add_row(label, escape(value))
+    table = _table("when 时间", "what", "stage after", "who", "bureau", "written")
+    for item in response.history:
+        table.add_row(
+            _at(item.occurred_at),
+            event(item.event),
+            word(OrderStage, item.stage),
+            _who(item),
+            item.other_bureau and asking.bureau_name(item.other_bureau),
+            escape(item.note),
+        )
+    console = _console()
+    console.print(facts)
+    console.print(table)
+
+
+def _order_facts(
+    asking: Asking, order: supervision_pb2.Order, texts: supervision_pb2.OrderTexts
+) -> list[tuple[str, str]]:
+    return [
+        ("order 督办单", order.order_id),
+        ("level 级别", word(OrderLevel, order.level)),
+        ("stage 状态", word(OrderStage, order.stage)),
+        ("issued 下达", f"{_at(order.issued_at)} by {asking.bureau_name(order.issuer)}"),
+        ("for 接收单位", asking.bureau_name(order.final_bureau)),
+        ("derived from", order.parent_order_id),
+        ("passed on as", ", ".join(order.derived_order_ids)),
+        ("cases 诉求", ", ".join(order.case_ids)),
+        ("text 督办事项", texts.text),
+        ("received 送达", _at(order.received_at) if order.HasField("received_at") else "not known yet"),
+        ("signed for 签收", _at(order.acknowledged_at) if order.HasField("acknowledged_at") else ""),
+        ("deadline 时限", _answer_line(order).plain if order.HasField("clock") else ""),
+        ("answered 回复", _at(order.answered_at) if order.HasField("answered_at") else ""),
+        ("", "late 逾期" if order.answered_late else ""),
+        ("answer 回复内容", texts.answer),
+        ("because 理由", texts.because),
+        ("returned 退回", f"{order.round} times" if order.round else ""),
+        ("reason 原因", texts.reason),
+        ("not told yet", ", ".join(map(asking.bureau_name, order.awaiting_delivery))),
+    ]
+
+
+def show_subordinate_cases(
+    asking: Asking, subordinate: str, response: supervision_pb2.ListSubordinateCasesResponse
+) -> None:
+    """A page of a subordinate's open cases."""
+    table = _table("case", "light 时限", "stage", "category", "registered", "next deadline")
+    for one in response.cases:
+        nearest = one.case.clocks[0] if one.case.clocks else None
+        table.add_row(
+            one.case.case_id,
+            Text(word(Light, one.light), _LIGHTS.get(Light(one.light), "")),
+            word(Stage, one.case.stage),
+            word(Category, one.case.category),
+            _at(one.case.registered_at),
+            f"{term(ClockKind(nearest.kind))} {due(nearest)}" if nearest else "-",
+        )
+    console = _console()
+    console.print(table)
+    console.print(f"{len(response.cases)} open case(s) of {asking.bureau_name(subordinate)}.")
+    if response.next_page_token:
+        console.print(f"More: --page {response.next_page_token}", soft_wrap=True)
 
 
 def _at(stamp: Timestamp, *, seconds: bool = False) -> str:

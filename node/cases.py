@@ -3,13 +3,14 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any, Final
 
 from kuaixiang.domain.authority import check_officer
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.errors import FieldMissing, Refused
-from kuaixiang.domain.events import CaseEvent, Entry, Private
+from kuaixiang.domain.events import CaseEvent, Entry, OrderEvent, Private
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.registration import TEXT_CHARACTERS_MAX, at_most, check_key
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Stage
@@ -19,6 +20,7 @@ from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.wire.codec import act_of, decode_entry, enum_of, event_name, instant, timestamp
 from kuaixiang.wire.errors import chinese_of, to_status
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
+from node.channels.ledger_export import export_ledger
 from node.duplicates import Duplicate, Duplicates, Request
 from node.ledger import queries
 from node.ledger.queries import CaseFilter
@@ -46,8 +48,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         office.ledger.writer.after_commit(wake)
 
     async def _act(self, request: Any, context: Context) -> case_pb2.ActResponse:  # noqa: ANN401 - any act's message
-        check_officer(caller_of(context), request.header.bureau)
-        return self._response(await self._office.perform(header_of(request), act_of(request)))
+        header = header_of(request)
+        check_officer(caller_of(context), header.bureau)
+        return self._response(await self._office.perform(header, act_of(request)))
 
     # Each RPC that is an act; what it does is said in case.proto and decided by the domain.
     RegisterCase = _act
@@ -107,7 +110,8 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             try:
                 async for message in request_iterator:
                     registration = message.registration
-                    check_officer(caller, registration.header.bureau)
+                    if registration.header.bureau:
+                        check_officer(caller, registration.header.bureau)
                     await pending.put(asyncio.ensure_future(self._register_one(index, registration)))
                     index += 1
             finally:
@@ -139,7 +143,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         """One case, with its history and its private part where asked."""
         check_officer(caller_of(context), request.bureau)
         case = await self._office.read_case(request.bureau, request.case_id)
-        response = case_pb2.GetCaseResponse(case=self._view(case))
+        response = case_pb2.GetCaseResponse(case=self._view(case), progress=self._office.heard.of(case))
         database = self._office.ledger.database
         if request.include_private:
             private = await asyncio.to_thread(
@@ -167,7 +171,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             category=enum_of(Category, request.category, "category") if request.category else None,
             channel=enum_of(Channel, request.channel, "channel") if request.channel else None,
             next_clock=enum_of(ClockKind, request.next_clock, "next_clock") if request.next_clock else None,
+            provisional=request.provisional,
             due_before_us=now_us if request.overdue else None,
+            due_soon_at_us=now_us if request.due_soon else None,
             registered_from_us=_micros(request, "registered_from"),
             registered_before_us=_micros(request, "registered_before"),
         )
@@ -175,6 +181,14 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             queries.list_cases, self._office.ledger.database, wanted, request.page_size, request.page_token
         )
         return case_pb2.ListCasesResponse(cases=[self._view(case) for case in cases], next_page_token=token)
+
+    async def ExportLedger(
+        self, request: case_pb2.ExportLedgerRequest, context: Context
+    ) -> AsyncIterator[case_pb2.ExportLedgerResponse]:
+        """The ledger as it is kept on paper, in the order of registration."""
+        check_officer(caller_of(context), request.bureau)
+        async for answer in export_ledger(self._office, request):
+            yield answer
 
     async def WatchCases(
         self, request: case_pb2.WatchCasesRequest, context: Context
@@ -201,7 +215,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
                     await changed.wait()
                     continue
                 for seq, packed in enumerate(segment.entries, start=segment.first_seq):
-                    yield watched(seq, decode_entry(packed.public))
+                    entry = decode_entry(packed.public)
+                    if not isinstance(entry.event, OrderEvent):
+                        yield watched(seq, entry)
                 after = segment.first_seq + len(segment.entries) - 1
         finally:
             self._watchers.discard(changed)
@@ -287,7 +303,7 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         department=case.department,
         origin_bureau=case.origin_bureau,
         registered_at=timestamp(case.registered_at),
-        clocks=[clock_view(clock, overdue=clock.overdue or now >= clock.due_at) for clock in _by_due(case)],
+        clocks=[clock_view(clock, now) for clock in _by_due(case)],
         with_bureau=case.with_bureau,
         competent_bureau=case.competent_bureau,
         bounces=case.bounces,
@@ -303,6 +319,7 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         ruled_by=case.ruled_by,
         extensions_to_explain=sorted(case.unexplained),
         override_pending=case.override_asked is not None,
+        mismatched_with=sorted(mismatch.peer for mismatch in case.mismatches),
         **words,
     )
 
@@ -311,9 +328,10 @@ def _by_due(case: Case) -> list[Clock]:
     return sorted(case.clocks, key=lambda clock: clock.due_at)
 
 
-def clock_view(clock: Clock, *, overdue: bool) -> case_pb2.Clock:
-    """A running clock as the interface shows it."""
+def clock_view(clock: Clock, now: datetime) -> case_pb2.Clock:
+    """A running clock as the interface shows it at that time."""
     kind: Any = clock.kind
+    overdue = clock.overdue or now >= clock.due_at
     return case_pb2.Clock(
         kind=kind,
         department=clock.department,
@@ -323,6 +341,8 @@ def clock_view(clock: Clock, *, overdue: bool) -> case_pb2.Clock:
         extended=clock.extended,
         provisional=clock.provisional,
         overdue=overdue,
+        # A limit of one day is due within one from its start.
+        due_soon=not overdue and (clock.soon_at is None or now >= clock.soon_at),
         calendar_version=clock.calendar_version,
     )
 
@@ -387,8 +407,8 @@ def _standing(entry: Entry, *names: str) -> dict[str, Any]:
 
 
 def _other_bureau(entry: Entry) -> str:
-    """The bureau at the other end of a referral or a conclusion."""
-    for name in ("to_bureau", "from_bureau"):
+    """The bureau at the other end of a referral, a conclusion or a reconciliation."""
+    for name in ("to_bureau", "from_bureau", "peer"):
         other = getattr(entry.event, name, "")
         if other:
             return str(other)

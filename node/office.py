@@ -17,17 +17,40 @@ from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.custody import OfferFacts, judge
 from kuaixiang.domain.decide import decide
 from kuaixiang.domain.desk import Context
-from kuaixiang.domain.events import OfferDeclined
-from kuaixiang.domain.registration import REFERENCE_CHARACTERS_MAX, at_most, check_case_id, check_registration
+from kuaixiang.domain.events import LedgerEvent, OfferDeclined
+from kuaixiang.domain.orders import Order
+from kuaixiang.domain.registration import (
+    REFERENCE_CHARACTERS_MAX,
+    at_most,
+    check_actor,
+    check_case_id,
+    check_department,
+    check_registration,
+)
 from kuaixiang.domain.staff import UNLISTED, Staff
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.domain.words import Category, Channel, Custody, Outcome, ReferralKind, Refusal, Role, Stage
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    Custody,
+    DifferenceKind,
+    Outcome,
+    ReferralKind,
+    Refusal,
+    Role,
+    Stage,
+)
 from kuaixiang.runtime.chance import Chance
 from kuaixiang.runtime.clock import Clock
 from kuaixiang.wire.codec import enum_of, instant_of
 from kuaixiang.wire.v1 import referral_pb2
 from node.ledger import queries
 from node.ledger.ledger import Draft, Ledger, Recorded, Request, Work
+from node.orders import OrderDesk
+from node.progress import Heard
+
+TIME_ACTS: tuple[Act, ...] = (acts.MarkOverdue(), acts.Recompute(), acts.MarkDueSoon())
+"""What time causes, in this order: what has passed was missed before another calendar could move it."""
 
 SYSTEM_ACTOR = "system"
 """The actor of what nobody did in person."""
@@ -66,15 +89,57 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What holds at the node: the tree, the working calendar, the limits, the time, and who works in which bureau."""
+class Noted:
+    """Something that concerns no single case and is durable. `repeated`: done before under the same key."""
 
-    tree: BureauTree
-    calendar: WorkingCalendar
-    rules: Rules
-    clock: Clock
-    staff: Callable[[str], Staff] = lambda _: UNLISTED
-    """The departments and officers of a bureau, as they are now."""
+    seq: int
+    repeated: bool
+
+
+class CalendarInForce:
+    """The working calendar that deadlines are computed from now; another one takes its place when it is adopted."""
+
+    __slots__ = ("_calendar",)
+
+    def __init__(self, calendar: WorkingCalendar) -> None:
+        self._calendar = calendar
+
+    @property
+    def calendar(self) -> WorkingCalendar:
+        """The one in force."""
+        return self._calendar
+
+    def adopt(self, calendar: WorkingCalendar) -> None:
+        """From now on deadlines come from this one. Safe between threads: whoever decides reads it once."""
+        self._calendar = calendar
+
+
+class Place:
+    """What holds at the node: the tree, the working calendar in force, the limits, the time, and who works where.
+
+    `staff` gives the departments and officers of a bureau, as they are now.
+    """
+
+    __slots__ = ("clock", "in_force", "rules", "staff", "tree")
+
+    def __init__(
+        self,
+        tree: BureauTree,
+        calendar: WorkingCalendar,
+        rules: Rules,
+        clock: Clock,
+        staff: Callable[[str], Staff] = lambda _: UNLISTED,
+    ) -> None:
+        self.tree = tree
+        self.in_force = CalendarInForce(calendar)
+        self.rules = rules
+        self.clock = clock
+        self.staff = staff
+
+    @property
+    def calendar(self) -> WorkingCalendar:
+        """The working calendar in force."""
+        return self.in_force.calendar
 
 
 class Office:
@@ -83,6 +148,11 @@ class Office:
     def __init__(self, ledger: Ledger, place: Place, sign: Signer) -> None:
         self.ledger = ledger
         self.place = place
+        self.orders = OrderDesk(
+            ledger=ledger, sign=sign, context_of=self._context, system_context_of=self.system_context
+        )
+        self.heard = Heard()
+        """How the cases of these bureaus go elsewhere, as last heard."""
         self._sign = sign
 
     # ------------------------------------------------------------ officers and channels
@@ -190,7 +260,7 @@ class Office:
                 return _Result(known[0], None, known[1], repeated=True)
         return None
 
-    def _context(self, header: Header, case: Case | None) -> Context:
+    def _context(self, header: Header, case: Case | Order | None) -> Context:
         now = self._now(case)
         return Context(
             bureau=header.bureau,
@@ -206,13 +276,14 @@ class Office:
             new_id=new_referral_id(),
         )
 
-    def _system_context(self, bureau: str, case: Case | None) -> Context:
+    def system_context(self, bureau: str, case: Case | Order | None = None) -> Context:
+        """What holds for an act that nobody does in person."""
         department = self.place.staff(bureau).receiving_department
         header = Header(bureau=bureau, case_id="", actor=SYSTEM_ACTOR, role=Role.SYSTEM, department=department)
         return self._context(header, case)
 
-    def _now(self, case: Case | None) -> datetime:
-        """The time; never before the case's last act, should the machine's clock have been set back since."""
+    def _now(self, case: Case | Order | None) -> datetime:
+        """The time; never before the last act on the case or order, should the machine's clock have been set back."""
         now = self.place.clock.now()
         return max(now, case.last_at) if case is not None else now
 
@@ -220,6 +291,32 @@ class Office:
         """Raises `NotThisBureau` for a bureau whose ledger is elsewhere."""
         if bureau not in self.ledger.heads:
             raise errors.NotThisBureau(bureau, self.ledger.bureaus)
+
+    async def note(self, header: Header, write: Callable[[Draft, Context], int]) -> Noted:
+        """Does something of a person that concerns no single case; `write` gives the journal's end at which it is so.
+
+        Once under a request key. Raises `Refused`, `WriterBusy`, `WriterStopped`.
+        """
+        self.check_hosted(header.bureau)
+        check_actor(header.actor)
+        check_department(header.department, "header.department")
+
+        def run(draft: Draft) -> Noted:
+            if header.request_key:
+                request = draft.request(header.bureau, header.request_key)
+                if request is not None:
+                    if request.digest != header.digest:
+                        raise errors.KeyReused(header.request_key)
+                    return Noted(request.seq, repeated=True)
+            context = self._context(header, None)
+            context.staff.check_officer(header.actor, header.role, header.department)
+            seq = write(draft, context)
+            if header.request_key:
+                draft.keep_request(header.bureau, header.request_key, Request(header.digest, "", seq))
+            return Noted(seq, repeated=False)
+
+        noted: Noted = await self.ledger.do(Work(run=run, bureau=header.bureau, request_key=header.request_key))
+        return noted
 
     # ------------------------------------------------------------ peers: the receiver's side
 
@@ -242,7 +339,7 @@ class Office:
         if stored is not None:
             return stored
         case = draft.case(bureau, offer.case_id)
-        context = self._system_context(bureau, case)
+        context = self.system_context(bureau, case)
         facts = OfferFacts(
             from_bureau=offer.from_bureau,
             to_bureau=bureau,
@@ -270,6 +367,7 @@ class Office:
             from_bureau=offer.from_bureau,
             offer_epoch=offer.epoch,
             refusal=refusal,
+            offered_at=instant_of(offer.offered_at_us, "offered_at_us"),
         )
         recorded = draft.record(context, offer.case_id, (declined,), case=case)
         return self._receipt(draft, offer, recorded, refusal=refusal)
@@ -302,6 +400,7 @@ class Office:
             epoch=request.epoch,
             from_bureau=request.from_bureau,
             to_bureau=request.to_bureau,
+            offered_at_us=request.offered_at_us,
         )
 
         _check_numbers(offer)
@@ -311,7 +410,7 @@ class Office:
             if stored is not None:
                 return stored
             case = draft.case(offer.to_bureau, offer.case_id)
-            context = self._system_context(offer.to_bureau, case)
+            context = self.system_context(offer.to_bureau, case)
             # The tombstone: a late offer finds this decision and cannot revive itself.
             return self._decline(draft, context, case, offer, Refusal.WITHDRAWN)
 
@@ -357,9 +456,52 @@ class Office:
         )
         return await self._by_system(request.from_bureau, request.case_id, act)
 
-    async def mark_overdue(self, bureau: str, case_id: str) -> int:
-        """Records the case's passed deadlines, once each."""
-        return await self._by_system(bureau, case_id, acts.MarkOverdue())
+    async def note_time(self, bureau: str, subject: str) -> frozenset[type[Act]]:
+        """Records what time and the calendar have done to the clocks of a case or an order; which kinds of it.
+
+        What was recorded before is not recorded again.
+        """
+        self.check_hosted(bureau)
+        check_case_id(subject, "case_id")
+
+        def run(draft: Draft) -> frozenset[type[Act]]:
+            order = draft.order(bureau, subject)
+            if order is not None:
+                return self.orders.note_time(draft, order)
+            case = draft.case(bureau, subject)
+            if case is None:
+                raise errors.UnknownCase(bureau, subject)
+            noted = set[type[Act]]()
+            for act in TIME_ACTS:
+                context = self.system_context(bureau, case)
+                found = decide(case, act, context)
+                if found:
+                    case = draft.record(context, subject, found, case=case).case
+                    noted.add(type(act))
+            return frozenset(noted)
+
+        noted: frozenset[type[Act]] = await self.ledger.do(
+            Work(run=run, bureau=bureau, case_id=subject, order_id=subject)
+        )
+        return noted
+
+    async def note_mismatch(self, bureau: str, case_id: str, peer: str, difference: DifferenceKind | None) -> bool:
+        """Records how a peer's ledger differs about a case, or that it no longer does; False for an unknown case."""
+        try:
+            await self._by_system(bureau, case_id, acts.NoteMismatch(peer=peer, difference=difference))
+        except errors.UnknownCase:
+            return False
+        return True
+
+    async def record_note(self, bureau: str, event: LedgerEvent, subject: str = "") -> int:
+        """Records what concerns no case of the ledger; `subject` names what it is about, if anything."""
+        self.check_hosted(bureau)
+
+        def run(draft: Draft) -> int:
+            return draft.note(self.system_context(bureau, None), event, subject).seq
+
+        seq: int = await self.ledger.do(Work(run=run, bureau=bureau))
+        return seq
 
     async def _by_system(self, bureau: str, case_id: str, act: Act) -> int:
         """Does an act that nobody does in person; the journal's end at which it is so."""
@@ -370,7 +512,7 @@ class Office:
             case = draft.case(bureau, case_id)
             if case is None:
                 raise errors.UnknownCase(bureau, case_id)
-            context = self._system_context(bureau, case)
+            context = self.system_context(bureau, case)
             return draft.record(context, case_id, decide(case, act, context), case=case).seq
 
         seq: int = await self.ledger.do(Work(run=run, bureau=bureau, case_id=case_id))

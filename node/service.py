@@ -17,23 +17,35 @@ from kuaixiang.runtime.serving import serving, told_to_stop
 from kuaixiang.wire.v1 import (
     case_pb2,
     case_pb2_grpc,
+    directive_pb2,
+    directive_pb2_grpc,
     ledger_pb2,
     ledger_pb2_grpc,
+    reconciliation_pb2,
+    reconciliation_pb2_grpc,
     referral_pb2,
     referral_pb2_grpc,
+    supervision_pb2,
+    supervision_pb2_grpc,
 )
 from node.cases import CaseServicer
+from node.directives import Directives
 from node.duplicates import Duplicates
+from node.events.live import Live
 from node.events.publisher import Publisher
 from node.federation.client import Links
 from node.federation.courier import Courier
+from node.federation.directives import DirectiveServicer, Follower
 from node.federation.seal import Seal
 from node.federation.server import ReferralServicer
 from node.journals import LedgerServicer
 from node.ledger.ledger import Ledger
 from node.office import Office, Place
+from node.reconciler import Reconciler
+from node.reconciliations import ReconciliationServicer
 from node.settings import NodeSettings
 from node.staff import StaffList
+from node.supervision import SupervisionServicer
 from node.sweep import Sweep
 
 _log: Final = structlog.get_logger(__name__)
@@ -41,6 +53,9 @@ _SERVICES: Final = (
     case_pb2.DESCRIPTOR.services_by_name["CaseService"].full_name,
     referral_pb2.DESCRIPTOR.services_by_name["ReferralService"].full_name,
     ledger_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name,
+    directive_pb2.DESCRIPTOR.services_by_name["DirectiveService"].full_name,
+    reconciliation_pb2.DESCRIPTOR.services_by_name["ReconciliationService"].full_name,
+    supervision_pb2.DESCRIPTOR.services_by_name["SupervisionService"].full_name,
 )
 
 
@@ -71,8 +86,10 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         stack.push_async_callback(staff.stop)
         seal = Seal(paths)
         office = Office(ledger, place, seal.sign)
+        directives = Directives(office, seal)
         exposition = start_exposition(settings.metrics_host, settings.metrics_port)
         stack.callback(exposition.stop)
+        bus: Bus | None = None
         if settings.nats_url is not None:
             bus = Bus(settings.nats_url.get_secret_value(), name=f"node-{settings.bureaus[0]}")
             await stack.enter_async_context(bus)
@@ -84,9 +101,20 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         courier = Courier(office, links, seal)
         await courier.start()
         stack.push_async_callback(courier.stop)
-        sweep = Sweep(office)
+        follower = Follower(directives, links, place.tree, settings.bureaus)
+        await follower.start()
+        stack.push_async_callback(follower.stop)
+        if bus is not None:
+            live = Live(office, bus, there=courier.heard_from, look=follower.wake)
+            directives.listeners.append(live.directives_are_new)
+            await live.start()
+            stack.push_async_callback(live.stop)
+        sweep = Sweep(office, after=follower.looked)
         await sweep.start()
         stack.push_async_callback(sweep.stop)
+        reconciler = Reconciler(office, links, hour=settings.reconcile_hour, days=settings.reconcile_days)
+        await reconciler.start()
+        stack.push_async_callback(reconciler.stop)
 
         duplicates = Duplicates(ledger, place.clock, settings.duplicates_days)
 
@@ -94,8 +122,13 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
             case_pb2_grpc.add_CaseServiceServicer_to_server(CaseServicer(office, duplicates), server)
             referrals = ReferralServicer(office, links, seal, courier.heard_from)
             referral_pb2_grpc.add_ReferralServiceServicer_to_server(referrals, server)
+            supervision = SupervisionServicer(office, links, seal, courier.heard_from)
+            supervision_pb2_grpc.add_SupervisionServiceServicer_to_server(supervision, server)
             journals = LedgerServicer(ledger, place.tree, place.clock)
             ledger_pb2_grpc.add_LedgerServiceServicer_to_server(journals, server)
+            directive_pb2_grpc.add_DirectiveServiceServicer_to_server(DirectiveServicer(office, directives), server)
+            reconciliations = ReconciliationServicer(office, reconciler)
+            reconciliation_pb2_grpc.add_ReconciliationServiceServicer_to_server(reconciliations, server)
             server.add_generic_rpc_handlers(tuple(more))
 
         port = await stack.enter_async_context(

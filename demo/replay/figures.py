@@ -63,6 +63,7 @@ class BureauFigures:
         referred_up: hand-overs that it sent to a superior.
         referred_down: hand-overs that it sent to a subordinate.
         referred_across: hand-overs that it sent elsewhere.
+        returned: hand-overs that it sent back to where they had come from.
         received: hand-overs that ended at it.
         relayed: hand-overs between others that passed through it.
     """
@@ -75,6 +76,7 @@ class BureauFigures:
     referred_up: int = 0
     referred_down: int = 0
     referred_across: int = 0
+    returned: int = 0
     received: int = 0
     relayed: int = 0
 
@@ -112,11 +114,14 @@ def figures_of(plan: Plan, calendar: WorkingCalendar) -> PlanFigures:
     for case in plan.cases:
         bureau = case.origin
         found[bureau].registered += 1
+        came_from = ""
         for step in case.steps:
             match step:
                 case HandOver():
-                    _count_hand_over(found, plan.tree, step)
-                    bureau = step.to_bureau
+                    back = step.to_bureau == came_from
+                    _count_hand_over(found, plan.tree, step, back=back)
+                    # Whoever gets a case back may send it there again: that is no return.
+                    bureau, came_from = step.to_bureau, "" if back else step.from_bureau
                 case Wait():
                     found[bureau].deferred += 1
                 case Complete():
@@ -200,9 +205,11 @@ class _Clock:
         )
 
 
-def _count_hand_over(found: defaultdict[str, BureauFigures], tree: LogTree, step: HandOver) -> None:
+def _count_hand_over(found: defaultdict[str, BureauFigures], tree: LogTree, step: HandOver, *, back: bool) -> None:
     sender = found[step.from_bureau]
     match tree.direction(step.from_bureau, step.to_bureau):
+        case _ if back:
+            sender.returned += 1
         case Direction.UP:
             sender.referred_up += 1
         case Direction.DOWN:

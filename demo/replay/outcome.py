@@ -134,6 +134,7 @@ def hub_figures(rows: Sequence[pb.Figures]) -> PlanFigures:
             referred_up=facts.get("referred_up", 0),
             referred_down=facts.get("referred_down", 0),
             referred_across=facts.get("referred_across", 0),
+            returned=facts.get("returned_referral", 0),
             received=facts.get("received", 0) - relayed,
             relayed=relayed,
         )

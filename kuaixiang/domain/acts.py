@@ -6,7 +6,17 @@ Acts of people come first, then what peers cause, then what the system does by i
 from dataclasses import dataclass
 from datetime import datetime
 
-from kuaixiang.domain.words import Category, Channel, Outcome, Override, ReferralKind, Refusal, Satisfaction, Telling
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    DifferenceKind,
+    Outcome,
+    Override,
+    ReferralKind,
+    Refusal,
+    Satisfaction,
+    Telling,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +38,7 @@ class Register(Act):
     place: str = ""
     answer: str = ""
     lead_case_id: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,3 +369,21 @@ class AcknowledgeConclusion(Act):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkOverdue(Act):
     """A deadline has passed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkDueSoon(Act):
+    """One working day of a deadline is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recompute(Act):
+    """Another version of the working calendar is in force (SPEC §4)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteMismatch(Act):
+    """对账: the peer's ledger tells something else of the case; None: it no longer does."""
+
+    peer: str
+    difference: DifferenceKind | None

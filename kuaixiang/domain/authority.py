@@ -38,6 +38,38 @@ def check_officer(caller: Caller, bureau: str) -> None:
         )
 
 
+def check_own(caller: Caller, bureau: str) -> None:
+    """A node speaks for the bureaus of its certificate alone."""
+    if bureau not in caller.bureaus:
+        raise NotAuthorised(
+            Both("speak for {bureau}", "代表{bureau}收发督办"),
+            bureau,
+            Both(f"Use the certificate of the node of bureau {bureau}.", f"请使用单位 {bureau} 的节点证书。"),
+        )
+
+
+def check_order_from_superior(caller: Caller, from_bureau: str, to_bureau: str, tree: BureauTree) -> None:
+    """Supervision orders (§五(三)) come down from the node of the receiver's direct superior."""
+    check_own(caller, from_bureau)
+    if to_bureau not in tree or from_bureau not in tree or tree.relation(to_bureau, from_bureau) != Relation.PARENT:
+        raise NotAuthorised(
+            Both("give orders to {bureau}", "向{bureau}下达督办"),
+            to_bureau,
+            Both("Only its direct superior does; check the tree.", "只有其直接上级可以下达，请核对机构树。"),
+        )
+
+
+def check_report_from_subordinate(caller: Caller, from_bureau: str, to_bureau: str, tree: BureauTree) -> None:
+    """What has become of an order comes up from the node of a direct subordinate of the receiver."""
+    check_own(caller, from_bureau)
+    if to_bureau not in tree or from_bureau not in tree or tree.relation(to_bureau, from_bureau) != Relation.CHILD:
+        raise NotAuthorised(
+            Both("report on orders to {bureau}", "向{bureau}报告督办进展"),
+            to_bureau,
+            Both("Only its direct subordinates do; check the tree.", "只有其直接下级可以报告，请核对机构树。"),
+        )
+
+
 def check_peer(caller: Caller, from_bureau: str, to_bureau: str, tree: BureauTree) -> None:
     """Referrals: the node of the sending bureau, which must be the receiver's superior or subordinate."""
     if from_bureau not in caller.bureaus:
@@ -69,6 +101,14 @@ def check_supervisor(caller: Caller, bureau: str, tree: BureauTree) -> None:
         )
 
 
+def check_pair(caller: Caller, bureau: str, peer: str, tree: BureauTree) -> None:
+    """对账, of the bureau's ledger with the peer's: the node of that peer, if it is one, and who reads the journal."""
+    known = bureau in tree and peer in tree
+    adjacent = known and tree.relation(bureau, peer) in {Relation.PARENT, Relation.CHILD}
+    if not (adjacent and peer in caller.bureaus):
+        check_supervisor(caller, bureau, tree)
+
+
 def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
     """Figures: whoever is of the scope, above it, or within it."""
     if scope not in tree or not any(
@@ -94,3 +134,30 @@ def check_issues(caller: Caller, scope: str, tree: BureauTree) -> None:
                 "该单位及其上级单位的办公证书和汇总中心可以办理。",
             ),
         )
+
+
+def check_subordinate(caller: Caller, bureau: str, tree: BureauTree) -> None:
+    """Directives: whoever is of the bureau or somewhere below it, and the hubs there."""
+    if bureau not in tree or not any(
+        code in tree and tree.contains(bureau, code) for code in caller.bureaus | caller.offices | caller.hubs
+    ):
+        raise NotAuthorised(
+            Both("read what headquarters has published from {bureau}", "向{bureau}索取总局发布的指令"),
+            bureau,
+            Both("Its own bureaus and those below it may.", "本单位及其下级单位可以索取。"),
+        )
+
+
+def check_publisher(caller: Caller, scope: str) -> str:
+    """Publishing figures: an office of the scope itself or its hub. Gives which of them it is."""
+    for kind, codes in (("office", caller.offices), ("hub", caller.hubs)):
+        if scope in codes:
+            return f"{kind} {scope}"
+    raise NotAuthorised(
+        Both("publish the figures of {bureau}", "发布{bureau}的统计数据"),
+        scope,
+        Both(
+            f"Use a certificate for an office or the hub of {scope}.",
+            f"请使用单位 {scope} 的办公证书或汇总中心证书。",
+        ),
+    )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from kuaixiang.domain import clocks as clockwork
 from kuaixiang.domain import events
@@ -16,6 +16,7 @@ from kuaixiang.domain.words import (
     Channel,
     ClockKind,
     Custody,
+    DifferenceKind,
     Outcome,
     Override,
     ReferralKind,
@@ -91,6 +92,15 @@ class Conclusion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatch:
+    """A peer whose ledger tells something else of the case, as the last reconciliation found."""
+
+    peer: str
+    difference: DifferenceKind
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """What the entries of a case amount to."""
 
@@ -145,6 +155,8 @@ class Case:
     competent_bureau: str = ""
     snapshot_version: int = 1
     """The entry that holds the taxpayer's name, contact and text."""
+    mismatches: tuple[Mismatch, ...] = ()
+    """One for each peer; none may stand when the case is written off (对账销号)."""
 
     @property
     def holding(self) -> Holding:
@@ -159,6 +171,17 @@ class Case:
         return None
 
 
+_NOTED: Final = (
+    events.BecameOverdue,
+    events.BecameDueSoon,
+    events.ClocksRecomputed,
+    events.ConclusionDelivered,
+    events.MismatchFound,
+    events.MismatchCleared,
+)
+"""Events that note what time, a calendar or a peer did."""
+
+
 def evolve(case: Case | None, entry: Entry) -> Case | None:
     """The case after an entry: pure and total. None only for an entry that concerns no case of this ledger."""
     event = entry.event
@@ -170,8 +193,8 @@ def evolve(case: Case | None, entry: Entry) -> Case | None:
     changes["stage"] = event.stage
     changes["custody"] = event.custody
     changes["epoch"] = event.epoch
-    if not isinstance(event, (events.BecameOverdue, events.ConclusionDelivered)):
-        # Those two note what time and a peer did: an officer may still record what was done before they were noted.
+    if not isinstance(event, _NOTED):
+        # An officer may still record what was done before they were noted.
         changes["last_at"] = entry.occurred_at
     if event.clocks:
         changes["clocks"] = clockwork.apply(case.clocks, event.clocks)
@@ -335,8 +358,17 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
             return _heard(case, event.from_bureau, revoked)
         case events.ConclusionDelivered() as event:
             return {"awaiting": case.awaiting - {event.to_bureau}}
+        case events.MismatchFound() as event:
+            found = Mismatch(peer=event.peer, difference=event.difference, since=entry.occurred_at)
+            return {"mismatches": (*_mismatches_without(case, event.peer), found)}
+        case events.MismatchCleared() as event:
+            return {"mismatches": _mismatches_without(case, event.peer)}
         case _:
             return {}
+
+
+def _mismatches_without(case: Case, peer: str) -> tuple[Mismatch, ...]:
+    return tuple(mismatch for mismatch in case.mismatches if mismatch.peer != peer)
 
 
 def _received(case: Case, entry: Entry, event: events.Received) -> dict[str, Any]:

@@ -5,7 +5,9 @@ is a repetition of what is already so. What each act does is in `handling` (insi
 bureaus); here is what is asked of every act.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -24,7 +26,7 @@ AFTER_RELEASE: Final = (acts.WriteOff, acts.AskOverride, acts.ApproveOverride, a
 
 def decide(case: Case | None, act: Act, context: Context) -> tuple[CaseEvent, ...]:
     """The events of an act; raises `Refused`."""
-    _check_time(case, context)
+    check_time(case.last_at if case else None, context)
     check_role(act, context.role)
     if context.role is not Role.SYSTEM:
         check_actor(context.actor)
@@ -36,8 +38,10 @@ def decide(case: Case | None, act: Act, context: Context) -> tuple[CaseEvent, ..
         return referring.receive(case, act, context)
     if isinstance(act, (acts.HearConclusion, acts.AcknowledgeConclusion)):
         return referring.hear(case, act, context)
-    if isinstance(act, acts.MarkOverdue):
-        return _mark_overdue(case, context)
+    if isinstance(act, (acts.MarkOverdue, acts.MarkDueSoon, acts.Recompute)):
+        return _time_passed(case, act, context)
+    if isinstance(act, acts.NoteMismatch):
+        return _note_mismatch(case, act)
     if isinstance(act, (acts.AcknowledgeAcceptance, acts.AcknowledgeRefusal, acts.WithdrawOffer)):
         return referring.resolve_offer(case, act, context)
     if case.custody is Custody.OFFERED and case.outgoing is not None:
@@ -49,7 +53,8 @@ def decide(case: Case | None, act: Act, context: Context) -> tuple[CaseEvent, ..
     return _DECISIONS[type(act)](Desk(case=case, context=context, stage=stage), act)
 
 
-def _check_time(case: Case | None, context: Context) -> None:
+def check_time(last_at: datetime | None, context: Context) -> None:
+    """Raises for an act in the future, too long ago, or before the last one (`last_at`) on the same matter."""
     at, now = context.occurred_at, context.now
     if at > now:
         raise errors.TimeInFuture(shown(at), shown(now))
@@ -57,8 +62,8 @@ def _check_time(case: Case | None, context: Context) -> None:
         calendar, days_max = context.calendar, context.rules.backdating_workdays_max
         if calendar.workdays_between(calendar.day_of(at), calendar.day_of(now)) > days_max:
             raise errors.RecordedTooLate(shown(at), days_max)
-    if case is not None and at < case.last_at:
-        raise errors.OutOfOrder(shown(at), shown(case.last_at))
+    if last_at is not None and at < last_at:
+        raise errors.OutOfOrder(shown(at), shown(last_at))
 
 
 _OF_A_PART: Final = (acts.AskExtension, acts.ExplainExtension, acts.ReturnDispatch)
@@ -89,14 +94,37 @@ def _opening(act: Act, context: Context) -> tuple[CaseEvent, ...]:
             raise errors.UnknownCase(context.bureau, "")
 
 
-def _mark_overdue(case: Case, context: Context) -> tuple[CaseEvent, ...]:
-    """Records passed deadlines, once each. An offered case waits for another bureau: its clocks stand."""
+def _time_passed(
+    case: Case, act: acts.MarkOverdue | acts.MarkDueSoon | acts.Recompute, context: Context
+) -> tuple[CaseEvent, ...]:
+    """Records what time has done to the clocks, once each. An offered case waits for another bureau: they stand."""
     if case.custody is not Custody.OWNED:
         return ()
-    changes = tuple(change for clock in case.clocks for change in clocks.overdue(clock, context.occurred_at))
+    at = context.occurred_at
+    kind: type[CaseEvent]
+    if isinstance(act, acts.MarkOverdue):
+        kind, found = events.BecameOverdue, [clocks.overdue(clock, at) for clock in case.clocks]
+    elif isinstance(act, acts.MarkDueSoon):
+        kind, found = events.BecameDueSoon, [clocks.due_soon(clock, at) for clock in case.clocks]
+    else:
+        # A deadline that has passed, recorded or not, was missed under the calendar of its day.
+        standing = (clock for clock in case.clocks if at < clock.due_at)
+        kind, found = events.ClocksRecomputed, [clocks.recompute(clock, context.calendar) for clock in standing]
+    changes = tuple(itertools.chain.from_iterable(found))
     if not changes:
         return ()
-    return (events.BecameOverdue(stage=case.stage, custody=case.custody, epoch=case.epoch, clocks=changes),)
+    return (kind(stage=case.stage, custody=case.custody, epoch=case.epoch, clocks=changes),)
+
+
+def _note_mismatch(case: Case, act: acts.NoteMismatch) -> tuple[CaseEvent, ...]:
+    """Records once that a peer's ledger differs, how, and that it no longer does."""
+    known = next((mismatch.difference for mismatch in case.mismatches if mismatch.peer == act.peer), None)
+    if known == act.difference:
+        return ()
+    standing: dict[str, Any] = {"stage": case.stage, "custody": case.custody, "epoch": case.epoch}
+    if act.difference is None:
+        return (events.MismatchCleared(**standing, peer=act.peer),)
+    return (events.MismatchFound(**standing, peer=act.peer, difference=act.difference),)
 
 
 _DECISIONS: Final[Mapping[type[Act], Callable[[Desk, Any], tuple[CaseEvent, ...]]]] = MappingProxyType(

@@ -81,7 +81,7 @@ class TimeInFuture(Refused):
 
     def __init__(self, occurred_at: str, now: str) -> None:
         super().__init__(
-            f"header.occurred_at {occurred_at} lies in the future: it is {now}.",
+            f"header.occurred_at {occurred_at} lies in the future: it is now {now}.",
             f"发生时间 {occurred_at} 晚于当前时间 {now}。",
         )
 
@@ -185,8 +185,8 @@ class NothingOffered(Refused):
 class CaseFrozen(Refused):
     """The case is offered to another bureau, whose decision is awaited."""
 
-    remedy = "Wait for the decision, or ask for the offer to be withdrawn."
-    remedy_chinese = "请等待对方接收，或者申请收回移交。"
+    remedy = "Wait for the decision, or ask for the offer to be taken back: withdraw-offer."
+    remedy_chinese = "请等待对方接收，或者收回移交。"
 
     def __init__(self, case_id: str, to_bureau: str) -> None:
         super().__init__(
@@ -246,7 +246,7 @@ class VersionConflict(Refused):
 
     def __init__(self, case_id: str, expected: int, actual: int) -> None:
         super().__init__(
-            f"Case {case_id} is at version {actual}, not {expected}.",
+            f"Case {case_id} has changed since you looked: it is at version {actual}, not {expected}.",
             f"诉求 {case_id} 已被他人更新：当前版本为 {actual}，不是 {expected}。",
         )
 
@@ -288,7 +288,7 @@ class ExtensionTooLate(Refused):
     def __init__(self, case_id: str, due_at: str | None) -> None:
         passed = Both(f"passed at {due_at}", f"已于 {due_at} 届满") if due_at else Both("has passed", "已经届满")
         super().__init__(
-            f"The deadline of case {case_id} {passed.english}; an extension is asked and given before it.",
+            f"The deadline of case {case_id} {passed.english}; an extension is asked for and approved before it.",
             f"诉求 {case_id} 的办理时限{passed.chinese}；延期须在时限届满前申请和批准。",
         )
 
@@ -348,8 +348,8 @@ class PartsOpen(Refused):
 
     def __init__(self, case_id: str, departments: tuple[str, ...]) -> None:
         super().__init__(
-            f"Case {case_id} waits for {', '.join(departments)}.",
-            f"诉求 {case_id} 尚有协办部门未完成：{listed(departments)}。",
+            f"Case {case_id} cannot be completed: {', '.join(departments)} has not done its part.",
+            f"诉求 {case_id} 尚有协办部门未完成，不能办结：{listed(departments)}。",
         )
 
 
@@ -406,6 +406,34 @@ class LedgersDisagree(Refused):
         )
 
 
+class NotAPair(Refused):
+    """Ledgers that share no hand-over by themselves: only a superior's and its subordinate's are compared."""
+
+    condition = Condition.INVALID
+    field = "peer"
+    remedy = "Name the bureau's superior or one of its direct subordinates."
+    remedy_chinese = "请填写本单位的直接上级或直接下级。"
+
+    def __init__(self, bureau: str, peer: str) -> None:
+        super().__init__(
+            f"The ledgers of bureau {bureau} and of {peer or '(empty)'} are not compared with each other.",
+            f"单位 {bureau} 与 {peer or '（空）'} 不是直接上下级，台账不互相对账。",
+        )
+
+
+class MismatchStands(Refused):
+    """Write-off while another ledger tells something else of the case, as reconciliation found (§五(三) 对账销号)."""
+
+    remedy = "See `kx reconcile --show`; mend the ledger that is wrong, reconcile again, then write off."
+    remedy_chinese = "请用 kx reconcile --show 查看差异，更正有误的台账并重新对账后再销号。"
+
+    def __init__(self, case_id: str, bureaus: tuple[str, ...]) -> None:
+        super().__init__(
+            f"Case {case_id}: the ledger of bureau {', '.join(bureaus)} does not agree with this one.",
+            f"诉求 {case_id} 与单位 {listed(bureaus)} 的台账对账不符，不能销号。",
+        )
+
+
 class DissatisfactionOpen(Refused):
     """A taxpayer who is not satisfied needs a reopening or an explanation (§四(四))."""
 
@@ -414,8 +442,8 @@ class DissatisfactionOpen(Refused):
 
     def __init__(self, case_id: str) -> None:
         super().__init__(
-            f"The taxpayer of case {case_id} is not satisfied and nothing explains why that stands.",
-            f"诉求 {case_id} 的纳税人不满意，且未说明情况。",
+            f"Case {case_id} cannot be written off: the taxpayer is not satisfied, and no remark explains it.",
+            f"诉求 {case_id} 的纳税人不满意，且未说明情况，不能销号。",
         )
 
 
@@ -586,7 +614,7 @@ class ReturnLimitReached(Refused):
 
     def __init__(self, case_id: str, returns: int, superior: str, *, here: bool) -> None:
         if here:
-            self.remedy = "This bureau is the lowest common superior: its leader decides, by rule."
+            self.remedy = "This bureau is the lowest common superior: its leader decides who handles the case: rule."
             self.remedy_chinese = "本单位是争议单位的最低共同上级，请由局领导裁定。"
         else:
             self.remedy = f"Handle it, or ask bureau {superior} to decide: ask-ruling."
@@ -609,16 +637,28 @@ class RulingBinds(Refused):
         )
 
 
-class NothingToRule(Refused):
-    """There is no dispute for this bureau to decide."""
+class NotInDispute(Refused):
+    """A ruling about a case that has not been sent back as often as it may be (§二(四))."""
 
-    remedy = "A superior rules when bureaus under it have sent a case back as often as they may."
-    remedy_chinese = "只有下级单位之间退回次数达到上限时，才由其共同上级裁定。"
-
-    def __init__(self, case_id: str) -> None:
+    def __init__(self, case_id: str, returns: int, returns_max: int) -> None:
+        self.remedy = "Handle it, return it with the reason, or refer it to the bureau in charge."
+        self.remedy_chinese = "请直接办理、说明原因后退回，或者移交有职责的单位。"
         super().__init__(
-            f"Case {case_id} is not in dispute between bureaus under this one.",
-            f"诉求 {case_id} 在本单位所属单位之间没有待裁定的争议。",
+            f"Case {case_id} is not in dispute: it has been sent back {returns} time(s), a ruling follows after "
+            f"{returns_max}.",
+            f"诉求 {case_id} 已被退回 {returns} 次，退回满 {returns_max} 次方可裁定。",
+        )
+
+
+class NothingToRule(Refused):
+    """The dispute is not this bureau's to decide: one of its parties is not under it (§二(四))."""
+
+    def __init__(self, case_id: str, superior: str) -> None:
+        self.remedy = f"Bureau {superior} is the lowest common superior of them all: ask-ruling."
+        self.remedy_chinese = f"请提请争议各方的最低共同上级单位 {superior} 裁定。"
+        super().__init__(
+            f"Case {case_id} is in dispute between bureaus that are not all under this one.",
+            f"诉求 {case_id} 的争议单位不全是本单位或者本单位的下级，本单位不能裁定。",
         )
 
 
@@ -633,21 +673,6 @@ class NotBelow(Refused):
     def __init__(self, code: str) -> None:
         super().__init__(
             f"Bureau {code or '(empty)'} is not under this one.", f"单位 {code or '（空）'} 不是本单位的下级。"
-        )
-
-
-class ReferralIsReturn(Refused):
-    """A case is referred to where it came from: that is a return, and counts as one."""
-
-    condition = Condition.INVALID
-    field = "final_bureau"
-    remedy = "Return it, with the reason."
-    remedy_chinese = "请改用退回，并说明原因。"
-
-    def __init__(self, case_id: str, bureau: str) -> None:
-        super().__init__(
-            f"Case {case_id} came from bureau {bureau}: to send it there is a return.",
-            f"诉求 {case_id} 由单位 {bureau} 移交而来，再移交给该单位即为退回。",
         )
 
 

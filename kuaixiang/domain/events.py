@@ -16,6 +16,10 @@ from kuaixiang.domain.words import (
     ClockOutcome,
     Custody,
     DepartmentKind,
+    DifferenceKind,
+    DirectiveKind,
+    OrderLevel,
+    OrderStage,
     Outcome,
     Override,
     ReferralKind,
@@ -80,6 +84,17 @@ class CaseEvent(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEvent(Event):
     """Something that concerns no single case of this ledger; it changes none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderEvent(LedgerEvent):
+    """Something that happened to a supervision order (督办, §五(三)), and where it leaves the order in this ledger.
+
+    `from_bureau`, where an event has one, is empty on what was done in the ledger's own bureau, else the neighbour that
+    told of it. `step` counts, each for itself, what the issuer has said of the order and what its receiver has.
+    """
+
+    order_stage: OrderStage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,6 +356,7 @@ class OfferDeclined(CaseEvent):
     from_bureau: str
     offer_epoch: int
     refusal: Refusal
+    offered_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -406,10 +422,185 @@ class BecameOverdue(CaseEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BecameDueSoon(CaseEvent):
+    """临期: of one or more deadlines a single working day is left; `clocks` says which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClocksRecomputed(CaseEvent):
+    """Deadlines were computed again from another version of the working calendar; `clocks` says which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalendarAdopted(LedgerEvent):
+    """From this entry on deadlines come from that version of the working calendar, which headquarters has published."""
+
+    calendar_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectivePublished(LedgerEvent):
+    """Headquarters has published a directive; `digest` is SHA-256 of what it signed."""
+
+    directive_kind: DirectiveKind
+    subject: str
+    published_at: datetime
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgersReconciled(LedgerEvent):
+    """对账: what came of comparing this ledger with a peer's, counted in the hand-overs of the days named."""
+
+    peer: str
+    from_day: str
+    to_day: str
+    matched: int
+    pending: int
+    missing_here: int
+    missing_there: int
+    different: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MismatchFound(CaseEvent):
+    """对账不符: the peer's ledger tells something else of the case."""
+
+    peer: str
+    difference: DifferenceKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MismatchCleared(CaseEvent):
+    """The peer's ledger tells the same of the case again."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbsentCaseFound(LedgerEvent):
+    """对账不符: the peer has handed over a case with this bureau that is not in this ledger; the entry names it."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbsentCaseCleared(LedgerEvent):
+    """The ledgers no longer disagree about a case that was not in this one; the entry names it."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderIssued(OrderEvent):
+    """下达督办: by this bureau, to a subordinate."""
+
+    nonce: str
+    """Drawn for this order: tells it from another of the same number in a ledger that was restored."""
+    level: OrderLevel
+    to_bureau: str
+    """The next bureau on the way."""
+    final_bureau: str
+    case_ids: tuple[str, ...]
+    answer_workdays: int
+    parent_order_id: str
+    """The order received from above that this one passes on; empty when none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderReceived(OrderEvent):
+    """An order has come from the superior: for this bureau when `to_bureau` is empty, else to be passed on."""
+
+    nonce: str
+    level: OrderLevel
+    issuer: str
+    from_bureau: str
+    to_bureau: str
+    final_bureau: str
+    case_ids: tuple[str, ...]
+    answer_workdays: int
+    step: int
+    issued_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderArrived(OrderEvent):
+    """Heard from below: the order, or its return, is in the ledger of the bureau that it is for."""
+
+    from_bureau: str
+    step: int
+    round: int
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderAcknowledged(OrderEvent):
+    """签收."""
+
+    from_bureau: str
+    step: int
+    acknowledged_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderAnswered(OrderEvent):
+    """回复; `derived_open` counts the orders derived from this one that had no answer yet."""
+
+    from_bureau: str
+    step: int
+    round: int
+    answered_at: datetime
+    late: bool
+    derived_open: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderAnswerReturned(OrderEvent):
+    """退回回复: another answer is wanted; `round` counts the returns."""
+
+    from_bureau: str
+    step: int
+    round: int
+    answer_workdays: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderClosed(OrderEvent):
+    """认可回复: the issuer accepts the answer, and the order is done."""
+
+    from_bureau: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderCancelled(OrderEvent):
+    """撤销督办."""
+
+    from_bureau: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderDelivered(OrderEvent):
+    """A neighbour has in its ledger what it was told of the order."""
+
+    to_bureau: str
+    step: int
+    receipt_seq: int
+    receipt_hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderClockNoted(OrderEvent):
+    """What time, or another edition of the calendar, has done to the order's clock; `clocks` says it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """An event with who, when and which case: what the journal records.
 
-    `version` counts the case's entries in this ledger from 1; 0 marks an entry about no case of this ledger.
+    `version` counts the case's entries in this ledger from 1; 0 marks an entry about no case of this ledger. Of an
+    `OrderEvent`, `case_id` is the order's number and `version` counts the order's entries.
     """
 
     bureau: str
@@ -430,6 +621,6 @@ class Entry:
 KINDS: Final[tuple[type[Event], ...]] = tuple(
     kind
     for kind in list(globals().values())
-    if isinstance(kind, type) and issubclass(kind, Event) and kind not in {Event, CaseEvent, LedgerEvent}
+    if isinstance(kind, type) and issubclass(kind, Event) and kind not in {Event, CaseEvent, LedgerEvent, OrderEvent}
 )
 """Every kind of event that a journal may hold."""

@@ -4,7 +4,6 @@ One function for each act; `decide` has made sure of role, custody and stage.
 """
 
 import hashlib
-import re
 from typing import Any, Final
 
 from kuaixiang.domain import acts, clocks, errors, events
@@ -12,6 +11,7 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.case import Case, ExtensionRequest, OverrideRequest
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.desk import Context, Desk, shown
+from kuaixiang.domain.directives import check_issue_id
 from kuaixiang.domain.events import CaseEvent, ClockChange, Private
 from kuaixiang.domain.identifiers import is_division_code
 from kuaixiang.domain.jurisdiction import competent_bureau
@@ -29,7 +29,6 @@ from kuaixiang.domain.words import ClockKind, Custody, Override, Role, Satisfact
 
 EXTENSION_WORKDAYS_MAX: Final = 250
 """Where the notice sets no limit: more working days than this are a slip of the keyboard."""
-ISSUE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
 
 
 def register(act: acts.Register, context: Context) -> tuple[CaseEvent, ...]:
@@ -48,6 +47,7 @@ def register(act: acts.Register, context: Context) -> tuple[CaseEvent, ...]:
             ),
         )
     at_most(act.answer, "answer", NOTE_CHARACTERS_MAX)
+    at_most(act.note, "note", NOTE_CHARACTERS_MAX)
     running = clocks.start(ClockKind.FORWARD, context.occurred_at, context.rules.forward_workdays, context.calendar)
     proposed = competent_bureau(context.tree, act.taxpayer_number or None, act.place or None) or ""
     registered = events.Registered(
@@ -61,6 +61,7 @@ def register(act: acts.Register, context: Context) -> tuple[CaseEvent, ...]:
             text=act.text,
             place=act.place,
             channel_reference=act.channel_reference,
+            note=act.note,
         ),
         competent_bureau=proposed,
     )
@@ -194,8 +195,8 @@ def ask_extension(desk: Desk, act: acts.AskExtension) -> tuple[CaseEvent, ...]:
     return (asked,)
 
 
-def _due(clock: Clock | None) -> str:
-    return shown(clock.due_at) if clock else "an earlier time"
+def _due(clock: Clock | None) -> str | None:
+    return shown(clock.due_at) if clock else None
 
 
 def _extendable(case: Case, for_department: str) -> Clock | None:
@@ -400,12 +401,7 @@ def unlink(desk: Desk, act: acts.Unlink) -> tuple[CaseEvent, ...]:
 
 def link_issue(desk: Desk, act: acts.LinkIssue) -> tuple[CaseEvent, ...]:
     """归入共性诉求 (§四(五)); the issue's own page says what it is."""
-    if not ISSUE_ID.fullmatch(act.issue_id):
-        raise errors.FieldMalformed(
-            "issue_id",
-            Both("is not the number of a common issue", "不是共性诉求编号"),
-            Both("Copy it from the list of issues, such as GX-2026-0001.", "请照共性诉求清单填写，如 GX-2026-0001。"),
-        )
+    check_issue_id(act.issue_id)
     return (events.IssueLinked(**desk.frame(), issue_id=act.issue_id),)
 
 
@@ -481,6 +477,8 @@ def write_off(desk: Desk, act: acts.WriteOff) -> tuple[CaseEvent, ...]:
     case = desk.case
     if case.awaiting and Override.LEDGERS_DISAGREE not in case.overridden:
         raise errors.LedgersDisagree(case.case_id, tuple(sorted(case.awaiting)))
+    if case.mismatches and Override.LEDGERS_DISAGREE not in case.overridden:
+        raise errors.MismatchStands(case.case_id, tuple(sorted(mismatch.peer for mismatch in case.mismatches)))
     if case.satisfaction is Satisfaction.NOT_SATISFIED and not case.explained:
         raise errors.DissatisfactionOpen(case.case_id)
     return (events.WrittenOff(**desk.frame(*desk.stop_all(), note=act.note), custody=case.custody),)

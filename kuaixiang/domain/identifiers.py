@@ -155,6 +155,9 @@ def _organisation_check(body: str) -> str:
 CONTACT_CHARACTERS_MAX = 254
 """The longest e-mail address that can be delivered to (RFC 5321); no telephone number comes near."""
 
+MASK = "***"
+"""In a contact whose middle somebody has hidden. An address may hold asterisks, and nobody has such a one."""
+
 _COUNTRY = r"(?:(?:\+|00)?86[ -]?)?"
 _MOBILE = re.compile(_COUNTRY + r"1[3-9][0-9][ -]?[0-9]{4}[ -]?[0-9]{4}")
 _LANDLINE = re.compile(
@@ -179,8 +182,30 @@ def check_contact(text: str) -> None:
         ImplausibleContact: without the text.
 
     """
-    if len(text) > CONTACT_CHARACTERS_MAX:
+    if len(text) > CONTACT_CHARACTERS_MAX or MASK in text:
         raise ImplausibleContact
     telephone = _BRACKETED_AREA.sub(r"\1-", text)
     if not (_MOBILE.fullmatch(text) or _LANDLINE.fullmatch(telephone) or _EMAIL.fullmatch(text)):
         raise ImplausibleContact
+
+
+_AREA = r"(?:(?:\+|00)?86[ -]?0?|[(（]?0)(?:10|2[0-9]|[3-9][0-9]{2})[)）]?"
+_EMAIL_WITHIN = re.compile(rf"([A-Za-z0-9])[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]*@((?:{_LABEL}\.)+[A-Za-z]{{2,63}})")
+_MOBILE_WITHIN = re.compile(rf"(?<![0-9])({_COUNTRY}1[3-9][0-9])[ -]?[0-9]{{4}}[ -]?([0-9]{{4}})(?![0-9])")
+_LANDLINE_WITHIN = re.compile(rf"(?<![0-9])({_AREA})[ -]?[2-9][0-9]{{2,3}}([0-9]{{4}})(?![0-9])")
+
+
+def mask_contacts(text: str) -> str:
+    """Hide the middle of every telephone number and e-mail address of a text: 138****0000, 0571-****4321, z***@x.cn.
+
+    A landline number without its area code cannot be told from an amount of money and stays.
+    """
+    text = _EMAIL_WITHIN.sub(rf"\1{MASK}@\2", text)
+    text = _MOBILE_WITHIN.sub(r"\1****\2", text)
+    return _LANDLINE_WITHIN.sub(r"\1-****\2", text)
+
+
+def mask_contact(contact: str) -> str:
+    """Hide the middle of a contact; all of one whose form is not known."""
+    masked = mask_contacts(contact)
+    return masked if masked != contact else "****" * bool(contact)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from kuaixiang.domain import acts
+from kuaixiang.domain import acts, order_acts
 from kuaixiang.domain.words import (
     Category,
     Channel,
@@ -16,7 +16,13 @@ from kuaixiang.domain.words import (
     ClockOutcome,
     Custody,
     DepartmentKind,
+    DifferenceKind,
+    DirectiveKind,
     DuplicateReason,
+    Light,
+    OrderLevel,
+    OrderSide,
+    OrderStage,
     Outcome,
     Override,
     ReferralKind,
@@ -78,13 +84,19 @@ TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
     Outcome: ("已办结", "已撤回", "转行政复议", "重新办理"),
     DuplicateReason: ("同一纳税人", "内容相近"),
     ReferralState: ("移交中", "收回中", "已接收", "被拒收"),
+    DirectiveKind: ("工作日历", "共性诉求"),
     Override: ("台账未核对一致而销号",),
+    DifferenceKind: ("本台账缺", "对方台账缺", "内容不符"),
+    OrderLevel: ("催办", "督办", "重点督办"),
+    OrderStage: ("已下达", "已送达", "已签收", "已回复", "回复被退回", "已办结", "已撤销"),
+    OrderSide: ("本单位下达", "下达给本单位", "经本单位转达"),
+    Light: ("期内", "临期", "逾期", "停止计时"),
 }
 """The Chinese term of each word, in the order of the words' numbers, which begin at 1."""
 
 
 class ActName(NamedTuple):
-    """What officers call an act: the command that does it (`kx case`), and its Chinese name."""
+    """What officers call an act: the command that does it (`kx case`, `kx supervise`), and its Chinese name."""
 
     command: str
     chinese: str
@@ -132,6 +144,20 @@ ACTS: Final[Mapping[type[acts.Act], ActName]] = {
     acts.HearConclusion: ActName("hearing a conclusion", "接收办理结论"),
     acts.AcknowledgeConclusion: ActName("noting that a conclusion arrived", "确认结论已送达"),
     acts.MarkOverdue: ActName("noting a missed deadline", "记录逾期"),
+    acts.MarkDueSoon: ActName("noting that a deadline is near", "记录临期"),
+    acts.Recompute: ActName("computing deadlines again", "按新日历重新计算时限"),
+    acts.NoteMismatch: ActName("noting how another ledger differs", "记录对账不符"),
+    order_acts.IssueOrder: ActName("supervise issue", "下达督办"),
+    order_acts.CascadeOrder: ActName("supervise cascade", "转下级督办"),
+    order_acts.AcknowledgeOrder: ActName("supervise acknowledge", "签收督办"),
+    order_acts.AnswerOrder: ActName("supervise answer", "回复督办"),
+    order_acts.AcceptAnswer: ActName("supervise accept", "认可回复"),
+    order_acts.ReturnAnswer: ActName("supervise return", "退回回复"),
+    order_acts.CancelOrder: ActName("supervise cancel", "撤销督办"),
+    order_acts.HearStatement: ActName("receiving an order", "接收督办"),
+    order_acts.HearReport: ActName("hearing what became of an order", "接收督办进展"),
+    order_acts.NoteDelivery: ActName("noting that a bureau has been told", "确认督办已送达"),
+    order_acts.NoteClock: ActName("noting an order's deadline", "记录督办时限"),
 }
 """What each act is called."""
 
@@ -179,6 +205,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "bureaus": "单位代码",
     "page_token": "翻页标记",
     "page_size": "每页条数",
+    "format": "文件格式",
+    "minimum_sample": "最低样本数",
     "stages": "办理状态",
     "custodies": "责任状态",
     "next_clock": "时限种类",
@@ -197,6 +225,11 @@ FIELDS: Final[Mapping[str, str]] = {
     "title": "标题",
     "standard_answer": "标准答复",
     "terms": "关键词",
+    "period": "统计期间",
+    "department_kind": "部门类别",
+    "override_by": "署名人员",
+    "override_second": "复核人员",
+    "override_reason": "理由",
     # Of what bureaus say to each other.
     "signature": "签名",
     "offer": "移交单",
@@ -218,6 +251,44 @@ FIELDS: Final[Mapping[str, str]] = {
     "disputants": "争议单位",
     "ruled_by": "裁定单位",
     "completed_at_us": "办结时间",
+    # Of directives.
+    "calendar": "工作日历",
+    "directive": "指令",
+    "have": "已有指令",
+    "offered_at": "移交时间",
+    "state": "移交状态",
+    "refusal": "拒收原因",
+    "conclusion_epoch": "结论所属移交",
+    "completed_at": "办结时间",
+    "peer": "对账单位",
+    "days": "日期",
+    "kind": "指令种类",
+    "subject": "指令事项",
+    "published_at_us": "发布时间",
+    # Of supervision orders.
+    "order_id": "督办单编号",
+    "nonce": "督办单标识",
+    "level": "督办级别",
+    "answer_workdays": "回复工作日数",
+    "to_bureaus": "接收单位",
+    "because": "先行回复的理由",
+    "statement": "督办单",
+    "report": "督办进展",
+    "step": "序号",
+    "stage": "状态",
+    "issuer": "下达单位",
+    "issued_at_us": "下达时间",
+    "received_at_us": "送达时间",
+    "due_at_us": "回复时限",
+    "acknowledged_at_us": "签收时间",
+    "answered_at_us": "回复时间",
+    "limit_workdays": "工作日数",
+    "calendar_version": "工作日历版本",
+    "soon_at_us": "临期时间",
+    "derived_open": "未回复的下级督办数",
+    "subordinate": "下级单位",
+    "side": "收发方向",
+    "light": "时限状态",
 }
 """The Chinese name of each field of a request, by its own name: `header.actor` is `actor`."""
 

@@ -130,6 +130,9 @@ STANDING: Mapping[TypeOfAct, frozenset[Stage]] = MappingProxyType(
         acts.RefuseOverride: _TO_BE_WRITTEN_OFF,
         acts.AcknowledgeConclusion: frozenset(Stage),
         acts.MarkOverdue: frozenset(Stage),
+        acts.MarkDueSoon: frozenset(Stage),
+        acts.Recompute: frozenset(Stage),
+        acts.NoteMismatch: frozenset(Stage),
     }
 )
 """Acts that leave the stage as it is, and where they are possible."""
@@ -176,6 +179,9 @@ ROLES: Mapping[TypeOfAct, frozenset[Role]] = MappingProxyType(
         acts.HearConclusion: frozenset({Role.SYSTEM}),
         acts.AcknowledgeConclusion: frozenset({Role.SYSTEM}),
         acts.MarkOverdue: frozenset({Role.SYSTEM}),
+        acts.MarkDueSoon: frozenset({Role.SYSTEM}),
+        acts.Recompute: frozenset({Role.SYSTEM}),
+        acts.NoteMismatch: frozenset({Role.SYSTEM}),
     }
 )
 """Who may do what. The leader who decides an extension depends on the handling besides: see `decide`."""

@@ -80,8 +80,7 @@ def ask_ruling(desk: Desk, act: acts.AskRuling) -> tuple[CaseEvent, ...]:
     required(act.reason, "reason", Both("a superior who is to rule is told why", "提请裁定须说明原因"))
     if case.ruled_by:
         raise errors.RulingBinds(case.case_id, case.ruled_by)
-    if case.returns < context.rules.returns_max or not case.disputants:
-        raise errors.NothingToRule(case.case_id)
+    _check_disputed(desk)
     superior = _superior_of(context.tree, {*case.disputants, case.bureau})
     if superior == case.bureau:
         raise errors.ReturnLimitReached(case.case_id, case.returns, superior, here=True)
@@ -93,15 +92,22 @@ def rule(desk: Desk, act: acts.Rule) -> tuple[CaseEvent, ...]:
     case, context = desk.case, desk.context
     required(act.reason, "reason", Both("a ruling says why", "裁定须说明理由"))
     tree, bureau = context.tree, context.bureau
-    disputed = case.returns >= context.rules.returns_max and case.disputants
-    if not disputed or not all(tree.contains(bureau, party) for party in case.disputants if party in tree):
-        raise errors.NothingToRule(case.case_id)
+    _check_disputed(desk)
+    superior = _superior_of(tree, {*case.disputants, bureau})
+    if superior != bureau:
+        raise errors.NothingToRule(case.case_id, superior)
     if act.final_bureau not in tree or not tree.contains(bureau, act.final_bureau):
         raise errors.NotBelow(act.final_bureau)
     ruled = events.Ruled(**desk.frame(note=act.reason), final_bureau=act.final_bureau)
     if act.final_bureau == bureau:
         return (ruled,)
     return (ruled, _offer(desk, ReferralKind.REFER, act.final_bureau, act.reason, ruled_by=bureau))
+
+
+def _check_disputed(desk: Desk) -> None:
+    case, returns_max = desk.case, desk.context.rules.returns_max
+    if case.returns < returns_max or not case.disputants:
+        raise errors.NotInDispute(case.case_id, case.returns, returns_max)
 
 
 def referral_kind(tree: BureauTree, from_bureau: str, final_bureau: str) -> ReferralKind:

@@ -89,12 +89,12 @@ def check_department(value: str, field: str) -> None:
         )
 
 
-def check_actor(value: str) -> None:
+def check_actor(value: str, field: str = "header.actor") -> None:
     """An officer's identification: not a name, at most 64 characters."""
-    required(value, "header.actor", Both("the ledger records who did it", "台账须记录由谁办理"))
+    required(value, field, Both("the ledger records who did it", "台账须记录由谁办理"))
     if not _ACTOR.fullmatch(value):
         raise FieldMalformed(
-            "header.actor",
+            field,
             Both("is not an officer's identification", "不是有效的人员标识"),
             Both(
                 "Use the officer's number or account, at most 64 letters, digits and . _ : @ -",

@@ -178,7 +178,60 @@ class DuplicateReason(IntEnum):
     SIMILAR_TEXT = 2
 
 
+class DirectiveKind(IntEnum):
+    """What headquarters publishes to every bureau."""
+
+    CALENDAR = 1
+    ISSUE = 2
+
+
 class Override(IntEnum):
     """特批: a rule that two people together may set aside for one case."""
 
     LEDGERS_DISAGREE = 1
+
+
+class DifferenceKind(IntEnum):
+    """How two ledgers differ about a case (对账)."""
+
+    MISSING_HERE = 1
+    MISSING_THERE = 2
+    DIFFERENT = 3
+
+
+class OrderLevel(IntEnum):
+    """督办级别 (§五(三))."""
+
+    URGE = 1
+    SUPERVISE = 2
+    KEY = 3
+
+
+class OrderStage(IntEnum):
+    """Where a supervision order stands, as far as one bureau's ledger knows."""
+
+    ISSUED = 1
+    RECEIVED = 2
+    ACKNOWLEDGED = 3
+    ANSWERED = 4
+    RETURNED = 5
+    CLOSED = 6
+    CANCELLED = 7
+
+
+class Light(IntEnum):
+    """How near the nearest deadline of an open case is (SPEC §7)."""
+
+    IN_TIME = 1
+    DUE_SOON = 2
+    OVERDUE = 3
+    STOPPED = 4
+    """No clock runs, or another bureau's decision is awaited."""
+
+
+class OrderSide(IntEnum):
+    """Which end of a supervision order a bureau is at."""
+
+    ISSUED = 1
+    RECEIVED = 2
+    RELAYED = 3

@@ -45,8 +45,11 @@ STREAM: Final = "KX_JOURNAL"
 
 JOURNAL_PREFIX: Final = "kx.v1.journal"
 HEAD_PREFIX: Final = "kx.v1.head"
-LIVE_PREFIX: Final = "kx.v1.live"
-"""Best-effort subjects (wake-ups, progress, directives); no stream keeps them."""
+PROGRESS_PREFIX: Final = "kx.v1.progress"
+WAKE_PREFIX: Final = "kx.v1.wake"
+DIRECTIVE_PREFIX: Final = "kx.v1.directive"
+"""Best-effort subjects, each followed by the site and the code of the bureau that is to hear it; no stream keeps
+them. Between bureaus that are neighbours: those of a province and, for the province itself, headquarters."""
 
 STREAM_BYTES_MAX: Final = 4 * 1024**3
 """A large province's filing-deadline day: 150 entries/s of 300 bytes are 3.9 GB. Full means that publishers wait."""
@@ -220,6 +223,21 @@ def journal_subject(site: str, bureau: str) -> str:
 def head_subject(site: str, bureau: str) -> str:
     """Subject of the heads (generation, seq, hash) of one bureau's journal at its site."""
     return f"{HEAD_PREFIX}.{site}.{bureau}"
+
+
+def progress_subject(site: str, bureau: str) -> str:
+    """Subject on which a bureau hears how cases go that it had too."""
+    return f"{PROGRESS_PREFIX}.{site}.{bureau}"
+
+
+def wake_subject(site: str, bureau: str) -> str:
+    """Subject on which a bureau hears that a neighbour's node is there again."""
+    return f"{WAKE_PREFIX}.{site}.{bureau}"
+
+
+def directive_subject(site: str, bureau: str) -> str:
+    """Subject on which a bureau hears that its superior's node has something new of headquarters."""
+    return f"{DIRECTIVE_PREFIX}.{site}.{bureau}"
 
 
 @dataclass(frozen=True, slots=True)

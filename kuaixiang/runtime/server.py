@@ -37,7 +37,9 @@ class TooMuchWaits(Refused):
     remedy_chinese = "请稍后使用同一请求标识重试。"
 
     def __init__(self, why: WriterBusy) -> None:
-        super().__init__(str(why), f"已有 {why.waiting} 项操作等待写入台账。")
+        super().__init__(
+            f"{why.waiting} acts already wait to be written to the ledger.", f"已有 {why.waiting} 项操作等待写入台账。"
+        )
 
 
 class LedgerClosed(Refused):
@@ -47,8 +49,8 @@ class LedgerClosed(Refused):
     remedy = "Try again under the same request key when the node is back."
     remedy_chinese = "请在节点恢复后使用同一请求标识重试。"
 
-    def __init__(self, why: WriterStopped) -> None:
-        super().__init__(str(why), "台账已关闭。")
+    def __init__(self) -> None:
+        super().__init__("The ledger is closed.", "台账已关闭。")
 
 
 class NotReadable(Refused):
@@ -176,7 +178,7 @@ async def _refuse(context: Context, refusal: Exception, method: str) -> None:
     if isinstance(refusal, WriterBusy):
         refusal = TooMuchWaits(refusal)
     elif isinstance(refusal, WriterStopped):
-        refusal = LedgerClosed(refusal)
+        refusal = LedgerClosed()
     if isinstance(refusal, Refused):
         status = rpc_status.to_status(to_status(refusal))
         RPCS.labels(method, status.code.name).inc()

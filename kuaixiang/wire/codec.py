@@ -16,11 +16,12 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from kuaixiang.domain import acts
+from kuaixiang.domain import acts, order_acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.errors import FieldMalformed, FieldMissing
-from kuaixiang.domain.events import KINDS, CaseEvent, ClockChange, Entry, Event, Private
+from kuaixiang.domain.events import KINDS, CaseEvent, ClockChange, Entry, Event, OrderEvent, Private
 from kuaixiang.domain.labels import Both, listed, term
+from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.words import (
     Category,
     Channel,
@@ -29,14 +30,16 @@ from kuaixiang.domain.words import (
     ClockOutcome,
     Custody,
     DepartmentKind,
+    OrderStage,
     Role,
     Stage,
 )
 from kuaixiang.runtime.clock import InstantOutOfRange, from_micros, to_micros
-from kuaixiang.wire.v1 import case_pb2, journal_pb2
+from kuaixiang.wire.v1 import case_pb2, journal_pb2, supervision_pb2
 
 _E = TypeVar("_E", bound=IntEnum)
-_HEADER = {field.name for field in fields(CaseEvent)}
+_A = TypeVar("_A", bound=Act)
+_HEADER = {field.name for kind in (CaseEvent, OrderEvent) for field in fields(kind)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,8 @@ def encode_entry(entry: Entry) -> bytes:
     }
     if isinstance(event, CaseEvent):
         header.update(stage=event.stage, custody=event.custody, epoch=event.epoch)
+    elif isinstance(event, OrderEvent):
+        header["order_stage"] = event.order_stage
     message = journal_pb2.Entry(**header)
     own = getattr(message, form.name)
     own.SetInParent()
@@ -136,6 +141,8 @@ def decode_entry(public: bytes, private: bytes | None = None) -> Entry:
     standing: dict[str, Any] = {}
     if issubclass(form.kind, CaseEvent):
         standing = {"stage": Stage(message.stage), "custody": Custody(message.custody), "epoch": message.epoch}
+    elif issubclass(form.kind, OrderEvent):
+        standing = {"order_stage": OrderStage(message.order_stage)}
     event = form.kind(
         clocks=tuple(_decode_clock(change) for change in message.clocks),
         private=decode_private(private) if private is not None else None,
@@ -280,10 +287,30 @@ ACT_OF_REQUEST: Mapping[type[Message], type[Act]] = {
 }
 """What each request of the case service asks."""
 
+ACT_OF_ORDER_REQUEST: Mapping[type[Message], type[OrderAct]] = {
+    supervision_pb2.IssueOrderRequest: order_acts.IssueOrder,
+    supervision_pb2.CascadeOrderRequest: order_acts.CascadeOrder,
+    supervision_pb2.AcknowledgeOrderRequest: order_acts.AcknowledgeOrder,
+    supervision_pb2.AnswerOrderRequest: order_acts.AnswerOrder,
+    supervision_pb2.AcceptAnswerRequest: order_acts.AcceptAnswer,
+    supervision_pb2.ReturnAnswerRequest: order_acts.ReturnAnswer,
+    supervision_pb2.CancelOrderRequest: order_acts.CancelOrder,
+}
+"""What each request of the supervision service that is an act asks."""
+
 
 def act_of(request: Message) -> Act:
     """The act that a request asks; raises `FieldMissing` or `FieldMalformed`."""
-    kind, readers = _ACT_FORMS[type(request)]
+    return _asked(_ACT_FORMS[type(request)], request)
+
+
+def order_act_of(request: Message) -> OrderAct:
+    """The act on a supervision order that a request asks; raises `FieldMissing` or `FieldMalformed`."""
+    return _asked(_ORDER_ACT_FORMS[type(request)], request)
+
+
+def _asked(form: tuple[type[_A], "_Readers"], request: Message) -> _A:
+    kind, readers = form
     return kind(**{name: read(getattr(request, name)) for name, read in readers})
 
 
@@ -321,9 +348,10 @@ def _required_instant(stamp: Timestamp, field: str) -> datetime:
     return instant(stamp, field)
 
 
-def _act_form(
-    message: type[Message], kind: type[Act]
-) -> tuple[type[Act], tuple[tuple[str, Callable[[Any], Any]], ...]]:
+_Readers = tuple[tuple[str, Callable[[Any], Any]], ...]
+
+
+def _act_form(message: type[Message], kind: type[_A]) -> tuple[type[_A], _Readers]:
     hints = get_type_hints(kind)
     names = [field.name for field in fields(kind)]
     wire = {field.name for field in message.DESCRIPTOR.fields} - {"header"}
@@ -334,3 +362,4 @@ def _act_form(
 
 
 _ACT_FORMS = {message: _act_form(message, kind) for message, kind in ACT_OF_REQUEST.items()}
+_ORDER_ACT_FORMS = {message: _act_form(message, kind) for message, kind in ACT_OF_ORDER_REQUEST.items()}

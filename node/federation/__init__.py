@@ -2,10 +2,11 @@
 
 The server (`server`) decides what a peer asks; its recorded decision is the only commit point. The courier (`courier`)
 tells peers what they are owed, through the links of the client (`client`), with what the ledger says of the case at
-that moment (`offers`), sealed by the node's key (`seal`).
+that moment (`offers`) or of a supervision order (`statements`), sealed by the node's key (`seal`).
 
 There is no queue beside the ledger. What a peer is owed is a projection of the cases: an offer that is not decided, a
-withdrawal that is not answered, a conclusion that is not acknowledged. So nothing has to be handed over between "it is
+withdrawal that is not answered, a conclusion that is not acknowledged; and of the supervision orders: what the issuer
+says of one on its way down, what the receiver says on its way up. So nothing has to be handed over between "it is
 recorded" and "it will be sent", and what was overtaken (an offer withdrawn meanwhile, a case reopened after it was
 concluded) is never sent in its old form: a message is made when it is sent, and its id makes it the same message.
 

@@ -12,7 +12,9 @@ from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.pki import CertificatePaths, Credentials, LiveCredentials, dns_name
 from kuaixiang.runtime.tls import Options, open_channel
 from kuaixiang.wire.errors import RemoteRefusal, from_call
+from kuaixiang.wire.v1.reconciliation_pb2_grpc import ReconciliationServiceStub
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
+from kuaixiang.wire.v1.supervision_pb2_grpc import SupervisionServiceStub
 
 CALL_SECONDS_MAX: Final = 10.0
 """A decision takes milliseconds; what has no answer by then is asked again, under the same id."""
@@ -67,7 +69,9 @@ def failure_of(error: grpc.aio.AioRpcError) -> Failure:
 @dataclass(slots=True)
 class _Link:
     channel: grpc.aio.Channel
-    stub: ReferralServiceStub
+    referrals: ReferralServiceStub
+    reconciliation: ReconciliationServiceStub
+    supervision: SupervisionServiceStub
     credentials: Credentials
 
 
@@ -92,6 +96,21 @@ class Links:
 
     def stub(self, bureau: str) -> ReferralServiceStub:
         """The referral service of a bureau; raises `NoEndpoint`, `pki.PkiError`. Nothing is sent yet."""
+        return self._link(bureau).referrals
+
+    def reconciliation(self, bureau: str) -> ReconciliationServiceStub:
+        """The reconciliation service of a bureau; raises `NoEndpoint`, `pki.PkiError`. Nothing is sent yet."""
+        return self._link(bureau).reconciliation
+
+    def supervision(self, bureau: str) -> SupervisionServiceStub:
+        """The supervision service of a bureau, as `stub` gives the referral service."""
+        return self._link(bureau).supervision
+
+    def channel(self, bureau: str) -> grpc.aio.Channel:
+        """The channel to a bureau's node, for its other services; raises as `stub` does. Not to be kept."""
+        return self._link(bureau).channel
+
+    def _link(self, bureau: str) -> _Link:
         endpoint = self._tree.get(bureau).endpoint if bureau in self._tree else ""
         if not endpoint:
             raise NoEndpoint(bureau)
@@ -102,8 +121,9 @@ class Links:
             if link is not None:
                 self._retire(link)
             channel = open_channel(endpoint, dns_name("node", bureau), self._paths, LINK_OPTIONS)
-            link = self._links[bureau] = _Link(channel, ReferralServiceStub(channel), credentials)
-        return link.stub
+            stubs = ReferralServiceStub(channel), ReconciliationServiceStub(channel), SupervisionServiceStub(channel)
+            link = self._links[bureau] = _Link(channel, *stubs, credentials)
+        return link
 
     async def close(self) -> None:
         """Close all links; calls under way are cancelled."""

@@ -26,12 +26,13 @@ from kuaixiang.runtime.clock import EPOCH, SystemClock, from_micros
 from kuaixiang.runtime.loops import Loop
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
-from kuaixiang.wire.v1 import referral_pb2
+from kuaixiang.wire.v1 import referral_pb2, supervision_pb2
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
-from node.federation import offers
+from node.federation import offers, statements
 from node.federation.client import CALL_SECONDS_MAX, Failed, Links, NoEndpoint, failure_of
 from node.federation.offers import Message, SnapshotErased
 from node.federation.seal import Seal
+from node.federation.statements import OrderMessage, WordingErased
 from node.ledger import queries
 from node.ledger.ledger import Draft, Work
 from node.ledger.queries import Delivery, Owed, PeerState
@@ -207,8 +208,9 @@ class Destination:
         aside = self.aside.get(case_id)
         if aside is None or aside.until <= time.monotonic():
             return False
-        case = self._office.ledger.cached(self.bureau, case_id)
-        return case is None or case.version == aside.version
+        ledger = self._office.ledger
+        subject = ledger.cached(self.bureau, case_id) or ledger.cached_order(self.bureau, case_id)
+        return subject is None or subject.version == aside.version
 
     def _seconds_until_next_aside(self) -> float:
         next_at = min((aside.until for aside in self.aside.values()), default=float("inf"))
@@ -224,7 +226,7 @@ class Destination:
                 queries.history, self._office.ledger.database, self.bureau, delivery.case_id, private=True
             )
             version = history[-1].entry.version if history else 0
-            message = offers.owed(history, self.peer)
+            message = offers.owed(history, self.peer) or statements.owed_of_order(history, self.peer)
             if message is None:
                 return self._count(kind, Result.OVERTAKEN)
             kind = _kind(message)
@@ -234,7 +236,7 @@ class Destination:
             result, rule = (Result.LATER if failure.what is Failed.PEER else Result.ASIDE), failure.rule or failure.code
         except (NoEndpoint, PkiError, WriterBusy, WriterStopped) as failure_here:
             result, rule = Result.LATER, type(failure_here).__name__
-        except (Refused, SnapshotErased, UnusableReceipt) as unusable:
+        except (Refused, SnapshotErased, WordingErased, UnusableReceipt) as unusable:
             result, rule = Result.ASIDE, type(unusable).__name__
         except Exception:  # noqa: BLE001 - a fault of ours with one case must not hold up the others
             _log.exception(
@@ -284,9 +286,18 @@ class Destination:
             pause_seconds=round(seconds, 1),
         )
 
-    async def _tell(self, message: Message) -> Result:
-        stub = self._links.stub(self.peer)
+    async def _tell(self, message: Message | OrderMessage) -> Result:
+        stub, supervision = self._links.stub(self.peer), self._links.supervision(self.peer)
         match message:
+            case supervision_pb2.OrderStatement():
+                payload = message.SerializeToString()
+                statement = supervision_pb2.DeliverOrderRequest(statement=payload, signature=self._seal.sign(payload))
+                answer = await supervision.DeliverOrder(statement, timeout=CALL_SECONDS_MAX)
+                return await self._note(message, answer)
+            case supervision_pb2.OrderReport():
+                payload = message.SerializeToString()
+                report = supervision_pb2.ReportOrderRequest(report=payload, signature=self._seal.sign(payload))
+                return await self._note(message, await supervision.ReportOrder(report, timeout=CALL_SECONDS_MAX))
             case referral_pb2.Offer():
                 payload = message.SerializeToString()
                 request = referral_pb2.OfferRequest(offer=payload, signature=self._seal.sign(payload))
@@ -303,14 +314,23 @@ class Destination:
         await self._office.settle(self.bureau, decision)
         return Result.ACCEPTED if decision.accepted else Result.REFUSED
 
+    async def _note(self, told: OrderMessage, receipt: supervision_pb2.OrderReceipt) -> Result:
+        record = record_of(receipt, told, self._seal)
+        await self._office.orders.note_delivery(self.bureau, self.peer, record)
+        return Result.ACKNOWLEDGED
+
     async def _conclude(self, stub: ReferralServiceStub, request: referral_pb2.ConcludeRequest) -> Result:
         await stub.Conclude(request, timeout=CALL_SECONDS_MAX)
         await self._office.acknowledge_conclusion(request)
         return Result.ACKNOWLEDGED
 
 
-def _kind(message: Message) -> str:
+def _kind(message: Message | OrderMessage) -> str:
     match message:
+        case supervision_pb2.OrderStatement():
+            return "order"
+        case supervision_pb2.OrderReport():
+            return "order_report"
         case referral_pb2.Offer():
             return "offer"
         case referral_pb2.WithdrawRequest():
@@ -335,6 +355,22 @@ def decision_of(
     if wanted != (decision.bureau, decision.referral_id, decision.case_id, decision.epoch):
         raise UnusableReceipt(asked.to_bureau, "it decides something else")
     return decision
+
+
+def record_of(receipt: supervision_pb2.OrderReceipt, told: OrderMessage, seal: Seal) -> supervision_pb2.OrderRecord:
+    """What a receipt proves: that the bureau told has this statement or report in its ledger.
+
+    Raises `SignatureNotProven`, `UnusableReceipt`.
+    """
+    seal.check_kept(receipt.record, receipt.signature, told.to_bureau)
+    try:
+        record = supervision_pb2.OrderRecord.FromString(receipt.record)
+    except DecodeError as failure:
+        raise UnusableReceipt(told.to_bureau, "it holds no record") from failure
+    wanted = (told.to_bureau, told.order_id, told.nonce, told.step)
+    if wanted != (record.bureau, record.order_id, record.nonce, record.step):
+        raise UnusableReceipt(told.to_bureau, "it is for something else")
+    return record
 
 
 class Courier:

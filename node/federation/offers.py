@@ -60,6 +60,7 @@ def _withdrawal(case: Case, outgoing: Outgoing) -> referral_pb2.WithdrawRequest:
         epoch=outgoing.offer_epoch,
         from_bureau=case.bureau,
         to_bureau=outgoing.to_bureau,
+        offered_at_us=to_micros(outgoing.offered_at),
     )
 
 

@@ -87,6 +87,7 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         check_case_id(request.referral_id, "referral_id")
         check_case_id(request.case_id, "case_id")
         _check_epoch(request.epoch)
+        _check_instant(request.offered_at_us, "offered_at_us", to_micros(self._office.place.clock.now()))
         self._check_peer(context, request.from_bureau, request.to_bureau)
         return referral_pb2.Receipt.FromString(await self._office.withdraw_offer(request))
 
@@ -114,6 +115,10 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
             )
         case = await self._trackable(request, caller_of(context))
         response = referral_pb2.TrackResponse(segments=[self._segment(case)])
+        if not request.asked:
+            progress = self._office.heard.of(case)
+            if progress is not None:
+                response.progress.CopyFrom(progress)
         following = case.neighbours[-1][0] if case.custody is Custody.RELEASED and case.neighbours else ""
         asked = {*request.asked, request.bureau}
         if following and following not in asked:
@@ -150,7 +155,7 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         return referral_pb2.TrackedSegment(
             bureau=case.bureau,
             epoch=case.epoch,
-            clocks=[clock_view(clock, overdue=clock.overdue or now >= clock.due_at) for clock in case.clocks],
+            clocks=[clock_view(clock, now) for clock in case.clocks],
             with_bureau=case.with_bureau,
             **words,
         )

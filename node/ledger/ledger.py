@@ -2,17 +2,18 @@
 
 Work runs on the writer's thread (`kuaixiang.runtime.writer`). It reads cases as they will be after the work before it,
 decides, and stages entries; a refusal stages nothing. What is staged is written by `executemany` and committed once.
-A case is the fold of its entries: it is kept in memory once folded, and read from the journal when it is not there.
+A case is the fold of its entries, and so is a supervision order: either is kept in memory once folded, and read from
+the journal when it is not there.
 """
 
 import functools
 import itertools
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import sqlalchemy as sa
 from google.protobuf.message import DecodeError
@@ -20,7 +21,17 @@ from google.protobuf.message import DecodeError
 from kuaixiang.domain.case import Case, evolve
 from kuaixiang.domain.desk import Context
 from kuaixiang.domain.errors import EntryUnreadable, Refused
-from kuaixiang.domain.events import CaseEvent, Entry, LedgerEvent, OfferDeclined, Registered
+from kuaixiang.domain.events import (
+    CaseEvent,
+    Entry,
+    Event,
+    LedgerEvent,
+    OfferDeclined,
+    OrderEvent,
+    OrderIssued,
+    Registered,
+)
+from kuaixiang.domain.orders import Order, evolve_order
 from kuaixiang.domain.words import Category, Channel
 from kuaixiang.runtime.chance import Chance
 from kuaixiang.runtime.clock import to_micros
@@ -32,12 +43,23 @@ from node.ledger import projections, schema
 
 CASES_CACHED_MAX: Final = 50_000
 """Folded cases kept in memory: the open cases of a large bureau, about 150 MB."""
+ORDERS_CACHED_MAX: Final = 5_000
+"""Folded supervision orders kept in memory: a province's open ones."""
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 FIRST_GENERATION: Final = 1
 _CHANCE: Final = Chance()
 
+CHANGED_MAX: Final = 10_000
+"""Changed cases that wait to be told to other bureaus; of more the oldest are left out: it is best effort."""
+UNREADABLE: Final = (DecodeError, LookupError, ValueError)
+"""What reading an entry fails with that something else than this system has changed."""
+
 CaseKey = tuple[str, str]
 """Bureau and case id."""
+OrderKey = tuple[str, str]
+"""Bureau and order id."""
+
+T = TypeVar("T", Case, Order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +71,7 @@ class Head:
     seq: int
     hash: bytes
     cases_registered: int
+    orders_issued: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +92,15 @@ class Recorded:
     hash: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedOrder:
+    """The order after an act, and the journal's end after its last entry."""
+
+    order: Order | None
+    seq: int
+    hash: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """A piece of work, and what it will look up, so that a batch can look everything up at once."""
@@ -81,6 +113,8 @@ class Work:
     request_key: str = ""
     reference: tuple[Channel, str] | None = None
     referral_id: str = ""
+    order_id: str = ""
+    """Looked up with the orders derived from it."""
 
 
 class Ledger:
@@ -91,7 +125,10 @@ class Ledger:
         self.database = Database(url, service="ledger", migrations=MIGRATIONS)
         self.statements = _Statements(self.database)
         self.heads = self._heads()
-        self.cache = _Cache()
+        self.cache: _Cache[Case] = _Cache(CASES_CACHED_MAX)
+        self.orders: _Cache[Order] = _Cache(ORDERS_CACHED_MAX)
+        self.changed: deque[Case] = deque(maxlen=CHANGED_MAX)
+        """Cases that other bureaus had too, as committed, for whoever tells those bureaus."""
         self.writer: GroupCommitWriter[Work] = GroupCommitWriter("ledger", self._begin, Refused)
 
     def start(self) -> None:
@@ -111,6 +148,10 @@ class Ledger:
         """A committed case, where it is in memory."""
         return self.cache.peek((bureau, case_id))
 
+    def cached_order(self, bureau: str, order_id: str) -> Order | None:
+        """A committed order, where it is in memory."""
+        return self.orders.peek((bureau, order_id))
+
     def rebuild(self) -> int:
         """Empties the projections and folds them from the journal again; the number of entries folded.
 
@@ -127,7 +168,10 @@ class Ledger:
         with self.database.reading() as connection:
             rows = connection.execute(sa.select(schema.BUREAUS)).all()
         kept = {
-            row.bureau: Head(row.bureau, row.generation, row.seq, bytes(row.hash), row.cases_registered) for row in rows
+            row.bureau: Head(
+                row.bureau, row.generation, row.seq, bytes(row.hash), row.cases_registered, row.orders_issued
+            )
+            for row in rows
         }
         return {
             bureau: kept.get(bureau, Head(bureau, FIRST_GENERATION, 0, chain.GENESIS, 0)) for bureau in self.bureaus
@@ -148,40 +192,59 @@ class _Statements:
         self.put_clock = database.put(schema.CLOCKS)
         self.drop_clock = database.drop(schema.CLOCKS, "bureau", "case_id", "kind", "department")
         self.put_referral = database.put(schema.REFERRALS)
+        self.put_order = database.put(schema.ORDERS)
         self.put_delivery = database.put(schema.DELIVERIES)
         self.drop_delivery = database.drop(schema.DELIVERIES, "bureau", "peer", "case_id")
+        self.put_conclusion = database.put(schema.CONCLUSIONS)
+        self.drop_conclusion = database.drop(schema.CONCLUSIONS, "bureau", "case_id", "peer")
+        self.put_mismatch = database.put(schema.MISMATCHES)
+        self.drop_mismatch = database.drop(schema.MISMATCHES, "bureau", "peer", "case_id", "absent")
+        self.put_reconciliation = database.put(schema.RECONCILIATIONS)
         self.put_peer = database.put(schema.PEERS)
         self.put_cursor = database.put(schema.CURSORS)
+        self.put_directive = database.put(schema.DIRECTIVES)
 
 
-class _Cache:
-    """Folded cases, least recently used first. Only the writer's thread changes it."""
+class _Cache(Generic[T]):
+    """Folded cases or orders, least recently used first. Only the writer's thread changes it."""
 
-    def __init__(self) -> None:
-        self._cases: OrderedDict[CaseKey, Case] = OrderedDict()
+    def __init__(self, held_max: int) -> None:
+        self._held: OrderedDict[tuple[str, str], T] = OrderedDict()
+        self._held_max = held_max
 
-    def get(self, key: CaseKey) -> Case | None:
-        case = self._cases.get(key)
-        if case is not None:
-            self._cases.move_to_end(key)
-        return case
+    def get(self, key: tuple[str, str]) -> T | None:
+        found = self._held.get(key)
+        if found is not None:
+            self._held.move_to_end(key)
+        return found
 
-    def peek(self, key: CaseKey) -> Case | None:
+    def peek(self, key: tuple[str, str]) -> T | None:
         """Like `get`, from any thread: the order of use stays as it is."""
-        return self._cases.get(key)
+        return self._held.get(key)
 
-    def put(self, cases: Iterable[tuple[CaseKey, Case]]) -> None:
-        for key, case in cases:
-            self._cases[key] = case
-            self._cases.move_to_end(key)
-        while len(self._cases) > CASES_CACHED_MAX:
-            self._cases.popitem(last=False)
+    def put(self, found: Iterable[tuple[tuple[str, str], T]]) -> None:
+        for key, one in found:
+            self._held[key] = one
+            self._held.move_to_end(key)
+        while len(self._held) > self._held_max:
+            self._held.popitem(last=False)
 
 
 class _Rows:
     """Rows to be written, table by table."""
 
-    __slots__ = ("cursors", "decisions", "journal", "peers", "private", "references", "referrals", "requests")
+    __slots__ = (
+        "cursors",
+        "decisions",
+        "directives",
+        "journal",
+        "notes",
+        "peers",
+        "private",
+        "references",
+        "referrals",
+        "requests",
+    )
 
     def __init__(self) -> None:
         self.journal: list[tuple[Any, ...]] = []
@@ -192,6 +255,8 @@ class _Rows:
         self.requests: list[tuple[Any, ...]] = []
         self.peers: list[tuple[Any, ...]] = []
         self.cursors: list[tuple[Any, ...]] = []
+        self.directives: list[tuple[Any, ...]] = []
+        self.notes: list[Entry] = []
 
     def add(self, other: "_Rows") -> None:
         for name in _Rows.__slots__:
@@ -206,6 +271,8 @@ class LedgerBatch:
         self.heads: dict[str, Head] = {}
         self.before: dict[CaseKey, Case | EntryUnreadable | None] = {}
         self.cases: dict[CaseKey, Case] = {}
+        self.orders_before: dict[OrderKey, Order | EntryUnreadable | None] = {}
+        self.orders: dict[OrderKey, Order] = {}
         self.rows = _Rows()
         self.requests: dict[tuple[str, str], Request] = {}
         self.references: dict[tuple[str, int, str], tuple[str, int]] = {}
@@ -222,7 +289,7 @@ class LedgerBatch:
     def commit(self) -> None:
         """Writes what was staged, in one durable transaction."""
         rows = self.rows
-        if not (rows.journal or rows.peers or rows.cursors or rows.requests):
+        if not any((rows.journal, rows.peers, rows.cursors, rows.requests, rows.decisions, rows.directives)):
             return
         ledger = self.ledger
         run, make = ledger.database.run, ledger.statements
@@ -236,14 +303,26 @@ class LedgerBatch:
             projections.write(
                 ledger.database, make, ((readable(self.before[key]), case) for key, case in self.cases.items())
             )
+            projections.write_notes(ledger.database, make, rows.notes)
+            projections.write_orders(
+                ledger.database,
+                make,
+                ((readable(self.orders_before[key]), order) for key, order in self.orders.items()),
+            )
             run(
                 make.put_bureau,
-                [(h.bureau, h.generation, h.seq, h.hash, h.cases_registered) for h in self.heads.values()],
+                [
+                    (h.bureau, h.generation, h.seq, h.hash, h.cases_registered, h.orders_issued)
+                    for h in self.heads.values()
+                ],
             )
             run(make.put_peer, rows.peers)
             run(make.put_cursor, rows.cursors)
+            run(make.put_directive, rows.directives)
         ledger.heads.update(self.heads)
         ledger.cache.put(self.cases.items())
+        ledger.orders.put(self.orders.items())
+        ledger.changed.extend(case for case in self.cases.values() if case.neighbours)
 
     def _look_up(self, works: Sequence[Work]) -> None:
         """Reads what the work will ask for, in one query for each kind of question."""
@@ -259,7 +338,8 @@ class LedgerBatch:
                     wanted.add(key)
                 else:
                     self.before[key] = cached
-        if not (keys or references or referrals or wanted):
+        orders = {(work.bureau, work.order_id) for work in works if work.order_id}
+        if not (keys or references or referrals or wanted or orders):
             return
         with self.ledger.database.looking() as connection:
             if keys:
@@ -276,8 +356,27 @@ class LedgerBatch:
                 for row in connection.execute(_of(table, table.c.referral_id, referrals)):
                     self.receipts[row.bureau, row.referral_id] = bytes(row.receipt)
             self.before.update(load_cases(connection, wanted))
+            if orders:
+                self._look_up_orders(connection, orders)
         for key in wanted:
             self.before.setdefault(key, None)
+
+    def _look_up_orders(self, connection: sa.Connection, orders: set[OrderKey]) -> None:
+        """Reads orders and those derived from them."""
+        table = schema.ORDERS
+        derived = {
+            (row.bureau, row.order_id) for row in connection.execute(_of(table, table.c.parent_order_id, orders))
+        }
+        wanted: set[OrderKey] = set()
+        for key in orders | derived:
+            cached = self.ledger.orders.get(key)
+            if cached is None:
+                wanted.add(key)
+            else:
+                self.orders_before[key] = cached
+        self.orders_before.update(load_orders(connection, wanted))
+        for key in wanted:
+            self.orders_before.setdefault(key, None)
 
 
 def _of(table: sa.Table, column: sa.Column[Any], pairs: Iterable[tuple[str, str]]) -> sa.Select[Any]:
@@ -287,6 +386,17 @@ def _of(table: sa.Table, column: sa.Column[Any], pairs: Iterable[tuple[str, str]
 
 def load_cases(connection: sa.Connection, keys: Iterable[CaseKey]) -> dict[CaseKey, Case | EntryUnreadable]:
     """Folds cases from the journal; those that are not in it are left out, those that cannot be read say so."""
+    return _load(connection, keys, evolve)
+
+
+def load_orders(connection: sa.Connection, keys: Iterable[OrderKey]) -> dict[OrderKey, Order | EntryUnreadable]:
+    """Folds supervision orders from the journal, as `load_cases` does cases."""
+    return _load(connection, keys, evolve_order)
+
+
+def _load(
+    connection: sa.Connection, keys: Iterable[tuple[str, str]], fold: Callable[[T | None, Entry], T | None]
+) -> dict[tuple[str, str], T | EntryUnreadable]:
     wanted = set(keys)
     if not wanted:
         return {}
@@ -295,28 +405,28 @@ def load_cases(connection: sa.Connection, keys: Iterable[CaseKey]) -> dict[CaseK
         sa.select(table.c.bureau, table.c.case_id, table.c.public)
         .where(
             table.c.bureau.in_({bureau for bureau, _ in wanted}),
-            table.c.case_id.in_({case_id for _, case_id in wanted}),
+            table.c.case_id.in_({subject for _, subject in wanted}),
             table.c.version > 0,
         )
         .order_by(table.c.bureau, table.c.case_id, table.c.version)
     )
-    cases: dict[CaseKey, Case | EntryUnreadable] = {}
+    found: dict[tuple[str, str], T | EntryUnreadable] = {}
     for key, entries in itertools.groupby(rows, key=lambda row: (row.bureau, row.case_id)):
         if key not in wanted:
             continue
         try:
-            case = functools.reduce(evolve, (decode_entry(bytes(row.public)) for row in entries), None)
-        except (DecodeError, LookupError, ValueError):
+            one = functools.reduce(fold, (decode_entry(bytes(row.public)) for row in entries), None)
+        except UNREADABLE:
             # That one case is refused; every other one of the node goes on.
-            cases[key] = EntryUnreadable(*key)
+            found[key] = EntryUnreadable(*key)
         else:
-            if case is not None:
-                cases[key] = case
-    return cases
+            if one is not None:
+                found[key] = one
+    return found
 
 
-def readable(found: Case | EntryUnreadable | None) -> Case | None:
-    """The case that was folded; raises what stood against it."""
+def readable(found: T | EntryUnreadable | None) -> T | None:
+    """The case or order that was folded; raises what stood against it."""
     if isinstance(found, EntryUnreadable):
         raise found
     return found
@@ -329,6 +439,7 @@ class Draft:
         self._batch = batch
         self._heads: dict[str, Head] = {}
         self._cases: dict[CaseKey, Case] = {}
+        self._orders: dict[OrderKey, Order] = {}
         self._rows = _Rows()
         self._requests: dict[tuple[str, str], Request] = {}
         self._references: dict[tuple[str, int, str], tuple[str, int]] = {}
@@ -344,6 +455,19 @@ class Draft:
         """A case that the work announced it would look up, or has changed."""
         key = (bureau, case_id)
         return self._cases.get(key) or self._batch.cases.get(key) or readable(self._batch.before.get(key))
+
+    def order(self, bureau: str, order_id: str) -> Order | None:
+        """A supervision order that the work announced it would look up, or has changed."""
+        key = (bureau, order_id)
+        batch = self._batch
+        return self._orders.get(key) or batch.orders.get(key) or readable(batch.orders_before.get(key))
+
+    def derived(self, bureau: str, order_id: str) -> list[Order]:
+        """The orders derived from one that the work announced."""
+        batch = self._batch
+        keys = {*batch.orders_before, *batch.orders, *self._orders}
+        found = (self.order(*key) for key in sorted(keys) if key[0] == bureau)
+        return [order for order in found if order is not None and order.parent_order_id == order_id]
 
     def request(self, bureau: str, request_key: str) -> Request | None:
         """What was done under a caller's key."""
@@ -398,23 +522,26 @@ class Draft:
             self._cases[context.bureau, case_id] = case
         return Recorded(case, head.seq, head.hash)
 
+    def record_order(
+        self, context: Context, order_id: str, events: Sequence[OrderEvent], order: Order | None
+    ) -> RecordedOrder:
+        """Appends events of a supervision order to the bureau's journal."""
+        head = self.head(context.bureau)
+        for event in events:
+            entry = _entry_about(context, event, order_id, (order.version if order else 0) + 1)
+            head = self._append(head, entry, None)
+            order = evolve_order(order, entry)
+        self._heads[context.bureau] = head
+        if order is not None:
+            self._orders[context.bureau, order_id] = order
+        return RecordedOrder(order, head.seq, head.hash)
+
     def note(self, context: Context, event: LedgerEvent, subject: str = "", version: int = 0) -> Recorded:
         """Appends an event that concerns no single case; `subject` and `version` name what it is about, if anything."""
-        entry = Entry(
-            bureau=context.bureau,
-            case_id=subject,
-            version=version,
-            recorded_at=context.now,
-            occurred_at=context.occurred_at,
-            actor=context.actor,
-            role=context.role,
-            department=context.department,
-            category=None,
-            channel=None,
-            event=event,
-        )
+        entry = _entry_about(context, event, subject, version)
         head = self._append(self.head(context.bureau), entry, None)
         self._heads[context.bureau] = head
+        self._rows.notes.append(entry)
         return Recorded(None, head.seq, head.hash)
 
     def _append(self, head: Head, entry: Entry, before: Case | None) -> Head:
@@ -450,7 +577,8 @@ class Draft:
         )
         rows.referrals.extend(projections.referral_rows(entry, before))
         registered = head.cases_registered + isinstance(entry.event, Registered)
-        return Head(head.bureau, head.generation, seq, hash_, registered)
+        issued = head.orders_issued + isinstance(entry.event, OrderIssued)
+        return Head(head.bureau, head.generation, seq, hash_, registered, issued)
 
     def keep_request(self, bureau: str, request_key: str, request: Request) -> None:
         """Remembers what was done under a caller's key."""
@@ -470,14 +598,38 @@ class Draft:
         """Remembers up to where the journal has been published."""
         self._rows.cursors.append((bureau, published_seq))
 
+    def put_directive(self, kind: int, subject: str, published_at_us: int, directive: bytes, signature: bytes) -> None:
+        """Keeps what headquarters has published, as it signed it."""
+        self._rows.directives.append((kind, subject, published_at_us, directive, signature))
+
     def merge(self) -> None:
         """Makes what was staged part of the batch."""
         batch = self._batch
         for key in self._cases:
             batch.before.setdefault(key, None)
+        for key in self._orders:
+            batch.orders_before.setdefault(key, None)
         batch.heads.update(self._heads)
         batch.cases.update(self._cases)
+        batch.orders.update(self._orders)
         batch.requests.update(self._requests)
         batch.references.update(self._references)
         batch.receipts.update(self._receipts)
         batch.rows.add(self._rows)
+
+
+def _entry_about(context: Context, event: Event, subject: str, version: int) -> Entry:
+    """An entry about something that is no case."""
+    return Entry(
+        bureau=context.bureau,
+        case_id=subject,
+        version=version,
+        recorded_at=context.now,
+        occurred_at=context.occurred_at,
+        actor=context.actor,
+        role=context.role,
+        department=context.department,
+        category=None,
+        channel=None,
+        event=event,
+    )

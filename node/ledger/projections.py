@@ -1,9 +1,12 @@
-"""What is kept beside the journal for asking: work list, clocks, referrals, deliveries. A function of the fold.
+"""What is kept beside the journal for asking: work list, clocks, referrals, orders, deliveries. A function of the fold.
 
-`write` puts what changed between two states of a case; `rebuild` runs the same over the whole journal.
+`write` puts what changed between two states of a case, `write_orders` between two states of a supervision order;
+`rebuild` runs the same over the whole journal.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -12,7 +15,8 @@ from kuaixiang.domain import events
 from kuaixiang.domain.case import Case, evolve
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.events import Entry
-from kuaixiang.domain.words import ReferralState
+from kuaixiang.domain.orders import ENDED, Order, evolve_order
+from kuaixiang.domain.words import DifferenceKind, Outcome, ReferralState
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import Database
 from kuaixiang.wire.codec import decode_entry
@@ -23,33 +27,107 @@ if TYPE_CHECKING:
 
 ENTRIES_READ: Final = 5_000
 """Entries folded in one transaction of a rebuild."""
+HERE, ABSENT = 0, 1
+"""Of a row of `mismatches`: whether its case is in this ledger."""
 
 
 def write(database: Database, make: "_Statements", changes: Iterable[tuple[Case | None, Case]]) -> None:
     """Puts the rows in which a case after differs from the case before, in the writer's open transaction."""
     cases: list[tuple[Any, ...]] = []
-    clocks_put: list[tuple[Any, ...]] = []
-    clocks_dropped: list[tuple[Any, ...]] = []
-    deliveries_put: list[tuple[Any, ...]] = []
-    deliveries_dropped: list[tuple[Any, ...]] = []
+    conclusions_put: list[tuple[Any, ...]] = []
+    conclusions_dropped: list[tuple[Any, ...]] = []
+    mismatches_put: list[tuple[Any, ...]] = []
+    mismatches_dropped: list[tuple[Any, ...]] = []
+    beside = _Beside()
     for before, after in changes:
         if before is after:
             continue
-        key = (after.bureau, after.case_id)
         cases.append(_case_row(after))
-        had = {(clock.kind, clock.department): clock for clock in before.clocks} if before else {}
-        has = {(clock.kind, clock.department): clock for clock in after.clocks}
-        clocks_dropped.extend((*key, *clock) for clock in had.keys() - has.keys())
-        clocks_put.extend(_clock_row(after, clock) for at, clock in has.items() if had.get(at) != clock)
-        owed = _owed(before) if before else {}
-        owes = _owed(after)
-        deliveries_dropped.extend((key[0], peer, key[1]) for peer in owed.keys() - owes.keys())
-        deliveries_put.extend((key[0], peer, key[1], since) for peer, since in owes.items() if owed.get(peer) != since)
+        key = (after.bureau, after.case_id)
+        beside.clocks(*key, before.clocks if before else (), after.clocks)
+        beside.deliveries(*key, _owed(before) if before else {}, _owed(after))
+        ended = _conclusions(before) if before else {}
+        ends = _conclusions(after)
+        conclusions_dropped.extend((*key, peer) for peer in ended.keys() - ends.keys())
+        conclusions_put.extend((*key, peer, *row) for peer, row in ends.items() if ended.get(peer) != row)
+        differed = _mismatches(before) if before else {}
+        differs = _mismatches(after)
+        mismatches_dropped.extend((key[0], peer, key[1], HERE) for peer in differed.keys() - differs.keys())
+        mismatches_put.extend(
+            (key[0], peer, key[1], HERE, *row) for peer, row in differs.items() if differed.get(peer) != row
+        )
     database.run(make.put_case, cases)
-    database.run(make.drop_clock, clocks_dropped)
-    database.run(make.put_clock, clocks_put)
-    database.run(make.drop_delivery, deliveries_dropped)
-    database.run(make.put_delivery, deliveries_put)
+    beside.write(database, make)
+    database.run(make.drop_conclusion, conclusions_dropped)
+    database.run(make.put_conclusion, conclusions_put)
+    database.run(make.drop_mismatch, mismatches_dropped)
+    database.run(make.put_mismatch, mismatches_put)
+
+
+def write_notes(database: Database, make: "_Statements", entries: Iterable[Entry]) -> None:
+    """Puts the rows of entries that concern no case of this ledger, in the writer's open transaction."""
+    absent: dict[tuple[str, str, str, int], tuple[int, int] | None] = {}
+    reconciled: list[tuple[Any, ...]] = []
+    for entry in entries:
+        at_us = to_micros(entry.occurred_at)
+        match entry.event:
+            case events.AbsentCaseFound() as event:
+                absent[entry.bureau, event.peer, entry.case_id, ABSENT] = (int(DifferenceKind.MISSING_HERE), at_us)
+            case events.AbsentCaseCleared() as event:
+                absent[entry.bureau, event.peer, entry.case_id, ABSENT] = None
+            case events.LedgersReconciled() as event:
+                counts = (event.matched, event.pending, event.missing_here, event.missing_there, event.different)
+                reconciled.append((entry.bureau, event.peer, at_us, event.from_day, event.to_day, *counts))
+            case _:
+                pass
+    database.run(make.drop_mismatch, [key for key, row in absent.items() if row is None])
+    database.run(make.put_mismatch, [(*key, *row) for key, row in absent.items() if row is not None])
+    database.run(make.put_reconciliation, reconciled)
+
+
+def write_orders(database: Database, make: "_Statements", changes: Iterable[tuple[Order | None, Order]]) -> None:
+    """Puts the rows in which a supervision order after differs from the order before, as `write` does."""
+    orders: list[tuple[Any, ...]] = []
+    beside = _Beside()
+    for before, after in changes:
+        if before is after:
+            continue
+        orders.append(_order_row(after))
+        beside.clocks(after.bureau, after.order_id, before.clocks if before else (), after.clocks)
+        beside.deliveries(after.bureau, after.order_id, _owed_of_order(before) if before else {}, _owed_of_order(after))
+    database.run(make.put_order, orders)
+    beside.write(database, make)
+
+
+@dataclass(slots=True)
+class _Beside:
+    """Rows of the tables that cases and orders share."""
+
+    clocks_put: list[tuple[Any, ...]] = field(default_factory=list)
+    clocks_dropped: list[tuple[Any, ...]] = field(default_factory=list)
+    deliveries_put: list[tuple[Any, ...]] = field(default_factory=list)
+    deliveries_dropped: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def clocks(self, bureau: str, subject: str, before: Iterable[Clock], after: Iterable[Clock]) -> None:
+        """The clocks in which two states differ."""
+        had = {(clock.kind, clock.department): clock for clock in before}
+        has = {(clock.kind, clock.department): clock for clock in after}
+        self.clocks_dropped.extend((bureau, subject, *clock) for clock in had.keys() - has.keys())
+        self.clocks_put.extend(_clock_row(bureau, subject, clock) for at, clock in has.items() if had.get(at) != clock)
+
+    def deliveries(self, bureau: str, subject: str, owed: Mapping[str, int], owes: Mapping[str, int]) -> None:
+        """What is owed to peers in which two states differ."""
+        self.deliveries_dropped.extend((bureau, peer, subject) for peer in owed.keys() - owes.keys())
+        self.deliveries_put.extend(
+            (bureau, peer, subject, since) for peer, since in owes.items() if owed.get(peer) != since
+        )
+
+    def write(self, database: Database, make: "_Statements") -> None:
+        """Puts and drops the rows."""
+        database.run(make.drop_clock, self.clocks_dropped)
+        database.run(make.put_clock, self.clocks_put)
+        database.run(make.drop_delivery, self.deliveries_dropped)
+        database.run(make.put_delivery, self.deliveries_put)
 
 
 def _owed(case: Case) -> dict[str, int]:
@@ -62,6 +140,38 @@ def _owed(case: Case) -> dict[str, int]:
         # An offer comes first: what else its receiver is to be told waits for the decision.
         owed[case.outgoing.to_bureau] = to_micros(case.outgoing.offered_at)
     return owed
+
+
+def _conclusions(case: Case) -> dict[str, tuple[Any, ...]]:
+    """How the case ended, for each bureau that it was handed over with; nothing while it is open."""
+    ended = case.conclusion
+    if ended is None or ended.outcome is Outcome.REOPENED:
+        return {}
+    row = (int(ended.outcome), ended.epoch, ended.round, ended.handled_by, to_micros(ended.completed_at))
+    return {peer: (referral_id, *row) for peer, referral_id in case.neighbours}
+
+
+def _mismatches(case: Case) -> dict[str, tuple[int, int]]:
+    return {found.peer: (int(found.difference), to_micros(found.since)) for found in case.mismatches}
+
+
+def _owed_of_order(order: Order) -> dict[str, int]:
+    return {peer: to_micros(since) for peer, since in order.owed.items()}
+
+
+def _order_row(order: Order) -> tuple[Any, ...]:
+    return (
+        order.bureau,
+        order.order_id,
+        order.version,
+        int(order.stage),
+        int(order.level),
+        order.issuer,
+        order.final_bureau,
+        order.parent_order_id,
+        int(order.stage not in ENDED),
+        to_micros(order.clock.due_at) if order.clock else schema.NEVER_US,
+    )
 
 
 def _case_row(case: Case) -> tuple[Any, ...]:
@@ -84,10 +194,10 @@ def _case_row(case: Case) -> tuple[Any, ...]:
     )
 
 
-def _clock_row(case: Case, clock: Clock) -> tuple[Any, ...]:
+def _clock_row(bureau: str, subject: str, clock: Clock) -> tuple[Any, ...]:
     return (
-        case.bureau,
-        case.case_id,
+        bureau,
+        subject,
         int(clock.kind),
         clock.department,
         to_micros(clock.started_at),
@@ -97,6 +207,8 @@ def _clock_row(case: Case, clock: Clock) -> tuple[Any, ...]:
         int(clock.provisional),
         int(clock.extended),
         int(clock.overdue),
+        to_micros(clock.soon_at) if clock.soon_at is not None else schema.NEVER_US,
+        int(clock.due_soon),
     )
 
 
@@ -106,9 +218,18 @@ def referral_rows(entry: Entry, case: Case | None) -> list[tuple[Any, ...]]:
     outgoing = case.outgoing if case else None
 
     def row(  # noqa: PLR0917 - a row's columns
-        referral_id: str, peer: str, final: str, kind: int, epoch: int, state: ReferralState, refusal: int, *, out: bool
+        referral_id: str,
+        peer: str,
+        final: str,
+        kind: int,
+        epoch: int,
+        state: ReferralState,
+        refusal: int,
+        offered_at: datetime,
+        *,
+        out: bool,
     ) -> list[tuple[Any, ...]]:
-        columns = (entry.case_id, int(out), peer, final, kind, epoch, int(state), refusal, at)
+        columns = (entry.case_id, int(out), peer, final, kind, epoch, int(state), refusal, at, to_micros(offered_at))
         return [(entry.bureau, referral_id, *columns)]
 
     match entry.event:
@@ -121,6 +242,7 @@ def referral_rows(entry: Entry, case: Case | None) -> list[tuple[Any, ...]]:
                 event.offer_epoch,
                 ReferralState.OFFERED,
                 0,
+                entry.occurred_at,
                 out=True,
             )
         case (events.OfferWithdrawalAsked() | events.Released() | events.OfferRefused()) as event if outgoing:
@@ -137,6 +259,7 @@ def referral_rows(entry: Entry, case: Case | None) -> list[tuple[Any, ...]]:
                 outgoing.offer_epoch,
                 state,
                 refusal,
+                outgoing.offered_at,
                 out=True,
             )
         case events.Received() as event:
@@ -148,6 +271,7 @@ def referral_rows(entry: Entry, case: Case | None) -> list[tuple[Any, ...]]:
                 event.epoch,
                 ReferralState.ACCEPTED,
                 0,
+                event.offered_at,
                 out=False,
             )
         case events.OfferDeclined() as event:
@@ -159,6 +283,7 @@ def referral_rows(entry: Entry, case: Case | None) -> list[tuple[Any, ...]]:
                 event.offer_epoch,
                 ReferralState.REFUSED,
                 int(event.refusal),
+                event.offered_at,
                 out=False,
             )
         case _:
@@ -173,13 +298,25 @@ def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> 
             for table in schema.PROJECTIONS:
                 database.writing.execute(sa.delete(table).where(table.c.bureau == bureau))
         cases: dict[str, Case] = {}
-        seq = registered = 0
+        orders: dict[str, Order] = {}
+        seq = registered = issued = 0
         while entries := _read(database, bureau, seq):
             before = dict[str, Case | None]()
+            orders_before = dict[str, Order | None]()
             referrals: list[tuple[Any, ...]] = []
             references: list[tuple[Any, ...]] = []
+            notes: list[Entry] = []
             for seq, entry in entries:
+                if isinstance(entry.event, events.LedgerEvent):
+                    notes.append(entry)
                 registered += isinstance(entry.event, events.Registered)
+                issued += isinstance(entry.event, events.OrderIssued)
+                if isinstance(entry.event, events.OrderEvent):
+                    orders_before.setdefault(entry.case_id, orders.get(entry.case_id))
+                    order = evolve_order(orders.get(entry.case_id), entry)
+                    if order is not None:
+                        orders[entry.case_id] = order
+                    continue
                 known = cases.get(entry.case_id)
                 before.setdefault(entry.case_id, known)
                 referrals.extend(referral_rows(entry, known))
@@ -191,20 +328,26 @@ def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> 
                     cases[entry.case_id] = after
             with database.writing.begin():
                 write(database, make, [(old, cases[case_id]) for case_id, old in before.items() if case_id in cases])
+                write_orders(
+                    database,
+                    make,
+                    [(old, orders[order_id]) for order_id, old in orders_before.items() if order_id in orders],
+                )
                 database.run(make.put_referral, referrals)
                 database.run(make.add_reference, references)
+                write_notes(database, make, notes)
             folded += len(entries)
         if seq:
-            _put_head(database, make, bureau, seq, registered)
+            _put_head(database, make, bureau, seq, (registered, issued))
     return folded
 
 
-def _put_head(database: Database, make: "_Statements", bureau: str, seq: int, registered: int) -> None:
+def _put_head(database: Database, make: "_Statements", bureau: str, seq: int, counted: tuple[int, int]) -> None:
     table = schema.JOURNAL
     last = sa.select(table.c.generation, table.c.hash).where(table.c.bureau == bureau, table.c.seq == seq)
     with database.writing.begin():
         row = database.writing.execute(last).one()
-        database.run(make.put_bureau, [(bureau, row.generation, seq, bytes(row.hash), registered)])
+        database.run(make.put_bureau, [(bureau, row.generation, seq, bytes(row.hash), *counted)])
 
 
 def _read(database: Database, bureau: str, after_seq: int) -> list[tuple[int, Entry]]:

@@ -2,23 +2,40 @@
 
 import base64
 import binascii
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from kuaixiang.domain.case import Case
-from kuaixiang.domain.errors import FieldMalformed
+from kuaixiang.domain.case import Case, Conclusion
+from kuaixiang.domain.errors import EntryUnreadable, FieldMalformed
 from kuaixiang.domain.events import Entry, Private
 from kuaixiang.domain.labels import Both
+from kuaixiang.domain.orders import Order
+from kuaixiang.domain.reconciliation import PairRecord
 from kuaixiang.domain.registration import check_case_id
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Stage
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    ClockKind,
+    Custody,
+    DifferenceKind,
+    OrderLevel,
+    OrderSide,
+    OrderStage,
+    Outcome,
+    ReferralState,
+    Refusal,
+    Stage,
+)
+from kuaixiang.runtime.clock import from_micros, to_micros
 from kuaixiang.runtime.database import Database
 from kuaixiang.wire.codec import decode_entry, decode_private
 from kuaixiang.wire.v1 import journal_pb2
 from node.ledger import schema
-from node.ledger.ledger import load_cases, readable
+from node.ledger.ledger import UNREADABLE, load_cases, load_orders, readable
 
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 500
@@ -53,7 +70,10 @@ class CaseFilter:
     category: Category | None = None
     channel: Channel | None = None
     next_clock: ClockKind | None = None
+    provisional: bool = False
     due_before_us: int | None = None
+    due_soon_at_us: int | None = None
+    """Due within one working day at this instant, and not passed."""
     registered_from_us: int | None = None
     registered_before_us: int | None = None
 
@@ -64,6 +84,15 @@ class HistoryEntry:
 
     seq: int
     entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPlace:
+    """Where a case stands in the ledger by time of registration, and its stage as committed."""
+
+    registered_at_us: int
+    case_id: str
+    stage: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +116,50 @@ class Owed:
 
 
 @dataclass(frozen=True, slots=True)
+class StandingMismatch:
+    """A case about which a peer's ledger tells something else; `absent`: it is not in this bureau's ledger."""
+
+    bureau: str
+    peer: str
+    case_id: str
+    absent: bool
+    difference: DifferenceKind
+    since_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastReconciliation:
+    """The last recorded reconciliation of a bureau with a peer, counted in hand-overs."""
+
+    bureau: str
+    peer: str
+    at_us: int
+    from_day: str
+    to_day: str
+    matched: int
+    pending: int
+    missing_here: int
+    missing_there: int
+    different: int
+
+
+@dataclass(frozen=True, slots=True)
 class PeerState:
     """How it went with a peer lately: failures in a row, and when it is to be tried again (real time)."""
 
     failures: int
     next_attempt_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """What headquarters has published, as it signed it."""
+
+    kind: int
+    subject: str
+    published_at_us: int
+    directive: bytes
+    signature: bytes
 
 
 def one_case(database: Database, bureau: str, case_id: str) -> Case | None:
@@ -102,19 +170,56 @@ def one_case(database: Database, bureau: str, case_id: str) -> Case | None:
 
 def history(database: Database, bureau: str, case_id: str, *, private: bool) -> list[HistoryEntry]:
     """The entries of a case, first to last."""
+    found = histories(database, bureau, [case_id], private=private).get(case_id, [])
+    if isinstance(found, EntryUnreadable):
+        raise found
+    return found
+
+
+def histories(
+    database: Database, bureau: str, case_ids: Sequence[str], *, private: bool
+) -> dict[str, list[HistoryEntry] | EntryUnreadable]:
+    """The entries of each case, first to last; of a case whose entries cannot be read, what stands against it."""
     journal, parts = schema.JOURNAL, schema.PRIVATE
     query = (
-        sa.select(journal.c.seq, journal.c.public, parts.c.payload)
+        sa.select(journal.c.case_id, journal.c.seq, journal.c.public, parts.c.payload)
         .select_from(journal.outerjoin(parts, (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)))
-        .where(journal.c.bureau == bureau, journal.c.case_id == case_id, journal.c.version > 0)
-        .order_by(journal.c.version)
+        .where(journal.c.bureau == bureau, journal.c.case_id.in_(case_ids), journal.c.version > 0)
+        .order_by(journal.c.case_id, journal.c.version)
     )
     with database.reading() as connection:
         rows = connection.execute(query).all()
-    return [
-        HistoryEntry(seq, decode_entry(bytes(public), bytes(payload) if private and payload is not None else None))
-        for seq, public, payload in rows
-    ]
+    found: dict[str, list[HistoryEntry] | EntryUnreadable] = {}
+    for case_id, entries in itertools.groupby(rows, key=lambda row: row.case_id):
+        try:
+            found[case_id] = [
+                HistoryEntry(
+                    row.seq,
+                    decode_entry(
+                        bytes(row.public), bytes(row.payload) if private and row.payload is not None else None
+                    ),
+                )
+                for row in entries
+            ]
+        except UNREADABLE:
+            found[case_id] = EntryUnreadable(bureau, case_id)
+    return found
+
+
+def in_order_of_registration(
+    database: Database, wanted: CaseFilter, after: LedgerPlace | None, limit: int
+) -> list[LedgerPlace]:
+    """Where the next cases stand in the ledger as it is kept on paper: by the time of their registration."""
+    table = schema.CASES
+    at, case_id = table.c.registered_at_us, table.c.case_id
+    query = sa.select(at, case_id, table.c.stage).where(*_conditions(wanted))
+    if after is not None:
+        query = query.where(
+            sa.or_(at > after.registered_at_us, sa.and_(at == after.registered_at_us, case_id > after.case_id))
+        )
+    with database.reading() as connection:
+        rows = connection.execute(query.order_by(at, case_id).limit(limit)).all()
+    return [LedgerPlace(*row) for row in rows]
 
 
 def private_of(database: Database, bureau: str, case_id: str, version: int) -> Private | None:
@@ -163,6 +268,19 @@ def _conditions(wanted: CaseFilter) -> list[sa.ColumnElement[bool]]:
         (table.c.next_clock, wanted.next_clock),
     )
     conditions += [column == value for column, value in equal if value is not None]
+    if wanted.provisional:
+        conditions.append(_has_clock(schema.CLOCKS.c.provisional == 1))
+    if wanted.due_soon_at_us is not None:
+        clock = schema.CLOCKS.c
+        conditions += [
+            table.c.next_due_us > wanted.due_soon_at_us,
+            _has_clock(
+                sa.and_(
+                    clock.due_us == table.c.next_due_us,
+                    sa.or_(clock.soon_us <= wanted.due_soon_at_us, clock.limit_workdays <= 1),
+                )
+            ),
+        ]
     if wanted.due_before_us is not None:
         conditions.append(table.c.next_due_us <= wanted.due_before_us)
     if wanted.registered_from_us is not None:
@@ -170,6 +288,18 @@ def _conditions(wanted: CaseFilter) -> list[sa.ColumnElement[bool]]:
     if wanted.registered_before_us is not None:
         conditions.append(table.c.registered_at_us < wanted.registered_before_us)
     return conditions
+
+
+def _has_clock(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Cases with a running clock that is so."""
+    clocks, cases = schema.CLOCKS.c, schema.CASES.c
+    return (
+        sa.select(sa.literal(1))
+        .select_from(schema.CLOCKS)
+        .where(clocks.bureau == cases.bureau, clocks.case_id == cases.case_id, condition)
+        .correlate(schema.CASES)
+        .exists()
+    )
 
 
 def linked_cases(database: Database, bureau: str, lead_case_id: str) -> list[str]:
@@ -183,6 +313,12 @@ def linked_cases(database: Database, bureau: str, lead_case_id: str) -> list[str
     )
     with database.reading() as connection:
         return list(connection.execute(query).scalars())
+
+
+def token_after(case: Case) -> str:
+    """The token of the page that begins after a case, as it stands in the list."""
+    nearest = min((to_micros(clock.due_at) for clock in case.clocks), default=schema.NEVER_US)
+    return _token(nearest, case.case_id)
 
 
 def _token(due_us: int, case_id: str) -> str:
@@ -202,23 +338,130 @@ def _read_token(token: str) -> tuple[int, str]:
         ) from fault
 
 
-def overdue_cases(database: Database, bureaus: Sequence[str], now_us: int, limit: int) -> list[tuple[str, str]]:
-    """Owned cases with a deadline that has passed and is not recorded as such: (bureau, case id), oldest first."""
+def clocks_to_note(
+    database: Database, bureaus: Sequence[str], now_us: int, calendar_version: str, limit: int
+) -> list[tuple[str, str]]:
+    """Whose clocks time or the calendar has changed and the journal does not say so: (bureau, subject), oldest first.
+
+    A subject is a case, or whatever else has a clock. Clocks of a case that is offered stand, so that it is left out.
+    """
     clocks, cases = schema.CLOCKS, schema.CASES
-    query = (
-        sa.select(clocks.c.bureau, clocks.c.case_id)
-        .select_from(clocks.join(cases, (cases.c.bureau == clocks.c.bureau) & (cases.c.case_id == clocks.c.case_id)))
-        .where(
-            clocks.c.overdue == 0,
-            clocks.c.due_us <= now_us,
-            clocks.c.bureau.in_(bureaus),
-            cases.c.custody == int(Custody.OWNED),
+    running, version = clocks.c.overdue == 0, clocks.c.calendar_version
+    standing = sa.and_(running, clocks.c.due_us > now_us)
+    wanted = (
+        (sa.and_(running, clocks.c.due_us <= now_us), clocks.c.due_us),
+        (sa.and_(standing, clocks.c.due_soon == 0, clocks.c.soon_us <= now_us), clocks.c.soon_us),
+        # Two ranges, which an index answers where it does not answer "another version than".
+        (sa.and_(standing, version < calendar_version), clocks.c.due_us),
+        (sa.and_(standing, version > calendar_version), clocks.c.due_us),
+    )
+    of_a_case = clocks.outerjoin(cases, (cases.c.bureau == clocks.c.bureau) & (cases.c.case_id == clocks.c.case_id))
+    found: dict[tuple[str, str], None] = {}
+    with database.reading() as connection:
+        for condition, order in wanted:
+            query = (
+                sa.select(clocks.c.bureau, clocks.c.case_id)
+                .select_from(of_a_case)
+                .where(
+                    condition,
+                    clocks.c.bureau.in_(bureaus),
+                    sa.or_(cases.c.custody.is_(None), cases.c.custody == int(Custody.OWNED)),
+                )
+                .group_by(clocks.c.bureau, clocks.c.case_id)
+                .order_by(sa.func.min(order))
+                .limit(limit)
+            )
+            found.update(dict.fromkeys((row.bureau, row.case_id) for row in connection.execute(query)))
+    return list(found)[:limit]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderFilter:
+    """Which supervision orders are wanted; what is left out does not restrict."""
+
+    bureau: str
+    side: OrderSide | None = None
+    stages: Sequence[OrderStage] = ()
+    level: OrderLevel | None = None
+    open: bool = False
+    due_before_us: int | None = None
+
+
+def one_order(database: Database, bureau: str, order_id: str) -> Order | None:
+    """A supervision order as committed."""
+    with database.reading() as connection:
+        return readable(load_orders(connection, [(bureau, order_id)]).get((bureau, order_id)))
+
+
+def list_orders(database: Database, wanted: OrderFilter, page_size: int, page_token: str) -> tuple[list[Order], str]:
+    """A page of supervision orders, nearest deadline first, and the token of the next page (empty after the last)."""
+    table = schema.ORDERS
+    size = min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+    query = sa.select(table.c.order_id, table.c.next_due_us).where(*_order_conditions(wanted))
+    if page_token:
+        due, order_id = _read_token(page_token)
+        query = query.where(
+            sa.or_(table.c.next_due_us > due, sa.and_(table.c.next_due_us == due, table.c.order_id > order_id))
         )
-        .order_by(clocks.c.due_us)
-        .limit(limit)
+    query = query.order_by(table.c.next_due_us, table.c.order_id).limit(size + 1)
+    with database.reading() as connection:
+        rows = connection.execute(query).all()
+        keys = [(wanted.bureau, order_id) for order_id, _ in rows[:size]]
+        orders = load_orders(connection, keys)
+    more = _token(rows[size - 1].next_due_us, rows[size - 1].order_id) if len(rows) > size else ""
+    return [order for key in keys if (order := readable(orders.get(key))) is not None], more
+
+
+def _order_conditions(wanted: OrderFilter) -> list[sa.ColumnElement[bool]]:
+    table, bureau = schema.ORDERS, wanted.bureau
+    conditions: list[sa.ColumnElement[bool]] = [table.c.bureau == bureau]
+    match wanted.side:
+        case OrderSide.ISSUED:
+            conditions.append(table.c.issuer == bureau)
+        case OrderSide.RECEIVED:
+            conditions.append(table.c.final_bureau == bureau)
+        case OrderSide.RELAYED:
+            conditions += [table.c.issuer != bureau, table.c.final_bureau != bureau]
+        case None:
+            pass
+    if wanted.stages:
+        conditions.append(table.c.stage.in_([int(stage) for stage in wanted.stages]))
+    if wanted.level is not None:
+        conditions.append(table.c.level == int(wanted.level))
+    if wanted.open:
+        conditions.append(table.c.open == 1)
+    if wanted.due_before_us is not None:
+        conditions.append(table.c.next_due_us <= wanted.due_before_us)
+    return conditions
+
+
+def derived_orders(database: Database, bureau: str, order_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The numbers of the orders derived from each of some."""
+    table = schema.ORDERS
+    query = (
+        sa.select(table.c.parent_order_id, table.c.order_id)
+        .where(table.c.bureau == bureau, table.c.parent_order_id.in_(order_ids))
+        .order_by(table.c.order_id)
+    )
+    found: dict[str, list[str]] = {}
+    with database.reading() as connection:
+        for parent, order_id in connection.execute(query):
+            found.setdefault(parent, []).append(order_id)
+    return found
+
+
+def open_orders(database: Database, bureaus: Sequence[str], now_us: int) -> tuple[int, int]:
+    """How many supervision orders the bureaus have issued or received that are open, and how many of them are late."""
+    table = schema.ORDERS
+    late = sa.func.sum(sa.case((table.c.next_due_us <= now_us, 1), else_=0))
+    query = sa.select(sa.func.count(), late).where(
+        table.c.bureau.in_(bureaus),
+        table.c.open == 1,
+        sa.or_(table.c.issuer == table.c.bureau, table.c.final_bureau == table.c.bureau),
     )
     with database.reading() as connection:
-        return list(dict.fromkeys((bureau, case_id) for bureau, case_id in connection.execute(query)))
+        count, overdue = connection.execute(query).one()
+    return int(count), int(overdue or 0)
 
 
 def read_segment(
@@ -275,8 +518,97 @@ def deliveries(database: Database, bureau: str, peer: str, limit: int) -> list[D
     return [Delivery(row.bureau, row.peer, row.case_id, row.since_us) for row in rows]
 
 
+def directives(database: Database) -> list[Directive]:
+    """Everything that headquarters has published, oldest first."""
+    table = schema.DIRECTIVES
+    with database.reading() as connection:
+        rows = connection.execute(sa.select(table).order_by(table.c.published_at_us)).all()
+    return [
+        Directive(row.kind, row.subject, row.published_at_us, bytes(row.directive), bytes(row.signature))
+        for row in rows
+    ]
+
+
 def peer_states(database: Database) -> dict[tuple[str, str], PeerState]:
     """The persisted back-off of every peer, by (bureau, peer)."""
     with database.reading() as connection:
         rows = connection.execute(sa.select(schema.PEERS)).all()
     return {(row.bureau, row.peer): PeerState(row.failures, row.next_attempt_us) for row in rows}
+
+
+def pair_records(
+    database: Database, bureau: str, peer: str, spans_us: Sequence[tuple[int, int]], case_ids: Sequence[str] = ()
+) -> list[PairRecord]:
+    """Every hand-over with a peer that was offered within the spans, or that is of one of the cases.
+
+    A span is from an instant until before another; there are a few hundred spans and cases at most.
+    """
+    table = schema.REFERRALS.c
+    within = [
+        sa.and_(table.offered_at_us >= since_us, table.offered_at_us < until_us) for since_us, until_us in spans_us
+    ]
+    if case_ids:
+        within.append(table.case_id.in_(case_ids))
+    return _pair_records(database, bureau, peer, sa.or_(*within)) if within else []
+
+
+def _pair_records(database: Database, bureau: str, peer: str, which: sa.ColumnElement[bool]) -> list[PairRecord]:
+    r, c, d = schema.REFERRALS.c, schema.CONCLUSIONS.c, schema.DELIVERIES.c
+    # The conclusion stands on the latest hand-over of the case between the two.
+    latest = sa.and_(c.bureau == r.bureau, c.case_id == r.case_id, c.peer == r.peer, c.referral_id == r.referral_id)
+    owed = sa.and_(d.bureau == r.bureau, d.peer == r.peer, d.case_id == r.case_id)
+    ending = (c.outcome, c.epoch.label("ended_epoch"), c.round, c.handled_by, c.completed_at_us)
+    query = (
+        sa.select(schema.REFERRALS, *ending, d.since_us)
+        .select_from(schema.REFERRALS.outerjoin(schema.CONCLUSIONS, latest).outerjoin(schema.DELIVERIES, owed))
+        .where(r.bureau == bureau, r.peer == peer, which)
+    )
+    with database.reading() as connection:
+        return [_pair_record(row) for row in connection.execute(query)]
+
+
+def _pair_record(row: sa.Row[Any]) -> PairRecord:
+    conclusion = None
+    if row.outcome is not None:
+        conclusion = Conclusion(
+            outcome=Outcome(row.outcome),
+            epoch=row.ended_epoch,
+            round=row.round,
+            handled_by=row.handled_by,
+            completed_at=from_micros(row.completed_at_us),
+        )
+    return PairRecord(
+        referral_id=row.referral_id,
+        case_id=row.case_id,
+        epoch=row.epoch,
+        from_bureau=row.bureau if row.outgoing else row.peer,
+        to_bureau=row.peer if row.outgoing else row.bureau,
+        offered_at=from_micros(row.offered_at_us),
+        state=ReferralState(row.state),
+        refusal=Refusal(row.refusal) if row.refusal else None,
+        conclusion=conclusion,
+        pending_since=from_micros(row.since_us) if row.since_us is not None else None,
+    )
+
+
+def standing_mismatches(database: Database, bureaus: Sequence[str], peer: str = "") -> list[StandingMismatch]:
+    """What reconciliation has found and what still stands, the oldest first; with one peer where that is given."""
+    table = schema.MISMATCHES
+    query = sa.select(table).where(table.c.bureau.in_(bureaus)).order_by(table.c.since_us, table.c.case_id)
+    if peer:
+        query = query.where(table.c.peer == peer)
+    with database.reading() as connection:
+        return [
+            StandingMismatch(
+                row.bureau, row.peer, row.case_id, bool(row.absent), DifferenceKind(row.difference), row.since_us
+            )
+            for row in connection.execute(query)
+        ]
+
+
+def last_reconciliations(database: Database, bureaus: Sequence[str]) -> list[LastReconciliation]:
+    """The last recorded reconciliation of each pair, by bureau and peer."""
+    table = schema.RECONCILIATIONS
+    query = sa.select(table).where(table.c.bureau.in_(bureaus)).order_by(table.c.bureau, table.c.peer)
+    with database.reading() as connection:
+        return [LastReconciliation(*row) for row in connection.execute(query)]

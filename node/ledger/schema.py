@@ -1,9 +1,11 @@
 """The ledger's tables.
 
 `journal` and `private` are the truth. `decisions` and `requests` are answers given, kept so that the same question has
-the same answer for ever. `cases`, `clocks`, `referrals`, `deliveries` and the numbers in `bureaus` are projections:
-changed in the transaction of the entry they follow from, and made again from the journal by `rebuild`. `peers` and
-`cursors` remember how far deliveries and publication have come; losing them costs repetitions, which are harmless.
+the same answer for ever; `directives` are what headquarters has said, in its own bytes. `cases`, `clocks`,
+`referrals`, `conclusions`, `orders`, `deliveries`, `mismatches`, `reconciliations` and the numbers in `bureaus` are
+projections: changed in the transaction of the entry they follow from, and made again from the journal by `rebuild`.
+`peers` and `cursors` remember how far deliveries and publication have come; losing them costs repetitions, which are
+harmless. `clocks` and `deliveries` are of cases and of supervision orders: `case_id` is the number of either.
 
 Instants are microseconds since 1970-01-01T00:00Z.
 """
@@ -38,6 +40,7 @@ BUREAUS: Final = sa.Table(
     _number("seq"),
     _bytes("hash"),
     _number("cases_registered"),
+    _number("orders_issued"),
 )
 
 JOURNAL: Final = sa.Table(
@@ -131,7 +134,11 @@ CLOCKS: Final = sa.Table(
     _number("provisional"),
     _number("extended"),
     _number("overdue"),
+    _number("soon_us"),
+    _number("due_soon"),
     sa.Index("clocks_by_due", "overdue", "due_us"),
+    sa.Index("clocks_by_soon", "overdue", "due_soon", "soon_us"),
+    sa.Index("clocks_by_calendar", "overdue", "calendar_version"),
 )
 
 REFERRALS: Final = sa.Table(
@@ -148,7 +155,41 @@ REFERRALS: Final = sa.Table(
     _number("state"),
     _number("refusal"),
     _number("at_us"),
+    _number("offered_at_us"),
     sa.Index("referrals_by_case", "bureau", "case_id"),
+    sa.Index("referrals_by_offer", "bureau", "peer", "offered_at_us"),
+)
+
+CONCLUSIONS: Final = sa.Table(
+    "conclusions",
+    METADATA,
+    _text("bureau", key=True),
+    _text("case_id", key=True),
+    _text("peer", key=True),
+    _text("referral_id"),
+    _number("outcome"),
+    _number("epoch"),
+    _number("round"),
+    _text("handled_by"),
+    _number("completed_at_us"),
+)
+"""How a case ended, for each bureau that it was handed over with; none for a case that is open."""
+
+ORDERS: Final = sa.Table(
+    "orders",
+    METADATA,
+    _text("bureau", key=True),
+    _text("order_id", key=True),
+    _number("version"),
+    _number("stage"),
+    _number("level"),
+    _text("issuer"),
+    _text("final_bureau"),
+    _text("parent_order_id"),
+    _number("open"),
+    _number("next_due_us"),
+    sa.Index("orders_by_due", "bureau", "next_due_us", "order_id"),
+    sa.Index("orders_by_parent", "bureau", "parent_order_id"),
 )
 
 DELIVERIES: Final = sa.Table(
@@ -160,6 +201,34 @@ DELIVERIES: Final = sa.Table(
     _number("since_us"),
     sa.Index("deliveries_in_order", "bureau", "peer", "since_us"),
 )
+
+MISMATCHES: Final = sa.Table(
+    "mismatches",
+    METADATA,
+    _text("bureau", key=True),
+    _text("peer", key=True),
+    _text("case_id", key=True),
+    _number("absent", key=True),
+    _number("difference"),
+    _number("since_us"),
+)
+"""What the last reconciliations found and what still stands; `absent` 1: the case is not in this ledger."""
+
+RECONCILIATIONS: Final = sa.Table(
+    "reconciliations",
+    METADATA,
+    _text("bureau", key=True),
+    _text("peer", key=True),
+    _number("at_us"),
+    _text("from_day"),
+    _text("to_day"),
+    _number("matched"),
+    _number("pending"),
+    _number("missing_here"),
+    _number("missing_there"),
+    _number("different"),
+)
+"""The last recorded reconciliation with each peer."""
 
 PEERS: Final = sa.Table(
     "peers",
@@ -177,5 +246,26 @@ CURSORS: Final = sa.Table(
     _number("published_seq"),
 )
 
-PROJECTIONS: Final = (CASES, REFERENCES, CLOCKS, REFERRALS, DELIVERIES)
+DIRECTIVES: Final = sa.Table(
+    "directives",
+    METADATA,
+    _number("kind", key=True),
+    _text("subject", key=True),
+    _number("published_at_us", key=True),
+    _bytes("directive"),
+    _bytes("signature"),
+)
+"""What headquarters has published, word for word as it signed it."""
+
+PROJECTIONS: Final = (
+    CASES,
+    REFERENCES,
+    CLOCKS,
+    REFERRALS,
+    ORDERS,
+    CONCLUSIONS,
+    DELIVERIES,
+    MISMATCHES,
+    RECONCILIATIONS,
+)
 """Tables that `rebuild` empties and fills from the journal."""

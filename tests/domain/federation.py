@@ -264,6 +264,7 @@ class Federation:
                 from_bureau=about.from_bureau,
                 offer_epoch=out.offer_epoch,
                 refusal=refusal,
+                offered_at=out.offered_at,
             )
             self._record(key, (declined,))
         receipt = Receipt(about.case_id, about.from_bureau, out.referral_id, out.offer_epoch, refusal)

@@ -17,6 +17,7 @@ from kuaixiang.domain.words import (
     Category,
     Channel,
     ClockKind,
+    DifferenceKind,
     Outcome,
     Override,
     ReferralKind,
@@ -196,6 +197,9 @@ EXAMPLES: dict[type[Act], Act] = {
         ),
         acts.AcknowledgeConclusion(to_bureau=HANGZHOU, epoch=1, round=0, outcome=Outcome.COMPLETED),
         acts.MarkOverdue(),
+        acts.MarkDueSoon(),
+        acts.Recompute(),
+        acts.NoteMismatch(peer=HANGZHOU, difference=DifferenceKind.DIFFERENT),
     )
 }
 """One of each act."""

@@ -8,8 +8,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from kuaixiang.domain.events import KINDS, CaseEvent, ClockChange, Entry, Event, Private
-from kuaixiang.domain.words import Category, Channel, Custody, DepartmentKind, Role, Stage
+from kuaixiang.domain.events import KINDS, CaseEvent, ClockChange, Entry, Event, OrderEvent, Private
+from kuaixiang.domain.words import Category, Channel, Custody, DepartmentKind, OrderStage, Role, Stage
 
 numbers = st.integers(min_value=0, max_value=2**31 - 1)
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -48,6 +48,8 @@ def of_kind(kind: type[Event]) -> st.SearchStrategy[Event]:
     }
     if issubclass(kind, CaseEvent):
         header.update(stage=st.sampled_from(Stage), custody=st.sampled_from(Custody), epoch=numbers)
+    if issubclass(kind, OrderEvent):
+        header["order_stage"] = st.sampled_from(OrderStage)
     hints = get_type_hints(kind)
     own = {field.name: values_of(hints[field.name]) for field in fields(kind) if field.name not in header}
     return st.builds(kind, **header, **own)

@@ -27,28 +27,28 @@ KINDS: dict[str, Callable[[str], Caller]] = {
 # What a certificate of a kind, for a bureau of a relation, may ask of Hangzhou.
 # fmt: off
 ALLOWED = """
-         relation   officer supervisor reader peer
-node     self          x        x        x     .
-node     parent        .        x        x     x
-node     ancestor      .        x        x     .
-node     child         .        .        x     x
-node     sibling       .        .        .     .
-node     elsewhere     .        .        .     .
-node     unknown       .        .        .     .
-office   self          x        x        x     .
-office   parent        .        x        x     .
-office   ancestor      .        x        x     .
-office   child         .        .        x     .
-office   sibling       .        .        .     .
-office   elsewhere     .        .        .     .
-office   unknown       .        .        .     .
-hub      self          .        x        x     .
-hub      parent        .        x        x     .
-hub      ancestor      .        x        x     .
-hub      child         .        .        x     .
-hub      sibling       .        .        .     .
-hub      elsewhere     .        .        .     .
-hub      unknown       .        .        .     .
+         relation   officer supervisor reader peer  order   report pair
+node     self          x        x        x     .       .        .    x
+node     parent        .        x        x     x       x        .    x
+node     ancestor      .        x        x     .       .        .    x
+node     child         .        .        x     x       .        x    x
+node     sibling       .        .        .     .       .        .    .
+node     elsewhere     .        .        .     .       .        .    .
+node     unknown       .        .        .     .       .        .    .
+office   self          x        x        x     .       .        .    x
+office   parent        .        x        x     .       .        .    x
+office   ancestor      .        x        x     .       .        .    x
+office   child         .        .        x     .       .        .    .
+office   sibling       .        .        .     .       .        .    .
+office   elsewhere     .        .        .     .       .        .    .
+office   unknown       .        .        .     .       .        .    .
+hub      self          .        x        x     .       .        .    x
+hub      parent        .        x        x     .       .        .    x
+hub      ancestor      .        x        x     .       .        .    x
+hub      child         .        .        x     .       .        .    .
+hub      sibling       .        .        .     .       .        .    .
+hub      elsewhere     .        .        .     .       .        .    .
+hub      unknown       .        .        .     .       .        .    .
 """
 # fmt: on
 ROWS = [line.split() for line in ALLOWED.strip().splitlines()[1:]]
@@ -72,6 +72,9 @@ def test_a_certificate_allows_what_the_table_says(row: list[str]) -> None:
         answer(lambda: authority.check_supervisor(caller, HANGZHOU, TREE)),
         answer(lambda: authority.check_reader(caller, HANGZHOU, TREE)),
         answer(lambda: authority.check_peer(caller, code, HANGZHOU, TREE)),
+        answer(lambda: authority.check_order_from_superior(caller, code, HANGZHOU, TREE)),
+        answer(lambda: authority.check_report_from_subordinate(caller, code, HANGZHOU, TREE)),
+        answer(lambda: authority.check_pair(caller, HANGZHOU, code, TREE)),
     ]
 
 
@@ -81,17 +84,21 @@ def test_the_table_has_every_kind_and_relation() -> None:
 
 def test_nobody_may_do_anything_without_a_name() -> None:
     nobody = Caller()
-    assert list("....") == [
+    assert list(".......") == [
         answer(lambda: authority.check_officer(nobody, HANGZHOU)),
         answer(lambda: authority.check_supervisor(nobody, HANGZHOU, TREE)),
         answer(lambda: authority.check_reader(nobody, HANGZHOU, TREE)),
         answer(lambda: authority.check_peer(nobody, ZHEJIANG, HANGZHOU, TREE)),
+        answer(lambda: authority.check_order_from_superior(nobody, ZHEJIANG, HANGZHOU, TREE)),
+        answer(lambda: authority.check_report_from_subordinate(nobody, SHANGCHENG, HANGZHOU, TREE)),
+        answer(lambda: authority.check_pair(nobody, HANGZHOU, ZHEJIANG, TREE)),
     ]
 
 
 def test_nobody_speaks_for_another_bureau() -> None:
-    with pytest.raises(NotAuthorised, match=ZHEJIANG):
-        authority.check_peer(Caller(bureaus=frozenset({SHANGCHENG})), ZHEJIANG, HANGZHOU, TREE)
+    for check in (authority.check_peer, authority.check_order_from_superior):
+        with pytest.raises(NotAuthorised, match=ZHEJIANG):
+            check(Caller(bureaus=frozenset({SHANGCHENG})), ZHEJIANG, HANGZHOU, TREE)
 
 
 def test_a_node_of_several_bureaus_speaks_for_each_of_them() -> None:

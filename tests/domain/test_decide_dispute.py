@@ -129,7 +129,7 @@ def test_a_ruling_is_asked_of_the_lowest_common_superior(parties: tuple[str, ...
 
 
 def test_a_ruling_is_not_asked_for_before_the_limit() -> None:
-    with pytest.raises(errors.NothingToRule):
+    with pytest.raises(errors.NotInDispute, match="sent back 0 time"):
         received().do(ASK_RULING)
 
 
@@ -158,12 +158,13 @@ def test_a_ruling_names_a_bureau_under_the_superior() -> None:
 
 
 def test_a_bureau_that_is_not_above_all_parties_does_not_rule() -> None:
-    with pytest.raises(errors.NothingToRule):
+    with pytest.raises(errors.NothingToRule) as refusal:
         at_the_superior(parties=(SHANGCHENG, DONGCHENG)).do(RULE)
+    assert f"Bureau {HEADQUARTERS} is the lowest common superior of them all: ask-ruling." == refusal.value.remedy
 
 
 def test_there_is_nothing_to_rule_about_a_case_in_no_dispute() -> None:
-    with pytest.raises(errors.NothingToRule):
+    with pytest.raises(errors.NotInDispute):
         received().do(RULE)
 
 

@@ -57,6 +57,7 @@ def test_a_registration_without_a_required_field_names_it_and_stores_nothing(fie
         ("channel_reference", "a\0b"),
         ("place", "p" * 65),
         ("answer", "答" * 10_001),
+        ("note", "备" * 10_001),
     ],
 )
 def test_a_malformed_field_is_named_and_its_value_is_not_repeated(field: str, value: str) -> None:
@@ -64,6 +65,12 @@ def test_a_malformed_field_is_named_and_its_value_is_not_repeated(field: str, va
         Story().do(without(field, value))
     assert field == refusal.value.field
     assert value not in f"{refusal.value} {refusal.value.remedy}"
+
+
+def test_what_the_officer_adds_to_a_registration_is_private() -> None:
+    (event,) = Story().do(without("note", "由原台账转入"))
+    assert event.private is not None
+    assert "由原台账转入" == event.private.note
 
 
 def test_text_of_ten_thousand_characters_is_taken() -> None:

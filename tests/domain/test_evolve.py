@@ -90,6 +90,7 @@ def test_a_declined_offer_belongs_to_no_case() -> None:
         from_bureau=HANGZHOU,
         offer_epoch=0,
         refusal=5,  # type: ignore[arg-type]
+        offered_at=MONDAY,
     )
     entry = replace(story.entries[-1], version=0, event=declined)
     assert story.case == evolve(story.case, entry)

@@ -15,6 +15,8 @@ from kuaixiang.domain.identifiers import (
     check_taxpayer_number,
     division_of,
     make_taxpayer_number,
+    mask_contact,
+    mask_contacts,
 )
 
 ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
@@ -198,3 +200,48 @@ def test_errors_survive_a_trip_between_processes() -> None:
     error = pickle.loads(pickle.dumps(BadTaxpayerNumber(NumberFault.CHARACTER, 3)))  # noqa: S301 our own bytes
 
     assert (error.reason, error.position) == (NumberFault.CHARACTER, 3)
+
+
+@pytest.mark.parametrize(
+    ("contact", "masked"),
+    [
+        ("13800000000", "138****0000"),
+        ("+86 138-0000-0000", "+86 138****0000"),
+        ("0571-87654321", "0571-****4321"),
+        ("(0571)87654321", "(0571)-****4321"),
+        ("010 62345678-123", "010-****5678-123"),
+        ("li.wei@example.com.cn", "l***@example.com.cn"),
+        ("13800138000@example.cn", "1***@example.cn"),
+        ("", ""),
+        ("同上", "****"),
+    ],
+)
+def test_the_middle_of_a_contact_is_hidden(contact: str, masked: str) -> None:
+    assert masked == mask_contact(contact)
+
+
+def test_contacts_are_hidden_wherever_they_stand_in_a_text_and_other_numbers_stay() -> None:
+    text = "请打13800138000或0571-87654321，邮箱a@b.cn；发票91330102MA2YY00074，税款20190101元，编号110101-2026-0000001"
+    masked = (
+        "请打138****8000或0571-****4321，邮箱a***@b.cn；发票91330102MA2YY00074，税款20190101元，编号110101-2026-0000001"
+    )
+    assert masked == mask_contacts(text)
+
+
+@given(
+    contact=st.one_of(
+        st.from_regex(
+            r"((\+|00)?86[ -]?)?1[3-9][0-9][ -]?[0-9]{4}[ -]?[0-9]{4}", fullmatch=True, alphabet="0123456789+ -"
+        ),
+        st.from_regex(r"(0|86[ -]?)(10|2[0-9]|[3-9][0-9]{2})[ -]?[2-9][0-9]{6,7}", fullmatch=True),
+        st.from_regex(r"[a-z]{1,9}(\.[a-z]{1,9})?@[a-z]{1,9}\.cn", fullmatch=True),
+    )
+)
+def test_no_contact_that_can_be_registered_stays_readable(contact: str) -> None:
+    check_contact(contact)
+    masked = mask_contact(contact)
+    assert "***" in masked
+    with pytest.raises(ImplausibleContact):
+        check_contact(masked)
+    digits = "".join(filter(str.isdigit, contact))
+    assert not digits or len("".join(filter(str.isdigit, masked))) <= len(digits) - 3

@@ -59,6 +59,9 @@ AcknowledgeRefusal      =   =   =   =   .   .   .   .   .   .   .   .   .
 HearConclusion          .   .   .   .   .  Con  .   .   .  Con  .   .  Con
 AcknowledgeConclusion   =   =   =   =   =   =   =   =   =   =   =   =   =
 MarkOverdue             =   =   =   =   =   =   =   =   =   =   =   =   =
+MarkDueSoon             =   =   =   =   =   =   =   =   =   =   =   =   =
+Recompute               =   =   =   =   =   =   =   =   =   =   =   =   =
+NoteMismatch            =   =   =   =   =   =   =   =   =   =   =   =   =
 """
 
 # Who may do each act: registrar, tax service, handler, deputy head, bureau head, channel, system.
@@ -104,6 +107,9 @@ AcknowledgeRefusal         .          .         .         .           .         
 HearConclusion             .          .         .         .           .         .      x
 AcknowledgeConclusion      .          .         .         .           .         .      x
 MarkOverdue                .          .         .         .           .         .      x
+MarkDueSoon                .          .         .         .           .         .      x
+Recompute                  .          .         .         .           .         .      x
+NoteMismatch               .          .         .         .           .         .      x
 """
 # fmt: on
 

@@ -66,5 +66,8 @@ def test_what_peers_and_time_cause_cannot_be_asked_for() -> None:
         acts.HearConclusion,
         acts.AcknowledgeConclusion,
         acts.MarkOverdue,
+        acts.MarkDueSoon,
+        acts.Recompute,
+        acts.NoteMismatch,
         acts.CompleteWithLead,
     } == every - set(ACT_OF_REQUEST.values())

@@ -29,8 +29,9 @@ from kuaixiang.facts import published_calendar
 from kuaixiang.runtime import pki, tls
 from kuaixiang.runtime.clock import FixedClock
 from kuaixiang.runtime.server import Answering, Context
-from kuaixiang.wire.v1 import referral_pb2, referral_pb2_grpc
+from kuaixiang.wire.v1 import reconciliation_pb2_grpc, referral_pb2, referral_pb2_grpc, supervision_pb2_grpc
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
+from kuaixiang.wire.v1.supervision_pb2_grpc import SupervisionServiceStub
 from node.federation.client import Links
 from node.federation.courier import Courier
 from node.federation.seal import Seal
@@ -39,6 +40,9 @@ from node.ledger import queries
 from node.ledger.ledger import Ledger
 from node.ledger.queries import HistoryEntry
 from node.office import Header, Office, Place
+from node.reconciler import Reconciler
+from node.reconciliations import ReconciliationServicer
+from node.supervision import SupervisionServicer
 
 HEADQUARTERS: Final = "000000"
 PROVINCE, PREFECTURE, COUNTY, OTHER_COUNTY = "370000", "370100", "370102", "370103"
@@ -56,6 +60,8 @@ BUREAUS: Final = (
 MONDAY: Final = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
 """Nine in the morning of a working day."""
 SECONDS: Final = 20.0
+RECONCILE_HOUR: Final = 2
+RECONCILE_DAYS: Final = 31
 TEXT: Final = "发票系统开票时提示税控设备异常，三天没有恢复，请尽快处理。"
 
 T = TypeVar("T")
@@ -75,6 +81,8 @@ class Link(grpc.aio.ServerInterceptor):
     ) -> Any:
         handler = await continuation(details)
         inner = handler.unary_unary
+        if inner is None:
+            return handler
 
         async def call(request: Any, context: Context) -> Any:
             if self.fault is None:
@@ -133,6 +141,7 @@ class Parts:
     server: grpc.aio.Server
     courier: Courier
     links: Links
+    reconciler: Reconciler
 
 
 class Node:
@@ -144,7 +153,7 @@ class Node:
         self.place = place
         self.link = Link()
         self.seal = Seal(paths)
-        self._url = f"sqlite:///{folder / codes[0]}.db"
+        self.url = f"sqlite:///{folder / codes[0]}.db"
         self._parts: Parts | None = None
 
     @property
@@ -157,7 +166,7 @@ class Node:
         return self._parts is not None
 
     async def start(self, *, deliver: bool = True) -> None:
-        ledger = Ledger(self._url, self.codes)
+        ledger = Ledger(self.url, self.codes)
         ledger.start()
         office = Office(ledger, self.place, self.seal.sign)
         links = Links(self.place.tree, self.paths)
@@ -166,10 +175,17 @@ class Node:
         referral_pb2_grpc.add_ReferralServiceServicer_to_server(
             ReferralServicer(office, links, self.seal, courier.heard_from), server
         )
+        reconciler = Reconciler(office, links, hour=RECONCILE_HOUR, days=RECONCILE_DAYS)
+        reconciliation_pb2_grpc.add_ReconciliationServiceServicer_to_server(
+            ReconciliationServicer(office, reconciler), server
+        )
+        supervision_pb2_grpc.add_SupervisionServiceServicer_to_server(
+            SupervisionServicer(office, links, self.seal, courier.heard_from), server
+        )
         port = server.add_secure_port(self.place.tree.get(self.codes[0]).endpoint, tls.server_credentials(self.paths))
         assert port
         await server.start()
-        self._parts = Parts(ledger, office, server, courier, links)
+        self._parts = Parts(ledger, office, server, courier, links, reconciler)
         if deliver:
             await courier.start()
 
@@ -284,6 +300,11 @@ class Federation:
     async def stub(self, to_bureau: str, paths: pki.CertificatePaths) -> AsyncIterator[ReferralServiceStub]:
         async with self.channel(to_bureau, paths) as channel:
             yield ReferralServiceStub(channel)
+
+    @asynccontextmanager
+    async def supervision(self, to_bureau: str, paths: pki.CertificatePaths) -> AsyncIterator[SupervisionServiceStub]:
+        async with self.channel(to_bureau, paths) as channel:
+            yield SupervisionServiceStub(channel)
 
 
 @asynccontextmanager

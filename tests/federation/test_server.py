@@ -321,6 +321,15 @@ async def test_following_a_case_ends_where_a_bureau_was_asked_already(bureaus: F
     assert [COUNTY] == [segment.bureau for segment in answer.segments]
 
 
+async def test_following_a_case_past_more_bureaus_than_a_way_can_have_is_refused(bureaus: Federation) -> None:
+    question = referral_pb2.TrackRequest(
+        bureau=COUNTY, case_id="370102-2026-0000001", asked=[PREFECTURE] * (PATH_BUREAUS_MAX + 1)
+    )
+    async with bureaus.stub(COUNTY, bureaus.node(COUNTY).paths) as stub:
+        refusal = await refusal_of(stub.Track(question, timeout=SECONDS))
+    assert ("FieldMalformed", "asked") == (refusal.rule, refusal.field)
+
+
 async def test_a_bureau_that_had_nothing_to_do_with_a_case_does_not_learn_of_it(bureaus: Federation) -> None:
     case_id = await relayed(bureaus)
     stranger = pki.issue(bureaus.authority, bureaus.folder / "stranger", "node", [FAR_PROVINCE])
@@ -348,6 +357,7 @@ def withdrawal(offer: referral_pb2.Offer) -> referral_pb2.WithdrawRequest:
         epoch=offer.epoch,
         from_bureau=offer.from_bureau,
         to_bureau=offer.to_bureau,
+        offered_at_us=offer.offered_at_us,
     )
 
 

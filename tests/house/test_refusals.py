@@ -18,10 +18,15 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 
 import kuaixiang.wire.v1
-from kuaixiang.domain import acts, words
+from hub.query import Completeness, Lack
+from kuaixiang.domain import acts, order_acts, words
 from kuaixiang.domain.acts import Act
+from kuaixiang.domain.calendar import WorkingCalendar
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.labels import ACTS, FIELDS, TERMS, Both, field_term
+from kuaixiang.domain.order_acts import OrderAct
+from kuaixiang.domain.periods import Period, parse_period
+from kuaixiang.facts import published_calendar
 from kuaixiang.runtime.signing import ForgedSignature, SignatureRefused
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 
@@ -38,13 +43,21 @@ SAMPLES: dict[object, object] = {
     date: date(2026, 9, 28),
     datetime: datetime(2026, 9, 28, 1, 0, tzinfo=UTC),
     type[Act]: acts.Dispatch,
+    type[OrderAct]: order_acts.AnswerOrder,
     Both: Both("is wrong", "有误"),
+    Period: parse_period("2026-10"),
     WriterBusy: WriterBusy(20_000),
     WriterStopped: WriterStopped(),
     DecodeError: DecodeError("Error parsing message"),
     SignatureRefused: ForgedSignature("330106"),
+    WorkingCalendar: published_calendar(),
+    Completeness: Completeness(2, 1, 1, 0, 0, {"330106": Lack.BEHIND}),
 }
 """What a refusal is made of here; of a kind that is missing, add one."""
+
+
+SIGNED = {"Offer", "OrderStatement", "OrderReport"}
+"""Messages that are signed, and therefore bytes in their requests."""
 
 
 @cache
@@ -142,8 +155,8 @@ def request_fields() -> Iterator[tuple[str, str]]:
             for service in file.services_by_name.values():
                 for method in service.methods:
                     yield from within(method.input_type)
-            if "Offer" in file.message_types_by_name:  # signed, and therefore bytes in its request
-                yield from within(file.message_types_by_name["Offer"])
+            for signed in SIGNED & set(file.message_types_by_name):
+                yield from within(file.message_types_by_name[signed])
 
 
 def test_every_word_and_every_act_has_a_chinese_term() -> None:
@@ -151,7 +164,8 @@ def test_every_word_and_every_act_has_a_chinese_term() -> None:
     kinds = {kind for kind in classes if issubclass(kind, IntEnum)} - {IntEnum}
     assert kinds == set(TERMS)
     assert {kind.__name__: len(kind) for kind in kinds} == {kind.__name__: len(terms) for kind, terms in TERMS.items()}
-    declared = {kind for kind in vars(acts).values() if inspect.isclass(kind) and issubclass(kind, Act)} - {Act}
+    classes = filter(inspect.isclass, (*vars(acts).values(), *vars(order_acts).values()))
+    declared = {kind for kind in classes if issubclass(kind, Act)} - {Act, OrderAct}
     assert declared == set(ACTS)
     assert len({act.command for act in ACTS.values()}) == len(ACTS) == len({act.chinese for act in ACTS.values()})
 

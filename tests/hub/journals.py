@@ -97,6 +97,7 @@ class Journal:
         custody: Custody = Custody.OWNED,
         category: int = 1,
         channel: int = 1,
+        department_kind: int = 0,
         names: str = "",
         version: int | None = None,
         private: bytes = b"",
@@ -112,6 +113,7 @@ class Journal:
             "occurred_at_us": to_micros(at),
             "category": category,
             "channel": channel,
+            "department_kind": department_kind,
             "stage": int(stage),
             "custody": int(custody),
             "clocks": clocks,
@@ -170,8 +172,17 @@ class Journal:
         for _ in self.life(case_id, day, late=late, **more):
             pass
 
-    def life(self, case_id: str, day: datetime = MONDAY, *, late: bool = False, **more: Any) -> Iterator[None]:
-        """The same, one entry a step."""
+    def life(
+        self,
+        case_id: str,
+        day: datetime = MONDAY,
+        *,
+        late: bool = False,
+        kinds: tuple[int, int, int] = (0, 0, 0),
+        **more: Any,
+    ) -> Iterator[None]:
+        """The same, one entry a step. `kinds` are of the departments that register, dispatch and handle it."""
+        desk, middle, office = kinds
         handle, feedback = day + 7 * DAY, day + 8 * DAY
         done = day + (9 if late else 2) * DAY
         outcome = ClockOutcome.MISSED if late else ClockOutcome.MET
@@ -182,15 +193,32 @@ class Journal:
             started(ClockKind.FORWARD, day + DAY),
             stage=Stage.REGISTERED,
             private=b"p",
+            department_kind=desk,
             **more,
         )
         yield
-        self.write(case_id, "forwarded", day, stopped(ClockKind.FORWARD, ClockOutcome.MET, day + DAY, 0.1), **more)
+        self.write(
+            case_id,
+            "forwarded",
+            day,
+            stopped(ClockKind.FORWARD, ClockOutcome.MET, day + DAY, 0.1),
+            department_kind=middle,
+            **more,
+        )
         yield
-        self.write(case_id, "dispatched", day + DAY, started(ClockKind.HANDLE, handle, "d1"), **more)
+        self.write(
+            case_id, "dispatched", day + DAY, started(ClockKind.HANDLE, handle, "d1"), department_kind=office, **more
+        )
         yield
         if late:
-            self.write(case_id, "became_overdue", day + 8 * DAY, overdue(ClockKind.HANDLE, handle, "d1"), **more)
+            self.write(
+                case_id,
+                "became_overdue",
+                day + 8 * DAY,
+                overdue(ClockKind.HANDLE, handle, "d1"),
+                department_kind=office,
+                **more,
+            )
             yield
         self.write(
             case_id,
@@ -199,6 +227,7 @@ class Journal:
             stopped(ClockKind.HANDLE, outcome, handle, 6.0 if late else 1.5, "d1"),
             started(ClockKind.FEEDBACK, feedback),
             stage=Stage.COMPLETED,
+            department_kind=office,
             **more,
         )
         yield
@@ -208,10 +237,13 @@ class Journal:
             done,
             stopped(ClockKind.FEEDBACK, ClockOutcome.MET, feedback, 0.2),
             stage=Stage.FED_BACK,
+            department_kind=office,
             **more,
         )
         yield
-        self.write(case_id, "followed_up", done + DAY, stage=Stage.FOLLOWED_UP, satisfaction=1, **more)
+        self.write(
+            case_id, "followed_up", done + DAY, stage=Stage.FOLLOWED_UP, satisfaction=1, department_kind=office, **more
+        )
         yield
-        self.write(case_id, "written_off", done + DAY, stage=Stage.WRITTEN_OFF, **more)
+        self.write(case_id, "written_off", done + DAY, stage=Stage.WRITTEN_OFF, department_kind=office, **more)
         yield

@@ -1,19 +1,20 @@
 """The fold's rules over both databases, with hand-made journals."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
-from typing import Any
 
 import pytest
 
-from hub.folder import Folder, Message, Taken
-from hub.query import Grouping, Question, Row, figures
+from hub.folder import Message
+from hub.query import Grouping
 from hub.store import OtherScope, Store
+from kuaixiang.domain.tree import Bureau, BureauTree
 from kuaixiang.domain.words import ClockKind, ClockOutcome, Custody, Stage
-from kuaixiang.runtime.bus import head_subject, journal_subject
+from kuaixiang.runtime.bus import journal_subject
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import DatabaseHeld
 from kuaixiang.wire.v1 import journal_pb2 as pb
+from tests.hub.bench import NOW, Bench, cases
 from tests.hub.journals import (
     BEIJING,
     DAY,
@@ -28,46 +29,7 @@ from tests.hub.journals import (
     overdue,
     started,
     stopped,
-    tree,
 )
-
-TREE = tree()
-NOW = MONDAY + 20 * DAY
-
-
-class Bench:
-    """A folder over one database, and ways to feed it."""
-
-    def __init__(self, url: str, scope: str = HEADQUARTERS) -> None:
-        self.url = url
-        self.scope = scope
-        self.seconds = 1000.0
-        self.open()
-
-    def open(self) -> None:
-        self.store = Store(self.url, TREE, self.scope)
-        self.folder = Folder(store=self.store, tree=TREE, now_us=lambda: to_micros(NOW), monotonic=lambda: self.seconds)
-
-    def reopen(self) -> None:
-        self.store.close()
-        self.open()
-
-    def feed(self, *contents: pb.Segment | pb.Head) -> Taken:
-        return self.folder.take([message(content) for content in contents])
-
-    def rows(self, scope: str = "", grouping: Grouping = Grouping.TOTAL, **more: Any) -> list[Row]:
-        with self.store.reading() as connection:
-            question = Question(scope or self.scope, grouping=grouping, **more)
-            return figures(connection, TREE, question, to_micros(NOW))
-
-    def facts(self, scope: str = "") -> dict[str, int]:
-        return self.rows(scope)[0].facts
-
-
-def message(content: pb.Segment | pb.Head, site: str = "", subject: str = "") -> Message:
-    at = site or TREE.site(content.bureau)
-    make = head_subject if isinstance(content, pb.Head) else journal_subject
-    return Message(at, subject or make(at, content.bureau), content.SerializeToString())
 
 
 @pytest.fixture
@@ -75,13 +37,6 @@ def bench(database_url: str) -> Iterator[Bench]:
     opened = Bench(database_url)
     yield opened
     opened.store.close()
-
-
-def cases(bureau: str, count: int, **more: Any) -> Journal:
-    journal = Journal(bureau)
-    for number in range(count):
-        journal.live(f"{bureau}-{number}", **more)
-    return journal
 
 
 def test_a_folded_case_counts_at_its_bureau_and_at_each_superior_and_nowhere_else(bench: Bench) -> None:
@@ -206,18 +161,22 @@ def test_bytes_that_are_no_entry_quarantine_the_bureau_that_chained_them(bench: 
 @pytest.mark.parametrize(
     "poison",
     [
-        Message(BEIJING, journal_subject(BEIJING, DONGCHENG), b"\xff"),
-        Message(BEIJING, "kx.v1.live.x", b""),
-        message(pb.Segment(bureau=DONGCHENG)),
-        message(pb.Head(bureau=DONGCHENG, seq=3)),
-        message(cases(XICHENG, 1).segment(), subject=journal_subject(BEIJING, DONGCHENG)),
-        message(cases(DONGCHENG, 1).segment(), site=ZHEJIANG),
-        message(cases(DONGCHENG, 1).segment(), subject=journal_subject(ZHEJIANG, DONGCHENG)),
-        Message(BEIJING, journal_subject(BEIJING, "110199"), cases("110199", 1).segment().SerializeToString()),
+        lambda _: Message(BEIJING, journal_subject(BEIJING, DONGCHENG), b"\xff"),
+        lambda _: Message(BEIJING, "kx.v1.live.x", b""),
+        lambda bench: bench.message(pb.Segment(bureau=DONGCHENG)),
+        lambda bench: bench.message(pb.Head(bureau=DONGCHENG, seq=3)),
+        lambda bench: bench.message(cases(XICHENG, 1).segment(), subject=journal_subject(BEIJING, DONGCHENG)),
+        lambda bench: bench.message(cases(DONGCHENG, 1).segment(), site=ZHEJIANG),
+        lambda bench: bench.message(cases(DONGCHENG, 1).segment(), subject=journal_subject(ZHEJIANG, DONGCHENG)),
+        lambda _: Message(
+            BEIJING, journal_subject(BEIJING, "110199"), cases("110199", 1).segment().SerializeToString()
+        ),
     ],
 )
-def test_a_message_that_can_never_be_folded_is_set_aside_and_stops_nothing(bench: Bench, poison: Message) -> None:
-    taken = bench.folder.take([poison, message(cases(XICHENG, 1).segment())])
+def test_a_message_that_can_never_be_folded_is_set_aside_and_stops_nothing(
+    bench: Bench, poison: Callable[[Bench], Message]
+) -> None:
+    taken = bench.folder.take([poison(bench), bench.message(cases(XICHENG, 1).segment())])
     assert taken.poison == 1
     assert taken.entries == 7
     assert bench.folder.marks().keys() == {XICHENG}
@@ -420,13 +379,13 @@ def test_a_crash_between_commit_and_acknowledgement_counts_nothing_twice(bench: 
 
 def test_a_second_hub_on_the_same_database_is_refused(bench: Bench) -> None:
     with pytest.raises(DatabaseHeld, match="Another hub holds"):
-        Store(bench.url, TREE, HEADQUARTERS)
+        Store(bench.url, bench.tree, HEADQUARTERS)
 
 
 def test_a_database_of_another_scope_is_refused(bench: Bench) -> None:
     bench.store.close()
     with pytest.raises(OtherScope, match="of the hub of 000000, not of 110000"):
-        Store(bench.url, TREE, BEIJING)
+        Store(bench.url, bench.tree, BEIJING)
 
 
 def test_a_provincial_hub_counts_its_own_tree_only(database_url: str) -> None:
@@ -437,14 +396,13 @@ def test_a_provincial_hub_counts_its_own_tree_only(database_url: str) -> None:
     bench.store.close()
 
 
-def test_after_a_change_of_the_tree_totals_are_summed_up_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_change_of_the_tree_totals_are_summed_up_anew(bench: Bench) -> None:
     bench.feed(cases(SHANGCHENG, 2).segment(), cases(HANGZHOU, 1).segment())
-    moved = tree()
     bureaus = [
-        pb_bureau if pb_bureau.code != SHANGCHENG else type(pb_bureau)(SHANGCHENG, "s", pb_bureau.tier, BEIJING)
-        for pb_bureau in moved.bureaus.values()
+        bureau if bureau.code != SHANGCHENG else Bureau(SHANGCHENG, "s", bureau.tier, BEIJING)
+        for bureau in bench.tree.bureaus.values()
     ]
-    monkeypatch.setattr("tests.hub.test_fold.TREE", type(moved)("moved", bureaus))
+    bench.tree = BureauTree("moved", bureaus)
     bench.reopen()
     assert bench.facts(BEIJING)["registered"] == 2
     assert bench.facts(ZHEJIANG)["registered"] == 1

@@ -1,19 +1,23 @@
 """What is counted: the measures of an entry, the rates, the percentiles, and that the wire has no event without a rule."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
+import hub
 from hub import query
+from hub.definitions import RATES
 from hub.fold import pack, unpack
 from hub.measures import (
     BUCKETS,
     EVENTS,
     HISTOGRAM_EDGES_WORKDAYS,
-    RATES,
     Fact,
     bucket_of,
     due_day,
@@ -29,6 +33,7 @@ from hub.parking import Parking
 from hub.store import METADATA, Store
 from kuaixiang.domain.words import ClockKind, ClockOutcome
 from kuaixiang.runtime.clock import to_micros
+from kuaixiang.wire.chain import GENESIS
 from kuaixiang.wire.v1 import statistics_pb2
 from kuaixiang.wire.v1.journal_pb2 import Entry
 from tests.hub.journals import (
@@ -67,17 +72,49 @@ def test_the_groupings_and_labels_are_the_wires() -> None:
 
 def test_a_clock_that_ran_out_is_missed_on_its_last_day() -> None:
     change = overdue(ClockKind.FEEDBACK, MONDAY - timedelta(days=3))
-    assert measures(entry(change)) == [(missed(ClockKind.FEEDBACK), TODAY - 3)]
+    assert measures(entry(change)) == [(missed(ClockKind.FEEDBACK), TODAY - 3, 0)]
 
 
 def test_what_is_done_in_time_is_met_on_the_day_it_would_have_fallen_due() -> None:
     change = stopped(ClockKind.HANDLE, ClockOutcome.MET, MONDAY + timedelta(days=4), 2.5)
-    assert measures(entry(change)) == [(met(ClockKind.HANDLE), TODAY + 4), (taken(ClockKind.HANDLE, 3), TODAY)]
+    assert measures(entry(change)) == [(met(ClockKind.HANDLE), TODAY + 4, 0), (taken(ClockKind.HANDLE, 3), TODAY, 0)]
+
+
+def order(event: str, **facts: object) -> Entry:
+    journal = Journal(DONGCHENG)
+    journal.write("110000-2026-D000001", event, MONDAY, stage=0, custody=0, **facts)  # type: ignore[arg-type]
+    return Entry.FromString(journal.entries[0].public)
+
+
+@pytest.mark.parametrize(
+    ("event", "fact"),
+    [
+        ("order_acknowledged", Fact.ORDERS_ACKNOWLEDGED),
+        ("order_answered", Fact.ORDERS_ANSWERED),
+        ("order_answer_returned", Fact.ORDER_ANSWERS_RETURNED),
+        ("order_closed", Fact.ORDERS_CLOSED),
+        ("order_cancelled", Fact.ORDERS_CANCELLED),
+    ],
+)
+def test_what_is_done_with_an_order_counts_where_it_is_done_and_not_where_it_is_heard(event: str, fact: Fact) -> None:
+    assert [(fact, TODAY, 0)] == measures(order(event))
+    assert [] == measures(order(event, from_bureau=HEADQUARTERS))
+
+
+def test_an_order_is_received_by_the_bureau_it_is_for_and_not_by_those_that_pass_it_on() -> None:
+    assert [(Fact.ORDERS_ISSUED, TODAY, 0)] == measures(order("order_issued", to_bureau=DONGCHENG))
+    assert [(Fact.ORDERS_RECEIVED, TODAY, 0)] == measures(order("order_received", from_bureau=HEADQUARTERS))
+    assert [] == measures(order("order_received", from_bureau=HEADQUARTERS, to_bureau=XICHENG))
+
+
+def test_the_deadline_of_an_order_counts_in_the_ledger_of_the_bureau_that_is_to_answer() -> None:
+    assert [(missed(ClockKind.ORDER), TODAY, 0)] == measures(entry(overdue(ClockKind.ORDER, MONDAY)))
+    assert [] == measures(entry(overdue(ClockKind.ORDER, MONDAY, XICHENG)))
 
 
 def test_what_is_done_late_adds_its_working_days_and_no_second_miss() -> None:
     change = stopped(ClockKind.HANDLE, ClockOutcome.MISSED, MONDAY - timedelta(days=4), 9)
-    assert measures(entry(change)) == [(taken(ClockKind.HANDLE, 6), TODAY)]
+    assert measures(entry(change)) == [(taken(ClockKind.HANDLE, 6), TODAY, 0)]
 
 
 def test_a_clock_stopped_by_something_else_counts_nothing() -> None:
@@ -126,7 +163,7 @@ def test_every_rate_has_one_definition_and_a_sentence() -> None:
 
 
 def test_a_tally_key_survives_its_packing() -> None:
-    for key in ((20773, 6, 6, 1609), (0, 0, 0, 1), (-3, 15, 15, 65535)):
+    for key in ((20773, 6, 6, 9, 1809), (0, 0, 0, 0, 1), (-3, 15, 15, 15, 65535)):
         assert unpack(pack(*key)) == key
 
 
@@ -158,3 +195,33 @@ def test_the_migrations_make_the_tables_that_the_store_uses(database_url: str) -
         context = MigrationContext.configure(connection, opts={"version_table": "hub_version"})
         assert compare_metadata(context, METADATA) == []
     engine.dispose()
+
+
+def test_a_database_of_the_first_tables_is_brought_up_to_date_and_its_ledgers_are_folded_again(
+    database_url: str,
+) -> None:
+    folder = Path(hub.__file__).parent / "migrations"
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", str(folder / "versions"))
+    url = database_url.replace("postgresql://", "postgresql+psycopg://")
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for statement in (
+            "INSERT INTO marks VALUES (:bureau, 1, 7, :hash, 5, 6, 1, 9, 'a fork')",
+            "INSERT INTO tallies VALUES (:bureau, 0, 20000, 1, 1, 1, 3)",
+            "INSERT INTO open_cases VALUES (:bureau, 'c', 1, 1, 1, 1, 5)",
+            "INSERT INTO hub_facts VALUES ('scope', '000000'), ('tree', 'some shape')",
+        ):
+            connection.execute(sa.text(statement), {"bureau": DONGCHENG, "hash": b"h" * 32})
+    with Store(database_url, tree(), HEADQUARTERS) as store:
+        [mark] = store.marks().values()
+        with store.reading() as connection:
+            question = query.Question(HEADQUARTERS)
+            [row] = query.figures(connection, tree(), question, 0)
+    engine.dispose()
+    assert (mark.seq, mark.announced_seq, mark.behind, mark.quarantine, mark.hash) == (0, 9, True, "", GENESIS)
+    assert (row.facts, row.open) == ({}, 0)

@@ -6,6 +6,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -291,7 +292,7 @@ async def test_a_rebuild_gives_the_same_figures(federation: Federation, database
             for segment in journal.segments(size=30):
                 await (one if journal.bureau in federation.north else other).segment(segment)
         await folded(hub, *journals)
-        before = [await figures(stub, grouping=grouping) for grouping in range(7)]
+        before = [await figures(stub, grouping=grouping) for grouping in range(11)]
         settings = read_settings(HubSettings, None, **federation.settings(database_url))
         with pytest.raises(DatabaseHeld, match="Another hub holds"):
             await rebuild(settings)
@@ -299,7 +300,7 @@ async def test_a_rebuild_gives_the_same_figures(federation: Federation, database
     assert rebuilt.entries == sum(journal.seq for journal in journals)
     assert rebuilt.unreachable == ["000000", "110000", "330000"]
     async with federation.hub(database_url) as hub, federation.statistics(hub.port) as stub:
-        assert [await figures(stub, grouping=grouping) for grouping in range(7)] == before
+        assert [await figures(stub, grouping=grouping) for grouping in range(11)] == before
 
 
 @pytest.mark.slow
@@ -409,6 +410,103 @@ async def test_the_command_shows_figures_completeness_and_the_comparison(
     assert (status, "does not answer" in output) == (3, True)
 
 
+async def test_a_period_is_published_and_what_comes_late_shows_as_a_correction(
+    federation: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    county = federation.north[0]
+    journal = Journal(county)
+    for number in range(3):
+        journal.live(f"{county}-{number}", datetime(2024, 3, 4, 2, tzinfo=UTC), late=number < 1)
+    federation.ledgers.journals[county] = journal
+    pki.issue(federation.authority, federation.folder / "province", "office", ["110000"])
+    async with (
+        federation.hub(f"sqlite:///{tmp_path / 'hub.db'}") as hub,
+        federation.publishing("110000") as site,
+    ):
+        await site.segment(journal.segment())
+        await site.head(journal)
+        await folded(hub, journal)
+        monkeypatch.setenv("KX_HUB_ENDPOINT", f"127.0.0.1:{hub.port}")
+
+        async def kx(who: str, *words: str) -> tuple[int, Any]:
+            monkeypatch.setenv("KX_CERTIFICATES", str(federation.folder / who))
+            result = await asyncio.to_thread(CliRunner().invoke, app, [*words, "--json"])
+            return result.exit_code, json.loads(result.output.splitlines()[-1])
+
+        async def shown(who: str, *words: str) -> str:
+            monkeypatch.setenv("KX_CERTIFICATES", str(federation.folder / who))
+            result = await asyncio.to_thread(CliRunner().invoke, app, words)
+            return " ".join(result.output.split())
+
+        assert (await kx("county", "publish", "2024-03", "--scope", county))[1]["edition"]["edition"] == 1
+        status, told = await kx("county", "publish", "2024-03", "--scope", county)
+        assert (status, told["unchanged"], told["edition"]["published_by"]) == (0, True, f"office {county}")
+        for who, scope, rule in (
+            ("office", county, "NotAuthorised"),
+            ("province", county, "NotAuthorised"),
+            ("province", "110000", "FiguresIncomplete"),
+        ):
+            status, told = await kx(who, "publish", "2024-03", "--scope", scope)
+            assert (status, told["error"]["rule"], bool(told["error"]["message_chinese"])) == (2, rule, True)
+        alone = ("--override-by", "张三", "--second", "张三", "--reason", "急")
+        assert (await kx("province", "publish", "2024-03", "--scope", "110000", *alone))[1]["error"]["rule"] == (
+            "OverrideByOne"
+        )
+        two = ("--override-by", "张三", "--second", "李四", "--reason", "上级要求")
+        status, told = await kx("province", "publish", "2024-03", "--scope", "110000", *two)
+        assert (status, told["edition"]["override_second"]) == (0, "李四")
+        assert [bureau["bureau"] for bureau in told["edition"]["completeness"]["missing"]] == [
+            "110000",
+            federation.north[1],
+        ]
+        assert (await kx("county", "corrections", "2024-02", "--scope", county))[1]["error"]["rule"] == "NotPublished"
+        before = journal.seq
+        journal.write("late", "registered", datetime(2024, 3, 5, 2, tzinfo=UTC))
+        await site.segment(journal.segment(before + 1))
+        await folded(hub, journal)
+        status, told = await kx("county", "corrections", "2024-03", "--scope", county)
+        assert [(one["measure"], one["published"], one["now"], one["difference"]) for one in told["bureaus"]] == [
+            ("registered", 3, 4, 1),
+            ("unfinished", 0, 1, 1),
+        ]
+        status, told = await kx("county", "stats", "--period", "2024-03", "--scope", county, "--compare")
+        assert (told["published"]["edition"], told["published"]["corrections"]) == (1, 2)
+        assert told["rows"][0]["counts"]["unfinished"] == 1
+        assert [(one["basis"], one["facts"]["registered"]) for one in told["rows"][0]["changes"]] == [
+            ("last_period", 4),
+            ("year_before", 4),
+        ]
+        assert (await kx("county", "stats", "--period", "2024-04", "--scope", county))[1]["published"] is None
+        stats = await shown("county", "stats", "--period", "2024-03", "--scope", county, "--compare")
+        assert "edition 1 of 2024-03" in stats
+        assert "2 corrections since" in stats
+        assert "环比" in stats
+        assert "registered" in await shown("county", "corrections", "2024-03", "--scope", county)
+        assert "Missing 未报齐: 110000" in await shown("province", "stats", "--scope", "110000")
+        assert "edition 1" in await shown("county", "publish", "2024-02", "--scope", county)
+
+
+@pytest.mark.parametrize(
+    ("figure", "expected"),
+    [
+        ("registered", ("登记 §四(一)1", "Registered by the bureau")),
+        ("on_time", ("按时办结率 §四(二) = (handle_met + joint_met) ÷", "待条件成熟的不计时限")),
+        ("unfinished", ("未办结 §五(三) = registered + received + reopened − referred_up", "at the end of the period")),
+        ("handle_workdays_5", ("办理用时", "more than 3 and at most 5 working days")),
+    ],
+)
+def test_every_figure_is_explained_by_its_name(figure: str, expected: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, ["explain", figure])
+    assert result.exit_code == 0
+    for part in expected:
+        assert part in " ".join(result.output.split())
+
+
+def test_a_figure_that_there_is_not_is_refused() -> None:
+    result = CliRunner().invoke(app, ["explain", "averages"])
+    assert (result.exit_code, "没有“averages”这项指标" in result.output) == (2, True)
+
+
 async def test_errors_say_which_field_is_wrong(federation: Federation, tmp_path: Path) -> None:
     async with (
         federation.hub(f"sqlite:///{tmp_path / 'hub.db'}") as hub,
@@ -418,8 +516,19 @@ async def test_errors_say_which_field_is_wrong(federation: Federation, tmp_path:
         cases: list[tuple[Any, dict[str, Any], grpc.StatusCode, str]] = [
             (stub, {"from_day": "soon"}, grpc.StatusCode.INVALID_ARGUMENT, "from_day"),
             (stub, {"from_day": "2026-02-01", "to_day": "2026-01-01"}, grpc.StatusCode.INVALID_ARGUMENT, "to_day"),
+            (stub, {"from_day": "9999-12-31"}, grpc.StatusCode.INVALID_ARGUMENT, "from_day"),
             (stub, {"category": 9}, grpc.StatusCode.INVALID_ARGUMENT, "category"),
-            (stub, {"grouping": 9}, grpc.StatusCode.INVALID_ARGUMENT, "grouping"),
+            (stub, {"department_kind": 10}, grpc.StatusCode.INVALID_ARGUMENT, "department_kind"),
+            (stub, {"grouping": 11}, grpc.StatusCode.INVALID_ARGUMENT, "grouping"),
+            (stub, {"period": "2026-13"}, grpc.StatusCode.INVALID_ARGUMENT, "period"),
+            (stub, {"period": "2026-10", "to_day": "2026-10-31"}, grpc.StatusCode.INVALID_ARGUMENT, "period"),
+            (stub, {"compare": True}, grpc.StatusCode.INVALID_ARGUMENT, "from_day"),
+            (
+                stub,
+                {"compare": True, "from_day": "2026-10-02", "to_day": "2026-10-31", "grouping": 5},
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "from_day",
+            ),
             (stub, {"scope": "999999"}, grpc.StatusCode.NOT_FOUND, "scope"),
             (county, {"scope": "330000"}, grpc.StatusCode.PERMISSION_DENIED, ""),
         ]

@@ -1,74 +1,72 @@
 """Lights of deadlines, the lines that show them, and tables on a narrow terminal."""
 
 import io
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from hub.measures import RATES
+from hub.definitions import RATES
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.words import ClockKind, Stage
 from kuaixiang.facts import published_calendar
 from kuaixiang.wire.codec import timestamp
 from kuaixiang.wire.v1 import case_pb2, statistics_pb2
-from kx.hub import print_figures
+from kx.figures import print_figures
 from kx.options import Asking
-from kx.views import due, light, show_list, word
+from kx.views import due, light, progress_line, show_list, word
 
+ASKING = Asking(node="", certificates=Path(), bureau="110101", tree_file=None, patience_seconds=0.0, as_json=False)
 REGISTERED = datetime(2026, 9, 28, 9, 0, tzinfo=SHANGHAI)
 
 
-def case_at(now: datetime, **clock: Any) -> case_pb2.Case:
-    """A case with five working days, as its node shows it at a time."""
-    calendar = published_calendar()
-    deadline = calendar.deadline(REGISTERED, 5).due_at
-    clock = {
+def clock_of(**parts: Any) -> case_pb2.Clock:
+    """A clock of five working days, as its node shows it."""
+    deadline = published_calendar().deadline(REGISTERED, 5).due_at
+    standard: dict[str, Any] = {
         "kind": int(ClockKind.HANDLE),
         "limit_workdays": 5,
         "started_at": timestamp(REGISTERED),
         "due_at": timestamp(deadline),
-        "overdue": now >= deadline,
-        **clock,
     }
-    elapsed = round(calendar.elapsed_workdays(REGISTERED, now) * 1000)
-    stage: Any = int(Stage.HANDLING)
-    return case_pb2.Case(
-        stage=stage,
-        registered_at=timestamp(REGISTERED),
-        end_to_end_milli_workdays=elapsed,
-        clocks=[case_pb2.Clock(**clock)],
-    )
+    return case_pb2.Clock(**standard | parts)
 
 
 @pytest.mark.parametrize(
-    ("day", "hour", "shown"),
+    ("parts", "shown"),
     [
-        (28, 9, "in time 期内"),
-        (30, 23, "in time 期内"),
-        # Seven days of holidays do not bring the deadline nearer.
-        (37, 12, "in time 期内"),
-        (40, 1, "due within 1 wd 临期"),
-        (41, 0, "overdue 逾期"),
+        ({}, "in time 期内"),
+        ({"due_soon": True}, "due within 1 wd 临期"),
+        ({"overdue": True}, "overdue 逾期"),
+        (
+            {"extended": True, "provisional": True, "calendar_version": "2026.1"},
+            "in time 期内 · extended 已延期 · provisional 暂定, beyond the calendar 2026.1",
+        ),
     ],
+    ids=["in time", "due soon", "overdue", "extended and provisional"],
 )
-def test_a_clock_has_a_light_by_the_nodes_own_time(day: int, hour: int, shown: str) -> None:
-    now = REGISTERED.replace(hour=hour) + timedelta(days=day - 28)
-    case = case_at(now)
-    assert light(case, case.clocks[0]).plain == shown
+def test_a_clock_has_the_light_that_its_node_gives_it(parts: dict[str, Any], shown: str) -> None:
+    assert light(clock_of(**parts)).plain == shown
 
 
-def test_extended_and_provisional_stand_beside_the_light() -> None:
-    case = case_at(REGISTERED, extended=True, provisional=True, calendar_version="2026.1")
-    assert light(case, case.clocks[0]).plain == (
-        "in time 期内 · extended 已延期 · provisional, beyond the calendar 2026.1"
+@pytest.mark.parametrize(("overdue", "light_shown"), [(False, ""), (True, "  overdue 逾期")])
+def test_progress_is_told_in_one_line(light_shown: str, *, overdue: bool) -> None:
+    words: dict[str, Any] = {"stage": int(Stage.HANDLING), "next_clock": int(ClockKind.HANDLE)}
+    progress = case_pb2.CaseProgress(
+        bureau="000000",
+        occurred_at=timestamp(REGISTERED),
+        next_due_at=clock_of().due_at,
+        overdue=overdue,
+        **words,
     )
+    said = "last heard 最新进展  000000 总局  handling 办理中  2026-09-28 09:00  handle 办理 by 2026-10-10 周六"
+    assert progress_line(ASKING, progress).plain == said + light_shown
 
 
 def test_a_deadline_is_shown_as_the_end_of_its_last_day() -> None:
-    assert due(case_at(REGISTERED).clocks[0]) == "2026-10-10 周六 24:00"
+    assert due(clock_of()) == "2026-10-10 周六 24:00"
 
 
 def test_a_word_of_a_newer_version_is_shown_by_its_number() -> None:
@@ -97,6 +95,5 @@ def test_the_ledger_shows_the_light_on_a_terminal_of_eighty_columns(monkeypatch:
     case.registered_at.FromJsonString("2026-10-12T01:00:00Z")
     clock = case.clocks.add(kind=1, limit_workdays=1, overdue=True)
     clock.due_at.FromJsonString("2026-10-13T16:00:00Z")
-    asking = Asking(node="", certificates=Path(), bureau="110101", tree_file=None, patience_seconds=0.0, as_json=False)
-    show_list(asking, [case], "")
+    show_list(ASKING, [case], "")
     assert {"overdue", "tax-service", "2026-10-12", "110101-2026-0000001"} <= set(output.getvalue().split())

@@ -97,7 +97,7 @@ def test_every_act_of_the_service_has_a_command_and_an_rpc() -> None:
     listed |= {"withdraw", "defer", "resume", "reconsideration", "refer", "return", "withdraw-offer", "write-off"}
     listed |= {"explain-extension", "add-part", "link", "unlink", "link-issue", "ask-ruling", "rule"}
     listed |= {"ask-override", "approve-override", "refuse-override"}
-    listed |= {"register", "escalate", "show", "list", "watch", "track", "register-many", "duplicates"}
+    listed |= {"register", "escalate", "show", "list", "watch", "track", "import", "export", "duplicates"}
     assert set(command_of("case").commands) == listed
 
 
@@ -152,7 +152,7 @@ def test_every_command_and_option_says_what_it_is(group: str) -> None:
             assert getattr(parameter, "help", ""), f"{group} {command_name} {parameter.name}"
 
 
-@pytest.mark.parametrize("command", ["register", "forward", "list", "watch", "register-many"])
+@pytest.mark.parametrize("command", ["register", "forward", "list", "watch", "import", "export"])
 def test_help_names_the_environment_and_the_units(command: str) -> None:
     help_text = kx("case", command, "--help").output
     assert "KX_NODE" in help_text

@@ -16,6 +16,7 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.errors import Refused
+from kuaixiang.domain.events import CalendarAdopted
 from kuaixiang.domain.lifecycle import possible
 from kuaixiang.domain.words import Channel, Custody, Role, Stage
 from kuaixiang.runtime.clock import FixedClock, to_micros
@@ -23,7 +24,7 @@ from kuaixiang.wire import chain
 from kuaixiang.wire.v1 import referral_pb2
 from node.federation.offers import owed
 from node.ledger import queries, schema
-from node.ledger.ledger import Ledger
+from node.ledger.ledger import Draft, Ledger, Work
 from node.office import Done, Header, Office, Place
 from tests.domain.story import (
     BEIJING,
@@ -93,14 +94,35 @@ class Desks:
             elif chance.random() < 0.35:
                 await self.carry(chance)
             else:
-                await self._attempt(chance, *chance.choice(sorted({*known, *self.ledger.cache._cases})))
+                await self._attempt(chance, *chance.choice(sorted({*known, *self.ledger.cache._held})))
             if chance.random() < 0.15:
                 self.clock.advance(timedelta(hours=chance.choice([1, 8, 24, 60])))
             if chance.random() < 0.1:
-                for bureau, case_id in queries.overdue_cases(
-                    self.database, self.ledger.bureaus, to_micros(self.clock.now()), 50
-                ):
-                    await self.office.mark_overdue(bureau, case_id)
+                for bureau, case_id in self.to_note():
+                    await self.office.note_time(bureau, case_id)
+            if number % 40 == 39:
+                await self.adopt(Random(number))
+
+    async def adopt(self, chance: Random) -> None:
+        """Another version of the calendar, with a day more off, in force for all bureaus and recorded by each."""
+        before = self.office.place.calendar
+        off = before.day_of(self.clock.now()) + timedelta(days=chance.randrange(1, 10))
+        calendar = replace(
+            before, version=f"{before.version}+", off_days=before.off_days | {off}, work_days=before.work_days - {off}
+        )
+
+        def run(draft: Draft) -> None:
+            for bureau in self.ledger.bureaus:
+                event = CalendarAdopted(calendar_version=calendar.version)
+                draft.note(self.office.system_context(bureau), event)
+
+        await self.ledger.do(Work(run=run, bureau=self.ledger.bureaus[0]))
+        self.office.place.in_force.adopt(calendar)
+
+    def to_note(self) -> list[tuple[str, str]]:
+        """Whose clocks are to be noted now."""
+        now, version = to_micros(self.clock.now()), self.office.place.calendar.version
+        return queries.clocks_to_note(self.database, self.ledger.bureaus, now, version, 50)
 
     def _cases(self) -> list[tuple[str, str]]:
         with self.database.reading() as connection:

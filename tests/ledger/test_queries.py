@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from kuaixiang.domain.errors import FieldMalformed
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Stage
 from kuaixiang.runtime.clock import to_micros
 from node.ledger import queries
-from node.ledger.queries import CaseFilter
-from tests.domain.story import DISPATCH, FORWARD, HANGZHOU, HOUR, MONDAY, REFER, REGISTER, SHANGCHENG, day, end_of
+from node.ledger.ledger import Draft, Work
+from node.ledger.queries import CaseFilter, Directive
+from tests.domain.story import DISPATCH, FORWARD, HANGZHOU, HOUR, REFER, REGISTER, SHANGCHENG, day, end_of
 from tests.ledger.bureaus import Desks, desks
 
 CASES = 23
@@ -137,19 +139,38 @@ async def test_a_page_has_fifty_cases_when_nothing_is_said_and_five_hundred_at_m
 
 async def test_deadlines_that_passed_and_are_not_recorded_are_found_until_they_are(opened: Desks) -> None:
     case_id = (await opened.register()).case.case_id
+    assert [] == opened.to_note()
     opened.clock.set(day(3, 4))
+    assert [(SHANGCHENG, case_id)] == opened.to_note()
+    await opened.office.note_time(SHANGCHENG, case_id)
+    assert [] == opened.to_note()
 
-    def late() -> list[tuple[str, str]]:
-        now = to_micros(opened.clock.now())
-        return queries.overdue_cases(opened.database, opened.ledger.bureaus, now, 10)
 
-    assert [] == queries.overdue_cases(opened.database, opened.ledger.bureaus, to_micros(MONDAY), 10)
-    assert [(SHANGCHENG, case_id)] == late()
-    await opened.office.mark_overdue(SHANGCHENG, case_id)
-    assert [] == late()
+async def test_what_another_calendar_moves_is_found_until_it_is_recorded(opened: Desks) -> None:
+    case_id = (await opened.register()).case.case_id
+    await opened.adopt(Random(1))
+    assert [(SHANGCHENG, case_id)] == opened.to_note()
+    await opened.office.note_time(SHANGCHENG, case_id)
+    assert [] == opened.to_note()
+
+
+async def test_what_headquarters_has_published_is_kept_in_its_own_bytes(opened: Desks) -> None:
+    def run(draft: Draft) -> None:
+        draft.put_directive(1, "", 20, b"second", b"s2")
+        draft.put_directive(1, "", 10, b"first", b"s1")
+        draft.put_directive(2, "GX-1", 30, b"issue", b"s3")
+
+    for _ in range(2):  # a repeat changes nothing
+        await opened.ledger.do(Work(run=run, bureau=SHANGCHENG))
+    assert [
+        Directive(1, "", 10, b"first", b"s1"),
+        Directive(1, "", 20, b"second", b"s2"),
+        Directive(2, "GX-1", 30, b"issue", b"s3"),
+    ] == queries.directives(opened.database)
 
 
 async def test_an_offered_case_has_no_deadline_to_record(opened: Desks) -> None:
     case_id = (await opened.register()).case.case_id
     await opened.do(SHANGCHENG, REFER, case_id)
-    assert [] == queries.overdue_cases(opened.database, opened.ledger.bureaus, to_micros(day(3, 20)), 10)
+    opened.clock.set(day(3, 20))
+    assert [] == opened.to_note()

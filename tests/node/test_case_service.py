@@ -175,6 +175,45 @@ async def test_the_work_list_pages_by_nearest_deadline_without_gaps_or_repeats(
     )
 
 
+async def accept(office: Any, case_id: str) -> case_pb2.Case:
+    """The department that registered it handles it, within five working days."""
+    request = case_pb2.AcceptDirectlyRequest(header=header("HANDLER", case_id), telling=common_pb2.TELLING_COMPLICATED)
+    return (await office.AcceptDirectly(request)).case  # type: ignore[no-any-return]
+
+
+async def test_what_is_due_within_one_working_day_is_marked_and_listed(
+    callers: Callers, clock: SharedClockDriver
+) -> None:
+    office = callers.office()
+    far = await accept(office, (await register(office)).case_id)
+    assert [False] == [one.due_soon for one in far.clocks]
+    near = await register(office)  # to be forwarded within one working day
+    assert [True] == [one.due_soon for one in near.clocks]
+    wanted = case_pb2.ListCasesRequest(bureau=COUNTY, due_soon=True)
+    assert [near.case_id] == [case.case_id for case in (await office.ListCases(wanted)).cases]
+    # Saturday: of five working days from Monday on, the last is the Monday to come; the other one is overdue.
+    clock.advance_to(MORNING + timedelta(days=5))
+    (listed,) = (await office.ListCases(wanted)).cases
+    assert (far.case_id, [True]) == (listed.case_id, [one.due_soon for one in listed.clocks])
+
+
+async def test_a_deadline_beyond_the_published_calendar_is_marked_and_listed(
+    callers: Callers, clock: SharedClockDriver
+) -> None:
+    office = callers.office()
+    settled = await accept(office, (await register(office)).case_id)
+    clock.advance_to(MORNING + timedelta(days=35))
+    provisional = await accept(office, (await register(office)).case_id)
+    assert ([False], [True]) == (
+        [one.provisional for one in settled.clocks],
+        [one.provisional for one in provisional.clocks],
+    )
+    wanted = case_pb2.ListCasesRequest(bureau=COUNTY, provisional=True)
+    assert [provisional.case_id] == [case.case_id for case in (await office.ListCases(wanted)).cases]
+    got = await office.GetCase(case_pb2.GetCaseRequest(bureau=COUNTY, case_id=provisional.case_id))
+    assert got.case.clocks[0].provisional
+
+
 async def test_a_watcher_sees_every_change_from_a_position_on(callers: Callers) -> None:
     office = callers.office()
     first = await register(office)
@@ -250,6 +289,7 @@ async def test_health_and_reflection_answer(callers: Callers) -> None:
         "kuaixiang.wire.v1.CaseService",
         "kuaixiang.wire.v1.ReferralService",
         "kuaixiang.wire.v1.LedgerService",
+        "kuaixiang.wire.v1.SupervisionService",
     )
     for name in names:
         answer = await health.Check(health_pb2.HealthCheckRequest(service=name))

@@ -25,9 +25,11 @@ from kuaixiang.runtime.bus import (
     SiteUnreachable,
     StreamDiffers,
     StreamMissing,
+    directive_subject,
     head_subject,
     journal_subject,
     site_domain,
+    wake_subject,
 )
 
 pytestmark = pytest.mark.nats
@@ -284,7 +286,7 @@ async def test_a_node_may_not_publish_the_journals_of_another_site(node: Bus) ->
 
 async def test_a_subject_that_no_stream_keeps_is_an_error(node: Bus) -> None:
     with pytest.raises(NoStreamForSubject):
-        await node.publish("kx.v1.live.nothing", b"", message_id="x")
+        await node.publish("kx.v1.wake.110000.nothing", b"", message_id="x")
 
 
 async def test_a_message_over_the_limit_is_refused_before_it_is_sent(node: Bus, bureau: str) -> None:
@@ -302,23 +304,61 @@ async def test_a_full_stream_refuses_new_messages_and_keeps_the_old(own_nats_sit
         assert 1 == (await bus.stream_state(DOMAIN)).first_seq
 
 
-async def test_a_best_effort_message_crosses_the_link_in_both_directions(node: Bus, hub: Bus, bureau: str) -> None:
+async def test_a_best_effort_message_crosses_the_link_in_both_directions(
+    node: Bus, nats_sites: Sites, bureau: str
+) -> None:
     heard: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
 
     async def hear(subject: str, payload: bytes) -> None:
         await heard.put((subject, payload))
 
-    subject = f"kx.v1.live.{bureau}"
-    for listener, speaker in ((node, hub), (hub, node)):
-        subscription = await listener.subscribe(subject, hear)
+    async with Bus(nats_sites.national.url, name="headquarters") as headquarters:
+        await headquarters.wait_connected(CONNECT_SECONDS)
+        for listener, site, speaker in ((node, SITE, headquarters), (headquarters, "000000", node)):
+            subject = wake_subject(site, bureau)
+            subscription = await listener.subscribe(subject, hear)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                while heard.empty():  # best effort: interest takes a moment to cross the link
+                    assert await speaker.publish_core(subject, b"wake up")
+                    await asyncio.sleep(0.05)
+            assert (subject, b"wake up") == await heard.get()
+            await subscription.close()
+            while not heard.empty():
+                heard.get_nowait()
+
+
+async def test_a_province_does_not_speak_to_another_nor_publish_directives(
+    node: Bus, nats_sites: Sites, bureau: str
+) -> None:
+    heard: list[str] = []
+
+    async def hear(subject: str, _: bytes) -> None:
+        heard.append(subject)
+
+    async with (
+        Bus(nats_sites[OTHER_SITE].url, name="other") as other,
+        Bus(nats_sites.national.url, name="headquarters") as headquarters,
+    ):
+        await asyncio.gather(other.wait_connected(CONNECT_SECONDS), headquarters.wait_connected(CONNECT_SECONDS))
+        last = wake_subject("000000", bureau)
+        for listener, subject in (
+            (other, wake_subject(OTHER_SITE, bureau)),
+            (other, directive_subject(OTHER_SITE, bureau)),
+            (headquarters, directive_subject("000000", bureau)),
+            (headquarters, last),
+        ):
+            await listener.subscribe(subject, hear)
         async with asyncio.timeout(CONNECT_SECONDS):
-            while heard.empty():  # best effort: interest takes a moment to cross the link
-                assert await speaker.publish_core(subject, b"wake up")
+            while last not in heard:
+                for subject in (
+                    wake_subject(OTHER_SITE, bureau),
+                    directive_subject(OTHER_SITE, bureau),
+                    directive_subject("000000", bureau),
+                    last,
+                ):
+                    await node.publish_core(subject, b"")
                 await asyncio.sleep(0.05)
-        assert (subject, b"wake up") == await heard.get()
-        await subscription.close()
-        while not heard.empty():
-            heard.get_nowait()
+        assert {last} == set(heard)
 
 
 async def test_a_subscription_outlives_the_connection_and_a_failing_handler(
@@ -333,16 +373,16 @@ async def test_a_subscription_outlives_the_connection_and_a_failing_handler(
 
     async with Bus(own_nats_sites[SITE].url, name="wake") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
-        await bus.subscribe("kx.v1.live.wake", hear)
-        await bus.publish_core("kx.v1.live.wake", b"bad")
+        await bus.subscribe("kx.v1.wake.110000.x", hear)
+        await bus.publish_core("kx.v1.wake.110000.x", b"bad")
         await asyncio.to_thread(own_nats_sites.kill_site, SITE)
         async with asyncio.timeout(CONNECT_SECONDS):
             while bus.connected:
                 await asyncio.sleep(0.02)
-        assert not await bus.publish_core("kx.v1.live.wake", b"lost")
+        assert not await bus.publish_core("kx.v1.wake.110000.x", b"lost")
         await asyncio.to_thread(own_nats_sites.start_site, SITE)
         await bus.wait_connected(CONNECT_SECONDS)
-        await bus.publish_core("kx.v1.live.wake", b"good")
+        await bus.publish_core("kx.v1.wake.110000.x", b"good")
         await asyncio.wait_for(heard.wait(), CONNECT_SECONDS)
 
 

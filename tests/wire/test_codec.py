@@ -36,7 +36,7 @@ from tests.domain.strategies import entries, instants, of_kind, privates
 # the journal is looked at here, and is either not private or not added.
 PUBLIC = {
     "Entry": "bureau case_id version recorded_at_us occurred_at_us actor role department category channel stage custody"
-    " epoch clocks department_kind",
+    " epoch clocks department_kind order_stage",
     "ClockChange": "kind action department started_at_us due_at_us limit_workdays calendar_version provisional outcome"
     " elapsed_milli_workdays soon_at_us department_kind",
     "Registered": "competent_bureau",
@@ -76,12 +76,31 @@ PUBLIC = {
     "OfferRefused": "referral_id to_bureau refusal",
     "Received": "referral_id previous_referral_id referral_kind from_bureau final_bureau path origin_bureau"
     " registered_at_us offered_at_us returns disputants ruled_by",
-    "OfferDeclined": "referral_id from_bureau offer_epoch refusal",
+    "OfferDeclined": "referral_id from_bureau offer_epoch refusal offered_at_us",
     "Concluded": "from_bureau outcome round handled_by completed_at_us",
     "ConclusionRevoked": "from_bureau round handled_by",
     "ConclusionDelivered": "to_bureau outcome round",
     "WrittenOff": "",
     "BecameOverdue": "",
+    "BecameDueSoon": "",
+    "ClocksRecomputed": "",
+    "CalendarAdopted": "calendar_version",
+    "DirectivePublished": "directive_kind subject published_at_us digest",
+    "LedgersReconciled": "peer from_day to_day matched pending missing_here missing_there different",
+    "MismatchFound": "peer difference",
+    "MismatchCleared": "peer",
+    "AbsentCaseFound": "peer",
+    "AbsentCaseCleared": "peer",
+    "OrderIssued": "nonce level to_bureau final_bureau case_ids answer_workdays parent_order_id",
+    "OrderReceived": "nonce level issuer from_bureau to_bureau final_bureau case_ids answer_workdays step issued_at_us",
+    "OrderArrived": "from_bureau step round received_at_us",
+    "OrderAcknowledged": "from_bureau step acknowledged_at_us",
+    "OrderAnswered": "from_bureau step round answered_at_us late derived_open",
+    "OrderAnswerReturned": "from_bureau step round answer_workdays",
+    "OrderClosed": "from_bureau step",
+    "OrderCancelled": "from_bureau step",
+    "OrderDelivered": "to_bureau step receipt_seq receipt_hash",
+    "OrderClockNoted": "",
 }
 MARK = "私密QQ"
 
@@ -121,7 +140,8 @@ def test_text_that_anybody_may_write_is_in_no_public_field() -> None:
         "bureau", "case_id", "department", "calendar_version", "competent_bureau", "to_department", "lead_department",
         "assisting_departments", "part_department", "referral_id", "previous_referral_id", "to_bureau", "final_bureau",
         "path", "from_bureau", "origin_bureau", "handled_by", "disputants", "ruled_by",
-        "lead_case_id", "issue_id", "for_department",
+        "lead_case_id", "issue_id", "for_department", "subject", "nonce", "issuer", "case_ids", "parent_order_id",
+        "peer", "from_day", "to_day",
     }  # fmt: skip
     assert codes | owners == strings
 

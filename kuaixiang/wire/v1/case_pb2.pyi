@@ -85,6 +85,7 @@ class RegisterCaseRequest(_message.Message):
     PLACE_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
     LEAD_CASE_ID_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     taxpayer_name: _builtins.str
     contact: _builtins.str
     taxpayer_number: _builtins.str
@@ -98,6 +99,8 @@ class RegisterCaseRequest(_message.Message):
     """The reply, when the case is answered on the spot."""
     lead_case_id: _builtins.str
     """The case of this ledger that asks the same 并案; empty for none."""
+    note: _builtins.str
+    """What the officer adds to the registration, such as where it was taken over from."""
     @_builtins.property
     def header(self) -> Global___ActHeader: ...
     def __init__(
@@ -114,10 +117,11 @@ class RegisterCaseRequest(_message.Message):
         place: _builtins.str = ...,
         answer: _builtins.str = ...,
         lead_case_id: _builtins.str = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "category", b"category", "channel", b"channel", "channel_reference", b"channel_reference", "contact", b"contact", "header", b"header", "lead_case_id", b"lead_case_id", "place", b"place", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "category", b"category", "channel", b"channel", "channel_reference", b"channel_reference", "contact", b"contact", "header", b"header", "lead_case_id", b"lead_case_id", "note", b"note", "place", b"place", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1060,6 +1064,7 @@ class Clock(_message.Message):
     PROVISIONAL_FIELD_NUMBER: _builtins.int
     OVERDUE_FIELD_NUMBER: _builtins.int
     CALENDAR_VERSION_FIELD_NUMBER: _builtins.int
+    DUE_SOON_FIELD_NUMBER: _builtins.int
     kind: _common_pb2.ClockKind.ValueType
     department: _builtins.str
     limit_workdays: _builtins.int
@@ -1067,6 +1072,8 @@ class Clock(_message.Message):
     provisional: _builtins.bool
     overdue: _builtins.bool
     calendar_version: _builtins.str
+    due_soon: _builtins.bool
+    """One working day is left, or less."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1083,10 +1090,11 @@ class Clock(_message.Message):
         provisional: _builtins.bool = ...,
         overdue: _builtins.bool = ...,
         calendar_version: _builtins.str = ...,
+        due_soon: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar_version", b"calendar_version", "department", b"department", "due_at", b"due_at", "extended", b"extended", "kind", b"kind", "limit_workdays", b"limit_workdays", "overdue", b"overdue", "provisional", b"provisional", "started_at", b"started_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar_version", b"calendar_version", "department", b"department", "due_at", b"due_at", "due_soon", b"due_soon", "extended", b"extended", "kind", b"kind", "limit_workdays", b"limit_workdays", "overdue", b"overdue", "provisional", b"provisional", "started_at", b"started_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1124,6 +1132,7 @@ class Case(_message.Message):
     RULED_BY_FIELD_NUMBER: _builtins.int
     EXTENSIONS_TO_EXPLAIN_FIELD_NUMBER: _builtins.int
     OVERRIDE_PENDING_FIELD_NUMBER: _builtins.int
+    MISMATCHED_WITH_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     bureau: _builtins.str
     version: _builtins.int
@@ -1171,6 +1180,10 @@ class Case(_message.Message):
     def extensions_to_explain(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Departments with an extension that the taxpayer has not been told the reason of."""
 
+    @_builtins.property
+    def mismatched_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Bureaus whose ledgers tell something else of this case, as the last reconciliation found."""
+
     def __init__(
         self,
         *,
@@ -1202,10 +1215,11 @@ class Case(_message.Message):
         ruled_by: _builtins.str = ...,
         extensions_to_explain: _abc.Iterable[_builtins.str] | None = ...,
         override_pending: _builtins.bool = ...,
+        mismatched_with: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registered_at", b"registered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaiting_acknowledgement", b"awaiting_acknowledgement", "bounces", b"bounces", "bureau", b"bureau", "case_id", b"case_id", "category", b"category", "channel", b"channel", "clocks", b"clocks", "competent_bureau", b"competent_bureau", "custody", b"custody", "department", b"department", "end_to_end_milli_workdays", b"end_to_end_milli_workdays", "epoch", b"epoch", "extension_pending", b"extension_pending", "extensions_to_explain", b"extensions_to_explain", "issue_id", b"issue_id", "lead_case_id", b"lead_case_id", "open_parts", b"open_parts", "origin_bureau", b"origin_bureau", "override_pending", b"override_pending", "registered_at", b"registered_at", "returns", b"returns", "round", b"round", "ruled_by", b"ruled_by", "satisfaction", b"satisfaction", "stage", b"stage", "told", b"told", "version", b"version", "with_bureau", b"with_bureau"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaiting_acknowledgement", b"awaiting_acknowledgement", "bounces", b"bounces", "bureau", b"bureau", "case_id", b"case_id", "category", b"category", "channel", b"channel", "clocks", b"clocks", "competent_bureau", b"competent_bureau", "custody", b"custody", "department", b"department", "end_to_end_milli_workdays", b"end_to_end_milli_workdays", "epoch", b"epoch", "extension_pending", b"extension_pending", "extensions_to_explain", b"extensions_to_explain", "issue_id", b"issue_id", "lead_case_id", b"lead_case_id", "mismatched_with", b"mismatched_with", "open_parts", b"open_parts", "origin_bureau", b"origin_bureau", "override_pending", b"override_pending", "registered_at", b"registered_at", "returns", b"returns", "round", b"round", "ruled_by", b"ruled_by", "satisfaction", b"satisfaction", "stage", b"stage", "told", b"told", "version", b"version", "with_bureau", b"with_bureau"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1334,26 +1348,87 @@ class GetCaseResponse(_message.Message):
     CASE_FIELD_NUMBER: _builtins.int
     PRIVATE_VIEW_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def case(self) -> Global___Case: ...
     @_builtins.property
     def private_view(self) -> Global___PrivateView: ...
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoryItem]: ...
+    @_builtins.property
+    def progress(self) -> Global___CaseProgress:
+        """How a case that is with another bureau goes there, as last heard; best effort, `Track` asks."""
+
     def __init__(
         self,
         *,
         case: Global___Case | None = ...,
         private_view: Global___PrivateView | None = ...,
         history: _abc.Iterable[Global___HistoryItem] | None = ...,
+        progress: Global___CaseProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "private_view", b"private_view"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "private_view", b"private_view", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "history", b"history", "private_view", b"private_view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "history", b"history", "private_view", b"private_view", "progress", b"progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetCaseResponse: _TypeAlias = GetCaseResponse  # noqa: Y015
+
+@_typing.final
+class CaseProgress(_message.Message):
+    """How a case goes at the bureau that is responsible for it. It holds nothing private."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUREAU_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    CUSTODY_FIELD_NUMBER: _builtins.int
+    OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    NEXT_CLOCK_FIELD_NUMBER: _builtins.int
+    NEXT_DUE_AT_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    bureau: _builtins.str
+    """The bureau responsible."""
+    case_id: _builtins.str
+    epoch: _builtins.int
+    """Hand-overs of the case, and its entries in that bureau's ledger: of two, the one with the higher pair is later."""
+    version: _builtins.int
+    stage: _common_pb2.Stage.ValueType
+    custody: _common_pb2.Custody.ValueType
+    next_clock: _common_pb2.ClockKind.ValueType
+    """The nearest deadline; unset when no clock runs."""
+    overdue: _builtins.bool
+    @_builtins.property
+    def occurred_at(self) -> _timestamp_pb2.Timestamp:
+        """The case's last act."""
+
+    @_builtins.property
+    def next_due_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        bureau: _builtins.str = ...,
+        case_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        version: _builtins.int = ...,
+        stage: _common_pb2.Stage.ValueType = ...,
+        custody: _common_pb2.Custody.ValueType = ...,
+        occurred_at: _timestamp_pb2.Timestamp | None = ...,
+        next_clock: _common_pb2.ClockKind.ValueType = ...,
+        next_due_at: _timestamp_pb2.Timestamp | None = ...,
+        overdue: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_due_at", b"next_due_at", "occurred_at", b"occurred_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "case_id", b"case_id", "custody", b"custody", "epoch", b"epoch", "next_clock", b"next_clock", "next_due_at", b"next_due_at", "occurred_at", b"occurred_at", "overdue", b"overdue", "stage", b"stage", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaseProgress: _TypeAlias = CaseProgress  # noqa: Y015
 
 @_typing.final
 class ListCasesRequest(_message.Message):
@@ -1371,6 +1446,8 @@ class ListCasesRequest(_message.Message):
     REGISTERED_BEFORE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PROVISIONAL_FIELD_NUMBER: _builtins.int
+    DUE_SOON_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     department: _builtins.str
     category: _common_pb2.Category.ValueType
@@ -1380,6 +1457,10 @@ class ListCasesRequest(_message.Message):
     page_size: _builtins.int
     """At most 500; 50 when left out."""
     page_token: _builtins.str
+    provisional: _builtins.bool
+    """Only cases with a deadline that lies beyond the published calendar."""
+    due_soon: _builtins.bool
+    """Only cases whose next deadline is due within one working day and has not passed."""
     @_builtins.property
     def stages(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.Stage.ValueType]: ...
     @_builtins.property
@@ -1403,10 +1484,12 @@ class ListCasesRequest(_message.Message):
         registered_before: _timestamp_pb2.Timestamp | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        provisional: _builtins.bool = ...,
+        due_soon: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registered_before", b"registered_before", "registered_from", b"registered_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "category", b"category", "channel", b"channel", "custodies", b"custodies", "department", b"department", "next_clock", b"next_clock", "overdue", b"overdue", "page_size", b"page_size", "page_token", b"page_token", "registered_before", b"registered_before", "registered_from", b"registered_from", "stages", b"stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "category", b"category", "channel", b"channel", "custodies", b"custodies", "department", b"department", "due_soon", b"due_soon", "next_clock", b"next_clock", "overdue", b"overdue", "page_size", b"page_size", "page_token", b"page_token", "provisional", b"provisional", "registered_before", b"registered_before", "registered_from", b"registered_from", "stages", b"stages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1434,6 +1517,281 @@ class ListCasesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCasesResponse: _TypeAlias = ListCasesResponse  # noqa: Y015
+
+@_typing.final
+class ExportLedgerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUREAU_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_FIELD_NUMBER: _builtins.int
+    REGISTERED_FROM_FIELD_NUMBER: _builtins.int
+    REGISTERED_BEFORE_FIELD_NUMBER: _builtins.int
+    OPEN_ONLY_FIELD_NUMBER: _builtins.int
+    bureau: _builtins.str
+    actor: _builtins.str
+    """Who exports, in what capacity: it decides whether contacts are shown."""
+    role: _common_pb2.Role.ValueType
+    department: _builtins.str
+    open_only: _builtins.bool
+    """Only cases that are not written off 未销号."""
+    @_builtins.property
+    def registered_from(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def registered_before(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        bureau: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        role: _common_pb2.Role.ValueType = ...,
+        department: _builtins.str = ...,
+        registered_from: _timestamp_pb2.Timestamp | None = ...,
+        registered_before: _timestamp_pb2.Timestamp | None = ...,
+        open_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["registered_before", b"registered_before", "registered_from", b"registered_from"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "bureau", b"bureau", "department", b"department", "open_only", b"open_only", "registered_before", b"registered_before", "registered_from", b"registered_from", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportLedgerRequest: _TypeAlias = ExportLedgerRequest  # noqa: Y015
+
+@_typing.final
+class ExportLedgerResponse(_message.Message):
+    """One batch; the first one comes also when there are no cases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    CONTACTS_MASKED_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    contacts_masked: _builtins.bool
+    """Contacts are masked, in the texts too."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerRow]: ...
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """The node's time when the export began."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___LedgerRow] | None = ...,
+        contacts_masked: _builtins.bool = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "contacts_masked", b"contacts_masked", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportLedgerResponse: _TypeAlias = ExportLedgerResponse  # noqa: Y015
+
+@_typing.final
+class LedgerRow(_message.Message):
+    """A case as a line of the ledger. Of what happened more than once, what stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    TAXPAYER_NAME_FIELD_NUMBER: _builtins.int
+    TAXPAYER_NUMBER_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    REGISTERED_AT_FIELD_NUMBER: _builtins.int
+    ORIGIN_BUREAU_FIELD_NUMBER: _builtins.int
+    ACCEPTING_DEPARTMENT_FIELD_NUMBER: _builtins.int
+    ACCEPTED_BY_FIELD_NUMBER: _builtins.int
+    TELLING_FIELD_NUMBER: _builtins.int
+    TOLD_AT_FIELD_NUMBER: _builtins.int
+    TOLD_FIELD_NUMBER: _builtins.int
+    FORWARDED_AT_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_FIELD_NUMBER: _builtins.int
+    ASSISTING_DEPARTMENTS_FIELD_NUMBER: _builtins.int
+    DUE_AT_FIELD_NUMBER: _builtins.int
+    EXTENDED_WORKDAYS_FIELD_NUMBER: _builtins.int
+    EXTENSION_PENDING_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    COMPLETED_AT_FIELD_NUMBER: _builtins.int
+    ANSWERED_ON_THE_SPOT_FIELD_NUMBER: _builtins.int
+    FED_BACK_AT_FIELD_NUMBER: _builtins.int
+    TOLD_BY_FIELD_NUMBER: _builtins.int
+    FEEDBACK_FIELD_NUMBER: _builtins.int
+    FOLLOWED_UP_AT_FIELD_NUMBER: _builtins.int
+    SATISFACTION_FIELD_NUMBER: _builtins.int
+    REMARK_FIELD_NUMBER: _builtins.int
+    REFERRALS_FIELD_NUMBER: _builtins.int
+    WRITTEN_OFF_AT_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    CUSTODY_FIELD_NUMBER: _builtins.int
+    WITH_BUREAU_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
+    LEAD_CASE_ID_FIELD_NUMBER: _builtins.int
+    ISSUE_ID_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    taxpayer_name: _builtins.str
+    taxpayer_number: _builtins.str
+    contact: _builtins.str
+    text: _builtins.str
+    category: _common_pb2.Category.ValueType
+    channel: _common_pb2.Channel.ValueType
+    origin_bureau: _builtins.str
+    accepting_department: _builtins.str
+    accepted_by: _builtins.str
+    telling: _common_pb2.Telling.ValueType
+    """告知"""
+    told: _builtins.str
+    department: _builtins.str
+    """承办, 协办"""
+    extended_workdays: _builtins.int
+    extension_pending: _builtins.bool
+    result: _builtins.str
+    """办理结果"""
+    answered_on_the_spot: _builtins.bool
+    told_by: _common_pb2.Channel.ValueType
+    feedback: _builtins.str
+    satisfaction: _common_pb2.Satisfaction.ValueType
+    remark: _builtins.str
+    stage: _common_pb2.Stage.ValueType
+    custody: _common_pb2.Custody.ValueType
+    with_bureau: _builtins.str
+    overdue: _builtins.bool
+    """A deadline has passed."""
+    note: _builtins.str
+    """What was written with the registration."""
+    unreadable: _builtins.bool
+    """An entry of the case cannot be read: only its number, stage and time of registration are told."""
+    lead_case_id: _builtins.str
+    """The case that it is handled with 并案, and the common issue it belongs to 共性诉求."""
+    issue_id: _builtins.str
+    @_builtins.property
+    def registered_at(self) -> _timestamp_pb2.Timestamp:
+        """受理, at the bureau that registered it first; its department and officer only where that is this one."""
+
+    @_builtins.property
+    def told_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def forwarded_at(self) -> _timestamp_pb2.Timestamp:
+        """转交 to tax service, or its arrival there from another bureau."""
+
+    @_builtins.property
+    def assisting_departments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def due_at(self) -> _timestamp_pb2.Timestamp:
+        """办理时限, the latest of the departments'."""
+
+    @_builtins.property
+    def completed_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def fed_back_at(self) -> _timestamp_pb2.Timestamp:
+        """反馈"""
+
+    @_builtins.property
+    def followed_up_at(self) -> _timestamp_pb2.Timestamp:
+        """回访"""
+
+    @_builtins.property
+    def referrals(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerReferral]:
+        """移交, first to last."""
+
+    @_builtins.property
+    def written_off_at(self) -> _timestamp_pb2.Timestamp:
+        """销号"""
+
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        taxpayer_name: _builtins.str = ...,
+        taxpayer_number: _builtins.str = ...,
+        contact: _builtins.str = ...,
+        text: _builtins.str = ...,
+        category: _common_pb2.Category.ValueType = ...,
+        channel: _common_pb2.Channel.ValueType = ...,
+        registered_at: _timestamp_pb2.Timestamp | None = ...,
+        origin_bureau: _builtins.str = ...,
+        accepting_department: _builtins.str = ...,
+        accepted_by: _builtins.str = ...,
+        telling: _common_pb2.Telling.ValueType = ...,
+        told_at: _timestamp_pb2.Timestamp | None = ...,
+        told: _builtins.str = ...,
+        forwarded_at: _timestamp_pb2.Timestamp | None = ...,
+        department: _builtins.str = ...,
+        assisting_departments: _abc.Iterable[_builtins.str] | None = ...,
+        due_at: _timestamp_pb2.Timestamp | None = ...,
+        extended_workdays: _builtins.int = ...,
+        extension_pending: _builtins.bool = ...,
+        result: _builtins.str = ...,
+        completed_at: _timestamp_pb2.Timestamp | None = ...,
+        answered_on_the_spot: _builtins.bool = ...,
+        fed_back_at: _timestamp_pb2.Timestamp | None = ...,
+        told_by: _common_pb2.Channel.ValueType = ...,
+        feedback: _builtins.str = ...,
+        followed_up_at: _timestamp_pb2.Timestamp | None = ...,
+        satisfaction: _common_pb2.Satisfaction.ValueType = ...,
+        remark: _builtins.str = ...,
+        referrals: _abc.Iterable[Global___LedgerReferral] | None = ...,
+        written_off_at: _timestamp_pb2.Timestamp | None = ...,
+        stage: _common_pb2.Stage.ValueType = ...,
+        custody: _common_pb2.Custody.ValueType = ...,
+        with_bureau: _builtins.str = ...,
+        overdue: _builtins.bool = ...,
+        note: _builtins.str = ...,
+        unreadable: _builtins.bool = ...,
+        lead_case_id: _builtins.str = ...,
+        issue_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "due_at", b"due_at", "fed_back_at", b"fed_back_at", "followed_up_at", b"followed_up_at", "forwarded_at", b"forwarded_at", "registered_at", b"registered_at", "told_at", b"told_at", "written_off_at", b"written_off_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_by", b"accepted_by", "accepting_department", b"accepting_department", "answered_on_the_spot", b"answered_on_the_spot", "assisting_departments", b"assisting_departments", "case_id", b"case_id", "category", b"category", "channel", b"channel", "completed_at", b"completed_at", "contact", b"contact", "custody", b"custody", "department", b"department", "due_at", b"due_at", "extended_workdays", b"extended_workdays", "extension_pending", b"extension_pending", "fed_back_at", b"fed_back_at", "feedback", b"feedback", "followed_up_at", b"followed_up_at", "forwarded_at", b"forwarded_at", "issue_id", b"issue_id", "lead_case_id", b"lead_case_id", "note", b"note", "origin_bureau", b"origin_bureau", "overdue", b"overdue", "referrals", b"referrals", "registered_at", b"registered_at", "remark", b"remark", "result", b"result", "satisfaction", b"satisfaction", "stage", b"stage", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "telling", b"telling", "text", b"text", "told", b"told", "told_at", b"told_at", "told_by", b"told_by", "unreadable", b"unreadable", "with_bureau", b"with_bureau", "written_off_at", b"written_off_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerRow: _TypeAlias = LedgerRow  # noqa: Y015
+
+@_typing.final
+class LedgerReferral(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    FROM_BUREAU_FIELD_NUMBER: _builtins.int
+    TO_BUREAU_FIELD_NUMBER: _builtins.int
+    FINAL_BUREAU_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    kind: _common_pb2.ReferralKind.ValueType
+    from_bureau: _builtins.str
+    to_bureau: _builtins.str
+    final_bureau: _builtins.str
+    """Where the case is to go in the end."""
+    state: _common_pb2.ReferralState.ValueType
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        kind: _common_pb2.ReferralKind.ValueType = ...,
+        from_bureau: _builtins.str = ...,
+        to_bureau: _builtins.str = ...,
+        final_bureau: _builtins.str = ...,
+        state: _common_pb2.ReferralState.ValueType = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "final_bureau", b"final_bureau", "from_bureau", b"from_bureau", "kind", b"kind", "state", b"state", "to_bureau", b"to_bureau"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerReferral: _TypeAlias = LedgerReferral  # noqa: Y015
 
 @_typing.final
 class WatchCasesRequest(_message.Message):

@@ -215,6 +215,11 @@ class CaseServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesResponse.FromString,
                 _registered_method=True)
+        self.ExportLedger = channel.unary_stream(
+                '/kuaixiang.wire.v1.CaseService/ExportLedger',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ExportLedgerRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ExportLedgerResponse.FromString,
+                _registered_method=True)
         self.WatchCases = channel.unary_stream(
                 '/kuaixiang.wire.v1.CaseService/WatchCases',
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.WatchCasesRequest.SerializeToString,
@@ -483,6 +488,13 @@ class CaseServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportLedger(self, request, context):
+        """The ledger as it is kept on paper 台账, case by case, in the order of acceptance.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchCases(self, request, context):
         """Every change in the ledger from a journal position on, as it is committed.
         """
@@ -679,6 +691,11 @@ def add_CaseServiceServicer_to_server(servicer, server):
                     servicer.ListCases,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesResponse.SerializeToString,
+            ),
+            'ExportLedger': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportLedger,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ExportLedgerRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ExportLedgerResponse.SerializeToString,
             ),
             'WatchCases': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchCases,
@@ -1664,6 +1681,33 @@ class CaseService:
             '/kuaixiang.wire.v1.CaseService/ListCases',
             kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportLedger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/kuaixiang.wire.v1.CaseService/ExportLedger',
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ExportLedgerRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ExportLedgerResponse.FromString,
             options,
             channel_credentials,
             insecure,

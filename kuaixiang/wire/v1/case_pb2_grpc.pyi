@@ -88,6 +88,8 @@ class CaseServiceStub:
     """One case, with its history and its private part where asked."""
     ListCases: _aio.UnaryUnaryMultiCallable[_case_pb2.ListCasesRequest, _case_pb2.ListCasesResponse]
     """The ledger by filters, nearest deadline first, in pages."""
+    ExportLedger: _aio.UnaryStreamMultiCallable[_case_pb2.ExportLedgerRequest, _case_pb2.ExportLedgerResponse]
+    """The ledger as it is kept on paper 台账, case by case, in the order of acceptance."""
     WatchCases: _aio.UnaryStreamMultiCallable[_case_pb2.WatchCasesRequest, _case_pb2.WatchCasesResponse]
     """Every change in the ledger from a journal position on, as it is committed."""
     FindDuplicates: _aio.UnaryUnaryMultiCallable[_case_pb2.FindDuplicatesRequest, _case_pb2.FindDuplicatesResponse]
@@ -383,6 +385,14 @@ class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_case_pb2.ListCasesRequest, _abc.Awaitable[_case_pb2.ListCasesResponse]],
     ) -> _abc.Awaitable[_case_pb2.ListCasesResponse]:
         """The ledger by filters, nearest deadline first, in pages."""
+
+    @_abc_1.abstractmethod
+    def ExportLedger(
+        self,
+        request: _case_pb2.ExportLedgerRequest,
+        context: _aio.ServicerContext[_case_pb2.ExportLedgerRequest, _abc.AsyncIterator[_case_pb2.ExportLedgerResponse]],
+    ) -> _abc.AsyncIterator[_case_pb2.ExportLedgerResponse]:
+        """The ledger as it is kept on paper 台账, case by case, in the order of acceptance."""
 
     @_abc_1.abstractmethod
     def WatchCases(

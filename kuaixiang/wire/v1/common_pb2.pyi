@@ -603,3 +603,175 @@ DUPLICATE_REASON_SAME_TAXPAYER: DuplicateReason.ValueType  # 1
 DUPLICATE_REASON_SIMILAR_TEXT: DuplicateReason.ValueType  # 2
 """内容相近"""
 Global___DuplicateReason: _TypeAlias = DuplicateReason  # noqa: Y015
+
+class _DirectiveKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DirectiveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DirectiveKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DIRECTIVE_KIND_UNSPECIFIED: _DirectiveKind.ValueType  # 0
+    DIRECTIVE_KIND_CALENDAR: _DirectiveKind.ValueType  # 1
+    """工作日历"""
+    DIRECTIVE_KIND_ISSUE: _DirectiveKind.ValueType  # 2
+    """共性诉求及统一答复口径"""
+
+class DirectiveKind(_DirectiveKind, metaclass=_DirectiveKindEnumTypeWrapper):
+    """What headquarters publishes to every bureau."""
+
+DIRECTIVE_KIND_UNSPECIFIED: DirectiveKind.ValueType  # 0
+DIRECTIVE_KIND_CALENDAR: DirectiveKind.ValueType  # 1
+"""工作日历"""
+DIRECTIVE_KIND_ISSUE: DirectiveKind.ValueType  # 2
+"""共性诉求及统一答复口径"""
+Global___DirectiveKind: _TypeAlias = DirectiveKind  # noqa: Y015
+
+class _DifferenceKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DifferenceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DifferenceKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DIFFERENCE_KIND_UNSPECIFIED: _DifferenceKind.ValueType  # 0
+    DIFFERENCE_KIND_MISSING_HERE: _DifferenceKind.ValueType  # 1
+    """本台账缺"""
+    DIFFERENCE_KIND_MISSING_THERE: _DifferenceKind.ValueType  # 2
+    """对方台账缺"""
+    DIFFERENCE_KIND_DIFFERENT: _DifferenceKind.ValueType  # 3
+    """内容不符"""
+
+class DifferenceKind(_DifferenceKind, metaclass=_DifferenceKindEnumTypeWrapper):
+    """How two ledgers differ about a case (SPEC §6)."""
+
+DIFFERENCE_KIND_UNSPECIFIED: DifferenceKind.ValueType  # 0
+DIFFERENCE_KIND_MISSING_HERE: DifferenceKind.ValueType  # 1
+"""本台账缺"""
+DIFFERENCE_KIND_MISSING_THERE: DifferenceKind.ValueType  # 2
+"""对方台账缺"""
+DIFFERENCE_KIND_DIFFERENT: DifferenceKind.ValueType  # 3
+"""内容不符"""
+Global___DifferenceKind: _TypeAlias = DifferenceKind  # noqa: Y015
+
+class _OrderLevel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderLevel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_LEVEL_UNSPECIFIED: _OrderLevel.ValueType  # 0
+    ORDER_LEVEL_URGE: _OrderLevel.ValueType  # 1
+    """催办"""
+    ORDER_LEVEL_SUPERVISE: _OrderLevel.ValueType  # 2
+    """督办"""
+    ORDER_LEVEL_KEY: _OrderLevel.ValueType  # 3
+    """重点督办"""
+
+class OrderLevel(_OrderLevel, metaclass=_OrderLevelEnumTypeWrapper):
+    """督办级别 (§五(三))"""
+
+ORDER_LEVEL_UNSPECIFIED: OrderLevel.ValueType  # 0
+ORDER_LEVEL_URGE: OrderLevel.ValueType  # 1
+"""催办"""
+ORDER_LEVEL_SUPERVISE: OrderLevel.ValueType  # 2
+"""督办"""
+ORDER_LEVEL_KEY: OrderLevel.ValueType  # 3
+"""重点督办"""
+Global___OrderLevel: _TypeAlias = OrderLevel  # noqa: Y015
+
+class _OrderStage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderStage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_STAGE_UNSPECIFIED: _OrderStage.ValueType  # 0
+    ORDER_STAGE_ISSUED: _OrderStage.ValueType  # 1
+    """已下达, not known to have arrived"""
+    ORDER_STAGE_RECEIVED: _OrderStage.ValueType  # 2
+    """已送达"""
+    ORDER_STAGE_ACKNOWLEDGED: _OrderStage.ValueType  # 3
+    """已签收"""
+    ORDER_STAGE_ANSWERED: _OrderStage.ValueType  # 4
+    """已回复"""
+    ORDER_STAGE_RETURNED: _OrderStage.ValueType  # 5
+    """回复被退回"""
+    ORDER_STAGE_CLOSED: _OrderStage.ValueType  # 6
+    """已办结"""
+    ORDER_STAGE_CANCELLED: _OrderStage.ValueType  # 7
+    """已撤销"""
+
+class OrderStage(_OrderStage, metaclass=_OrderStageEnumTypeWrapper):
+    """Where a supervision order stands, as far as one bureau's ledger knows."""
+
+ORDER_STAGE_UNSPECIFIED: OrderStage.ValueType  # 0
+ORDER_STAGE_ISSUED: OrderStage.ValueType  # 1
+"""已下达, not known to have arrived"""
+ORDER_STAGE_RECEIVED: OrderStage.ValueType  # 2
+"""已送达"""
+ORDER_STAGE_ACKNOWLEDGED: OrderStage.ValueType  # 3
+"""已签收"""
+ORDER_STAGE_ANSWERED: OrderStage.ValueType  # 4
+"""已回复"""
+ORDER_STAGE_RETURNED: OrderStage.ValueType  # 5
+"""回复被退回"""
+ORDER_STAGE_CLOSED: OrderStage.ValueType  # 6
+"""已办结"""
+ORDER_STAGE_CANCELLED: OrderStage.ValueType  # 7
+"""已撤销"""
+Global___OrderStage: _TypeAlias = OrderStage  # noqa: Y015
+
+class _Light:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LightEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Light.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LIGHT_UNSPECIFIED: _Light.ValueType  # 0
+    LIGHT_IN_TIME: _Light.ValueType  # 1
+    """期内"""
+    LIGHT_DUE_SOON: _Light.ValueType  # 2
+    """临期: within one working day"""
+    LIGHT_OVERDUE: _Light.ValueType  # 3
+    """逾期"""
+    LIGHT_STOPPED: _Light.ValueType  # 4
+    """停止计时: no clock runs, or another bureau's decision is awaited"""
+
+class Light(_Light, metaclass=_LightEnumTypeWrapper):
+    """How near the nearest deadline of an open case is."""
+
+LIGHT_UNSPECIFIED: Light.ValueType  # 0
+LIGHT_IN_TIME: Light.ValueType  # 1
+"""期内"""
+LIGHT_DUE_SOON: Light.ValueType  # 2
+"""临期: within one working day"""
+LIGHT_OVERDUE: Light.ValueType  # 3
+"""逾期"""
+LIGHT_STOPPED: Light.ValueType  # 4
+"""停止计时: no clock runs, or another bureau's decision is awaited"""
+Global___Light: _TypeAlias = Light  # noqa: Y015
+
+class _OrderSide:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderSideEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderSide.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_SIDE_UNSPECIFIED: _OrderSide.ValueType  # 0
+    ORDER_SIDE_ISSUED: _OrderSide.ValueType  # 1
+    """本单位下达"""
+    ORDER_SIDE_RECEIVED: _OrderSide.ValueType  # 2
+    """下达给本单位"""
+    ORDER_SIDE_RELAYED: _OrderSide.ValueType  # 3
+    """经本单位转达"""
+
+class OrderSide(_OrderSide, metaclass=_OrderSideEnumTypeWrapper):
+    """Which end of a supervision order a bureau is at."""
+
+ORDER_SIDE_UNSPECIFIED: OrderSide.ValueType  # 0
+ORDER_SIDE_ISSUED: OrderSide.ValueType  # 1
+"""本单位下达"""
+ORDER_SIDE_RECEIVED: OrderSide.ValueType  # 2
+"""下达给本单位"""
+ORDER_SIDE_RELAYED: OrderSide.ValueType  # 3
+"""经本单位转达"""
+Global___OrderSide: _TypeAlias = OrderSide  # noqa: Y015

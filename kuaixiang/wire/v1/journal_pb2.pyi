@@ -43,6 +43,7 @@ class Entry(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     CLOCKS_FIELD_NUMBER: _builtins.int
     DEPARTMENT_KIND_FIELD_NUMBER: _builtins.int
+    ORDER_STAGE_FIELD_NUMBER: _builtins.int
     REGISTERED_FIELD_NUMBER: _builtins.int
     ANSWERED_ON_THE_SPOT_FIELD_NUMBER: _builtins.int
     TAXPAYER_TOLD_FIELD_NUMBER: _builtins.int
@@ -74,6 +75,10 @@ class Entry(_message.Message):
     CONCLUSION_DELIVERED_FIELD_NUMBER: _builtins.int
     WRITTEN_OFF_FIELD_NUMBER: _builtins.int
     BECAME_OVERDUE_FIELD_NUMBER: _builtins.int
+    BECAME_DUE_SOON_FIELD_NUMBER: _builtins.int
+    CLOCKS_RECOMPUTED_FIELD_NUMBER: _builtins.int
+    CALENDAR_ADOPTED_FIELD_NUMBER: _builtins.int
+    DIRECTIVE_PUBLISHED_FIELD_NUMBER: _builtins.int
     LINKED_FIELD_NUMBER: _builtins.int
     UNLINKED_FIELD_NUMBER: _builtins.int
     PART_RETURNED_FIELD_NUMBER: _builtins.int
@@ -84,6 +89,21 @@ class Entry(_message.Message):
     OVERRIDE_APPROVED_FIELD_NUMBER: _builtins.int
     OVERRIDE_REFUSED_FIELD_NUMBER: _builtins.int
     ISSUE_LINKED_FIELD_NUMBER: _builtins.int
+    ORDER_ISSUED_FIELD_NUMBER: _builtins.int
+    ORDER_RECEIVED_FIELD_NUMBER: _builtins.int
+    ORDER_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    ORDER_ANSWERED_FIELD_NUMBER: _builtins.int
+    ORDER_ANSWER_RETURNED_FIELD_NUMBER: _builtins.int
+    ORDER_CLOSED_FIELD_NUMBER: _builtins.int
+    ORDER_CANCELLED_FIELD_NUMBER: _builtins.int
+    ORDER_DELIVERED_FIELD_NUMBER: _builtins.int
+    ORDER_CLOCK_NOTED_FIELD_NUMBER: _builtins.int
+    ORDER_ARRIVED_FIELD_NUMBER: _builtins.int
+    LEDGERS_RECONCILED_FIELD_NUMBER: _builtins.int
+    MISMATCH_FOUND_FIELD_NUMBER: _builtins.int
+    MISMATCH_CLEARED_FIELD_NUMBER: _builtins.int
+    ABSENT_CASE_FOUND_FIELD_NUMBER: _builtins.int
+    ABSENT_CASE_CLEARED_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     case_id: _builtins.str
     version: _builtins.int
@@ -101,6 +121,8 @@ class Entry(_message.Message):
     """Hand-overs of the case so far, as far as this ledger knows."""
     department_kind: _common_pb2.DepartmentKind.ValueType
     """The kind of the department in charge of the case after this entry."""
+    order_stage: _common_pb2.OrderStage.ValueType
+    """Where the entry leaves a supervision order, whose number is then in case_id; unset on every other entry."""
     @_builtins.property
     def clocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClockChange]: ...
     @_builtins.property
@@ -166,6 +188,14 @@ class Entry(_message.Message):
     @_builtins.property
     def became_overdue(self) -> Global___BecameOverdue: ...
     @_builtins.property
+    def became_due_soon(self) -> Global___BecameDueSoon: ...
+    @_builtins.property
+    def clocks_recomputed(self) -> Global___ClocksRecomputed: ...
+    @_builtins.property
+    def calendar_adopted(self) -> Global___CalendarAdopted: ...
+    @_builtins.property
+    def directive_published(self) -> Global___DirectivePublished: ...
+    @_builtins.property
     def linked(self) -> Global___Linked: ...
     @_builtins.property
     def unlinked(self) -> Global___Unlinked: ...
@@ -185,6 +215,36 @@ class Entry(_message.Message):
     def override_refused(self) -> Global___OverrideRefused: ...
     @_builtins.property
     def issue_linked(self) -> Global___IssueLinked: ...
+    @_builtins.property
+    def order_issued(self) -> Global___OrderIssued: ...
+    @_builtins.property
+    def order_received(self) -> Global___OrderReceived: ...
+    @_builtins.property
+    def order_acknowledged(self) -> Global___OrderAcknowledged: ...
+    @_builtins.property
+    def order_answered(self) -> Global___OrderAnswered: ...
+    @_builtins.property
+    def order_answer_returned(self) -> Global___OrderAnswerReturned: ...
+    @_builtins.property
+    def order_closed(self) -> Global___OrderClosed: ...
+    @_builtins.property
+    def order_cancelled(self) -> Global___OrderCancelled: ...
+    @_builtins.property
+    def order_delivered(self) -> Global___OrderDelivered: ...
+    @_builtins.property
+    def order_clock_noted(self) -> Global___OrderClockNoted: ...
+    @_builtins.property
+    def order_arrived(self) -> Global___OrderArrived: ...
+    @_builtins.property
+    def ledgers_reconciled(self) -> Global___LedgersReconciled: ...
+    @_builtins.property
+    def mismatch_found(self) -> Global___MismatchFound: ...
+    @_builtins.property
+    def mismatch_cleared(self) -> Global___MismatchCleared: ...
+    @_builtins.property
+    def absent_case_found(self) -> Global___AbsentCaseFound: ...
+    @_builtins.property
+    def absent_case_cleared(self) -> Global___AbsentCaseCleared: ...
     def __init__(
         self,
         *,
@@ -203,6 +263,7 @@ class Entry(_message.Message):
         epoch: _builtins.int = ...,
         clocks: _abc.Iterable[Global___ClockChange] | None = ...,
         department_kind: _common_pb2.DepartmentKind.ValueType = ...,
+        order_stage: _common_pb2.OrderStage.ValueType = ...,
         registered: Global___Registered | None = ...,
         answered_on_the_spot: Global___AnsweredOnTheSpot | None = ...,
         taxpayer_told: Global___TaxpayerTold | None = ...,
@@ -234,6 +295,10 @@ class Entry(_message.Message):
         conclusion_delivered: Global___ConclusionDelivered | None = ...,
         written_off: Global___WrittenOff | None = ...,
         became_overdue: Global___BecameOverdue | None = ...,
+        became_due_soon: Global___BecameDueSoon | None = ...,
+        clocks_recomputed: Global___ClocksRecomputed | None = ...,
+        calendar_adopted: Global___CalendarAdopted | None = ...,
+        directive_published: Global___DirectivePublished | None = ...,
         linked: Global___Linked | None = ...,
         unlinked: Global___Unlinked | None = ...,
         part_returned: Global___PartReturned | None = ...,
@@ -244,12 +309,27 @@ class Entry(_message.Message):
         override_approved: Global___OverrideApproved | None = ...,
         override_refused: Global___OverrideRefused | None = ...,
         issue_linked: Global___IssueLinked | None = ...,
+        order_issued: Global___OrderIssued | None = ...,
+        order_received: Global___OrderReceived | None = ...,
+        order_acknowledged: Global___OrderAcknowledged | None = ...,
+        order_answered: Global___OrderAnswered | None = ...,
+        order_answer_returned: Global___OrderAnswerReturned | None = ...,
+        order_closed: Global___OrderClosed | None = ...,
+        order_cancelled: Global___OrderCancelled | None = ...,
+        order_delivered: Global___OrderDelivered | None = ...,
+        order_clock_noted: Global___OrderClockNoted | None = ...,
+        order_arrived: Global___OrderArrived | None = ...,
+        ledgers_reconciled: Global___LedgersReconciled | None = ...,
+        mismatch_found: Global___MismatchFound | None = ...,
+        mismatch_cleared: Global___MismatchCleared | None = ...,
+        absent_case_found: Global___AbsentCaseFound | None = ...,
+        absent_case_cleared: Global___AbsentCaseCleared | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_directly", b"accepted_directly", "answered_on_the_spot", b"answered_on_the_spot", "became_overdue", b"became_overdue", "case_withdrawn", b"case_withdrawn", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "deferred", b"deferred", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "linked", b"linked", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "received", b"received", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "written_off", b"written_off"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["absent_case_cleared", b"absent_case_cleared", "absent_case_found", b"absent_case_found", "accepted_directly", b"accepted_directly", "answered_on_the_spot", b"answered_on_the_spot", "became_due_soon", b"became_due_soon", "became_overdue", b"became_overdue", "calendar_adopted", b"calendar_adopted", "case_withdrawn", b"case_withdrawn", "clocks_recomputed", b"clocks_recomputed", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "deferred", b"deferred", "directive_published", b"directive_published", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "ledgers_reconciled", b"ledgers_reconciled", "linked", b"linked", "mismatch_cleared", b"mismatch_cleared", "mismatch_found", b"mismatch_found", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "order_acknowledged", b"order_acknowledged", "order_answer_returned", b"order_answer_returned", "order_answered", b"order_answered", "order_arrived", b"order_arrived", "order_cancelled", b"order_cancelled", "order_clock_noted", b"order_clock_noted", "order_closed", b"order_closed", "order_delivered", b"order_delivered", "order_issued", b"order_issued", "order_received", b"order_received", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "received", b"received", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "written_off", b"written_off"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_directly", b"accepted_directly", "actor", b"actor", "answered_on_the_spot", b"answered_on_the_spot", "became_overdue", b"became_overdue", "bureau", b"bureau", "case_id", b"case_id", "case_withdrawn", b"case_withdrawn", "category", b"category", "channel", b"channel", "clocks", b"clocks", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "custody", b"custody", "deferred", b"deferred", "department", b"department", "department_kind", b"department_kind", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "epoch", b"epoch", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "linked", b"linked", "occurred_at_us", b"occurred_at_us", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "received", b"received", "recorded_at_us", b"recorded_at_us", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "role", b"role", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "stage", b"stage", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "version", b"version", "written_off", b"written_off"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent_case_cleared", b"absent_case_cleared", "absent_case_found", b"absent_case_found", "accepted_directly", b"accepted_directly", "actor", b"actor", "answered_on_the_spot", b"answered_on_the_spot", "became_due_soon", b"became_due_soon", "became_overdue", b"became_overdue", "bureau", b"bureau", "calendar_adopted", b"calendar_adopted", "case_id", b"case_id", "case_withdrawn", b"case_withdrawn", "category", b"category", "channel", b"channel", "clocks", b"clocks", "clocks_recomputed", b"clocks_recomputed", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "custody", b"custody", "deferred", b"deferred", "department", b"department", "department_kind", b"department_kind", "directive_published", b"directive_published", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "epoch", b"epoch", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "ledgers_reconciled", b"ledgers_reconciled", "linked", b"linked", "mismatch_cleared", b"mismatch_cleared", "mismatch_found", b"mismatch_found", "occurred_at_us", b"occurred_at_us", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "order_acknowledged", b"order_acknowledged", "order_answer_returned", b"order_answer_returned", "order_answered", b"order_answered", "order_arrived", b"order_arrived", "order_cancelled", b"order_cancelled", "order_clock_noted", b"order_clock_noted", "order_closed", b"order_closed", "order_delivered", b"order_delivered", "order_issued", b"order_issued", "order_received", b"order_received", "order_stage", b"order_stage", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "received", b"received", "recorded_at_us", b"recorded_at_us", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "role", b"role", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "stage", b"stage", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "version", b"version", "written_off", b"written_off"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["registered", "answered_on_the_spot", "taxpayer_told", "forwarded", "dispatched", "dispatch_returned", "accepted_directly", "extension_asked", "extension_approved", "extension_refused", "joint_handling_started", "part_completed", "completed", "feedback_given", "followed_up", "reopened", "case_withdrawn", "deferred", "resumed", "sent_to_reconsideration", "offered", "offer_withdrawal_asked", "released", "offer_refused", "received", "offer_declined", "concluded", "conclusion_revoked", "conclusion_delivered", "written_off", "became_overdue", "linked", "unlinked", "part_returned", "part_added", "extension_explained", "ruled", "override_asked", "override_approved", "override_refused", "issue_linked"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["registered", "answered_on_the_spot", "taxpayer_told", "forwarded", "dispatched", "dispatch_returned", "accepted_directly", "extension_asked", "extension_approved", "extension_refused", "joint_handling_started", "part_completed", "completed", "feedback_given", "followed_up", "reopened", "case_withdrawn", "deferred", "resumed", "sent_to_reconsideration", "offered", "offer_withdrawal_asked", "released", "offer_refused", "received", "offer_declined", "concluded", "conclusion_revoked", "conclusion_delivered", "written_off", "became_overdue", "became_due_soon", "clocks_recomputed", "calendar_adopted", "directive_published", "linked", "unlinked", "part_returned", "part_added", "extension_explained", "ruled", "override_asked", "override_approved", "override_refused", "issue_linked", "order_issued", "order_received", "order_acknowledged", "order_answered", "order_answer_returned", "order_closed", "order_cancelled", "order_delivered", "order_clock_noted", "order_arrived", "ledgers_reconciled", "mismatch_found", "mismatch_cleared", "absent_case_found", "absent_case_cleared"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -274,7 +354,9 @@ class ClockChange(_message.Message):
     kind: _common_pb2.ClockKind.ValueType
     action: _common_pb2.ClockAction.ValueType
     department: _builtins.str
-    """The department a handling clock runs for; empty for the bureau's own clocks."""
+    """The department a handling clock runs for; the bureau that a supervision order's clock runs at, where that is another
+    one; empty for the bureau's own clocks.
+    """
     started_at_us: _builtins.int
     due_at_us: _builtins.int
     limit_workdays: _builtins.int
@@ -1041,10 +1123,12 @@ class OfferDeclined(_message.Message):
     FROM_BUREAU_FIELD_NUMBER: _builtins.int
     OFFER_EPOCH_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    OFFERED_AT_US_FIELD_NUMBER: _builtins.int
     referral_id: _builtins.str
     from_bureau: _builtins.str
     offer_epoch: _builtins.int
     refusal: _common_pb2.Refusal.ValueType
+    offered_at_us: _builtins.int
     def __init__(
         self,
         *,
@@ -1052,10 +1136,11 @@ class OfferDeclined(_message.Message):
         from_bureau: _builtins.str = ...,
         offer_epoch: _builtins.int = ...,
         refusal: _common_pb2.Refusal.ValueType = ...,
+        offered_at_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_bureau", b"from_bureau", "offer_epoch", b"offer_epoch", "referral_id", b"referral_id", "refusal", b"refusal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_bureau", b"from_bureau", "offer_epoch", b"offer_epoch", "offered_at_us", b"offered_at_us", "referral_id", b"referral_id", "refusal", b"refusal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1236,6 +1321,518 @@ class BecameOverdue(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BecameOverdue: _TypeAlias = BecameOverdue  # noqa: Y015
+
+@_typing.final
+class BecameDueSoon(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BecameDueSoon: _TypeAlias = BecameDueSoon  # noqa: Y015
+
+@_typing.final
+class ClocksRecomputed(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClocksRecomputed: _TypeAlias = ClocksRecomputed  # noqa: Y015
+
+@_typing.final
+class CalendarAdopted(_message.Message):
+    """From this entry on the bureau's deadlines come from this version of the working calendar."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALENDAR_VERSION_FIELD_NUMBER: _builtins.int
+    calendar_version: _builtins.str
+    def __init__(
+        self,
+        *,
+        calendar_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calendar_version", b"calendar_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalendarAdopted: _TypeAlias = CalendarAdopted  # noqa: Y015
+
+@_typing.final
+class DirectivePublished(_message.Message):
+    """Headquarters has published a directive (see directive.proto)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTIVE_KIND_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    PUBLISHED_AT_US_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    directive_kind: _common_pb2.DirectiveKind.ValueType
+    subject: _builtins.str
+    """What of its kind it is about: an issue's id; empty for the calendar."""
+    published_at_us: _builtins.int
+    digest: _builtins.bytes
+    """SHA-256 of the signed bytes."""
+    def __init__(
+        self,
+        *,
+        directive_kind: _common_pb2.DirectiveKind.ValueType = ...,
+        subject: _builtins.str = ...,
+        published_at_us: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "directive_kind", b"directive_kind", "published_at_us", b"published_at_us", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DirectivePublished: _TypeAlias = DirectivePublished  # noqa: Y015
+
+@_typing.final
+class LedgersReconciled(_message.Message):
+    """对账: what came of comparing this ledger with a peer's, in hand-overs of the days named (Asia/Shanghai, YYYY-MM-DD)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    FROM_DAY_FIELD_NUMBER: _builtins.int
+    TO_DAY_FIELD_NUMBER: _builtins.int
+    MATCHED_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    MISSING_HERE_FIELD_NUMBER: _builtins.int
+    MISSING_THERE_FIELD_NUMBER: _builtins.int
+    DIFFERENT_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    from_day: _builtins.str
+    to_day: _builtins.str
+    matched: _builtins.int
+    pending: _builtins.int
+    missing_here: _builtins.int
+    missing_there: _builtins.int
+    different: _builtins.int
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+        from_day: _builtins.str = ...,
+        to_day: _builtins.str = ...,
+        matched: _builtins.int = ...,
+        pending: _builtins.int = ...,
+        missing_here: _builtins.int = ...,
+        missing_there: _builtins.int = ...,
+        different: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["different", b"different", "from_day", b"from_day", "matched", b"matched", "missing_here", b"missing_here", "missing_there", b"missing_there", "peer", b"peer", "pending", b"pending", "to_day", b"to_day"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgersReconciled: _TypeAlias = LedgersReconciled  # noqa: Y015
+
+@_typing.final
+class MismatchFound(_message.Message):
+    """The peer's ledger tells something else of the case than this one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    difference: _common_pb2.DifferenceKind.ValueType
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+        difference: _common_pb2.DifferenceKind.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MismatchFound: _TypeAlias = MismatchFound  # noqa: Y015
+
+@_typing.final
+class MismatchCleared(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MismatchCleared: _TypeAlias = MismatchCleared  # noqa: Y015
+
+@_typing.final
+class AbsentCaseFound(_message.Message):
+    """The peer's ledger has handed over the entry's case with this one, which does not know the case at all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbsentCaseFound: _TypeAlias = AbsentCaseFound  # noqa: Y015
+
+@_typing.final
+class AbsentCaseCleared(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbsentCaseCleared: _TypeAlias = AbsentCaseCleared  # noqa: Y015
+
+@_typing.final
+class OrderIssued(_message.Message):
+    """督办 (§五(三)): one order, recorded in the ledger of each bureau from its issuer down to the one it is for.
+    `from_bureau` is empty on what was done in this ledger's own bureau, else the neighbour that told of it. `step` counts,
+    each for itself, what the issuer has said of the order (downwards) and what its receiver has (upwards).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NONCE_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    TO_BUREAU_FIELD_NUMBER: _builtins.int
+    FINAL_BUREAU_FIELD_NUMBER: _builtins.int
+    CASE_IDS_FIELD_NUMBER: _builtins.int
+    ANSWER_WORKDAYS_FIELD_NUMBER: _builtins.int
+    PARENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    nonce: _builtins.str
+    """Drawn for this order: tells it from another of the same number in a ledger that was restored."""
+    level: _common_pb2.OrderLevel.ValueType
+    to_bureau: _builtins.str
+    """The next bureau on the way."""
+    final_bureau: _builtins.str
+    answer_workdays: _builtins.int
+    parent_order_id: _builtins.str
+    """The order received from above that this one passes on to a subordinate; else empty."""
+    @_builtins.property
+    def case_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        nonce: _builtins.str = ...,
+        level: _common_pb2.OrderLevel.ValueType = ...,
+        to_bureau: _builtins.str = ...,
+        final_bureau: _builtins.str = ...,
+        case_ids: _abc.Iterable[_builtins.str] | None = ...,
+        answer_workdays: _builtins.int = ...,
+        parent_order_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_workdays", b"answer_workdays", "case_ids", b"case_ids", "final_bureau", b"final_bureau", "level", b"level", "nonce", b"nonce", "parent_order_id", b"parent_order_id", "to_bureau", b"to_bureau"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderIssued: _TypeAlias = OrderIssued  # noqa: Y015
+
+@_typing.final
+class OrderReceived(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NONCE_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    FROM_BUREAU_FIELD_NUMBER: _builtins.int
+    TO_BUREAU_FIELD_NUMBER: _builtins.int
+    FINAL_BUREAU_FIELD_NUMBER: _builtins.int
+    CASE_IDS_FIELD_NUMBER: _builtins.int
+    ANSWER_WORKDAYS_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    ISSUED_AT_US_FIELD_NUMBER: _builtins.int
+    nonce: _builtins.str
+    level: _common_pb2.OrderLevel.ValueType
+    issuer: _builtins.str
+    from_bureau: _builtins.str
+    to_bureau: _builtins.str
+    """The next bureau on the way; empty where the way ends."""
+    final_bureau: _builtins.str
+    answer_workdays: _builtins.int
+    step: _builtins.int
+    issued_at_us: _builtins.int
+    @_builtins.property
+    def case_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        nonce: _builtins.str = ...,
+        level: _common_pb2.OrderLevel.ValueType = ...,
+        issuer: _builtins.str = ...,
+        from_bureau: _builtins.str = ...,
+        to_bureau: _builtins.str = ...,
+        final_bureau: _builtins.str = ...,
+        case_ids: _abc.Iterable[_builtins.str] | None = ...,
+        answer_workdays: _builtins.int = ...,
+        step: _builtins.int = ...,
+        issued_at_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_workdays", b"answer_workdays", "case_ids", b"case_ids", "final_bureau", b"final_bureau", "from_bureau", b"from_bureau", "issued_at_us", b"issued_at_us", "issuer", b"issuer", "level", b"level", "nonce", b"nonce", "step", b"step", "to_bureau", b"to_bureau"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderReceived: _TypeAlias = OrderReceived  # noqa: Y015
+
+@_typing.final
+class OrderArrived(_message.Message):
+    """Heard from below: the order is in the ledger of the bureau it is for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_BUREAU_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    RECEIVED_AT_US_FIELD_NUMBER: _builtins.int
+    from_bureau: _builtins.str
+    step: _builtins.int
+    round: _builtins.int
+    received_at_us: _builtins.int
+    def __init__(
+        self,
+        *,
+        from_bureau: _builtins.str = ...,
+        step: _builtins.int = ...,
+        round: _builtins.int = ...,
+        received_at_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_bureau", b"from_bureau", "received_at_us", b"received_at_us", "round", b"round", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderArrived: _TypeAlias = OrderArrived  # noqa: Y015
+
+@_typing.final
+class OrderAcknowledged(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_BUREAU_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_AT_US_FIELD_NUMBER: _builtins.int
+    from_bureau: _builtins.str
+    step: _builtins.int
+    acknowledged_at_us: _builtins.int
+    def __init__(
+        self,
+        *,
+        from_bureau: _builtins.str = ...,
+        step: _builtins.int = ...,
+        acknowledged_at_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at_us", b"acknowledged_at_us", "from_bureau", b"from_bureau", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderAcknowledged: _TypeAlias = OrderAcknowledged  # noqa: Y015
+
+@_typing.final
+class OrderAnswered(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_BUREAU_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    ANSWERED_AT_US_FIELD_NUMBER: _builtins.int
+    LATE_FIELD_NUMBER: _builtins.int
+    DERIVED_OPEN_FIELD_NUMBER: _builtins.int
+    from_bureau: _builtins.str
+    step: _builtins.int
+    round: _builtins.int
+    """Times the issuer had returned the answer before this one."""
+    answered_at_us: _builtins.int
+    late: _builtins.bool
+    derived_open: _builtins.int
+    """Orders derived from it that had no answer yet."""
+    def __init__(
+        self,
+        *,
+        from_bureau: _builtins.str = ...,
+        step: _builtins.int = ...,
+        round: _builtins.int = ...,
+        answered_at_us: _builtins.int = ...,
+        late: _builtins.bool = ...,
+        derived_open: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_at_us", b"answered_at_us", "derived_open", b"derived_open", "from_bureau", b"from_bureau", "late", b"late", "round", b"round", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderAnswered: _TypeAlias = OrderAnswered  # noqa: Y015
+
+@_typing.final
+class OrderAnswerReturned(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_BUREAU_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    ANSWER_WORKDAYS_FIELD_NUMBER: _builtins.int
+    from_bureau: _builtins.str
+    step: _builtins.int
+    round: _builtins.int
+    answer_workdays: _builtins.int
+    def __init__(
+        self,
+        *,
+        from_bureau: _builtins.str = ...,
+        step: _builtins.int = ...,
+        round: _builtins.int = ...,
+        answer_workdays: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_workdays", b"answer_workdays", "from_bureau", b"from_bureau", "round", b"round", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderAnswerReturned: _TypeAlias = OrderAnswerReturned  # noqa: Y015
+
+@_typing.final
+class OrderClosed(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_BUREAU_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    from_bureau: _builtins.str
+    step: _builtins.int
+    def __init__(
+        self,
+        *,
+        from_bureau: _builtins.str = ...,
+        step: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_bureau", b"from_bureau", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderClosed: _TypeAlias = OrderClosed  # noqa: Y015
+
+@_typing.final
+class OrderCancelled(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_BUREAU_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    from_bureau: _builtins.str
+    step: _builtins.int
+    def __init__(
+        self,
+        *,
+        from_bureau: _builtins.str = ...,
+        step: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_bureau", b"from_bureau", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderCancelled: _TypeAlias = OrderCancelled  # noqa: Y015
+
+@_typing.final
+class OrderDelivered(_message.Message):
+    """The neighbour has in its ledger what it was told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TO_BUREAU_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    RECEIPT_SEQ_FIELD_NUMBER: _builtins.int
+    RECEIPT_HASH_FIELD_NUMBER: _builtins.int
+    to_bureau: _builtins.str
+    step: _builtins.int
+    receipt_seq: _builtins.int
+    receipt_hash: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        to_bureau: _builtins.str = ...,
+        step: _builtins.int = ...,
+        receipt_seq: _builtins.int = ...,
+        receipt_hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt_hash", b"receipt_hash", "receipt_seq", b"receipt_seq", "step", b"step", "to_bureau", b"to_bureau"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderDelivered: _TypeAlias = OrderDelivered  # noqa: Y015
+
+@_typing.final
+class OrderClockNoted(_message.Message):
+    """What time, or another edition of the calendar, has done to the order's clock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderClockNoted: _TypeAlias = OrderClockNoted  # noqa: Y015
 
 @_typing.final
 class Private(_message.Message):

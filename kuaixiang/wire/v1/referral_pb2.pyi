@@ -260,11 +260,14 @@ class WithdrawRequest(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     FROM_BUREAU_FIELD_NUMBER: _builtins.int
     TO_BUREAU_FIELD_NUMBER: _builtins.int
+    OFFERED_AT_US_FIELD_NUMBER: _builtins.int
     referral_id: _builtins.str
     case_id: _builtins.str
     epoch: _builtins.int
     from_bureau: _builtins.str
     to_bureau: _builtins.str
+    offered_at_us: _builtins.int
+    """When the offer was made, as in it."""
     def __init__(
         self,
         *,
@@ -273,10 +276,11 @@ class WithdrawRequest(_message.Message):
         epoch: _builtins.int = ...,
         from_bureau: _builtins.str = ...,
         to_bureau: _builtins.str = ...,
+        offered_at_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "epoch", b"epoch", "from_bureau", b"from_bureau", "referral_id", b"referral_id", "to_bureau", b"to_bureau"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "epoch", b"epoch", "from_bureau", b"from_bureau", "offered_at_us", b"offered_at_us", "referral_id", b"referral_id", "to_bureau", b"to_bureau"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -384,21 +388,27 @@ class TrackResponse(_message.Message):
 
     SEGMENTS_FIELD_NUMBER: _builtins.int
     UNREACHABLE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     unreachable: _builtins.str
     """The bureau that could not be asked; else empty."""
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackedSegment]:
         """From the bureau asked first to the one responsible; the last one reached when `unreachable` is set."""
 
+    @_builtins.property
+    def progress(self) -> _case_pb2.CaseProgress:
+        """What the bureau asked first has last heard of the case; for its own officers."""
+
     def __init__(
         self,
         *,
         segments: _abc.Iterable[Global___TrackedSegment] | None = ...,
         unreachable: _builtins.str = ...,
+        progress: _case_pb2.CaseProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["segments", b"segments", "unreachable", b"unreachable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "segments", b"segments", "unreachable", b"unreachable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,6 +37,12 @@ class _GroupingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Grouping.Val
     GROUPING_MONTH: _Grouping.ValueType  # 5
     GROUPING_EVERY_BUREAU: _Grouping.ValueType  # 6
     """each bureau of the scope by itself, without its subordinates"""
+    GROUPING_DEPARTMENT: _Grouping.ValueType  # 7
+    """kinds of departments"""
+    GROUPING_WEEK: _Grouping.ValueType  # 8
+    """ISO weeks, Monday to Sunday"""
+    GROUPING_QUARTER: _Grouping.ValueType  # 9
+    GROUPING_YEAR: _Grouping.ValueType  # 10
 
 class Grouping(_Grouping, metaclass=_GroupingEnumTypeWrapper): ...
 
@@ -50,7 +56,90 @@ GROUPING_DAY: Grouping.ValueType  # 4
 GROUPING_MONTH: Grouping.ValueType  # 5
 GROUPING_EVERY_BUREAU: Grouping.ValueType  # 6
 """each bureau of the scope by itself, without its subordinates"""
+GROUPING_DEPARTMENT: Grouping.ValueType  # 7
+"""kinds of departments"""
+GROUPING_WEEK: Grouping.ValueType  # 8
+"""ISO weeks, Monday to Sunday"""
+GROUPING_QUARTER: Grouping.ValueType  # 9
+GROUPING_YEAR: Grouping.ValueType  # 10
 Global___Grouping: _TypeAlias = Grouping  # noqa: Y015
+
+class _Basis:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Basis.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BASIS_UNSPECIFIED: _Basis.ValueType  # 0
+    BASIS_LAST_PERIOD: _Basis.ValueType  # 1
+    """环比"""
+    BASIS_YEAR_BEFORE: _Basis.ValueType  # 2
+    """同比"""
+
+class Basis(_Basis, metaclass=_BasisEnumTypeWrapper):
+    """With what a period is compared."""
+
+BASIS_UNSPECIFIED: Basis.ValueType  # 0
+BASIS_LAST_PERIOD: Basis.ValueType  # 1
+"""环比"""
+BASIS_YEAR_BEFORE: Basis.ValueType  # 2
+"""同比"""
+Global___Basis: _TypeAlias = Basis  # noqa: Y015
+
+class _Lack:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LackEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Lack.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LACK_UNSPECIFIED: _Lack.ValueType  # 0
+    LACK_NEVER_HEARD: _Lack.ValueType  # 1
+    """从未报送"""
+    LACK_QUARANTINED: _Lack.ValueType  # 2
+    """台账存疑"""
+    LACK_BEHIND: _Lack.ValueType  # 3
+    """报送滞后"""
+    LACK_SILENT: _Lack.ValueType  # 4
+    """近期未报"""
+
+class Lack(_Lack, metaclass=_LackEnumTypeWrapper):
+    """Why a bureau's figures are not complete."""
+
+LACK_UNSPECIFIED: Lack.ValueType  # 0
+LACK_NEVER_HEARD: Lack.ValueType  # 1
+"""从未报送"""
+LACK_QUARANTINED: Lack.ValueType  # 2
+"""台账存疑"""
+LACK_BEHIND: Lack.ValueType  # 3
+"""报送滞后"""
+LACK_SILENT: Lack.ValueType  # 4
+"""近期未报"""
+Global___Lack: _TypeAlias = Lack  # noqa: Y015
+
+class _BulletinFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BulletinFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BulletinFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BULLETIN_FORMAT_UNSPECIFIED: _BulletinFormat.ValueType  # 0
+    BULLETIN_FORMAT_HTML: _BulletinFormat.ValueType  # 1
+    """one page, for a screen and for printing"""
+    BULLETIN_FORMAT_DOCX: _BulletinFormat.ValueType  # 2
+    """in the layout of official documents"""
+    BULLETIN_FORMAT_XLSX: _BulletinFormat.ValueType  # 3
+    """its tables as sheets"""
+
+class BulletinFormat(_BulletinFormat, metaclass=_BulletinFormatEnumTypeWrapper): ...
+
+BULLETIN_FORMAT_UNSPECIFIED: BulletinFormat.ValueType  # 0
+BULLETIN_FORMAT_HTML: BulletinFormat.ValueType  # 1
+"""one page, for a screen and for printing"""
+BULLETIN_FORMAT_DOCX: BulletinFormat.ValueType  # 2
+"""in the layout of official documents"""
+BULLETIN_FORMAT_XLSX: BulletinFormat.ValueType  # 3
+"""its tables as sheets"""
+Global___BulletinFormat: _TypeAlias = BulletinFormat  # noqa: Y015
 
 @_typing.final
 class GetFiguresRequest(_message.Message):
@@ -62,6 +151,9 @@ class GetFiguresRequest(_message.Message):
     GROUPING_FIELD_NUMBER: _builtins.int
     CATEGORY_FIELD_NUMBER: _builtins.int
     CHANNEL_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_KIND_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    COMPARE_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """The bureau whose subtree is counted; the hub's own scope when empty."""
     from_day: _builtins.str
@@ -70,6 +162,11 @@ class GetFiguresRequest(_message.Message):
     grouping: Global___Grouping.ValueType
     category: _common_pb2.Category.ValueType
     channel: _common_pb2.Channel.ValueType
+    department_kind: _common_pb2.DepartmentKind.ValueType
+    period: _builtins.str
+    """Instead of days: 2026-10-12, 2026-W40, 2026-10, 2026-Q4, 2026."""
+    compare: _builtins.bool
+    """Each row with the period before and the same one of the year before."""
     def __init__(
         self,
         *,
@@ -79,10 +176,13 @@ class GetFiguresRequest(_message.Message):
         grouping: Global___Grouping.ValueType = ...,
         category: _common_pb2.Category.ValueType = ...,
         channel: _common_pb2.Channel.ValueType = ...,
+        department_kind: _common_pb2.DepartmentKind.ValueType = ...,
+        period: _builtins.str = ...,
+        compare: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "channel", b"channel", "from_day", b"from_day", "grouping", b"grouping", "scope", b"scope", "to_day", b"to_day"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "channel", b"channel", "compare", b"compare", "department_kind", b"department_kind", "from_day", b"from_day", "grouping", b"grouping", "period", b"period", "scope", b"scope", "to_day", b"to_day"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -125,12 +225,14 @@ class ClockFigures(_message.Message):
     HISTOGRAM_FIELD_NUMBER: _builtins.int
     P50_WORKDAYS_FIELD_NUMBER: _builtins.int
     P90_WORKDAYS_FIELD_NUMBER: _builtins.int
+    P95_WORKDAYS_FIELD_NUMBER: _builtins.int
     kind: _common_pb2.ClockKind.ValueType
     met: _builtins.int
     missed: _builtins.int
     p50_workdays: _builtins.float
     """Percentiles in working days, interpolated within a bucket; 0 without a value."""
     p90_workdays: _builtins.float
+    p95_workdays: _builtins.float
     @_builtins.property
     def histogram(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Stopped clocks by working days taken; edges are 0.5 1 2 3 5 7 10 15 20, the last bucket is above."""
@@ -144,14 +246,123 @@ class ClockFigures(_message.Message):
         histogram: _abc.Iterable[_builtins.int] | None = ...,
         p50_workdays: _builtins.float = ...,
         p90_workdays: _builtins.float = ...,
+        p95_workdays: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["histogram", b"histogram", "kind", b"kind", "met", b"met", "missed", b"missed", "p50_workdays", b"p50_workdays", "p90_workdays", b"p90_workdays"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["histogram", b"histogram", "kind", b"kind", "met", b"met", "missed", b"missed", "p50_workdays", b"p50_workdays", "p90_workdays", b"p90_workdays", "p95_workdays", b"p95_workdays"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClockFigures: _TypeAlias = ClockFigures  # noqa: Y015
+
+@_typing.final
+class Change(_message.Message):
+    """A row against an earlier period."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FactsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class CountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class RatesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    BASIS_FIELD_NUMBER: _builtins.int
+    FROM_DAY_FIELD_NUMBER: _builtins.int
+    TO_DAY_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    RATES_FIELD_NUMBER: _builtins.int
+    basis: Global___Basis.ValueType
+    from_day: _builtins.str
+    """The days compared with, both included."""
+    to_day: _builtins.str
+    @_builtins.property
+    def before(self) -> Global___Figures: ...
+    @_builtins.property
+    def facts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """What has been added, by name; what is not told has not changed."""
+
+    @_builtins.property
+    def counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
+    @_builtins.property
+    def rates(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Percentage points, of rates that both periods have."""
+
+    def __init__(
+        self,
+        *,
+        basis: Global___Basis.ValueType = ...,
+        from_day: _builtins.str = ...,
+        to_day: _builtins.str = ...,
+        before: Global___Figures | None = ...,
+        facts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        rates: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "before", b"before", "counts", b"counts", "facts", b"facts", "from_day", b"from_day", "rates", b"rates", "to_day", b"to_day"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Change: _TypeAlias = Change  # noqa: Y015
 
 @_typing.final
 class Figures(_message.Message):
@@ -177,6 +388,26 @@ class Figures(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class CountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     KEY_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
@@ -184,6 +415,8 @@ class Figures(_message.Message):
     RATES_FIELD_NUMBER: _builtins.int
     OPEN_FIELD_NUMBER: _builtins.int
     OVERDUE_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """What the row is for: a bureau code, a category's name, a day …; empty for a total."""
     label: _builtins.str
@@ -198,6 +431,14 @@ class Figures(_message.Message):
     def clocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClockFigures]: ...
     @_builtins.property
     def rates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rate]: ...
+    @_builtins.property
+    def counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Figures summed up from facts and deadlines, by name, such as `unfinished`; it is left out where it cannot be told."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
+        """When asked for."""
+
     def __init__(
         self,
         *,
@@ -208,10 +449,12 @@ class Figures(_message.Message):
         rates: _abc.Iterable[Global___Rate] | None = ...,
         open: _builtins.int = ...,
         overdue: _builtins.int = ...,
+        counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        changes: _abc.Iterable[Global___Change] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clocks", b"clocks", "facts", b"facts", "key", b"key", "label", b"label", "open", b"open", "overdue", b"overdue", "rates", b"rates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "clocks", b"clocks", "counts", b"counts", "facts", b"facts", "key", b"key", "label", b"label", "open", b"open", "overdue", b"overdue", "rates", b"rates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -226,13 +469,20 @@ class Completeness(_message.Message):
     BUREAUS_UP_TO_DATE_FIELD_NUMBER: _builtins.int
     BUREAUS_QUARANTINED_FIELD_NUMBER: _builtins.int
     DATA_AS_OF_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    MISSING_COUNT_FIELD_NUMBER: _builtins.int
     bureaus_expected: _builtins.int
     bureaus_heard: _builtins.int
     bureaus_up_to_date: _builtins.int
     bureaus_quarantined: _builtins.int
+    missing_count: _builtins.int
     @_builtins.property
     def data_as_of(self) -> _timestamp_pb2.Timestamp:
         """The oldest instant up to which every bureau heard from has reported."""
+
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissingBureau]:
+        """The first of the bureaus that are not up to date, and how many there are."""
 
     def __init__(
         self,
@@ -242,14 +492,41 @@ class Completeness(_message.Message):
         bureaus_up_to_date: _builtins.int = ...,
         bureaus_quarantined: _builtins.int = ...,
         data_as_of: _timestamp_pb2.Timestamp | None = ...,
+        missing: _abc.Iterable[Global___MissingBureau] | None = ...,
+        missing_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data_as_of", b"data_as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureaus_expected", b"bureaus_expected", "bureaus_heard", b"bureaus_heard", "bureaus_quarantined", b"bureaus_quarantined", "bureaus_up_to_date", b"bureaus_up_to_date", "data_as_of", b"data_as_of"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureaus_expected", b"bureaus_expected", "bureaus_heard", b"bureaus_heard", "bureaus_quarantined", b"bureaus_quarantined", "bureaus_up_to_date", b"bureaus_up_to_date", "data_as_of", b"data_as_of", "missing", b"missing", "missing_count", b"missing_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Completeness: _TypeAlias = Completeness  # noqa: Y015
+
+@_typing.final
+class MissingBureau(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUREAU_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    LACK_FIELD_NUMBER: _builtins.int
+    bureau: _builtins.str
+    name: _builtins.str
+    lack: Global___Lack.ValueType
+    def __init__(
+        self,
+        *,
+        bureau: _builtins.str = ...,
+        name: _builtins.str = ...,
+        lack: Global___Lack.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "lack", b"lack", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MissingBureau: _TypeAlias = MissingBureau  # noqa: Y015
 
 @_typing.final
 class GetFiguresResponse(_message.Message):
@@ -257,23 +534,271 @@ class GetFiguresResponse(_message.Message):
 
     ROWS_FIELD_NUMBER: _builtins.int
     COMPLETENESS_FIELD_NUMBER: _builtins.int
+    PUBLISHED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Figures]: ...
     @_builtins.property
     def completeness(self) -> Global___Completeness: ...
+    @_builtins.property
+    def published(self) -> Global___Published:
+        """When the days asked for are a published period of the scope. The rows are as of now."""
+
     def __init__(
         self,
         *,
         rows: _abc.Iterable[Global___Figures] | None = ...,
         completeness: Global___Completeness | None = ...,
+        published: Global___Published | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completeness", b"completeness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completeness", b"completeness", "published", b"published"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completeness", b"completeness", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completeness", b"completeness", "published", b"published", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetFiguresResponse: _TypeAlias = GetFiguresResponse  # noqa: Y015
+
+@_typing.final
+class Published(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EDITION_FIELD_NUMBER: _builtins.int
+    CORRECTIONS_FIELD_NUMBER: _builtins.int
+    corrections: _builtins.int
+    """Published figures of bureaus that are others now."""
+    @_builtins.property
+    def edition(self) -> Global___Edition: ...
+    def __init__(
+        self,
+        *,
+        edition: Global___Edition | None = ...,
+        corrections: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["edition", b"edition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["corrections", b"corrections", "edition", b"edition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Published: _TypeAlias = Published  # noqa: Y015
+
+@_typing.final
+class Edition(_message.Message):
+    """One publication of a period. It never changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    EDITION_FIELD_NUMBER: _builtins.int
+    FROM_DAY_FIELD_NUMBER: _builtins.int
+    TO_DAY_FIELD_NUMBER: _builtins.int
+    PUBLISHED_AT_FIELD_NUMBER: _builtins.int
+    PUBLISHED_BY_FIELD_NUMBER: _builtins.int
+    COMPLETENESS_FIELD_NUMBER: _builtins.int
+    OVERRIDE_BY_FIELD_NUMBER: _builtins.int
+    OVERRIDE_SECOND_FIELD_NUMBER: _builtins.int
+    OVERRIDE_REASON_FIELD_NUMBER: _builtins.int
+    DEFINITIONS_FIELD_NUMBER: _builtins.int
+    TREE_VERSION_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    period: _builtins.str
+    edition: _builtins.int
+    from_day: _builtins.str
+    to_day: _builtins.str
+    published_by: _builtins.str
+    """Whose certificate it was, such as `office 330000`."""
+    override_by: _builtins.str
+    """Who had incomplete figures published, and why; empty for complete ones."""
+    override_second: _builtins.str
+    override_reason: _builtins.str
+    definitions: _builtins.int
+    """Number of the definitions by which entries were counted, and the tree's edition."""
+    tree_version: _builtins.str
+    @_builtins.property
+    def published_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def completeness(self) -> Global___Completeness: ...
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        period: _builtins.str = ...,
+        edition: _builtins.int = ...,
+        from_day: _builtins.str = ...,
+        to_day: _builtins.str = ...,
+        published_at: _timestamp_pb2.Timestamp | None = ...,
+        published_by: _builtins.str = ...,
+        completeness: Global___Completeness | None = ...,
+        override_by: _builtins.str = ...,
+        override_second: _builtins.str = ...,
+        override_reason: _builtins.str = ...,
+        definitions: _builtins.int = ...,
+        tree_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completeness", b"completeness", "published_at", b"published_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completeness", b"completeness", "definitions", b"definitions", "edition", b"edition", "from_day", b"from_day", "override_by", b"override_by", "override_reason", b"override_reason", "override_second", b"override_second", "period", b"period", "published_at", b"published_at", "published_by", b"published_by", "scope", b"scope", "to_day", b"to_day", "tree_version", b"tree_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Edition: _TypeAlias = Edition  # noqa: Y015
+
+@_typing.final
+class PublishPeriodRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    OVERRIDE_BY_FIELD_NUMBER: _builtins.int
+    OVERRIDE_SECOND_FIELD_NUMBER: _builtins.int
+    OVERRIDE_REASON_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The hub's own scope when empty."""
+    period: _builtins.str
+    override_by: _builtins.str
+    override_second: _builtins.str
+    override_reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        period: _builtins.str = ...,
+        override_by: _builtins.str = ...,
+        override_second: _builtins.str = ...,
+        override_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["override_by", b"override_by", "override_reason", b"override_reason", "override_second", b"override_second", "period", b"period", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishPeriodRequest: _TypeAlias = PublishPeriodRequest  # noqa: Y015
+
+@_typing.final
+class PublishPeriodResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EDITION_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    unchanged: _builtins.bool
+    """The last edition says the same; no new one was made."""
+    @_builtins.property
+    def edition(self) -> Global___Edition: ...
+    def __init__(
+        self,
+        *,
+        edition: Global___Edition | None = ...,
+        unchanged: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["edition", b"edition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edition", b"edition", "unchanged", b"unchanged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishPeriodResponse: _TypeAlias = PublishPeriodResponse  # noqa: Y015
+
+@_typing.final
+class GetCorrectionsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    period: _builtins.str
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        period: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["period", b"period", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCorrectionsRequest: _TypeAlias = GetCorrectionsRequest  # noqa: Y015
+
+@_typing.final
+class Correction(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUREAU_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    MEASURE_FIELD_NUMBER: _builtins.int
+    PUBLISHED_FIELD_NUMBER: _builtins.int
+    NOW_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_KIND_FIELD_NUMBER: _builtins.int
+    bureau: _builtins.str
+    name: _builtins.str
+    measure: _builtins.str
+    """What is counted, such as `registered` or `handle_missed`."""
+    published: _builtins.int
+    now: _builtins.int
+    category: _common_pb2.Category.ValueType
+    """For figures by these grounds; 0 where they do not tell figures apart."""
+    channel: _common_pb2.Channel.ValueType
+    department_kind: _common_pb2.DepartmentKind.ValueType
+    def __init__(
+        self,
+        *,
+        bureau: _builtins.str = ...,
+        name: _builtins.str = ...,
+        measure: _builtins.str = ...,
+        published: _builtins.int = ...,
+        now: _builtins.int = ...,
+        category: _common_pb2.Category.ValueType = ...,
+        channel: _common_pb2.Channel.ValueType = ...,
+        department_kind: _common_pb2.DepartmentKind.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "category", b"category", "channel", b"channel", "department_kind", b"department_kind", "measure", b"measure", "name", b"name", "now", b"now", "published", b"published"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Correction: _TypeAlias = Correction  # noqa: Y015
+
+@_typing.final
+class GetCorrectionsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EDITION_FIELD_NUMBER: _builtins.int
+    BUREAUS_FIELD_NUMBER: _builtins.int
+    GROUNDS_FIELD_NUMBER: _builtins.int
+    DEFINITIONS_FIELD_NUMBER: _builtins.int
+    definitions: _builtins.int
+    """By which definitions entries are counted now."""
+    @_builtins.property
+    def edition(self) -> Global___Edition: ...
+    @_builtins.property
+    def bureaus(self) -> _containers.RepeatedCompositeFieldContainer[Global___Correction]:
+        """Each bureau by itself."""
+
+    @_builtins.property
+    def grounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Correction]:
+        """The scope with its subordinates, by category, channel and kind of department."""
+
+    def __init__(
+        self,
+        *,
+        edition: Global___Edition | None = ...,
+        bureaus: _abc.Iterable[Global___Correction] | None = ...,
+        grounds: _abc.Iterable[Global___Correction] | None = ...,
+        definitions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["edition", b"edition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureaus", b"bureaus", "definitions", b"definitions", "edition", b"edition", "grounds", b"grounds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCorrectionsResponse: _TypeAlias = GetCorrectionsResponse  # noqa: Y015
 
 @_typing.final
 class GetCompletenessRequest(_message.Message):
@@ -366,11 +891,12 @@ class GetCompletenessResponse(_message.Message):
 Global___GetCompletenessResponse: _TypeAlias = GetCompletenessResponse  # noqa: Y015
 
 @_typing.final
-class ReconcileRequest(_message.Message):
+class GetLightsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SCOPE_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
+    """The hub's own scope when empty."""
     def __init__(
         self,
         *,
@@ -379,6 +905,97 @@ class ReconcileRequest(_message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLightsRequest: _TypeAlias = GetLightsRequest  # noqa: Y015
+
+@_typing.final
+class Lights(_message.Message):
+    """in_time, due_soon, overdue and stopped add up to the open cases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUREAU_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    IN_TIME_FIELD_NUMBER: _builtins.int
+    DUE_SOON_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    STOPPED_FIELD_NUMBER: _builtins.int
+    EXTENDED_FIELD_NUMBER: _builtins.int
+    bureau: _builtins.str
+    label: _builtins.str
+    in_time: _builtins.int
+    due_soon: _builtins.int
+    """Within one working day."""
+    overdue: _builtins.int
+    stopped: _builtins.int
+    """Parked, offered to another bureau, or without a clock."""
+    extended: _builtins.int
+    """Of all of them, those with an approved extension running."""
+    def __init__(
+        self,
+        *,
+        bureau: _builtins.str = ...,
+        label: _builtins.str = ...,
+        in_time: _builtins.int = ...,
+        due_soon: _builtins.int = ...,
+        overdue: _builtins.int = ...,
+        stopped: _builtins.int = ...,
+        extended: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "due_soon", b"due_soon", "extended", b"extended", "in_time", b"in_time", "label", b"label", "overdue", b"overdue", "stopped", b"stopped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lights: _TypeAlias = Lights  # noqa: Y015
+
+@_typing.final
+class GetLightsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    COMPLETENESS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lights]:
+        """The scope's own bureau alone, then each immediate subordinate with all of its own."""
+
+    @_builtins.property
+    def completeness(self) -> Global___Completeness: ...
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___Lights] | None = ...,
+        completeness: Global___Completeness | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completeness", b"completeness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completeness", b"completeness", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLightsResponse: _TypeAlias = GetLightsResponse  # noqa: Y015
+
+@_typing.final
+class ReconcileRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    QUICK_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    quick: _builtins.bool
+    """Compare the heads of the journals alone: a few hundred bytes a ledger, where the whole comparison reads all of it."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        quick: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quick", b"quick", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -442,3 +1059,60 @@ class ReconcileResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReconcileResponse: _TypeAlias = ReconcileResponse  # noqa: Y015
+
+@_typing.final
+class GetBulletinRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    MINIMUM_SAMPLE_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """The bureau whose subtree it is about; the hub's own scope when empty."""
+    period: _builtins.str
+    """A day 2026-10-08, week 2026-W40, month 2026-10, quarter 2026-Q4 or year 2026."""
+    format: Global___BulletinFormat.ValueType
+    minimum_sample: _builtins.int
+    """A bureau with fewer deadlines in the period is listed, not ranked; 30 when 0."""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str = ...,
+        period: _builtins.str = ...,
+        format: Global___BulletinFormat.ValueType = ...,
+        minimum_sample: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "minimum_sample", b"minimum_sample", "period", b"period", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBulletinRequest: _TypeAlias = GetBulletinRequest  # noqa: Y015
+
+@_typing.final
+class GetBulletinResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    file_name: _builtins.str
+    media_type: _builtins.str
+    content: _builtins.bytes
+    """At most three mebibytes."""
+    def __init__(
+        self,
+        *,
+        file_name: _builtins.str = ...,
+        media_type: _builtins.str = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "file_name", b"file_name", "media_type", b"media_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBulletinResponse: _TypeAlias = GetBulletinResponse  # noqa: Y015

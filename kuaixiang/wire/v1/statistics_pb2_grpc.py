@@ -44,10 +44,30 @@ class StatisticsServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCompletenessRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCompletenessResponse.FromString,
                 _registered_method=True)
+        self.PublishPeriod = channel.unary_unary(
+                '/kuaixiang.wire.v1.StatisticsService/PublishPeriod',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.PublishPeriodRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.PublishPeriodResponse.FromString,
+                _registered_method=True)
+        self.GetCorrections = channel.unary_unary(
+                '/kuaixiang.wire.v1.StatisticsService/GetCorrections',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsResponse.FromString,
+                _registered_method=True)
+        self.GetLights = channel.unary_unary(
+                '/kuaixiang.wire.v1.StatisticsService/GetLights',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsResponse.FromString,
+                _registered_method=True)
         self.Reconcile = channel.unary_unary(
                 '/kuaixiang.wire.v1.StatisticsService/Reconcile',
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.ReconcileRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.ReconcileResponse.FromString,
+                _registered_method=True)
+        self.GetBulletin = channel.unary_unary(
+                '/kuaixiang.wire.v1.StatisticsService/GetBulletin',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetBulletinRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetBulletinResponse.FromString,
                 _registered_method=True)
 
 
@@ -68,8 +88,36 @@ class StatisticsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PublishPeriod(self, request, context):
+        """Keeps the figures of a period that is over as an edition. For the scope's own office and hub.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCorrections(self, request, context):
+        """What has changed since the last edition of a period.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLights(self, request, context):
+        """Open cases now by light, for the scope and each of its immediate subordinates.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Reconcile(self, request, context):
         """Compares the hub with every ledger of its scope.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBulletin(self, request, context):
+        """The bulletin of a period as a file (§五(三)).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,10 +136,30 @@ def add_StatisticsServiceServicer_to_server(servicer, server):
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCompletenessRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCompletenessResponse.SerializeToString,
             ),
+            'PublishPeriod': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishPeriod,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.PublishPeriodRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.PublishPeriodResponse.SerializeToString,
+            ),
+            'GetCorrections': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCorrections,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsResponse.SerializeToString,
+            ),
+            'GetLights': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLights,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsResponse.SerializeToString,
+            ),
             'Reconcile': grpc.unary_unary_rpc_method_handler(
                     servicer.Reconcile,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.ReconcileRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.ReconcileResponse.SerializeToString,
+            ),
+            'GetBulletin': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBulletin,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetBulletinRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetBulletinResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -159,6 +227,87 @@ class StatisticsService:
             _registered_method=True)
 
     @staticmethod
+    def PublishPeriod(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.StatisticsService/PublishPeriod',
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.PublishPeriodRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.PublishPeriodResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCorrections(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.StatisticsService/GetCorrections',
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetCorrectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLights(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.StatisticsService/GetLights',
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetLightsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Reconcile(request,
             target,
             options=(),
@@ -175,6 +324,33 @@ class StatisticsService:
             '/kuaixiang.wire.v1.StatisticsService/Reconcile',
             kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.ReconcileRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.ReconcileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBulletin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.StatisticsService/GetBulletin',
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetBulletinRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_statistics__pb2.GetBulletinResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -18,8 +18,16 @@ class StatisticsServiceStub:
     """Figures of a period, grouped."""
     GetCompleteness: _aio.UnaryUnaryMultiCallable[_statistics_pb2.GetCompletenessRequest, _statistics_pb2.GetCompletenessResponse]
     """Which bureaus have been heard from, and up to where."""
+    PublishPeriod: _aio.UnaryUnaryMultiCallable[_statistics_pb2.PublishPeriodRequest, _statistics_pb2.PublishPeriodResponse]
+    """Keeps the figures of a period that is over as an edition. For the scope's own office and hub."""
+    GetCorrections: _aio.UnaryUnaryMultiCallable[_statistics_pb2.GetCorrectionsRequest, _statistics_pb2.GetCorrectionsResponse]
+    """What has changed since the last edition of a period."""
+    GetLights: _aio.UnaryUnaryMultiCallable[_statistics_pb2.GetLightsRequest, _statistics_pb2.GetLightsResponse]
+    """Open cases now by light, for the scope and each of its immediate subordinates."""
     Reconcile: _aio.UnaryUnaryMultiCallable[_statistics_pb2.ReconcileRequest, _statistics_pb2.ReconcileResponse]
     """Compares the hub with every ledger of its scope."""
+    GetBulletin: _aio.UnaryUnaryMultiCallable[_statistics_pb2.GetBulletinRequest, _statistics_pb2.GetBulletinResponse]
+    """The bulletin of a period as a file (§五(三))."""
 
 class StatisticsServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -39,11 +47,43 @@ class StatisticsServiceServicer(metaclass=_abc_1.ABCMeta):
         """Which bureaus have been heard from, and up to where."""
 
     @_abc_1.abstractmethod
+    def PublishPeriod(
+        self,
+        request: _statistics_pb2.PublishPeriodRequest,
+        context: _aio.ServicerContext[_statistics_pb2.PublishPeriodRequest, _abc.Awaitable[_statistics_pb2.PublishPeriodResponse]],
+    ) -> _abc.Awaitable[_statistics_pb2.PublishPeriodResponse]:
+        """Keeps the figures of a period that is over as an edition. For the scope's own office and hub."""
+
+    @_abc_1.abstractmethod
+    def GetCorrections(
+        self,
+        request: _statistics_pb2.GetCorrectionsRequest,
+        context: _aio.ServicerContext[_statistics_pb2.GetCorrectionsRequest, _abc.Awaitable[_statistics_pb2.GetCorrectionsResponse]],
+    ) -> _abc.Awaitable[_statistics_pb2.GetCorrectionsResponse]:
+        """What has changed since the last edition of a period."""
+
+    @_abc_1.abstractmethod
+    def GetLights(
+        self,
+        request: _statistics_pb2.GetLightsRequest,
+        context: _aio.ServicerContext[_statistics_pb2.GetLightsRequest, _abc.Awaitable[_statistics_pb2.GetLightsResponse]],
+    ) -> _abc.Awaitable[_statistics_pb2.GetLightsResponse]:
+        """Open cases now by light, for the scope and each of its immediate subordinates."""
+
+    @_abc_1.abstractmethod
     def Reconcile(
         self,
         request: _statistics_pb2.ReconcileRequest,
         context: _aio.ServicerContext[_statistics_pb2.ReconcileRequest, _abc.Awaitable[_statistics_pb2.ReconcileResponse]],
     ) -> _abc.Awaitable[_statistics_pb2.ReconcileResponse]:
         """Compares the hub with every ledger of its scope."""
+
+    @_abc_1.abstractmethod
+    def GetBulletin(
+        self,
+        request: _statistics_pb2.GetBulletinRequest,
+        context: _aio.ServicerContext[_statistics_pb2.GetBulletinRequest, _abc.Awaitable[_statistics_pb2.GetBulletinResponse]],
+    ) -> _abc.Awaitable[_statistics_pb2.GetBulletinResponse]:
+        """The bulletin of a period as a file (§五(三))."""
 
 def add_StatisticsServiceServicer_to_server(servicer: StatisticsServiceServicer, server: _aio.Server) -> None: ...

@@ -25,7 +25,7 @@ Bureau = tuple[str, ...]
 
 @dataclass
 class Found:
-    """Figures by bureau and by name: registered, completed, deferred, met, missed, up, down, across, received."""
+    """Figures by bureau and by name: registered, completed, deferred, met, missed, up, down, across, returned, received."""
 
     figures: defaultdict[Bureau, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     rows_read: int = 0
@@ -97,13 +97,18 @@ def bpic(path: Path) -> Found:
         bureau = (row["org:group"], row["organization involved"])
         cases.setdefault(row["case:concept:name"], []).append((moment, bureau, state))
     moves: Counter[tuple[Bureau, Bureau]] = Counter()
+    returns: Counter[tuple[Bureau, Bureau]] = Counter()
     for events in cases.values():
         done = max(at for at, event in enumerate(events) if event[2].startswith("Completed/"))
         found.refused["event after the completion"] += len(events) - 1 - done
         found.rows_used += done + 1
         found.cases += 1
+        came_from: Bureau | None = None
         for move in hand_overs(found, events[: done + 1]):
             moves[move] += 1
+            returned = move[1] == came_from
+            returns[move] += returned
+            came_from = None if returned else move[0]
     found.refused += Counter()
     found.parents = superiors({event[1] for events in cases.values() for event in events}, moves)
     for (sender, receiver), times in moves.items():
@@ -113,7 +118,8 @@ def bpic(path: Path) -> Found:
             direction = "down"
         else:
             direction = "across"
-        found.figures[sender][direction] += times
+        found.figures[sender][direction] += times - returns[sender, receiver]
+        found.figures[sender]["returned"] += returns[sender, receiver]
         found.figures[receiver]["received"] += times
     return found
 

@@ -92,7 +92,7 @@ CASES = 6
 EXPECTED = {
     "Head office": BureauFigures(relayed=1),
     "North": BureauFigures(relayed=1),
-    "Lab 2nd": BureauFigures(registered=1, completed=1, deferred=1, met=1, referred_down=2, received=2, relayed=1),
+    "Lab 2nd": BureauFigures(registered=1, completed=1, deferred=1, met=1, returned=2, received=2, relayed=1),
     "Desk": BureauFigures(registered=4, completed=3, met=3, missed=1, referred_up=2, referred_across=1, received=2),
     "South": BureauFigures(relayed=1),
     "Counter": BureauFigures(registered=1, completed=1, missed=2, received=1),

@@ -232,7 +232,7 @@ class Unreliable:
                 raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, "away")
             if header.request_key == "2" and self.busy:
                 self.busy = False
-                yield _refused(8, "WriterBusy")
+                yield _refused(8, "TooMuchWaits")
             elif not header.bureau:
                 yield _refused(3, "FieldMissing")
             else:

@@ -1,0 +1,166 @@
+"""Section IV: the problems that the figures themselves show. Each is computed; none is an opinion."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hub.bulletin.document import BASIS_POINTS, Finding, basis_points_of, many, rate_text
+from hub.bulletin.material import Lack, Material
+from hub.bulletin.ranking import basis_points, rate_of
+from hub.measures import Fact, total
+from hub.query import Row
+
+NAMES_MAX: Final = 5
+"""Bureaus named in a sentence; the workbook has all of them."""
+FEEDBACK_BASIS_POINTS_MIN: Final = 9_500
+"""The notice wants every answer within a working day (§四(三)); a list of all that were late once would hide those
+where it is a habit."""
+RETURNS_BASIS_POINTS_MAX: Final = 1_000
+"""Of what was dispatched or received. A few are honest mistakes; one in ten says that cases are pushed about
+(§二(四))."""
+
+RETURNS: Final = (int(Fact.DISPATCH_RETURNED), int(Fact.RETURNED_REFERRAL))
+_HANDED_OVER: Final = (int(Fact.DISPATCHED), int(Fact.RECEIVED))
+
+
+@dataclass(frozen=True, slots=True)
+class _Concerned:
+    """A bureau and its figures within a finding."""
+
+    name: str
+    weight: int
+    in_words: str
+
+
+def findings(material: Material, name_of: Callable[[Row], str]) -> tuple[Finding, ...]:
+    """Find the problems of a period, in the order in which a superior asks for them."""
+    rows = material.current.bureaus
+    sample = material.minimum_sample
+    found = (
+        _late(rows, name_of),
+        _late_feedback(rows, name_of, sample),
+        _pushed_about(rows, name_of, sample),
+        _dissatisfied(rows, name_of),
+        _incomplete(material),
+        _different(material),
+        _corrected(material),
+    )
+    return tuple(finding for finding in found if finding is not None)
+
+
+def _late(rows: Sequence[Row], name_of: Callable[[Row], str]) -> Finding | None:
+    missed = [
+        _Concerned(name_of(row), late, f"{late}个，按时办结率{_told(basis_points(row, 'on_time'))}")
+        for row in rows
+        if (late := _missed(row))
+    ]
+    waiting = [_Concerned(name_of(row), row.overdue, f"{row.overdue}件") for row in rows if row.overdue]
+    sentences = []
+    if missed:
+        sentences.append(f"本期有{many(_sum(missed))}个办理时限超时，涉及{_listed(missed)}。")
+    if waiting:
+        sentences.append(f"截至数据时点，有{many(_sum(waiting))}件在办事项已超过时限，涉及{_listed(waiting)}。")
+    concerned = [
+        _Concerned(name_of(row), _missed(row), f"本期超时{_missed(row)}个，在办超时{row.overdue}件")
+        for row in rows
+        if _missed(row) or row.overdue
+    ]
+    return _finding("办理超时", sentences, concerned)
+
+
+def _late_feedback(rows: Sequence[Row], name_of: Callable[[Row], str], sample: int) -> Finding | None:
+    concerned = []
+    for row in rows:
+        figure = rate_of(row, "feedback_in_time")
+        told = basis_points(row, "feedback_in_time")
+        if told is not None and told < FEEDBACK_BASIS_POINTS_MIN and figure.denominator >= sample:
+            late = figure.denominator - figure.numerator
+            concerned.append(_Concerned(name_of(row), BASIS_POINTS - told, f"{rate_text(told)}，逾期{late}件"))
+    sentence = f"及时反馈率低于{rate_text(FEEDBACK_BASIS_POINTS_MIN)}的有{_listed(concerned)}。"
+    return _finding("反馈不及时", [sentence] if concerned else [], concerned)
+
+
+def _pushed_about(rows: Sequence[Row], name_of: Callable[[Row], str], sample: int) -> Finding | None:
+    concerned = []
+    for row in rows:
+        returned, handed = total(row.sums, RETURNS), total(row.sums, _HANDED_OVER)
+        share = basis_points_of(returned, handed)
+        if share is not None and share > RETURNS_BASIS_POINTS_MAX and handed >= sample:
+            concerned.append(_Concerned(name_of(row), share, f"退回{returned}件，占{rate_text(share)}"))
+    sentence = f"退回件数超过转办、接收件数{rate_text(RETURNS_BASIS_POINTS_MAX)}的有{_listed(concerned)}。"
+    return _finding("转办退回较多", [sentence] if concerned else [], concerned)
+
+
+def _dissatisfied(rows: Sequence[Row], name_of: Callable[[Row], str]) -> Finding | None:
+    concerned = []
+    for row in rows:
+        against, again = row.sums.get(Fact.NOT_SATISFIED, 0), row.sums.get(Fact.REOPENED, 0)
+        if against or again:
+            told = _told(basis_points(row, "satisfaction"))
+            in_words = f"不满意{against}件、重新办理{again}件，满意率{told}"
+            concerned.append(_Concerned(name_of(row), against + again, in_words))
+    sentence = f"回访不满意或重新办理的事项涉及{_listed(concerned)}。"
+    return _finding("纳税人不满意", [sentence] if concerned else [], concerned)
+
+
+def _incomplete(material: Material) -> Finding | None:
+    sentences = []
+    concerned = []
+    for lack in Lack:
+        those = [_Concerned(short.name, 0, lack.value) for short in material.shortfalls if short.lack is lack]
+        concerned.extend(those)
+        if those:
+            names = "、".join(one.name for one in those[:NAMES_MAX])
+            sentences.append(f"{lack.value}的有{len(those)}个单位：{names}{'等' if len(those) > NAMES_MAX else ''}。")
+    return _finding("数据报送不完整", sentences, concerned)
+
+
+def _different(material: Material) -> Finding | None:
+    concerned = [_Concerned(one.name, one.differences, f"{one.differences}处") for one in material.mismatches]
+    sentence = f"对账不符共{_sum(concerned)}处，涉及{_listed(concerned)}。"
+    return _finding("对账不符", [sentence] if concerned else [], concerned)
+
+
+def _corrected(material: Material) -> Finding | None:
+    concerned = [
+        _Concerned(
+            line.name,
+            abs(line.now - line.published),
+            f"{line.period}{line.figure}由{line.published}更正为{line.now}",
+        )
+        for line in material.corrections
+    ]
+    sentence = f"已公布数据发生更正{_listed(concerned, '项')}。"
+    return _finding("已公布数据更正", [sentence] if concerned else [], concerned)
+
+
+# ---------------------------------------------------------------- inside
+
+
+def _finding(title: str, sentences: Sequence[str], concerned: Iterable[_Concerned]) -> Finding | None:
+    if not sentences:
+        return None
+    return Finding(title, tuple(sentences), tuple((one.name, one.in_words) for one in _heaviest(concerned)))
+
+
+def _heaviest(concerned: Iterable[_Concerned]) -> list[_Concerned]:
+    return sorted(concerned, key=lambda one: -one.weight)
+
+
+def _listed(concerned: Sequence[_Concerned], unit: str = "个单位") -> str:
+    """How many there are, and the heaviest ones by name."""
+    names = "、".join(f"{one.name}（{one.in_words}）" for one in _heaviest(concerned)[:NAMES_MAX])
+    return f"{len(concerned)}{unit}{'，居前的是' if len(concerned) > NAMES_MAX else ''}：{names}"
+
+
+def _missed(row: Row) -> int:
+    figure = rate_of(row, "on_time")
+    return figure.denominator - figure.numerator
+
+
+def _sum(concerned: Iterable[_Concerned]) -> int:
+    return sum(one.weight for one in concerned)
+
+
+def _told(rate: int | None) -> str:
+    return "无" if rate is None else rate_text(rate)

@@ -1,0 +1,169 @@
+"""Directives on their way down the tree: asking the superiors' nodes for them, and answering the subordinates'."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Final
+
+import grpc.aio
+import structlog
+from prometheus_client import Counter
+
+from kuaixiang.domain.authority import check_officer, check_subordinate
+from kuaixiang.domain.directives import check_issue_id
+from kuaixiang.domain.errors import FieldMalformed
+from kuaixiang.domain.labels import Both
+from kuaixiang.domain.tree import BureauTree
+from kuaixiang.runtime.loops import Loop
+from kuaixiang.runtime.pki import PkiError
+from kuaixiang.runtime.server import Context, caller_of
+from kuaixiang.runtime.writer import WriterBusy, WriterStopped
+from kuaixiang.wire.v1 import directive_pb2, directive_pb2_grpc
+from node.cases import header_of
+from node.directives import Directives, issue_of
+from node.federation.client import Links, NoEndpoint
+from node.office import Office
+
+LOOK_SECONDS: Final = 300.0
+"""How often a node asks by itself; a wake-up by NATS makes it ask at once."""
+LOOK_AGAIN_SECONDS: Final = 30.0
+"""After a look to which no superior answered."""
+SPREAD: Final = 0.2
+"""Share by which each pause is moved at random, so that a province's counties do not ask in step."""
+LOOK_SECONDS_MAX: Final = 5.0
+"""One question. The sweep begins after the first look, and must not wait long for a superior that is away."""
+HAVE_MAX: Final = 20_000
+"""Subjects in one question; more are no issues that anybody could keep in mind."""
+
+UNANSWERED: Final = Counter(
+    "kx_directive_looks_unanswered_total", "Looks for directives to which no superior's node answered."
+)
+
+_log: Final = structlog.get_logger(__name__)
+
+
+class Follower:
+    """Looks at the superiors' nodes for directives that this node lacks. `step` is one look.
+
+    The nearest superior outside of this node that answers is enough: what it has is signed by headquarters.
+    `looked` is set when the first look has ended, whatever came of it.
+    """
+
+    def __init__(self, directives: Directives, links: Links, tree: BureauTree, bureaus: Sequence[str]) -> None:
+        self.looked = asyncio.Event()
+        self._directives = directives
+        self._links = links
+        self._superiors = superiors_of(tree, bureaus)
+        self._loop = Loop("directives", self.step, LOOK_SECONDS)
+
+    async def start(self) -> None:
+        """Begin, with a look now."""
+        if not self._superiors:
+            self.looked.set()
+            return
+        self._loop.start()
+
+    async def stop(self) -> None:
+        """Let the look under way end."""
+        await self._loop.stop()
+
+    def wake(self, superior: str) -> None:
+        """That superior's node has something new: look now, and there first."""
+        if superior in self._superiors:
+            self._superiors.remove(superior)
+            self._superiors.insert(0, superior)
+            self._loop.wake()
+
+    async def step(self) -> bool:
+        """Ask, and keep what is new; whether there is more."""
+        try:
+            for superior in self._superiors:
+                answer = await self._ask(superior)
+                if answer is not None:
+                    taken = await self._directives.take(answer.directives)
+                    self._loop.interval_seconds = _spread(LOOK_SECONDS)
+                    return answer.more and taken > 0
+        except (WriterBusy, WriterStopped) as busy:
+            _log.info("Directives are not kept now.", action="directive.busy", reason=type(busy).__name__)
+        else:
+            UNANSWERED.inc()
+        finally:
+            self.looked.set()
+        self._loop.interval_seconds = _spread(LOOK_AGAIN_SECONDS)
+        return False
+
+    async def _ask(self, superior: str) -> directive_pb2.ReadDirectivesResponse | None:
+        request = directive_pb2.ReadDirectivesRequest(bureau=superior, have=self._directives.have())
+        try:
+            stub = directive_pb2_grpc.DirectiveServiceStub(self._links.channel(superior))
+            return await stub.ReadDirectives(request, timeout=LOOK_SECONDS_MAX)
+        except grpc.aio.AioRpcError as error:
+            reason = error.code().name
+        except (NoEndpoint, PkiError) as failure:
+            reason = type(failure).__name__
+        _log.info("A superior gave no directives.", action="directive.unanswered", bureau=superior, reason=reason)
+        return None
+
+
+def superiors_of(tree: BureauTree, bureaus: Sequence[str]) -> list[str]:
+    """The superiors of these bureaus that are none of them, the nearest to any of them first."""
+    own = set(bureaus)
+    distances: dict[str, int] = {}
+    for bureau in bureaus:
+        for distance, code in enumerate(code for code in tree.ancestors(bureau) if code not in own):
+            distances[code] = min(distance, distances.get(code, distance))
+    return sorted(distances, key=lambda code: (distances[code], code))
+
+
+def _spread(seconds: float) -> float:
+    return seconds * random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311 - pacing, no secret
+
+
+class DirectiveServicer(directive_pb2_grpc.DirectiveServiceServicer):
+    """Answers DirectiveService for the bureaus of one node."""
+
+    def __init__(self, office: Office, directives: Directives) -> None:
+        self._office = office
+        self._directives = directives
+
+    async def PublishCalendar(
+        self, request: directive_pb2.PublishCalendarRequest, context: Context
+    ) -> directive_pb2.PublishResponse:
+        """Publishes a version of the working calendar. Raises what `Directives.publish_calendar` does."""
+        check_officer(caller_of(context), request.header.bureau)
+        noted = await self._directives.publish_calendar(header_of(request), request.calendar)
+        return directive_pb2.PublishResponse(seq=noted.seq, repeated_request=noted.repeated)
+
+    async def PublishIssue(
+        self, request: directive_pb2.PublishIssueRequest, context: Context
+    ) -> directive_pb2.PublishResponse:
+        """Publishes a confirmed common issue. Raises what `Directives.publish_issue` does."""
+        check_officer(caller_of(context), request.header.bureau)
+        noted = await self._directives.publish_issue(header_of(request), issue_of(request.issue))
+        return directive_pb2.PublishResponse(seq=noted.seq, repeated_request=noted.repeated)
+
+    async def ReadDirectives(
+        self, request: directive_pb2.ReadDirectivesRequest, context: Context
+    ) -> directive_pb2.ReadDirectivesResponse:
+        """The newest directives that the caller does not have. Raises `NotThisBureau`, `NotAuthorised`."""
+        self._office.check_hosted(request.bureau)
+        check_subordinate(caller_of(context), request.bureau, self._office.place.tree)
+        if len(request.have) > HAVE_MAX:
+            raise FieldMalformed(
+                "have",
+                Both(f"lists {len(request.have)} directives", f"列出 {len(request.have)} 项，过多"),
+                Both("List of each subject the newest.", "每个事项只列最新一项。"),
+            )
+        have = {(int(held.kind), held.subject): held.published_at_us for held in request.have}
+        found, more = self._directives.newer_than(have)
+        return directive_pb2.ReadDirectivesResponse(directives=found, more=more)
+
+    async def GetIssue(
+        self, request: directive_pb2.GetIssueRequest, context: Context
+    ) -> directive_pb2.GetIssueResponse:
+        """A common issue, for the bureau's officers. Raises `NotThisBureau`, `NotAuthorised`, `UnknownIssue`."""
+        check_officer(caller_of(context), request.bureau)
+        self._office.check_hosted(request.bureau)
+        check_issue_id(request.issue_id)
+        found = self._directives.issue(request.issue_id)
+        return directive_pb2.GetIssueResponse(issue=found.issue, published_at_us=found.published_at_us)

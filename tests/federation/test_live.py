@@ -1,0 +1,163 @@
+"""How a referred case goes is seen where it began, within a moment; without NATS nothing is missing but the moment."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from prometheus_client import REGISTRY
+
+from demo.sites import Sites
+from kuaixiang.domain import acts
+from kuaixiang.domain.words import Channel, Custody, Role, Stage
+from kuaixiang.runtime.bus import Bus, progress_subject, wake_subject
+from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc, common_pb2, live_pb2, referral_pb2, referral_pb2_grpc
+from node.federation import courier
+from tests.federation.bureaus import until
+from tests.federation.nodes import COUNTY, FAR_PROVINCE, HEADQUARTERS, PREFECTURE, PROVINCE, Nodes, nodes
+
+pytestmark = pytest.mark.nats
+CONNECT_SECONDS = 10.0
+
+
+@pytest_asyncio.fixture
+async def tiers(tmp_path: Path, nats_sites: Sites) -> AsyncIterator[Nodes]:
+    """County, prefecture, province and headquarters, at the NATS sites of the province and the nation."""
+    async with nodes(tmp_path, nats_sites) as made:
+        await made.start(HEADQUARTERS, PROVINCE, PREFECTURE, COUNTY)
+        yield made
+
+
+async def escalated(tiers: Nodes) -> str:
+    """A case of the county that headquarters has."""
+    case_id = await tiers.register(COUNTY)
+    await tiers.refer(COUNTY, case_id, HEADQUARTERS)
+    await until(lambda: _is(tiers, HEADQUARTERS, case_id, Custody.OWNED))
+    await until(lambda: _is(tiers, COUNTY, case_id, Custody.RELEASED))
+    return case_id
+
+
+def _is(tiers: Nodes, bureau: str, case_id: str, custody: Custody) -> bool:
+    case = tiers.case(bureau, case_id)
+    return case is not None and case.custody is custody
+
+
+async def shown(tiers: Nodes, bureau: str, case_id: str) -> case_pb2.CaseProgress | None:
+    """What officers of a bureau see of a case that is elsewhere."""
+    async with tiers.channel(bureau, "office", bureau) as channel:
+        request = case_pb2.GetCaseRequest(bureau=bureau, case_id=case_id)
+        answer = await case_pb2_grpc.CaseServiceStub(channel).GetCase(request, timeout=10)
+    return answer.progress if answer.HasField("progress") else None
+
+
+async def tracked(tiers: Nodes, case_id: str) -> referral_pb2.TrackResponse:
+    async with tiers.channel(COUNTY, "office", COUNTY) as channel:
+        request = referral_pb2.TrackRequest(bureau=COUNTY, case_id=case_id)
+        return await referral_pb2_grpc.ReferralServiceStub(channel).Track(request, timeout=10)
+
+
+async def until_shown(tiers: Nodes, bureau: str, case_id: str, stage: Stage) -> case_pb2.CaseProgress:
+    async with asyncio.timeout(20):
+        while True:
+            progress = await shown(tiers, bureau, case_id)
+            if progress is not None and progress.stage == int(stage):
+                return progress
+            await asyncio.sleep(0.02)
+
+
+async def test_what_headquarters_does_with_a_case_shows_at_the_county_and_on_the_way(tiers: Nodes) -> None:
+    case_id = await escalated(tiers)
+    done = await tiers.act(HEADQUARTERS, case_id, acts.Dispatch(to_department="tax-service"))
+    for bureau in (PROVINCE, PREFECTURE, COUNTY):
+        progress = await until_shown(tiers, bureau, case_id, Stage.HANDLING)
+        assert (HEADQUARTERS, done.epoch, done.version) == (progress.bureau, progress.epoch, progress.version)
+    assert await shown(tiers, HEADQUARTERS, case_id) is None
+    assert await shown(tiers, COUNTY, case_id) == (await tracked(tiers, case_id)).progress
+
+
+async def test_each_step_shows_until_the_end(tiers: Nodes) -> None:
+    case_id = await escalated(tiers)
+    await tiers.act(HEADQUARTERS, case_id, acts.Dispatch(to_department="tax-service"))
+    for act, stage in (
+        (acts.Complete(result="已修复"), Stage.COMPLETED),
+        (acts.GiveFeedback(told_by=Channel.HOTLINE, told="已电话告知"), Stage.FED_BACK),
+    ):
+        await tiers.act(HEADQUARTERS, case_id, act, Role.HANDLER, "handler-1")
+        await until_shown(tiers, COUNTY, case_id, stage)
+
+
+async def test_nothing_private_is_in_what_travels(tiers: Nodes, nats_sites: Sites) -> None:
+    heard: list[bytes] = []
+
+    async def hear(_: str, payload: bytes) -> None:
+        heard.append(payload)
+
+    async with Bus(nats_sites[PROVINCE].url, name="listener") as bus:
+        await bus.wait_connected(CONNECT_SECONDS)
+        await bus.subscribe(progress_subject(PROVINCE, COUNTY), hear)
+        case_id = await escalated(tiers)
+        await tiers.act(HEADQUARTERS, case_id, acts.Dispatch(to_department="tax-service", note="请核实晨光文具店"))
+        await until_shown(tiers, COUNTY, case_id, Stage.HANDLING)
+        await until(lambda: heard)
+    assert not any("晨光".encode() in payload or b"15400001234" in payload for payload in heard)
+
+
+async def test_a_stranger_to_the_case_is_not_believed(tiers: Nodes, nats_sites: Sites) -> None:
+    case_id = await escalated(tiers)
+    await tiers.act(HEADQUARTERS, case_id, acts.Dispatch(to_department="tax-service"))
+    true = await until_shown(tiers, COUNTY, case_id, Stage.HANDLING)
+    lie = case_pb2.CaseProgress(bureau=COUNTY, case_id=case_id, epoch=99, version=99, stage=common_pb2.STAGE_FED_BACK)
+    async with Bus(nats_sites[PROVINCE].url, name="liar") as bus:
+        await bus.wait_connected(CONNECT_SECONDS)
+        subject = progress_subject(PROVINCE, COUNTY)
+        for payload in (
+            live_pb2.ProgressNotice(from_bureau=FAR_PROVINCE, progress=lie).SerializeToString(),
+            b"\xff no message",
+        ):
+            await bus.publish_core(subject, payload)
+    done = await tiers.act(HEADQUARTERS, case_id, acts.Complete(result="已修复"), Role.HANDLER, "handler-1")
+    progress = await until_shown(tiers, COUNTY, case_id, Stage.COMPLETED)
+    assert (true.epoch, done.version) == (progress.epoch, progress.version)
+
+
+async def test_a_peer_that_is_there_again_ends_the_pause_of_those_who_wait_for_it(
+    tiers: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "BACKOFF_SECONDS_MIN", 1000.0)
+    monkeypatch.setattr(courier, "BACKOFF_SECONDS_MAX", 1000.0)
+    await tiers.stop(PREFECTURE)
+    case_id = await tiers.register(COUNTY)
+    await tiers.refer(COUNTY, case_id, PREFECTURE)
+    await asyncio.sleep(0.5)  # the county has tried, in vain
+    await tiers.start(PREFECTURE)
+    await until(lambda: _is(tiers, PREFECTURE, case_id, Custody.OWNED))
+
+
+async def test_only_a_neighbour_wakes(tiers: Nodes, nats_sites: Sites) -> None:
+    def strange() -> float:
+        return REGISTRY.get_sample_value("kx_live_heard_total", {"kind": "wake", "result": "strange"}) or 0.0
+
+    before = strange()
+    async with Bus(nats_sites[PROVINCE].url, name="stranger") as bus:
+        await bus.wait_connected(CONNECT_SECONDS)
+        for payload in (live_pb2.WakeNotice(from_bureau=FAR_PROVINCE).SerializeToString(), b"\xff"):
+            await bus.publish_core(wake_subject(PROVINCE, COUNTY), payload)
+        await until(lambda: strange() == before + 2)
+
+
+async def test_while_the_link_is_cut_nothing_breaks_and_track_tells(tmp_path: Path, own_nats_sites: Sites) -> None:
+    async with nodes(tmp_path, own_nats_sites) as tiers:
+        await tiers.start(HEADQUARTERS, PROVINCE, PREFECTURE, COUNTY)
+        await asyncio.to_thread(own_nats_sites.cut_link, PROVINCE)
+        case_id = await escalated(tiers)
+        await tiers.act(HEADQUARTERS, case_id, acts.Dispatch(to_department="tax-service"))
+        segments = (await tracked(tiers, case_id)).segments
+        assert [COUNTY, PREFECTURE, PROVINCE, HEADQUARTERS] == [one.bureau for one in segments]
+        assert int(Stage.HANDLING) == segments[-1].stage
+        progress = await shown(tiers, COUNTY, case_id)
+        assert progress is None or progress.bureau != HEADQUARTERS
+        await asyncio.to_thread(own_nats_sites.restore_link, PROVINCE)
+        await asyncio.to_thread(own_nats_sites.wait_linked, PROVINCE)
+        await tiers.act(HEADQUARTERS, case_id, acts.Complete(result="已修复"), Role.HANDLER, "handler-1")
+        await asyncio.wait_for(until_shown(tiers, COUNTY, case_id, Stage.COMPLETED), 20)
