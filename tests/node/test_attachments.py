@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from kuaixiang.domain.attachments import ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX
+from kuaixiang.domain.events import Attachment
 from kuaixiang.runtime.clock import SystemClock
 from kuaixiang.runtime.streams import send
 from kuaixiang.wire.v1 import case_pb2, common_pb2
@@ -280,7 +281,7 @@ async def test_content_that_no_case_has_is_deleted_after_a_day_and_no_other(
 
     for number in range(2):
         content = b"nobody's %d" % number
-        announced = attachments.Attachment(
+        announced = Attachment(
             digest=sha256(content).hexdigest(), name="x", media_type="text/plain", size_bytes=len(content)
         )
         await store.take_in(announced, whole(content))
