@@ -1,7 +1,8 @@
 """Asking bureaus' ledgers themselves, by gRPC over mutual TLS: the authority for whatever the bus does not bring."""
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from datetime import date
 from typing import Final
 
 import grpc
@@ -11,7 +12,13 @@ from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.pki import CertificatePaths, dns_name
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
-from kuaixiang.wire.v1.ledger_pb2 import GetHeadsRequest, ReadJournalRequest
+from kuaixiang.wire.v1.ledger_pb2 import (
+    CaseTerms,
+    GetHeadsRequest,
+    ReadJournalRequest,
+    ReadMaskedTextsRequest,
+    ReadTermsRequest,
+)
 from kuaixiang.wire.v1.ledger_pb2_grpc import LedgerServiceStub
 
 CHANNELS_MAX: Final = 64
@@ -20,6 +27,10 @@ HEAD_SECONDS_MAX: Final = 5.0
 """A head is one row; a node that needs longer is as good as away."""
 READ_SECONDS_MAX: Final = 600.0
 """A whole journal: ten million entries at the fold's own pace."""
+TEXTS_AT_ONCE: Final = 20
+"""Masked texts that a ledger tells at a time."""
+TEXTS_SECONDS_MAX: Final = 10.0
+"""They are masked when they are asked for, a millisecond each."""
 
 
 class LedgerUnreachable(Exception):
@@ -69,6 +80,36 @@ class Ledgers:
             raise LedgerUnreachable(bureau, _reason(failure)) from failure
         finally:
             self._done(bureau)
+
+    async def terms(self, bureau: str, from_day: date, to_day: date, one_of: int) -> AsyncIterator[CaseTerms]:
+        """The masked key terms of the requests that a bureau registered in a period. Raises `LedgerUnreachable`."""
+        stub = await self._stub(bureau)
+        try:
+            request = ReadTermsRequest(
+                bureau=bureau, from_day=from_day.isoformat(), to_day=to_day.isoformat(), one_of=one_of
+            )
+            async for answer in stub.ReadTerms(request, timeout=READ_SECONDS_MAX):
+                for case in answer.cases:
+                    yield case
+        except grpc.aio.AioRpcError as failure:
+            raise LedgerUnreachable(bureau, _reason(failure)) from failure
+        finally:
+            self._done(bureau)
+
+    async def masked_texts(self, bureau: str, case_ids: Sequence[str]) -> dict[str, str]:
+        """The masked beginning of the texts of a bureau's cases, by case. Raises `LedgerUnreachable`."""
+        found: dict[str, str] = {}
+        stub = await self._stub(bureau)
+        try:
+            for start in range(0, len(case_ids), TEXTS_AT_ONCE):
+                request = ReadMaskedTextsRequest(bureau=bureau, case_ids=case_ids[start : start + TEXTS_AT_ONCE])
+                answer = await stub.ReadMaskedTexts(request, timeout=TEXTS_SECONDS_MAX)
+                found.update((one.case_id, one.text) for one in answer.texts)
+        except grpc.aio.AioRpcError as failure:
+            raise LedgerUnreachable(bureau, _reason(failure)) from failure
+        finally:
+            self._done(bureau)
+        return found
 
     async def close(self) -> None:
         """Close every channel."""

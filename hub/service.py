@@ -12,6 +12,7 @@ import structlog
 from hub.consumer import Consumer
 from hub.daily import DailyReconciliation
 from hub.folder import Folder
+from hub.issues.servicer import Issues
 from hub.ledgers import Ledgers
 from hub.metrics import EXPECTED, HEARD, QUARANTINED, UP_TO_DATE
 from hub.refill import Refiller
@@ -25,14 +26,18 @@ from kuaixiang.runtime.clock import clock_from, to_micros
 from kuaixiang.runtime.exposition import start_exposition
 from kuaixiang.runtime.loops import Loop, Step
 from kuaixiang.runtime.serving import serving, told_to_stop
-from kuaixiang.wire.v1 import statistics_pb2
+from kuaixiang.wire.v1 import issues_pb2, statistics_pb2
+from kuaixiang.wire.v1.issues_pb2_grpc import add_IssueServiceServicer_to_server
 from kuaixiang.wire.v1.statistics_pb2_grpc import add_StatisticsServiceServicer_to_server
 
 WATCH_SECONDS: Final = 1.0
 """How often the marks are looked over for bureaus that are behind or silent."""
 
 _LOG: Final = structlog.get_logger(__name__)
-_SERVICE: Final = statistics_pb2.DESCRIPTOR.services_by_name["StatisticsService"].full_name
+_SERVICES: Final = (
+    statistics_pb2.DESCRIPTOR.services_by_name["StatisticsService"].full_name,
+    issues_pb2.DESCRIPTOR.services_by_name["IssueService"].full_name,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +98,14 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
         consumer = Consumer(bus=bus, folder=folder, worker=worker, scope=settings.scope, sites=sites)
         stack.push_async_callback(consumer.stop)
 
+        issues = Issues(store=store, worker=worker, tree=tree, ledgers=ledgers, now=clock.now)
+
         def add(server: grpc.aio.Server) -> None:
             add_StatisticsServiceServicer_to_server(statistics, server)
+            add_IssueServiceServicer_to_server(issues, server)
 
         port = await stack.enter_async_context(
-            serving(settings.listen, settings.certificate_paths, (_SERVICE,), add, reflect=settings.reflection)
+            serving(settings.listen, settings.certificate_paths, _SERVICES, add, reflect=settings.reflection)
         )
         consumer.start()
         await stack.enter_async_context(Loop("hub-refill", refiller.step, WATCH_SECONDS))

@@ -204,6 +204,12 @@ class Store:
 
     # ------------------------------------------------------------ writing
 
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """The writer's connection, in a transaction that is durable when the block has ended."""
+        with self._connection.begin():
+            yield self._connection
+
     def write(self, batch: Batch) -> None:
         """Write what a batch changes, durably, in one transaction; it is on disk when this returns."""
         run = self._bulk.run

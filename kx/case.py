@@ -63,8 +63,8 @@ ToldIfNeeded = Annotated[
 ]
 
 
-def _act(kind: type[Act], *, opens: bool = False) -> Callable[[Callable[..., Act]], Callable[..., Act]]:
-    """Make an act's command of a function that builds it from options of its own; `opens`: no case is there before."""
+def _act(kind: type[Act]) -> Callable[[Callable[..., Act]], Callable[..., Act]]:
+    """Make an act's command of a function that builds it from options of its own."""
     name = command(kind)
 
     def decorate(build: Callable[..., Act]) -> Callable[..., Act]:
@@ -75,22 +75,11 @@ def _act(kind: type[Act], *, opens: bool = False) -> Callable[[Callable[..., Act
             "asking": asking_options,
         }
 
-        def do(case_id: str, act: Act, who: Who, once: Once, asking: Asking) -> None:
+        def on_case(*, case_id: CaseId, act: Act, who: Who, once: Once, asking: Asking) -> None:
             with failures_shown(as_json=asking.as_json):
                 _perform(Acting(asking, who, once), case_id, act)
 
-        if opens:
-
-            def open_case(*, act: Act, who: Who, once: Once, asking: Asking) -> None:
-                do("", act, who, once, asking)
-
-            app.command(name, help=build.__doc__)(takes(**options)(open_case))
-        else:
-
-            def on_case(*, case_id: CaseId, act: Act, who: Who, once: Once, asking: Asking) -> None:
-                do(case_id, act, who, once, asking)
-
-            app.command(name, help=build.__doc__)(takes(**options)(on_case))
+        app.command(name, help=build.__doc__)(takes(**options)(on_case))
         return build
 
     return decorate
@@ -98,20 +87,23 @@ def _act(kind: type[Act], *, opens: bool = False) -> Callable[[Callable[..., Act
 
 def _perform(acting: Acting, case_id: str, act: Act) -> None:
     from kx.client import perform
+
+    _show(acting, type(act), perform(acting, case_id, act))
+
+
+def _show(acting: Acting, kind: type[Act], response: Any) -> None:  # noqa: ANN401 - an ActResponse, imported later
     from kx.views import show_done
 
-    response = perform(acting, case_id, act)
     if acting.asking.as_json:
         print_json({**table_of(response), "request_key": acting.once.key})
     else:
-        show_done(acting.asking, type(act), response)
+        show_done(acting.asking, kind, response)
 
 
 # ---------------------------------------------------------------- 受理登记 (§四(一))
 
 
-@_act(acts.Register, opens=True)
-def register(
+def _registration(
     *,
     taxpayer: Annotated[
         str, typer.Option(metavar="NAME", help="The taxpayer's name 纳税人名称, at most 200 characters.")
@@ -143,12 +135,12 @@ def register(
         str, typer.Option(metavar="CASE", help="The case of this ledger that asks the same 并案; handled with it.")
     ] = "",
     note: Remark = "",
-) -> Act:
-    """Register a request or opinion 受理登记; it is to be forwarded within 1 working day (§四(一)1)."""
+) -> acts.Register:
+    """What is registered."""
     return acts.Register(
         taxpayer_name=taxpayer,
         contact=contact,
-        text=sys.stdin.read() if text == STANDARD_INPUT else text,
+        text=_text(text),
         category=category,
         channel=channel,
         taxpayer_number=taxpayer_number,
@@ -158,6 +150,60 @@ def register(
         lead_case_id=link,
         note=note,
     )
+
+
+@app.command(command(acts.Register))
+@takes(act=_registration, who=who_options, once=acting_options, asking=asking_options)
+def register(
+    *,
+    act: acts.Register,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Register it although cases of the last months seem to be the same.")
+    ] = False,
+    who: Who,
+    once: Once,
+    asking: Asking,
+) -> None:
+    """Register a request or opinion 受理登记; it is to be forwarded within 1 working day (§四(一)1).
+
+    Cases that may be the same are shown first and end it with 2, unless --anyway or --link is given, or --key, which
+    is for asking again.
+    """
+    with failures_shown(as_json=asking.as_json):
+        from kx.duplicates import check_new
+
+        if not (anyway or act.lead_case_id or once.again):
+            check_new(asking, act)
+        _perform(Acting(asking, who, once), "", act)
+
+
+@app.command("duplicates")
+@takes(asking=asking_options)
+def duplicates(
+    *,
+    taxpayer: Annotated[str, typer.Option(metavar="NAME", help="The taxpayer's name; compared with --contact.")] = "",
+    contact: Annotated[str, typer.Option(metavar="CONTACT", help="The contact; compared with --taxpayer.")] = "",
+    taxpayer_number: Annotated[str, typer.Option(metavar="NUMBER", help="统一社会信用代码.")] = "",
+    text: Annotated[str, typer.Option(metavar="TEXT", help="The request or opinion; - reads standard input.")] = "",
+    asking: Asking,
+) -> None:
+    """Show cases of the last months that may be the same as a request 疑似重复, the likeliest first."""
+    with failures_shown(as_json=asking.as_json):
+        from kx.duplicates import find, tell
+
+        act = acts.Register(
+            taxpayer_name=taxpayer,
+            contact=contact,
+            taxpayer_number=taxpayer_number,
+            text=_text(text),
+            category=Category.OTHER,
+            channel=Channel.OTHER,
+        )
+        tell(asking, find(asking, act))
+
+
+def _text(given: str) -> str:
+    return sys.stdin.read() if given == STANDARD_INPUT else given
 
 
 @_act(acts.AnswerOnTheSpot)
@@ -278,6 +324,32 @@ def unlink(*, reason: Reason) -> Act:
 def link_issue(*, issue: Annotated[str, typer.Option(metavar="ID", help="Its number, such as GX-2026-0001.")]) -> Act:
     """Say that a case is an instance of a confirmed common issue 归入共性诉求 (§四(五))."""
     return acts.LinkIssue(issue_id=issue)
+
+
+@app.command(command(acts.Attach))
+@takes(who=who_options, once=acting_options, asking=asking_options)
+def attach(
+    *,
+    case_id: CaseId,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The file, at most 20 MiB.")
+    ],
+    name: Annotated[str, typer.Option(metavar="NAME", help="What it is called there; its own name if left out.")] = "",
+    media_type: Annotated[
+        str,
+        typer.Option("--type", metavar="TYPE", help="What it is, such as application/pdf; by its name if left out."),
+    ] = "",
+    who: Who,
+    once: Once,
+    asking: Asking,
+) -> None:
+    """Attach a file to a case 添加附件; bureaus that get the case get the file with it."""
+    from kx import files
+
+    with failures_shown(as_json=asking.as_json):
+        acting = Acting(asking, who, once)
+        act, content = files.act_of_file(file, name, media_type)
+        _show(acting, acts.Attach, files.attach(acting, case_id, act, content))
 
 
 @_act(acts.Defer)
@@ -560,6 +632,47 @@ def show(
             show_case(asking, response)
             if issue is not None:
                 show_issue(issue)
+
+
+@app.command("attachments")
+@takes(asking=asking_options)
+def attachments(*, case_id: CaseId, asking: Asking) -> None:
+    """List the files of a case 附件, each with the digest that it is fetched by."""
+    from kx import files
+    from kx.views import show_attachments
+
+    with failures_shown(as_json=asking.as_json):
+        found = files.attachments(asking, case_id)
+        if asking.as_json:
+            print_json({"attachments": [table_of(one) for one in found]})
+        else:
+            show_attachments(found)
+
+
+@app.command("fetch")
+@takes(asking=asking_options)
+def fetch(
+    *,
+    case_id: CaseId,
+    digest: Annotated[
+        str, typer.Argument(metavar="DIGEST", help="Which file: its digest, or the first characters of it.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Where to write it; in a folder it gets its own name, cleaned.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    asking: Asking,
+) -> None:
+    """Fetch a file of a case; it is written only when all of it has come and has its digest."""
+    from kx import files
+
+    with failures_shown(as_json=asking.as_json):
+        wanted = files.chosen(files.attachments(asking, case_id), case_id, digest)
+        written = files.fetch(asking, case_id, wanted, out, force=force)
+        if asking.as_json:
+            print_json({**table_of(wanted), "file": str(written)})
+        else:
+            typer.echo(f"{written}  {wanted.size_bytes} bytes  {wanted.media_type}")
 
 
 @app.command("list")

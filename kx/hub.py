@@ -7,8 +7,6 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import grpc
-import grpc.aio
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,11 +17,11 @@ from hub.definitions import explanations
 from hub.query import Grouping
 from kuaixiang.domain.labels import Both, listed
 from kuaixiang.domain.words import Category, Channel, DepartmentKind
-from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
-from kuaixiang.runtime.tls import open_channel
+from kuaixiang.runtime.pki import PkiError
 from kuaixiang.wire.v1 import statistics_pb2 as pb
-from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceStub
-from kx.client import LATER, refused_by
+from kx import issues
+from kx.asking_hub import ANSWER_SECONDS_MAX, AsJson, Certificates, Endpoint, HubScope
+from kx.asking_hub import call as _call
 from kx.figures import (
     completeness_as_dict,
     completeness_lines,
@@ -35,10 +33,9 @@ from kx.figures import (
     print_corrections,
     print_figures,
 )
-from kx.output import FAULT_EXIT_CODE, UNREACHABLE_EXIT_CODE, Failed, failures_told, wide
+from kx.output import Failed, failures_told, wide
 
 DIFFERENT_EXIT_CODE: Final = 1
-ANSWER_SECONDS_MAX: Final = 30.0
 PUBLISH_SECONDS_MAX: Final = 600.0
 """A year of every bureau of the nation is many rows."""
 RECONCILE_SECONDS_MAX: Final = 3600.0
@@ -51,23 +48,13 @@ def _written(word: IntEnum) -> str:
 
 
 app = typer.Typer(name="hub", help="Statistics of a bureau and everything under it.", no_args_is_help=True)
+app.add_typer(issues.app)
 
-Endpoint = Annotated[str, typer.Option("--hub", envvar="KX_HUB_ENDPOINT", help="Where the hub answers, host:port.")]
-Certificates = Annotated[
-    Path,
-    typer.Option(
-        envvar="KX_CERTIFICATES", help="Folder with ca.crt, tls.crt and tls.key, as `kx pki issue` writes it."
-    ),
-]
-HubScope = Annotated[
-    str, typer.Option(envvar="KX_HUB_SCOPE", metavar="CODE", help="The scope in the hub's own certificate.")
-]
 Scope = Annotated[str, typer.Option(metavar="CODE", help="The bureau whose subtree is asked for; all by default.")]
 PeriodOption = Annotated[
     str, typer.Option("--period", metavar="PERIOD", help=f"Instead of days: {PERIOD_FORMS}.", show_default=False)
 ]
 Period = Annotated[str, typer.Argument(metavar="PERIOD", help=f"{PERIOD_FORMS}.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Config = Annotated[Path | None, typer.Option(help="The hub's settings, a TOML file; KX_HUB_… wins over it.")]
 
 
@@ -469,31 +456,6 @@ def read_lights(hub: str, certificates: Path, hub_scope: str, scope: str) -> pb.
 
 
 # ---------------------------------------------------------------- inside
-
-
-def _call(hub: str, certificates: Path, hub_scope: str, ask: Any) -> Any:  # noqa: ANN401 - the answer is the asker's
-    async def work() -> object:
-        paths = CertificatePaths.in_folder(certificates)
-        async with open_channel(hub, dns_name("hub", hub_scope), paths) as channel:
-            return await ask(StatisticsServiceStub(channel))
-
-    try:
-        return asyncio.run(work())
-    except PkiError as failure:
-        said = Both(str(failure), f"证书不能使用：{failure}")
-        raise Failed(said, field="--certificates", rule=type(failure).__name__) from failure
-    except grpc.aio.AioRpcError as error:
-        raise refused_by(error) or _unanswered(error, hub) from error
-
-
-def _unanswered(error: grpc.aio.AioRpcError, hub: str) -> Failed:
-    """What a failed call that is no refusal means to the one who asked."""
-    details, code = error.details() or error.code().name, error.code()
-    if code is grpc.StatusCode.UNAVAILABLE:
-        said = Both(f"The hub at {hub} does not answer: {details}.", f"汇总中心 {hub} 没有应答（{details}）。")
-        return Failed(said, exit_code=UNREACHABLE_EXIT_CODE, field="--hub", remedy=LATER, code=code.name)
-    said = Both(f"The hub at {hub} failed: {details}", f"汇总中心 {hub} 出现故障：{details}")
-    return Failed(said, exit_code=FAULT_EXIT_CODE, remedy=LATER, code=code.name)
 
 
 def _word(option: str, text: str, words: type[IntEnum]) -> int:

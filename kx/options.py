@@ -64,6 +64,8 @@ class Once:
 
     key: str = ""
     expected_version: int = 0
+    again: bool = False
+    """The caller gave the key, as he does when he asks again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,7 @@ def acting_options(
     ] = 0,
 ) -> Once:
     """The act's key and the version it is meant for."""
-    return Once(key or uuid.uuid4().hex, expected_version)
+    return Once(key or uuid.uuid4().hex, expected_version, again=bool(key))
 
 
 def takes(**factories: Callable[..., Any]) -> Callable[[F], Callable[..., Any]]:

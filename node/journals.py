@@ -1,20 +1,40 @@
-"""LedgerService: a bureau's journal, public parts only, for its superiors and the hubs above it."""
+"""LedgerService: a bureau's journal, public parts only, for its superiors and the hubs above it.
+
+Of the texts it tells masked key terms, and of a few cases a masked beginning; both are made when they are asked for, so
+that nothing of a text is in the chain, and nothing of an erased one anywhere.
+"""
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator
-from typing import Final
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Final
 
 from kuaixiang.domain.authority import Caller, NotAuthorised, check_supervisor
-from kuaixiang.domain.errors import NotThisBureau
+from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.errors import FieldMalformed, NotThisBureau
+from kuaixiang.domain.labels import Both
+from kuaixiang.domain.registration import check_case_id
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.runtime.clock import Clock, to_micros
+from kuaixiang.runtime.clock import Clock, from_micros, to_micros
 from kuaixiang.runtime.server import Context, caller_of
+from kuaixiang.text.masking import mask
+from kuaixiang.text.terms import key_terms
 from kuaixiang.wire.v1 import ledger_pb2, ledger_pb2_grpc
 from node.events.publisher import SEGMENT_BYTES_MAX, SEGMENT_ENTRIES_MAX, head_of
-from node.ledger import queries
+from node.ledger import queries, texts
 from node.ledger.ledger import Ledger
 
 FIRST_SEQ: Final = 1
+PERIOD_DAYS_MAX: Final = 2 * 366
+"""A year and the one before it; a longer question is asked in parts."""
+RECORDED_LATE_MAX: Final = timedelta(days=31)
+"""So long after a period its registrations may still be recorded: five working days, over any holiday."""
+TEXTS_AT_ONCE: Final = 100
+"""Texts read and masked at a time, about 100 ms of a processor, between which others have their turn."""
+CASES_SHOWN_MAX: Final = 20
+CHARACTERS_SHOWN_MAX: Final = 300
+"""How many masked texts are told at a time, and how much of each: enough to see what it is about."""
 
 
 class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
@@ -63,6 +83,61 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         as_of_us = to_micros(self._clock.now())
         return ledger_pb2.GetHeadsResponse(heads=[head_of(self._ledger, bureau, as_of_us) for bureau in bureaus])
 
+    async def ReadTerms(
+        self, request: ledger_pb2.ReadTermsRequest, context: Context
+    ) -> AsyncIterator[ledger_pb2.ReadTermsResponse]:
+        """The masked key terms of the requests registered in a period.
+
+        Raises `NotThisBureau`, `NotAuthorised`, `FieldMalformed`.
+        """
+        self._check(caller_of(context), request.bureau)
+        first, last = _period(request)
+        bureau, end = request.bureau, self._ledger.heads[request.bureau].seq
+        database = self._ledger.database
+        after = await asyncio.to_thread(texts.first_seq_at, database, bureau, to_micros(first), end) - 1
+        until = to_micros(last + RECORDED_LATE_MAX)
+        while after < end:
+            read = await asyncio.to_thread(
+                texts.registrations, database, bureau, after, TEXTS_AT_ONCE, (texts.REGISTERED,)
+            )
+            wanted = [
+                one
+                for one in read
+                if to_micros(first) <= one.occurred_at_us < to_micros(last)
+                and zlib.crc32(one.case_id.encode()) % max(1, request.one_of) == 0
+            ]
+            if wanted:
+                yield ledger_pb2.ReadTermsResponse(cases=await asyncio.to_thread(_terms_of, wanted))
+            if len(read) < TEXTS_AT_ONCE or read[-1].recorded_at_us > until:
+                return
+            after = read[-1].seq
+
+    async def ReadMaskedTexts(
+        self, request: ledger_pb2.ReadMaskedTextsRequest, context: Context
+    ) -> ledger_pb2.ReadMaskedTextsResponse:
+        """The beginning of the texts of a few cases, masked.
+
+        Raises `NotThisBureau`, `NotAuthorised`, `FieldMalformed`.
+        """
+        self._check(caller_of(context), request.bureau)
+        if len(request.case_ids) > CASES_SHOWN_MAX:
+            what = Both(f"has {len(request.case_ids)} cases", f"含 {len(request.case_ids)} 件诉求")
+            remedy = Both(f"Ask for at most {CASES_SHOWN_MAX}.", f"每次最多查询 {CASES_SHOWN_MAX} 件。")
+            raise FieldMalformed("case_ids", what, remedy)
+        for case_id in request.case_ids:
+            check_case_id(case_id, "case_ids")
+        return await asyncio.to_thread(self._masked, request.bureau, list(request.case_ids))
+
+    def _masked(self, bureau: str, case_ids: list[str]) -> ledger_pb2.ReadMaskedTextsResponse:
+        found = texts.registrations_of(self._ledger.database, bureau, case_ids)
+        # Of a case that has come here more than once the last text is the one that was sent along last.
+        by_case = {
+            one.case_id: mask(one.private.text, (one.private.taxpayer_name, one.private.contact)) for one in found
+        }
+        return ledger_pb2.ReadMaskedTextsResponse(
+            texts=[ledger_pb2.MaskedText(case_id=one, text=_beginning(text)) for one, text in by_case.items()]
+        )
+
     def _check(self, caller: Caller, bureau: str) -> None:
         if bureau not in self._ledger.heads:
             refusal = NotThisBureau(bureau, self._ledger.bureaus)
@@ -76,3 +151,48 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         except NotAuthorised:
             return False
         return True
+
+
+def _terms_of(registrations: list[texts.Registration]) -> list[ledger_pb2.CaseTerms]:
+    found = []
+    for one in registrations:
+        category: Any = one.category
+        day = from_micros(one.occurred_at_us).astimezone(SHANGHAI).date().isoformat()
+        terms = key_terms(one.private.text, (one.private.taxpayer_name, one.private.contact))
+        found.append(ledger_pb2.CaseTerms(case_id=one.case_id, category=category, day=day, terms=terms))
+    return found
+
+
+def _beginning(masked: str) -> str:
+    """As much of a masked text as is told; no placeholder is cut through."""
+    if len(masked) <= CHARACTERS_SHOWN_MAX:
+        return masked
+    beginning = masked[: CHARACTERS_SHOWN_MAX - 1]
+    opened = beginning.rfind("〔")
+    return (beginning if beginning.rfind("〕") >= opened else beginning[:opened]) + "…"
+
+
+def _period(request: ledger_pb2.ReadTermsRequest) -> tuple[datetime, datetime]:
+    """The first instant of the period and the first one after it."""
+    first, last = _day(request.from_day, "from_day"), _day(request.to_day, "to_day")
+    if not 0 <= (last - first).days < PERIOD_DAYS_MAX:
+        what = Both(
+            f"is not within {PERIOD_DAYS_MAX} days from from_day on", f"不在起始日之后 {PERIOD_DAYS_MAX} 天之内"
+        )
+        raise FieldMalformed("to_day", what, Both("Ask for a shorter period.", "请缩短查询期间。"))
+    return _start(first), _start(last + timedelta(days=1))
+
+
+def _day(text: str, field: str) -> date:
+    try:
+        day = date.fromisoformat(text)
+        _start(day + timedelta(days=1))
+    except (ValueError, OverflowError) as fault:
+        what, remedy = Both("is not a day", "不是有效日期"), Both("Write it as YYYY-MM-DD.", "请按 YYYY-MM-DD 填写。")
+        raise FieldMalformed(field, what, remedy) from fault
+    return day
+
+
+def _start(day: date) -> datetime:
+    """When a day begins in Shanghai."""
+    return datetime.combine(day, time(), SHANGHAI).astimezone(UTC)

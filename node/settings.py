@@ -61,6 +61,8 @@ class NodeSettings(BaseSettings):
     """The hour in Shanghai, by the business clock, at which each ledger is compared with its superior's (对账)."""
     reconcile_days: Annotated[int, Field(ge=1, le=3660)] = 366
     """How many days of hand-overs, up to today, are compared when no period is named."""
+    duplicates_days: Annotated[int, Field(ge=0, le=366)] = 90
+    """How many days back cases are compared with one about to be registered; 0 compares none."""
     log_level: str = "info"
     """debug, info, warning or error; one JSON object a line, to standard error."""
 

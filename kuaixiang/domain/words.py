@@ -178,6 +178,13 @@ class DirectiveKind(IntEnum):
     ISSUE = 2
 
 
+class DuplicateReason(IntEnum):
+    """Why a case of the ledger may be the same as one about to be registered (§四(一)1)."""
+
+    SAME_TAXPAYER = 1
+    SIMILAR_TEXT = 2
+
+
 class Override(IntEnum):
     """特批: a rule that two people together may set aside for one case."""
 

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from kuaixiang.domain.attachments import attachments_in
 from kuaixiang.domain.case import Case, Conclusion
 from kuaixiang.domain.errors import EntryUnreadable, FieldMalformed
-from kuaixiang.domain.events import Entry, Private
+from kuaixiang.domain.events import Attachment, Entry, Private
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.orders import Order
 from kuaixiang.domain.reconciliation import PairRecord
@@ -233,6 +234,32 @@ def private_of(database: Database, bureau: str, case_id: str, version: int) -> P
     with database.reading() as connection:
         payload = connection.execute(query).scalar_one_or_none()
     return decode_private(bytes(payload)) if payload is not None else None
+
+
+def attachments_of(database: Database, case: Case) -> tuple[Attachment, ...]:
+    """The files of a case, as it came here last and as they were attached since."""
+    known = schema.ATTACHMENTS
+    query = sa.select(known.c.seq).where(known.c.bureau == case.bureau, known.c.case_id == case.case_id).distinct()
+    journal, parts = schema.JOURNAL, schema.PRIVATE
+    entries = (
+        sa.select(journal.c.public, parts.c.payload)
+        .select_from(journal.join(parts, (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)))
+        .where(journal.c.bureau == case.bureau, journal.c.seq.in_(query))
+        .order_by(journal.c.seq)
+    )
+    with database.reading() as connection:
+        rows = connection.execute(entries).all()
+    return attachments_in(
+        (decode_entry(bytes(public), bytes(payload)) for public, payload in rows), case.snapshot_version
+    )
+
+
+def has_request(database: Database, bureau: str, request_key: str) -> bool:
+    """Whether something was done under a caller's key."""
+    table = schema.REQUESTS
+    query = sa.select(sa.exists().where(table.c.bureau == bureau, table.c.request_key == request_key))
+    with database.reading() as connection:
+        return bool(connection.execute(query).scalar_one())
 
 
 def list_cases(database: Database, wanted: CaseFilter, page_size: int, page_token: str) -> tuple[list[Case], str]:

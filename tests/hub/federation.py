@@ -37,6 +37,8 @@ class LedgerServer(LedgerServiceServicer):
     def __init__(self) -> None:
         self.journals: dict[str, Journal] = {}
         self.reads = 0
+        self.terms: dict[str, list[ledger_pb2.CaseTerms]] = {}
+        self.texts: dict[str, str] = {}
         self.segment_entries = 100
         self.port = 0
 
@@ -56,6 +58,25 @@ class LedgerServer(LedgerServiceServicer):
         wanted = request.bureaus or self.journals
         return ledger_pb2.GetHeadsResponse(
             heads=[self.journals[bureau].head() for bureau in wanted if bureau in self.journals]
+        )
+
+    async def ReadTerms(
+        self, request: ledger_pb2.ReadTermsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[ledger_pb2.ReadTermsResponse]:
+        known = self.terms.get(request.bureau, [])
+        yield ledger_pb2.ReadTermsResponse(
+            cases=[case for case in known if request.from_day <= case.day <= request.to_day]
+        )
+
+    async def ReadMaskedTexts(
+        self, request: ledger_pb2.ReadMaskedTextsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> ledger_pb2.ReadMaskedTextsResponse:
+        return ledger_pb2.ReadMaskedTextsResponse(
+            texts=[
+                ledger_pb2.MaskedText(case_id=case_id, text=self.texts[case_id])
+                for case_id in request.case_ids
+                if case_id in self.texts
+            ]
         )
 
 

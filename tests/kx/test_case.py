@@ -28,6 +28,7 @@ REQUEST = (
     "电子税务局无法申报",
     "--category",
     "信息化建设",
+    "--anyway",
 )
 WAIT_SECONDS = 60.0
 
@@ -507,3 +508,39 @@ def test_a_bureau_that_is_no_code_is_named(tmp_path: Path) -> None:
     result = kx("case", "list", *options)
     assert result.exit_code == 2
     assert "--bureau" in result.stderr
+
+
+LIKE = ("--taxpayer", "芃沅百货商行", "--contact", "15400007777", "--category", "service")
+ASKED = "办税厅三号窗口排队两个小时才轮到，能不能多开一个窗口，或者让我们预约？"
+
+
+def test_likely_duplicates_are_shown_before_registering_and_nothing_is_registered(officers: Officers) -> None:
+    registrar = officers.at(COUNTY, "registrar", "counter")
+    first = told(registrar("register", *LIKE, "--text", ASKED, "--json"))["case"]["case_id"]
+    again = registrar("register", *LIKE, "--text", f"您好！{ASKED}谢谢")
+    assert 2 == again.exit_code
+    assert first in again.stdout
+    assert "芃＊＊＊＊行" in again.stdout
+    assert f"--link {first}" in again.stderr
+    error = refusal(registrar("register", *LIKE, "--text", ASKED, "--json"))
+    assert ("LikelyDuplicates", [first]) == (error["rule"], [one["case_id"] for one in error["candidates"]])
+    (found,) = told(registrar("duplicates", "--text", ASKED, "--json"))["candidates"]
+    assert (first, ["similar-text"]) == (found["case_id"], found["reasons"])
+    assert "未发现" in registrar("duplicates", "--text", "出口退税备案单证应当保存几年？").stdout
+
+
+def test_a_duplicate_is_registered_linked_to_what_it_repeats_or_anyway(officers: Officers) -> None:
+    registrar = officers.at(COUNTY, "registrar", "counter")
+    text = ("--text", "定额发票用完了，网上申领一直提示票种核定为零，应当怎么办？")
+    first = told(registrar("register", *LIKE, *text, "--anyway", "--json"))["case"]["case_id"]
+    linked = told(registrar("register", *LIKE, *text, "--link", first, "--json"))["case"]
+    assert first == linked["lead_case_id"]
+    assert "" == told(registrar("register", *LIKE, *text, "--anyway", "--json"))["case"]["lead_case_id"]
+
+
+def test_the_same_request_sent_again_is_no_duplicate_of_itself(officers: Officers) -> None:
+    registrar = officers.at(COUNTY, "registrar", "counter")
+    text = ("--text", "网点搬迁后银行三方协议要重新签吗，重新签时需要带哪些材料过来？")
+    for option in (("--reference", "12366-4711"), ("--key", "asked-again")):
+        first = told(registrar("register", *LIKE, *text, *option, "--anyway", "--json"))["case"]["case_id"]
+        assert first == told(registrar("register", *LIKE, *text, *option, "--json"))["case"]["case_id"]

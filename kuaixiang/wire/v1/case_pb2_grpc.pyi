@@ -50,6 +50,10 @@ class CaseServiceStub:
     """并案: the case asks what another one of the ledger asks already."""
     UnlinkCase: _aio.UnaryUnaryMultiCallable[_case_pb2.UnlinkCaseRequest, _case_pb2.ActResponse]
     """解除并案."""
+    AttachFile: _aio.StreamUnaryMultiCallable[_case_pb2.AttachFileRequest, _case_pb2.ActResponse]
+    """附件: the first message says what file it is, those after it bring its content (at most 20 MiB)."""
+    ReadAttachment: _aio.UnaryStreamMultiCallable[_case_pb2.ReadAttachmentRequest, _case_pb2.ReadAttachmentResponse]
+    """The content of a file of a case, piece by piece."""
     LinkIssue: _aio.UnaryUnaryMultiCallable[_case_pb2.LinkIssueRequest, _case_pb2.ActResponse]
     """归入共性诉求: the case is an instance of a confirmed common issue (§四(五))."""
     GiveFeedback: _aio.UnaryUnaryMultiCallable[_case_pb2.GiveFeedbackRequest, _case_pb2.ActResponse]
@@ -92,6 +96,8 @@ class CaseServiceStub:
     """The ledger as it is kept on paper 台账, case by case, in the order of acceptance."""
     WatchCases: _aio.UnaryStreamMultiCallable[_case_pb2.WatchCasesRequest, _case_pb2.WatchCasesResponse]
     """Every change in the ledger from a journal position on, as it is committed."""
+    FindDuplicates: _aio.UnaryUnaryMultiCallable[_case_pb2.FindDuplicatesRequest, _case_pb2.FindDuplicatesResponse]
+    """Cases of the last months that may be the one about to be registered, the likeliest first (§四(一)1)."""
 
 class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
     """The ledger of cases of a bureau: one RPC for each act of the lifecycle, and reading."""
@@ -231,6 +237,22 @@ class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_case_pb2.UnlinkCaseRequest, _abc.Awaitable[_case_pb2.ActResponse]],
     ) -> _abc.Awaitable[_case_pb2.ActResponse]:
         """解除并案."""
+
+    @_abc_1.abstractmethod
+    def AttachFile(
+        self,
+        request_iterator: _abc.AsyncIterator[_case_pb2.AttachFileRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_case_pb2.AttachFileRequest], _abc.Awaitable[_case_pb2.ActResponse]],
+    ) -> _abc.Awaitable[_case_pb2.ActResponse]:
+        """附件: the first message says what file it is, those after it bring its content (at most 20 MiB)."""
+
+    @_abc_1.abstractmethod
+    def ReadAttachment(
+        self,
+        request: _case_pb2.ReadAttachmentRequest,
+        context: _aio.ServicerContext[_case_pb2.ReadAttachmentRequest, _abc.AsyncIterator[_case_pb2.ReadAttachmentResponse]],
+    ) -> _abc.AsyncIterator[_case_pb2.ReadAttachmentResponse]:
+        """The content of a file of a case, piece by piece."""
 
     @_abc_1.abstractmethod
     def LinkIssue(
@@ -399,5 +421,13 @@ class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_case_pb2.WatchCasesRequest, _abc.AsyncIterator[_case_pb2.WatchCasesResponse]],
     ) -> _abc.AsyncIterator[_case_pb2.WatchCasesResponse]:
         """Every change in the ledger from a journal position on, as it is committed."""
+
+    @_abc_1.abstractmethod
+    def FindDuplicates(
+        self,
+        request: _case_pb2.FindDuplicatesRequest,
+        context: _aio.ServicerContext[_case_pb2.FindDuplicatesRequest, _abc.Awaitable[_case_pb2.FindDuplicatesResponse]],
+    ) -> _abc.Awaitable[_case_pb2.FindDuplicatesResponse]:
+        """Cases of the last months that may be the one about to be registered, the likeliest first (§四(一)1)."""
 
 def add_CaseServiceServicer_to_server(servicer: CaseServiceServicer, server: _aio.Server) -> None: ...

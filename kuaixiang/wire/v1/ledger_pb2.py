@@ -22,24 +22,37 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from kuaixiang.wire.v1 import common_pb2 as kuaixiang_dot_wire_dot_v1_dot_common__pb2
 from kuaixiang.wire.v1 import journal_pb2 as kuaixiang_dot_wire_dot_v1_dot_journal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekuaixiang/wire/v1/ledger.proto\x12\x11kuaixiang.wire.v1\x1a\x1fkuaixiang/wire/v1/journal.proto\"F\n\x12ReadJournalRequest\x12\x0e\n\x06\x62ureau\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x04\x12\x0e\n\x06to_seq\x18\x03 \x01(\x04\"B\n\x13ReadJournalResponse\x12+\n\x07segment\x18\x01 \x01(\x0b\x32\x1a.kuaixiang.wire.v1.Segment\"\"\n\x0fGetHeadsRequest\x12\x0f\n\x07\x62ureaus\x18\x01 \x03(\t\":\n\x10GetHeadsResponse\x12&\n\x05heads\x18\x01 \x03(\x0b\x32\x17.kuaixiang.wire.v1.Head2\xc4\x01\n\rLedgerService\x12^\n\x0bReadJournal\x12%.kuaixiang.wire.v1.ReadJournalRequest\x1a&.kuaixiang.wire.v1.ReadJournalResponse0\x01\x12S\n\x08GetHeads\x12\".kuaixiang.wire.v1.GetHeadsRequest\x1a#.kuaixiang.wire.v1.GetHeadsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekuaixiang/wire/v1/ledger.proto\x12\x11kuaixiang.wire.v1\x1a\x1ekuaixiang/wire/v1/common.proto\x1a\x1fkuaixiang/wire/v1/journal.proto\"F\n\x12ReadJournalRequest\x12\x0e\n\x06\x62ureau\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x04\x12\x0e\n\x06to_seq\x18\x03 \x01(\x04\"B\n\x13ReadJournalResponse\x12+\n\x07segment\x18\x01 \x01(\x0b\x32\x1a.kuaixiang.wire.v1.Segment\"\"\n\x0fGetHeadsRequest\x12\x0f\n\x07\x62ureaus\x18\x01 \x03(\t\":\n\x10GetHeadsResponse\x12&\n\x05heads\x18\x01 \x03(\x0b\x32\x17.kuaixiang.wire.v1.Head\"T\n\x10ReadTermsRequest\x12\x0e\n\x06\x62ureau\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_day\x18\x02 \x01(\t\x12\x0e\n\x06to_day\x18\x03 \x01(\t\x12\x0e\n\x06one_of\x18\x04 \x01(\r\"@\n\x11ReadTermsResponse\x12+\n\x05\x63\x61ses\x18\x01 \x03(\x0b\x32\x1c.kuaixiang.wire.v1.CaseTerms\"g\n\tCaseTerms\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12-\n\x08\x63\x61tegory\x18\x02 \x01(\x0e\x32\x1b.kuaixiang.wire.v1.Category\x12\x0b\n\x03\x64\x61y\x18\x03 \x01(\t\x12\r\n\x05terms\x18\x04 \x03(\t\":\n\x16ReadMaskedTextsRequest\x12\x0e\n\x06\x62ureau\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61se_ids\x18\x02 \x03(\t\"G\n\x17ReadMaskedTextsResponse\x12,\n\x05texts\x18\x01 \x03(\x0b\x32\x1d.kuaixiang.wire.v1.MaskedText\"+\n\nMaskedText\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t2\x88\x03\n\rLedgerService\x12^\n\x0bReadJournal\x12%.kuaixiang.wire.v1.ReadJournalRequest\x1a&.kuaixiang.wire.v1.ReadJournalResponse0\x01\x12S\n\x08GetHeads\x12\".kuaixiang.wire.v1.GetHeadsRequest\x1a#.kuaixiang.wire.v1.GetHeadsResponse\x12X\n\tReadTerms\x12#.kuaixiang.wire.v1.ReadTermsRequest\x1a$.kuaixiang.wire.v1.ReadTermsResponse0\x01\x12h\n\x0fReadMaskedTexts\x12).kuaixiang.wire.v1.ReadMaskedTextsRequest\x1a*.kuaixiang.wire.v1.ReadMaskedTextsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kuaixiang.wire.v1.ledger_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_READJOURNALREQUEST']._serialized_start=86
-  _globals['_READJOURNALREQUEST']._serialized_end=156
-  _globals['_READJOURNALRESPONSE']._serialized_start=158
-  _globals['_READJOURNALRESPONSE']._serialized_end=224
-  _globals['_GETHEADSREQUEST']._serialized_start=226
-  _globals['_GETHEADSREQUEST']._serialized_end=260
-  _globals['_GETHEADSRESPONSE']._serialized_start=262
-  _globals['_GETHEADSRESPONSE']._serialized_end=320
-  _globals['_LEDGERSERVICE']._serialized_start=323
-  _globals['_LEDGERSERVICE']._serialized_end=519
+  _globals['_READJOURNALREQUEST']._serialized_start=118
+  _globals['_READJOURNALREQUEST']._serialized_end=188
+  _globals['_READJOURNALRESPONSE']._serialized_start=190
+  _globals['_READJOURNALRESPONSE']._serialized_end=256
+  _globals['_GETHEADSREQUEST']._serialized_start=258
+  _globals['_GETHEADSREQUEST']._serialized_end=292
+  _globals['_GETHEADSRESPONSE']._serialized_start=294
+  _globals['_GETHEADSRESPONSE']._serialized_end=352
+  _globals['_READTERMSREQUEST']._serialized_start=354
+  _globals['_READTERMSREQUEST']._serialized_end=438
+  _globals['_READTERMSRESPONSE']._serialized_start=440
+  _globals['_READTERMSRESPONSE']._serialized_end=504
+  _globals['_CASETERMS']._serialized_start=506
+  _globals['_CASETERMS']._serialized_end=609
+  _globals['_READMASKEDTEXTSREQUEST']._serialized_start=611
+  _globals['_READMASKEDTEXTSREQUEST']._serialized_end=669
+  _globals['_READMASKEDTEXTSRESPONSE']._serialized_start=671
+  _globals['_READMASKEDTEXTSRESPONSE']._serialized_end=742
+  _globals['_MASKEDTEXT']._serialized_start=744
+  _globals['_MASKEDTEXT']._serialized_end=787
+  _globals['_LEDGERSERVICE']._serialized_start=790
+  _globals['_LEDGERSERVICE']._serialized_end=1182
 # @@protoc_insertion_point(module_scope)

@@ -44,6 +44,16 @@ class LedgerServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.GetHeadsRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.GetHeadsResponse.FromString,
                 _registered_method=True)
+        self.ReadTerms = channel.unary_stream(
+                '/kuaixiang.wire.v1.LedgerService/ReadTerms',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.ReadTermsRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.ReadTermsResponse.FromString,
+                _registered_method=True)
+        self.ReadMaskedTexts = channel.unary_unary(
+                '/kuaixiang.wire.v1.LedgerService/ReadMaskedTexts',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.ReadMaskedTextsRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.ReadMaskedTextsResponse.FromString,
+                _registered_method=True)
 
 
 class LedgerServiceServicer:
@@ -63,6 +73,20 @@ class LedgerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadTerms(self, request, context):
+        """The masked key terms of the requests registered in a period, taken from the texts now; an erased text has none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadMaskedTexts(self, request, context):
+        """The beginning of the texts of a few cases, masked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LedgerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +99,16 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.GetHeads,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.GetHeadsRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.GetHeadsResponse.SerializeToString,
+            ),
+            'ReadTerms': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadTerms,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.ReadTermsRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.ReadTermsResponse.SerializeToString,
+            ),
+            'ReadMaskedTexts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadMaskedTexts,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.ReadMaskedTextsRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.ReadMaskedTextsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +165,60 @@ class LedgerService:
             '/kuaixiang.wire.v1.LedgerService/GetHeads',
             kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.GetHeadsRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.GetHeadsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadTerms(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/kuaixiang.wire.v1.LedgerService/ReadTerms',
+            kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.ReadTermsRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.ReadTermsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadMaskedTexts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.LedgerService/ReadMaskedTexts',
+            kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.ReadMaskedTextsRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_ledger__pb2.ReadMaskedTextsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,100 @@
+"""The texts of a ledger's registrations, read from the private parts as they are now: an erased one is not there."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from kuaixiang.domain.events import Private
+from kuaixiang.domain.words import Category, Stage
+from kuaixiang.runtime.database import Database
+from kuaixiang.wire.codec import decode_private
+from kuaixiang.wire.v1 import journal_pb2
+from node.ledger import schema
+
+REGISTERED: Final = "registered"
+RECEIVED: Final = "received"
+"""Events whose private part is a whole request: of the bureau's own taxpayers, and of those referred to it."""
+
+_J: Final = schema.JOURNAL.c
+_P: Final = schema.PRIVATE.c
+_TEXTS: Final = sa.select(
+    _J.seq, _J.case_id, _J.kind, _J.occurred_at_us, _J.recorded_at_us, _J.public, _P.payload
+).select_from(schema.JOURNAL.join(schema.PRIVATE, (_P.bureau == _J.bureau) & (_P.seq == _J.seq)))
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A request as it came into a ledger. Instants in microseconds."""
+
+    seq: int
+    case_id: str
+    kind: str
+    occurred_at_us: int
+    recorded_at_us: int
+    category: Category
+    private: Private
+
+
+def first_seq_at(database: Database, bureau: str, at_us: int, end_seq: int) -> int:
+    """The first position whose entry was recorded at an instant or later; one after the end when there is none.
+
+    Positions are recorded in the order of time, but for a clock that was set back; so it is found by halving.
+    """
+    query = sa.select(_J.recorded_at_us).where(_J.bureau == bureau, _J.seq == sa.bindparam("seq"))
+    low, high = 1, end_seq + 1
+    with database.reading() as connection:
+        while low < high:
+            middle = (low + high) // 2
+            if connection.execute(query, {"seq": middle}).scalar_one() < at_us:
+                low = middle + 1
+            else:
+                high = middle
+    return low
+
+
+def registrations(
+    database: Database, bureau: str, after_seq: int, limit: int, kinds: Collection[str] = (REGISTERED, RECEIVED)
+) -> list[Registration]:
+    """The registrations after a position, first to last, those of which the text is kept."""
+    query = _TEXTS.where(_J.bureau == bureau, _J.seq > after_seq, _J.kind.in_(kinds)).order_by(_J.seq).limit(limit)
+    return _read(database, query)
+
+
+def registrations_at(database: Database, bureau: str, seqs: Sequence[int]) -> list[Registration]:
+    """The registrations at some positions."""
+    return _read(database, _TEXTS.where(_J.bureau == bureau, _J.seq.in_(seqs))) if seqs else []
+
+
+def registrations_of(database: Database, bureau: str, case_ids: Sequence[str]) -> list[Registration]:
+    """The registrations of some cases."""
+    kinds = (REGISTERED, RECEIVED)
+    query = _TEXTS.where(_J.bureau == bureau, _J.case_id.in_(case_ids), _J.kind.in_(kinds)).order_by(_J.seq)
+    return _read(database, query) if case_ids else []
+
+
+def stages_of(database: Database, bureau: str, case_ids: Sequence[str]) -> dict[str, Stage]:
+    """Where cases stand in the ledger."""
+    table = schema.CASES
+    query = sa.select(table.c.case_id, table.c.stage).where(table.c.bureau == bureau, table.c.case_id.in_(case_ids))
+    with database.reading() as connection:
+        return {row.case_id: Stage(row.stage) for row in connection.execute(query)}
+
+
+def _read(database: Database, query: sa.Select[Any]) -> list[Registration]:
+    with database.reading() as connection:
+        rows = connection.execute(query).all()
+    found = (
+        Registration(
+            seq,
+            case_id,
+            kind,
+            occurred_at_us,
+            recorded_at_us,
+            Category(journal_pb2.Entry.FromString(bytes(public)).category),
+            decode_private(bytes(payload)),
+        )
+        for seq, case_id, kind, occurred_at_us, recorded_at_us, public, payload in rows
+    )
+    return [registration for registration in found if registration.private.text]
