@@ -61,6 +61,12 @@ def test_feedback_needs_a_completed_case() -> None:
         handling().do(FEEDBACK)
 
 
+def test_the_department_that_completed_the_case_gives_the_feedback() -> None:
+    with pytest.raises(errors.NotInCharge) as refusal:
+        completed().do(FEEDBACK, department="collection")
+    assert "policy" in refusal.value.remedy
+
+
 def test_a_follow_up_is_recorded_within_its_period() -> None:
     story = fed_back()
     (change,) = changes(story.do(FOLLOW_UP))
