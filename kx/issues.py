@@ -137,9 +137,9 @@ def show(
 ) -> None:
     """Show a confirmed issue with its standard answer."""
 
-    async def ask(stub: Any) -> pb.GetIssueResponse:  # noqa: ANN401 - as above
-        answer: pb.GetIssueResponse = await stub.GetIssue(
-            pb.GetIssueRequest(issue_id=issue_id), timeout=ANSWER_SECONDS_MAX
+    async def ask(stub: Any) -> pb.GetConfirmedIssueResponse:  # noqa: ANN401 - as above
+        answer: pb.GetConfirmedIssueResponse = await stub.GetConfirmedIssue(
+            pb.GetConfirmedIssueRequest(issue_id=issue_id), timeout=ANSWER_SECONDS_MAX
         )
         return answer
 

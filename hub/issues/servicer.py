@@ -76,10 +76,12 @@ class Issues(IssueServiceServicer):
         found, more = await asyncio.to_thread(catalogue.issues, self._store, request.page_size, request.page_token)
         return pb.ListIssuesResponse(issues=[_issue(issue) for issue in found], next_page_token=more)
 
-    async def GetIssue(self, request: pb.GetIssueRequest, context: Context) -> pb.GetIssueResponse:
+    async def GetConfirmedIssue(
+        self, request: pb.GetConfirmedIssueRequest, context: Context
+    ) -> pb.GetConfirmedIssueResponse:
         """One confirmed issue."""
         check_reader(caller_of(context), self._store.scope, self._tree)
-        return pb.GetIssueResponse(
+        return pb.GetConfirmedIssueResponse(
             issue=_issue(await asyncio.to_thread(catalogue.issue_of, self._store, request.issue_id))
         )
 

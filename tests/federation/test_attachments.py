@@ -88,7 +88,7 @@ async def test_an_offer_that_the_rules_refuse_is_decided_without_its_files(burea
     node = bureaus.node(COUNTY)
     async with bureaus.stub(PREFECTURE, node.paths) as stub:
         receipt = await stub.Offer(sealed(offer, node.seal), timeout=SECONDS)
-    assert Refusal.LOOP == referral_pb2.Decision.FromString(receipt.decision).refusal
+    assert Refusal.LOOP.value == int(referral_pb2.Decision.FromString(receipt.decision).refusal)
     assert None is kept(bureaus, PREFECTURE, SMALL)
 
 

@@ -326,7 +326,10 @@ async def test_issues_are_found_confirmed_and_shown_through_the_hub(nats_sites: 
             assert "NotAuthorised" == (await refusal_of(stub.FindIssues(pb.FindIssuesRequest(**period)))).rule
             assert "NotAuthorised" == (await refusal_of(stub.ConfirmIssue(pb.ConfirmIssueRequest()))).rule
             assert [] == list((await stub.ListIssues(pb.ListIssuesRequest())).issues)
-            assert "UnknownIssue" == (await refusal_of(stub.GetIssue(pb.GetIssueRequest(issue_id="GX-1")))).rule
+            assert (
+                "UnknownIssue"
+                == (await refusal_of(stub.GetConfirmedIssue(pb.GetConfirmedIssueRequest(issue_id="GX-1")))).rule
+            )
         await asyncio.to_thread(by_command, endpoint, federation)
 
 

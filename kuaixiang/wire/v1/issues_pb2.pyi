@@ -381,7 +381,7 @@ class ListIssuesResponse(_message.Message):
 Global___ListIssuesResponse: _TypeAlias = ListIssuesResponse  # noqa: Y015
 
 @_typing.final
-class GetIssueRequest(_message.Message):
+class GetConfirmedIssueRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ISSUE_ID_FIELD_NUMBER: _builtins.int
@@ -397,10 +397,10 @@ class GetIssueRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetIssueRequest: _TypeAlias = GetIssueRequest  # noqa: Y015
+Global___GetConfirmedIssueRequest: _TypeAlias = GetConfirmedIssueRequest  # noqa: Y015
 
 @_typing.final
-class GetIssueResponse(_message.Message):
+class GetConfirmedIssueResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ISSUE_FIELD_NUMBER: _builtins.int
@@ -417,4 +417,4 @@ class GetIssueResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetIssueResponse: _TypeAlias = GetIssueResponse  # noqa: Y015
+Global___GetConfirmedIssueResponse: _TypeAlias = GetConfirmedIssueResponse  # noqa: Y015

@@ -50,10 +50,10 @@ class IssueServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_issues__pb2.ListIssuesRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_issues__pb2.ListIssuesResponse.FromString,
                 _registered_method=True)
-        self.GetIssue = channel.unary_unary(
-                '/kuaixiang.wire.v1.IssueService/GetIssue',
-                request_serializer=kuaixiang_dot_wire_dot_v1_dot_issues__pb2.GetIssueRequest.SerializeToString,
-                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_issues__pb2.GetIssueResponse.FromString,
+        self.GetConfirmedIssue = channel.unary_unary(
+                '/kuaixiang.wire.v1.IssueService/GetConfirmedIssue',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_issues__pb2.GetConfirmedIssueRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_issues__pb2.GetConfirmedIssueResponse.FromString,
                 _registered_method=True)
 
 
@@ -82,7 +82,7 @@ class IssueServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def GetIssue(self, request, context):
+    def GetConfirmedIssue(self, request, context):
         """One confirmed issue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -107,10 +107,10 @@ def add_IssueServiceServicer_to_server(servicer, server):
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_issues__pb2.ListIssuesRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_issues__pb2.ListIssuesResponse.SerializeToString,
             ),
-            'GetIssue': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetIssue,
-                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_issues__pb2.GetIssueRequest.FromString,
-                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_issues__pb2.GetIssueResponse.SerializeToString,
+            'GetConfirmedIssue': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConfirmedIssue,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_issues__pb2.GetConfirmedIssueRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_issues__pb2.GetConfirmedIssueResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -206,7 +206,7 @@ class IssueService:
             _registered_method=True)
 
     @staticmethod
-    def GetIssue(request,
+    def GetConfirmedIssue(request,
             target,
             options=(),
             channel_credentials=None,
@@ -219,9 +219,9 @@ class IssueService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/kuaixiang.wire.v1.IssueService/GetIssue',
-            kuaixiang_dot_wire_dot_v1_dot_issues__pb2.GetIssueRequest.SerializeToString,
-            kuaixiang_dot_wire_dot_v1_dot_issues__pb2.GetIssueResponse.FromString,
+            '/kuaixiang.wire.v1.IssueService/GetConfirmedIssue',
+            kuaixiang_dot_wire_dot_v1_dot_issues__pb2.GetConfirmedIssueRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_issues__pb2.GetConfirmedIssueResponse.FromString,
             options,
             channel_credentials,
             insecure,

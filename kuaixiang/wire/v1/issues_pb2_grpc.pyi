@@ -22,7 +22,7 @@ class IssueServiceStub:
     """Makes an issue of its own number, with an owner and a standard answer, or changes a confirmed one."""
     ListIssues: _aio.UnaryUnaryMultiCallable[_issues_pb2.ListIssuesRequest, _issues_pb2.ListIssuesResponse]
     """The confirmed issues, latest first."""
-    GetIssue: _aio.UnaryUnaryMultiCallable[_issues_pb2.GetIssueRequest, _issues_pb2.GetIssueResponse]
+    GetConfirmedIssue: _aio.UnaryUnaryMultiCallable[_issues_pb2.GetConfirmedIssueRequest, _issues_pb2.GetConfirmedIssueResponse]
     """One confirmed issue."""
 
 class IssueServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -53,11 +53,11 @@ class IssueServiceServicer(metaclass=_abc_1.ABCMeta):
         """The confirmed issues, latest first."""
 
     @_abc_1.abstractmethod
-    def GetIssue(
+    def GetConfirmedIssue(
         self,
-        request: _issues_pb2.GetIssueRequest,
-        context: _aio.ServicerContext[_issues_pb2.GetIssueRequest, _abc.Awaitable[_issues_pb2.GetIssueResponse]],
-    ) -> _abc.Awaitable[_issues_pb2.GetIssueResponse]:
+        request: _issues_pb2.GetConfirmedIssueRequest,
+        context: _aio.ServicerContext[_issues_pb2.GetConfirmedIssueRequest, _abc.Awaitable[_issues_pb2.GetConfirmedIssueResponse]],
+    ) -> _abc.Awaitable[_issues_pb2.GetConfirmedIssueResponse]:
         """One confirmed issue."""
 
 def add_IssueServiceServicer_to_server(servicer: IssueServiceServicer, server: _aio.Server) -> None: ...
