@@ -193,6 +193,7 @@ _BY_EVENT: Final[Mapping[str, tuple[int, ...]]] = {
     "override_approved": (),
     "override_refused": (),
     "issue_linked": (),
+    "attachment_added": (),
 }
 """Events that are counted the same whatever they carry. `completed`, `followed_up` and `released` are looked into."""
 

@@ -87,13 +87,17 @@ def _act(kind: type[Act]) -> Callable[[Callable[..., Act]], Callable[..., Act]]:
 
 def _perform(acting: Acting, case_id: str, act: Act) -> None:
     from kx.client import perform
+
+    _show(acting, type(act), perform(acting, case_id, act))
+
+
+def _show(acting: Acting, kind: type[Act], response: Any) -> None:  # noqa: ANN401 - an ActResponse, imported later
     from kx.views import show_done
 
-    response = perform(acting, case_id, act)
     if acting.asking.as_json:
         print_json({**table_of(response), "request_key": acting.once.key})
     else:
-        show_done(acting.asking, type(act), response)
+        show_done(acting.asking, kind, response)
 
 
 # ---------------------------------------------------------------- 受理登记 (§四(一))
@@ -320,6 +324,32 @@ def unlink(*, reason: Reason) -> Act:
 def link_issue(*, issue: Annotated[str, typer.Option(metavar="ID", help="Its number, such as GX-2026-0001.")]) -> Act:
     """Say that a case is an instance of a confirmed common issue 归入共性诉求 (§四(五))."""
     return acts.LinkIssue(issue_id=issue)
+
+
+@app.command(command(acts.Attach))
+@takes(who=who_options, once=acting_options, asking=asking_options)
+def attach(
+    *,
+    case_id: CaseId,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The file, at most 20 MiB.")
+    ],
+    name: Annotated[str, typer.Option(metavar="NAME", help="What it is called there; its own name if left out.")] = "",
+    media_type: Annotated[
+        str,
+        typer.Option("--type", metavar="TYPE", help="What it is, such as application/pdf; by its name if left out."),
+    ] = "",
+    who: Who,
+    once: Once,
+    asking: Asking,
+) -> None:
+    """Attach a file to a case 添加附件; bureaus that get the case get the file with it."""
+    from kx import files
+
+    with failures_shown(as_json=asking.as_json):
+        acting = Acting(asking, who, once)
+        act, content = files.act_of_file(file, name, media_type)
+        _show(acting, acts.Attach, files.attach(acting, case_id, act, content))
 
 
 @_act(acts.Defer)
@@ -602,6 +632,47 @@ def show(
             show_case(asking, response)
             if issue is not None:
                 show_issue(issue)
+
+
+@app.command("attachments")
+@takes(asking=asking_options)
+def attachments(*, case_id: CaseId, asking: Asking) -> None:
+    """List the files of a case 附件, each with the digest that it is fetched by."""
+    from kx import files
+    from kx.views import show_attachments
+
+    with failures_shown(as_json=asking.as_json):
+        found = files.attachments(asking, case_id)
+        if asking.as_json:
+            print_json({"attachments": [table_of(one) for one in found]})
+        else:
+            show_attachments(found)
+
+
+@app.command("fetch")
+@takes(asking=asking_options)
+def fetch(
+    *,
+    case_id: CaseId,
+    digest: Annotated[
+        str, typer.Argument(metavar="DIGEST", help="Which file: its digest, or the first characters of it.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Where to write it; in a folder it gets its own name, cleaned.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    asking: Asking,
+) -> None:
+    """Fetch a file of a case; it is written only when all of it has come and has its digest."""
+    from kx import files
+
+    with failures_shown(as_json=asking.as_json):
+        wanted = files.chosen(files.attachments(asking, case_id), case_id, digest)
+        written = files.fetch(asking, case_id, wanted, out, force=force)
+        if asking.as_json:
+            print_json({**table_of(wanted), "file": str(written)})
+        else:
+            typer.echo(f"{written}  {wanted.size_bytes} bytes  {wanted.media_type}")
 
 
 @app.command("list")

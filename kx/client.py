@@ -132,11 +132,15 @@ def perform_on_order(acting: Acting, order_id: str, act: OrderAct) -> Any:  # no
 def _perform(acting: Acting, service: str, subject: str, act: Act) -> Any:  # noqa: ANN401 - the act's own answer
     request = request_of(act)
     request.header.CopyFrom(header_of(acting, subject))
-    again = Both(
+    return ask(acting.asking, service, rpc_of(request), request, again_under(acting))
+
+
+def again_under(acting: Acting) -> Both:
+    """What to do when an act had no answer."""
+    return Both(
         f"The same command with --key {acting.once.key} is harmless, whether or not the act was done.",
         f"可加上 --key {acting.once.key} 重新执行同一命令：无论该操作是否已完成，都不会重复办理。",
     )
-    return ask(acting.asking, service, rpc_of(request), request, again)
 
 
 def ask(

@@ -124,15 +124,15 @@ def issue(*, issue_id: IssueId, asking: Asking) -> None:
     from kx.views import show_issue
 
     with failures_shown(as_json=asking.as_json):
-        request = directive_pb2.GetIssueRequest(bureau=asking.bureau, issue_id=issue_id)
-        response = ask(asking, "DirectiveService", "GetIssue", request)
+        request = directive_pb2.GetPublishedIssueRequest(bureau=asking.bureau, issue_id=issue_id)
+        response = ask(asking, "DirectiveService", "GetPublishedIssue", request)
         if asking.as_json:
             print_json(table_of(response))
         else:
             show_issue(response)
 
 
-def issue_of(asking: Asking, issue_id: str) -> Any:  # noqa: ANN401 - GetIssue's answer, or None
+def issue_of(asking: Asking, issue_id: str) -> Any:  # noqa: ANN401 - GetPublishedIssue's answer, or None
     """The issue of a case, as the bureau's node knows it; None while it is not there. Raises `Failed`."""
     from kuaixiang.wire.v1 import directive_pb2
     from kx.client import ask
@@ -141,8 +141,8 @@ def issue_of(asking: Asking, issue_id: str) -> Any:  # noqa: ANN401 - GetIssue's
         return ask(
             asking,
             "DirectiveService",
-            "GetIssue",
-            directive_pb2.GetIssueRequest(bureau=asking.bureau, issue_id=issue_id),
+            "GetPublishedIssue",
+            directive_pb2.GetPublishedIssueRequest(bureau=asking.bureau, issue_id=issue_id),
         )
     except Failed as failure:
         if failure.rule != "UnknownIssue":

@@ -76,6 +76,7 @@ EVENT_TERMS: Final[Mapping[str, str]] = {
     "override_approved": "批准特批",
     "override_refused": "不批准特批",
     "issue_linked": "归入共性诉求",
+    "attachment_added": "添加附件",
     "ledgers_reconciled": "对账",
     "mismatch_found": "对账不符",
     "mismatch_cleared": "对账已相符",

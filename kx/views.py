@@ -1,6 +1,6 @@
 """How cases and supervision orders look on a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from enum import IntEnum
 from typing import Any, Final
@@ -19,6 +19,7 @@ from kuaixiang.domain.words import (
     Channel,
     ClockKind,
     Custody,
+    DepartmentKind,
     DirectiveKind,
     DuplicateReason,
     Light,
@@ -30,7 +31,7 @@ from kuaixiang.domain.words import (
 )
 from kuaixiang.runtime.clock import from_micros
 from kuaixiang.wire.codec import instant
-from kuaixiang.wire.v1 import case_pb2, directive_pb2, referral_pb2, supervision_pb2
+from kuaixiang.wire.v1 import case_pb2, common_pb2, directive_pb2, referral_pb2, supervision_pb2
 from kx.bulk import RESULTS, Outcome, Result
 from kx.options import Asking
 from kx.output import EVENT_TERMS, both, day_text, local, wide
@@ -143,8 +144,18 @@ def show_case(asking: Asking, response: case_pb2.GetCaseResponse) -> None:
             if value:
                 private.add_row(label, escape(value))
         console.print(private)
+        if response.private_view.attachments:
+            show_attachments(response.private_view.attachments)
     if response.history:
         show_history(asking, response.history)
+
+
+def show_attachments(files: Iterable[common_pb2.Attachment]) -> None:
+    """The files of a case."""
+    table = _table("attachment 附件", "type", "bytes", "digest", right=("bytes",))
+    for file in files:
+        table.add_row(escape(file.name), escape(file.media_type), f"{file.size_bytes:,}", file.digest)
+    _console().print(table)
 
 
 def progress_line(asking: Asking, progress: case_pb2.CaseProgress) -> Text:
@@ -152,6 +163,8 @@ def progress_line(asking: Asking, progress: case_pb2.CaseProgress) -> Text:
     line = Text("last heard 最新进展  ", "dim")
     line.append(asking.bureau_name(progress.bureau), "bold not dim")
     line.append(f"  {word(Stage, progress.stage)}  {_at(progress.occurred_at)}", "not dim")
+    if progress.department_kind:
+        line.append(f"  {word(DepartmentKind, progress.department_kind)}", "not dim")
     if progress.HasField("next_due_at"):
         last = instant(progress.next_due_at) - timedelta(microseconds=1)
         line.append(
@@ -162,7 +175,7 @@ def progress_line(asking: Asking, progress: case_pb2.CaseProgress) -> Text:
     return line
 
 
-def show_issue(response: directive_pb2.GetIssueResponse) -> None:
+def show_issue(response: directive_pb2.GetPublishedIssueResponse) -> None:
     """A confirmed common issue and its standard answer."""
     table = _facts()
     for label, value in (

@@ -2,22 +2,24 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from typing import Any, Final
 
+from kuaixiang.domain import acts
 from kuaixiang.domain.authority import check_officer
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.errors import FieldMissing, Refused
-from kuaixiang.domain.events import CaseEvent, Entry, OrderEvent, Private
-from kuaixiang.domain.labels import Both
+from kuaixiang.domain.events import Attachment, CaseEvent, Entry, OrderEvent, Private
+from kuaixiang.domain.labels import Both, listed
 from kuaixiang.domain.registration import TEXT_CHARACTERS_MAX, at_most, check_key
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Stage
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.server import Context, TooMuchWaits, caller_of
+from kuaixiang.runtime.streams import content
 from kuaixiang.runtime.writer import WriterBusy
-from kuaixiang.wire.codec import act_of, decode_entry, enum_of, event_name, instant, timestamp
+from kuaixiang.wire.codec import act_of, attachment_message, decode_entry, enum_of, event_name, instant, timestamp
 from kuaixiang.wire.errors import chinese_of, to_status
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
 from node.channels.ledger_export import export_ledger
@@ -139,6 +141,25 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(refusal))
         return case_pb2.RegisterCasesResponse(index=index, accepted=self._response(done))
 
+    async def AttachFile(
+        self, request_iterator: AsyncIterator[case_pb2.AttachFileRequest], context: Context
+    ) -> case_pb2.ActResponse:
+        """附件: takes in a file and attaches it, in one go; the same key again is the same act."""
+        first = await anext(request_iterator, case_pb2.AttachFileRequest())
+        check_officer(caller_of(context), first.header.bureau)
+        act = act_of(first)
+        assert isinstance(act, acts.Attach)  # noqa: S101 - what the codec's table says
+        taken = content(request_iterator, context)
+        return self._response(await self._office.attach(header_of(first), act, taken))
+
+    async def ReadAttachment(
+        self, request: case_pb2.ReadAttachmentRequest, context: Context
+    ) -> AsyncIterator[case_pb2.ReadAttachmentResponse]:
+        """The content of a file of a case; whoever may read the case's private part may read it."""
+        check_officer(caller_of(context), request.bureau)
+        async for piece in self._office.read_attachment(request.bureau, request.case_id, request.digest):
+            yield case_pb2.ReadAttachmentResponse(data=piece)
+
     async def GetCase(self, request: case_pb2.GetCaseRequest, context: Context) -> case_pb2.GetCaseResponse:
         """One case, with its history and its private part where asked."""
         check_officer(caller_of(context), request.bureau)
@@ -150,7 +171,8 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
                 queries.private_of, database, case.bureau, case.case_id, case.snapshot_version
             )
             if private is not None:
-                response.private_view.CopyFrom(private_view(private))
+                attachments = await asyncio.to_thread(queries.attachments_of, database, case)
+                response.private_view.CopyFrom(private_view(private, attachments))
         if request.include_history:
             entries = await asyncio.to_thread(
                 queries.history, database, case.bureau, case.case_id, private=request.include_private
@@ -347,8 +369,8 @@ def clock_view(clock: Clock, now: datetime) -> case_pb2.Clock:
     )
 
 
-def private_view(private: Private) -> case_pb2.PrivateView:
-    """The private part of a registration as the interface shows it."""
+def private_view(private: Private, attachments: Iterable[Attachment]) -> case_pb2.PrivateView:
+    """The private part of a registration, and the case's files, as the interface shows them."""
     return case_pb2.PrivateView(
         taxpayer_name=private.taxpayer_name,
         taxpayer_number=private.taxpayer_number,
@@ -356,6 +378,7 @@ def private_view(private: Private) -> case_pb2.PrivateView:
         text=private.text,
         place=private.place,
         channel_reference=private.channel_reference,
+        attachments=[attachment_message(attachment) for attachment in attachments],
     )
 
 
@@ -382,10 +405,17 @@ def history_item(seq: int, entry: Entry) -> case_pb2.HistoryItem:
         actor=entry.actor,
         department=entry.department,
         event=event_name(entry.event),
-        note=entry.event.private.note if entry.event.private else "",
+        note=_written(entry.event.private),
         other_bureau=_other_bureau(entry),
         **words,
     )
+
+
+def _written(private: Private | None) -> str:
+    """What was written with an act; the names of the files that came by themselves."""
+    if private is None:
+        return ""
+    return private.note or ("" if private.text else listed(attachment.name for attachment in private.attachments))
 
 
 def watched(seq: int, entry: Entry) -> case_pb2.WatchCasesResponse:

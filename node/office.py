@@ -5,19 +5,20 @@ has made sure who is calling; what may be done is decided by the domain.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kuaixiang.domain import acts, errors
 from kuaixiang.domain.acts import Act
+from kuaixiang.domain.attachments import check_attachment
 from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.custody import OfferFacts, judge
 from kuaixiang.domain.decide import decide
 from kuaixiang.domain.desk import Context
-from kuaixiang.domain.events import LedgerEvent, OfferDeclined
+from kuaixiang.domain.events import Attachment, LedgerEvent, OfferDeclined
 from kuaixiang.domain.orders import Order
 from kuaixiang.domain.registration import (
     REFERENCE_CHARACTERS_MAX,
@@ -42,9 +43,10 @@ from kuaixiang.domain.words import (
 )
 from kuaixiang.runtime.chance import Chance
 from kuaixiang.runtime.clock import Clock
-from kuaixiang.wire.codec import enum_of, instant_of
+from kuaixiang.wire.codec import attachment_of, enum_of, instant_of
 from kuaixiang.wire.v1 import referral_pb2
-from node.ledger import queries
+from node.attachments import AttachmentsMissing, AttachmentStore, ContentLost, Missing, UnknownAttachment
+from node.ledger import blobs, queries
 from node.ledger.ledger import Draft, Ledger, Recorded, Request, Work
 from node.orders import OrderDesk
 from node.progress import Heard
@@ -153,6 +155,7 @@ class Office:
         )
         self.heard = Heard()
         """How the cases of these bureaus go elsewhere, as last heard."""
+        self.attachments = AttachmentStore(ledger)
         self._sign = sign
 
     # ------------------------------------------------------------ officers and channels
@@ -174,10 +177,40 @@ class Office:
             also=linked.look_at,
             request_key=header.request_key,
             reference=reference,
+            digests=(act.digest,) if isinstance(act, acts.Attach) else (),
         )
         result: _Result = await self.ledger.do(work)
         case = result.case or await self.read_case(header.bureau, result.case_id)
         return Done(case, result.seq, result.repeated, result.linked_completed)
+
+    async def attach(self, header: Header, act: acts.Attach, content: AsyncIterator[bytes]) -> Done:
+        """Takes in a file and attaches it; raises `Refused`, `WriterBusy`, `WriterStopped`.
+
+        What would be refused anyway is refused before its content is taken in.
+        """
+        self.check_hosted(header.bureau)
+        attachment = check_attachment(
+            Attachment(digest=act.digest, name=act.name, media_type=act.media_type, size_bytes=act.size_bytes)
+        )
+        if not await self._was_done(header):
+            case = await self.read_case(header.bureau, header.case_id)
+            decide(case, act, self._context(header, case))
+        await self.attachments.take_in(attachment, content)
+        return await self.perform(header, act)
+
+    async def _was_done(self, header: Header) -> bool:
+        return bool(header.request_key) and await asyncio.to_thread(
+            queries.has_request, self.ledger.database, header.bureau, header.request_key
+        )
+
+    async def read_attachment(self, bureau: str, case_id: str, digest: str) -> AsyncIterator[bytes]:
+        """The content of a file of a case, piece by piece; raises `UnknownCase`, `UnknownAttachment`, `ContentLost`."""
+        case = await self.read_case(bureau, case_id)
+        known = await asyncio.to_thread(blobs.has_attachment, self.ledger.database, case.bureau, case.case_id, digest)
+        if not known:
+            raise UnknownAttachment(case_id, digest)
+        async for piece in self.attachments.read(digest):
+            yield piece
 
     async def _linked(self, header: Header, act: Act) -> "_Linked":
         """The cases besides its own that an act looks at: the lead that it names, and those that it leads."""
@@ -213,6 +246,11 @@ class Office:
             case_id = header.case_id
             if isinstance(act, acts.Link):
                 context = replace(context, lead=linked.lead_in(draft, bureau), is_lead=bool(linked.followers))
+            if isinstance(act, acts.Attach):
+                context = replace(context, is_attached=draft.is_attached(bureau, case_id, act.digest))
+                blob = draft.blob(act.digest)
+                if blob is None or not blob.complete:
+                    raise ContentLost(act.digest)
             recorded = draft.record(context, case_id, decide(case, act, context), case=case)
         completed: tuple[str, ...] = ()
         if isinstance(act, acts.Complete) and linked.followers:
@@ -321,7 +359,10 @@ class Office:
     # ------------------------------------------------------------ peers: the receiver's side
 
     async def decide_offer(self, offer: referral_pb2.Offer) -> bytes:
-        """The decision on an offer, recorded with the case; a repeated offer gets the first receipt, word for word."""
+        """The decision on an offer, recorded with the case; a repeated offer gets the first receipt, word for word.
+
+        Raises `AttachmentsMissing`, which is none, while files of the case are not here.
+        """
         self.check_hosted(offer.to_bureau)
         _check_numbers(offer)
         work = Work(
@@ -329,6 +370,7 @@ class Office:
             bureau=offer.to_bureau,
             case_id=offer.case_id,
             referral_id=offer.referral_id,
+            digests=tuple(attachment.digest for attachment in offer.snapshot.attachments),
         )
         receipt: bytes = await self.ledger.do(work)
         return receipt
@@ -352,6 +394,7 @@ class Office:
         act = received_act(offer) if refusal is None else None
         if act is None:
             return self._decline(draft, context, case, offer, refusal or Refusal.INVALID)
+        _check_held(draft, act.attachments)
         events = decide(case, act, context)
         recorded = draft.record(context, offer.case_id, events, case=case, category=act.category, channel=act.channel)
         return self._receipt(draft, offer, recorded, refusal=None)
@@ -557,6 +600,19 @@ class _Linked:
         return draft.case(bureau, self.lead) if self.lead else None
 
 
+def _check_held(draft: Draft, attachments: Iterable[Attachment]) -> None:
+    """Raises `AttachmentsMissing` for an offer that lists files whose content is not here as a whole."""
+    missing = []
+    for attachment in attachments:
+        blob = draft.blob(attachment.digest)
+        if blob is None or blob.size_bytes != attachment.size_bytes:
+            missing.append(Missing(attachment.digest, 0))
+        elif not blob.complete:
+            missing.append(Missing(attachment.digest, blob.held_bytes))
+    if missing:
+        raise AttachmentsMissing(tuple(missing))
+
+
 def _check_numbers(offer: referral_pb2.Offer) -> None:
     check_case_id(offer.case_id, "case_id")
     check_case_id(offer.referral_id, "referral_id")
@@ -604,6 +660,7 @@ def received_act(offer: referral_pb2.Offer) -> acts.Receive | None:
             returns=snapshot.returns,
             disputants=tuple(snapshot.disputants),
             ruled_by=snapshot.ruled_by,
+            attachments=tuple(check_attachment(attachment_of(attachment)) for attachment in snapshot.attachments),
         )
     except errors.Refused:
         return None

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from kuaixiang.domain.case import Case
-from kuaixiang.domain.words import Custody
+from kuaixiang.domain.words import Custody, DepartmentKind
 from kuaixiang.wire.codec import timestamp
 from kuaixiang.wire.v1 import case_pb2
 
@@ -47,9 +47,12 @@ def order_of(progress: case_pb2.CaseProgress) -> tuple[int, int]:
     return (progress.epoch, progress.version)
 
 
-def progress_of(case: Case, now: datetime) -> case_pb2.CaseProgress:
-    """What the bureau that is responsible for a case tells the others of it: nothing private."""
-    words: dict[str, Any] = {"stage": case.stage, "custody": case.custody}
+def progress_of(case: Case, now: datetime, in_charge: DepartmentKind | None) -> case_pb2.CaseProgress:
+    """What the bureau that is responsible for a case tells the others of it: nothing private.
+
+    `in_charge` is the kind of its department in charge.
+    """
+    words: dict[str, Any] = {"stage": case.stage, "custody": case.custody, "department_kind": in_charge or 0}
     progress = case_pb2.CaseProgress(
         bureau=case.bureau,
         case_id=case.case_id,

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import grpc.aio
 import structlog
@@ -28,6 +28,7 @@ from kuaixiang.wire.v1 import (
     supervision_pb2,
     supervision_pb2_grpc,
 )
+from node.attachments import Tidying
 from node.cases import CaseServicer
 from node.directives import Directives
 from node.duplicates import Duplicates
@@ -68,6 +69,22 @@ class Running:
     office: Office
 
 
+class Chore(Protocol):
+    """Something that goes on in the background."""
+
+    async def start(self) -> None:
+        """Begin."""
+
+    async def stop(self) -> None:
+        """End, what is under way included."""
+
+
+async def _going(stack: contextlib.AsyncExitStack, chore: Chore) -> None:
+    """The chore begins, and ends with the node."""
+    await chore.start()
+    stack.push_async_callback(chore.stop)
+
+
 @contextlib.asynccontextmanager
 async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler] = ()) -> AsyncIterator[Running]:
     """A node in this event loop, for the time of the block; `more` are handlers to serve beside its own.
@@ -82,8 +99,7 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         ledger = Ledger(settings.database, settings.bureaus)
         stack.push_async_callback(asyncio.to_thread, ledger.close)
         ledger.start()
-        await staff.start()
-        stack.push_async_callback(staff.stop)
+        await _going(stack, staff)
         seal = Seal(paths)
         office = Office(ledger, place, seal.sign)
         directives = Directives(office, seal)
@@ -99,23 +115,19 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         links = Links(place.tree, paths)
         stack.push_async_callback(links.close)
         courier = Courier(office, links, seal)
-        await courier.start()
-        stack.push_async_callback(courier.stop)
+        await _going(stack, courier)
+        tidying = Tidying(office.attachments)
+        await _going(stack, tidying)
         follower = Follower(directives, links, place.tree, settings.bureaus)
-        await follower.start()
-        stack.push_async_callback(follower.stop)
+        await _going(stack, follower)
         if bus is not None:
             live = Live(office, bus, there=courier.heard_from, look=follower.wake)
             directives.listeners.append(live.directives_are_new)
-            await live.start()
-            stack.push_async_callback(live.stop)
+            await _going(stack, live)
         sweep = Sweep(office, after=follower.looked)
-        await sweep.start()
-        stack.push_async_callback(sweep.stop)
+        await _going(stack, sweep)
         reconciler = Reconciler(office, links, hour=settings.reconcile_hour, days=settings.reconcile_days)
-        await reconciler.start()
-        stack.push_async_callback(reconciler.stop)
-
+        await _going(stack, reconciler)
         duplicates = Duplicates(ledger, place.clock, settings.duplicates_days)
 
         def add(server: grpc.aio.Server) -> None:

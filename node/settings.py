@@ -57,12 +57,12 @@ class NodeSettings(BaseSettings):
     """Working days for joint handling with its extension; the notice sets no cap (§四(二)2)."""
     backdating_workdays_max: Annotated[int, Field(ge=0, le=5)] = 1
     """How many working days after it happened an act may be recorded."""
-    duplicates_days: Annotated[int, Field(ge=0, le=366)] = 90
-    """How many days back cases are compared with one about to be registered; 0 compares none."""
     reconcile_hour: Annotated[int, Field(ge=0, le=23)] = 2
     """The hour in Shanghai, by the business clock, at which each ledger is compared with its superior's (对账)."""
     reconcile_days: Annotated[int, Field(ge=1, le=3660)] = 366
     """How many days of hand-overs, up to today, are compared when no period is named."""
+    duplicates_days: Annotated[int, Field(ge=0, le=366)] = 90
+    """How many days back cases are compared with one about to be registered; 0 compares none."""
     log_level: str = "info"
     """debug, info, warning or error; one JSON object a line, to standard error."""
 

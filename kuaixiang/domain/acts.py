@@ -6,6 +6,7 @@ Acts of people come first, then what peers cause, then what the system does by i
 from dataclasses import dataclass
 from datetime import datetime
 
+from kuaixiang.domain.events import Attachment
 from kuaixiang.domain.words import (
     Category,
     Channel,
@@ -175,6 +176,16 @@ class LinkIssue(Act):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attach(Act):
+    """附件: a file, whose content this node holds already, becomes one of the case's."""
+
+    digest: str
+    name: str
+    media_type: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GiveFeedback(Act):
     """反馈 to the taxpayer, pushed to tax service in the same act (§四(三))."""
 
@@ -320,6 +331,7 @@ class Receive(Act):
     returns: int = 0
     disputants: tuple[str, ...] = ()
     ruled_by: str = ""
+    attachments: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

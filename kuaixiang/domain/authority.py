@@ -122,20 +122,6 @@ def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
         )
 
 
-def check_issues(caller: Caller, scope: str, tree: BureauTree) -> None:
-    """Finding and confirming common issues, which reads masked texts: the scope itself, its superiors, their hubs."""
-    above = tree.superiors_and_self(scope) if scope in tree else (scope,)
-    if not (caller.bureaus | caller.offices | caller.hubs).intersection(above):
-        raise NotAuthorised(
-            Both("find or confirm the common issues of {bureau}", "分析或者确认{bureau}的共性诉求"),
-            scope,
-            Both(
-                "Its own offices and hub and those of its superiors may.",
-                "该单位及其上级单位的办公证书和汇总中心可以办理。",
-            ),
-        )
-
-
 def check_subordinate(caller: Caller, bureau: str, tree: BureauTree) -> None:
     """Directives: whoever is of the bureau or somewhere below it, and the hubs there."""
     if bureau not in tree or not any(
@@ -161,3 +147,17 @@ def check_publisher(caller: Caller, scope: str) -> str:
             f"请使用单位 {scope} 的办公证书或汇总中心证书。",
         ),
     )
+
+
+def check_issues(caller: Caller, scope: str, tree: BureauTree) -> None:
+    """Finding and confirming common issues, which reads masked texts: the scope itself, its superiors, their hubs."""
+    above = tree.superiors_and_self(scope) if scope in tree else (scope,)
+    if not (caller.bureaus | caller.offices | caller.hubs).intersection(above):
+        raise NotAuthorised(
+            Both("find or confirm the common issues of {bureau}", "分析或者确认{bureau}的共性诉求"),
+            scope,
+            Both(
+                "Its own offices and hub and those of its superiors may.",
+                "该单位及其上级单位的办公证书和汇总中心可以办理。",
+            ),
+        )

@@ -130,6 +130,8 @@ class Case:
     lead_case_id: str = ""
     """The case of this ledger that asks the same."""
     issue_id: str = ""
+    attached: int = 0
+    """Files that the case has."""
     handlers: frozenset[str] = frozenset()
     satisfaction: Satisfaction | None = None
     explained: bool = False
@@ -272,6 +274,8 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
             return {"lead_case_id": ""}
         case events.IssueLinked() as event:
             return {"issue_id": event.issue_id}
+        case events.AttachmentAdded():
+            return {"attached": case.attached + 1}
         case events.FeedbackGiven():
             # The feedback is the handler's too: who gave it does not follow it up.
             return _ended(case, Outcome.COMPLETED, entry.occurred_at) | {"handlers": case.handlers | {entry.actor}}
@@ -387,6 +391,7 @@ def _received(case: Case, entry: Entry, event: events.Received) -> dict[str, Any
         "returns": event.returns,
         "disputants": event.disputants,
         "ruled_by": event.ruled_by,
+        "attached": event.attached,
         "lead_case_id": "",
         "override_asked": None,
         "overridden": frozenset(),

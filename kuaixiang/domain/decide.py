@@ -66,7 +66,7 @@ def check_time(last_at: datetime | None, context: Context) -> None:
         raise errors.OutOfOrder(shown(at), shown(last_at))
 
 
-_OF_A_PART: Final = (acts.AskExtension, acts.ExplainExtension, acts.ReturnDispatch)
+_OF_A_PART: Final = (acts.AskExtension, acts.ExplainExtension, acts.ReturnDispatch, acts.Attach)
 """What an assisting department does in joint handling; everything else is the lead's (谁主办、谁反馈)."""
 
 
@@ -146,6 +146,7 @@ _DECISIONS: Final[Mapping[type[Act], Callable[[Desk, Any], tuple[CaseEvent, ...]
         acts.Link: handling.link,
         acts.Unlink: handling.unlink,
         acts.LinkIssue: handling.link_issue,
+        acts.Attach: handling.attach,
         acts.GiveFeedback: handling.give_feedback,
         acts.FollowUp: handling.follow_up,
         acts.Reopen: handling.reopen,

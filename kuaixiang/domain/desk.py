@@ -21,7 +21,7 @@ class Context:
 
     `new_id` serves when the act needs a fresh one: a case's number to register, a referral's to refer. `lead` is the
     case that the act names as the one to link to, as this ledger has it; `is_lead` says that others are linked to the
-    case itself.
+    case itself, `is_attached` that the case has the file already that the act would attach.
     """
 
     bureau: str
@@ -37,6 +37,7 @@ class Context:
     new_id: str = ""
     lead: Case | None = None
     is_lead: bool = False
+    is_attached: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

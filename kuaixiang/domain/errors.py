@@ -3,7 +3,9 @@
 Each says it in English and in Chinese.
 """
 
+from collections.abc import Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import ClassVar
 
 from kuaixiang.domain.acts import Act
@@ -28,13 +30,15 @@ class Refused(Exception):
     """An act is refused: nothing has changed.
 
     The text of the exception is the English sentence, `chinese` the Chinese one. `rule` is a stable name, `field` the
-    request's field at fault (empty when none is), `remedy` and `remedy_chinese` what to do.
+    request's field at fault (empty when none is), `remedy` and `remedy_chinese` what to do. `facts` is for the program
+    that is refused: what it needs to do that.
     """
 
     condition: ClassVar[Condition] = Condition.STATE
     remedy: str = ""
     remedy_chinese: str = ""
     field: str = ""
+    facts: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, sentence: str, chinese: str) -> None:
         super().__init__(sentence)
@@ -673,6 +677,19 @@ class NotBelow(Refused):
     def __init__(self, code: str) -> None:
         super().__init__(
             f"Bureau {code or '(empty)'} is not under this one.", f"单位 {code or '（空）'} 不是本单位的下级。"
+        )
+
+
+class TooManyAttachments(Refused):
+    """The case has as many files as a case may have."""
+
+    remedy = "Put several files into one archive and attach that."
+    remedy_chinese = "请将多个文件合并或者打包后添加。"
+
+    def __init__(self, case_id: str, most: int) -> None:
+        super().__init__(
+            f"Case {case_id} has {most} attachments, the most that a case may have.",
+            f"诉求 {case_id} 已有 {most} 个附件，达到上限。",
         )
 
 

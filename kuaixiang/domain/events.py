@@ -52,6 +52,16 @@ class ClockChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A file of a case 附件. `digest` is the SHA-256 of its content in hexadecimal digits; it names the content."""
+
+    digest: str
+    name: str
+    media_type: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Private:
     """What only bureaus that work on the case may see. `note` is what was written with the act."""
 
@@ -62,6 +72,8 @@ class Private:
     place: str = ""
     channel_reference: str = ""
     note: str = ""
+    attachments: tuple[Attachment, ...] = ()
+    """The files that came with this entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +244,13 @@ class IssueLinked(CaseEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttachmentAdded(CaseEvent):
+    """附件; what it is called and its digest are private."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FeedbackGiven(CaseEvent):
     """反馈."""
 
@@ -346,6 +365,8 @@ class Received(CaseEvent):
     returns: int = 0
     disputants: tuple[str, ...] = ()
     ruled_by: str = ""
+    attached: int = 0
+    """How many files the case came with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

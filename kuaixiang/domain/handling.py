@@ -8,11 +8,12 @@ from typing import Any, Final
 
 from kuaixiang.domain import acts, clocks, errors, events
 from kuaixiang.domain.acts import Act
+from kuaixiang.domain.attachments import ATTACHMENTS_MAX, check_attachment
 from kuaixiang.domain.case import Case, ExtensionRequest, OverrideRequest
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.desk import Context, Desk, shown
 from kuaixiang.domain.directives import check_issue_id
-from kuaixiang.domain.events import CaseEvent, ClockChange, Private
+from kuaixiang.domain.events import Attachment, CaseEvent, ClockChange, Private
 from kuaixiang.domain.identifiers import is_division_code
 from kuaixiang.domain.jurisdiction import competent_bureau
 from kuaixiang.domain.labels import Both, listed
@@ -403,6 +404,19 @@ def link_issue(desk: Desk, act: acts.LinkIssue) -> tuple[CaseEvent, ...]:
     """归入共性诉求 (§四(五)); the issue's own page says what it is."""
     check_issue_id(act.issue_id)
     return (events.IssueLinked(**desk.frame(), issue_id=act.issue_id),)
+
+
+def attach(desk: Desk, act: acts.Attach) -> tuple[CaseEvent, ...]:
+    """附件: a file of the taxpayer's or of the handling, once, however often it is sent."""
+    attachment = check_attachment(
+        Attachment(digest=act.digest, name=act.name, media_type=act.media_type, size_bytes=act.size_bytes)
+    )
+    if desk.context.is_attached:
+        return ()
+    if desk.case.attached >= ATTACHMENTS_MAX:
+        raise errors.TooManyAttachments(desk.case.case_id, ATTACHMENTS_MAX)
+    frame = desk.frame() | {"private": Private(attachments=(attachment,))}
+    return (events.AttachmentAdded(**frame, size_bytes=attachment.size_bytes),)
 
 
 def give_feedback(desk: Desk, act: acts.GiveFeedback) -> tuple[CaseEvent, ...]:

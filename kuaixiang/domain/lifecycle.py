@@ -112,6 +112,7 @@ STANDING: Mapping[TypeOfAct, frozenset[Stage]] = MappingProxyType(
     {
         acts.Link: _BEFORE_THE_END | {Stage.DEFERRED},
         acts.Unlink: _BEFORE_THE_END | {Stage.DEFERRED},
+        acts.Attach: _BEFORE_THE_END | {Stage.DEFERRED, Stage.COMPLETED},
         acts.LinkIssue: frozenset(Stage) - {Stage.REFERRED, Stage.CONCLUDED, Stage.WRITTEN_OFF},
         acts.Refer: _BEFORE_THE_END,
         acts.Return: _AT_TAX_SERVICE_OR_AFTER,
@@ -157,6 +158,7 @@ ROLES: Mapping[TypeOfAct, frozenset[Role]] = MappingProxyType(
         acts.Link: frozenset({Role.REGISTRAR, Role.TAX_SERVICE, Role.HANDLER}),
         acts.Unlink: frozenset({Role.REGISTRAR, Role.TAX_SERVICE, Role.HANDLER}),
         acts.LinkIssue: frozenset({Role.TAX_SERVICE, Role.HANDLER}),
+        acts.Attach: frozenset({Role.REGISTRAR, Role.TAX_SERVICE, Role.HANDLER}),
         acts.GiveFeedback: frozenset({Role.HANDLER}),
         acts.FollowUp: frozenset({Role.TAX_SERVICE}),
         acts.Reopen: frozenset({Role.TAX_SERVICE}),

@@ -240,6 +240,7 @@ def received(act: acts.Receive, context: Context, *, handed_on: bool = False) ->
             text=act.text,
             place=act.place,
             note=act.reason,
+            attachments=act.attachments,
         ),
         referral_id=act.referral_id,
         previous_referral_id=act.previous_referral_id,
@@ -253,6 +254,7 @@ def received(act: acts.Receive, context: Context, *, handed_on: bool = False) ->
         returns=returns,
         disputants=disputants,
         ruled_by=act.ruled_by,
+        attached=len(act.attachments),
     )
     if not relaying:
         return (arrived,)

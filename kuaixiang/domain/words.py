@@ -171,18 +171,18 @@ class ReferralState(IntEnum):
     REFUSED = 4
 
 
-class DuplicateReason(IntEnum):
-    """Why a case of the ledger may be the same as one about to be registered (§四(一)1)."""
-
-    SAME_TAXPAYER = 1
-    SIMILAR_TEXT = 2
-
-
 class DirectiveKind(IntEnum):
     """What headquarters publishes to every bureau."""
 
     CALENDAR = 1
     ISSUE = 2
+
+
+class DuplicateReason(IntEnum):
+    """Why a case of the ledger may be the same as one about to be registered (§四(一)1)."""
+
+    SAME_TAXPAYER = 1
+    SIMILAR_TEXT = 2
 
 
 class Override(IntEnum):

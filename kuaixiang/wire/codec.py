@@ -19,7 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kuaixiang.domain import acts, order_acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.errors import FieldMalformed, FieldMissing
-from kuaixiang.domain.events import KINDS, CaseEvent, ClockChange, Entry, Event, OrderEvent, Private
+from kuaixiang.domain.events import KINDS, Attachment, CaseEvent, ClockChange, Entry, Event, OrderEvent, Private
 from kuaixiang.domain.labels import Both, listed, term
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.words import (
@@ -35,10 +35,12 @@ from kuaixiang.domain.words import (
     Stage,
 )
 from kuaixiang.runtime.clock import InstantOutOfRange, from_micros, to_micros
-from kuaixiang.wire.v1 import case_pb2, journal_pb2, supervision_pb2
+from kuaixiang.wire.v1 import case_pb2, common_pb2, journal_pb2, supervision_pb2
 
 _E = TypeVar("_E", bound=IntEnum)
 _A = TypeVar("_A", bound=Act)
+_NOT_OF_THE_ACT = {"header", "data"}
+"""Fields of a request besides its act: who asks, and the content of the file that the act attaches."""
 _HEADER = {field.name for kind in (CaseEvent, OrderEvent) for field in fields(kind)}
 
 
@@ -210,6 +212,7 @@ def encode_private(private: Private) -> bytes:
         place=private.place,
         channel_reference=private.channel_reference,
         note=private.note,
+        attachments=[attachment_message(attachment) for attachment in private.attachments],
     ).SerializeToString()
 
 
@@ -224,6 +227,24 @@ def decode_private(payload: bytes) -> Private:
         place=message.place,
         channel_reference=message.channel_reference,
         note=message.note,
+        attachments=tuple(attachment_of(attachment) for attachment in message.attachments),
+    )
+
+
+def attachment_message(attachment: Attachment) -> common_pb2.Attachment:
+    """What a file of a case is, as it travels."""
+    return common_pb2.Attachment(
+        digest=attachment.digest,
+        name=attachment.name,
+        media_type=attachment.media_type,
+        size_bytes=attachment.size_bytes,
+    )
+
+
+def attachment_of(message: common_pb2.Attachment) -> Attachment:
+    """What a file of a case is, as it came; nothing of it is checked."""
+    return Attachment(
+        digest=message.digest, name=message.name, media_type=message.media_type, size_bytes=message.size_bytes
     )
 
 
@@ -268,6 +289,7 @@ ACT_OF_REQUEST: Mapping[type[Message], type[Act]] = {
     case_pb2.LinkCaseRequest: acts.Link,
     case_pb2.UnlinkCaseRequest: acts.Unlink,
     case_pb2.LinkIssueRequest: acts.LinkIssue,
+    case_pb2.AttachFileRequest: acts.Attach,
     case_pb2.GiveFeedbackRequest: acts.GiveFeedback,
     case_pb2.RecordFollowUpRequest: acts.FollowUp,
     case_pb2.ReopenCaseRequest: acts.Reopen,
@@ -354,7 +376,7 @@ _Readers = tuple[tuple[str, Callable[[Any], Any]], ...]
 def _act_form(message: type[Message], kind: type[_A]) -> tuple[type[_A], _Readers]:
     hints = get_type_hints(kind)
     names = [field.name for field in fields(kind)]
-    wire = {field.name for field in message.DESCRIPTOR.fields} - {"header"}
+    wire = {field.name for field in message.DESCRIPTOR.fields} - _NOT_OF_THE_ACT
     if wire != set(names):
         mismatch = f"{kind.__name__}: fields {sorted(names)} here, {sorted(wire)} on the wire"
         raise TypeError(mismatch)

@@ -4,6 +4,7 @@ The status' message is English; the same in Chinese is a `google.rpc.LocalizedMe
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -36,10 +37,21 @@ class RemoteRefusal(Exception):
     """A refusal as the caller sees it: what is wrong and what to do, in both languages, by which rule, in which field.
 
     `message` is what the status says, which ends with the remedy; its Chinese is empty when the other side sends none.
+    `facts` is what a program needs to do what the remedy says.
     """
 
-    def __init__(self, code: grpc.StatusCode, rule: str, field: str, message: Both, remedy: Both = NOTHING) -> None:
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        rule: str,
+        field: str,
+        message: Both,
+        remedy: Both = NOTHING,
+        *,
+        facts: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.code = code
+        self.facts = facts
         self.rule = rule
         self.field = field
         self.remedy = remedy
@@ -56,7 +68,8 @@ def told_apart(message: Both, remedy: Both) -> Both:
 
 def to_status(refusal: Refused) -> status_pb2.Status:
     """The rich status of a refusal."""
-    particulars = {"field": refusal.field, "remedy": refusal.remedy, "remedy_chinese": refusal.remedy_chinese}
+    named = {"field": refusal.field, "remedy": refusal.remedy, "remedy_chinese": refusal.remedy_chinese}
+    particulars = {**refusal.facts, **named}
     packed = [_pack(error_details_pb2.ErrorInfo(reason=refusal.rule, domain=DOMAIN, metadata=particulars))]
     if refusal.condition is Condition.INVALID:
         violation = error_details_pb2.BadRequest.FieldViolation(field=refusal.field, description=str(refusal))
@@ -97,6 +110,7 @@ def from_call(error: grpc.aio.AioRpcError) -> RemoteRefusal | None:
         info.metadata.get("field", ""),
         message=Both(status.message, localized.message),
         remedy=Both(info.metadata.get("remedy", ""), info.metadata.get("remedy_chinese", "")),
+        facts=dict(info.metadata),
     )
 
 

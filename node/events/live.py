@@ -110,7 +110,7 @@ class Live:
         latest = self._changed()
         for case in latest.values():
             if case.custody is not Custody.RELEASED:
-                await self._tell(case, progress_of(case, self._office.place.clock.now()))
+                await self._tell(case, self._progress(case))
         return bool(self._office.ledger.changed)
 
     # ------------------------------------------------------------ telling
@@ -131,6 +131,11 @@ class Live:
             case = waiting.popleft()
             latest[case.bureau, case.case_id] = case
         return latest
+
+    def _progress(self, case: Case) -> case_pb2.CaseProgress:
+        place = self._office.place
+        in_charge = place.staff(case.bureau).kind_of(case.department) if case.department else None
+        return progress_of(case, place.clock.now(), in_charge)
 
     async def _tell(self, case: Case, progress: case_pb2.CaseProgress, heard_from: str = "") -> None:
         """Tell the other bureaus of a case, but the one that told us."""

@@ -25,15 +25,19 @@ from kuaixiang.domain.errors import Refused
 from kuaixiang.runtime.clock import EPOCH, SystemClock, from_micros
 from kuaixiang.runtime.loops import Loop
 from kuaixiang.runtime.pki import PkiError
+from kuaixiang.runtime.streams import send
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
+from kuaixiang.wire.errors import from_call
 from kuaixiang.wire.v1 import referral_pb2, supervision_pb2
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
+from node.attachments import AttachmentsMissing, Missing
 from node.federation import offers, statements
 from node.federation.client import CALL_SECONDS_MAX, Failed, Links, NoEndpoint, failure_of
 from node.federation.offers import Message, SnapshotErased
 from node.federation.seal import Seal
 from node.federation.statements import OrderMessage, WordingErased
 from node.ledger import queries
+from node.ledger.blobs import CHUNK_BYTES
 from node.ledger.ledger import Draft, Work
 from node.ledger.queries import Delivery, Owed, PeerState
 from node.office import Office
@@ -52,6 +56,8 @@ SPREAD: Final = 0.2
 """Share by which each pause is moved at random, so that a province's counties do not return in step."""
 DOUBLINGS_MAX: Final = 32
 """2**1024 is no float."""
+PUT_SECONDS_MAX: Final = 600.0
+"""A file of the largest size over a link of 300 kbit/s; what is cut off then is gone on with."""
 LOOK_SECONDS: Final = 5.0
 """How often ages are looked at when nothing changes; commits wake the courier."""
 LOOK_SECONDS_MIN: Final = 0.01
@@ -70,6 +76,9 @@ DELIVERY_SECONDS: Final = Histogram(
     "From reading a case to recording the peer's answer, by kind of message.",
     ["kind"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20),
+)
+FILES: Final = Counter(
+    "kx_attachments_sent_total", "Files brought to peers ahead of an offer, by result: brought, broken_off.", ["result"]
 )
 PENDING: Final = Gauge("kx_deliveries_pending", "Messages that peers are owed and have not answered.")
 OLDEST_AGE: Final = Gauge(
@@ -93,6 +102,8 @@ class Result(StrEnum):
     """The case had moved on before the message was made; nothing was sent."""
     LATER = "later"
     """No answer: the peer is away or busy, or this node is."""
+    CARRYING = "carrying"
+    """The peer has not all of the case's files: they are being brought, and the case is offered again then."""
     ASIDE = "aside"
     """The message was not taken; this case waits by itself."""
 
@@ -127,6 +138,19 @@ class Pause:
         self.failures, self.until = 0, EPOCH
 
 
+@dataclass(slots=True)
+class Carriage:
+    """Files of a case that are being brought to a peer, for the case as it was at that version."""
+
+    version: int
+    task: asyncio.Task[bool]
+
+    @property
+    def done_well(self) -> bool:
+        """Whether the peer has been brought all of them."""
+        return self.task.done() and not self.task.cancelled() and self.task.result()
+
+
 @dataclass(frozen=True, slots=True)
 class Aside:
     """A case whose message was not taken: how often, until when it waits (`time.monotonic`), and at which version."""
@@ -149,11 +173,20 @@ class Destination:
         self.peer = peer
         self.pause = pause
         self.aside: dict[str, Aside] = {}
+        self.carriages: dict[str, Carriage] = {}
+        self._road = asyncio.Lock()
         self.loop = Loop("delivery", self.step, IDLE_SECONDS)
         self._office = office
         self._links = links
         self._seal = seal
         self._kept_failures = pause.failures
+
+    async def stop(self) -> None:
+        """Let the calls under way end for a moment; files that are being brought are brought on another time."""
+        await self.loop.stop(STOP_SECONDS_MAX)
+        for carriage in self.carriages.values():
+            carriage.task.cancel()
+        await asyncio.gather(*(carriage.task for carriage in self.carriages.values()), return_exceptions=True)
 
     async def step(self) -> bool:
         """Deliver one batch; whether there may be more to deliver at once."""
@@ -196,13 +229,27 @@ class Destination:
         self._kept_failures = failures
 
     async def _batch(self) -> list[Delivery]:
-        limit = BATCH_MAX + len(self.aside)
+        limit = BATCH_MAX + len(self.aside) + len(self.carriages)
         due = await asyncio.to_thread(queries.deliveries, self._office.ledger.database, self.bureau, self.peer, limit)
         if len(due) < limit:
             # Everything owed is in `due`: what was set aside and is not in it has been resolved otherwise.
             still = {delivery.case_id for delivery in due}
             self.aside = {case_id: aside for case_id, aside in self.aside.items() if case_id in still}
-        return [delivery for delivery in due if not self._is_aside(delivery.case_id)][:BATCH_MAX]
+        return [delivery for delivery in due if not self._waits(delivery.case_id)][:BATCH_MAX]
+
+    def _waits(self, case_id: str) -> bool:
+        return self._is_aside(case_id) or self._is_carried(case_id)
+
+    def _is_carried(self, case_id: str) -> bool:
+        """Whether the case's files are under way; not for a case that has changed, which may be owed something else."""
+        carriage = self.carriages.get(case_id)
+        if carriage is None or carriage.task.done():
+            return False
+        case = self._office.ledger.cached(self.bureau, case_id)
+        if case is None or case.version == carriage.version:
+            return True
+        carriage.task.cancel()
+        return False
 
     def _is_aside(self, case_id: str) -> bool:
         aside = self.aside.get(case_id)
@@ -230,7 +277,7 @@ class Destination:
             if message is None:
                 return self._count(kind, Result.OVERTAKEN)
             kind = _kind(message)
-            result = await self._tell(message)
+            result = await self._tell(message, version)
         except grpc.aio.AioRpcError as error:
             failure = failure_of(error)
             result, rule = (Result.LATER if failure.what is Failed.PEER else Result.ASIDE), failure.rule or failure.code
@@ -261,7 +308,9 @@ class Destination:
                     kind=kind,
                     rule=rule,
                 )
-            self.aside.pop(delivery.case_id, None)
+            if result is not Result.CARRYING:
+                self.aside.pop(delivery.case_id, None)
+                self.carriages.pop(delivery.case_id, None)
         return self._count(kind, result)
 
     @staticmethod
@@ -286,7 +335,7 @@ class Destination:
             pause_seconds=round(seconds, 1),
         )
 
-    async def _tell(self, message: Message | OrderMessage) -> Result:
+    async def _tell(self, message: Message | OrderMessage, version: int) -> Result:
         stub, supervision = self._links.stub(self.peer), self._links.supervision(self.peer)
         match message:
             case supervision_pb2.OrderStatement():
@@ -301,11 +350,72 @@ class Destination:
             case referral_pb2.Offer():
                 payload = message.SerializeToString()
                 request = referral_pb2.OfferRequest(offer=payload, signature=self._seal.sign(payload))
-                return await self._settle(message, await stub.Offer(request, timeout=CALL_SECONDS_MAX))
+                try:
+                    receipt = await stub.Offer(request, timeout=CALL_SECONDS_MAX)
+                except grpc.aio.AioRpcError as error:
+                    if not self._carry(message, version, request, missing_of(error, message)):
+                        raise
+                    return Result.CARRYING
+                return await self._settle(message, receipt)
             case referral_pb2.WithdrawRequest():
                 return await self._settle(message, await stub.Withdraw(message, timeout=CALL_SECONDS_MAX))
             case referral_pb2.ConcludeRequest():
                 return await self._conclude(stub, message)
+
+    # ------------------------------------------------------------ files
+
+    def _carry(
+        self, offer: referral_pb2.Offer, version: int, request: referral_pb2.OfferRequest, missing: Sequence[Missing]
+    ) -> bool:
+        """Begins to bring the peer the files of an offer that it misses; whether there is something to bring.
+
+        Not again for a peer that has just been brought all of them: its answer then stands against the offer.
+        """
+        before = self.carriages.pop(offer.case_id, None)
+        if not missing or (before is not None and before.version == version and before.done_well):
+            return False
+        task = asyncio.ensure_future(self._bring(offer.case_id, version, request, missing))
+        self.carriages[offer.case_id] = Carriage(version, task)
+        return True
+
+    async def _bring(
+        self, case_id: str, version: int, request: referral_pb2.OfferRequest, missing: Sequence[Missing]
+    ) -> bool:
+        """Brings files one after the other, beside the batches; whether all of them, so that the case can be offered.
+
+        What breaks off sets the case aside: the answer to its next offer says how far the peer has come.
+        """
+        try:
+            for one in missing:
+                async with self._road:
+                    await self._put(request, one)
+        except grpc.aio.AioRpcError as error:
+            rule = failure_of(error).rule or error.code().name
+        except (NoEndpoint, PkiError, Refused) as unusable:
+            rule = type(unusable).__name__
+        except Exception:  # noqa: BLE001 - a fault of ours with one case must not hold up the others
+            _log.exception("A file could not be brought by a fault of this service.", action="attachment.fault")
+            rule = "fault"
+        else:
+            self.loop.wake()
+            return True
+        self._set_aside(case_id, version, "attachment", rule)
+        self.loop.wake()
+        return False
+
+    async def _put(self, request: referral_pb2.OfferRequest, missing: Missing) -> None:
+        from_byte = missing.held_bytes - missing.held_bytes % CHUNK_BYTES
+        pieces = self._office.attachments.read(missing.digest, from_byte)
+        result = "broken_off"
+        try:
+            await send(
+                self._links.stub(self.peer).PutAttachment(timeout=PUT_SECONDS_MAX),
+                referral_pb2.PutAttachmentRequest(offer=request, digest=missing.digest, from_byte=from_byte),
+                (referral_pb2.PutAttachmentRequest(data=piece) async for piece in pieces),
+            )
+            result = "brought"
+        finally:
+            FILES.labels(result).inc()
 
     async def _settle(
         self, asked: referral_pb2.Offer | referral_pb2.WithdrawRequest, receipt: referral_pb2.Receipt
@@ -337,6 +447,15 @@ def _kind(message: Message | OrderMessage) -> str:
             return "withdraw"
         case referral_pb2.ConcludeRequest():
             return "conclude"
+
+
+def missing_of(error: grpc.aio.AioRpcError, offer: referral_pb2.Offer) -> list[Missing]:
+    """The files of an offer that its receiver does not have, by its own words; it is told no other file's content."""
+    refusal = from_call(error)
+    if refusal is None or refusal.rule != AttachmentsMissing.__name__:
+        return []
+    listed = {attachment.digest for attachment in offer.snapshot.attachments}
+    return [one for one in AttachmentsMissing.read(refusal.facts) if one.digest in listed]
 
 
 def decision_of(
@@ -399,7 +518,7 @@ class Courier:
         """Let the calls under way end for a moment. What is owed stays owed."""
         self._event_loop = None
         await self._loop.stop()
-        await asyncio.gather(*(destination.loop.stop(STOP_SECONDS_MAX) for destination in self.destinations.values()))
+        await asyncio.gather(*(destination.stop() for destination in self.destinations.values()))
         self.destinations.clear()
 
     async def step(self) -> bool:

@@ -158,12 +158,12 @@ class DirectiveServicer(directive_pb2_grpc.DirectiveServiceServicer):
         found, more = self._directives.newer_than(have)
         return directive_pb2.ReadDirectivesResponse(directives=found, more=more)
 
-    async def GetIssue(
-        self, request: directive_pb2.GetIssueRequest, context: Context
-    ) -> directive_pb2.GetIssueResponse:
+    async def GetPublishedIssue(
+        self, request: directive_pb2.GetPublishedIssueRequest, context: Context
+    ) -> directive_pb2.GetPublishedIssueResponse:
         """A common issue, for the bureau's officers. Raises `NotThisBureau`, `NotAuthorised`, `UnknownIssue`."""
         check_officer(caller_of(context), request.bureau)
         self._office.check_hosted(request.bureau)
         check_issue_id(request.issue_id)
         found = self._directives.issue(request.issue_id)
-        return directive_pb2.GetIssueResponse(issue=found.issue, published_at_us=found.published_at_us)
+        return directive_pb2.GetPublishedIssueResponse(issue=found.issue, published_at_us=found.published_at_us)

@@ -8,10 +8,12 @@ from functools import reduce
 from typing import Any, Final
 
 from kuaixiang.domain import events
+from kuaixiang.domain.attachments import attachments_in
 from kuaixiang.domain.case import Case, Conclusion, Outgoing, evolve
-from kuaixiang.domain.events import Event, Private
+from kuaixiang.domain.events import Attachment, Event, Private
 from kuaixiang.domain.words import Outcome
 from kuaixiang.runtime.clock import to_micros
+from kuaixiang.wire.codec import attachment_message
 from kuaixiang.wire.v1 import referral_pb2
 from node.ledger.queries import HistoryEntry
 
@@ -86,12 +88,14 @@ def _offer(case: Case, outgoing: Outgoing, history: Sequence[HistoryEntry]) -> r
         path=outgoing.path,
         referral_kind=kind,
         reason=reason,
-        snapshot=_snapshot(case, outgoing, private),
+        snapshot=_snapshot(case, outgoing, private, attachments_in((i.entry for i in history), case.snapshot_version)),
         offered_at_us=to_micros(outgoing.offered_at),
     )
 
 
-def _snapshot(case: Case, outgoing: Outgoing, private: Private) -> referral_pb2.Snapshot:
+def _snapshot(
+    case: Case, outgoing: Outgoing, private: Private, attachments: Sequence[Attachment]
+) -> referral_pb2.Snapshot:
     words: dict[str, Any] = {"category": case.category, "channel": case.channel}
     return referral_pb2.Snapshot(
         origin_bureau=case.origin_bureau,
@@ -104,6 +108,7 @@ def _snapshot(case: Case, outgoing: Outgoing, private: Private) -> referral_pb2.
         returns=outgoing.returns,
         disputants=outgoing.disputants,
         ruled_by=outgoing.ruled_by,
+        attachments=[attachment_message(attachment) for attachment in attachments],
         **words,
     )
 

@@ -5,13 +5,14 @@ fails is a named refusal and leaves no trace in the ledger. What passes is decid
 answered.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
+from kuaixiang.domain.attachments import check_attachments
 from kuaixiang.domain.authority import Caller, NotAuthorised, check_peer
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.errors import FieldMalformed, FieldMissing, UnknownCase
@@ -29,8 +30,10 @@ from kuaixiang.domain.words import Custody, Outcome
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.runtime.server import Context, caller_of
-from kuaixiang.wire.codec import enum_of
+from kuaixiang.runtime.streams import content
+from kuaixiang.wire.codec import attachment_of, enum_of
 from kuaixiang.wire.v1 import referral_pb2, referral_pb2_grpc
+from node.attachments import UnknownAttachment
 from node.cases import clock_view
 from node.federation.client import Links, NoEndpoint, failure_of
 from node.federation.seal import Seal
@@ -72,12 +75,31 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
     async def Offer(self, request: referral_pb2.OfferRequest, context: Context) -> referral_pb2.Receipt:
         """The decision on a case offered, recorded with the case. Repeats get the first receipt, word for word.
 
-        Raises `FieldMissing`, `FieldMalformed`, `NotAuthorised`, `SignatureNotProven`, `NotThisBureau`.
+        Raises `FieldMissing`, `FieldMalformed`, `NotAuthorised`, `SignatureNotProven`, `NotThisBureau`; and, while
+        files of the case are not here, `AttachmentsMissing`, which is no decision.
         """
         offer = offer_of(request, to_micros(self._office.place.clock.now()))
         self._check_peer(context, offer.from_bureau, offer.to_bureau)
         self._seal.check(request.offer, request.signature, offer.from_bureau)
         return referral_pb2.Receipt.FromString(await self._office.decide_offer(offer))
+
+    async def PutAttachment(
+        self, request_iterator: AsyncIterator[referral_pb2.PutAttachmentRequest], context: Context
+    ) -> referral_pb2.PutAttachmentResponse:
+        """Takes in a file that an offer lists, the offer being sent along as proof that it does. It decides nothing.
+
+        Raises what `Offer` does, `UnknownAttachment`, `ContentDiffers`, `ContentBrokenOff`, `ContentUnderWay`.
+        """
+        first = await anext(request_iterator, referral_pb2.PutAttachmentRequest())
+        offer = offer_of(first.offer, to_micros(self._office.place.clock.now()))
+        self._check_peer(context, offer.from_bureau, offer.to_bureau)
+        self._seal.check(first.offer.offer, first.offer.signature, offer.from_bureau)
+        listed = {attachment.digest: attachment for attachment in offer.snapshot.attachments}
+        if first.digest not in listed:
+            raise UnknownAttachment(offer.case_id, first.digest)
+        attachment, taken = attachment_of(listed[first.digest]), content(request_iterator, context)
+        await self._office.attachments.take_in(attachment, taken, first.from_byte)
+        return referral_pb2.PutAttachmentResponse()
 
     async def Withdraw(self, request: referral_pb2.WithdrawRequest, context: Context) -> referral_pb2.Receipt:
         """The decision on an offer that its sender would take back; from now on there is one.
@@ -227,6 +249,7 @@ def offer_of(request: referral_pb2.OfferRequest, now_us: int) -> referral_pb2.Of
         ("place", snapshot.place, REFERENCE_CHARACTERS_MAX),
     ):
         at_most(text, f"offer.snapshot.{field}", characters)
+    check_attachments(map(attachment_of, snapshot.attachments), "offer.snapshot.attachments.")
     return offer
 
 

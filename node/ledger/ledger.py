@@ -39,7 +39,8 @@ from kuaixiang.runtime.database import Database
 from kuaixiang.runtime.writer import GroupCommitWriter
 from kuaixiang.wire import chain
 from kuaixiang.wire.codec import decode_entry, encode_entry, encode_private, event_name
-from node.ledger import projections, schema
+from node.ledger import blobs, projections, schema
+from node.ledger.blobs import Blob
 
 CASES_CACHED_MAX: Final = 50_000
 """Folded cases kept in memory: the open cases of a large bureau, about 150 MB."""
@@ -113,6 +114,8 @@ class Work:
     request_key: str = ""
     reference: tuple[Channel, str] | None = None
     referral_id: str = ""
+    digests: tuple[str, ...] = ()
+    """Files whose content it needs."""
     order_id: str = ""
     """Looked up with the orders derived from it."""
 
@@ -200,6 +203,9 @@ class _Statements:
         self.put_mismatch = database.put(schema.MISMATCHES)
         self.drop_mismatch = database.drop(schema.MISMATCHES, "bureau", "peer", "case_id", "absent")
         self.put_reconciliation = database.put(schema.RECONCILIATIONS)
+        self.put_attachment = database.put(schema.ATTACHMENTS)
+        self.put_blob = database.put(schema.BLOBS)
+        self.put_chunk = database.put(schema.BLOB_CHUNKS)
         self.put_peer = database.put(schema.PEERS)
         self.put_cursor = database.put(schema.CURSORS)
         self.put_directive = database.put(schema.DIRECTIVES)
@@ -234,9 +240,13 @@ class _Rows:
     """Rows to be written, table by table."""
 
     __slots__ = (
+        "attachments",
+        "blobs",
+        "chunks",
         "cursors",
         "decisions",
         "directives",
+        "dropped",
         "journal",
         "notes",
         "peers",
@@ -253,10 +263,19 @@ class _Rows:
         self.references: list[tuple[Any, ...]] = []
         self.decisions: list[tuple[Any, ...]] = []
         self.requests: list[tuple[Any, ...]] = []
+        self.attachments: list[tuple[Any, ...]] = []
+        self.blobs: list[tuple[Any, ...]] = []
+        self.chunks: list[tuple[Any, ...]] = []
+        self.dropped: list[str] = []
         self.peers: list[tuple[Any, ...]] = []
         self.cursors: list[tuple[Any, ...]] = []
         self.directives: list[tuple[Any, ...]] = []
         self.notes: list[Entry] = []
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not any(getattr(self, name) for name in _Rows.__slots__)
 
     def add(self, other: "_Rows") -> None:
         for name in _Rows.__slots__:
@@ -277,6 +296,8 @@ class LedgerBatch:
         self.requests: dict[tuple[str, str], Request] = {}
         self.references: dict[tuple[str, int, str], tuple[str, int]] = {}
         self.receipts: dict[tuple[str, str], bytes] = {}
+        self.blobs: dict[str, Blob] = {}
+        self.attached: set[tuple[str, str, str]] = set()
         self._look_up(works)
 
     def do(self, work: Work) -> Any:  # noqa: ANN401 - the work's own result
@@ -289,7 +310,7 @@ class LedgerBatch:
     def commit(self) -> None:
         """Writes what was staged, in one durable transaction."""
         rows = self.rows
-        if not any((rows.journal, rows.peers, rows.cursors, rows.requests, rows.decisions, rows.directives)):
+        if rows.empty:
             return
         ledger = self.ledger
         run, make = ledger.database.run, ledger.statements
@@ -319,6 +340,10 @@ class LedgerBatch:
             run(make.put_peer, rows.peers)
             run(make.put_cursor, rows.cursors)
             run(make.put_directive, rows.directives)
+            run(make.put_attachment, rows.attachments)
+            run(make.put_blob, rows.blobs)
+            run(make.put_chunk, rows.chunks)
+            blobs.drop(ledger.database.writing, rows.dropped)
         ledger.heads.update(self.heads)
         ledger.cache.put(self.cases.items())
         ledger.orders.put(self.orders.items())
@@ -329,6 +354,7 @@ class LedgerBatch:
         keys = {(work.bureau, work.request_key) for work in works if work.request_key}
         references = {(work.bureau, *work.reference) for work in works if work.reference}
         referrals = {(work.bureau, work.referral_id) for work in works if work.referral_id}
+        digests = {digest for work in works for digest in work.digests}
         wanted: set[CaseKey] = set()
         for work in works:
             for case_id in filter(None, (work.case_id, *work.also)):
@@ -339,7 +365,7 @@ class LedgerBatch:
                 else:
                     self.before[key] = cached
         orders = {(work.bureau, work.order_id) for work in works if work.order_id}
-        if not (keys or references or referrals or wanted or orders):
+        if not (keys or references or referrals or digests or wanted or orders):
             return
         with self.ledger.database.looking() as connection:
             if keys:
@@ -355,6 +381,10 @@ class LedgerBatch:
                 table = schema.DECISIONS
                 for row in connection.execute(_of(table, table.c.referral_id, referrals)):
                     self.receipts[row.bureau, row.referral_id] = bytes(row.receipt)
+            if digests:
+                self.blobs.update(blobs.find(connection, digests))
+                keys_of_cases = {(work.bureau, work.case_id) for work in works if work.digests}
+                self.attached.update(blobs.attached(connection, keys_of_cases, digests))
             self.before.update(load_cases(connection, wanted))
             if orders:
                 self._look_up_orders(connection, orders)
@@ -482,6 +512,14 @@ class Draft:
         """The stored decision on a referral, as it was sent."""
         return self._batch.receipts.get((bureau, referral_id))
 
+    def blob(self, digest: str) -> Blob | None:
+        """What is kept of a file that the work announced it would need."""
+        return self._batch.blobs.get(digest)
+
+    def is_attached(self, bureau: str, case_id: str, digest: str) -> bool:
+        """Whether the case has such a file already."""
+        return (bureau, case_id, digest) in self._batch.attached
+
     # ------------------------------------------------------------ what becomes so
 
     def record(
@@ -576,6 +614,7 @@ class Draft:
             )
         )
         rows.referrals.extend(projections.referral_rows(entry, before))
+        rows.attachments.extend(projections.attachment_rows(entry, seq))
         registered = head.cases_registered + isinstance(entry.event, Registered)
         issued = head.orders_issued + isinstance(entry.event, OrderIssued)
         return Head(head.bureau, head.generation, seq, hash_, registered, issued)
@@ -589,6 +628,18 @@ class Draft:
         """Remembers a decision, word for word."""
         self._receipts[bureau, referral_id] = receipt
         self._rows.decisions.append((bureau, referral_id, receipt))
+
+    def put_blob(self, blob: Blob, at: datetime) -> None:
+        """Remembers how much of a file is kept, and when that came (real time)."""
+        self._rows.blobs.append((blob.digest, blob.size_bytes, blob.held_bytes, int(blob.complete), to_micros(at)))
+
+    def put_chunk(self, digest: str, number: int, data: bytes) -> None:
+        """Keeps a piece of a file's content."""
+        self._rows.chunks.append((digest, number, data))
+
+    def drop_blob(self, digest: str) -> None:
+        """Gives up a file's content, unless it is complete and some case has the file."""
+        self._rows.dropped.append(digest)
 
     def put_peer(self, bureau: str, peer: str, failures: int, next_attempt_at: datetime) -> None:
         """Remembers when a peer is to be tried again."""
@@ -615,6 +666,7 @@ class Draft:
         batch.requests.update(self._requests)
         batch.references.update(self._references)
         batch.receipts.update(self._receipts)
+        batch.attached.update(row[:3] for row in self._rows.attachments)
         batch.rows.add(self._rows)
 
 

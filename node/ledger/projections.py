@@ -290,6 +290,14 @@ def referral_rows(entry: Entry, case: Case | None) -> list[tuple[Any, ...]]:
             return []
 
 
+def attachment_rows(entry: Entry, seq: int) -> list[tuple[Any, ...]]:
+    """The files that an entry names as its case's."""
+    private = entry.event.private
+    if private is None:
+        return []
+    return [(entry.bureau, entry.case_id, attachment.digest, seq) for attachment in private.attachments]
+
+
 def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> int:
     """Empties the projections of the bureaus and folds them from the journal; the number of entries folded."""
     folded = 0
@@ -305,6 +313,7 @@ def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> 
             orders_before = dict[str, Order | None]()
             referrals: list[tuple[Any, ...]] = []
             references: list[tuple[Any, ...]] = []
+            attachments: list[tuple[Any, ...]] = []
             notes: list[Entry] = []
             for seq, entry in entries:
                 if isinstance(entry.event, events.LedgerEvent):
@@ -320,6 +329,7 @@ def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> 
                 known = cases.get(entry.case_id)
                 before.setdefault(entry.case_id, known)
                 referrals.extend(referral_rows(entry, known))
+                attachments.extend(attachment_rows(entry, seq))
                 private = entry.event.private
                 if isinstance(entry.event, events.Registered) and private and private.channel_reference:
                     references.append((bureau, int(entry.channel or 0), private.channel_reference, entry.case_id, seq))
@@ -335,6 +345,7 @@ def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> 
                 )
                 database.run(make.put_referral, referrals)
                 database.run(make.add_reference, references)
+                database.run(make.put_attachment, attachments)
                 write_notes(database, make, notes)
             folded += len(entries)
         if seq:

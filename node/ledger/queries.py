@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from kuaixiang.domain.attachments import attachments_in
 from kuaixiang.domain.case import Case, Conclusion
 from kuaixiang.domain.errors import EntryUnreadable, FieldMalformed
-from kuaixiang.domain.events import Entry, Private
+from kuaixiang.domain.events import Attachment, Entry, Private
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.orders import Order
 from kuaixiang.domain.reconciliation import PairRecord
@@ -235,6 +236,32 @@ def private_of(database: Database, bureau: str, case_id: str, version: int) -> P
     return decode_private(bytes(payload)) if payload is not None else None
 
 
+def attachments_of(database: Database, case: Case) -> tuple[Attachment, ...]:
+    """The files of a case, as it came here last and as they were attached since."""
+    known = schema.ATTACHMENTS
+    query = sa.select(known.c.seq).where(known.c.bureau == case.bureau, known.c.case_id == case.case_id).distinct()
+    journal, parts = schema.JOURNAL, schema.PRIVATE
+    entries = (
+        sa.select(journal.c.public, parts.c.payload)
+        .select_from(journal.join(parts, (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)))
+        .where(journal.c.bureau == case.bureau, journal.c.seq.in_(query))
+        .order_by(journal.c.seq)
+    )
+    with database.reading() as connection:
+        rows = connection.execute(entries).all()
+    return attachments_in(
+        (decode_entry(bytes(public), bytes(payload)) for public, payload in rows), case.snapshot_version
+    )
+
+
+def has_request(database: Database, bureau: str, request_key: str) -> bool:
+    """Whether something was done under a caller's key."""
+    table = schema.REQUESTS
+    query = sa.select(sa.exists().where(table.c.bureau == bureau, table.c.request_key == request_key))
+    with database.reading() as connection:
+        return bool(connection.execute(query).scalar_one())
+
+
 def list_cases(database: Database, wanted: CaseFilter, page_size: int, page_token: str) -> tuple[list[Case], str]:
     """A page of cases, nearest deadline first, and the token of the next page (empty after the last)."""
     table = schema.CASES
@@ -341,36 +368,39 @@ def _read_token(token: str) -> tuple[int, str]:
 def clocks_to_note(
     database: Database, bureaus: Sequence[str], now_us: int, calendar_version: str, limit: int
 ) -> list[tuple[str, str]]:
-    """Whose clocks time or the calendar has changed and the journal does not say so: (bureau, subject), oldest first.
+    """Whose clocks time or the calendar has changed unrecorded: (bureau, subject), what has passed first.
 
     A subject is a case, or whatever else has a clock. Clocks of a case that is offered stand, so that it is left out.
     """
     clocks, cases = schema.CLOCKS, schema.CASES
     running, version = clocks.c.overdue == 0, clocks.c.calendar_version
     standing = sa.and_(running, clocks.c.due_us > now_us)
-    wanted = (
+    wanted: tuple[tuple[sa.ColumnElement[bool], sa.Column[int] | None], ...] = (
         (sa.and_(running, clocks.c.due_us <= now_us), clocks.c.due_us),
         (sa.and_(standing, clocks.c.due_soon == 0, clocks.c.soon_us <= now_us), clocks.c.soon_us),
-        # Two ranges, which an index answers where it does not answer "another version than".
-        (sa.and_(standing, version < calendar_version), clocks.c.due_us),
-        (sa.and_(standing, version > calendar_version), clocks.c.due_us),
+        # Two ranges, which an index answers where it does not answer "another version than". After a calendar was
+        # published they hold every open clock, which to put in order for each batch would take long.
+        (sa.and_(standing, version < calendar_version), None),
+        (sa.and_(standing, version > calendar_version), None),
     )
     of_a_case = clocks.outerjoin(cases, (cases.c.bureau == clocks.c.bureau) & (cases.c.case_id == clocks.c.case_id))
+    # As an expression, so that SQLite does not read every clock of a bureau in the order of the primary key.
+    of_ours = (clocks.c.bureau + "").in_(bureaus)
+    subject = (clocks.c.bureau, clocks.c.case_id)
     found: dict[tuple[str, str], None] = {}
     with database.reading() as connection:
         for condition, order in wanted:
             query = (
-                sa.select(clocks.c.bureau, clocks.c.case_id)
+                sa.select(*subject)
                 .select_from(of_a_case)
                 .where(
                     condition,
-                    clocks.c.bureau.in_(bureaus),
+                    of_ours,
                     sa.or_(cases.c.custody.is_(None), cases.c.custody == int(Custody.OWNED)),
                 )
-                .group_by(clocks.c.bureau, clocks.c.case_id)
-                .order_by(sa.func.min(order))
                 .limit(limit)
             )
+            query = query.distinct() if order is None else query.group_by(*subject).order_by(sa.func.min(order))
             found.update(dict.fromkeys((row.bureau, row.case_id) for row in connection.execute(query)))
     return list(found)[:limit]
 

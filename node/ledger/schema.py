@@ -2,10 +2,12 @@
 
 `journal` and `private` are the truth. `decisions` and `requests` are answers given, kept so that the same question has
 the same answer for ever; `directives` are what headquarters has said, in its own bytes. `cases`, `clocks`,
-`referrals`, `conclusions`, `orders`, `deliveries`, `mismatches`, `reconciliations` and the numbers in `bureaus` are
-projections: changed in the transaction of the entry they follow from, and made again from the journal by `rebuild`.
-`peers` and `cursors` remember how far deliveries and publication have come; losing them costs repetitions, which are
-harmless. `clocks` and `deliveries` are of cases and of supervision orders: `case_id` is the number of either.
+`referrals`, `conclusions`, `orders`, `deliveries`, `mismatches`, `reconciliations`, `attachments` and the numbers in
+`bureaus` are projections: changed in the transaction of the entry they follow from, and made again from the journal by
+`rebuild`. `blobs` and `blob_chunks` are the content of the files that private parts name by digest: no projection
+either, for no journal could make it again. `peers` and `cursors` remember how far deliveries and publication have come;
+losing them costs repetitions, which are harmless. `clocks` and `deliveries` are of cases and of supervision orders:
+`case_id` is the number of either.
 
 Instants are microseconds since 1970-01-01T00:00Z.
 """
@@ -229,6 +231,35 @@ RECONCILIATIONS: Final = sa.Table(
     _number("different"),
 )
 """The last recorded reconciliation with each peer."""
+ATTACHMENTS: Final = sa.Table(
+    "attachments",
+    METADATA,
+    _text("bureau", key=True),
+    _text("case_id", key=True),
+    _text("digest", key=True),
+    _number("seq"),
+    sa.Index("attachments_by_digest", "digest"),
+)
+"""Which case of which bureau has which file; `seq` is the last entry that names it."""
+
+BLOBS: Final = sa.Table(
+    "blobs",
+    METADATA,
+    _text("digest", key=True),
+    _number("size_bytes"),
+    _number("held_bytes"),
+    _number("complete"),
+    _number("since_us"),
+)
+"""Content that is kept, once for all cases of the node; `since_us` is when some of it came last, in real time."""
+
+BLOB_CHUNKS: Final = sa.Table(
+    "blob_chunks",
+    METADATA,
+    _text("digest", key=True),
+    _number("number", key=True),
+    _bytes("data"),
+)
 
 PEERS: Final = sa.Table(
     "peers",
@@ -267,5 +298,6 @@ PROJECTIONS: Final = (
     DELIVERIES,
     MISMATCHES,
     RECONCILIATIONS,
+    ATTACHMENTS,
 )
 """Tables that `rebuild` empties and fills from the journal."""

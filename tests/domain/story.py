@@ -97,6 +97,7 @@ USUAL_ROLE: dict[type[Act], Role] = {
     acts.Link: Role.TAX_SERVICE,
     acts.Unlink: Role.TAX_SERVICE,
     acts.LinkIssue: Role.TAX_SERVICE,
+    acts.Attach: Role.REGISTRAR,
     acts.AskRuling: Role.TAX_SERVICE,
     acts.Rule: Role.BUREAU_HEAD,
     acts.AskOverride: Role.TAX_SERVICE,
@@ -126,6 +127,7 @@ WITHDRAW = acts.Withdraw(reason="已经解决")
 RETURN = acts.Return(reason="不属于本单位职责")
 RECONSIDER = acts.SendToReconsideration(reference="复议2026-1")
 DEFER = acts.Defer(owner="policy-7", review_at=MONDAY + 90 * DAY, condition="等待政策明确")
+ATTACH = acts.Attach(digest="ab" * 32, name="合同.pdf", media_type="application/pdf", size_bytes=1_000)
 RECEIVE = acts.Receive(
     referral_id="r0",
     previous_referral_id="",
@@ -176,6 +178,7 @@ EXAMPLES: dict[type[Act], Act] = {
         acts.Link(lead_case_id=LEAD_ID),
         acts.Unlink(reason="不是同一事项"),
         acts.LinkIssue(issue_id="GX-2026-0001"),
+        ATTACH,
         acts.AskRuling(reason="双方职责有争议"),
         acts.Rule(final_bureau=HANGZHOU, reason="属于该单位职责"),
         acts.AskOverride(override=Override.LEDGERS_DISAGREE, reason="对方单位已撤并"),

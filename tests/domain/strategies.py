@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from kuaixiang.domain.events import KINDS, CaseEvent, ClockChange, Entry, Event, OrderEvent, Private
+from kuaixiang.domain.events import KINDS, Attachment, CaseEvent, ClockChange, Entry, Event, OrderEvent, Private
 from kuaixiang.domain.words import Category, Channel, Custody, DepartmentKind, OrderStage, Role, Stage
 
 numbers = st.integers(min_value=0, max_value=2**31 - 1)
@@ -16,8 +16,6 @@ texts = st.text(st.characters(codec="utf-8"), max_size=20)
 codes = st.sampled_from(["000000", "330000", "330100", "330102"])
 # Whole microseconds, from long before any case to long after.
 instants = st.datetimes(datetime(1970, 1, 2), datetime(2199, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds are naive
-
-privates = st.builds(Private, **{field.name: texts for field in fields(Private)})
 
 
 def values_of(hint: Any) -> st.SearchStrategy[Any]:
@@ -29,11 +27,14 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
         return instants
     if isinstance(hint, type) and issubclass(hint, IntEnum):
         return st.sampled_from(hint)
+    if hint is Attachment:
+        return st.builds(Attachment, digest=texts, name=texts, media_type=texts, size_bytes=numbers)
     if get_origin(hint) is tuple:
         return st.lists(values_of(get_args(hint)[0]), max_size=3).map(tuple)
     return {str: texts, int: numbers, bool: st.booleans(), bytes: st.binary(max_size=32)}[hint]
 
 
+privates = st.builds(Private, **{name: values_of(hint) for name, hint in get_type_hints(Private).items()})
 clock_changes = st.builds(
     ClockChange,
     **{name: values_of(hint) for name, hint in get_type_hints(ClockChange).items()},

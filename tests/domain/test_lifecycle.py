@@ -37,6 +37,7 @@ CompleteWithLead        .  Com Com  .   .   .   .   .   .   .   .   .   .
 Link                    =   =   =   =   =   .   .   .   .   .   .   .   .
 Unlink                  =   =   =   =   =   .   .   .   .   .   .   .   .
 LinkIssue               =   =   =   =   =   .   =   =   =   .   =   =   .
+Attach                  =   =   =   =   =   .   =   .   .   .   .   .   .
 GiveFeedback            .   .   .   .   .   .  Fed  .   .   .   .   .   .
 FollowUp                .   .   .   .   .   .   .  Fol Fol  .   .   .   .
 Reopen                  .   .   .   .   .   .   .  Han Han  .   .   .   .
@@ -85,6 +86,7 @@ CompleteWithLead           .          .         .         .           .         
 Link                       x          x         x         .           .         .      .
 Unlink                     x          x         x         .           .         .      .
 LinkIssue                  .          x         x         .           .         .      .
+Attach                     x          x         x         .           .         .      .
 GiveFeedback               .          .         x         .           .         .      .
 FollowUp                   .          x         .         .           .         .      .
 Reopen                     .          x         .         .           .         .      .
@@ -196,7 +198,7 @@ def test_a_miss_is_a_named_error_that_lists_what_is_possible() -> None:
     with pytest.raises(errors.ActNotAllowed) as refusal:
         stage_after(CASE_ID, Stage.COMPLETED, EXAMPLES[acts.Forward])
     assert f"forward is not possible: case {CASE_ID} is completed." == str(refusal.value)
-    assert "At this stage one can: feedback, link-issue." == refusal.value.remedy
+    assert "At this stage one can: feedback, attach, link-issue." == refusal.value.remedy
 
 
 def test_what_is_possible_is_told_in_acts_of_people_alone() -> None:

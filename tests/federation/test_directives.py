@@ -208,13 +208,13 @@ async def test_a_confirmed_issue_is_shown_to_the_officers_of_a_bureau_that_was_a
     await tiers.start(HEADQUARTERS)
     await tiers.publish_issue(ISSUE)
     await tiers.start(COUNTY)
-    request = directive_pb2.GetIssueRequest(bureau=COUNTY, issue_id="GX-2026-0001")
+    request = directive_pb2.GetPublishedIssueRequest(bureau=COUNTY, issue_id="GX-2026-0001")
     async with tiers.directives(COUNTY, "office", COUNTY) as stub:
 
         async def shown() -> directive_pb2.ConfirmedIssue:
             while True:
                 try:
-                    return (await stub.GetIssue(request)).issue
+                    return (await stub.GetPublishedIssue(request)).issue
                 except grpc.aio.AioRpcError as error:
                     refusal = from_call(error)
                     assert "UnknownIssue" == (refusal.rule if refusal else "")

@@ -72,6 +72,7 @@ async def test_what_headquarters_does_with_a_case_shows_at_the_county_and_on_the
     for bureau in (PROVINCE, PREFECTURE, COUNTY):
         progress = await until_shown(tiers, bureau, case_id, Stage.HANDLING)
         assert (HEADQUARTERS, done.epoch, done.version) == (progress.bureau, progress.epoch, progress.version)
+        assert common_pb2.DEPARTMENT_KIND_TAX_SERVICE == progress.department_kind
     assert await shown(tiers, HEADQUARTERS, case_id) is None
     assert await shown(tiers, COUNTY, case_id) == (await tracked(tiers, case_id)).progress
 

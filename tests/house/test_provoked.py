@@ -12,60 +12,48 @@ PACKAGES = ("kuaixiang", "node", "hub", "kx")
 
 
 @cache
-def trees(*folders: str) -> tuple[tuple[Path, ast.Module], ...]:
-    """The sources of some folders, parsed; generated code and this folder's tests say nothing."""
+def modules(*folders: str) -> tuple[ast.Module, ...]:
+    """The sources of some folders, parsed; generated code says nothing, nor do the tests of this folder."""
     return tuple(
-        (path, ast.parse(path.read_text("utf-8")))
+        ast.parse(path.read_text("utf-8"))
         for folder in folders
         for path in sorted((ROOT / folder).rglob("*.py"))
         if "v1" not in path.parts and "house" not in path.parts
     )
 
 
-def name_of(node: ast.expr) -> str:
+def name_of(node: ast.AST) -> str:
     """`UnknownCase` of `errors.UnknownCase`, or of the name alone."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
-def made_in(*code: ast.AST) -> set[str]:
-    """The names of all that is called, or raised without a call, in pieces of code."""
-    found = set()
-    for node in (node for piece in code for node in ast.walk(piece)):
+def made(module: ast.Module) -> Iterator[str]:
+    """What a module calls by its name, or raises without a call."""
+    for node in ast.walk(module):
         if isinstance(node, ast.Call):
-            found.add(name_of(node.func))
+            yield name_of(node.func)
         elif isinstance(node, ast.Raise) and node.exc is not None:
-            found.add(name_of(node.exc))
-    return found
+            yield name_of(node.exc)
 
 
 def expected(module: ast.Module) -> Iterator[str]:
-    """The refusals that a module of tests expects: in `pytest.raises(…)`, or by the rule that a refusal names.
+    """What a module of tests names to expect it: the class in `raises(…)` or in a table, the rule in a comparison.
 
-    A `raises` in whose body the test makes the refusal itself proves nothing, nor does a name that is handed on: a fake
-    refuses with it.
+    To make a refusal is not to expect it, and a rule that is handed on is a fake's answer.
     """
     for node in ast.walk(module):
-        if not isinstance(node, ast.Call):
-            yield from (
-                part.value
-                for part in ast.iter_child_nodes(node)
-                if isinstance(part, ast.Constant) and isinstance(part.value, str)
-            )
-        if not isinstance(node, ast.With | ast.AsyncWith):
-            continue
-        made = made_in(*node.body)
-        for item in node.items:
-            call = item.context_expr
-            if isinstance(call, ast.Call) and name_of(call.func) == "raises" and call.args:
-                kinds = call.args[0].elts if isinstance(call.args[0], ast.Tuple) else [call.args[0]]
-                yield from (name for name in map(name_of, kinds) if name not in made)
+        for part in ast.iter_child_nodes(node):
+            if isinstance(part, ast.Constant) and not isinstance(node, ast.Call):
+                yield str(part.value)
+            elif not isinstance(node, ast.Raise) and not (isinstance(node, ast.Call) and part is node.func):
+                yield name_of(part)
 
 
 def test_every_refusal_is_provoked_by_a_test() -> None:
-    provoked = {name for _, module in trees("tests") for name in expected(module)}
+    provoked = {name for module in modules("tests") for name in expected(module)}
     assert [] == [kind.__name__ for kind in refusals() if kind.__name__ not in provoked]
 
 
 def test_every_refusal_is_made_by_the_product() -> None:
-    made = made_in(*(module for _, module in trees(*PACKAGES)))
-    assert [] == [kind.__name__ for kind in refusals() if kind.__name__ not in made]
+    by_the_product = {name for module in modules(*PACKAGES) for name in made(module)}
+    assert [] == [kind.__name__ for kind in refusals() if kind.__name__ not in by_the_product]

@@ -29,6 +29,7 @@ from kuaixiang.domain.periods import Period, parse_period
 from kuaixiang.facts import published_calendar
 from kuaixiang.runtime.signing import ForgedSignature, SignatureRefused
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
+from node.attachments import Missing
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("kuaixiang", "node", "hub", "kx")
@@ -45,6 +46,7 @@ SAMPLES: dict[object, object] = {
     type[Act]: acts.Dispatch,
     type[OrderAct]: order_acts.AnswerOrder,
     Both: Both("is wrong", "有误"),
+    Missing: Missing("ab" * 32, 0),
     Period: parse_period("2026-10"),
     WriterBusy: WriterBusy(20_000),
     WriterStopped: WriterStopped(),

@@ -4,17 +4,23 @@ import csv
 import json
 import re
 import zipfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from python_calamine import CalamineWorkbook
 
 from kuaixiang.domain.identifiers import make_taxpayer_number
 from kuaixiang.domain.labels import term
-from kuaixiang.domain.words import Channel
-from kx.ledger import COLUMNS
+from kuaixiang.domain.words import Channel, Role
+from kuaixiang.wire.v1 import case_pb2
+from kx import ledger
+from kx.ledger import COLUMNS, Period
+from kx.options import Asking, Who
 from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, Officers, refusal, told
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
@@ -312,3 +318,28 @@ def test_an_export_waits_for_a_node_that_is_away_and_says_when_it_gives_up(offic
     failed = refusal(terminal("export", "--out", str(out), "--node", "127.0.0.1:1", "--json", KX_PATIENCE="1"), 3)
     assert "--node" == failed["field"]
     assert [] == list(tmp_path.iterdir())
+
+
+def test_an_export_that_breaks_off_is_begun_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    attempts: list[int] = []
+
+    @asynccontextmanager
+    async def nowhere(_: Asking) -> AsyncIterator[None]:
+        yield
+
+    async def stream(_: Any, timeout: float) -> AsyncIterator[case_pb2.ExportLedgerResponse]:
+        attempts.append(len(attempts))
+        yield case_pb2.ExportLedgerResponse()
+        for number in range(3):
+            if number == 2 and len(attempts) == 1:
+                raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+            yield case_pb2.ExportLedgerResponse(rows=[case_pb2.LedgerRow(case_id=f"c-{number}")])
+
+    monkeypatch.setattr(ledger, "channel_to", nowhere)
+    monkeypatch.setattr(ledger, "method_of", lambda *_: stream)
+    asking = Asking(node="", certificates=tmp_path, bureau=COUNTY, tree_file=None, patience_seconds=9.0, as_json=False)
+    out = tmp_path / "ledger.xlsx"
+    exported_ = ledger.export(asking, Who("o-1", Role.AUDITOR, "hall", None), Period(), out, open_only=False)
+    assert (3, [0, 1]) == (exported_.cases, attempts)
+    assert ["c-0", "c-1", "c-2"] == [line["受理编号"] for line in lines(out)]
+    assert [out] == list(tmp_path.iterdir())

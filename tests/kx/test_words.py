@@ -90,13 +90,13 @@ def test_every_act_of_the_service_has_a_command_and_an_rpc() -> None:
     assert {rpc_of(request()) for request in ACT_OF_REQUEST} == {
         method.name
         for method in case_pb2.DESCRIPTOR.services_by_name["CaseService"].methods
-        if method.output_type.name == "ActResponse" and not method.client_streaming
+        if method.output_type.name == "ActResponse"
     }
     listed = {"answer", "forward", "dispatch", "return-dispatch", "accept", "ask-extension", "approve-extension"}
     listed |= {"refuse-extension", "start-joint", "complete-part", "complete", "feedback", "follow-up", "reopen"}
     listed |= {"withdraw", "defer", "resume", "reconsideration", "refer", "return", "withdraw-offer", "write-off"}
     listed |= {"explain-extension", "add-part", "link", "unlink", "link-issue", "ask-ruling", "rule"}
-    listed |= {"ask-override", "approve-override", "refuse-override"}
+    listed |= {"ask-override", "approve-override", "refuse-override", "attach", "attachments", "fetch"}
     listed |= {"register", "escalate", "show", "list", "watch", "track", "import", "export", "duplicates"}
     assert set(command_of("case").commands) == listed
 

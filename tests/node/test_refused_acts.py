@@ -28,8 +28,11 @@ async def test_an_act_names_a_case_by_a_number_that_can_be_one(callers: Callers,
 async def test_a_note_has_a_longest_length(callers: Callers) -> None:
     office = callers.office()
     case = (await office.RegisterCase(registration())).case
-    told = {"telling": common_pb2.TELLING_COMPLICATED, "told": "告" * (NOTE_CHARACTERS_MAX + 1)}
-    request = case_pb2.ForwardCaseRequest(header=header("REGISTRAR", case.case_id), **told)
+    request = case_pb2.ForwardCaseRequest(
+        header=header("REGISTRAR", case.case_id),
+        telling=common_pb2.TELLING_COMPLICATED,
+        told="告" * (NOTE_CHARACTERS_MAX + 1),
+    )
     refusal = await refusal_of(office.ForwardCase(request))
     assert ("FieldMalformed", "note") == (refusal.rule, refusal.field)
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kuaixiang.domain.errors import FieldMalformed, FieldMissing
-from kuaixiang.domain.events import KINDS, CaseWithdrawn, Entry, Event, Private
+from kuaixiang.domain.events import KINDS, Attachment, CaseWithdrawn, Entry, Event, Private
 from kuaixiang.domain.words import Category, Channel, Stage
 from kuaixiang.wire.codec import (
     ACT_OF_REQUEST,
@@ -58,6 +58,7 @@ PUBLIC = {
     "Linked": "lead_case_id",
     "Unlinked": "lead_case_id",
     "IssueLinked": "issue_id",
+    "AttachmentAdded": "size_bytes",
     "Ruled": "final_bureau",
     "OverrideAsked": "override",
     "OverrideApproved": "override asked_by",
@@ -75,7 +76,7 @@ PUBLIC = {
     "Released": "referral_id to_bureau referral_kind relayed receipt_seq receipt_hash",
     "OfferRefused": "referral_id to_bureau refusal",
     "Received": "referral_id previous_referral_id referral_kind from_bureau final_bureau path origin_bureau"
-    " registered_at_us offered_at_us returns disputants ruled_by",
+    " registered_at_us offered_at_us returns disputants ruled_by attached",
     "OfferDeclined": "referral_id from_bureau offer_epoch refusal offered_at_us",
     "Concluded": "from_bureau outcome round handled_by completed_at_us",
     "ConclusionRevoked": "from_bureau round handled_by",
@@ -262,7 +263,9 @@ def test_a_channel_is_told_by_its_number() -> None:
 
 @given(st.text(st.characters(codec="utf-8"), max_size=20))
 def test_what_is_private_is_not_in_the_public_bytes(text: str) -> None:
-    private = Private(**dict.fromkeys((field.name for field in fields(Private)), MARK + text))
+    texts: dict[str, Any] = dict.fromkeys((field.name for field in fields(Private)), MARK + text)
+    file = Attachment(digest=MARK + text, name=MARK + text, media_type=MARK + text, size_bytes=1)
+    private = Private(**texts | {"attachments": (file,)})
     event = CaseWithdrawn(stage=Stage.WITHDRAWN, epoch=0, private=private)
     entry = Entry(
         bureau="330102",

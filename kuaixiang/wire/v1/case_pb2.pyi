@@ -596,6 +596,89 @@ class UnlinkCaseRequest(_message.Message):
 Global___UnlinkCaseRequest: _TypeAlias = UnlinkCaseRequest  # noqa: Y015
 
 @_typing.final
+class AttachFileRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """SHA-256 of the content, 64 lower-case hexadecimal digits."""
+    name: _builtins.str
+    media_type: _builtins.str
+    size_bytes: _builtins.int
+    data: _builtins.bytes
+    """The content, piece by piece; the first message has none."""
+    @_builtins.property
+    def header(self) -> Global___ActHeader:
+        """The first message alone says these five."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___ActHeader | None = ...,
+        digest: _builtins.str = ...,
+        name: _builtins.str = ...,
+        media_type: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "digest", b"digest", "header", b"header", "media_type", b"media_type", "name", b"name", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachFileRequest: _TypeAlias = AttachFileRequest  # noqa: Y015
+
+@_typing.final
+class ReadAttachmentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUREAU_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    bureau: _builtins.str
+    case_id: _builtins.str
+    digest: _builtins.str
+    def __init__(
+        self,
+        *,
+        bureau: _builtins.str = ...,
+        case_id: _builtins.str = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "case_id", b"case_id", "digest", b"digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadAttachmentRequest: _TypeAlias = ReadAttachmentRequest  # noqa: Y015
+
+@_typing.final
+class ReadAttachmentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadAttachmentResponse: _TypeAlias = ReadAttachmentResponse  # noqa: Y015
+
+@_typing.final
 class LinkIssueRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1235,12 +1318,15 @@ class PrivateView(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     PLACE_FIELD_NUMBER: _builtins.int
     CHANNEL_REFERENCE_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_FIELD_NUMBER: _builtins.int
     taxpayer_name: _builtins.str
     taxpayer_number: _builtins.str
     contact: _builtins.str
     text: _builtins.str
     place: _builtins.str
     channel_reference: _builtins.str
+    @_builtins.property
+    def attachments(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Attachment]: ...
     def __init__(
         self,
         *,
@@ -1250,10 +1336,11 @@ class PrivateView(_message.Message):
         text: _builtins.str = ...,
         place: _builtins.str = ...,
         channel_reference: _builtins.str = ...,
+        attachments: _abc.Iterable[_common_pb2.Attachment] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_reference", b"channel_reference", "contact", b"contact", "place", b"place", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "channel_reference", b"channel_reference", "contact", b"contact", "place", b"place", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1391,6 +1478,7 @@ class CaseProgress(_message.Message):
     NEXT_CLOCK_FIELD_NUMBER: _builtins.int
     NEXT_DUE_AT_FIELD_NUMBER: _builtins.int
     OVERDUE_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_KIND_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     """The bureau responsible."""
     case_id: _builtins.str
@@ -1402,6 +1490,8 @@ class CaseProgress(_message.Message):
     next_clock: _common_pb2.ClockKind.ValueType
     """The nearest deadline; unset when no clock runs."""
     overdue: _builtins.bool
+    department_kind: _common_pb2.DepartmentKind.ValueType
+    """The kind of the department in charge there; unset while none is."""
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """The case's last act."""
@@ -1421,10 +1511,11 @@ class CaseProgress(_message.Message):
         next_clock: _common_pb2.ClockKind.ValueType = ...,
         next_due_at: _timestamp_pb2.Timestamp | None = ...,
         overdue: _builtins.bool = ...,
+        department_kind: _common_pb2.DepartmentKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["next_due_at", b"next_due_at", "occurred_at", b"occurred_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "case_id", b"case_id", "custody", b"custody", "epoch", b"epoch", "next_clock", b"next_clock", "next_due_at", b"next_due_at", "occurred_at", b"occurred_at", "overdue", b"overdue", "stage", b"stage", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "case_id", b"case_id", "custody", b"custody", "department_kind", b"department_kind", "epoch", b"epoch", "next_clock", b"next_clock", "next_due_at", b"next_due_at", "occurred_at", b"occurred_at", "overdue", b"overdue", "stage", b"stage", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -120,6 +120,16 @@ class CaseServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.UnlinkCaseRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
                 _registered_method=True)
+        self.AttachFile = channel.stream_unary(
+                '/kuaixiang.wire.v1.CaseService/AttachFile',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.AttachFileRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+                _registered_method=True)
+        self.ReadAttachment = channel.unary_stream(
+                '/kuaixiang.wire.v1.CaseService/ReadAttachment',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ReadAttachmentRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ReadAttachmentResponse.FromString,
+                _registered_method=True)
         self.LinkIssue = channel.unary_unary(
                 '/kuaixiang.wire.v1.CaseService/LinkIssue',
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.LinkIssueRequest.SerializeToString,
@@ -350,6 +360,20 @@ class CaseServiceServicer:
 
     def UnlinkCase(self, request, context):
         """解除并案.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AttachFile(self, request_iterator, context):
+        """附件: the first message says what file it is, those after it bring its content (at most 20 MiB).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadAttachment(self, request, context):
+        """The content of a file of a case, piece by piece.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -596,6 +620,16 @@ def add_CaseServiceServicer_to_server(servicer, server):
                     servicer.UnlinkCase,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.UnlinkCaseRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
+            ),
+            'AttachFile': grpc.stream_unary_rpc_method_handler(
+                    servicer.AttachFile,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.AttachFileRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.SerializeToString,
+            ),
+            'ReadAttachment': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadAttachment,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ReadAttachmentRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ReadAttachmentResponse.SerializeToString,
             ),
             'LinkIssue': grpc.unary_unary_rpc_method_handler(
                     servicer.LinkIssue,
@@ -1168,6 +1202,60 @@ class CaseService:
             '/kuaixiang.wire.v1.CaseService/UnlinkCase',
             kuaixiang_dot_wire_dot_v1_dot_case__pb2.UnlinkCaseRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AttachFile(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/kuaixiang.wire.v1.CaseService/AttachFile',
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.AttachFileRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ActResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadAttachment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/kuaixiang.wire.v1.CaseService/ReadAttachment',
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ReadAttachmentRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ReadAttachmentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,10 @@ class CaseServiceStub:
     """并案: the case asks what another one of the ledger asks already."""
     UnlinkCase: _aio.UnaryUnaryMultiCallable[_case_pb2.UnlinkCaseRequest, _case_pb2.ActResponse]
     """解除并案."""
+    AttachFile: _aio.StreamUnaryMultiCallable[_case_pb2.AttachFileRequest, _case_pb2.ActResponse]
+    """附件: the first message says what file it is, those after it bring its content (at most 20 MiB)."""
+    ReadAttachment: _aio.UnaryStreamMultiCallable[_case_pb2.ReadAttachmentRequest, _case_pb2.ReadAttachmentResponse]
+    """The content of a file of a case, piece by piece."""
     LinkIssue: _aio.UnaryUnaryMultiCallable[_case_pb2.LinkIssueRequest, _case_pb2.ActResponse]
     """归入共性诉求: the case is an instance of a confirmed common issue (§四(五))."""
     GiveFeedback: _aio.UnaryUnaryMultiCallable[_case_pb2.GiveFeedbackRequest, _case_pb2.ActResponse]
@@ -233,6 +237,22 @@ class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_case_pb2.UnlinkCaseRequest, _abc.Awaitable[_case_pb2.ActResponse]],
     ) -> _abc.Awaitable[_case_pb2.ActResponse]:
         """解除并案."""
+
+    @_abc_1.abstractmethod
+    def AttachFile(
+        self,
+        request_iterator: _abc.AsyncIterator[_case_pb2.AttachFileRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_case_pb2.AttachFileRequest], _abc.Awaitable[_case_pb2.ActResponse]],
+    ) -> _abc.Awaitable[_case_pb2.ActResponse]:
+        """附件: the first message says what file it is, those after it bring its content (at most 20 MiB)."""
+
+    @_abc_1.abstractmethod
+    def ReadAttachment(
+        self,
+        request: _case_pb2.ReadAttachmentRequest,
+        context: _aio.ServicerContext[_case_pb2.ReadAttachmentRequest, _abc.AsyncIterator[_case_pb2.ReadAttachmentResponse]],
+    ) -> _abc.AsyncIterator[_case_pb2.ReadAttachmentResponse]:
+        """The content of a file of a case, piece by piece."""
 
     @_abc_1.abstractmethod
     def LinkIssue(

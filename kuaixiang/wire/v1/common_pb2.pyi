@@ -4,15 +4,16 @@ isort:skip_file
 Words that every message shares. The Chinese term beside each value is the one the notice or its practice uses."""
 
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -582,28 +583,6 @@ REFERRAL_STATE_ACCEPTED: ReferralState.ValueType  # 3
 REFERRAL_STATE_REFUSED: ReferralState.ValueType  # 4
 Global___ReferralState: _TypeAlias = ReferralState  # noqa: Y015
 
-class _DuplicateReason:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _DuplicateReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DuplicateReason.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    DUPLICATE_REASON_UNSPECIFIED: _DuplicateReason.ValueType  # 0
-    DUPLICATE_REASON_SAME_TAXPAYER: _DuplicateReason.ValueType  # 1
-    """同一纳税人"""
-    DUPLICATE_REASON_SIMILAR_TEXT: _DuplicateReason.ValueType  # 2
-    """内容相近"""
-
-class DuplicateReason(_DuplicateReason, metaclass=_DuplicateReasonEnumTypeWrapper):
-    """Why a case of the ledger may be the same as one about to be registered (§四(一)1)."""
-
-DUPLICATE_REASON_UNSPECIFIED: DuplicateReason.ValueType  # 0
-DUPLICATE_REASON_SAME_TAXPAYER: DuplicateReason.ValueType  # 1
-"""同一纳税人"""
-DUPLICATE_REASON_SIMILAR_TEXT: DuplicateReason.ValueType  # 2
-"""内容相近"""
-Global___DuplicateReason: _TypeAlias = DuplicateReason  # noqa: Y015
-
 class _DirectiveKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -775,3 +754,57 @@ ORDER_SIDE_RECEIVED: OrderSide.ValueType  # 2
 ORDER_SIDE_RELAYED: OrderSide.ValueType  # 3
 """经本单位转达"""
 Global___OrderSide: _TypeAlias = OrderSide  # noqa: Y015
+
+class _DuplicateReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DuplicateReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DuplicateReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DUPLICATE_REASON_UNSPECIFIED: _DuplicateReason.ValueType  # 0
+    DUPLICATE_REASON_SAME_TAXPAYER: _DuplicateReason.ValueType  # 1
+    """同一纳税人"""
+    DUPLICATE_REASON_SIMILAR_TEXT: _DuplicateReason.ValueType  # 2
+    """内容相近"""
+
+class DuplicateReason(_DuplicateReason, metaclass=_DuplicateReasonEnumTypeWrapper):
+    """Why a case of the ledger may be the same as one about to be registered (§四(一)1)."""
+
+DUPLICATE_REASON_UNSPECIFIED: DuplicateReason.ValueType  # 0
+DUPLICATE_REASON_SAME_TAXPAYER: DuplicateReason.ValueType  # 1
+"""同一纳税人"""
+DUPLICATE_REASON_SIMILAR_TEXT: DuplicateReason.ValueType  # 2
+"""内容相近"""
+Global___DuplicateReason: _TypeAlias = DuplicateReason  # noqa: Y015
+
+@_typing.final
+class Attachment(_message.Message):
+    """附件: a file of a case. Its content is found by the digest, and is the same file wherever it is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """SHA-256 of the content, 64 lower-case hexadecimal digits."""
+    name: _builtins.str
+    media_type: _builtins.str
+    """Such as application/pdf, as whoever attached it says."""
+    size_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+        name: _builtins.str = ...,
+        media_type: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "media_type", b"media_type", "name", b"name", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attachment: _TypeAlias = Attachment  # noqa: Y015

@@ -271,7 +271,7 @@ class ReadDirectivesResponse(_message.Message):
 Global___ReadDirectivesResponse: _TypeAlias = ReadDirectivesResponse  # noqa: Y015
 
 @_typing.final
-class GetIssueRequest(_message.Message):
+class GetPublishedIssueRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BUREAU_FIELD_NUMBER: _builtins.int
@@ -290,10 +290,10 @@ class GetIssueRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetIssueRequest: _TypeAlias = GetIssueRequest  # noqa: Y015
+Global___GetPublishedIssueRequest: _TypeAlias = GetPublishedIssueRequest  # noqa: Y015
 
 @_typing.final
-class GetIssueResponse(_message.Message):
+class GetPublishedIssueResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ISSUE_FIELD_NUMBER: _builtins.int
@@ -313,4 +313,4 @@ class GetIssueResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetIssueResponse: _TypeAlias = GetIssueResponse  # noqa: Y015
+Global___GetPublishedIssueResponse: _TypeAlias = GetPublishedIssueResponse  # noqa: Y015

@@ -51,10 +51,10 @@ class DirectiveServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.ReadDirectivesRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.ReadDirectivesResponse.FromString,
                 _registered_method=True)
-        self.GetIssue = channel.unary_unary(
-                '/kuaixiang.wire.v1.DirectiveService/GetIssue',
-                request_serializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.GetIssueRequest.SerializeToString,
-                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.GetIssueResponse.FromString,
+        self.GetPublishedIssue = channel.unary_unary(
+                '/kuaixiang.wire.v1.DirectiveService/GetPublishedIssue',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.GetPublishedIssueRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.GetPublishedIssueResponse.FromString,
                 _registered_method=True)
 
 
@@ -84,7 +84,7 @@ class DirectiveServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def GetIssue(self, request, context):
+    def GetPublishedIssue(self, request, context):
         """A common issue, as this bureau knows it, for its officers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -109,10 +109,10 @@ def add_DirectiveServiceServicer_to_server(servicer, server):
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.ReadDirectivesRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.ReadDirectivesResponse.SerializeToString,
             ),
-            'GetIssue': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetIssue,
-                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.GetIssueRequest.FromString,
-                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.GetIssueResponse.SerializeToString,
+            'GetPublishedIssue': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPublishedIssue,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.GetPublishedIssueRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.GetPublishedIssueResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -209,7 +209,7 @@ class DirectiveService:
             _registered_method=True)
 
     @staticmethod
-    def GetIssue(request,
+    def GetPublishedIssue(request,
             target,
             options=(),
             channel_credentials=None,
@@ -222,9 +222,9 @@ class DirectiveService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/kuaixiang.wire.v1.DirectiveService/GetIssue',
-            kuaixiang_dot_wire_dot_v1_dot_directive__pb2.GetIssueRequest.SerializeToString,
-            kuaixiang_dot_wire_dot_v1_dot_directive__pb2.GetIssueResponse.FromString,
+            '/kuaixiang.wire.v1.DirectiveService/GetPublishedIssue',
+            kuaixiang_dot_wire_dot_v1_dot_directive__pb2.GetPublishedIssueRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_directive__pb2.GetPublishedIssueResponse.FromString,
             options,
             channel_credentials,
             insecure,

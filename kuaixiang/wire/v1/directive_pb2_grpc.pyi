@@ -24,7 +24,7 @@ class DirectiveServiceStub:
     """Publishes a confirmed common issue with its standard answer, or a new wording of one, at headquarters."""
     ReadDirectives: _aio.UnaryUnaryMultiCallable[_directive_pb2.ReadDirectivesRequest, _directive_pb2.ReadDirectivesResponse]
     """The newest directives that the caller does not have, oldest first."""
-    GetIssue: _aio.UnaryUnaryMultiCallable[_directive_pb2.GetIssueRequest, _directive_pb2.GetIssueResponse]
+    GetPublishedIssue: _aio.UnaryUnaryMultiCallable[_directive_pb2.GetPublishedIssueRequest, _directive_pb2.GetPublishedIssueResponse]
     """A common issue, as this bureau knows it, for its officers."""
 
 class DirectiveServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -57,11 +57,11 @@ class DirectiveServiceServicer(metaclass=_abc_1.ABCMeta):
         """The newest directives that the caller does not have, oldest first."""
 
     @_abc_1.abstractmethod
-    def GetIssue(
+    def GetPublishedIssue(
         self,
-        request: _directive_pb2.GetIssueRequest,
-        context: _aio.ServicerContext[_directive_pb2.GetIssueRequest, _abc.Awaitable[_directive_pb2.GetIssueResponse]],
-    ) -> _abc.Awaitable[_directive_pb2.GetIssueResponse]:
+        request: _directive_pb2.GetPublishedIssueRequest,
+        context: _aio.ServicerContext[_directive_pb2.GetPublishedIssueRequest, _abc.Awaitable[_directive_pb2.GetPublishedIssueResponse]],
+    ) -> _abc.Awaitable[_directive_pb2.GetPublishedIssueResponse]:
         """A common issue, as this bureau knows it, for its officers."""
 
 def add_DirectiveServiceServicer_to_server(servicer: DirectiveServiceServicer, server: _aio.Server) -> None: ...

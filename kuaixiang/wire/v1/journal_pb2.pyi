@@ -88,6 +88,7 @@ class Entry(_message.Message):
     OVERRIDE_ASKED_FIELD_NUMBER: _builtins.int
     OVERRIDE_APPROVED_FIELD_NUMBER: _builtins.int
     OVERRIDE_REFUSED_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_ADDED_FIELD_NUMBER: _builtins.int
     ISSUE_LINKED_FIELD_NUMBER: _builtins.int
     ORDER_ISSUED_FIELD_NUMBER: _builtins.int
     ORDER_RECEIVED_FIELD_NUMBER: _builtins.int
@@ -214,6 +215,8 @@ class Entry(_message.Message):
     @_builtins.property
     def override_refused(self) -> Global___OverrideRefused: ...
     @_builtins.property
+    def attachment_added(self) -> Global___AttachmentAdded: ...
+    @_builtins.property
     def issue_linked(self) -> Global___IssueLinked: ...
     @_builtins.property
     def order_issued(self) -> Global___OrderIssued: ...
@@ -308,6 +311,7 @@ class Entry(_message.Message):
         override_asked: Global___OverrideAsked | None = ...,
         override_approved: Global___OverrideApproved | None = ...,
         override_refused: Global___OverrideRefused | None = ...,
+        attachment_added: Global___AttachmentAdded | None = ...,
         issue_linked: Global___IssueLinked | None = ...,
         order_issued: Global___OrderIssued | None = ...,
         order_received: Global___OrderReceived | None = ...,
@@ -325,11 +329,11 @@ class Entry(_message.Message):
         absent_case_found: Global___AbsentCaseFound | None = ...,
         absent_case_cleared: Global___AbsentCaseCleared | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["absent_case_cleared", b"absent_case_cleared", "absent_case_found", b"absent_case_found", "accepted_directly", b"accepted_directly", "answered_on_the_spot", b"answered_on_the_spot", "became_due_soon", b"became_due_soon", "became_overdue", b"became_overdue", "calendar_adopted", b"calendar_adopted", "case_withdrawn", b"case_withdrawn", "clocks_recomputed", b"clocks_recomputed", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "deferred", b"deferred", "directive_published", b"directive_published", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "ledgers_reconciled", b"ledgers_reconciled", "linked", b"linked", "mismatch_cleared", b"mismatch_cleared", "mismatch_found", b"mismatch_found", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "order_acknowledged", b"order_acknowledged", "order_answer_returned", b"order_answer_returned", "order_answered", b"order_answered", "order_arrived", b"order_arrived", "order_cancelled", b"order_cancelled", "order_clock_noted", b"order_clock_noted", "order_closed", b"order_closed", "order_delivered", b"order_delivered", "order_issued", b"order_issued", "order_received", b"order_received", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "received", b"received", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "written_off", b"written_off"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["absent_case_cleared", b"absent_case_cleared", "absent_case_found", b"absent_case_found", "accepted_directly", b"accepted_directly", "answered_on_the_spot", b"answered_on_the_spot", "attachment_added", b"attachment_added", "became_due_soon", b"became_due_soon", "became_overdue", b"became_overdue", "calendar_adopted", b"calendar_adopted", "case_withdrawn", b"case_withdrawn", "clocks_recomputed", b"clocks_recomputed", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "deferred", b"deferred", "directive_published", b"directive_published", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "ledgers_reconciled", b"ledgers_reconciled", "linked", b"linked", "mismatch_cleared", b"mismatch_cleared", "mismatch_found", b"mismatch_found", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "order_acknowledged", b"order_acknowledged", "order_answer_returned", b"order_answer_returned", "order_answered", b"order_answered", "order_arrived", b"order_arrived", "order_cancelled", b"order_cancelled", "order_clock_noted", b"order_clock_noted", "order_closed", b"order_closed", "order_delivered", b"order_delivered", "order_issued", b"order_issued", "order_received", b"order_received", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "received", b"received", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "written_off", b"written_off"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent_case_cleared", b"absent_case_cleared", "absent_case_found", b"absent_case_found", "accepted_directly", b"accepted_directly", "actor", b"actor", "answered_on_the_spot", b"answered_on_the_spot", "became_due_soon", b"became_due_soon", "became_overdue", b"became_overdue", "bureau", b"bureau", "calendar_adopted", b"calendar_adopted", "case_id", b"case_id", "case_withdrawn", b"case_withdrawn", "category", b"category", "channel", b"channel", "clocks", b"clocks", "clocks_recomputed", b"clocks_recomputed", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "custody", b"custody", "deferred", b"deferred", "department", b"department", "department_kind", b"department_kind", "directive_published", b"directive_published", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "epoch", b"epoch", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "ledgers_reconciled", b"ledgers_reconciled", "linked", b"linked", "mismatch_cleared", b"mismatch_cleared", "mismatch_found", b"mismatch_found", "occurred_at_us", b"occurred_at_us", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "order_acknowledged", b"order_acknowledged", "order_answer_returned", b"order_answer_returned", "order_answered", b"order_answered", "order_arrived", b"order_arrived", "order_cancelled", b"order_cancelled", "order_clock_noted", b"order_clock_noted", "order_closed", b"order_closed", "order_delivered", b"order_delivered", "order_issued", b"order_issued", "order_received", b"order_received", "order_stage", b"order_stage", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "received", b"received", "recorded_at_us", b"recorded_at_us", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "role", b"role", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "stage", b"stage", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "version", b"version", "written_off", b"written_off"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent_case_cleared", b"absent_case_cleared", "absent_case_found", b"absent_case_found", "accepted_directly", b"accepted_directly", "actor", b"actor", "answered_on_the_spot", b"answered_on_the_spot", "attachment_added", b"attachment_added", "became_due_soon", b"became_due_soon", "became_overdue", b"became_overdue", "bureau", b"bureau", "calendar_adopted", b"calendar_adopted", "case_id", b"case_id", "case_withdrawn", b"case_withdrawn", "category", b"category", "channel", b"channel", "clocks", b"clocks", "clocks_recomputed", b"clocks_recomputed", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "custody", b"custody", "deferred", b"deferred", "department", b"department", "department_kind", b"department_kind", "directive_published", b"directive_published", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "epoch", b"epoch", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "ledgers_reconciled", b"ledgers_reconciled", "linked", b"linked", "mismatch_cleared", b"mismatch_cleared", "mismatch_found", b"mismatch_found", "occurred_at_us", b"occurred_at_us", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "order_acknowledged", b"order_acknowledged", "order_answer_returned", b"order_answer_returned", "order_answered", b"order_answered", "order_arrived", b"order_arrived", "order_cancelled", b"order_cancelled", "order_clock_noted", b"order_clock_noted", "order_closed", b"order_closed", "order_delivered", b"order_delivered", "order_issued", b"order_issued", "order_received", b"order_received", "order_stage", b"order_stage", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "received", b"received", "recorded_at_us", b"recorded_at_us", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "role", b"role", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "stage", b"stage", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "version", b"version", "written_off", b"written_off"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["registered", "answered_on_the_spot", "taxpayer_told", "forwarded", "dispatched", "dispatch_returned", "accepted_directly", "extension_asked", "extension_approved", "extension_refused", "joint_handling_started", "part_completed", "completed", "feedback_given", "followed_up", "reopened", "case_withdrawn", "deferred", "resumed", "sent_to_reconsideration", "offered", "offer_withdrawal_asked", "released", "offer_refused", "received", "offer_declined", "concluded", "conclusion_revoked", "conclusion_delivered", "written_off", "became_overdue", "became_due_soon", "clocks_recomputed", "calendar_adopted", "directive_published", "linked", "unlinked", "part_returned", "part_added", "extension_explained", "ruled", "override_asked", "override_approved", "override_refused", "issue_linked", "order_issued", "order_received", "order_acknowledged", "order_answered", "order_answer_returned", "order_closed", "order_cancelled", "order_delivered", "order_clock_noted", "order_arrived", "ledgers_reconciled", "mismatch_found", "mismatch_cleared", "absent_case_found", "absent_case_cleared"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["registered", "answered_on_the_spot", "taxpayer_told", "forwarded", "dispatched", "dispatch_returned", "accepted_directly", "extension_asked", "extension_approved", "extension_refused", "joint_handling_started", "part_completed", "completed", "feedback_given", "followed_up", "reopened", "case_withdrawn", "deferred", "resumed", "sent_to_reconsideration", "offered", "offer_withdrawal_asked", "released", "offer_refused", "received", "offer_declined", "concluded", "conclusion_revoked", "conclusion_delivered", "written_off", "became_overdue", "became_due_soon", "clocks_recomputed", "calendar_adopted", "directive_published", "linked", "unlinked", "part_returned", "part_added", "extension_explained", "ruled", "override_asked", "override_approved", "override_refused", "attachment_added", "issue_linked", "order_issued", "order_received", "order_acknowledged", "order_answered", "order_answer_returned", "order_closed", "order_cancelled", "order_delivered", "order_clock_noted", "order_arrived", "ledgers_reconciled", "mismatch_found", "mismatch_cleared", "absent_case_found", "absent_case_cleared"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -756,6 +760,27 @@ class Unlinked(_message.Message):
 Global___Unlinked: _TypeAlias = Unlinked  # noqa: Y015
 
 @_typing.final
+class AttachmentAdded(_message.Message):
+    """附件: what it is called and its digest are private."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    size_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachmentAdded: _TypeAlias = AttachmentAdded  # noqa: Y015
+
+@_typing.final
 class IssueLinked(_message.Message):
     """归入共性诉求"""
 
@@ -1076,6 +1101,7 @@ class Received(_message.Message):
     RETURNS_FIELD_NUMBER: _builtins.int
     DISPUTANTS_FIELD_NUMBER: _builtins.int
     RULED_BY_FIELD_NUMBER: _builtins.int
+    ATTACHED_FIELD_NUMBER: _builtins.int
     referral_id: _builtins.str
     previous_referral_id: _builtins.str
     referral_kind: _common_pb2.ReferralKind.ValueType
@@ -1087,6 +1113,8 @@ class Received(_message.Message):
     """When the sender offered it: both ledgers name the hand-over by this time."""
     returns: _builtins.int
     ruled_by: _builtins.str
+    attached: _builtins.int
+    """How many files the case came with."""
     @_builtins.property
     def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -1106,10 +1134,11 @@ class Received(_message.Message):
         returns: _builtins.int = ...,
         disputants: _abc.Iterable[_builtins.str] | None = ...,
         ruled_by: _builtins.str = ...,
+        attached: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disputants", b"disputants", "final_bureau", b"final_bureau", "from_bureau", b"from_bureau", "offered_at_us", b"offered_at_us", "origin_bureau", b"origin_bureau", "path", b"path", "previous_referral_id", b"previous_referral_id", "referral_id", b"referral_id", "referral_kind", b"referral_kind", "registered_at_us", b"registered_at_us", "returns", b"returns", "ruled_by", b"ruled_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached", b"attached", "disputants", b"disputants", "final_bureau", b"final_bureau", "from_bureau", b"from_bureau", "offered_at_us", b"offered_at_us", "origin_bureau", b"origin_bureau", "path", b"path", "previous_referral_id", b"previous_referral_id", "referral_id", b"referral_id", "referral_kind", b"referral_kind", "registered_at_us", b"registered_at_us", "returns", b"returns", "ruled_by", b"ruled_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1847,6 +1876,7 @@ class Private(_message.Message):
     PLACE_FIELD_NUMBER: _builtins.int
     CHANNEL_REFERENCE_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_FIELD_NUMBER: _builtins.int
     taxpayer_name: _builtins.str
     taxpayer_number: _builtins.str
     contact: _builtins.str
@@ -1855,6 +1885,10 @@ class Private(_message.Message):
     channel_reference: _builtins.str
     note: _builtins.str
     """What was written with the act: a reason, a reply, a remark."""
+    @_builtins.property
+    def attachments(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Attachment]:
+        """The files that came with this entry."""
+
     def __init__(
         self,
         *,
@@ -1865,10 +1899,11 @@ class Private(_message.Message):
         place: _builtins.str = ...,
         channel_reference: _builtins.str = ...,
         note: _builtins.str = ...,
+        attachments: _abc.Iterable[_common_pb2.Attachment] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_reference", b"channel_reference", "contact", b"contact", "note", b"note", "place", b"place", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "channel_reference", b"channel_reference", "contact", b"contact", "note", b"note", "place", b"place", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from kuaixiang.wire.v1 import case_pb2 as kuaixiang_dot_wire_dot_v1_dot_case__pb
 from kuaixiang.wire.v1 import common_pb2 as kuaixiang_dot_wire_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n kuaixiang/wire/v1/referral.proto\x12\x11kuaixiang.wire.v1\x1a\x1ckuaixiang/wire/v1/case.proto\x1a\x1ekuaixiang/wire/v1/common.proto\"3\n\tSignature\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\"\xb4\x02\n\x05Offer\x12\x13\n\x0breferral_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61se_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x1c\n\x14previous_referral_id\x18\x04 \x01(\t\x12\x13\n\x0b\x66rom_bureau\x18\x05 \x01(\t\x12\x11\n\tto_bureau\x18\x06 \x01(\t\x12\x14\n\x0c\x66inal_bureau\x18\x07 \x01(\t\x12\x0c\n\x04path\x18\x08 \x03(\t\x12\x36\n\rreferral_kind\x18\t \x01(\x0e\x32\x1f.kuaixiang.wire.v1.ReferralKind\x12\x0e\n\x06reason\x18\n \x01(\t\x12-\n\x08snapshot\x18\x0b \x01(\x0b\x32\x1b.kuaixiang.wire.v1.Snapshot\x12\x15\n\roffered_at_us\x18\x0c \x01(\x03\"\xac\x02\n\x08Snapshot\x12-\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32\x1b.kuaixiang.wire.v1.Category\x12+\n\x07\x63hannel\x18\x02 \x01(\x0e\x32\x1a.kuaixiang.wire.v1.Channel\x12\x15\n\rorigin_bureau\x18\x03 \x01(\t\x12\x18\n\x10registered_at_us\x18\x04 \x01(\x03\x12\x15\n\rtaxpayer_name\x18\x05 \x01(\t\x12\x17\n\x0ftaxpayer_number\x18\x06 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x07 \x01(\t\x12\x0c\n\x04text\x18\x08 \x01(\t\x12\r\n\x05place\x18\t \x01(\t\x12\x0f\n\x07returns\x18\n \x01(\r\x12\x12\n\ndisputants\x18\x0b \x03(\t\x12\x10\n\x08ruled_by\x18\x0c \x01(\t\"N\n\x0cOfferRequest\x12\r\n\x05offer\x18\x01 \x01(\x0c\x12/\n\tsignature\x18\x02 \x01(\x0b\x32\x1c.kuaixiang.wire.v1.Signature\"\xbd\x01\n\x08\x44\x65\x63ision\x12\x13\n\x0breferral_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61se_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\x07refusal\x18\x05 \x01(\x0e\x32\x1a.kuaixiang.wire.v1.Refusal\x12\x0b\n\x03seq\x18\x06 \x01(\x04\x12\x0c\n\x04hash\x18\x07 \x01(\x0c\x12\x0e\n\x06\x62ureau\x18\x08 \x01(\t\x12\x12\n\ngeneration\x18\t \x01(\x04\"L\n\x07Receipt\x12\x10\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0c\x12/\n\tsignature\x18\x02 \x01(\x0b\x32\x1c.kuaixiang.wire.v1.Signature\"\x85\x01\n\x0fWithdrawRequest\x12\x13\n\x0breferral_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61se_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x13\n\x0b\x66rom_bureau\x18\x04 \x01(\t\x12\x11\n\tto_bureau\x18\x05 \x01(\t\x12\x15\n\roffered_at_us\x18\x06 \x01(\x03\"\xe7\x01\n\x0f\x43oncludeRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rom_bureau\x18\x02 \x01(\t\x12\x11\n\tto_bureau\x18\x03 \x01(\t\x12\x13\n\x0breferral_id\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\r\x12\r\n\x05round\x18\x06 \x01(\r\x12+\n\x07outcome\x18\x07 \x01(\x0e\x32\x1a.kuaixiang.wire.v1.Outcome\x12\x12\n\nhandled_by\x18\x08 \x01(\t\x12\x17\n\x0f\x63ompleted_at_us\x18\t \x01(\x03\x12\x0e\n\x06result\x18\n \x01(\t\"\x1f\n\x10\x43oncludeResponse\x12\x0b\n\x03seq\x18\x01 \x01(\x04\">\n\x0cTrackRequest\x12\x0e\n\x06\x62ureau\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61se_id\x18\x02 \x01(\t\x12\r\n\x05\x61sked\x18\x03 \x03(\t\"\x8c\x01\n\rTrackResponse\x12\x33\n\x08segments\x18\x01 \x03(\x0b\x32!.kuaixiang.wire.v1.TrackedSegment\x12\x13\n\x0bunreachable\x18\x02 \x01(\t\x12\x31\n\x08progress\x18\x03 \x01(\x0b\x32\x1f.kuaixiang.wire.v1.CaseProgress\"\xc4\x01\n\x0eTrackedSegment\x12\x0e\n\x06\x62ureau\x18\x01 \x01(\t\x12\'\n\x05stage\x18\x02 \x01(\x0e\x32\x18.kuaixiang.wire.v1.Stage\x12+\n\x07\x63ustody\x18\x03 \x01(\x0e\x32\x1a.kuaixiang.wire.v1.Custody\x12\r\n\x05\x65poch\x18\x04 \x01(\r\x12(\n\x06\x63locks\x18\x05 \x03(\x0b\x32\x18.kuaixiang.wire.v1.Clock\x12\x13\n\x0bwith_bureau\x18\x06 \x01(\t2\xc4\x02\n\x0fReferralService\x12\x44\n\x05Offer\x12\x1f.kuaixiang.wire.v1.OfferRequest\x1a\x1a.kuaixiang.wire.v1.Receipt\x12J\n\x08Withdraw\x12\".kuaixiang.wire.v1.WithdrawRequest\x1a\x1a.kuaixiang.wire.v1.Receipt\x12S\n\x08\x43onclude\x12\".kuaixiang.wire.v1.ConcludeRequest\x1a#.kuaixiang.wire.v1.ConcludeResponse\x12J\n\x05Track\x12\x1f.kuaixiang.wire.v1.TrackRequest\x1a .kuaixiang.wire.v1.TrackResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n kuaixiang/wire/v1/referral.proto\x12\x11kuaixiang.wire.v1\x1a\x1ckuaixiang/wire/v1/case.proto\x1a\x1ekuaixiang/wire/v1/common.proto\"3\n\tSignature\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\"\xb4\x02\n\x05Offer\x12\x13\n\x0breferral_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61se_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x1c\n\x14previous_referral_id\x18\x04 \x01(\t\x12\x13\n\x0b\x66rom_bureau\x18\x05 \x01(\t\x12\x11\n\tto_bureau\x18\x06 \x01(\t\x12\x14\n\x0c\x66inal_bureau\x18\x07 \x01(\t\x12\x0c\n\x04path\x18\x08 \x03(\t\x12\x36\n\rreferral_kind\x18\t \x01(\x0e\x32\x1f.kuaixiang.wire.v1.ReferralKind\x12\x0e\n\x06reason\x18\n \x01(\t\x12-\n\x08snapshot\x18\x0b \x01(\x0b\x32\x1b.kuaixiang.wire.v1.Snapshot\x12\x15\n\roffered_at_us\x18\x0c \x01(\x03\"\xe0\x02\n\x08Snapshot\x12-\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32\x1b.kuaixiang.wire.v1.Category\x12+\n\x07\x63hannel\x18\x02 \x01(\x0e\x32\x1a.kuaixiang.wire.v1.Channel\x12\x15\n\rorigin_bureau\x18\x03 \x01(\t\x12\x18\n\x10registered_at_us\x18\x04 \x01(\x03\x12\x15\n\rtaxpayer_name\x18\x05 \x01(\t\x12\x17\n\x0ftaxpayer_number\x18\x06 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x07 \x01(\t\x12\x0c\n\x04text\x18\x08 \x01(\t\x12\r\n\x05place\x18\t \x01(\t\x12\x0f\n\x07returns\x18\n \x01(\r\x12\x12\n\ndisputants\x18\x0b \x03(\t\x12\x10\n\x08ruled_by\x18\x0c \x01(\t\x12\x32\n\x0b\x61ttachments\x18\r \x03(\x0b\x32\x1d.kuaixiang.wire.v1.Attachment\"N\n\x0cOfferRequest\x12\r\n\x05offer\x18\x01 \x01(\x0c\x12/\n\tsignature\x18\x02 \x01(\x0b\x32\x1c.kuaixiang.wire.v1.Signature\"w\n\x14PutAttachmentRequest\x12.\n\x05offer\x18\x01 \x01(\x0b\x32\x1f.kuaixiang.wire.v1.OfferRequest\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x11\n\tfrom_byte\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\x17\n\x15PutAttachmentResponse\"\xbd\x01\n\x08\x44\x65\x63ision\x12\x13\n\x0breferral_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61se_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\x07refusal\x18\x05 \x01(\x0e\x32\x1a.kuaixiang.wire.v1.Refusal\x12\x0b\n\x03seq\x18\x06 \x01(\x04\x12\x0c\n\x04hash\x18\x07 \x01(\x0c\x12\x0e\n\x06\x62ureau\x18\x08 \x01(\t\x12\x12\n\ngeneration\x18\t \x01(\x04\"L\n\x07Receipt\x12\x10\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0c\x12/\n\tsignature\x18\x02 \x01(\x0b\x32\x1c.kuaixiang.wire.v1.Signature\"\x85\x01\n\x0fWithdrawRequest\x12\x13\n\x0breferral_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61se_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\r\x12\x13\n\x0b\x66rom_bureau\x18\x04 \x01(\t\x12\x11\n\tto_bureau\x18\x05 \x01(\t\x12\x15\n\roffered_at_us\x18\x06 \x01(\x03\"\xe7\x01\n\x0f\x43oncludeRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x13\n\x0b\x66rom_bureau\x18\x02 \x01(\t\x12\x11\n\tto_bureau\x18\x03 \x01(\t\x12\x13\n\x0breferral_id\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\r\x12\r\n\x05round\x18\x06 \x01(\r\x12+\n\x07outcome\x18\x07 \x01(\x0e\x32\x1a.kuaixiang.wire.v1.Outcome\x12\x12\n\nhandled_by\x18\x08 \x01(\t\x12\x17\n\x0f\x63ompleted_at_us\x18\t \x01(\x03\x12\x0e\n\x06result\x18\n \x01(\t\"\x1f\n\x10\x43oncludeResponse\x12\x0b\n\x03seq\x18\x01 \x01(\x04\">\n\x0cTrackRequest\x12\x0e\n\x06\x62ureau\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61se_id\x18\x02 \x01(\t\x12\r\n\x05\x61sked\x18\x03 \x03(\t\"\x8c\x01\n\rTrackResponse\x12\x33\n\x08segments\x18\x01 \x03(\x0b\x32!.kuaixiang.wire.v1.TrackedSegment\x12\x13\n\x0bunreachable\x18\x02 \x01(\t\x12\x31\n\x08progress\x18\x03 \x01(\x0b\x32\x1f.kuaixiang.wire.v1.CaseProgress\"\xc4\x01\n\x0eTrackedSegment\x12\x0e\n\x06\x62ureau\x18\x01 \x01(\t\x12\'\n\x05stage\x18\x02 \x01(\x0e\x32\x18.kuaixiang.wire.v1.Stage\x12+\n\x07\x63ustody\x18\x03 \x01(\x0e\x32\x1a.kuaixiang.wire.v1.Custody\x12\r\n\x05\x65poch\x18\x04 \x01(\r\x12(\n\x06\x63locks\x18\x05 \x03(\x0b\x32\x18.kuaixiang.wire.v1.Clock\x12\x13\n\x0bwith_bureau\x18\x06 \x01(\t2\xaa\x03\n\x0fReferralService\x12\x44\n\x05Offer\x12\x1f.kuaixiang.wire.v1.OfferRequest\x1a\x1a.kuaixiang.wire.v1.Receipt\x12\x64\n\rPutAttachment\x12\'.kuaixiang.wire.v1.PutAttachmentRequest\x1a(.kuaixiang.wire.v1.PutAttachmentResponse(\x01\x12J\n\x08Withdraw\x12\".kuaixiang.wire.v1.WithdrawRequest\x1a\x1a.kuaixiang.wire.v1.Receipt\x12S\n\x08\x43onclude\x12\".kuaixiang.wire.v1.ConcludeRequest\x1a#.kuaixiang.wire.v1.ConcludeResponse\x12J\n\x05Track\x12\x1f.kuaixiang.wire.v1.TrackRequest\x1a .kuaixiang.wire.v1.TrackResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,25 +38,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OFFER']._serialized_start=171
   _globals['_OFFER']._serialized_end=479
   _globals['_SNAPSHOT']._serialized_start=482
-  _globals['_SNAPSHOT']._serialized_end=782
-  _globals['_OFFERREQUEST']._serialized_start=784
-  _globals['_OFFERREQUEST']._serialized_end=862
-  _globals['_DECISION']._serialized_start=865
-  _globals['_DECISION']._serialized_end=1054
-  _globals['_RECEIPT']._serialized_start=1056
-  _globals['_RECEIPT']._serialized_end=1132
-  _globals['_WITHDRAWREQUEST']._serialized_start=1135
-  _globals['_WITHDRAWREQUEST']._serialized_end=1268
-  _globals['_CONCLUDEREQUEST']._serialized_start=1271
-  _globals['_CONCLUDEREQUEST']._serialized_end=1502
-  _globals['_CONCLUDERESPONSE']._serialized_start=1504
-  _globals['_CONCLUDERESPONSE']._serialized_end=1535
-  _globals['_TRACKREQUEST']._serialized_start=1537
-  _globals['_TRACKREQUEST']._serialized_end=1599
-  _globals['_TRACKRESPONSE']._serialized_start=1602
-  _globals['_TRACKRESPONSE']._serialized_end=1742
-  _globals['_TRACKEDSEGMENT']._serialized_start=1745
-  _globals['_TRACKEDSEGMENT']._serialized_end=1941
-  _globals['_REFERRALSERVICE']._serialized_start=1944
-  _globals['_REFERRALSERVICE']._serialized_end=2268
+  _globals['_SNAPSHOT']._serialized_end=834
+  _globals['_OFFERREQUEST']._serialized_start=836
+  _globals['_OFFERREQUEST']._serialized_end=914
+  _globals['_PUTATTACHMENTREQUEST']._serialized_start=916
+  _globals['_PUTATTACHMENTREQUEST']._serialized_end=1035
+  _globals['_PUTATTACHMENTRESPONSE']._serialized_start=1037
+  _globals['_PUTATTACHMENTRESPONSE']._serialized_end=1060
+  _globals['_DECISION']._serialized_start=1063
+  _globals['_DECISION']._serialized_end=1252
+  _globals['_RECEIPT']._serialized_start=1254
+  _globals['_RECEIPT']._serialized_end=1330
+  _globals['_WITHDRAWREQUEST']._serialized_start=1333
+  _globals['_WITHDRAWREQUEST']._serialized_end=1466
+  _globals['_CONCLUDEREQUEST']._serialized_start=1469
+  _globals['_CONCLUDEREQUEST']._serialized_end=1700
+  _globals['_CONCLUDERESPONSE']._serialized_start=1702
+  _globals['_CONCLUDERESPONSE']._serialized_end=1733
+  _globals['_TRACKREQUEST']._serialized_start=1735
+  _globals['_TRACKREQUEST']._serialized_end=1797
+  _globals['_TRACKRESPONSE']._serialized_start=1800
+  _globals['_TRACKRESPONSE']._serialized_end=1940
+  _globals['_TRACKEDSEGMENT']._serialized_start=1943
+  _globals['_TRACKEDSEGMENT']._serialized_end=2139
+  _globals['_REFERRALSERVICE']._serialized_start=2142
+  _globals['_REFERRALSERVICE']._serialized_end=2568
 # @@protoc_insertion_point(module_scope)

@@ -118,6 +118,7 @@ class Snapshot(_message.Message):
     RETURNS_FIELD_NUMBER: _builtins.int
     DISPUTANTS_FIELD_NUMBER: _builtins.int
     RULED_BY_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_FIELD_NUMBER: _builtins.int
     category: _common_pb2.Category.ValueType
     channel: _common_pb2.Channel.ValueType
     origin_bureau: _builtins.str
@@ -133,6 +134,12 @@ class Snapshot(_message.Message):
     """The superior whose ruling this offer carries out; else empty."""
     @_builtins.property
     def disputants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def attachments(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Attachment]:
+        """The files of the case. A receiver that does not hold them all refuses the offer as AttachmentsMissing, which is no
+        decision: it is offered again when they have been put there.
+        """
+
     def __init__(
         self,
         *,
@@ -148,10 +155,11 @@ class Snapshot(_message.Message):
         returns: _builtins.int = ...,
         disputants: _abc.Iterable[_builtins.str] | None = ...,
         ruled_by: _builtins.str = ...,
+        attachments: _abc.Iterable[_common_pb2.Attachment] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "channel", b"channel", "contact", b"contact", "disputants", b"disputants", "origin_bureau", b"origin_bureau", "place", b"place", "registered_at_us", b"registered_at_us", "returns", b"returns", "ruled_by", b"ruled_by", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "category", b"category", "channel", b"channel", "contact", b"contact", "disputants", b"disputants", "origin_bureau", b"origin_bureau", "place", b"place", "registered_at_us", b"registered_at_us", "returns", b"returns", "ruled_by", b"ruled_by", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -180,6 +188,53 @@ class OfferRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OfferRequest: _TypeAlias = OfferRequest  # noqa: Y015
+
+@_typing.final
+class PutAttachmentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFER_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    FROM_BYTE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    from_byte: _builtins.int
+    data: _builtins.bytes
+    """The content, piece by piece; the first message has none."""
+    @_builtins.property
+    def offer(self) -> Global___OfferRequest:
+        """The first message alone says these three: the offer that lists the file, which file, and where `data` begins in it."""
+
+    def __init__(
+        self,
+        *,
+        offer: Global___OfferRequest | None = ...,
+        digest: _builtins.str = ...,
+        from_byte: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["offer", b"offer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "digest", b"digest", "from_byte", b"from_byte", "offer", b"offer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutAttachmentRequest: _TypeAlias = PutAttachmentRequest  # noqa: Y015
+
+@_typing.final
+class PutAttachmentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutAttachmentResponse: _TypeAlias = PutAttachmentResponse  # noqa: Y015
 
 @_typing.final
 class Decision(_message.Message):

@@ -40,6 +40,11 @@ class ReferralServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.OfferRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.Receipt.FromString,
                 _registered_method=True)
+        self.PutAttachment = channel.stream_unary(
+                '/kuaixiang.wire.v1.ReferralService/PutAttachment',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.PutAttachmentRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.PutAttachmentResponse.FromString,
+                _registered_method=True)
         self.Withdraw = channel.unary_unary(
                 '/kuaixiang.wire.v1.ReferralService/Withdraw',
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.WithdrawRequest.SerializeToString,
@@ -63,6 +68,13 @@ class ReferralServiceServicer:
 
     def Offer(self, request, context):
         """Offers a case; the receipt of a repeated offer is the first one, word for word.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutAttachment(self, request_iterator, context):
+        """Brings the content of a file that an offer lists, from where an earlier call broke off.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +108,11 @@ def add_ReferralServiceServicer_to_server(servicer, server):
                     servicer.Offer,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.OfferRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.Receipt.SerializeToString,
+            ),
+            'PutAttachment': grpc.stream_unary_rpc_method_handler(
+                    servicer.PutAttachment,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.PutAttachmentRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.PutAttachmentResponse.SerializeToString,
             ),
             'Withdraw': grpc.unary_unary_rpc_method_handler(
                     servicer.Withdraw,
@@ -141,6 +158,33 @@ class ReferralService:
             '/kuaixiang.wire.v1.ReferralService/Offer',
             kuaixiang_dot_wire_dot_v1_dot_referral__pb2.OfferRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_referral__pb2.Receipt.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutAttachment(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/kuaixiang.wire.v1.ReferralService/PutAttachment',
+            kuaixiang_dot_wire_dot_v1_dot_referral__pb2.PutAttachmentRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_referral__pb2.PutAttachmentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -18,6 +18,8 @@ class ReferralServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     Offer: _aio.UnaryUnaryMultiCallable[_referral_pb2.OfferRequest, _referral_pb2.Receipt]
     """Offers a case; the receipt of a repeated offer is the first one, word for word."""
+    PutAttachment: _aio.StreamUnaryMultiCallable[_referral_pb2.PutAttachmentRequest, _referral_pb2.PutAttachmentResponse]
+    """Brings the content of a file that an offer lists, from where an earlier call broke off."""
     Withdraw: _aio.UnaryUnaryMultiCallable[_referral_pb2.WithdrawRequest, _referral_pb2.Receipt]
     """Takes back an offer that has not been decided; an unknown offer is refused for good."""
     Conclude: _aio.UnaryUnaryMultiCallable[_referral_pb2.ConcludeRequest, _referral_pb2.ConcludeResponse]
@@ -35,6 +37,14 @@ class ReferralServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_referral_pb2.OfferRequest, _abc.Awaitable[_referral_pb2.Receipt]],
     ) -> _abc.Awaitable[_referral_pb2.Receipt]:
         """Offers a case; the receipt of a repeated offer is the first one, word for word."""
+
+    @_abc_1.abstractmethod
+    def PutAttachment(
+        self,
+        request_iterator: _abc.AsyncIterator[_referral_pb2.PutAttachmentRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_referral_pb2.PutAttachmentRequest], _abc.Awaitable[_referral_pb2.PutAttachmentResponse]],
+    ) -> _abc.Awaitable[_referral_pb2.PutAttachmentResponse]:
+        """Brings the content of a file that an offer lists, from where an earlier call broke off."""
 
     @_abc_1.abstractmethod
     def Withdraw(

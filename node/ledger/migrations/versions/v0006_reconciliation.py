@@ -6,8 +6,8 @@ The journal of an older ledger does not say in SQL what the new columns hold: `k
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0020"
-down_revision = "0010"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
