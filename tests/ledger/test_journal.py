@@ -145,6 +145,7 @@ async def test_rebuilding_gives_the_same_rows(database_url: str) -> None:
         "became_due_soon",
         "clocks_recomputed",
         "calendar_adopted",
+        "attachment_added",
     }
     assert wanted <= kinds
     execute(database_url, "DELETE FROM cases", "UPDATE clocks SET due_us = 0", "DELETE FROM deliveries")
