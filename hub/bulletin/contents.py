@@ -599,7 +599,7 @@ def _minute(micros: int) -> str:
 
 def _every(kind: type[IntEnum], rows: Sequence[Compared]) -> list[Compared]:
     """A row for every category, channel or kind of department there is, whether it had cases or not."""
-    known = {str(word.value): Compared(Row(str(word.value), ground_text(kind, word))) for word in kind}
+    known = {str(word.value): Compared(Row(str(word.value), ground_text(kind, word), unfinished=0)) for word in kind}
     return list((known | {compared.row.key: compared for compared in rows}).values())
 
 
