@@ -197,7 +197,7 @@ class _Composer:
                 Section("一、总体情况", self._overall(overall)),
                 Section("二、办理与回访情况", self._handling()),
                 Section("三、热点与共性诉求", self._hot(issues)),
-                Section("四、存在问题", (*_problems(self._findings), Paragraph(self._reconciled()))),
+                Section("四、存在问题", _problems(self._findings)),
             ),
             annexes=(bureaus, categories, channels, departments),
             definitions=self._definitions(),
@@ -218,7 +218,7 @@ class _Composer:
     def _overall(self, table: Table) -> tuple[Block, ...]:
         if self._figures.is_empty:
             nothing = f"{self._material.period.chinese}，{self._system}没有受理、办理{_SUBJECT}的记录。"
-            return (Paragraph(nothing + self._unfinished()), table, Paragraph(self._published()))
+            return (Paragraph(nothing + self._unfinished()), table, Paragraph(self._published() + self._reconciled()))
         row = self._total
         text = (
             f"{self._material.period.chinese}，{self._system}共{label('registered')}{_SUBJECT}"
@@ -230,7 +230,7 @@ class _Composer:
             table,
             Paragraph(f"从诉求类别看，{self._shares(self._figures.categories)}。"),
             Paragraph(f"从接收渠道看，{self._shares(self._figures.channels)}。"),
-            Paragraph(self._published()),
+            Paragraph(self._published() + self._reconciled()),
         )
 
     def _unfinished(self) -> str:
@@ -252,6 +252,16 @@ class _Composer:
         changed = len(self._material.corrections)
         since = f"发布后更正{changed}项，本通报为更正后的数据" if changed else "发布后没有更正"
         return f"本期数据已于{day}发布（第{edition.edition}版{gaps}）；{since}{counted}。"
+
+    def _reconciled(self) -> str:
+        """What the last comparison with the ledgers has said."""
+        last = self._material.reconciliation
+        if last is None:
+            return NOT_RECONCILED
+        away = f"，{last.unreachable}个台账未能比对" if last.unreachable else ""
+        differences = sum(line.differences for line in last.mismatches)
+        verdict = f"，不符{differences}处" if differences else "，未发现不符"
+        return f"最近一次对账（{_minute(last.at_us)}）比对台账{last.ledgers}个{verdict if last.ledgers else ''}{away}。"
 
     def _overall_table(self) -> Table:
         lines = [self._count_line(name) for name in _OVERALL_COUNTS]
@@ -435,21 +445,9 @@ class _Composer:
             title="共性诉求情况表",
             headings=("序号", "编号", "共性诉求", "件数", "增长", "涉及单位数", "主要单位", "主要类别"),
             lines=tuple(lines),
-            widths=(10, 24, 38, 13, 16, 14, 22, 20),
+            widths=(10, 29, 34, 13, 19, 13, 21, 18),
             note="增长为与此前相同天数相比。",
         )
-
-    # ------------------------------------------------------------ IV
-
-    def _reconciled(self) -> str:
-        """What the last comparison with the ledgers has said."""
-        last = self._material.reconciliation
-        if last is None:
-            return NOT_RECONCILED
-        away = f"，{last.unreachable}个台账未能比对" if last.unreachable else ""
-        differences = sum(line.differences for line in last.mismatches)
-        verdict = f"，不符{differences}处" if differences else "，未发现不符"
-        return f"最近一次对账（{_minute(last.at_us)}）比对台账{last.ledgers}个{verdict if last.ledgers else ''}{away}。"
 
     # ------------------------------------------------------------ annexes
 
@@ -605,7 +603,7 @@ def _every(kind: type[IntEnum], rows: Sequence[Compared]) -> list[Compared]:
 
 def _wide_table(title: str, heading: str, lines: Sequence[Line], *, ranked: bool) -> Table:
     headings = (heading, *map(label, (*_COUNTS, *_RATES)), BASIS_LABELS[Basis.LAST_PERIOD])
-    widths = (38, *([15] * len(_COUNTS)), *([21] * len(_RATES)), 17)
+    widths = (34, *([15] * len(_COUNTS)), *([21] * len(_RATES)), 21)
     if ranked:
         headings, widths = (*headings, "名次"), (*widths, 11)
     return Table(title, headings, tuple(lines), widths, note=f"单位：件、个；{_SEE_DEFINITIONS}")

@@ -36,8 +36,8 @@ def row(key: str = "", on_time: int = 0, late: int = 0, label: str = "", **facts
     made.unfinished = facts.pop("unfinished", 0)
     made.sums = {met(ClockKind.HANDLE): on_time, missed(ClockKind.HANDLE): late}
     for kind in (ClockKind.FEEDBACK, ClockKind.ORDER):
-        for outcome, number in (("met", met), ("missed", missed)):
-            made.sums[number(kind)] = facts.pop(f"{kind.name.lower()}_{outcome}", 0)
+        for outcome, measure in (("met", met), ("missed", missed)):
+            made.sums[measure(kind)] = facts.pop(f"{kind.name.lower()}_{outcome}", 0)
     for name, number in facts.items():
         made.sums[Fact[name.upper()]] = number
     return made
