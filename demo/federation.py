@@ -49,6 +49,9 @@ STOP_SECONDS_MAX: Final = 10.0
 CERTIFICATE_DAYS_AHEAD: Final = 30
 """How long after its start a federation's certificates serve."""
 
+DATABASE_SIDES: Final = ("", "-wal", "-shm")
+"""A SQLite database, and what it keeps beside itself."""
+
 RECONNECT_MS_MAX: Final = 500
 """An officer's terminal looks for a node that went away this often; between nodes it is ten seconds."""
 

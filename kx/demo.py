@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -46,11 +47,12 @@ def demo(
         typer.Option(help="Where ledgers, certificates and logs go, and stay; a temporary folder when left out."),
     ] = None,
 ) -> None:
-    """Run a whole federation on this machine: ten bureaus live through a fortnight in under a minute.
+    """Run a whole federation on this machine: ten bureaus live through a fortnight in about a minute.
 
     Headquarters, Beijing and Zhejiang with their counties and Hangzhou between, each with its own ledger; three NATS
-    sites; the national hub. A node is killed and a province cut off on the way. With --exit it ends with 0 only if
-    nothing was lost, nothing was done twice, and the hub equals the ledgers.
+    sites; the national hub. A node is killed and a province cut off on the way. The bulletin goes to the folder
+    `bulletin` of the directory, or of here without one. With --exit it ends with 0 only if nothing was lost, nothing
+    was done twice, all ledgers agree, the hub equals them, and a ledger that had lost cases was found out.
     """
     raise typer.Exit(asyncio.run(_main(leave=leave, as_json=as_json, cases=cases, seed=seed, directory=directory)))
 
@@ -80,7 +82,8 @@ async def _main(*, leave: bool, as_json: bool, cases: int, seed: int, directory:
         try:
             if directory is not None and directory.exists() and any(directory.iterdir()):
                 raise DirectoryInUse(directory)
-            async with performance(place, console, cases=cases, seed=seed, live=live, tell=tell) as performed:
+            bulletin = (directory if directory is not None else Path()) / "bulletin"
+            async with performance(place, bulletin, console, cases=cases, seed=seed, live=live, tell=tell) as performed:
                 await _summarise(console, performed)
                 if as_json:
                     print(json.dumps(performed.as_dict(), ensure_ascii=False), flush=True)
@@ -148,11 +151,47 @@ async def _summarise(console: Console, performed: "Performed") -> None:
         f"The hub had the {found['entries_cut_off']} entries it lacked of the province that was cut off "
         f"{found['catch_up_seconds']} s after its link was mended."
     )
+    _tell_deeds(say, performed)
     say(f"{performed.seconds:.1f} s in all, {performed.story_seconds:.1f} s of them for the fortnight.")
     for mismatch in told.mismatches:
         console.print(f"{mismatch.bureau}: {mismatch.what}: hub {mismatch.hub}, ledger {mismatch.ledger}", style="red")
     for sentence in tally.findings():
         console.print(sentence, style="red", markup=False)
+
+
+def _tell_deeds(say: Callable[[str], None], performed: "Performed") -> None:
+    """What bureaus and superiors did besides, and what became of the older copy."""
+    from demo.older_copy import COUNTY, PROVINCE
+
+    told, exercise = performed.as_dict(), performed.exercise
+    extensions, orders, calendar = told["extensions"], told["orders"], told["calendar"]
+    say(
+        f"延期 {extensions['approved']} extensions approved, {extensions['refused']} refused, "
+        f"{extensions['explained']} of joint cases explained to the taxpayer; 联合办理 {told['joint']} joint cases; "
+        f"待条件成熟 {told['deferred']} deferred, {told['reviews_close']} reviews came close, {told['resumed']} resumed."
+    )
+    say(
+        f"并案 {told['linked']} requests linked to a like one, {told['duplicates_found']} of them found by the ledger, "
+        f"{told['completed_with_lead']} completed with it; 附件 {told['attachments_travelled']} files read at the "
+        f"province they were handed up to; 裁定 {told['rulings']} disputes ended by a superior's ruling."
+    )
+    say(
+        f"督办 {orders['issued']} supervision orders, {orders['cascaded']} of them derived from headquarters' by a "
+        f"province; {orders['answers']} answers, {orders['answers_returned']} returned, {orders['accepted']} accepted."
+    )
+    say(
+        f"工作日历 {calendar['version']}, made up for the demonstration, published by headquarters and adopted by "
+        f"{calendar['adopted_by']} bureaus: deadlines computed again {calendar['deadlines_recomputed']} times."
+    )
+    kinds = Counter(exercise.named.values())
+    named = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(kinds.items())) or "nothing"
+    say(
+        f"对账 Every ledger compared with its superior's: {told['pairs_that_differ']} differences. An exercise on "
+        f"copies, apart from the federation: an older copy of {COUNTY} lacks {len(exercise.handed_over)} cases that "
+        f"were handed over; {PROVINCE}'s comparison with it named {named}: "
+        f"{'all of them' if exercise.found else 'NOT ALL of them'}. With the copy of now {exercise.after} differ."
+    )
+    say(f"通报 The bulletin of 2026-09: {', '.join(told['bulletin'])}")
 
 
 def _league(figures: "pb.GetFiguresResponse", title: str) -> Table:
