@@ -80,7 +80,13 @@ class OlderCounty:
         await asyncio.to_thread(shutil.copytree, self._federation.authority, self._folder / "authority")
         placement = ((PROVINCE,), (COUNTY,))
         apart = Federation(
-            self._folder, self._federation.tree, placement=placement, clock_start=now, staff=self._staff, hubs=()
+            self._folder,
+            self._federation.tree,
+            placement=placement,
+            clock_start=now,
+            staff=self._staff,
+            hubs=(),
+            compiled_by=self._federation,
         )
         async with apart:
             (before,) = await apart.office(PROVINCE).reconcile(COUNTY)

@@ -115,6 +115,7 @@ async def _summarise(console: Console, performed: "Performed") -> None:
     """The national table, the leagues of both provinces, and what the checks found."""
     from demo.live import code_and_place
     from demo.performance import PROVINCES
+    from demo.story import FIRST_DAY, LAST_DAY
     from hub.query import Grouping
     from kx.figures import print_figures
     from kx.output import wide
@@ -122,7 +123,7 @@ async def _summarise(console: Console, performed: "Performed") -> None:
     federation = performed.federation
     hub = federation.hub()
     console.print()
-    period = "2026-09-21 – 2026-10-10"
+    period = f"{FIRST_DAY} – {LAST_DAY}"
     print_figures(wide(console), await hub.figures(), f"全国 {period}")
     print_figures(wide(console), await hub.figures(Grouping.BUREAU), f"各省 {period}")
     for province in PROVINCES:
@@ -162,13 +163,14 @@ async def _summarise(console: Console, performed: "Performed") -> None:
 def _tell_deeds(say: Callable[[str], None], performed: "Performed") -> None:
     """What bureaus and superiors did besides, and what became of the older copy."""
     from demo.older_copy import COUNTY, PROVINCE
+    from demo.performance import BULLETIN_PERIOD
 
     told, exercise = performed.as_dict(), performed.exercise
     extensions, orders, calendar = told["extensions"], told["orders"], told["calendar"]
     say(
         f"延期 {extensions['approved']} extensions approved, {extensions['refused']} refused, "
         f"{extensions['explained']} of joint cases explained to the taxpayer; 联合办理 {told['joint']} joint cases; "
-        f"待条件成熟 {told['deferred']} deferred, {told['reviews_close']} reviews came close, {told['resumed']} resumed."
+        f"待条件成熟 {told['deferred']} deferred, {told['reviews_close']} reviews close, {told['resumed']} resumed."
     )
     say(
         f"并案 {told['linked']} requests linked to a like one, {told['duplicates_found']} of them found by the ledger, "
@@ -191,7 +193,7 @@ def _tell_deeds(say: Callable[[str], None], performed: "Performed") -> None:
         f"were handed over; {PROVINCE}'s comparison with it named {named}: "
         f"{'all of them' if exercise.found else 'NOT ALL of them'}. With the copy of now {exercise.after} differ."
     )
-    say(f"通报 The bulletin of 2026-09: {', '.join(told['bulletin'])}")
+    say(f"通报 The bulletin of {BULLETIN_PERIOD}: {', '.join(told['bulletin'])}")
 
 
 def _league(figures: "pb.GetFiguresResponse", title: str) -> Table:
@@ -241,8 +243,10 @@ async def _stay(performed: "Performed", tell: Callable[[str], None]) -> None:
 
 
 def _suggest(console: Console, performed: "Performed") -> None:
-    """What to try next, in commands that work as they stand but for CASE."""
+    """What to try next, in commands that work as they stand but for CASE and ORDER."""
     from demo.live import code_and_place, depth_first
+    from demo.performance import BULLETIN_PERIOD, PROVINCES
+    from demo.story import FIRST_DAY, LAST_DAY
     from kuaixiang.runtime.pki import dns_name
 
     federation = performed.federation
@@ -287,6 +291,9 @@ def _suggest(console: Console, performed: "Performed") -> None:
         at(county),
         "kx case list",
         f"kx case show {performed.an_example(county)} --private",
+        "kx case export --role tax-service --actor T01 --out ledger.xlsx",
+        f"kx staff check {shlex.quote(str(federation.staff_file))} --bureau {county}",
+        "kx case duplicates --text 我们也遇到同样的问题，季度销售额没有超过三十万元，两张专票要不要单独缴税？",
     )
     say(
         "kx case register --role registrar --taxpayer 澄筠野百货商行 --contact 15400001234 --category policy "
@@ -301,6 +308,16 @@ def _suggest(console: Console, performed: "Performed") -> None:
         "kx case feedback CASE --role handler --actor H01 --department policy --by hotline --told 已电话答复纳税人",
         "kx case write-off CASE --role tax-service --actor T01",
         "",
+        f"# it compares its ledger with its neighbours', looks at what {county} has open, and issues an order to it",
+        "kx reconcile",
+        f"kx supervise cases {county}",
+        f"kx supervise issue --role supervisor --actor S01 --to {county} --workdays 3 --text 请核实临期诉求并书面回复",
+        "# below: put the order's number in the place of ORDER",
+        at(county),
+        "kx supervise list --open",
+        "kx supervise acknowledge ORDER --role tax-service --actor T01",
+        "kx supervise answer ORDER --role tax-service --actor T01 --answer 已逐件核实，将按期办结",
+        "",
         "# kill a node: it is started again, and a command in the middle goes on",
         f"kill -9 {node.process.pid}",
         "",
@@ -308,6 +325,12 @@ def _suggest(console: Console, performed: "Performed") -> None:
         f"kx hub stats {asking_hub} --by bureau",
         f"kx hub completeness {asking_hub} --all",
         f"kx hub reconcile {asking_hub}",
+        f"kx supervise board {asking_hub}",
+        "",
+        "# a month that is over: kept as an edition, its bulletin for a province, and what many have asked",
+        f"kx hub publish {BULLETIN_PERIOD} {asking_hub}",
+        f"kx hub bulletin {BULLETIN_PERIOD} {asking_hub} --scope {PROVINCES[-1]} --out {PROVINCES[-1]}.docx",
+        f"kx hub issues find {asking_hub} --from {FIRST_DAY} --to {LAST_DAY} --min 2",
         "",
         "# any gRPC client: the services describe themselves",
         f"{buf} --list-methods https://{node.endpoint}",
