@@ -601,8 +601,11 @@ class CaseStory:
             self._handler(),
             acts.Defer(owner=self._department, review_at=self._pace.hours[hours].at, condition=condition),
         )
-        # Since the turn of that day the ledger has said that the review is close.
         await self._rest(review * DAY, review * DAY)
+        self._doing("waits for its review to come close")
+        await self._watch.until(
+            self._owner, self.case_id, "its review coming close", _said_by_time, HAND_OVER_SECONDS_MAX
+        )
         await self._do(self._handler(), acts.Resume(note="条件已具备，恢复办理。"))
         await self._work(2, 2 * DAY)
 
@@ -856,6 +859,11 @@ class CaseStory:
 
     def _doing(self, what: str) -> None:
         self._pace.doing(self._told_with, f"{self.name} {what}")
+
+
+def _said_by_time(change: Change) -> bool:
+    """Whether the sweep wrote it: a deadline is close, or another calendar was adopted since."""
+    return change.event in {"became_due_soon", "clocks_recomputed"}
 
 
 _HANDLING: Final[Mapping[Course, Callable[[CaseStory], Awaitable[None]]]] = {

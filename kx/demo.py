@@ -329,7 +329,7 @@ def _suggest(console: Console, performed: "Performed") -> None:
         "",
         "# a month that is over: kept as an edition, its bulletin for a province, and what many have asked",
         f"kx hub publish {BULLETIN_PERIOD} {asking_hub}",
-        f"kx hub bulletin {BULLETIN_PERIOD} {asking_hub} --scope {PROVINCES[-1]} --out {PROVINCES[-1]}.docx",
+        f"kx hub bulletin {BULLETIN_PERIOD} {asking_hub} --issues --scope {PROVINCES[-1]} --out {PROVINCES[-1]}.docx",
         f"kx hub issues find {asking_hub} --from {FIRST_DAY} --to {LAST_DAY} --min 2",
         "",
         "# any gRPC client: the services describe themselves",
