@@ -25,7 +25,7 @@ RECENT_MAX: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One journal entry, as its bureau's officers see it pass."""
+    """One journal entry of a case, as its bureau's officers see it pass."""
 
     bureau: str
     seq: int
@@ -114,12 +114,13 @@ class Watch:
         while True:
             with contextlib.suppress(grpc.aio.AioRpcError):  # the node is away: it is asked again, and tells the rest
                 async for message in office.watch(self.seqs[bureau] + 1):
-                    self._take(_change(bureau, message))
+                    self.seqs[bureau] = message.seq
+                    self.events[message.event] += 1
+                    if message.stage:  # else the entry concerns no case: ledgers were compared, a directive came
+                        self._take(_change(bureau, message))
             await asyncio.sleep(RETRY_SECONDS)
 
     def _take(self, change: Change) -> None:
-        self.seqs[change.bureau] = change.seq
-        self.events[change.event] += 1
         self.recent.append(change)
         if change.event == "offer_declined":
             return  # of a case that need not be in this ledger
