@@ -5,10 +5,10 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any, Final
 
-from hub.issues import catalogue
+from hub.issues import catalogue, kept
 from hub.issues.catalogue import Issue, Wanted
 from hub.issues.clusters import CASES_MIN, TERM_CASES_MIN
-from hub.issues.find import Findings, Found, Period, find_issues
+from hub.issues.find import Findings, Found, Period, days_before, find_issues
 from hub.ledgers import Ledgers
 from hub.servicer import EmptyPeriod, NoSuchDay, NotCounted
 from hub.store import Store
@@ -51,6 +51,7 @@ class Issues(IssueServiceServicer):
         wanted = _period(request, scope)
         async with self._finding:
             findings = await find_issues(store=self._store, tree=self._tree, ledgers=self._ledgers, wanted=wanted)
+            await self._worker.run(kept.keep, self._store, wanted, findings, self._now())
         return _findings(wanted, findings)
 
     async def ConfirmIssue(self, request: pb.ConfirmIssueRequest, context: Context) -> pb.ConfirmIssueResponse:
@@ -107,6 +108,7 @@ def _period(request: pb.FindIssuesRequest, scope: str) -> Period:
         scope=scope,
         from_day=from_day,
         to_day=to_day,
+        before=days_before(from_day, to_day),
         cases_min=cases_min,
         limit=min(request.limit or LIMIT_DEFAULT, LIMIT_MAX),
         examples=request.examples,
@@ -145,7 +147,7 @@ def _found(found: Found) -> pb.FoundIssue:
         terms=found.terms,
         cases=found.cases,
         cases_before=found.cases_before,
-        bureaus=found.bureaus,
+        bureaus=len(found.bureaus),
         known_as=found.known_as,
     )
     for bureau, cases in found.by_subordinate:
