@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from demo.federation import Database, Federation
+from demo.federation import DATABASE_SIDES, Database, Federation
 from demo.live import Show, code_and_place
 from demo.officers import NoAnswer
 from demo.processes import ProcessError
@@ -28,8 +28,6 @@ CATCH_UP_SECONDS_MAX: Final = 60.0
 """Real time for the hub to have what waited behind a cut link: the leaf dials every 2 s, the hub's pull follows."""
 
 POLL_SECONDS: Final = 0.1
-DATABASE_SIDES: Final = ("", "-wal", "-shm")
-"""A SQLite database, and what it keeps beside itself."""
 
 
 class HubBehind(ProcessError):

@@ -337,15 +337,23 @@ def bulletin(
             min=0, max=1_000_000, help="Deadlines below which a bureau is listed, not ranked; 0: the hub's own minimum."
         ),
     ] = 0,
+    with_issues: Annotated[
+        bool, typer.Option("--issues", help="Find the period's common issues too; every ledger is read for it.")
+    ] = False,
 ) -> None:
     """Write the bulletin (通报) of a period to a file: figures, ranking, common issues, problems found."""
     wanted = _word("--format", form, Format)
 
     async def ask(stub: Any) -> pb.GetBulletinResponse:  # noqa: ANN401 - as above
         request = pb.GetBulletinRequest(
-            scope=scope, period=period, format=pb.BulletinFormat.ValueType(wanted), minimum_sample=minimum_sample
+            scope=scope,
+            period=period,
+            format=pb.BulletinFormat.ValueType(wanted),
+            minimum_sample=minimum_sample,
+            issues=with_issues,
         )
-        answer: pb.GetBulletinResponse = await stub.GetBulletin(request, timeout=ANSWER_SECONDS_MAX)
+        seconds = issues.FIND_SECONDS_MAX if with_issues else ANSWER_SECONDS_MAX
+        answer: pb.GetBulletinResponse = await stub.GetBulletin(request, timeout=seconds)
         return answer
 
     answer = _call(hub, certificates, hub_scope, ask)

@@ -24,20 +24,20 @@ REGISTERED: Final = "registered"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """What is asked for: a scope's cases from one day to another, both included."""
+    """What is asked for: a scope's cases from one day to another, both included, and the days `before` them."""
 
     scope: str
     from_day: date
     to_day: date
+    before: tuple[date, date]
     cases_min: int
     limit: int
     examples: bool
 
-    @property
-    def before(self) -> tuple[date, date]:
-        """The period before, of the same length."""
-        days = self.to_day - self.from_day + timedelta(days=1)
-        return self.from_day - days, self.from_day - timedelta(days=1)
+
+def days_before(from_day: date, to_day: date) -> tuple[date, date]:
+    """As many days as from one day to another, right before the first."""
+    return from_day - (to_day - from_day) - timedelta(days=1), from_day - timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Found:
     terms: tuple[str, ...]
     cases: int
     cases_before: int
-    bureaus: int
+    bureaus: tuple[str, ...]
     by_subordinate: tuple[tuple[str, int], ...]
     by_category: tuple[tuple[int, int], ...]
     examples: tuple[tuple[CaseTerms, str], ...]
@@ -137,7 +137,7 @@ def _found(
         terms=cluster.terms,
         cases=len(members),
         cases_before=cluster.before,
-        bureaus=len({case.bureau for case in members}),
+        bureaus=tuple(sorted({case.bureau for case in members})),
         by_subordinate=tuple(sorted(by_subordinate.items(), key=lambda share: (-share[1], share[0]))),
         by_category=tuple(sorted(by_category.items(), key=lambda share: (-share[1], share[0]))),
         examples=tuple(examples),

@@ -368,36 +368,39 @@ def _read_token(token: str) -> tuple[int, str]:
 def clocks_to_note(
     database: Database, bureaus: Sequence[str], now_us: int, calendar_version: str, limit: int
 ) -> list[tuple[str, str]]:
-    """Whose clocks time or the calendar has changed and the journal does not say so: (bureau, subject), oldest first.
+    """Whose clocks time or the calendar has changed unrecorded: (bureau, subject), what has passed first.
 
     A subject is a case, or whatever else has a clock. Clocks of a case that is offered stand, so that it is left out.
     """
     clocks, cases = schema.CLOCKS, schema.CASES
     running, version = clocks.c.overdue == 0, clocks.c.calendar_version
     standing = sa.and_(running, clocks.c.due_us > now_us)
-    wanted = (
+    wanted: tuple[tuple[sa.ColumnElement[bool], sa.Column[int] | None], ...] = (
         (sa.and_(running, clocks.c.due_us <= now_us), clocks.c.due_us),
         (sa.and_(standing, clocks.c.due_soon == 0, clocks.c.soon_us <= now_us), clocks.c.soon_us),
-        # Two ranges, which an index answers where it does not answer "another version than".
-        (sa.and_(standing, version < calendar_version), clocks.c.due_us),
-        (sa.and_(standing, version > calendar_version), clocks.c.due_us),
+        # Two ranges, which an index answers where it does not answer "another version than". After a calendar was
+        # published they hold every open clock, which to put in order for each batch would take long.
+        (sa.and_(standing, version < calendar_version), None),
+        (sa.and_(standing, version > calendar_version), None),
     )
     of_a_case = clocks.outerjoin(cases, (cases.c.bureau == clocks.c.bureau) & (cases.c.case_id == clocks.c.case_id))
+    # As an expression, so that SQLite does not read every clock of a bureau in the order of the primary key.
+    of_ours = (clocks.c.bureau + "").in_(bureaus)
+    subject = (clocks.c.bureau, clocks.c.case_id)
     found: dict[tuple[str, str], None] = {}
     with database.reading() as connection:
         for condition, order in wanted:
             query = (
-                sa.select(clocks.c.bureau, clocks.c.case_id)
+                sa.select(*subject)
                 .select_from(of_a_case)
                 .where(
                     condition,
-                    clocks.c.bureau.in_(bureaus),
+                    of_ours,
                     sa.or_(cases.c.custody.is_(None), cases.c.custody == int(Custody.OWNED)),
                 )
-                .group_by(clocks.c.bureau, clocks.c.case_id)
-                .order_by(sa.func.min(order))
                 .limit(limit)
             )
+            query = query.distinct() if order is None else query.group_by(*subject).order_by(sa.func.min(order))
             found.update(dict.fromkeys((row.bureau, row.case_id) for row in connection.execute(query)))
     return list(found)[:limit]
 

@@ -4,6 +4,7 @@ import pytest
 
 from kuaixiang.domain import acts, errors, events
 from kuaixiang.domain.clocks import Rules
+from kuaixiang.domain.handling import in_sample
 from kuaixiang.domain.words import Channel, ClockKind, ClockOutcome, Custody, Outcome, Satisfaction, Stage
 from tests.domain.story import (
     COMPLETE,
@@ -60,6 +61,12 @@ def test_feedback_needs_a_completed_case() -> None:
         handling().do(FEEDBACK)
 
 
+def test_the_department_that_completed_the_case_gives_the_feedback() -> None:
+    with pytest.raises(errors.NotInCharge) as refusal:
+        completed().do(FEEDBACK, department="collection")
+    assert "policy" in refusal.value.remedy
+
+
 def test_a_follow_up_is_recorded_within_its_period() -> None:
     story = fed_back()
     (change,) = changes(story.do(FOLLOW_UP))
@@ -75,6 +82,20 @@ def test_the_follow_up_period_is_a_setting() -> None:
     story = completed()
     story.rules = Rules(follow_up_workdays=3)
     assert end_of(3, 5) == story.then(FEEDBACK).clock(ClockKind.FOLLOW_UP).due_at
+
+
+def test_only_the_share_that_is_set_is_to_be_followed_up() -> None:
+    story = completed()
+    story.rules = Rules(follow_up_sample_percent=0)
+    assert () == story.then(FEEDBACK).case.clocks
+    drawn = [sum(in_sample(f"330102-2026-{number:07}", share) for number in range(1000)) for share in (0, 30, 100)]
+    assert [0, 316, 1000] == drawn
+
+
+def test_who_is_outside_the_sample_may_be_called_all_the_same() -> None:
+    story = completed()
+    story.rules = Rules(follow_up_sample_percent=0)
+    assert Stage.FOLLOWED_UP is story.then(FEEDBACK, FOLLOW_UP).case.stage
 
 
 def test_whoever_completed_the_case_does_not_follow_it_up() -> None:

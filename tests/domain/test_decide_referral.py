@@ -363,6 +363,13 @@ def test_a_return_says_why() -> None:
         received().do(acts.Return(reason=""))
 
 
+def test_the_department_that_handles_escalates_and_refers_by_itself() -> None:
+    for final_bureau, kind in ((HANGZHOU, ReferralKind.ESCALATE), (XIHU, ReferralKind.RELAY)):
+        (offered_,) = handling().do(replace(REFER, final_bureau=final_bureau), role=Role.HANDLER)
+        assert isinstance(offered_, events.Offered)
+        assert (kind, final_bureau) == (offered_.referral_kind, offered_.final_bureau)
+
+
 def test_the_department_that_handles_may_return_too() -> None:
     assert Custody.OFFERED is received().then(DISPATCH).then(RETURN, role=Role.HANDLER).case.custody
 

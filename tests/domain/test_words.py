@@ -9,6 +9,7 @@ from google.protobuf.descriptor import EnumDescriptor
 from kuaixiang.domain import acts, events, words
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.events import KINDS
+from kuaixiang.domain.labels import term
 from kuaixiang.domain.lifecycle import ROLES
 from kuaixiang.domain.words import Role
 from kuaixiang.wire.codec import ACT_OF_REQUEST, event_name
@@ -71,3 +72,7 @@ def test_what_peers_and_time_cause_cannot_be_asked_for() -> None:
         acts.NoteMismatch,
         acts.CompleteWithLead,
     } == every - set(ACT_OF_REQUEST.values())
+
+
+def test_categories_are_those_of_the_notice() -> None:
+    assert ("政策落实", "执法规范", "纳税服务", "信息化建设", "法律救济", "其他") == tuple(map(term, words.Category))

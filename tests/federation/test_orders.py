@@ -518,7 +518,7 @@ async def test_a_superior_sees_a_subordinates_open_cases_by_light_and_nothing_pr
     await bureaus.act(COUNTY, await bureaus.register(COUNTY), acts.Withdraw(reason="已解决"))
     parked = await bureaus.register(COUNTY)
     await bureaus.act(COUNTY, parked, acts.Forward(telling=Telling.TRANSFERRED))
-    await bureaus.act(COUNTY, parked, acts.Dispatch(to_department="tax-service"))
+    await bureaus.act(COUNTY, parked, acts.Dispatch(to_department="systems"))
     deferral = acts.Defer(owner="officer-1", review_at=MONDAY + timedelta(days=90), condition="等待系统升级")
     await bureaus.act(COUNTY, parked, deferral, Role.HANDLER)
     referred = await bureaus.register(COUNTY)

@@ -16,11 +16,13 @@ from typer.testing import CliRunner
 
 from demo.sites import Sites
 from hub.issues import catalogue, find, kept
-from hub.issues.catalogue import TitleTaken, UnknownIssue, Wanted
+from hub.issues.catalogue import Wanted
 from hub.issues.find import Period, find_issues
+from hub.issues.lines import issue_lines
 from hub.ledgers import LedgerUnreachable
 from hub.store import Store
 from kuaixiang.domain.errors import Refused
+from kuaixiang.domain.periods import parse_period
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.runtime import pki
 from kuaixiang.runtime.clock import to_micros
@@ -116,6 +118,7 @@ def november(**more: Any) -> Period:
         "scope": "000000",
         "from_day": date(2026, 11, 1),
         "to_day": date(2026, 11, 30),
+        "before": (date(2026, 10, 2), date(2026, 10, 31)),
         "cases_min": 3,
         "limit": 20,
         "examples": True,
@@ -134,7 +137,7 @@ async def test_an_issue_has_its_size_growth_spread_and_masked_examples_of_differ
     found = await findings(store, ledgers, november())
     login = next(issue for issue in found.issues if issue.known_as)
     refund = next(issue for issue in found.issues if not issue.known_as)
-    assert ("GX-2026-0001", 3, 1, 3) == (login.known_as, login.cases, login.cases_before, login.bureaus)
+    assert ("GX-2026-0001", 3, 1, 3) == (login.known_as, login.cases, login.cases_before, len(login.bureaus))
     assert (("110000", 2), ("330000", 1)) == login.by_subordinate
     assert ((4, 2), (3, 1)) == login.by_category
     assert {"110101", "110102", "330106"} == {example.bureau for example, _ in login.examples}
@@ -149,6 +152,20 @@ async def test_an_issue_has_its_size_growth_spread_and_masked_examples_of_differ
         found.unreadable,
     )
     assert {(date(2026, 10, 2), date(2026, 11, 30), 1)} == {asked[1:] for asked in ledgers.asked}
+
+
+async def test_a_bulletin_tells_issues_by_their_confirmed_titles(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue.confirm(store, wanted(), AT)
+    reading: Any = FakeLedgers(NOVEMBER)
+    lines = await issue_lines(store=store, tree=TREE, ledgers=reading, scope="000000", period=parse_period("2026-11"))
+    (login,) = (line for line in lines if line.is_confirmed)
+    (refund,) = (line for line in lines if not line.is_confirmed)
+    assert ("电子税务局登录失败", 3, 1) == (login.label, login.size, login.previous_size)
+    assert (("110101", "110102", "330106"), ("信息化建设", "纳税服务")) == (login.bureaus, login.categories)
+    assert "留抵退税" in refund.label
+    monkeypatch.setattr(find, "_one_of", lambda *_: 4)
+    sampled = await issue_lines(store=store, tree=TREE, ledgers=reading, scope="000000", period=parse_period("2026-11"))
+    assert {("电子税务局登录失败（抽样推算）", 12)} <= {(line.label, line.size) for line in sampled}
 
 
 async def test_a_bureau_that_cannot_be_read_is_named_and_its_cases_are_missing(store: Store) -> None:
@@ -271,10 +288,13 @@ def test_an_issue_can_be_changed_and_says_by_whom(store: Store) -> None:
 def test_a_title_is_given_once_so_that_a_repeated_call_makes_no_second_issue(store: Store) -> None:
     catalogue.confirm(store, wanted(), AT)
     refusal = catalogue.confirm(store, wanted(), AT)
-    assert isinstance(refusal, TitleTaken)
+    assert isinstance(refusal, Refused)
+    assert "TitleTaken" == refusal.rule
     assert "GX-2026-0001" in str(refusal)
     assert "GX-2026-0001" in refusal.chinese
-    assert isinstance(catalogue.confirm(store, wanted(issue_id="GX-2026-0009", title="别的"), AT), UnknownIssue)
+    unknown = catalogue.confirm(store, wanted(issue_id="GX-2026-0009", title="别的"), AT)
+    assert isinstance(unknown, Refused)
+    assert "UnknownIssue" == unknown.rule
 
 
 def test_issues_are_listed_latest_first_in_pages(store: Store) -> None:
@@ -405,6 +425,11 @@ def by_command(endpoint: str, federation: Federation) -> None:
         page = bulletin.read_text("utf-8")
         assert (True, True, False) == (issue_id in page, "电子税务局登录失败" in page, "验证码" in page)
     assert issue_id in issues("list").output
+    page = federation.folder / "bulletin.html"
+    command = ["bulletin", "2026-11", "--format", "html", "--issues", "--out", str(page), *where]
+    written = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert 0 == written.exit_code, written.output
+    assert "电子税务局登录失败" in page.read_text("utf-8")
     assert "请更新客户端" in issues("show", issue_id).output
     changed = issues(*confirm[:-1], "已修复", *terms, "--change", issue_id)
     assert "已修复" in changed.output

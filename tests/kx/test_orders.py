@@ -82,7 +82,7 @@ def test_every_act_on_an_order_has_a_command_an_rpc_and_the_name_of_the_table() 
         assert issubclass(kind, OrderAct)
         name, chinese = ACTS[kind]
         assert chinese in commands[name.removeprefix(GROUP)].help
-    others = {"list", "show", "board", "cases", "case"}
+    others = {"list", "show", "board", "cases", "case", "publish-calendar", "publish-issue", "directives", "show-issue"}
     assert others | {ACTS[kind].command.removeprefix(GROUP) for kind in people} == set(commands)
 
 

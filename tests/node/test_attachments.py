@@ -5,10 +5,12 @@ import random
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import sqlalchemy as sa
 
 from kuaixiang.domain.attachments import ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX
 from kuaixiang.domain.events import Attachment
@@ -17,8 +19,10 @@ from kuaixiang.runtime.streams import send
 from kuaixiang.wire.v1 import case_pb2, common_pb2
 from node import attachments, service
 from node.attachments import Tidying
-from node.ledger import blobs
+from node.ledger import blobs, schema
 from node.ledger.blobs import CHUNK_BYTES
+from node.ledger.ledger import Ledger
+from node.settings import NodeSettings
 from tests.node.callers import COUNTY, PROVINCE, Callers, header, refusal_of, registration
 
 CONTENT = random.Random(7).randbytes(2 * CHUNK_BYTES + 5)
@@ -293,6 +297,36 @@ async def test_content_that_no_case_has_is_deleted_after_a_day_and_no_other(
     assert 2 == await store.give_up(now + timedelta(hours=1))
     assert ((1, len(CONTENT)), 3) == (kept(node), chunks(node))
     assert CONTENT == await read(office, case_id, sha256(CONTENT).hexdigest())
+
+
+async def test_a_file_that_was_lost_from_the_database_is_said_to_be_and_can_be_attached_again(
+    settings: NodeSettings, tmp_path: Path
+) -> None:
+    digest = sha256(CONTENT).hexdigest()
+    async with service.running(settings) as running:
+        callers = Callers(running.port, tmp_path)
+        case_id = await registered(callers.office())
+        await attach(callers.office(), case_id)
+        await callers.close()
+    forget_contents(settings)
+    async with service.running(settings) as running:
+        callers = Callers(running.port, tmp_path)
+        refusal = await refusal_of(read(callers.office(), case_id, digest))
+        assert ("ContentLost", "digest") == (refusal.rule, refusal.field)
+        await attach(callers.office(), case_id)
+        assert CONTENT == await read(callers.office(), case_id, digest)
+        await callers.close()
+
+
+def forget_contents(settings: NodeSettings) -> None:
+    """The ledger of a stopped node without the content of any file, as from a copy that left it out."""
+    ledger = Ledger(settings.database, settings.bureaus)
+    try:
+        for table in (schema.BLOB_CHUNKS, schema.BLOBS):
+            ledger.database.writing.execute(sa.delete(table))
+        ledger.database.writing.commit()
+    finally:
+        ledger.close()
 
 
 async def test_an_officers_act_does_not_wait_for_a_whole_file(callers: Callers, node: service.Running) -> None:
