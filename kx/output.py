@@ -23,6 +23,8 @@ REFUSED_EXIT_CODE: Final = 2
 """The request was refused and nothing has changed."""
 UNREACHABLE_EXIT_CODE: Final = 3
 """Nobody answered in time."""
+DIFFERENT_EXIT_CODE: Final = 1
+"""What was compared differs."""
 PROGRESS_AFTER_SECONDS: Final = 2.0
 """What takes longer shows how far it is."""
 WEEKDAYS: Final = "一二三四五六日"
