@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date, datetime, time, timedelta
-from typing import Final
+from datetime import date
 
 import sqlalchemy as sa
 
@@ -11,13 +10,11 @@ from hub import query
 from hub.bulletin.material import IssueLine, Lack, Material, PeriodFigures, Shortfall
 from hub.fold import Mark
 from hub.query import Grouping, Question
-from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.periods import Period
 from kuaixiang.domain.tree import BureauTree, short_name
 from kuaixiang.runtime.clock import from_micros, to_micros
-
-_DAY: Final = timedelta(days=1)
 
 
 class PeriodNotBegun(Refused):
@@ -83,7 +80,7 @@ def shortfalls(
     *, tree: BureauTree, scope: str, period: Period, marks: Mapping[str, Mark], silent: frozenset[str], now_us: int
 ) -> list[Shortfall]:
     """Name the bureaus that are not folded to the end of the period; while it lasts, those behind or silent."""
-    end_us = to_micros(datetime.combine(period.last + _DAY, time(), SHANGHAI))
+    end_us = to_micros(WorkingCalendar.end_of(period.last))
     found = []
     for bureau in tree.subtree(scope):
         mark = marks.get(bureau)
