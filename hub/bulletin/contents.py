@@ -34,10 +34,10 @@ from hub.bulletin.document import (
     words,
 )
 from hub.bulletin.findings import RETURNS, findings
-from hub.bulletin.material import Lack, Material, PeriodFigures
+from hub.bulletin.material import Material, PeriodFigures
 from hub.bulletin.ranking import RANKING_RATE, Standing, basis_points, rate_of, standings
 from hub.measures import Fact, total
-from hub.query import Row
+from hub.query import Lack, Row
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.labels import term_of
 from kuaixiang.domain.tree import Tier, short_name

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from hub.bulletin.document import BASIS_POINTS, Finding, basis_points_of, many, rate_text
-from hub.bulletin.material import Lack, Material
+from hub.bulletin.material import Material
 from hub.bulletin.ranking import basis_points, rate_of
 from hub.measures import Fact, total
-from hub.query import Row
+from hub.query import LACK_LABELS, Row
 
 NAMES_MAX: Final = 5
 """Bureaus named in a sentence; the workbook has all of them."""
@@ -106,12 +106,12 @@ def _dissatisfied(rows: Sequence[Row], name_of: Callable[[Row], str]) -> Finding
 def _incomplete(material: Material) -> Finding | None:
     sentences = []
     concerned = []
-    for lack in Lack:
-        those = [_Concerned(short.name, 0, lack.value) for short in material.shortfalls if short.lack is lack]
+    for lack, label in LACK_LABELS.items():
+        those = [_Concerned(short.name, 0, label) for short in material.shortfalls if short.lack is lack]
         concerned.extend(those)
         if those:
             names = "、".join(one.name for one in those[:NAMES_MAX])
-            sentences.append(f"{lack.value}的有{len(those)}个单位：{names}{'等' if len(those) > NAMES_MAX else ''}。")
+            sentences.append(f"{label}的有{len(those)}个单位：{names}{'等' if len(those) > NAMES_MAX else ''}。")
     return _finding("数据报送不完整", sentences, concerned)
 
 

@@ -6,9 +6,8 @@ before it left the bureau.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
-from hub.query import Completeness, Row
+from hub.query import Completeness, Lack, Row
 from kuaixiang.domain.periods import Period
 from kuaixiang.domain.tree import Bureau
 
@@ -27,14 +26,6 @@ class PeriodFigures:
     def is_empty(self) -> bool:
         """Whether nothing at all was counted."""
         return not any(self.total.sums.values())
-
-
-class Lack(Enum):
-    """Why a bureau's figures are not whole."""
-
-    NEVER_HEARD = "从未报送"
-    BEHIND = "报送滞后"
-    QUARANTINED = "台账数据存疑"
 
 
 @dataclass(frozen=True, slots=True)

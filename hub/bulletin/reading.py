@@ -7,9 +7,9 @@ from datetime import date
 import sqlalchemy as sa
 
 from hub import query
-from hub.bulletin.material import IssueLine, Lack, Material, PeriodFigures, Shortfall
+from hub.bulletin.material import IssueLine, Material, PeriodFigures, Shortfall
 from hub.fold import Mark
-from hub.query import Grouping, Question
+from hub.query import Grouping, Lack, Question
 from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.periods import Period

@@ -6,8 +6,8 @@ import pytest
 
 from hub.bulletin.contents import NO_PROBLEMS, NONE_FOUND
 from hub.bulletin.document import Heading, basis_points_of, growth_per_mille, many
-from hub.bulletin.material import CorrectionLine, IssueLine, Lack, MismatchLine, PeriodFigures, Shortfall
-from hub.query import Row
+from hub.bulletin.material import CorrectionLine, IssueLine, MismatchLine, PeriodFigures, Shortfall
+from hub.query import Lack, Row
 from kuaixiang.domain.periods import parse_period
 from kuaixiang.domain.tree import Bureau, Tier
 from kuaixiang.runtime.clock import to_micros

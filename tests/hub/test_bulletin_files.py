@@ -17,7 +17,8 @@ from python_calamine import CalamineWorkbook
 from hub.bulletin import files
 from hub.bulletin.document import Bulletin, Format
 from hub.bulletin.files import BulletinTooLarge, as_file
-from hub.bulletin.material import CorrectionLine, IssueLine, Lack, MismatchLine, Shortfall
+from hub.bulletin.material import CorrectionLine, IssueLine, MismatchLine, Shortfall
+from hub.query import Lack
 from tests.hub.bulletins import bulletin, figures, row, texts
 
 

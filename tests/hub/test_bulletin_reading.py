@@ -13,10 +13,11 @@ import pytest
 from hub.bulletin.contents import compose
 from hub.bulletin.document import Bulletin, Format
 from hub.bulletin.files import as_file
-from hub.bulletin.material import Lack, Material, Shortfall
+from hub.bulletin.material import Material, Shortfall
 from hub.bulletin.reading import PeriodNotBegun, read_material, shortfalls
 from hub.fold import Mark
 from hub.folder import Folder, Message
+from hub.query import Lack
 from hub.store import Store
 from kuaixiang.domain.periods import parse_period
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
