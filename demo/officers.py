@@ -81,16 +81,6 @@ class NoAnswer(OfficeError):
         super().__init__(f"{who} did not answer {what} within {seconds:.0f} s: {reason}")
 
 
-class ServiceFailed(OfficeError):
-    """A service answered that it failed by a fault of its own."""
-
-    def __init__(self, who: str, what: str, code: grpc.StatusCode, details: str) -> None:
-        self.who = who
-        self.what = what
-        self.code = code
-        super().__init__(f"{who} failed at {what}: {code.name}, {details}")
-
-
 @dataclass(frozen=True, slots=True)
 class Officer:
     """Somebody who acts: identification within the bureau, the capacity, the department."""
@@ -162,7 +152,7 @@ class Office:
     ) -> case_pb2.ActResponse:
         """Do an act, asking again under `key` until there is an answer; without a key it is asked once.
 
-        Raises `RemoteRefusal` when the bureau refuses it, `NoAnswer`, `ServiceFailed`.
+        Raises `RemoteRefusal` when the bureau refuses it, `NoAnswer`.
         """
         form = _FORMS[type(act)]
         request = request_of(act, self.bureau, officer, case_id, key=key, at=at)

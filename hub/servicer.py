@@ -295,8 +295,8 @@ class Statistics(StatisticsServiceServicer):
 
 
 def _question(request: pb.GetFiguresRequest, scope: str) -> Question:
-    from_day = _day("from_day", request.from_day)
-    to_day = _day("to_day", request.to_day)
+    from_day = day_of("from_day", request.from_day)
+    to_day = day_of("to_day", request.to_day)
     if request.period:
         period = parse_period(request.period)
         if from_day is not None or to_day is not None:
@@ -327,7 +327,8 @@ def _known(field: str, words: type[IntEnum], value: int) -> None:
         raise NoSuchValue(field, value)
 
 
-def _day(field: str, text: str) -> date | None:
+def day_of(field: str, text: str) -> date | None:
+    """A day as it is written, None for none. Raises `NoSuchDay`."""
     if not text:
         return None
     try:

@@ -96,7 +96,7 @@ class _LackEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Lack.ValueType],
     LACK_NEVER_HEARD: _Lack.ValueType  # 1
     """从未报送"""
     LACK_QUARANTINED: _Lack.ValueType  # 2
-    """台账存疑"""
+    """台账数据存疑"""
     LACK_BEHIND: _Lack.ValueType  # 3
     """报送滞后"""
     LACK_SILENT: _Lack.ValueType  # 4
@@ -109,7 +109,7 @@ LACK_UNSPECIFIED: Lack.ValueType  # 0
 LACK_NEVER_HEARD: Lack.ValueType  # 1
 """从未报送"""
 LACK_QUARANTINED: Lack.ValueType  # 2
-"""台账存疑"""
+"""台账数据存疑"""
 LACK_BEHIND: Lack.ValueType  # 3
 """报送滞后"""
 LACK_SILENT: Lack.ValueType  # 4
