@@ -11,6 +11,7 @@ was changed in a ledger whose later hashes were left as they were, and tallies t
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,7 +23,17 @@ from hub.fold import Mark, Packed, UnreadableEntry, last_seq, merge, pack, read_
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.measures import measure_name
 from hub.query import day_text, ground_text, read_marks
-from hub.store import ALONE, ALONE_MONTHLY, MONTHLY, TALLIES, WITH_SUBORDINATES, Store, derived, superiors_of
+from hub.store import (
+    ALONE,
+    ALONE_MONTHLY,
+    MONTHLY,
+    RECONCILED,
+    TALLIES,
+    WITH_SUBORDINATES,
+    Store,
+    derived,
+    superiors_of,
+)
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category, Channel, DepartmentKind
 from kuaixiang.wire.chain import GENESIS, links
@@ -73,6 +84,16 @@ class Report:
     def tell(self, *mismatches: Mismatch) -> None:
         """Add what differs, up to the bound."""
         self.mismatches.extend(mismatches[: max(0, MISMATCHES_MAX - len(self.mismatches))])
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the last daily comparison has said of one ledger."""
+
+    bureau: str
+    at_us: int
+    differences: int
+    unreachable: bool
 
 
 class BrokenChain(Exception):
@@ -142,6 +163,29 @@ async def reconcile_heads(
 
     await asyncio.gather(*(one(bureau) for bureau in tree.subtree(scope)))
     return await _with_totals(report, store, tree, scope)
+
+
+def keep_outcomes(store: Store, tree: BureauTree, report: Report, at_us: int) -> None:
+    """Keep what was found of each ledger of the hub's scope in place of what was, durably. For the writing thread."""
+    differences = Counter(found.bureau for found in report.mismatches)
+    away = frozenset(report.unreachable)
+    rows = [
+        {"bureau": bureau, "at_us": at_us, "differences": differences[bureau], "unreachable": int(bureau in away)}
+        for bureau in tree.subtree(store.scope)
+    ]
+    with store.writing() as connection:
+        connection.execute(sa.delete(RECONCILED))
+        connection.execute(sa.insert(RECONCILED), rows)
+
+
+def read_outcomes(connection: sa.Connection, bureaus: Sequence[str]) -> list[Outcome]:
+    """What was kept of these bureaus, in the order of their codes; nothing before the first daily comparison."""
+    wanted = frozenset(bureaus)
+    return [
+        Outcome(row.bureau, row.at_us, row.differences, bool(row.unreachable))
+        for row in connection.execute(sa.select(RECONCILED).order_by(RECONCILED.c.bureau))
+        if row.bureau in wanted
+    ]
 
 
 async def compare_whole(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any, Final
 
-from hub.issues import catalogue
+from hub.issues import catalogue, kept
 from hub.issues.catalogue import Issue, Wanted
 from hub.issues.clusters import CASES_MIN, TERM_CASES_MIN
 from hub.issues.find import Findings, Found, Period, days_before, find_issues
@@ -51,6 +51,7 @@ class Issues(IssueServiceServicer):
         wanted = _period(request, scope)
         async with self._finding:
             findings = await find_issues(store=self._store, tree=self._tree, ledgers=self._ledgers, wanted=wanted)
+            await self._worker.run(kept.keep, self._store, wanted, findings, self._now())
         return _findings(wanted, findings)
 
     async def ConfirmIssue(self, request: pb.ConfirmIssueRequest, context: Context) -> pb.ConfirmIssueResponse:

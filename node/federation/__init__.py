@@ -17,6 +17,10 @@ Each pair of one of our bureaus and one peer is a destination of its own, with o
   about the same case under way to the same peer;
 - a peer that is away costs one batch of attempts per pause, however much waits for it.
 
+Files of a case are brought beside the batches (`PutAttachment`), when a receiver has answered an offer by saying which
+it misses: 20 MiB over a slow line hold up that one case. What broke off sets the case aside; the answer to its next
+offer says from which byte to go on.
+
 Two kinds of failure are told apart. One that says nothing about the message (the peer is away, late, too busy) pauses
 the whole destination, doubling up to a minute. That is persisted, so that a node that restarts among hundreds of
 unreachable peers does not knock on all of them at once; a peer that calls in is there, and its pause ends. One that is

@@ -66,6 +66,19 @@ async def refused(call: Any) -> RemoteRefusal:
     return refusal
 
 
+async def published(tiers: Nodes) -> list[directive_pb2.SignedDirective]:
+    """What headquarters' node has, newest of each subject."""
+    async with tiers.directives(HEADQUARTERS, "node", COUNTY) as stub:
+        answer = await stub.ReadDirectives(directive_pb2.ReadDirectivesRequest(bureau=HEADQUARTERS))
+    return list(answer.directives)
+
+
+async def alone(tiers: Nodes, bureau: str) -> None:
+    """That node alone is up, so that what it has is what the test gives it."""
+    await tiers.stop(HEADQUARTERS)
+    await tiers.start(bureau)
+
+
 async def test_a_node_that_was_away_adopts_the_calendar_when_it_is_back_and_computes_its_deadlines_again(
     tiers: Nodes,
 ) -> None:
@@ -151,12 +164,11 @@ async def test_a_directive_that_headquarters_has_not_signed_is_not_taken(tiers: 
 
 
 async def test_a_directive_that_was_altered_on_the_way_is_not_taken_and_the_others_are(tiers: Nodes) -> None:
-    await tiers.start(HEADQUARTERS, COUNTY)
+    await tiers.start(HEADQUARTERS)
     await tiers.publish_issue(ISSUE)
     await tiers.publish_calendar(amended("2026.2", off=[THURSDAY]))
-    async with tiers.directives(HEADQUARTERS, "node", COUNTY) as stub:
-        answer = await stub.ReadDirectives(directive_pb2.ReadDirectivesRequest(bureau=HEADQUARTERS))
-    issue, calendar = answer.directives
+    issue, calendar = await published(tiers)
+    await alone(tiers, COUNTY)
     calendar.directive = calendar.directive.replace(b"2026-03-05", b"2026-03-06")
     office = tiers.up[COUNTY].office
     directives = Directives(office, Seal(tiers.certificate("node", COUNTY)))
@@ -175,29 +187,27 @@ async def test_what_headquarters_signed_for_another_purpose_is_no_directive(tier
 
 
 async def test_of_two_directives_on_a_subject_the_later_stands_in_whatever_order_they_come(tiers: Nodes) -> None:
-    await tiers.start(HEADQUARTERS, COUNTY)
+    await tiers.start(HEADQUARTERS)
     signed: list[directive_pb2.SignedDirective] = []
     for answer in ("旧口径", "新口径"):
         issue = directive_pb2.ConfirmedIssue()
         issue.CopyFrom(ISSUE)
         issue.standard_answer = answer
         await tiers.publish_issue(issue)
-        async with tiers.directives(HEADQUARTERS, "node", COUNTY) as stub:
-            found = await stub.ReadDirectives(directive_pb2.ReadDirectivesRequest(bureau=HEADQUARTERS))
-        signed += found.directives
+        signed += await published(tiers)
+    await alone(tiers, COUNTY)
     directives = Directives(tiers.up[COUNTY].office, Seal(tiers.certificate("node", COUNTY)))
     assert [1, 0, 0] == [await directives.take([one]) for one in (signed[1], signed[0], signed[1])]
     assert "新口径" == directives.issue("GX-2026-0001").issue.standard_answer
 
 
 async def test_an_older_calendar_is_kept_and_not_put_in_force(tiers: Nodes) -> None:
-    await tiers.start(HEADQUARTERS, COUNTY)
+    await tiers.start(HEADQUARTERS)
     signed: list[directive_pb2.SignedDirective] = []
     for version in ("2026.2", "2026.3"):
         await tiers.publish_calendar(amended(version, off=[THURSDAY]))
-        async with tiers.directives(HEADQUARTERS, "node", COUNTY) as stub:
-            found = await stub.ReadDirectives(directive_pb2.ReadDirectivesRequest(bureau=HEADQUARTERS))
-        signed += found.directives
+        signed += await published(tiers)
+    await alone(tiers, COUNTY)
     directives = Directives(tiers.up[COUNTY].office, Seal(tiers.certificate("node", COUNTY)))
     await directives.take([signed[1]])
     await directives.take([signed[0]])

@@ -2,17 +2,20 @@
 
 import asyncio
 import json
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from demo.sites import Sites
-from hub.issues import catalogue, find
+from hub.issues import catalogue, find, kept
 from hub.issues.catalogue import Wanted
 from hub.issues.find import Period, find_issues
 from hub.issues.lines import issue_lines
@@ -22,6 +25,7 @@ from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.periods import parse_period
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.runtime import pki
+from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.text.terms import key_terms
 from kuaixiang.wire.errors import from_call
@@ -205,6 +209,44 @@ async def test_of_a_period_with_very_many_cases_one_of_so_many_is_read(
     assert {10} == {asked[3] for asked in ledgers.asked}
 
 
+# ---------------------------------------------------------------- what is kept for the bulletin
+
+
+async def test_of_a_search_the_sizes_of_confirmed_issues_are_kept_and_no_words(store: Store) -> None:
+    catalogue.confirm(store, wanted(), AT)
+    period = november()
+    found = await findings(store, FakeLedgers(NOVEMBER, away=["000000"]), period)
+    kept.keep(store, period, found, AT)
+    kept.keep(store, period, found, AT)
+    with store.reading() as connection:
+        size = kept.Size("GX-2026-0001", 3, 1, (("110000", 2), ("330000", 1)), ((4, 2), (3, 1)))
+        search = kept.kept(connection, "000000", date(2026, 11, 1), date(2026, 11, 30))
+        assert kept.Search(to_micros(AT), 1, 1, 1, (size,)) == search
+        assert kept.kept(connection, "110000", date(2026, 11, 1), date(2026, 11, 30)) is None
+        (row,) = connection.execute(sa.select(kept.ISSUE_SEARCHES)).all()
+    assert not any(term in str(row) for issue in found.issues for term in issue.terms)
+    assert "masked" not in str(row)
+
+
+async def test_two_findings_of_one_confirmed_issue_are_kept_as_one(store: Store) -> None:
+    catalogue.confirm(store, wanted(), AT)
+    found = await findings(store, FakeLedgers(NOVEMBER), november())
+    twice = replace(found, issues=tuple(replace(issue, known_as="GX-2026-0001") for issue in found.issues))
+    kept.keep(store, november(), twice, AT)
+    with store.reading() as connection:
+        search = kept.kept(connection, "000000", date(2026, 11, 1), date(2026, 11, 30))
+    assert search is not None
+    size = kept.Size("GX-2026-0001", 6, 1, (("110000", 3), ("330000", 3)), ((1, 3), (4, 2), (3, 1)))
+    assert (0, (size,)) == (search.unconfirmed, search.sizes)
+
+
+async def test_a_search_of_days_that_are_no_period_is_not_kept(store: Store) -> None:
+    period = november(from_day=date(2026, 11, 2))
+    kept.keep(store, period, await findings(store, FakeLedgers(NOVEMBER), period), AT)
+    with store.reading() as connection:
+        assert [] == connection.execute(sa.select(kept.ISSUE_SEARCHES)).all()
+
+
 # ---------------------------------------------------------------- what is confirmed
 
 
@@ -376,6 +418,12 @@ def by_command(endpoint: str, federation: Federation) -> None:
     assert issue_id in again.output
     (found,) = json.loads(issues("find", *period, "--json").stdout)["issues"]
     assert issue_id == found["known_as"]
+    with tempfile.TemporaryDirectory() as folder:
+        bulletin = Path(folder) / "bulletin.html"
+        written = ("bulletin", "2026-11", "--format", "html", "--out", str(bulletin))
+        assert 0 == CliRunner().invoke(app, [*written, *where], catch_exceptions=False).exit_code
+        page = bulletin.read_text("utf-8")
+        assert (True, True, False) == (issue_id in page, "电子税务局登录失败" in page, "验证码" in page)
     assert issue_id in issues("list").output
     page = federation.folder / "bulletin.html"
     command = ["bulletin", "2026-11", "--format", "html", "--issues", "--out", str(page), *where]

@@ -1,7 +1,7 @@
 """The bureaus of a small tree on one ledger, and people who work there; no network: messages are carried by hand."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -27,6 +27,7 @@ from node.ledger import queries, schema
 from node.ledger.ledger import Draft, Ledger, Work
 from node.office import Done, Header, Office, Place
 from tests.domain.story import (
+    ATTACH,
     BEIJING,
     CALENDAR,
     DEPARTMENTS,
@@ -45,6 +46,7 @@ from tests.domain.story import (
 BUREAUS = (HEADQUARTERS, ZHEJIANG, HANGZHOU, SHANGCHENG, XIHU)
 
 
+OF_A_PART = (acts.CompletePart, acts.AskExtension, acts.ExplainExtension, acts.ReturnDispatch)
 ASIDE = {acts.Attach, acts.Link, acts.Unlink, acts.LinkIssue, acts.AddPart, acts.AskOverride, acts.Withdraw}
 
 
@@ -64,6 +66,19 @@ class Desks:
 
     async def do(self, bureau: str, act: Act, case_id: str = "", **header: Any) -> Done:
         """An act by whoever usually does it; `header` overrides."""
+        return await self.office.perform(self._header(bureau, act, case_id, **header), act)
+
+    async def attach(self, bureau: str, content: bytes, case_id: str, **header: Any) -> Done:
+        """A file of that content becomes one of the case's."""
+        act = replace(ATTACH, digest=sha256(content).hexdigest(), size_bytes=len(content))
+
+        async def whole() -> AsyncIterator[bytes]:
+            yield content
+
+        return await self.office.attach(self._header(bureau, act, case_id, **header), act, whole())
+
+    @staticmethod
+    def _header(bureau: str, act: Act, case_id: str, **header: Any) -> Header:
         role = header.pop("role", None) or USUAL_ROLE[type(act)]
         plain = {
             "bureau": bureau,
@@ -73,7 +88,7 @@ class Desks:
             "department": DEPARTMENTS[role],
             "digest": sha256(repr((bureau, case_id, act)).encode()).digest(),
         }
-        return await self.office.perform(Header(**{**plain, **header}), act)
+        return Header(**{**plain, **header})
 
     async def register(self, bureau: str = SHANGCHENG, **header: Any) -> Done:
         return await self.do(bureau, REGISTER, **header)
@@ -136,6 +151,8 @@ class Desks:
         kinds = possible(case.stage) if case.custody is Custody.OWNED else (acts.WithdrawOffer, acts.WriteOff)
         # Acts that change little would crowd out those that bring a case on.
         telling = [kind for kind in kinds if kind not in ASIDE or chance.random() < 0.1]
+        if case.extensions and chance.random() < 0.5:
+            telling = [acts.ApproveExtension, acts.RefuseExtension]
         act = EXAMPLES[chance.choice(telling or [acts.Reopen])]
         if isinstance(act, acts.Refer):
             act = replace(act, final_bureau=chance.choice([*self.ledger.bureaus, BEIJING]))
@@ -144,12 +161,15 @@ class Desks:
         role = USUAL_ROLE[type(act)]
         if case.stage is Stage.JOINT_HANDLING and role is Role.DEPUTY_HEAD:
             role = Role.BUREAU_HEAD
-        department = case.department if role is Role.HANDLER else "policy"
-        if case.open_parts and isinstance(act, (acts.CompletePart, acts.AskExtension, acts.ExplainExtension)):
-            department = case.open_parts[0]
+        department = case.department if role is Role.HANDLER or isinstance(act, acts.AcceptDirectly) else "policy"
+        if case.open_parts and isinstance(act, OF_A_PART) and chance.random() < 0.8:
+            department = chance.choice(case.open_parts)
         key = chance.choice(["", f"key-{chance.randrange(10_000)}"])
         with suppress(Refused):
-            await self.do(bureau, act, case_id, role=role, department=department, request_key=key)
+            if isinstance(act, acts.Attach):
+                await self.attach(bureau, b"file %d" % chance.randrange(9), case_id, request_key=key)
+            else:
+                await self.do(bureau, act, case_id, role=role, department=department, request_key=key)
 
     async def carry(self, chance: Random) -> None:
         """Some of what bureaus have to tell is told; an answer may get lost."""

@@ -128,6 +128,11 @@ async def test_rebuilding_gives_the_same_rows(database_url: str) -> None:
     clock = FixedClock(MONDAY)
     with desks(database_url, clock=clock) as opened:
         await opened.live(1, 3 * STEPS)
+        case = (await opened.register()).case
+        for act in (FORWARD, DISPATCH):
+            case = (await opened.do(SHANGCHENG, act, case.case_id)).case
+        clock.set(case.clocks[0].soon_at or case.clocks[0].due_at)
+        await opened.office.note_time(SHANGCHENG, case.case_id)
         before = opened.rows(*schema.PROJECTIONS)
         kinds = {row[5] for row in table_rows(opened.database, schema.JOURNAL)}
     wanted = {
@@ -140,6 +145,7 @@ async def test_rebuilding_gives_the_same_rows(database_url: str) -> None:
         "became_due_soon",
         "clocks_recomputed",
         "calendar_adopted",
+        "attachment_added",
     }
     assert wanted <= kinds
     execute(database_url, "DELETE FROM cases", "UPDATE clocks SET due_us = 0", "DELETE FROM deliveries")
