@@ -370,8 +370,8 @@ class HubReader:
         return answer
 
     async def bulletin(self, period: str, form: int) -> pb.GetBulletinResponse:
-        """The bulletin 通报 of a period with its common issues, as a file of a form. Raises `NoAnswer`."""
-        request = pb.GetBulletinRequest(period=period, format=form, issues=True)  # type: ignore[arg-type]
+        """The bulletin 通报 of a period, as a file of a form. Raises `NoAnswer`."""
+        request = pb.GetBulletinRequest(period=period, format=form)  # type: ignore[arg-type]
         answer: pb.GetBulletinResponse = await self._ask(self._stub.GetBulletin, request, STREAM_SECONDS_MAX)
         return answer
 

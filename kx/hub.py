@@ -338,11 +338,17 @@ def bulletin(
         ),
     ] = 0,
     with_issues: Annotated[
-        bool, typer.Option("--issues", help="Find the period's common issues too; every ledger is read for it.")
+        bool,
+        typer.Option(
+            "--issues",
+            help="Search the period's common issues first, so that it tells them; every ledger is read for it.",
+        ),
     ] = False,
 ) -> None:
     """Write the bulletin (通报) of a period to a file: figures, ranking, common issues, problems found."""
     wanted = _word("--format", form, Format)
+    if with_issues:
+        issues.search(hub, certificates, hub_scope, scope, period)
 
     async def ask(stub: Any) -> pb.GetBulletinResponse:  # noqa: ANN401 - as above
         request = pb.GetBulletinRequest(
@@ -350,10 +356,8 @@ def bulletin(
             period=period,
             format=pb.BulletinFormat.ValueType(wanted),
             minimum_sample=minimum_sample,
-            issues=with_issues,
         )
-        seconds = issues.FIND_SECONDS_MAX if with_issues else ANSWER_SECONDS_MAX
-        answer: pb.GetBulletinResponse = await stub.GetBulletin(request, timeout=seconds)
+        answer: pb.GetBulletinResponse = await stub.GetBulletin(request, timeout=ANSWER_SECONDS_MAX)
         return answer
 
     answer = _call(hub, certificates, hub_scope, ask)

@@ -18,11 +18,9 @@ from demo.sites import Sites
 from hub.issues import catalogue, find, kept
 from hub.issues.catalogue import Wanted
 from hub.issues.find import Period, find_issues
-from hub.issues.lines import issue_lines
 from hub.ledgers import LedgerUnreachable
 from hub.store import Store
 from kuaixiang.domain.errors import Refused
-from kuaixiang.domain.periods import parse_period
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.runtime import pki
 from kuaixiang.runtime.clock import to_micros
@@ -152,20 +150,6 @@ async def test_an_issue_has_its_size_growth_spread_and_masked_examples_of_differ
         found.unreadable,
     )
     assert {(date(2026, 10, 2), date(2026, 11, 30), 1)} == {asked[1:] for asked in ledgers.asked}
-
-
-async def test_a_bulletin_tells_issues_by_their_confirmed_titles(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    catalogue.confirm(store, wanted(), AT)
-    reading: Any = FakeLedgers(NOVEMBER)
-    lines = await issue_lines(store=store, tree=TREE, ledgers=reading, scope="000000", period=parse_period("2026-11"))
-    (login,) = (line for line in lines if line.is_confirmed)
-    (refund,) = (line for line in lines if not line.is_confirmed)
-    assert ("电子税务局登录失败", 3, 1) == (login.label, login.size, login.previous_size)
-    assert (("110101", "110102", "330106"), ("信息化建设", "纳税服务")) == (login.bureaus, login.categories)
-    assert "留抵退税" in refund.label
-    monkeypatch.setattr(find, "_one_of", lambda *_: 4)
-    sampled = await issue_lines(store=store, tree=TREE, ledgers=reading, scope="000000", period=parse_period("2026-11"))
-    assert {("电子税务局登录失败（抽样推算）", 12)} <= {(line.label, line.size) for line in sampled}
 
 
 async def test_a_bureau_that_cannot_be_read_is_named_and_its_cases_are_missing(store: Store) -> None:
@@ -420,16 +404,11 @@ def by_command(endpoint: str, federation: Federation) -> None:
     assert issue_id == found["known_as"]
     with tempfile.TemporaryDirectory() as folder:
         bulletin = Path(folder) / "bulletin.html"
-        written = ("bulletin", "2026-11", "--format", "html", "--out", str(bulletin))
+        written = ("bulletin", "2026-11", "--format", "html", "--issues", "--out", str(bulletin))
         assert 0 == CliRunner().invoke(app, [*written, *where], catch_exceptions=False).exit_code
         page = bulletin.read_text("utf-8")
         assert (True, True, False) == (issue_id in page, "电子税务局登录失败" in page, "验证码" in page)
     assert issue_id in issues("list").output
-    page = federation.folder / "bulletin.html"
-    command = ["bulletin", "2026-11", "--format", "html", "--issues", "--out", str(page), *where]
-    written = CliRunner().invoke(app, command, catch_exceptions=False)
-    assert 0 == written.exit_code, written.output
-    assert "电子税务局登录失败" in page.read_text("utf-8")
     assert "请更新客户端" in issues("show", issue_id).output
     changed = issues(*confirm[:-1], "已修复", *terms, "--change", issue_id)
     assert "已修复" in changed.output

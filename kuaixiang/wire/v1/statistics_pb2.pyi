@@ -1068,7 +1068,6 @@ class GetBulletinRequest(_message.Message):
     PERIOD_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     MINIMUM_SAMPLE_FIELD_NUMBER: _builtins.int
-    ISSUES_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """The bureau whose subtree it is about; the hub's own scope when empty."""
     period: _builtins.str
@@ -1076,10 +1075,6 @@ class GetBulletinRequest(_message.Message):
     format: Global___BulletinFormat.ValueType
     minimum_sample: _builtins.int
     """A bureau with fewer deadlines in the period is listed, not ranked; 30 when 0."""
-    issues: _builtins.bool
-    """Whether common issues are found in the period, with masked examples: every ledger of the scope is read for it, and
-    the caller must be of the scope or above it.
-    """
     def __init__(
         self,
         *,
@@ -1087,11 +1082,10 @@ class GetBulletinRequest(_message.Message):
         period: _builtins.str = ...,
         format: Global___BulletinFormat.ValueType = ...,
         minimum_sample: _builtins.int = ...,
-        issues: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "issues", b"issues", "minimum_sample", b"minimum_sample", "period", b"period", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "minimum_sample", b"minimum_sample", "period", b"period", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
