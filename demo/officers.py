@@ -28,6 +28,7 @@ from kuaixiang.wire.v1 import (
     case_pb2_grpc,
     directive_pb2,
     directive_pb2_grpc,
+    issues_pb2,
     journal_pb2,
     ledger_pb2,
     ledger_pb2_grpc,
@@ -37,6 +38,7 @@ from kuaixiang.wire.v1 import (
     supervision_pb2_grpc,
 )
 from kuaixiang.wire.v1 import statistics_pb2 as pb
+from kuaixiang.wire.v1.issues_pb2_grpc import IssueServiceStub
 from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceStub
 
 CALL_SECONDS_MAX: Final = 10.0
@@ -51,6 +53,9 @@ RETRY_SECONDS_MAX: Final = 0.5
 
 STREAM_SECONDS_MAX: Final = 600.0
 """Reading a whole journal."""
+
+ISSUE_CASES_MIN: Final = 3
+"""Requests of one meaning that make a common issue."""
 
 PIECE_BYTES: Final = 64 * 1024
 """Of a file, in one message."""
@@ -340,6 +345,7 @@ class HubReader:
     def __init__(self, scope: str, channel: grpc.aio.Channel) -> None:
         self.scope = scope
         self._stub: Any = StatisticsServiceStub(channel)
+        self._issues: Any = IssueServiceStub(channel)
 
     async def figures(self, grouping: int = 0, scope: str = "", **period: str) -> pb.GetFiguresResponse:
         """Figures by the grouping's number; `from_day` and `to_day` bound the period. Raises `NoAnswer`."""
@@ -357,6 +363,12 @@ class HubReader:
         """The hub against every ledger of the scope. Raises `NoAnswer`."""
         request = pb.ReconcileRequest(scope=scope)
         answer: pb.ReconcileResponse = await self._ask(self._stub.Reconcile, request, STREAM_SECONDS_MAX)
+        return answer
+
+    async def find_issues(self, from_day: str, to_day: str) -> issues_pb2.FindIssuesResponse:
+        """What many ask in a period 共性诉求, by all ledgers of the scope. Raises `NoAnswer`."""
+        request = issues_pb2.FindIssuesRequest(from_day=from_day, to_day=to_day, cases_min=ISSUE_CASES_MIN)
+        answer: issues_pb2.FindIssuesResponse = await self._ask(self._issues.FindIssues, request, STREAM_SECONDS_MAX)
         return answer
 
     async def bulletin(self, period: str, form: int) -> pb.GetBulletinResponse:

@@ -26,6 +26,7 @@ from demo.tally import Tally, check, compare_pairs
 from demo.watch import Watch
 from hub.bulletin.document import Format
 from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.periods import parse_period
 from kuaixiang.facts import national_tree, parse_calendar, published_calendar
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 
@@ -235,7 +236,9 @@ def _working_day(hours: Sequence[Hour], day: int) -> int:
 
 
 async def _write_bulletin(federation: Federation, folder: Path) -> tuple[Path, ...]:
-    """The bulletin of the month that is over, as a page, a document and a workbook."""
+    """The bulletin of the month that is over, its common issues looked for first, as a page, a document, a workbook."""
+    month = parse_period(BULLETIN_PERIOD)
+    await federation.hub().find_issues(month.first.isoformat(), month.last.isoformat())
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for form in Format:
