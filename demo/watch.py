@@ -25,7 +25,7 @@ RECENT_MAX: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One journal entry, as its bureau's officers see it pass."""
+    """One journal entry of a case, as its bureau's officers see it pass."""
 
     bureau: str
     seq: int

@@ -72,6 +72,9 @@ class DailyReconciliation:
         known = {(found.bureau, found.what) for found in report.mismatches}
         report.tell(*(found for found in whole.mismatches if (found.bureau, found.what) not in known))
         report.entries_compared = whole.entries_compared
+        # To be behind is no disagreement, and has an alarm of its own.
+        behind = report.behind | whole.behind
+        report.mismatches = [one for one in report.mismatches if not (one.what == "head" and one.bureau in behind)]
         await self._worker.run(keep_outcomes, store, self._tree, report, to_micros(self._now()))
         RECONCILIATION_MISMATCHES.set(len(report.mismatches))
         RECONCILIATION_UNREACHABLE.set(len(report.unreachable))
@@ -92,6 +95,7 @@ class DailyReconciliation:
             ledgers=report.ledgers_compared,
             entries=report.entries_compared,
             mismatches=len(report.mismatches),
+            behind=len(behind),
             unreachable=len(report.unreachable),
         )
         return report

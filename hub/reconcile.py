@@ -75,6 +75,8 @@ class Report:
     entries_compared: int = 0
     mismatches: list[Mismatch] = field(default_factory=list)
     unreachable: list[str] = field(default_factory=list)
+    behind: set[str] = field(default_factory=set)
+    """Bureaus whose ledgers go on after what the hub has folded, which may agree: a `head` among the mismatches."""
 
     @property
     def equal(self) -> bool:
@@ -229,9 +231,7 @@ async def _compare_head(bureau: str, store: Store, ledgers: Ledgers, settle_seco
         report.tell(Mismatch(bureau, "quarantine", mark.quarantine, f"seq {head.seq}"))
     if found != mark.hash:
         report.tell(Mismatch(bureau, f"hash at seq {mark.seq}", mark.hash.hex(), found.hex()))
-    reached = await _settled(store, bureau, head.seq, settle_seconds)
-    if reached < head.seq:
-        report.tell(Mismatch(bureau, "head", f"seq {reached}", f"seq {head.seq}"))
+    await _check_reached(bureau, head.seq, store, settle_seconds, report)
 
 
 async def _hash_at(bureau: str, seq: int, ledgers: Ledgers) -> bytes:
@@ -276,9 +276,14 @@ async def _compare(bureau: str, store: Store, ledgers: Ledgers, settle_seconds: 
     if refold.hash_at_mark != mark.hash:
         report.tell(Mismatch(bureau, f"hash at seq {mark.seq}", mark.hash.hex(), refold.hash_at_mark.hex()))
     report.tell(*_differences(bureau, mine, refold.tallies))
-    reached = await _settled(store, bureau, refold.seq, settle_seconds)
-    if reached < refold.seq:
-        report.tell(Mismatch(bureau, "head", f"seq {reached}", f"seq {refold.seq}"))
+    await _check_reached(bureau, refold.seq, store, settle_seconds, report)
+
+
+async def _check_reached(bureau: str, seq: int, store: Store, settle_seconds: float, report: Report) -> None:
+    reached = await _settled(store, bureau, seq, settle_seconds)
+    if reached < seq:
+        report.behind.add(bureau)
+        report.tell(Mismatch(bureau, "head", f"seq {reached}", f"seq {seq}"))
 
 
 async def _settled(store: Store, bureau: str, seq: int, settle_seconds: float) -> int:

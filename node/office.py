@@ -388,6 +388,7 @@ class Office:
             final_bureau=offer.final_bureau,
             path=tuple(offer.path),
             epoch=offer.epoch,
+            ruled_by=offer.snapshot.ruled_by,
         )
         holding = case.holding if case else None
         refusal = judge(facts, bureau, holding, self.place.tree, self.place.rules.hops_max)

@@ -233,7 +233,11 @@ async def test_every_day_at_the_hour_set_the_hub_compares_itself_and_reads_each_
         assert 0 == REGISTRY.get_sample_value("kx_hub_reconciliation_mismatches")
         await daily.step()
         assert len(daily.read_whole_today()) == federation.ledgers.reads - before
-        federation.ledgers.journals[journal.bureau] = older_copy(journal)
+        journal.live("not folded yet")
+        clock.advance(timedelta(days=1))
+        await daily.step()
+        assert 0 == REGISTRY.get_sample_value("kx_hub_reconciliation_mismatches")
+        federation.ledgers.journals[journal.bureau] = rewritten_to(journal, 20)
         del federation.ledgers.journals[federation.south[0]]
         clock.advance(timedelta(days=1))
         await daily.step()

@@ -178,3 +178,16 @@ def test_what_is_missing_is_named_with_its_environment_variable() -> None:
 
 def test_channel_names_are_those_of_the_notice() -> None:
     assert word_of(Channel, "12366热线") is Channel.HOTLINE
+
+
+@pytest.mark.parametrize(
+    ("command", "default"),
+    [
+        (("case", "register"), "counter"),
+        (("case", "forward"), "transferred"),
+        (("case", "feedback"), "hotline"),
+        (("supervise", "issue"), "supervise"),
+    ],
+)
+def test_help_names_the_word_that_is_taken_when_an_option_is_left_out(command: tuple[str, str], default: str) -> None:
+    assert f"[default: {default}]" in kx(*command, "--help").output
