@@ -51,7 +51,7 @@ class IssueLine:
     title: str
     size: int
     size_before: int
-    """Cases in as many days right before the period."""
+    """Cases in the period before."""
     bureaus: tuple[str, ...]
     """Names of the immediate subordinates where it was raised, those with most cases first."""
     categories: tuple[str, ...]

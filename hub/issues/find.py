@@ -5,10 +5,11 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from typing import Final
 
 from hub import query
+from hub.comparison import Basis, days_compared
 from hub.issues import catalogue
 from hub.issues.clusters import EXAMPLES_MAX, Cluster, find_clusters
 from hub.issues.gather import CaseTerms, gather_terms, masked_texts
@@ -24,20 +25,19 @@ REGISTERED: Final = "registered"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """What is asked for: a scope's cases from one day to another, both included, and the days `before` them."""
+    """What is asked for: a scope's cases from one day to another, both included."""
 
     scope: str
     from_day: date
     to_day: date
-    before: tuple[date, date]
     cases_min: int
     limit: int
     examples: bool
 
-
-def days_before(from_day: date, to_day: date) -> tuple[date, date]:
-    """As many days as from one day to another, right before the first."""
-    return from_day - (to_day - from_day) - timedelta(days=1), from_day - timedelta(days=1)
+    @property
+    def before(self) -> tuple[date, date]:
+        """The days that every figure of these is compared with (环比)."""
+        return days_compared(self.from_day, self.to_day, Basis.LAST_PERIOD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Found:
     terms: tuple[str, ...]
     cases: int
     cases_before: int
-    bureaus: tuple[str, ...]
+    bureaus: int
     by_subordinate: tuple[tuple[str, int], ...]
     by_category: tuple[tuple[int, int], ...]
     examples: tuple[tuple[CaseTerms, str], ...]
@@ -137,7 +137,7 @@ def _found(
         terms=cluster.terms,
         cases=len(members),
         cases_before=cluster.before,
-        bureaus=tuple(sorted({case.bureau for case in members})),
+        bureaus=len({case.bureau for case in members}),
         by_subordinate=tuple(sorted(by_subordinate.items(), key=lambda share: (-share[1], share[0]))),
         by_category=tuple(sorted(by_category.items(), key=lambda share: (-share[1], share[0]))),
         examples=tuple(examples),

@@ -34,7 +34,7 @@ ISSUE_SEARCHES: Final = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """One confirmed issue's cases in a period and in as many days before, and their spread."""
+    """One confirmed issue's cases in a period and in the one before, and their spread."""
 
     issue_id: str
     cases: int

@@ -8,7 +8,7 @@ from typing import Any, Final
 from hub.issues import catalogue, kept
 from hub.issues.catalogue import Issue, Wanted
 from hub.issues.clusters import CASES_MIN, TERM_CASES_MIN
-from hub.issues.find import Findings, Found, Period, days_before, find_issues
+from hub.issues.find import Findings, Found, Period, find_issues
 from hub.ledgers import Ledgers
 from hub.servicer import EmptyPeriod, NotCounted, day_of
 from hub.store import Store
@@ -106,7 +106,6 @@ def _period(request: pb.FindIssuesRequest, scope: str) -> Period:
         scope=scope,
         from_day=from_day,
         to_day=to_day,
-        before=days_before(from_day, to_day),
         cases_min=cases_min,
         limit=min(request.limit or LIMIT_DEFAULT, LIMIT_MAX),
         examples=request.examples,
@@ -140,7 +139,7 @@ def _found(found: Found) -> pb.FoundIssue:
         terms=found.terms,
         cases=found.cases,
         cases_before=found.cases_before,
-        bureaus=len(found.bureaus),
+        bureaus=found.bureaus,
         known_as=found.known_as,
     )
     for bureau, cases in found.by_subordinate:

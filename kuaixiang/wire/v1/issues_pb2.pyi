@@ -77,7 +77,7 @@ class FindIssuesResponse(_message.Message):
     cases_in_issues: _builtins.int
     cases_before: _builtins.int
     before_from_day: _builtins.str
-    """The period before, of the same length."""
+    """The period before: of a whole week, month and so on the one before it, else as many days."""
     before_to_day: _builtins.str
     one_of: _builtins.int
     """Of so many cases one was compared; 1: all."""
