@@ -68,7 +68,7 @@ def test_a_bureau_with_a_ledger_under_doubt_is_not_ranked_and_one_that_is_behind
     assert column(made.bureaus, "名次") == {"合计": "—", "宁波市※": "1", "杭州市※": "—"}
     text = text_of(made)
     assert "所辖台账数据存疑，只列出、不排名的单位：杭州市。" in text
-    assert "台账存疑的有1个单位：杭州市西湖区。报送滞后的有1个单位：宁波市海曙区。" in text
+    assert "台账数据存疑的有1个单位：杭州市西湖区。报送滞后的有1个单位：宁波市海曙区。" in text
 
 
 def test_a_bureau_without_subordinates_ranks_nobody_and_addresses_nobody() -> None:
