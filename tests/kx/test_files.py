@@ -118,10 +118,11 @@ def test_a_file_goes_with_its_case_to_headquarters(officers: Officers, scan: Pat
     told(county(*refer))
     for bureau in (PROVINCE, HEADQUARTERS):
         here = officers.at(bureau)
+        listed = here("attachments", case_id, "--json")
         for _ in range(200):
-            listed = here("attachments", case_id, "--json")
             if listed.exit_code == 0:
                 break
+            listed = here("attachments", case_id, "--json")
         assert [DIGEST] == [one["digest"] for one in told(listed)["attachments"]]
         out = tmp_path / bureau
         told(here("fetch", case_id, DIGEST, "--out", str(out), "--json"))
