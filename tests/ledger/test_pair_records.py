@@ -31,7 +31,7 @@ async def deliver_everything(opened: Desks) -> None:
         await opened.carry(chance)
 
 
-@pytest.mark.parametrize("seed", [4, 7])
+@pytest.mark.parametrize("seed", [10, 15])
 async def test_after_a_random_life_the_two_ledgers_of_a_pair_agree_but_for_what_was_forged(
     database_url: str, seed: int
 ) -> None:
