@@ -49,6 +49,9 @@ STOP_SECONDS_MAX: Final = 10.0
 CERTIFICATE_DAYS_AHEAD: Final = 30
 """How long after its start a federation's certificates serve."""
 
+DATABASE_SIDES: Final = ("", "-wal", "-shm")
+"""A SQLite database, and what it keeps beside itself."""
+
 RECONNECT_MS_MAX: Final = 500
 """An officer's terminal looks for a node that went away this often; between nodes it is ten seconds."""
 
@@ -119,7 +122,8 @@ class Federation:
     `placement` says which bureaus share a node process; by default those of a site do, as in a provincial data centre.
     A bureau in no group has no ledger here. `clock_start` None: the machine's clock. `staff` is the text of a list of
     departments and officers; without one terminals are believed. `hubs` are the scopes to count;
-    by default the root's. `node_settings` and `hub_settings` win over the settings made here.
+    by default the root's. `node_settings` and `hub_settings` win over the settings made here. `compiled_by`: another
+    federation on this machine, whose compiled code this one's children use.
 
     Not for two event loops; as an asynchronous context manager it is started and stopped.
     """
@@ -136,6 +140,7 @@ class Federation:
         hubs: Sequence[str] | None = None,
         node_settings: Mapping[str, object] | None = None,
         hub_settings: Mapping[str, object] | None = None,
+        compiled_by: "Federation | None" = None,
     ) -> None:
         self.directory = directory.absolute()
         self._placement = [tuple(group) for group in placement] if placement is not None else shared_by_site(tree)
@@ -144,7 +149,7 @@ class Federation:
         self.database = database
         self._clock_start = clock_start
         self._staff = staff
-        self._environment = child_environment(self.directory)
+        self._environment = child_environment(compiled_by.directory if compiled_by else self.directory)
         self._hub_scopes = tuple(hubs) if hubs is not None else (tree.root,)
         self._node_settings = dict(node_settings or {})
         self._hub_settings = dict(hub_settings or {})

@@ -19,10 +19,10 @@ from demo.officers import NoAnswer
 from demo.story import Book, Pace
 from demo.watch import Watch
 from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.labels import EVENTS
 from kuaixiang.domain.tree import BureauTree, short_name
 from kuaixiang.domain.words import Custody, Stage
 from kuaixiang.wire.v1 import statistics_pb2 as pb
-from kx.output import EVENT_TERMS
 
 REFRESH_SECONDS: Final = 0.25
 """Between two pictures: the eye needs no more, and the nodes need the processor."""
@@ -225,7 +225,7 @@ class Show:
             lines.append(f"{code_and_place(tree, change.bureau)} {change.case_id} ")
             arrow = "" if not other else " ←" if change.event in _FROM_ELSEWHERE else " →"
             lines.append(
-                f"{EVENT_TERMS.get(change.event, change.event)}{arrow} {other}\n",
+                f"{EVENTS.get(change.event, change.event)}{arrow} {other}\n",
                 "red" if change.event == "became_overdue" else "cyan" if other else "",
             )
         return lines

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from demo.federation import Database, Federation
+from demo.federation import DATABASE_SIDES, Database, Federation
 from demo.live import Show, code_and_place
 from demo.officers import NoAnswer
 from demo.processes import ProcessError
@@ -28,8 +28,6 @@ CATCH_UP_SECONDS_MAX: Final = 60.0
 """Real time for the hub to have what waited behind a cut link: the leaf dials every 2 s, the hub's pull follows."""
 
 POLL_SECONDS: Final = 0.1
-DATABASE_SIDES: Final = ("", "-wal", "-shm")
-"""A SQLite database, and what it keeps beside itself."""
 
 
 class HubBehind(ProcessError):
@@ -127,7 +125,6 @@ class Mishaps:
         self.site = site
         self.cut: set[str] = set()
         """Provinces that are cut off now."""
-        self.down_seconds = 0.0
         self.catch_up_seconds = 0.0
         self.entries_cut_off = 0
         """What the hub lacked of the province when the link came back."""
@@ -139,7 +136,6 @@ class Mishaps:
         self._restart_at: int | None = None
         self._cut_at: int | None = office[min(CUT_DAY * DAY + CUT_HOUR, len(office) - 1)]
         self._restore_at: int | None = None
-        self._killed_seconds = 0.0
         self._following: asyncio.Task[None] | None = None
         self._show: Show | None = None
 
@@ -185,7 +181,6 @@ class Mishaps:
         waiting = self._federation.office(self.victim).in_flight
         acts = "one act" if waiting == 1 else f"{waiting} acts"
         self.retries = self._federation.office(self.victim).retries
-        self._killed_seconds = time.monotonic()
         node = await self._federation.kill_node(self.victim)
         self._tell(f"kill -9: the node of {self._name(self.victim)} ({node.name}) dies in the middle of {acts}")
 
@@ -193,7 +188,6 @@ class Mishaps:
         self._restart_at = None
         begun = time.monotonic()
         await self._federation.restart_node(self.victim)
-        self.down_seconds = time.monotonic() - self._killed_seconds
         self.retries = self._federation.office(self.victim).retries - self.retries
         self._tell(
             f"the node of {self._name(self.victim)} is back in {time.monotonic() - begun:.1f} s with its ledger; "

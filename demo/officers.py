@@ -17,11 +17,25 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from kuaixiang.domain.acts import Act
+from kuaixiang.domain.acts import Act, Attach, Register
+from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.words import Role
-from kuaixiang.wire.codec import ACT_OF_REQUEST, timestamp
+from kuaixiang.runtime.streams import send
+from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, ACT_OF_REQUEST, timestamp
 from kuaixiang.wire.errors import from_call
-from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc, journal_pb2, ledger_pb2, ledger_pb2_grpc
+from kuaixiang.wire.v1 import (
+    case_pb2,
+    case_pb2_grpc,
+    directive_pb2,
+    directive_pb2_grpc,
+    journal_pb2,
+    ledger_pb2,
+    ledger_pb2_grpc,
+    reconciliation_pb2,
+    reconciliation_pb2_grpc,
+    supervision_pb2,
+    supervision_pb2_grpc,
+)
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceStub
 
@@ -37,6 +51,9 @@ RETRY_SECONDS_MAX: Final = 0.5
 
 STREAM_SECONDS_MAX: Final = 600.0
 """Reading a whole journal."""
+
+PIECE_BYTES: Final = 64 * 1024
+"""Of a file, in one message."""
 
 NO_DECISION: Final = frozenset(
     {
@@ -64,16 +81,6 @@ class NoAnswer(OfficeError):
         super().__init__(f"{who} did not answer {what} within {seconds:.0f} s: {reason}")
 
 
-class ServiceFailed(OfficeError):
-    """A service answered that it failed by a fault of its own."""
-
-    def __init__(self, who: str, what: str, code: grpc.StatusCode, details: str) -> None:
-        self.who = who
-        self.what = what
-        self.code = code
-        super().__init__(f"{who} failed at {what}: {code.name}, {details}")
-
-
 @dataclass(frozen=True, slots=True)
 class Officer:
     """Somebody who acts: identification within the bureau, the capacity, the department."""
@@ -92,7 +99,8 @@ class _Form:
 
 
 _FORMS: Final = {
-    act: _Form(message, str(message.DESCRIPTOR.name).removesuffix("Request")) for message, act in ACT_OF_REQUEST.items()
+    act: _Form(message, str(message.DESCRIPTOR.name).removesuffix("Request"))
+    for message, act in {**ACT_OF_REQUEST, **ACT_OF_ORDER_REQUEST}.items()
 }
 
 
@@ -135,13 +143,16 @@ class Office:
         """Attempts that were not answered and were made again."""
         self._cases: Any = case_pb2_grpc.CaseServiceStub(channel)
         self._ledger: Any = ledger_pb2_grpc.LedgerServiceStub(channel)
+        self._supervision: Any = supervision_pb2_grpc.SupervisionServiceStub(channel)
+        self._reconciliation: Any = reconciliation_pb2_grpc.ReconciliationServiceStub(channel)
+        self._directives: Any = directive_pb2_grpc.DirectiveServiceStub(channel)
 
     async def do(
         self, officer: Officer, act: Act, case_id: str = "", *, key: str = "", at: datetime | None = None
     ) -> case_pb2.ActResponse:
         """Do an act, asking again under `key` until there is an answer; without a key it is asked once.
 
-        Raises `RemoteRefusal` when the bureau refuses it, `NoAnswer`, `ServiceFailed`.
+        Raises `RemoteRefusal` when the bureau refuses it, `NoAnswer`.
         """
         form = _FORMS[type(act)]
         request = request_of(act, self.bureau, officer, case_id, key=key, at=at)
@@ -210,6 +221,102 @@ class Office:
         segments: list[journal_pb2.Segment] = await self._ask(read, request, "ReadJournal")
         return segments
 
+    async def attach(
+        self, officer: Officer, act: Attach, content: bytes, case_id: str, *, key: str
+    ) -> case_pb2.ActResponse:
+        """Attach a file, sent again under `key` until there is an answer. Raises what `do` does."""
+        first = request_of(act, self.bureau, officer, case_id, key=key)
+
+        async def pieces() -> AsyncIterator[case_pb2.AttachFileRequest]:
+            for at in range(0, len(content), PIECE_BYTES):
+                yield case_pb2.AttachFileRequest(data=content[at : at + PIECE_BYTES])
+
+        async def call(request: case_pb2.AttachFileRequest, timeout: float) -> case_pb2.ActResponse:
+            answer: case_pb2.ActResponse = await send(self._cases.AttachFile(timeout=timeout), request, pieces())
+            return answer
+
+        attached: case_pb2.ActResponse = await self._ask(call, first, "AttachFile")
+        return attached
+
+    async def attachment(self, case_id: str, digest: str) -> bytes:
+        """The content of a case's file. Raises `RemoteRefusal`, `NoAnswer`."""
+        request = case_pb2.ReadAttachmentRequest(bureau=self.bureau, case_id=case_id, digest=digest)
+
+        async def read(request: case_pb2.ReadAttachmentRequest, timeout: float) -> bytes:
+            return b"".join([piece.data async for piece in self._cases.ReadAttachment(request, timeout=timeout)])
+
+        content: bytes = await self._ask(read, request, "ReadAttachment")
+        return content
+
+    async def duplicates(self, act: Register) -> list[str]:
+        """Cases that may be the one about to be registered, the likeliest first. Raises `NoAnswer`."""
+        request = case_pb2.FindDuplicatesRequest(
+            bureau=self.bureau,
+            taxpayer_name=act.taxpayer_name,
+            taxpayer_number=act.taxpayer_number,
+            contact=act.contact,
+            text=act.text,
+        )
+        answer: case_pb2.FindDuplicatesResponse = await self._ask(self._cases.FindDuplicates, request, "FindDuplicates")
+        return [candidate.case_id for candidate in answer.candidates]
+
+    async def order(
+        self, officer: Officer, act: OrderAct, order_id: str = "", *, key: str
+    ) -> list[supervision_pb2.Order]:
+        """Do an act on a supervision order 督办, asked again under `key`; the orders that it leaves.
+
+        Raises what `do` does.
+        """
+        request = request_of(act, self.bureau, officer, order_id, key=key)
+        form = _FORMS[type(act)]
+        answer: Any = await self._ask(getattr(self._supervision, form.rpc), request, form.rpc)
+        return list(answer.orders) if isinstance(answer, supervision_pb2.CascadeOrderResponse) else [answer.order]
+
+    async def order_as_it_stands(self, order_id: str) -> supervision_pb2.Order:
+        """One order. Raises `RemoteRefusal` while it is not in this ledger, `NoAnswer`."""
+        request = supervision_pb2.GetOrderRequest(bureau=self.bureau, order_id=order_id)
+        answer: supervision_pb2.GetOrderResponse = await self._ask(self._supervision.GetOrder, request, "GetOrder")
+        return answer.order
+
+    async def open_cases_of(self, subordinate: str) -> list[str]:
+        """The first open cases of a subordinate, the nearest deadline first. Raises `RemoteRefusal`, `NoAnswer`."""
+        request = supervision_pb2.ListSubordinateCasesRequest(bureau=self.bureau, subordinate=subordinate)
+        answer: supervision_pb2.ListSubordinateCasesResponse = await self._ask(
+            self._supervision.ListSubordinateCases, request, "ListSubordinateCases"
+        )
+        return [found.case.case_id for found in answer.cases]
+
+    async def publish_calendar(self, officer: Officer, text: str, *, key: str) -> None:
+        """Publish a version of the working calendar, at headquarters. Raises what `do` does."""
+        header = case_pb2.ActHeader(
+            bureau=self.bureau,
+            actor=officer.actor,
+            role=officer.role.value,  # type: ignore[arg-type]  # the wire's numbers are the domain's
+            department=officer.department,
+            request_key=key,
+        )
+        request = directive_pb2.PublishCalendarRequest(header=header, calendar=text)
+        await self._ask(self._directives.PublishCalendar, request, "PublishCalendar")
+
+    async def reconcile(self, peer: str = "") -> list[reconciliation_pb2.PairReport]:
+        """Compare the ledger with a superior's or a subordinate's 对账, with all of them by default; both record it.
+
+        Raises `RemoteRefusal`, `NoAnswer`.
+        """
+        request = reconciliation_pb2.ReconcileLedgersRequest(bureau=self.bureau, peer=peer)
+        answer: reconciliation_pb2.ReconcileLedgersResponse = await self._ask(
+            self._reconciliation.ReconcileLedgers, request, "ReconcileLedgers"
+        )
+        return list(answer.reports)
+
+    async def mismatches(self) -> int:
+        """How many differences with other ledgers stand in this one. Raises `NoAnswer`."""
+        request = reconciliation_pb2.ListMismatchesRequest(bureau=self.bureau)
+        answer: reconciliation_pb2.ListMismatchesResponse = await self._ask(
+            self._reconciliation.ListMismatches, request, "ListMismatches"
+        )
+        return int(answer.standing)
+
     async def _ask(self, call: Any, request: Any, what: str, *, again: bool = True) -> Any:  # noqa: ANN401 - any RPC
         deadline = time.monotonic() + self.patience_seconds
         pause_seconds = RETRY_SECONDS
@@ -250,6 +357,12 @@ class HubReader:
         """The hub against every ledger of the scope. Raises `NoAnswer`."""
         request = pb.ReconcileRequest(scope=scope)
         answer: pb.ReconcileResponse = await self._ask(self._stub.Reconcile, request, STREAM_SECONDS_MAX)
+        return answer
+
+    async def bulletin(self, period: str, form: int) -> pb.GetBulletinResponse:
+        """The bulletin 通报 of a period, as a file of a form. Raises `NoAnswer`."""
+        request = pb.GetBulletinRequest(period=period, format=form)  # type: ignore[arg-type]
+        answer: pb.GetBulletinResponse = await self._ask(self._stub.GetBulletin, request, STREAM_SECONDS_MAX)
         return answer
 
     async def _ask(self, call: Any, request: Any, seconds: float) -> Any:  # noqa: ANN401 - any RPC

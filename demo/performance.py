@@ -1,4 +1,4 @@
-"""The whole demonstration: a federation of ten bureaus starts, lives through a fortnight, and is checked.
+"""The whole demonstration: a federation of ten bureaus starts, lives through a fortnight, is checked, and reported on.
 
 Headquarters; Beijing, whose counties hang directly under it; Zhejiang with the prefecture Hangzhou between. Each bureau
 has a ledger of its own; counties that share a node process do so as in a provincial data centre.
@@ -6,7 +6,7 @@ has a ledger of its own; counties that share a node process do so as in a provin
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,12 +18,15 @@ from rich.console import Console
 from demo.federation import Federation, part_of
 from demo.live import Scene, Show
 from demo.mishaps import CATCH_UP_SECONDS_MAX, Mishaps, caught_up
+from demo.older_copy import Exercise, OlderCounty
 from demo.staff import staff_list
-from demo.story import OFFICE_HOURS, Book, Pace, casting, fortnight, play, quiet
-from demo.tally import Tally, check
+from demo.story import DAY, OFFICE_HOURS, Book, Hour, Pace, casting, fortnight, play, quiet, registrations_of
+from demo.supervision import Superiors, amended_calendar
+from demo.tally import Tally, check, compare_pairs
 from demo.watch import Watch
+from hub.bulletin.document import Format
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.facts import national_tree, published_calendar
+from kuaixiang.facts import national_tree, parse_calendar, published_calendar
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 
 PLACEMENT: Final = (
@@ -46,6 +49,12 @@ CUT_OFF: Final = "330000"
 
 PROVINCES: Final = ("110000", "330000")
 
+COPY_DAY: Final = 1
+"""Working day, from 0, at whose beginning a county's ledger is copied, to be found wanting later."""
+
+BULLETIN_PERIOD: Final = "2026-09"
+"""The month that is over by the end of the fortnight."""
+
 QUIET_SECONDS_MAX: Final = 60.0
 """For hand-overs that the last hour began."""
 
@@ -59,6 +68,10 @@ class Performed:
     mishaps: Mishaps
     tally: Tally
     reconciliation: pb.ReconcileResponse
+    exercise: Exercise
+    """What reconciliation said of a ledger that had lost cases."""
+    bulletin: tuple[Path, ...]
+    """The files of the bulletin."""
     seconds: float
     """Of real time, from the first process to the last check."""
     story_seconds: float
@@ -81,11 +94,11 @@ class Performed:
     @property
     def sound(self) -> bool:
         """Whether everything is as it must be."""
-        return self.hub_equals_ledgers and self.tally.sound
+        return self.hub_equals_ledgers and self.tally.sound and self.exercise.found and self.exercise.mended
 
     def as_dict(self) -> dict[str, Any]:
         """The figures of the whole, as `--json` prints them."""
-        tally = self.tally
+        tally, exercise, events = self.tally, self.exercise, self.tally.events
         return {
             "cases": tally.cases,
             "journal_entries": tally.journal_entries,
@@ -98,6 +111,40 @@ class Performed:
             "duplicated": len(tally.duplicated),
             "broken": len(tally.broken),
             "hub_equals_ledgers": self.hub_equals_ledgers,
+            "pairs_that_differ": len(tally.unreconciled),
+            "extensions": {
+                "approved": events["extension_approved"],
+                "refused": events["extension_refused"],
+                "explained": events["extension_explained"],
+            },
+            "joint": events["joint_handling_started"],
+            "deferred": events["deferred"],
+            "reviews_close": tally.reviews_close,
+            "resumed": events["resumed"],
+            "linked": events["linked"],
+            "duplicates_found": self.book.duplicates_found,
+            "completed_with_lead": tally.completed_with_lead,
+            "attachments_travelled": self.book.attachments,
+            "rulings": events["ruled"],
+            "orders": {
+                "issued": tally.orders,
+                "cascaded": tally.orders_derived,
+                "answers": tally.order_answers,
+                "answers_returned": tally.order_answers_returned,
+                "accepted": tally.orders_closed,
+            },
+            "calendar": {
+                "version": self.book.calendar,
+                "adopted_by": events["calendar_adopted"],
+                "deadlines_recomputed": events["clocks_recomputed"],
+            },
+            "older_copy": {
+                "cases_lost": len(exercise.handed_over),
+                "cases_named": dict(exercise.named),
+                "fault_found": exercise.found,
+                "differences_after": exercise.after,
+            },
+            "bulletin": [str(file) for file in self.bulletin],
             "bureaus": len(self.federation.bureaus),
             "nodes": len(self.federation.nodes),
             "unanswered_attempts": self.mishaps.retries,
@@ -110,9 +157,9 @@ class Performed:
 
 @asynccontextmanager
 async def performance(
-    directory: Path, console: Console, *, cases: int, seed: int, live: bool, tell: Callable[[str], None]
+    directory: Path, bulletin: Path, console: Console, *, cases: int, seed: int, live: bool, tell: Callable[[str], None]
 ) -> AsyncIterator[Performed]:
-    """Perform it all; the federation runs until the block ends.
+    """Perform it all; the federation runs until the block ends. The bulletin's files go to a folder of that name.
 
     `tell` gets sentences on what is being done before and after the fortnight. Raises ProcessError, StoryError,
     NeverSeen, OfficeError.
@@ -121,9 +168,9 @@ async def performance(
     hours = fortnight(published_calendar())
     tree = part_of(national_tree(), [code for group in PLACEMENT for code in group])
     plans = casting(tree, hours, cases, seed)
-    federation = Federation(
-        directory, tree, placement=PLACEMENT, clock_start=hours[0].at, staff=staff_list(tree.bureaus)
-    )
+    staff = staff_list(tree.bureaus)
+    federation = Federation(directory, tree, placement=PLACEMENT, clock_start=hours[0].at, staff=staff)
+    older = OlderCounty(federation, staff)
     bureaus, sites = len(federation.bureaus), len(federation.sites.all)
     tell(f"Starting {len(PLACEMENT)} nodes for {bureaus} bureaus, {sites} NATS sites and the national hub…")
     async with federation:
@@ -134,10 +181,16 @@ async def performance(
         async with Watch({bureau: federation.office(bureau) for bureau in federation.bureaus}) as watch:
             mishaps = Mishaps(federation, watch, hours, victim=VICTIM, site=CUT_OFF)
             try:
-                async with Show(console, Scene(federation, watch, pace, book, cases, mishaps.cut), live=live) as show:
+                async with Show(
+                    console, Scene(federation, watch, pace, book, registrations_of(plans), mishaps.cut), live=live
+                ) as show:
                     mishaps.shown_by(show)
                     await play(
                         plans=plans,
+                        errands=[
+                            *Superiors(federation, watch, pace, book).errands(hours),
+                            older.errand(_working_day(hours, COPY_DAY)),
+                        ],
                         federation=federation,
                         watch=watch,
                         pace=pace,
@@ -153,12 +206,17 @@ async def performance(
                 await mishaps.close()
         tell(f"The fortnight took {story_seconds:.1f} s. Every ledger is read and compared with the hub…")
         reconciliation, tally = await _checked(federation, book)
+        files = await _write_bulletin(federation, bulletin)
+        tell("Two ledgers are started from copies, one of them an older copy: what has it lost?")
+        exercise = await older.hold(hours[-1].at)
         yield Performed(
             federation=federation,
             book=book,
             mishaps=mishaps,
             tally=tally,
             reconciliation=reconciliation,
+            exercise=exercise,
+            bulletin=files,
             seconds=time.monotonic() - begun,
             story_seconds=story_seconds,
             next_morning=_next_morning(hours[-1].at),
@@ -166,15 +224,45 @@ async def performance(
 
 
 def _next_morning(at: datetime) -> datetime:
-    """When bureaus open after that instant, the last of the story."""
-    day = published_calendar().add_workdays(at.date() - timedelta(days=1), 1)
+    """When bureaus open after that instant, the last of the story, by the calendar that is then in force."""
+    day = parse_calendar(amended_calendar()).add_workdays(at.date() - timedelta(days=1), 1)
     return datetime(day.year, day.month, day.day, OFFICE_HOURS[0], tzinfo=SHANGHAI)
 
 
+def _working_day(hours: Sequence[Hour], day: int) -> int:
+    """The first hour of a working day, counted from 0."""
+    return [index for index, hour in enumerate(hours) if hour.office][day * DAY]
+
+
+async def _write_bulletin(federation: Federation, folder: Path) -> tuple[Path, ...]:
+    """The bulletin of the month that is over, as a page, a document and a workbook."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for form in Format:
+        answer = await federation.hub().bulletin(BULLETIN_PERIOD, form.value)
+        file = folder / answer.file_name
+        await asyncio.to_thread(file.write_bytes, answer.content)
+        written.append(file)
+    return tuple(written)
+
+
 async def _checked(federation: Federation, book: Book) -> tuple[pb.ReconcileResponse, Tally]:
-    """The hub's own reconciliation and our own count; sweeps may have added an entry between the two."""
+    """Each pair of ledgers, the hub's own reconciliation, and our own count.
+
+    Sweeps, and the comparing itself, may have added an entry before the last of them.
+    """
     offices = {bureau: federation.office(bureau) for bureau in federation.bureaus}
+    tree = federation.tree
+    superior_of = {bureau: above for bureau in offices if (above := tree.parent(bureau)) is not None}
+    unreconciled = await compare_pairs(offices, superior_of)
+    await _hub_has_all(federation)
     reconciliation = await federation.hub().reconcile()
-    heads = await asyncio.gather(*(office.head() for office in offices.values()))
+    await _hub_has_all(federation)
+    tally = await check(offices, federation.hub(), book.registrations, book.homes, book.acts)
+    tally.unreconciled += unreconciled
+    return reconciliation, tally
+
+
+async def _hub_has_all(federation: Federation) -> None:
+    heads = await asyncio.gather(*(federation.office(bureau).head() for bureau in federation.bureaus))
     await caught_up(federation, {head.bureau: head.seq for head in heads}, CATCH_UP_SECONDS_MAX)
-    return reconciliation, await check(offices, federation.hub(), book.registrations, book.homes, book.acts)

@@ -7,10 +7,12 @@ go on without those who wait for it.
 """
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from hashlib import sha256
 from random import Random
 from typing import Final
 
@@ -207,6 +209,12 @@ class Book:
     """Cases whose course has come to its end, written off everywhere."""
     open: int = 0
     """Cases whose course goes on after the last day."""
+    attachments: int = 0
+    """Files that were read again, byte for byte, at the bureau that a case was handed over to."""
+    duplicates_found: int = 0
+    """Requests that the ledger itself said were a case already registered, before they were linked to it."""
+    calendar: str = ""
+    """The version of the calendar that headquarters has published and every bureau has adopted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +234,16 @@ class Plan:
     """The act that misses its deadline on purpose: `forward`, `handle` or `feedback`."""
     twice: bool = False
     """Whether the channel sends the registration twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """Something that is done over several hours and is not a case's own course."""
+
+    name: str
+    arrives: int
+    """Index of the hour at which it begins."""
+    tell: Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +356,7 @@ _LAST_ARRIVAL: Final = {
     Course.DISPUTED: 2,
     Course.RELAYED: 4,
     Course.JOINT: 4,
+    Course.LINKED: 4,
     Course.DEFERRED: 3,
     Course.RECONSIDERATION: 7,
     Course.WITHDRAWN: 7,
@@ -355,13 +374,29 @@ def _arrival(request: Request, hours: Sequence[Hour], rng: Random, *, early: boo
     return rng.choice(window)
 
 
+def registrations_of(plans: Sequence[Plan]) -> int:
+    """How many cases they come to: what is linked is asked by two taxpayers."""
+    return len(plans) + sum(plan.request.course is Course.LINKED for plan in plans)
+
+
+def _asked_again(plan: Plan) -> Plan:
+    """What another taxpayer asks, in nearly the same words."""
+    request = replace(plan.request, text=f"我们也遇到同样的问题。{plan.request.text}", course=Course.LINKED)
+    return replace(plan, request=request, seed=f"{plan.seed}:like", twice=False)
+
+
 class CaseStory:
     """One case, from its taxpayer's words to the end of its course."""
 
-    def __init__(self, plan: Plan, federation: Federation, watch: Watch, pace: Pace, book: Book) -> None:
+    def __init__(
+        self, plan: Plan, federation: Federation, watch: Watch, pace: Pace, book: Book, *, told_with: str = ""
+    ) -> None:
+        """`told_with`: the case whose course tells this one's too, so that the two rest together."""
         self.plan = plan
+        self._told_with = told_with or plan.seed
         self.name = f"request {plan.request.id} of {plan.home}"
         self.case_id = ""
+        self._world = (federation, watch, pace, book)
         self._federation = federation
         self._watch = watch
         self._pace = pace
@@ -412,8 +447,37 @@ class CaseStory:
 
     async def _referred(self) -> None:
         await self._forward()
+        travels = self.plan.request.course is Course.ESCALATED_PROVINCE
+        digest = await self._attach() if travels else ""
         await self._refer(self.plan.other)
+        if travels:
+            await self._read_again(digest)
         await self._handled_here()
+
+    async def _linked(self) -> None:
+        """Two taxpayers of a bureau ask the same: found before registering, linked, and completed together 并案."""
+        await self._forward()
+        other = CaseStory(_asked_again(self.plan), *self._world, told_with=self.plan.seed)
+        await self._rest(1, 4)
+        await other._register(lead=self.case_id)
+        await other._forward()
+        await self._dispatch()
+        await self._rest(2, 2 * DAY)
+        handler = self._handler()
+        completed = acts.Complete(result=self.plan.request.reply, with_linked=True)
+        await self._do(handler, completed, last_of=other.case_id)
+        self._doing("waits for the case linked to it to be completed, too")
+        await self._watch.until(
+            self._owner,
+            other.case_id,
+            "being completed with the case it is linked to",
+            lambda change: change.stage is Stage.COMPLETED,
+            HAND_OVER_SECONDS_MAX,
+        )
+        for one in (self, other):
+            await one._rest(0, 3)  # noqa: SLF001
+            await one._give_feedback(handler)  # noqa: SLF001
+        await other._close()
 
     async def _to_reconsideration(self) -> None:
         await self._forward()
@@ -530,21 +594,25 @@ class CaseStory:
         await self._forward()
         await self._dispatch()
         await self._rest(3, DAY)
-        review = self._rng.randint(2, 6)
+        review = self._rng.randint(2, 4)
         condition = "所提建议已纳入系统优化清单，待版本升级后实施。"
+        hours = self._pace.after(review * DAY)
         await self._do(
             self._handler(),
-            acts.Defer(owner=self._department, review_at=self._pace.now + timedelta(days=review), condition=condition),
+            acts.Defer(owner=self._department, review_at=self._pace.hours[hours].at, condition=condition),
         )
-        await self._rest(review * DAY // 2, review * DAY)
-        if self._rng.randrange(3) == 0:
-            raise FortnightOver  # its time has not come
+        await self._rest(review * DAY, review * DAY)
+        self._doing("waits for its review to come close")
+        await self._watch.until(
+            self._owner, self.case_id, "its review coming close", _said_by_time, HAND_OVER_SECONDS_MAX
+        )
         await self._do(self._handler(), acts.Resume(note="条件已具备，恢复办理。"))
         await self._work(2, 2 * DAY)
 
     # ------------------------------------------------------------ the steps that courses share
 
-    async def _register(self, answer: str = "") -> None:
+    async def _register(self, answer: str = "", lead: str = "") -> None:
+        """`lead` is the case that this one repeats: the officer looks for it first, and links this one to it."""
         request, rng = self.plan.request, self._rng
         division = self._division()
         taxpayer = fictional_taxpayer(rng, division, request.trade)
@@ -558,7 +626,12 @@ class CaseStory:
             channel_reference=f"{request.channel.name}-{self._key}",
             place=division,
             answer=answer,
+            lead_case_id=lead,
         )
+        if lead:
+            self._doing("is looked for among the cases of the last months")
+            found = await self._federation.office(self._owner).duplicates(act)
+            self._book.duplicates_found += lead in found
         online = request.channel in ONLINE and not answer
         officer = Officer(CHANNEL_OFFICER, Role.CHANNEL, TAX_SERVICE) if online else self._registrar()
         if answer:
@@ -613,6 +686,9 @@ class CaseStory:
     async def _complete(self, handler: Officer) -> None:
         await self._do(handler, acts.Complete(result=self.plan.request.reply))
         await (self._rest(2 * DAY, 2 * DAY + 4) if self.plan.late == "feedback" else self._rest(0, DAY - 2))
+        await self._give_feedback(handler)
+
+    async def _give_feedback(self, handler: Officer) -> None:
         channel = Channel.HOTLINE if self.plan.request.channel is Channel.HOTLINE else Channel.OTHER
         await self._do(handler, acts.GiveFeedback(told_by=channel, told=self.plan.request.reply))
 
@@ -635,6 +711,30 @@ class CaseStory:
             await self._rest(2, DAY)
             await self._do(self._caller(), acts.FollowUp(satisfaction=Satisfaction.SATISFIED))
         await self._write_off()
+
+    async def _attach(self) -> str:
+        """A file that the taxpayer has handed in becomes one of the case's; its digest."""
+        await self._rest(0, 2)
+        content = f"情况说明\n{self.plan.request.text}\n".encode() * 20
+        act = acts.Attach(
+            digest=sha256(content).hexdigest(), name="情况说明.txt", media_type="text/plain", size_bytes=len(content)
+        )
+        self._acts += 1
+        self._doing(f"has a file attached in {self._owner}")
+        try:
+            answer = await self._federation.office(self._owner).attach(
+                self._tax_service(), act, content, self.case_id, key=f"{self._key}-{self._acts}"
+            )
+        except RemoteRefusal as refusal:
+            raise StoryBroken(self.name, self._owner, "Attach", f"{refusal} ({refusal.rule})") from refusal
+        self._book.acts.append(Acknowledged(self._owner, self.case_id, answer.seq, "Attach"))
+        return act.digest
+
+    async def _read_again(self, digest: str) -> None:
+        """Read the file where the case has gone; that it is the same one is what its digest says."""
+        self._doing(f"has its file read at {self._owner}")
+        content = await self._federation.office(self._owner).attachment(self.case_id, digest)
+        self._book.attachments += sha256(content).hexdigest() == digest
 
     async def _refer(self, to: str, by: Officer | None = None) -> None:
         await self._rest(1, 5)
@@ -734,7 +834,8 @@ class CaseStory:
 
     # ------------------------------------------------------------ doing and resting
 
-    async def _do(self, officer: Officer, act: Act, bureau: str = "") -> case_pb2.ActResponse:
+    async def _do(self, officer: Officer, act: Act, bureau: str = "", last_of: str = "") -> case_pb2.ActResponse:
+        """Do an act of the case; `last_of`: another case that it changes, too, whose entry comes last."""
         self._acts += 1
         where = bureau or self._owner
         name = type(act).__name__
@@ -748,16 +849,21 @@ class CaseStory:
             )
         except RemoteRefusal as refusal:
             raise StoryBroken(self.name, where, name, f"{refusal} ({refusal.rule})") from refusal
-        self._book.acts.append(Acknowledged(where, answer.case.case_id, answer.seq, name))
+        self._book.acts.append(Acknowledged(where, last_of or answer.case.case_id, answer.seq, name))
         self._book.repeated += answer.repeated_request
         return answer
 
     async def _rest(self, least: int, most: int) -> None:
-        await self._pace.rest(self.plan.seed, self._rng.randint(least, most))
+        await self._pace.rest(self._told_with, self._rng.randint(least, most))
         self._doing("goes on")
 
     def _doing(self, what: str) -> None:
-        self._pace.doing(self.plan.seed, f"{self.name} {what}")
+        self._pace.doing(self._told_with, f"{self.name} {what}")
+
+
+def _said_by_time(change: Change) -> bool:
+    """Whether the sweep wrote it: a deadline is close, or another calendar was adopted since."""
+    return change.event in {"became_due_soon", "clocks_recomputed"}
 
 
 _HANDLING: Final[Mapping[Course, Callable[[CaseStory], Awaitable[None]]]] = {
@@ -771,6 +877,7 @@ _HANDLING: Final[Mapping[Course, Callable[[CaseStory], Awaitable[None]]]] = {
     Course.RETURNED: CaseStory._returned,  # noqa: SLF001
     Course.DISPUTED: CaseStory._disputed,  # noqa: SLF001
     Course.JOINT: CaseStory._joint,  # noqa: SLF001
+    Course.LINKED: CaseStory._linked,  # noqa: SLF001
     Course.DEFERRED: CaseStory._deferred,  # noqa: SLF001
     Course.RECONSIDERATION: CaseStory._to_reconsideration,  # noqa: SLF001
     Course.WITHDRAWN: CaseStory._withdrawn,  # noqa: SLF001
@@ -787,6 +894,7 @@ Happening = Callable[[], Awaitable[None]]
 async def play(
     *,
     plans: Sequence[Plan],
+    errands: Sequence[Errand],
     federation: Federation,
     watch: Watch,
     pace: Pace,
@@ -794,27 +902,29 @@ async def play(
     happenings: Callable[[int], Happening | None],
     after_hour: Callable[[], None],
 ) -> None:
-    """Tell every story from the first hour to the last.
+    """Tell every story from the first hour to the last, and what else there is to do.
 
     Raises StoryStuck, StoryBroken, NeverSeen, NoAnswer, ChildDied, and what a happening raises.
     """
-    arriving: defaultdict[int, list[Plan]] = defaultdict(list)
-    for plan in plans:
-        arriving[plan.arrives].append(plan)
+    arriving: defaultdict[int, list[Errand]] = defaultdict(list)
+    courses = [Errand(plan.seed, plan.arrives, CaseStory(plan, federation, watch, pace, book).tell) for plan in plans]
+    for errand in (*courses, *errands):
+        arriving[errand.arrives].append(errand)
     tasks: set[asyncio.Task[None]] = set()
 
-    async def tell(plan: Plan) -> None:
+    async def tell(errand: Errand) -> None:
         try:
-            await CaseStory(plan, federation, watch, pace, book).tell()
+            with contextlib.suppress(FortnightOver):
+                await errand.tell()
         finally:
-            pace.end(plan.seed)
+            pace.end(errand.name)
 
     try:
         for index in range(len(pace.hours)):
             await pace.turn(index)
-            for plan in arriving[index]:
-                pace.begin(plan.seed)
-                tasks.add(asyncio.create_task(tell(plan)))
+            for errand in arriving[index]:
+                pace.begin(errand.name)
+                tasks.add(asyncio.create_task(tell(errand)))
             await asyncio.sleep(0)
             happening = happenings(index)
             if happening is not None:

@@ -40,8 +40,20 @@ _PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
     "offer_refused": ("offer_refused",),
     "concluded": ("concluded",),
     "written_off": ("written_off",),
+    "part_returned": ("dispatch_returned",),
+    "order_issued": ("orders_issued",),
 }
 """Which of the hub's figures one entry of a kind adds to, where the kind alone decides."""
+
+_ORDERS: Final = {
+    "order_received": ("orders_received", "to_bureau"),
+    "order_acknowledged": ("orders_acknowledged", "from_bureau"),
+    "order_answered": ("orders_answered", "from_bureau"),
+    "order_answer_returned": ("order_answers_returned", "from_bureau"),
+    "order_closed": ("orders_closed", "from_bureau"),
+    "order_cancelled": ("orders_cancelled", "from_bureau"),
+}
+"""Entries that every ledger on a supervision order's way has: counted where nobody else is named in that field."""
 
 _DIRECTIONS: Final = {
     common_pb2.REFERRAL_KIND_ESCALATE: "referred_up",
@@ -61,6 +73,7 @@ _FACTS: Final = frozenset(
         *(fact for facts in _PLAIN.values() for fact in facts),
         *_DIRECTIONS.values(),
         *_ANSWERS.values(),
+        *(fact for fact, _ in _ORDERS.values()),
         "relayed",
         "completed_jointly",
         "followed_up",
@@ -108,22 +121,40 @@ class Tally:
     """Journals with a gap or a wrong hash, and referrals that one side's ledger has and the other's has not."""
     different: list[str] = field(default_factory=list)
     """Figures of the hub that are not what the journals add up to."""
+    unreconciled: list[str] = field(default_factory=list)
+    """Pairs of a superior's and a subordinate's ledger that did not agree, or could not be compared."""
+    events: Counter[str] = field(default_factory=Counter)
+    """How many entries there are of each kind."""
+    reviews_close: int = 0
+    """Deferred cases whose review came close."""
+    completed_with_lead: int = 0
+    """Cases that the result of another one completed (并案)."""
+    orders: int = 0
+    """Supervision orders issued, those derived from others included."""
+    orders_derived: int = 0
+    order_answers: int = 0
+    order_answers_returned: int = 0
+    orders_closed: int = 0
+    """Orders whose answer their issuer accepted."""
     written_off: int = 0
     """Cases that are written off in every ledger they are in."""
 
     @property
     def sound(self) -> bool:
         """Whether nothing is lost, doubled, broken or different."""
-        return not (self.lost or self.duplicated or self.lost_acts or self.broken or self.different)
+        return not any(self._all())
 
     def findings(self) -> list[str]:
         """What is wrong, in sentences."""
         told: list[str] = []
-        for found in (self.lost, self.duplicated, self.lost_acts, self.broken, self.different):
+        for found in self._all():
             told += found[:TOLD_MAX]
             if len(found) > TOLD_MAX:
                 told.append(f"… and {len(found) - TOLD_MAX} more of the kind")
         return told
+
+    def _all(self) -> tuple[list[str], ...]:
+        return self.lost, self.duplicated, self.lost_acts, self.broken, self.different, self.unreconciled
 
 
 async def check(
@@ -144,6 +175,7 @@ async def check(
     tally.journal_entries = sum(len(journal.entries) for journal in read)
     tally.referrals = sum(entry.HasField("received") for journal in read for entry in journal.entries)
     tally.broken += [fault for journal in read for fault in journal.faults]
+    _count_deeds(journals, tally)
     _check_registrations(journals, registrations, homes, tally)
     _check_acts(journals, acts, tally)
     _check_referrals(journals, tally)
@@ -175,9 +207,51 @@ def facts_of(entry: journal_pb2.Entry) -> tuple[str, ...]:
         return ("completed", "completed_jointly") if entry.completed.jointly else ("completed",)
     if kind == "followed_up":
         return ("followed_up", _ANSWERS[entry.followed_up.satisfaction])
+    if kind in _ORDERS:
+        fact, elsewhere = _ORDERS[kind]
+        return () if getattr(getattr(entry, kind), elsewhere) else (fact,)
     if kind == "released":
         return ("relayed",) if entry.released.relayed else (_DIRECTIONS[entry.released.referral_kind],)
     return _PLAIN.get(kind, ())
+
+
+async def compare_pairs(offices: Mapping[str, Office], superior_of: Mapping[str, str]) -> list[str]:
+    """Have each ledger compared with its superior's (对账), from both sides; what differs, or could not be compared.
+
+    The comparison is the nodes' own. Raises NoAnswer, RemoteRefusal.
+    """
+    compared = await asyncio.gather(*(offices[code].reconcile(above) for code, above in superior_of.items()))
+    standing = await asyncio.gather(*(office.mismatches() for office in offices.values()))
+    found = [
+        f"the ledgers of {code} and {report.peer} are not compared: {report.away}"
+        if report.away
+        else f"the ledgers of {code} and {report.peer} differ in {len(report.differences)} hand-overs"
+        for code, reports in zip(superior_of, compared, strict=True)
+        for report in reports
+        if report.away or report.differences
+    ]
+    return found + [
+        f"{count} mismatches stand in the ledger of {code}"
+        for code, count in zip(offices, standing, strict=True)
+        if count
+    ]
+
+
+def _count_deeds(journals: Mapping[str, Journal], tally: Tally) -> None:
+    for journal in journals.values():
+        for entry in journal.entries:
+            kind = str(entry.WhichOneof("event"))
+            tally.events[kind] += 1
+            tally.completed_with_lead += bool(entry.completed.lead_case_id)
+            facts = facts_of(entry)
+            tally.orders += "orders_issued" in facts
+            tally.orders_derived += bool(entry.order_issued.parent_order_id)
+            tally.order_answers += "orders_answered" in facts
+            tally.order_answers_returned += "order_answers_returned" in facts
+            tally.orders_closed += "orders_closed" in facts
+            tally.reviews_close += kind == "became_due_soon" and any(
+                clock.kind == common_pb2.CLOCK_KIND_REVIEW for clock in entry.clocks
+            )
 
 
 def _check_registrations(
@@ -242,7 +316,8 @@ async def _check_owners(
     """Ask each bureau for each case in its ledger: exactly one is responsible."""
     places: defaultdict[str, list[str]] = defaultdict(list)
     for journal in journals.values():
-        for case_id in dict.fromkeys(entry.case_id for entry in journal.entries if entry.version):
+        of_cases = (entry.case_id for entry in journal.entries if entry.version and not entry.order_stage)
+        for case_id in dict.fromkeys(of_cases):
             places[case_id].append(journal.bureau)
     slots = asyncio.Semaphore(CONCURRENT_MAX)
 

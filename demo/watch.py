@@ -25,7 +25,7 @@ RECENT_MAX: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One journal entry, as its bureau's officers see it pass."""
+    """One journal entry of a case, as its bureau's officers see it pass."""
 
     bureau: str
     seq: int
@@ -114,12 +114,15 @@ class Watch:
         while True:
             with contextlib.suppress(grpc.aio.AioRpcError):  # the node is away: it is asked again, and tells the rest
                 async for message in office.watch(self.seqs[bureau] + 1):
-                    self._take(_change(bureau, message))
+                    self._take(bureau, message)
             await asyncio.sleep(RETRY_SECONDS)
 
-    def _take(self, change: Change) -> None:
-        self.seqs[change.bureau] = change.seq
-        self.events[change.event] += 1
+    def _take(self, bureau: str, message: case_pb2.WatchCasesResponse) -> None:
+        self.seqs[bureau] = message.seq
+        self.events[message.event] += 1
+        if not message.stage:
+            return  # about the ledger, such as a reconciliation or another calendar, and about no case of it
+        change = _change(bureau, message)
         self.recent.append(change)
         if change.event == "offer_declined":
             return  # of a case that need not be in this ledger

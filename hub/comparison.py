@@ -84,6 +84,10 @@ class Compared:
     row: Row
     changes: tuple[Change, ...] = ()
 
+    def before(self, basis: Basis) -> Row | None:
+        """What it is compared with; None where it is not."""
+        return next((change.before for change in self.changes if change.basis is basis), None)
+
 
 def whole_period(first: date, last: date) -> Period | None:
     """The day, week, month, quarter or year that begins and ends so; None when it is none."""

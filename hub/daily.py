@@ -13,10 +13,12 @@ import structlog
 
 from hub.ledgers import Ledgers
 from hub.metrics import RECONCILED_AT, RECONCILIATION_MISMATCHES, RECONCILIATION_UNREACHABLE
-from hub.reconcile import Report, compare_whole, reconcile_heads
+from hub.reconcile import Report, compare_whole, keep_outcomes, reconcile_heads
 from hub.store import Store
+from hub.worker import Worker
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.tree import BureauTree
+from kuaixiang.runtime.clock import to_micros
 
 NAMED_MAX: Final = 100
 """Mismatches that are logged one by one; `kx hub reconcile` tells all."""
@@ -31,6 +33,7 @@ class DailyReconciliation:
         self,
         *,
         store: Store,
+        worker: Worker,
         tree: BureauTree,
         ledgers: Ledgers,
         now: Callable[[], datetime],
@@ -39,6 +42,7 @@ class DailyReconciliation:
         whole_days: int,
     ) -> None:
         self._store = store
+        self._worker = worker
         self._tree = tree
         self._ledgers = ledgers
         self._now = now
@@ -58,7 +62,7 @@ class DailyReconciliation:
         return False
 
     async def run(self) -> Report:
-        """Compare, and show what was found in the metrics and the log."""
+        """Compare, show what was found in the metrics and the log, and keep it for the bulletins."""
         store, ledgers, scope = self._store, self._ledgers, self._store.scope
         report = await reconcile_heads(
             store=store, tree=self._tree, ledgers=ledgers, scope=scope, settle_seconds=self._settle_seconds
@@ -68,6 +72,10 @@ class DailyReconciliation:
         known = {(found.bureau, found.what) for found in report.mismatches}
         report.tell(*(found for found in whole.mismatches if (found.bureau, found.what) not in known))
         report.entries_compared = whole.entries_compared
+        # To be behind is no disagreement, and has an alarm of its own.
+        behind = report.behind | whole.behind
+        report.mismatches = [one for one in report.mismatches if not (one.what == "head" and one.bureau in behind)]
+        await self._worker.run(keep_outcomes, store, self._tree, report, to_micros(self._now()))
         RECONCILIATION_MISMATCHES.set(len(report.mismatches))
         RECONCILIATION_UNREACHABLE.set(len(report.unreachable))
         RECONCILED_AT.set(time.time())
@@ -87,6 +95,7 @@ class DailyReconciliation:
             ledgers=report.ledgers_compared,
             entries=report.entries_compared,
             mismatches=len(report.mismatches),
+            behind=len(behind),
             unreachable=len(report.unreachable),
         )
         return report

@@ -34,7 +34,7 @@ class Meaning:
 
 FACTS: Final[Mapping[Fact, Meaning]] = {
     Fact.REGISTERED: Meaning(
-        "登记", "§四(一)1", "Registered by the bureau that first received it.", "首次受理单位登记的件数。"
+        "受理", "§四(一)1", "Registered by the bureau that first received it.", "首次受理单位受理登记的件数。"
     ),
     Fact.COMPLETED: Meaning(
         "办结",
@@ -421,6 +421,16 @@ RATES: Final = (
         denominator=(int(Fact.REGISTERED),),
         sentence="Cases answered on the spot for every case registered in the period.",
         chinese="期内当场答复件数与受理登记件数之比。",
+    ),
+    RateDefinition(
+        name="returns",
+        label="退回率",
+        clause="§二(四)",
+        numerator=(int(Fact.DISPATCH_RETURNED), int(Fact.RETURNED_REFERRAL)),
+        denominator=(int(Fact.DISPATCHED), int(Fact.RECEIVED)),
+        sentence="Returns in the period, by departments and to other bureaus, for every case dispatched or received "
+        "from another bureau in it.",
+        chinese="期内退回分办、退回移交的次数与转办、接收移交的件数之比。",
     ),
     RateDefinition(
         name="follow_up",

@@ -38,6 +38,8 @@ _SMALL_MAX: Final = 15
 """Categories, channels and kinds of departments take four bits each of a tally's packed key."""
 _CODE_MAX: Final = 99
 """Stages, custodies and clocks: room for those to come, within a small integer of SQL."""
+_KEY_CHARACTERS_MAX: Final = 64
+"""Of a case's number and a department's code, as ledgers give them: a database does not index texts of any length."""
 
 
 class Poison(Exception):
@@ -318,7 +320,11 @@ def read_entries(segment: Segment, skip: int = 0) -> Changes:
         if entry.version and entry.stage:
             # Entries about no case of the ledger, supervision orders among them, have no stage.
             case_id, stage, custody = entry.case_id, entry.stage, entry.custody
-            if "\x00" in case_id or not (0 <= stage <= _CODE_MAX and 0 <= custody <= _CODE_MAX):
+            if (
+                "\x00" in case_id
+                or len(case_id) > _KEY_CHARACTERS_MAX
+                or not (0 <= stage <= _CODE_MAX and 0 <= custody <= _CODE_MAX)
+            ):
                 raise UnreadableEntry(seq, "its case, stage or custody is none")
             if custody == _RELEASED or stage in _CLOSED_STAGES:
                 cases[bureau, case_id] = None
@@ -326,7 +332,8 @@ def read_entries(segment: Segment, skip: int = 0) -> Changes:
                 cases[bureau, case_id] = (stage, custody, category, channel, in_charge, entry.occurred_at_us)
             for change in entry.clocks:
                 action, kind, department = change.action, change.kind, change.department
-                if "\x00" in department or not 0 <= kind <= _CODE_MAX:
+                unusable = "\x00" in department or len(department) > _KEY_CHARACTERS_MAX
+                if unusable or not 0 <= kind <= _CODE_MAX:
                     raise UnreadableEntry(seq, "its clock is none")
                 if action == _STOPPED:
                     clocks[bureau, case_id, kind, department] = None

@@ -9,7 +9,6 @@ reason, and the edition says so for good.
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
 from typing import Final
 
 import sqlalchemy as sa
@@ -19,7 +18,7 @@ from hub.editions import Cell, Edition
 from hub.measures import DEFINITIONS, UNFINISHED
 from hub.query import LACK_LABELS, Completeness, Question
 from hub.store import ALONE, WITH_SUBORDINATES, latest_edition, read_cells
-from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.calendar import WorkingCalendar
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.labels import field_term
 from kuaixiang.domain.periods import Period
@@ -151,7 +150,7 @@ class Corrections:
 
 def end_of(period: Period) -> int:
     """The instant at which a period's last day ends, in microseconds."""
-    return to_micros(datetime.combine(period.last + timedelta(days=1), time(), SHANGHAI))
+    return to_micros(WorkingCalendar.end_of(period.last))
 
 
 def check_override(override: Override) -> None:

@@ -165,9 +165,9 @@ class Lack(IntEnum):
 
 LACK_LABELS: Final[Mapping[Lack, str]] = {
     Lack.NEVER_HEARD: "从未报送",
-    Lack.QUARANTINED: "台账存疑",
     Lack.BEHIND: "报送滞后",
     Lack.SILENT: "近期未报",
+    Lack.QUARANTINED: "台账数据存疑",
 }
 
 

@@ -11,6 +11,7 @@ was changed in a ledger whose later hashes were left as they were, and tallies t
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,7 +23,17 @@ from hub.fold import Mark, Packed, UnreadableEntry, last_seq, merge, pack, read_
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.measures import measure_name
 from hub.query import day_text, ground_text, read_marks
-from hub.store import ALONE, ALONE_MONTHLY, MONTHLY, TALLIES, WITH_SUBORDINATES, Store, derived, superiors_of
+from hub.store import (
+    ALONE,
+    ALONE_MONTHLY,
+    MONTHLY,
+    RECONCILED,
+    TALLIES,
+    WITH_SUBORDINATES,
+    Store,
+    derived,
+    superiors_of,
+)
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category, Channel, DepartmentKind
 from kuaixiang.wire.chain import GENESIS, links
@@ -64,6 +75,8 @@ class Report:
     entries_compared: int = 0
     mismatches: list[Mismatch] = field(default_factory=list)
     unreachable: list[str] = field(default_factory=list)
+    behind: set[str] = field(default_factory=set)
+    """Bureaus whose ledgers go on after what the hub has folded, which may agree: a `head` among the mismatches."""
 
     @property
     def equal(self) -> bool:
@@ -73,6 +86,16 @@ class Report:
     def tell(self, *mismatches: Mismatch) -> None:
         """Add what differs, up to the bound."""
         self.mismatches.extend(mismatches[: max(0, MISMATCHES_MAX - len(self.mismatches))])
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the last daily comparison has said of one ledger."""
+
+    bureau: str
+    at_us: int
+    differences: int
+    unreachable: bool
 
 
 class BrokenChain(Exception):
@@ -144,6 +167,29 @@ async def reconcile_heads(
     return await _with_totals(report, store, tree, scope)
 
 
+def keep_outcomes(store: Store, tree: BureauTree, report: Report, at_us: int) -> None:
+    """Keep what was found of each ledger of the hub's scope in place of what was, durably. For the writing thread."""
+    differences = Counter(found.bureau for found in report.mismatches)
+    away = frozenset(report.unreachable)
+    rows = [
+        {"bureau": bureau, "at_us": at_us, "differences": differences[bureau], "unreachable": int(bureau in away)}
+        for bureau in tree.subtree(store.scope)
+    ]
+    with store.writing() as connection:
+        connection.execute(sa.delete(RECONCILED))
+        connection.execute(sa.insert(RECONCILED), rows)
+
+
+def read_outcomes(connection: sa.Connection, bureaus: Sequence[str]) -> list[Outcome]:
+    """What was kept of these bureaus, in the order of their codes; nothing before the first daily comparison."""
+    wanted = frozenset(bureaus)
+    return [
+        Outcome(row.bureau, row.at_us, row.differences, bool(row.unreachable))
+        for row in connection.execute(sa.select(RECONCILED).order_by(RECONCILED.c.bureau))
+        if row.bureau in wanted
+    ]
+
+
 async def compare_whole(
     report: Report, bureaus: Sequence[str], store: Store, ledgers: Ledgers, settle_seconds: float
 ) -> None:
@@ -185,9 +231,7 @@ async def _compare_head(bureau: str, store: Store, ledgers: Ledgers, settle_seco
         report.tell(Mismatch(bureau, "quarantine", mark.quarantine, f"seq {head.seq}"))
     if found != mark.hash:
         report.tell(Mismatch(bureau, f"hash at seq {mark.seq}", mark.hash.hex(), found.hex()))
-    reached = await _settled(store, bureau, head.seq, settle_seconds)
-    if reached < head.seq:
-        report.tell(Mismatch(bureau, "head", f"seq {reached}", f"seq {head.seq}"))
+    await _check_reached(bureau, head.seq, store, settle_seconds, report)
 
 
 async def _hash_at(bureau: str, seq: int, ledgers: Ledgers) -> bytes:
@@ -232,9 +276,14 @@ async def _compare(bureau: str, store: Store, ledgers: Ledgers, settle_seconds: 
     if refold.hash_at_mark != mark.hash:
         report.tell(Mismatch(bureau, f"hash at seq {mark.seq}", mark.hash.hex(), refold.hash_at_mark.hex()))
     report.tell(*_differences(bureau, mine, refold.tallies))
-    reached = await _settled(store, bureau, refold.seq, settle_seconds)
-    if reached < refold.seq:
-        report.tell(Mismatch(bureau, "head", f"seq {reached}", f"seq {refold.seq}"))
+    await _check_reached(bureau, refold.seq, store, settle_seconds, report)
+
+
+async def _check_reached(bureau: str, seq: int, store: Store, settle_seconds: float, report: Report) -> None:
+    reached = await _settled(store, bureau, seq, settle_seconds)
+    if reached < seq:
+        report.behind.add(bureau)
+        report.tell(Mismatch(bureau, "head", f"seq {reached}", f"seq {seq}"))
 
 
 async def _settled(store: Store, bureau: str, seq: int, settle_seconds: float) -> int:

@@ -113,6 +113,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
         await stack.enter_async_context(watch)
         daily = DailyReconciliation(
             store=store,
+            worker=worker,
             tree=tree,
             ledgers=ledgers,
             now=clock.now,

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import date
 from enum import IntEnum
 from typing import Final
@@ -13,12 +13,10 @@ from hub import messages, publishing, query, reconcile
 from hub.bulletin.contents import MINIMUM_SAMPLE, compose
 from hub.bulletin.document import Format
 from hub.bulletin.files import File, as_file
-from hub.bulletin.material import IssueLine
 from hub.bulletin.reading import read_material
 from hub.comparison import Compared, compare, whole_period
 from hub.editions import Cell, Edition
 from hub.folder import Folder
-from hub.issues.lines import issue_lines
 from hub.ledgers import Ledgers
 from hub.lights import LightRow, lights
 from hub.measures import DEFINITIONS
@@ -26,7 +24,7 @@ from hub.publishing import Corrections, Override, end_of
 from hub.query import Grouping, Question
 from hub.store import Store, latest_edition
 from hub.worker import Worker
-from kuaixiang.domain.authority import check_issues, check_publisher, check_reader
+from kuaixiang.domain.authority import check_publisher, check_reader
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.labels import field_term
 from kuaixiang.domain.periods import YEAR_MAX, YEAR_MIN, Period, parse_period
@@ -220,12 +218,6 @@ class Statistics(StatisticsServiceServicer):
         scope = self._scope(request.scope, context)
         period = parse_period(request.period)
         _known("format", Format, request.format)
-        issues: Sequence[IssueLine] = ()
-        if request.issues:
-            check_issues(caller_of(context), scope, self._tree)
-            issues = await issue_lines(
-                store=self._store, tree=self._tree, ledgers=self._ledgers, scope=scope, period=period
-            )
         marks, silent = self._folder.marks(), self._silent(self._tree.subtree(scope))
 
         def write() -> File:
@@ -239,7 +231,6 @@ class Statistics(StatisticsServiceServicer):
                     silent=silent,
                     now_us=self._now_us(),
                     minimum_sample=request.minimum_sample or MINIMUM_SAMPLE,
-                    issues=issues,
                 )
             return as_file(compose(material), Format(request.format))
 
@@ -304,8 +295,8 @@ class Statistics(StatisticsServiceServicer):
 
 
 def _question(request: pb.GetFiguresRequest, scope: str) -> Question:
-    from_day = _day("from_day", request.from_day)
-    to_day = _day("to_day", request.to_day)
+    from_day = day_of("from_day", request.from_day)
+    to_day = day_of("to_day", request.to_day)
     if request.period:
         period = parse_period(request.period)
         if from_day is not None or to_day is not None:
@@ -336,7 +327,8 @@ def _known(field: str, words: type[IntEnum], value: int) -> None:
         raise NoSuchValue(field, value)
 
 
-def _day(field: str, text: str) -> date | None:
+def day_of(field: str, text: str) -> date | None:
+    """A day as it is written, None for none. Raises `NoSuchDay`."""
     if not text:
         return None
     try:

@@ -133,6 +133,15 @@ PUBLISHED: Final = sa.Table(
     sa.Column("value", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+RECONCILED: Final = sa.Table(
+    "reconciled",
+    METADATA,
+    sa.Column("bureau", sa.String(6), primary_key=True),
+    sa.Column("at_us", sa.BigInteger, nullable=False),
+    sa.Column("differences", sa.Integer, nullable=False),
+    sa.Column("unreachable", sa.SmallInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
 FACTS: Final = sa.Table(
     "hub_facts",
     METADATA,

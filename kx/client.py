@@ -50,6 +50,8 @@ AWAY: Final = frozenset(
 )
 """No decisions: the same request under the same key may be tried again."""
 
+_CUT: Final = "Stream removed"
+"""What gRPC itself says of a call whose connection went away under it; a fault of the node names the fault."""
 _MISMATCHES: Final = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification Check failed")
 """What gRPC's details say when the node's certificate is not the one expected, which trying again does not change."""
 
@@ -213,7 +215,7 @@ class Patience:
     async def after(self, error: grpc.aio.AioRpcError) -> None:
         """Waits before the next try; raises `Failed` for a refusal, a fault, or when the time is up."""
         failure = failure_of(error, self._asking, self._again)
-        if error.code() not in AWAY or _mismatch(error):
+        if not _away(error) or _mismatch(error):
             raise failure from error
         await self.wait(failure)
 
@@ -258,7 +260,7 @@ def failure_of(error: grpc.aio.AioRpcError, asking: Asking, again: Both) -> Fail
         return refusal
     code = error.code().name
     details = (error.details() or "").strip()
-    if error.code() in AWAY:
+    if _away(error):
         if _mismatch(error):
             return Failed(
                 Both(
@@ -296,6 +298,12 @@ def failure_of(error: grpc.aio.AioRpcError, asking: Asking, again: Both) -> Fail
         remedy=again,
         code=code,
     )
+
+
+def _away(error: grpc.aio.AioRpcError) -> bool:
+    """Whether there was no answer, as when the node's process died: a cut stream has a status of gRPC's own making."""
+    cut = error.code() is grpc.StatusCode.UNKNOWN and _CUT in (error.details() or "")
+    return cut or error.code() in AWAY
 
 
 def _mismatch(error: grpc.aio.AioRpcError) -> bool:

@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -46,11 +47,12 @@ def demo(
         typer.Option(help="Where ledgers, certificates and logs go, and stay; a temporary folder when left out."),
     ] = None,
 ) -> None:
-    """Run a whole federation on this machine: ten bureaus live through a fortnight in under a minute.
+    """Run a whole federation on this machine: ten bureaus live through a fortnight in about a minute.
 
     Headquarters, Beijing and Zhejiang with their counties and Hangzhou between, each with its own ledger; three NATS
-    sites; the national hub. A node is killed and a province cut off on the way. With --exit it ends with 0 only if
-    nothing was lost, nothing was done twice, and the hub equals the ledgers.
+    sites; the national hub. A node is killed and a province cut off on the way. The bulletin goes to the folder
+    `bulletin` of the directory, or of here without one. With --exit it ends with 0 only if nothing was lost, nothing
+    was done twice, all ledgers agree, the hub equals them, and a ledger that had lost cases was found out.
     """
     raise typer.Exit(asyncio.run(_main(leave=leave, as_json=as_json, cases=cases, seed=seed, directory=directory)))
 
@@ -80,7 +82,8 @@ async def _main(*, leave: bool, as_json: bool, cases: int, seed: int, directory:
         try:
             if directory is not None and directory.exists() and any(directory.iterdir()):
                 raise DirectoryInUse(directory)
-            async with performance(place, console, cases=cases, seed=seed, live=live, tell=tell) as performed:
+            bulletin = (directory if directory is not None else Path()) / "bulletin"
+            async with performance(place, bulletin, console, cases=cases, seed=seed, live=live, tell=tell) as performed:
                 await _summarise(console, performed)
                 if as_json:
                     print(json.dumps(performed.as_dict(), ensure_ascii=False), flush=True)
@@ -112,6 +115,7 @@ async def _summarise(console: Console, performed: "Performed") -> None:
     """The national table, the leagues of both provinces, and what the checks found."""
     from demo.live import code_and_place
     from demo.performance import PROVINCES
+    from demo.story import FIRST_DAY, LAST_DAY
     from hub.query import Grouping
     from kx.figures import print_figures
     from kx.output import wide
@@ -119,7 +123,7 @@ async def _summarise(console: Console, performed: "Performed") -> None:
     federation = performed.federation
     hub = federation.hub()
     console.print()
-    period = "2026-09-21 – 2026-10-10"
+    period = f"{FIRST_DAY} – {LAST_DAY}"
     print_figures(wide(console), await hub.figures(), f"全国 {period}")
     print_figures(wide(console), await hub.figures(Grouping.BUREAU), f"各省 {period}")
     for province in PROVINCES:
@@ -148,11 +152,48 @@ async def _summarise(console: Console, performed: "Performed") -> None:
         f"The hub had the {found['entries_cut_off']} entries it lacked of the province that was cut off "
         f"{found['catch_up_seconds']} s after its link was mended."
     )
+    _tell_deeds(say, performed)
     say(f"{performed.seconds:.1f} s in all, {performed.story_seconds:.1f} s of them for the fortnight.")
     for mismatch in told.mismatches:
         console.print(f"{mismatch.bureau}: {mismatch.what}: hub {mismatch.hub}, ledger {mismatch.ledger}", style="red")
     for sentence in tally.findings():
         console.print(sentence, style="red", markup=False)
+
+
+def _tell_deeds(say: Callable[[str], None], performed: "Performed") -> None:
+    """What bureaus and superiors did besides, and what became of the older copy."""
+    from demo.older_copy import COUNTY, PROVINCE
+    from demo.performance import BULLETIN_PERIOD
+
+    told, exercise = performed.as_dict(), performed.exercise
+    extensions, orders, calendar = told["extensions"], told["orders"], told["calendar"]
+    say(
+        f"延期 {extensions['approved']} extensions approved, {extensions['refused']} refused, "
+        f"{extensions['explained']} of joint cases explained to the taxpayer; 联合办理 {told['joint']} joint cases; "
+        f"待条件成熟 {told['deferred']} deferred, {told['reviews_close']} reviews close, {told['resumed']} resumed."
+    )
+    say(
+        f"并案 {told['linked']} requests linked to a like one, {told['duplicates_found']} of them found by the ledger, "
+        f"{told['completed_with_lead']} completed with it; 附件 {told['attachments_travelled']} files read at the "
+        f"province they were handed up to; 裁定 {told['rulings']} disputes ended by a superior's ruling."
+    )
+    say(
+        f"督办 {orders['issued']} supervision orders, {orders['cascaded']} of them derived from headquarters' by a "
+        f"province; {orders['answers']} answers, {orders['answers_returned']} returned, {orders['accepted']} accepted."
+    )
+    say(
+        f"工作日历 {calendar['version']}, made up for the demonstration, published by headquarters and adopted by "
+        f"{calendar['adopted_by']} bureaus: deadlines computed again {calendar['deadlines_recomputed']} times."
+    )
+    kinds = Counter(exercise.named.values())
+    named = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(kinds.items())) or "nothing"
+    say(
+        f"对账 Every ledger compared with its superior's: {told['pairs_that_differ']} differences. An exercise on "
+        f"copies, apart from the federation: an older copy of {COUNTY} lacks {len(exercise.handed_over)} cases that "
+        f"were handed over; {PROVINCE}'s comparison with it named {named}: "
+        f"{'all of them' if exercise.found else 'NOT ALL of them'}. With the copy of now {exercise.after} differ."
+    )
+    say(f"通报 The bulletin of {BULLETIN_PERIOD}: {', '.join(told['bulletin'])}")
 
 
 def _league(figures: "pb.GetFiguresResponse", title: str) -> Table:
@@ -202,8 +243,10 @@ async def _stay(performed: "Performed", tell: Callable[[str], None]) -> None:
 
 
 def _suggest(console: Console, performed: "Performed") -> None:
-    """What to try next, in commands that work as they stand but for CASE."""
+    """What to try next, in commands that work as they stand but for CASE and ORDER."""
     from demo.live import code_and_place, depth_first
+    from demo.performance import BULLETIN_PERIOD, PROVINCES
+    from demo.story import FIRST_DAY, LAST_DAY
     from kuaixiang.runtime.pki import dns_name
 
     federation = performed.federation
@@ -248,6 +291,9 @@ def _suggest(console: Console, performed: "Performed") -> None:
         at(county),
         "kx case list",
         f"kx case show {performed.an_example(county)} --private",
+        "kx case export --role tax-service --actor T01 --out ledger.xlsx",
+        f"kx staff check {shlex.quote(str(federation.staff_file))} --bureau {county}",
+        "kx case duplicates --text 我们也遇到同样的问题，季度销售额没有超过三十万元，两张专票要不要单独缴税？",
     )
     say(
         "kx case register --role registrar --taxpayer 澄筠野百货商行 --contact 15400001234 --category policy "
@@ -262,6 +308,16 @@ def _suggest(console: Console, performed: "Performed") -> None:
         "kx case feedback CASE --role handler --actor H01 --department policy --by hotline --told 已电话答复纳税人",
         "kx case write-off CASE --role tax-service --actor T01",
         "",
+        f"# it compares its ledger with its neighbours', looks at what {county} has open, and issues an order to it",
+        "kx reconcile",
+        f"kx supervise cases {county}",
+        f"kx supervise issue --role supervisor --actor S01 --to {county} --workdays 3 --text 请核实临期诉求并书面回复",
+        "# below: put the order's number in the place of ORDER",
+        at(county),
+        "kx supervise list --open",
+        "kx supervise acknowledge ORDER --role tax-service --actor T01",
+        "kx supervise answer ORDER --role tax-service --actor T01 --answer 已逐件核实，将按期办结",
+        "",
         "# kill a node: it is started again, and a command in the middle goes on",
         f"kill -9 {node.process.pid}",
         "",
@@ -269,6 +325,12 @@ def _suggest(console: Console, performed: "Performed") -> None:
         f"kx hub stats {asking_hub} --by bureau",
         f"kx hub completeness {asking_hub} --all",
         f"kx hub reconcile {asking_hub}",
+        f"kx supervise board {asking_hub}",
+        "",
+        "# a month that is over: kept as an edition, its bulletin for a province, and what many have asked",
+        f"kx hub publish {BULLETIN_PERIOD} {asking_hub}",
+        f"kx hub bulletin {BULLETIN_PERIOD} {asking_hub} --issues --scope {PROVINCES[-1]} --out {PROVINCES[-1]}.docx",
+        f"kx hub issues find {asking_hub} --from {FIRST_DAY} --to {LAST_DAY} --min 2",
         "",
         "# any gRPC client: the services describe themselves",
         f"{buf} --list-methods https://{node.endpoint}",

@@ -1,7 +1,6 @@
 """`kx hub`: run the hub of a scope, read and publish its figures, compare it with the ledgers, fold it again."""
 
 import asyncio
-import json
 from dataclasses import asdict
 from enum import IntEnum
 from pathlib import Path
@@ -15,13 +14,12 @@ from rich.table import Table
 from hub.bulletin.document import Format
 from hub.definitions import explanations
 from hub.query import Grouping
-from kuaixiang.domain.labels import Both, listed
+from kuaixiang.domain.labels import Both, listed, name
 from kuaixiang.domain.words import Category, Channel, DepartmentKind
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kx import issues
-from kx.asking_hub import ANSWER_SECONDS_MAX, AsJson, Certificates, Endpoint, HubScope
-from kx.asking_hub import call as _call
+from kx.asking_hub import ANSWER_SECONDS_MAX, AsJson, Certificates, Endpoint, HubScope, call
 from kx.figures import (
     completeness_as_dict,
     completeness_lines,
@@ -33,19 +31,12 @@ from kx.figures import (
     print_corrections,
     print_figures,
 )
-from kx.output import Failed, failures_told, wide
+from kx.output import DIFFERENT_EXIT_CODE, Failed, failures_told, print_json, wide
 
-DIFFERENT_EXIT_CODE: Final = 1
 PUBLISH_SECONDS_MAX: Final = 600.0
 """A year of every bureau of the nation is many rows."""
 RECONCILE_SECONDS_MAX: Final = 3600.0
 PERIOD_FORMS: Final = "2026-10-12, 2026-W40, 2026-10, 2026-Q4 or 2026"
-
-
-def _written(word: IntEnum) -> str:
-    """A word as it is written on the command line."""
-    return word.name.lower().replace("_", "-")
-
 
 app = typer.Typer(name="hub", help="Statistics of a bureau and everything under it.", no_args_is_help=True)
 app.add_typer(issues.app)
@@ -107,7 +98,7 @@ def stats(
     category: Annotated[str, typer.Option(help=f"Only one of {', '.join(c.name.lower() for c in Category)}.")] = "",
     channel: Annotated[str, typer.Option(help=f"Only one of {', '.join(c.name.lower() for c in Channel)}.")] = "",
     department: Annotated[
-        str, typer.Option(help=f"Only one of {', '.join(_written(kind) for kind in DepartmentKind)}.")
+        str, typer.Option(help=f"Only one of {', '.join(name(kind) for kind in DepartmentKind)}.")
     ] = "",
     compare: Annotated[
         bool, typer.Option("--compare", help="With the period before (环比) and the same of last year (同比).")
@@ -133,9 +124,9 @@ def stats(
         )
         return answer
 
-    answer = _call(hub, certificates, hub_scope, ask)
+    answer = call(hub, certificates, hub_scope, ask)
     if as_json:
-        print(json.dumps(figures_as_dict(answer), ensure_ascii=False))
+        print_json(figures_as_dict(answer))
         return
     days = f"{from_day or '…'} – {to_day or '…'}" if from_day or to_day else period
     print_figures(wide(Console()), answer, f"{scope or hub_scope} {days}")
@@ -167,10 +158,10 @@ def publish(
         return answer
 
     with Console(stderr=True).status("The figures of every bureau are read…"):
-        answer = _call(hub, certificates, hub_scope, ask)
+        answer = call(hub, certificates, hub_scope, ask)
     if as_json:
         told = {"edition": edition_as_dict(answer.edition), "unchanged": answer.unchanged}
-        print(json.dumps(told, ensure_ascii=False))
+        print_json(told)
         return
     console = wide(Console())
     if answer.unchanged:
@@ -198,9 +189,9 @@ def corrections(
         answer: pb.GetCorrectionsResponse = await stub.GetCorrections(request, timeout=PUBLISH_SECONDS_MAX)
         return answer
 
-    answer = _call(hub, certificates, hub_scope, ask)
+    answer = call(hub, certificates, hub_scope, ask)
     if as_json:
-        print(json.dumps(corrections_as_dict(answer), ensure_ascii=False))
+        print_json(corrections_as_dict(answer))
         return
     print_corrections(wide(Console()), answer)
 
@@ -223,7 +214,7 @@ def completeness(
         answer: pb.GetCompletenessResponse = await stub.GetCompleteness(request, timeout=ANSWER_SECONDS_MAX)
         return answer
 
-    answer = _call(hub, certificates, hub_scope, ask)
+    answer = call(hub, certificates, hub_scope, ask)
     if as_json:
         told = {
             "completeness": completeness_as_dict(answer.completeness),
@@ -242,7 +233,7 @@ def completeness(
                 for mark in answer.marks
             ],
         }
-        print(json.dumps(told, ensure_ascii=False))
+        print_json(told)
         return
     console = wide(Console())
     table = Table(title="Journals")
@@ -294,7 +285,7 @@ def reconcile(
 
     console = Console(stderr=True)
     with console.status("Every ledger is asked…" if quick else "Every ledger is read and folded again…"):
-        answer = _call(hub, certificates, hub_scope, ask)
+        answer = call(hub, certificates, hub_scope, ask)
     equal = not answer.mismatches and not answer.unreachable
     if as_json:
         told = {
@@ -307,7 +298,7 @@ def reconcile(
             ],
             "unreachable": list(answer.unreachable),
         }
-        print(json.dumps(told, ensure_ascii=False))
+        print_json(told)
     else:
         _print_reconciliation(Console(), answer)
     if not equal:
@@ -338,11 +329,17 @@ def bulletin(
         ),
     ] = 0,
     with_issues: Annotated[
-        bool, typer.Option("--issues", help="Find the period's common issues too; every ledger is read for it.")
+        bool,
+        typer.Option(
+            "--issues",
+            help="Search the period's common issues first, so that it tells them; every ledger is read for it.",
+        ),
     ] = False,
 ) -> None:
     """Write the bulletin (通报) of a period to a file: figures, ranking, common issues, problems found."""
     wanted = _word("--format", form, Format)
+    if with_issues:
+        issues.search(hub, certificates, hub_scope, scope, period)
 
     async def ask(stub: Any) -> pb.GetBulletinResponse:  # noqa: ANN401 - as above
         request = pb.GetBulletinRequest(
@@ -350,13 +347,11 @@ def bulletin(
             period=period,
             format=pb.BulletinFormat.ValueType(wanted),
             minimum_sample=minimum_sample,
-            issues=with_issues,
         )
-        seconds = issues.FIND_SECONDS_MAX if with_issues else ANSWER_SECONDS_MAX
-        answer: pb.GetBulletinResponse = await stub.GetBulletin(request, timeout=seconds)
+        answer: pb.GetBulletinResponse = await stub.GetBulletin(request, timeout=ANSWER_SECONDS_MAX)
         return answer
 
-    answer = _call(hub, certificates, hub_scope, ask)
+    answer = call(hub, certificates, hub_scope, ask)
     path = out if out is not None else Path(answer.file_name)
     try:
         path.write_bytes(answer.content)
@@ -410,7 +405,7 @@ def rebuild(
             "unreachable": found.unreachable,
             "refused": found.refused,
         }
-        print(json.dumps(told, ensure_ascii=False))
+        print_json(told)
     else:
         console = Console()
         console.print(f"{found.bureaus} ledgers, {found.entries} entries folded again in {found.seconds:.1f} s.")
@@ -441,7 +436,7 @@ def explain(
         )
     wanted = [known[figure]] if figure else list(known.values())
     if as_json:
-        print(json.dumps([asdict(explanation) for explanation in wanted], ensure_ascii=False))
+        print_json([asdict(explanation) for explanation in wanted])
         return
     console = wide(Console())
     for of in wanted:
@@ -459,7 +454,7 @@ def read_lights(hub: str, certificates: Path, hub_scope: str, scope: str) -> pb.
         answer: pb.GetLightsResponse = await stub.GetLights(request, timeout=ANSWER_SECONDS_MAX)
         return answer
 
-    found: pb.GetLightsResponse = _call(hub, certificates, hub_scope, ask)
+    found: pb.GetLightsResponse = call(hub, certificates, hub_scope, ask)
     return found
 
 
@@ -467,7 +462,7 @@ def read_lights(hub: str, certificates: Path, hub_scope: str, scope: str) -> pb.
 
 
 def _word(option: str, text: str, words: type[IntEnum]) -> int:
-    known = {_written(word): int(word) for word in words}
+    known = {name(word): int(word) for word in words}
     if text not in known:
         raise Failed(
             Both(f"{option} cannot be {text!r}.", f"{option} 不能是“{text}”。"),

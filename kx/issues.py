@@ -1,5 +1,6 @@
 """`kx hub issues`: find what many taxpayers ask, confirm it with a standard answer, read what has been confirmed."""
 
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -8,12 +9,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.domain.labels import term_of
+from kuaixiang.domain.errors import Refused
+from kuaixiang.domain.labels import Both, term_of
+from kuaixiang.domain.periods import parse_period
 from kuaixiang.domain.words import Category
 from kuaixiang.wire.v1 import issues_pb2 as pb
 from kuaixiang.wire.v1.issues_pb2_grpc import IssueServiceStub
 from kx.asking_hub import ANSWER_SECONDS_MAX, AsJson, Certificates, Endpoint, HubScope, call
-from kx.output import failures_told, print_json, table_of, wide
+from kx.output import Failed, failures_told, print_json, table_of, wide
 
 FIND_SECONDS_MAX: Final = 1800.0
 """Every ledger of the scope reads and masks its texts for it."""
@@ -50,17 +53,32 @@ def find(
     request = pb.FindIssuesRequest(
         scope=scope, from_day=from_day, to_day=to_day, cases_min=cases_min, limit=limit, examples=examples
     )
+    answer = _find(hub, certificates, hub_scope, request)
+    if as_json:
+        print_json(table_of(answer))
+    else:
+        _show_found(wide(Console()), answer)
 
+
+def search(hub: str, certificates: Path, hub_scope: str, scope: str, period: str) -> None:
+    """Search a whole period, so that the hub keeps what its bulletin tells of it. Raises `Failed`."""
+    try:
+        days = parse_period(period)
+    except Refused as refusal:
+        said, remedy = Both(str(refusal), refusal.chinese), Both(refusal.remedy, refusal.remedy_chinese)
+        raise Failed(said, field="PERIOD", rule=refusal.rule, remedy=remedy) from refusal
+    request = pb.FindIssuesRequest(scope=scope, from_day=days.first.isoformat(), to_day=days.last.isoformat())
+    _find(hub, certificates, hub_scope, request)
+
+
+def _find(hub: str, certificates: Path, hub_scope: str, request: pb.FindIssuesRequest) -> pb.FindIssuesResponse:
     async def ask(stub: Any) -> pb.FindIssuesResponse:  # noqa: ANN401 - the stub's asynchronous side has no name
         answer: pb.FindIssuesResponse = await stub.FindIssues(request, timeout=FIND_SECONDS_MAX)
         return answer
 
     with Console(stderr=True).status("The ledgers tell their key terms…"):
-        answer = call(hub, certificates, hub_scope, ask, IssueServiceStub)
-    if as_json:
-        print_json(table_of(answer))
-    else:
-        _show_found(wide(Console()), answer)
+        found: pb.FindIssuesResponse = call(hub, certificates, hub_scope, ask, IssueServiceStub)
+    return found
 
 
 @app.command()

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 import typer
 
 from kuaixiang.domain.identifiers import is_division_code
-from kuaixiang.domain.labels import Both
+from kuaixiang.domain.labels import Both, name
 from kuaixiang.domain.tree import BureauTree, UnknownBureau, short_name
 from kuaixiang.domain.words import Role
 from kx.output import INSTANT_FORM, Failed, NotUnderstood, instant_of, names, word_parser
@@ -257,10 +257,15 @@ def takes(**factories: Callable[..., Any]) -> Callable[[F], Callable[..., Any]]:
 def _parameters(function: Callable[..., Any], without: object = ()) -> list[inspect.Parameter]:
     left_out = set(without) if isinstance(without, dict) else set()
     return [
-        one.replace(annotation=_as_text(one.annotation))
+        one.replace(annotation=_as_text(one.annotation), default=_as_word(one.default))
         for one in inspect.signature(function, eval_str=True).parameters.values()
         if one.name not in left_out
     ]
+
+
+def _as_word(default: Any) -> Any:  # noqa: ANN401 - any default
+    """A word's default is named in the help as it is given, not by its number; its parser reads it back."""
+    return name(default) if isinstance(default, IntEnum) else default
 
 
 def _as_text(annotation: Any) -> Any:  # noqa: ANN401 - any annotation

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from enum import IntEnum
 from typing import Any, Final, ParamSpec, Self, TypeVar
@@ -23,77 +23,14 @@ REFUSED_EXIT_CODE: Final = 2
 """The request was refused and nothing has changed."""
 UNREACHABLE_EXIT_CODE: Final = 3
 """Nobody answered in time."""
+DIFFERENT_EXIT_CODE: Final = 1
+"""What was compared differs."""
 PROGRESS_AFTER_SECONDS: Final = 2.0
 """What takes longer shows how far it is."""
 WEEKDAYS: Final = "一二三四五六日"
 TABLE_COLUMNS: Final = 230
 """The national table's width, where nothing else says how wide the output is."""
 INSTANT_FORM: Final = "'YYYY-MM-DD', 'YYYY-MM-DD HH:MM' or ISO 8601"
-
-EVENT_TERMS: Final[Mapping[str, str]] = {
-    "registered": "受理登记",
-    "answered_on_the_spot": "当场答复",
-    "taxpayer_told": "告知纳税人",
-    "forwarded": "转交纳税服务部门",
-    "dispatched": "分办",
-    "dispatch_returned": "退回分办",
-    "accepted_directly": "直接受理",
-    "extension_asked": "申请延期",
-    "extension_approved": "批准延期",
-    "extension_refused": "不批准延期",
-    "joint_handling_started": "联合办理",
-    "part_completed": "协办完成",
-    "completed": "办结",
-    "feedback_given": "反馈",
-    "followed_up": "回访",
-    "reopened": "重新办理",
-    "case_withdrawn": "纳税人撤回",
-    "deferred": "待条件成熟",
-    "resumed": "恢复办理",
-    "sent_to_reconsideration": "转行政复议",
-    "offered": "移交",
-    "offer_withdrawal_asked": "申请收回移交",
-    "released": "移交已接收",
-    "offer_refused": "移交被拒",
-    "received": "接收移交",
-    "offer_declined": "拒收移交",
-    "concluded": "移交已有结论",
-    "conclusion_revoked": "结论撤销",
-    "conclusion_delivered": "结论已送达",
-    "written_off": "销号",
-    "became_overdue": "逾期",
-    "became_due_soon": "临期",
-    "clocks_recomputed": "按新日历重新计算时限",
-    "calendar_adopted": "启用新工作日历",
-    "directive_published": "发布指令",
-    "linked": "并案",
-    "unlinked": "解除并案",
-    "part_returned": "协办退回",
-    "part_added": "增加协办",
-    "extension_explained": "延期告知",
-    "ruled": "裁定",
-    "override_asked": "申请特批",
-    "override_approved": "批准特批",
-    "override_refused": "不批准特批",
-    "issue_linked": "归入共性诉求",
-    "attachment_added": "添加附件",
-    "ledgers_reconciled": "对账",
-    "mismatch_found": "对账不符",
-    "mismatch_cleared": "对账已相符",
-    "absent_case_found": "对账缺失",
-    "absent_case_cleared": "对账缺失已消除",
-    "order_issued": "下达督办",
-    "order_received": "接收督办",
-    "order_arrived": "督办已送达",
-    "order_acknowledged": "签收督办",
-    "order_answered": "回复督办",
-    "order_answer_returned": "退回回复",
-    "order_closed": "认可回复",
-    "order_cancelled": "撤销督办",
-    "order_delivered": "已告知",
-    "order_clock_noted": "督办时限",
-}
-"""The Chinese term of each event of a case's history, by its name in the journal."""
 
 W = TypeVar("W", bound=IntEnum)
 P = ParamSpec("P")

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from kuaixiang.runtime import pki
+from kx.output import REFUSED_EXIT_CODE
 
-REFUSED_EXIT_CODE = 2
 WHOM = "Say for whom the certificate is: one of --bureau, --office and --hub, and only one of them."
 
 app = typer.Typer(

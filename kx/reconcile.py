@@ -11,9 +11,18 @@ from rich.table import Table
 from kuaixiang.domain.labels import Both, field_term
 from kuaixiang.domain.words import DifferenceKind
 from kx.options import Asking, asking_options, takes
-from kx.output import UNREACHABLE_EXIT_CODE, both, day_of, failures_shown, local, print_json, table_of, wide
+from kx.output import (
+    DIFFERENT_EXIT_CODE,
+    UNREACHABLE_EXIT_CODE,
+    both,
+    day_of,
+    failures_shown,
+    local,
+    print_json,
+    table_of,
+    wide,
+)
 
-DIFFERENT_EXIT_CODE: Final = 1
 RECONCILE_SECONDS_MAX: Final = 600.0
 """A province with all its counties; each pair takes two looks at both ledgers."""
 AGAIN: Final = Both("The same command again is harmless.", "重复执行本命令不会造成影响。")

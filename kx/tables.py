@@ -54,7 +54,6 @@ EXACT_DIGITS: Final = 15
 ZIP_MARK: Final = b"PK\x03\x04"
 OLD_EXCEL_MARK: Final = b"\xd0\xcf\x11\xe0"
 """The old binary workbook, and the envelope of one that is protected by a password."""
-TEXT_ENCODINGS: Final = ("utf-8", "gb18030")
 DAMAGED_SHARE: Final = 0.5
 """Of the characters beyond ASCII. Chinese text in GB18030 is hardly ever UTF-8 by chance; a damaged file mostly is."""
 DELIMITERS: Final = ",\t;"

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.domain.labels import term
+from kuaixiang.domain.labels import EVENTS, term
 from kuaixiang.domain.words import (
     Category,
     Channel,
@@ -34,7 +34,7 @@ from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2, common_pb2, directive_pb2, referral_pb2, supervision_pb2
 from kx.bulk import RESULTS, Outcome, Result
 from kx.options import Asking
-from kx.output import EVENT_TERMS, both, day_text, local, wide
+from kx.output import both, day_text, local, wide
 
 ROWS_LISTED_MAX: Final = 50
 """Registered rows named one by one; of more there is a count, and --report."""
@@ -269,7 +269,7 @@ def _who(item: case_pb2.HistoryItem | supervision_pb2.OrderHistoryItem) -> str:
 
 def event(name: str) -> str:
     """An event in both languages."""
-    return f"{name.replace('_', '-')} {EVENT_TERMS.get(name, '')}".strip()
+    return f"{name.replace('_', '-')} {EVENTS.get(name, '')}".strip()
 
 
 def show_list(asking: Asking, cases: Sequence[case_pb2.Case], next_page: str) -> None:

@@ -173,6 +173,9 @@ class AttachmentStore:
     async def _take_in(self, attachment: Attachment, pieces: AsyncIterator[bytes], from_byte: int) -> str:
         digest, size = attachment.digest, attachment.size_bytes
         known = await self.find(digest)
+        if known is not None and known.complete and known.size_bytes != size:
+            # Content with this digest has another size: who announces this one must not write over what a case has.
+            raise ContentDiffers(digest, size)
         if known is None or known.size_bytes != size:
             known = Blob(digest=digest, size_bytes=size)
         if from_byte > known.held_bytes or from_byte % CHUNK_BYTES:

@@ -19,7 +19,16 @@ from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.server import Context, TooMuchWaits, caller_of
 from kuaixiang.runtime.streams import content
 from kuaixiang.runtime.writer import WriterBusy
-from kuaixiang.wire.codec import act_of, attachment_message, decode_entry, enum_of, event_name, instant, timestamp
+from kuaixiang.wire.codec import (
+    act_of,
+    attachment_message,
+    decode_entry,
+    enum_of,
+    event_name,
+    instant,
+    micros_given,
+    timestamp,
+)
 from kuaixiang.wire.errors import chinese_of, to_status
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
 from node.channels.ledger_export import export_ledger
@@ -183,7 +192,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     async def ListCases(self, request: case_pb2.ListCasesRequest, context: Context) -> case_pb2.ListCasesResponse:
         """The ledger by filters, nearest deadline first, in pages."""
         check_officer(caller_of(context), request.bureau)
-        self._office.check_hosted(request.bureau)
+        self._office.check_hosted(request.bureau, "bureau")
         now_us = to_micros(self._office.place.clock.now())
         wanted = CaseFilter(
             bureau=request.bureau,
@@ -196,8 +205,8 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             provisional=request.provisional,
             due_before_us=now_us if request.overdue else None,
             due_soon_at_us=now_us if request.due_soon else None,
-            registered_from_us=_micros(request, "registered_from"),
-            registered_before_us=_micros(request, "registered_before"),
+            registered_from_us=micros_given(request, "registered_from"),
+            registered_before_us=micros_given(request, "registered_before"),
         )
         cases, token = await asyncio.to_thread(
             queries.list_cases, self._office.ledger.database, wanted, request.page_size, request.page_token
@@ -217,7 +226,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     ) -> AsyncIterator[case_pb2.WatchCasesResponse]:
         """Every change in the ledger from a journal position on, as it is committed."""
         check_officer(caller_of(context), request.bureau)
-        self._office.check_hosted(request.bureau)
+        self._office.check_hosted(request.bureau, "bureau")
         ledger = self._office.ledger
         after = request.from_seq - 1 if request.from_seq else ledger.heads[request.bureau].seq
         changed = asyncio.Event()
@@ -249,7 +258,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     ) -> case_pb2.FindDuplicatesResponse:
         """Cases of the last months that may be the one about to be registered, the likeliest first."""
         check_officer(caller_of(context), request.bureau)
-        self._office.check_hosted(request.bureau)
+        self._office.check_hosted(request.bureau, "bureau")
         at_most(request.text, "text", TEXT_CHARACTERS_MAX)
         asked = Request(
             taxpayer_name=request.taxpayer_name,
@@ -443,7 +452,3 @@ def _other_bureau(entry: Entry) -> str:
         if other:
             return str(other)
     return ""
-
-
-def _micros(request: case_pb2.ListCasesRequest, field: str) -> int | None:
-    return to_micros(instant(getattr(request, field), field)) if request.HasField(field) else None  # type: ignore[arg-type]

@@ -7,7 +7,6 @@ that nothing of a text is in the chain, and nothing of an erased one anywhere.
 import asyncio
 import zlib
 from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
 from kuaixiang.domain.authority import Caller, NotAuthorised, check_supervisor
@@ -16,11 +15,12 @@ from kuaixiang.domain.errors import FieldMalformed, NotThisBureau
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.registration import check_case_id
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.runtime.clock import Clock, from_micros, to_micros
+from kuaixiang.runtime.clock import MICROS_PER_SECOND, SECONDS_PER_DAY, Clock, from_micros, to_micros
 from kuaixiang.runtime.server import Context, caller_of
 from kuaixiang.text.masking import mask
 from kuaixiang.text.terms import key_terms
 from kuaixiang.wire.v1 import ledger_pb2, ledger_pb2_grpc
+from node.days import Period, day_of
 from node.events.publisher import SEGMENT_BYTES_MAX, SEGMENT_ENTRIES_MAX, head_of
 from node.ledger import queries, texts
 from node.ledger.ledger import Ledger
@@ -28,7 +28,7 @@ from node.ledger.ledger import Ledger
 FIRST_SEQ: Final = 1
 PERIOD_DAYS_MAX: Final = 2 * 366
 """A year and the one before it; a longer question is asked in parts."""
-RECORDED_LATE_MAX: Final = timedelta(days=31)
+RECORDED_LATE_MAX_US: Final = 31 * SECONDS_PER_DAY * MICROS_PER_SECOND
 """So long after a period its registrations may still be recorded: five working days, over any holiday."""
 TEXTS_AT_ONCE: Final = 100
 """Texts read and masked at a time, about 100 ms of a processor, between which others have their turn."""
@@ -91,11 +91,11 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         Raises `NotThisBureau`, `NotAuthorised`, `FieldMalformed`.
         """
         self._check(caller_of(context), request.bureau)
-        first, last = _period(request)
+        since_us, until_us = _period(request).span_us
         bureau, end = request.bureau, self._ledger.heads[request.bureau].seq
         database = self._ledger.database
-        after = await asyncio.to_thread(texts.first_seq_at, database, bureau, to_micros(first), end) - 1
-        until = to_micros(last + RECORDED_LATE_MAX)
+        after = await asyncio.to_thread(texts.first_seq_at, database, bureau, since_us, end) - 1
+        recorded_until_us = until_us + RECORDED_LATE_MAX_US
         while after < end:
             read = await asyncio.to_thread(
                 texts.registrations, database, bureau, after, TEXTS_AT_ONCE, (texts.REGISTERED,)
@@ -103,12 +103,12 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             wanted = [
                 one
                 for one in read
-                if to_micros(first) <= one.occurred_at_us < to_micros(last)
+                if since_us <= one.occurred_at_us < until_us
                 and zlib.crc32(one.case_id.encode()) % max(1, request.one_of) == 0
             ]
             if wanted:
                 yield ledger_pb2.ReadTermsResponse(cases=await asyncio.to_thread(_terms_of, wanted))
-            if len(read) < TEXTS_AT_ONCE or read[-1].recorded_at_us > until:
+            if len(read) < TEXTS_AT_ONCE or read[-1].recorded_at_us > recorded_until_us:
                 return
             after = read[-1].seq
 
@@ -140,9 +140,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
     def _check(self, caller: Caller, bureau: str) -> None:
         if bureau not in self._ledger.heads:
-            refusal = NotThisBureau(bureau, self._ledger.bureaus)
-            refusal.field = "bureau"  # these requests have no header
-            raise refusal
+            raise NotThisBureau(bureau, self._ledger.bureaus, "bureau")
         check_supervisor(caller, bureau, self._tree)
 
     def _may(self, caller: Caller, bureau: str) -> bool:
@@ -172,27 +170,11 @@ def _beginning(masked: str) -> str:
     return (beginning if beginning.rfind("〕") >= opened else beginning[:opened]) + "…"
 
 
-def _period(request: ledger_pb2.ReadTermsRequest) -> tuple[datetime, datetime]:
-    """The first instant of the period and the first one after it."""
-    first, last = _day(request.from_day, "from_day"), _day(request.to_day, "to_day")
-    if not 0 <= (last - first).days < PERIOD_DAYS_MAX:
+def _period(request: ledger_pb2.ReadTermsRequest) -> Period:
+    period = Period(day_of(request.from_day, "from_day"), day_of(request.to_day, "to_day"))
+    if not 0 <= (period.to_day - period.from_day).days < PERIOD_DAYS_MAX:
         what = Both(
             f"is not within {PERIOD_DAYS_MAX} days from from_day on", f"不在起始日之后 {PERIOD_DAYS_MAX} 天之内"
         )
         raise FieldMalformed("to_day", what, Both("Ask for a shorter period.", "请缩短查询期间。"))
-    return _start(first), _start(last + timedelta(days=1))
-
-
-def _day(text: str, field: str) -> date:
-    try:
-        day = date.fromisoformat(text)
-        _start(day + timedelta(days=1))
-    except (ValueError, OverflowError) as fault:
-        what, remedy = Both("is not a day", "不是有效日期"), Both("Write it as YYYY-MM-DD.", "请按 YYYY-MM-DD 填写。")
-        raise FieldMalformed(field, what, remedy) from fault
-    return day
-
-
-def _start(day: date) -> datetime:
-    """When a day begins in Shanghai."""
-    return datetime.combine(day, time(), SHANGHAI).astimezone(UTC)
+    return period

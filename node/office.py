@@ -325,10 +325,10 @@ class Office:
         now = self.place.clock.now()
         return max(now, case.last_at) if case is not None else now
 
-    def check_hosted(self, bureau: str) -> None:
-        """Raises `NotThisBureau` for a bureau whose ledger is elsewhere."""
+    def check_hosted(self, bureau: str, field: str = "header.bureau") -> None:
+        """Raises `NotThisBureau` for a bureau whose ledger is elsewhere; `field` is where the request names it."""
         if bureau not in self.ledger.heads:
-            raise errors.NotThisBureau(bureau, self.ledger.bureaus)
+            raise errors.NotThisBureau(bureau, self.ledger.bureaus, field)
 
     async def note(self, header: Header, write: Callable[[Draft, Context], int]) -> Noted:
         """Does something of a person that concerns no single case; `write` gives the journal's end at which it is so.
@@ -388,6 +388,7 @@ class Office:
             final_bureau=offer.final_bureau,
             path=tuple(offer.path),
             epoch=offer.epoch,
+            ruled_by=offer.snapshot.ruled_by,
         )
         holding = case.holding if case else None
         refusal = judge(facts, bureau, holding, self.place.tree, self.place.rules.hops_max)

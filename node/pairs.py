@@ -1,11 +1,9 @@
-"""What two nodes say to each other when they compare ledgers: periods of days, digests and records, as messages."""
+"""What two nodes say to each other when they compare ledgers: periods, digests and records, as messages."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date
 from typing import Any, Final
 
-from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.case import Conclusion
 from kuaixiang.domain.errors import FieldMalformed
 from kuaixiang.domain.labels import Both
@@ -15,50 +13,10 @@ from kuaixiang.domain.words import Outcome, ReferralState, Refusal
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.wire.codec import enum_of, instant_of
 from kuaixiang.wire.v1 import reconciliation_pb2 as pb
+from node.days import Period, day_of
 
 PERIOD_DAYS_MAX: Final = 3_660
 """Ten years: about 180 kB of digests."""
-_DAY: Final = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """Days in Shanghai, both included."""
-
-    from_day: date
-    to_day: date
-
-    @property
-    def span_us(self) -> tuple[int, int]:
-        """From its first instant until before the first one after it, in microseconds."""
-        return _begin_us(self.from_day), _begin_us(self.to_day + _DAY)
-
-
-def spans_us(days: Iterable[date]) -> list[tuple[int, int]]:
-    """The time that days cover; days that follow each other are one span."""
-    spans: list[tuple[int, int]] = []
-    for day in sorted(days):
-        since, until = Period(day, day).span_us
-        if spans and spans[-1][1] == since:
-            spans[-1] = (spans[-1][0], until)
-        else:
-            spans.append((since, until))
-    return spans
-
-
-def day_of(text: str, field: str) -> date:
-    """A day as it is written; raises `FieldMalformed`."""
-    try:
-        day = date.fromisoformat(text)
-        # The days at the ends of the calendar have no day after them.
-        _ = (day - _DAY, day + _DAY)
-    except (ValueError, OverflowError) as fault:
-        raise FieldMalformed(
-            field,
-            Both("is no day", "不是有效日期"),
-            Both("Write it as YYYY-MM-DD.", "请按“年-月-日”填写，如2026-03-02。"),
-        ) from fault
-    return day
 
 
 def period_of(from_day: str, to_day: str) -> Period:
@@ -152,7 +110,3 @@ def _record(message: pb.PairRecord, pair: set[str]) -> PairRecord:
         conclusion=conclusion,
         pending_since=instant_of(message.pending_since_us, "pending_since_us") if message.pending_since_us else None,
     )
-
-
-def _begin_us(day: date) -> int:
-    return to_micros(datetime.combine(day, time(), SHANGHAI).astimezone(UTC))

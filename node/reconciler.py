@@ -31,11 +31,12 @@ from kuaixiang.runtime.clock import from_micros
 from kuaixiang.runtime.loops import Loop
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.wire.v1 import reconciliation_pb2 as pb
+from node.days import Period, spans_us
 from node.federation.client import Links, NoEndpoint, failure_of
 from node.ledger import queries
 from node.ledger.queries import StandingMismatch
 from node.office import Office
-from node.pairs import Period, digests_told, records_told, spans_us
+from node.pairs import digests_told, records_told
 
 INTERVAL_SECONDS: Final = 1.0
 """How often it is looked whether the hour has come; real time."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 from kuaixiang.domain.authority import check_pair, check_supervisor
-from kuaixiang.domain.errors import FieldMalformed, NotAPair, NotThisBureau
+from kuaixiang.domain.errors import FieldMalformed, NotAPair
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.reconciliation import Difference
 from kuaixiang.domain.registration import check_case_id
@@ -15,10 +15,11 @@ from kuaixiang.runtime.server import Context, caller_of
 from kuaixiang.wire.codec import timestamp
 from kuaixiang.wire.v1 import reconciliation_pb2 as pb
 from kuaixiang.wire.v1 import reconciliation_pb2_grpc
+from node.days import Period, day_of, spans_us
 from node.ledger import queries
 from node.ledger.queries import LastReconciliation, StandingMismatch
 from node.office import Office
-from node.pairs import Period, day_of, digest_messages, period_of, record_messages, spans_us
+from node.pairs import digest_messages, period_of, record_messages
 from node.reconciler import READ_CASES_MAX, READ_DAYS_MAX, PeerAway, Reconciler, Report, digests_of
 
 RECORDS_AT_ONCE: Final = 500
@@ -79,7 +80,7 @@ class ReconciliationServicer(reconciliation_pb2_grpc.ReconciliationServiceServic
         if peer:
             self._check_pair(context, bureau, peer)
         else:
-            self._check_hosted(bureau)
+            self._office.check_hosted(bureau, "bureau")
             check_supervisor(caller_of(context), bureau, self._office.place.tree)
         period = self._reconciler.usual_period()
         if request.from_day or request.to_day:
@@ -103,7 +104,7 @@ class ReconciliationServicer(reconciliation_pb2_grpc.ReconciliationServiceServic
 
         Raises `NotThisBureau`, `NotAuthorised`.
         """
-        self._check_hosted(request.bureau)
+        self._office.check_hosted(request.bureau, "bureau")
         check_supervisor(caller_of(context), request.bureau, self._office.place.tree)
         database = self._office.ledger.database
         standing = await asyncio.to_thread(queries.standing_mismatches, database, (request.bureau,))
@@ -115,16 +116,10 @@ class ReconciliationServicer(reconciliation_pb2_grpc.ReconciliationServiceServic
         )
 
     def _check_pair(self, context: Context, bureau: str, peer: str) -> None:
-        self._check_hosted(bureau)
+        self._office.check_hosted(bureau, "bureau")
         check_pair(caller_of(context), bureau, peer, self._office.place.tree)
         if peer not in self._reconciler.peers(bureau):
             raise NotAPair(bureau, peer)
-
-    def _check_hosted(self, bureau: str) -> None:
-        if bureau not in self._office.ledger.heads:
-            refusal = NotThisBureau(bureau, self._office.ledger.bureaus)
-            refusal.field = "bureau"  # these requests have no header
-            raise refusal
 
 
 def _at_most(values: Iterable[str], field: str, number: int) -> None:

@@ -112,7 +112,7 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
     ) -> supervision_pb2.GetOrderResponse:
         """One order, with its texts and its history where asked."""
         check_officer(caller_of(context), request.bureau)
-        self._office.check_hosted(request.bureau)
+        self._office.check_hosted(request.bureau, "bureau")
         order = await self._office.orders.read(request.bureau, request.order_id)
         (view,) = await self._views((order,))
         response = supervision_pb2.GetOrderResponse(order=view)
@@ -135,7 +135,7 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
     ) -> supervision_pb2.ListOrdersResponse:
         """The bureau's orders by filters, nearest deadline first, in pages."""
         check_officer(caller_of(context), request.bureau)
-        self._office.check_hosted(request.bureau)
+        self._office.check_hosted(request.bureau, "bureau")
         wanted = OrderFilter(
             bureau=request.bureau,
             side=enum_of(OrderSide, request.side, "side") if request.side else None,
@@ -305,7 +305,7 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
     def _goes_on(self, bureau: str, subordinate: str, context: Context) -> bool:
         """Whether the question is for a bureau further down; checks who asks."""
         tree = self._office.place.tree
-        self._office.check_hosted(bureau)
+        self._office.check_hosted(bureau, "bureau")
         if subordinate not in tree or not tree.contains(bureau, subordinate):
             raise NotASubordinate(bureau, subordinate, "subordinate")
         check_supervisor(caller_of(context), subordinate, tree)

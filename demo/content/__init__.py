@@ -44,6 +44,7 @@ class Course(StrEnum):
     DISPUTED = "disputed"
     RELAYED = "relayed"
     JOINT = "joint"
+    LINKED = "linked"
     DEFERRED = "deferred"
     RECONSIDERATION = "reconsideration"
     WITHDRAWN = "withdrawn"

@@ -10,6 +10,8 @@ from enum import Enum, IntEnum
 from fractions import Fraction
 from typing import Final
 
+OWN: Final = "本级"
+"""What the bureau that a bulletin is of is called among those under it."""
 NOTHING: Final = "—"
 """What stands where there is no figure."""
 DEFINITIONS_TITLE: Final = "统计口径与数据完整性说明"
@@ -124,6 +126,8 @@ class Definition:
 
     word: str
     meaning: str
+    english: str = ""
+    """The same; empty for what concerns this bulletin alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,7 @@ class Bulletin:
     bureaus: Table
     categories: Table
     channels: Table
+    departments: Table
     issues: Table
     findings: tuple[Finding, ...]
     signed_on: date
@@ -187,7 +192,7 @@ def term(word: str) -> Cell:
     return Cell(Kind.TERM, word)
 
 
-def count(number: int) -> Cell:
+def count(number: int | None) -> Cell:
     """A cell with a number of things."""
     return Cell(Kind.COUNT, number)
 
@@ -197,9 +202,9 @@ def rate(basis_points: int | None) -> Cell:
     return Cell(Kind.RATE, basis_points)
 
 
-def growth(now: int, before: int | None) -> Cell:
+def growth(now: int | None, before: int | None) -> Cell:
     """A cell with the growth of a count; nothing where there was none to grow."""
-    return Cell(Kind.GROWTH, growth_per_mille(now, before))
+    return Cell(Kind.GROWTH, None if now is None else growth_per_mille(now, before))
 
 
 def points(now: int | None, before: int | None) -> Cell:

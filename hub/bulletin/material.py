@@ -1,45 +1,40 @@
-"""What a bulletin is made from: figures of a period and of the ones before it, and what else there is to tell.
+"""What a bulletin is made from: figures of a period with those of the ones before it, and what else there is to tell.
 
-None of it has a place for a taxpayer: there are counts, names of bureaus, and the wording of common issues, masked
-before it left the bureau.
+None of it has a place for a taxpayer: there are counts, names of bureaus, and titles of common issues as an officer has
+confirmed them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
-from hub.query import Completeness, Row
+from hub.comparison import Compared
+from hub.editions import Edition
+from hub.publishing import end_of
+from hub.query import Completeness, Lack
 from kuaixiang.domain.periods import Period
 from kuaixiang.domain.tree import Bureau
 
 
 @dataclass(frozen=True, slots=True)
 class PeriodFigures:
-    """The figures of one period: of the whole scope, and its rows."""
+    """The figures of a period: of the whole scope, and its rows, each with those that it is compared with."""
 
-    total: Row
-    bureaus: Sequence[Row] = ()
+    total: Compared
+    bureaus: Sequence[Compared] = ()
     """The scope's own row and those of its immediate subordinates, each with all of its own."""
-    categories: Sequence[Row] = ()
-    channels: Sequence[Row] = ()
+    categories: Sequence[Compared] = ()
+    channels: Sequence[Compared] = ()
+    departments: Sequence[Compared] = ()
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing at all was counted."""
-        return not any(self.total.sums.values())
-
-
-class Lack(Enum):
-    """Why a bureau's figures are not whole."""
-
-    NEVER_HEARD = "从未报送"
-    BEHIND = "报送滞后"
-    QUARANTINED = "台账数据存疑"
+        return not any(self.total.row.sums.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """A bureau whose figures are not whole for the period."""
+    """A bureau whose figures are not complete, as it is named in the bulletin."""
 
     bureau: str
     name: str
@@ -50,18 +45,30 @@ class Shortfall:
 
 @dataclass(frozen=True, slots=True)
 class IssueLine:
-    """A common issue 共性诉求: its size in cases, whom it concerns, and how it is typically worded, masked."""
+    """A confirmed common issue 共性诉求: its size in cases and whom it concerns."""
 
-    label: str
+    issue_id: str
+    title: str
     size: int
-    previous_size: int | None
-    """Cases in the period before; None when it is not known."""
+    size_before: int
+    """Cases in as many days right before the period."""
     bureaus: tuple[str, ...]
-    """Names of the bureaus where it was raised."""
+    """Names of the immediate subordinates where it was raised, those with most cases first."""
     categories: tuple[str, ...]
-    examples: tuple[str, ...] = ()
-    is_confirmed: bool = False
-    """Whether an officer has confirmed it; otherwise it was only found in the texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssueSearch:
+    """What the last search for common issues of the period has found."""
+
+    at_us: int
+    one_of: int
+    """Of how many cases one was read; sizes are of those read."""
+    unreadable: int
+    """Bureaus whose ledgers could not be read."""
+    unconfirmed: int
+    """Issues found that nobody has confirmed: they have no title that could be told."""
+    issues: Sequence[IssueLine]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +80,20 @@ class MismatchLine:
 
 
 @dataclass(frozen=True, slots=True)
-class CorrectionLine:
-    """A figure of a published period that later entries have changed 更正."""
+class ReconciliationLine:
+    """The last daily comparison of the hub with the ledgers of the scope."""
 
-    period: str
+    at_us: int
+    ledgers: int
+    """Ledgers that were compared."""
+    unreachable: int
+    mismatches: Sequence[MismatchLine] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionLine:
+    """A published figure that later entries have changed 更正."""
+
     name: str
     figure: str
     published: int
@@ -90,13 +107,21 @@ class Material:
     bureau: Bureau
     """Whose subtree it is about; it is also the one that publishes."""
     period: Period
-    current: PeriodFigures
-    previous: PeriodFigures
-    year_before: PeriodFigures
+    figures: PeriodFigures
     completeness: Completeness
     now_us: int
     minimum_sample: int
     shortfalls: Sequence[Shortfall] = ()
-    issues: Sequence[IssueLine] = ()
-    mismatches: Sequence[MismatchLine] = ()
+    search: IssueSearch | None = None
+    """None: nobody has looked for common issues of the period."""
+    reconciliation: ReconciliationLine | None = None
+    """None: there has been none."""
+    edition: Edition | None = None
+    """The last edition of the period; None: it has not been published."""
     corrections: Sequence[CorrectionLine] = ()
+    """What has changed since that edition."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the period's last day has ended: its figures do not depend on the present."""
+        return end_of(self.period) <= self.now_us

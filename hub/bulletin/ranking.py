@@ -8,8 +8,8 @@ with fewer deadlines than the minimum sample, one with a ledger under doubt in i
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from hub.bulletin.document import basis_points_of
-from hub.query import RateFigure, Row
+from hub.bulletin.figures import basis_points, rate_of
+from hub.query import Row
 
 RANKING_RATE = "on_time"
 
@@ -20,17 +20,6 @@ class Standing:
 
     row: Row
     rank: int | None
-
-
-def rate_of(row: Row, name: str) -> RateFigure:
-    """One rate of a row, by its name; over nothing where the row does not tell it."""
-    return next((figure for figure in row.rates if figure.name == name), RateFigure(name, 0, 0))
-
-
-def basis_points(row: Row, name: str) -> int | None:
-    """One rate of a row as it is told."""
-    figure = rate_of(row, name)
-    return basis_points_of(figure.numerator, figure.denominator)
 
 
 def standings(rows: Sequence[Row], own: str, minimum_sample: int, doubtful: Collection[str]) -> tuple[Standing, ...]:

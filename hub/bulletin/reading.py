@@ -1,23 +1,37 @@
 """Asking the hub's database for everything a bulletin tells. Read at one instant, so that its tables agree."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import date, datetime, time, timedelta
-from typing import Final
+from collections.abc import Mapping
+from datetime import date
 
 import sqlalchemy as sa
 
-from hub import query
-from hub.bulletin.material import IssueLine, Lack, Material, PeriodFigures, Shortfall
+from hub import publishing, query
+from hub.bulletin.document import OWN
+from hub.bulletin.figures import label
+from hub.bulletin.material import (
+    CorrectionLine,
+    IssueLine,
+    IssueSearch,
+    Material,
+    MismatchLine,
+    PeriodFigures,
+    ReconciliationLine,
+    Shortfall,
+)
+from hub.comparison import Compared, compare
 from hub.fold import Mark
-from hub.query import Grouping, Question
+from hub.issues import catalogue, kept
+from hub.measures import measure_name
+from hub.publishing import end_of
+from hub.query import Completeness, Grouping, Question, ground_text
+from hub.reconcile import read_outcomes
+from hub.store import latest_edition
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.periods import Period
 from kuaixiang.domain.tree import BureauTree, short_name
-from kuaixiang.runtime.clock import from_micros, to_micros
-
-_DAY: Final = timedelta(days=1)
+from kuaixiang.domain.words import Category
+from kuaixiang.runtime.clock import from_micros
 
 
 class PeriodNotBegun(Refused):
@@ -45,63 +59,121 @@ def read_material(
     silent: frozenset[str],
     now_us: int,
     minimum_sample: int,
-    issues: Sequence[IssueLine] = (),
 ) -> Material:
     """Read what a bulletin is made from. Raises `UnknownBureau`, `PeriodNotBegun`."""
     if period.first > from_micros(now_us).astimezone(SHANGHAI).date():
         raise PeriodNotBegun(str(period), period.first)
 
-    def read(of: Period, *more: Grouping) -> PeriodFigures:
-        question = Question(scope, of.first, of.last)
-        answers = {
-            grouping: query.figures(connection, tree, replace(question, grouping=grouping), now_us)
-            for grouping in (Grouping.TOTAL, *more)
-        }
-        return PeriodFigures(
-            answers[Grouping.TOTAL][0],
-            answers.get(Grouping.BUREAU, ()),
-            answers.get(Grouping.CATEGORY, ()),
-            answers.get(Grouping.CHANNEL, ()),
-        )
+    def read(grouping: Grouping) -> list[Compared]:
+        return compare(connection, tree, Question(scope, period.first, period.last, grouping), now_us)
 
-    rows = (Grouping.BUREAU, Grouping.CATEGORY, Grouping.CHANNEL)
+    completeness = completeness_of(tree=tree, scope=scope, period=period, marks=marks, silent=silent, now_us=now_us)
+    edition = latest_edition(connection, scope, str(period))
     return Material(
         bureau=tree.get(scope),
         period=period,
-        current=read(period, *rows),
-        previous=read(period.previous, *rows),
-        year_before=read(period.year_before),
-        completeness=query.completeness(tree.subtree(scope), marks, silent),
+        figures=PeriodFigures(
+            read(Grouping.TOTAL)[0],
+            *map(read, (Grouping.BUREAU, Grouping.CATEGORY, Grouping.CHANNEL, Grouping.DEPARTMENT)),
+        ),
+        completeness=completeness,
         now_us=now_us,
         minimum_sample=minimum_sample,
-        shortfalls=shortfalls(tree=tree, scope=scope, period=period, marks=marks, silent=silent, now_us=now_us),
-        issues=issues,
+        shortfalls=shortfalls(tree, scope, completeness),
+        search=_search(connection, tree, scope, period),
+        reconciliation=_reconciliation(connection, tree, scope),
+        edition=edition,
+        corrections=[] if edition is None else _corrections(connection, tree, scope, period),
     )
 
 
-def shortfalls(
+def completeness_of(
     *, tree: BureauTree, scope: str, period: Period, marks: Mapping[str, Mark], silent: frozenset[str], now_us: int
-) -> list[Shortfall]:
-    """Name the bureaus that are not folded to the end of the period; while it lasts, those behind or silent."""
-    end_us = to_micros(datetime.combine(period.last + _DAY, time(), SHANGHAI))
-    found = []
-    for bureau in tree.subtree(scope):
-        mark = marks.get(bureau)
-        if mark is None or not mark.heard_at_us:
-            lack = Lack.NEVER_HEARD
-        elif mark.quarantine:
-            lack = Lack.QUARANTINED
-        elif mark.data_as_of_us < end_us and (now_us >= end_us or mark.behind or bureau in silent):
-            lack = Lack.BEHIND
-        else:
-            continue
-        found.append(_shortfall(tree, scope, bureau, lack))
-    return found
+) -> Completeness:
+    """How complete the figures of a period are.
+
+    Of one that is over a bureau must have reported to its end, and that it is silent afterwards takes nothing away.
+    """
+    bureaus = tree.subtree(scope)
+    if end_of(period) <= now_us:
+        return query.completeness(bureaus, marks, frozenset(), end_of(period))
+    return query.completeness(bureaus, marks, silent)
 
 
-def _shortfall(tree: BureauTree, scope: str, bureau: str, lack: Lack) -> Shortfall:
+def shortfalls(tree: BureauTree, scope: str, completeness: Completeness) -> list[Shortfall]:
+    """Name the bureaus whose figures are not complete."""
+    return [
+        Shortfall(bureau, _name(tree, scope, bureau), _row(tree, scope, bureau), lack)
+        for bureau, lack in completeness.missing.items()
+    ]
+
+
+def _search(connection: sa.Connection, tree: BureauTree, scope: str, period: Period) -> IssueSearch | None:
+    found = kept.kept(connection, scope, period.first, period.last)
+    if found is None:
+        return None
+    titles = catalogue.titles(connection)
+    return IssueSearch(
+        found.found_at_us,
+        found.one_of,
+        found.unreadable,
+        found.unconfirmed,
+        [
+            IssueLine(
+                size.issue_id,
+                titles[size.issue_id],
+                size.cases,
+                size.cases_before,
+                tuple(_name(tree, scope, bureau) for bureau, _ in size.by_subordinate),
+                tuple(ground_text(Category, category) for category, _ in size.by_category),
+            )
+            for size in found.sizes
+        ],
+    )
+
+
+def _reconciliation(connection: sa.Connection, tree: BureauTree, scope: str) -> ReconciliationLine | None:
+    outcomes = read_outcomes(connection, tree.subtree(scope))
+    if not outcomes:
+        return None
+    unreachable = sum(outcome.unreachable for outcome in outcomes)
+    return ReconciliationLine(
+        max(outcome.at_us for outcome in outcomes),
+        len(outcomes) - unreachable,
+        unreachable,
+        [
+            MismatchLine(_name(tree, scope, outcome.bureau), outcome.differences)
+            for outcome in outcomes
+            if outcome.differences
+        ],
+    )
+
+
+def _corrections(connection: sa.Connection, tree: BureauTree, scope: str, period: Period) -> list[CorrectionLine]:
+    return [
+        CorrectionLine(
+            _name(tree, scope, correction.cell[0]),
+            label(measure_name(correction.cell[-1])),
+            correction.published,
+            correction.now,
+        )
+        for correction in publishing.corrections(connection, tree, scope, period).bureaus
+    ]
+
+
+def _name(tree: BureauTree, scope: str, bureau: str) -> str:
+    """A county's name alone is not unique: it is told with the names of those between it and the scope."""
+    if bureau not in tree:
+        return bureau
+    return "".join(short_name(tree.get(code).name) for code in reversed(_below(tree, scope, bureau))) or OWN
+
+
+def _row(tree: BureauTree, scope: str, bureau: str) -> str:
+    below = _below(tree, scope, bureau)
+    return below[-1] if below else scope
+
+
+def _below(tree: BureauTree, scope: str, bureau: str) -> tuple[str, ...]:
+    """A bureau and its superiors, up to the one right under the scope."""
     line = tree.superiors_and_self(bureau)
-    below = line[: line.index(scope)]
-    # A county's name alone is not unique: it is told with the names of those between it and the scope.
-    name = "".join(short_name(tree.get(code).name) for code in reversed(below)) or "本级"
-    return Shortfall(bureau, name, below[-1] if below else scope, lack)
+    return tuple(line[: line.index(scope)])

@@ -62,6 +62,7 @@ def as_xlsx(bulletin: Bulletin) -> bytes:
     writer.sheet("分单位", bulletin.bureaus, filtered=True)
     writer.sheet("分类别", bulletin.categories)
     writer.sheet("分渠道", bulletin.channels)
+    writer.sheet("分部门类别", bulletin.departments)
     writer.sheet("共性诉求", bulletin.issues)
     writer.sheet("问题", _problems(bulletin))
     writer.sheet("口径", _definitions(bulletin))
@@ -136,10 +137,10 @@ def _problems(bulletin: Bulletin) -> Table:
 
 def _definitions(bulletin: Bulletin) -> Table:
     rows = [
-        *((definition.word, definition.meaning) for definition in bulletin.definitions),
-        *bulletin.strip,
+        *((definition.word, definition.meaning, definition.english) for definition in bulletin.definitions),
+        *((what, found, "") for what, found in bulletin.strip),
     ]
-    return Table(bulletin.attachments[-1], ("项目", "说明"), _lines(rows), (24, 106))
+    return Table(bulletin.attachments[-1], ("项目", "说明", "Definition"), _lines(rows), (20, 55, 55))
 
 
 def _lines(rows: Sequence[tuple[str, ...]]) -> tuple[Line, ...]:

@@ -194,6 +194,12 @@ def all_issues(store: Store) -> list[Issue]:
     return [_issue(row) for row in rows]
 
 
+def titles(connection: sa.Connection) -> dict[str, str]:
+    """What each confirmed issue is called."""
+    rows = connection.execute(sa.select(COMMON_ISSUES.c.issue_id, COMMON_ISSUES.c.title))
+    return {row.issue_id: row.title for row in rows}
+
+
 def known_as(terms: Iterable[str], confirmed: Sequence[Issue]) -> str:
     """The confirmed issue that terms found are most like; empty when none is like enough."""
     words = _words(terms)

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any, Final
 
-from hub.issues import catalogue
+from hub.issues import catalogue, kept
 from hub.issues.catalogue import Issue, Wanted
 from hub.issues.clusters import CASES_MIN, TERM_CASES_MIN
 from hub.issues.find import Findings, Found, Period, days_before, find_issues
 from hub.ledgers import Ledgers
-from hub.servicer import EmptyPeriod, NoSuchDay, NotCounted
+from hub.servicer import EmptyPeriod, NotCounted, day_of
 from hub.store import Store
 from hub.worker import Worker
 from kuaixiang.domain.authority import check_issues, check_reader
@@ -25,8 +25,6 @@ from kuaixiang.wire.v1.issues_pb2_grpc import IssueServiceServicer
 PERIOD_DAYS_MAX: Final = 366
 LIMIT_DEFAULT: Final = 20
 LIMIT_MAX: Final = 200
-FIRST_DAY: Final = date(2000, 1, 1)
-"""No ledger is older, and the period before one that begins on it can still be named."""
 
 
 class Issues(IssueServiceServicer):
@@ -51,6 +49,7 @@ class Issues(IssueServiceServicer):
         wanted = _period(request, scope)
         async with self._finding:
             findings = await find_issues(store=self._store, tree=self._tree, ledgers=self._ledgers, wanted=wanted)
+            await self._worker.run(kept.keep, self._store, wanted, findings, self._now())
         return _findings(wanted, findings)
 
     async def ConfirmIssue(self, request: pb.ConfirmIssueRequest, context: Context) -> pb.ConfirmIssueResponse:
@@ -115,14 +114,9 @@ def _period(request: pb.FindIssuesRequest, scope: str) -> Period:
 
 
 def _day(field: str, text: str) -> date:
-    if not text:
+    day = day_of(field, text)
+    if day is None:
         raise FieldMissing(field, Both("issues are found in a period", "须明确分析期间"))
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise NoSuchDay(field, text) from None
-    if day < FIRST_DAY:
-        raise NoSuchDay(field, text)
     return day
 
 

@@ -13,13 +13,17 @@ from kuaixiang.domain.words import Custody, Refusal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfferFacts:
-    """What a receiver judges an offer by. `path` lists the bureaus of this journey, the sender last."""
+    """What a receiver judges an offer by. `path` lists the bureaus of this journey, the sender last.
+
+    `ruled_by` is the superior whose ruling sends the case; empty for none.
+    """
 
     from_bureau: str
     to_bureau: str
     final_bureau: str
     path: tuple[str, ...]
     epoch: int
+    ruled_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,8 @@ def judge_route(offer: OfferFacts, bureau: str, tree: BureauTree, hops_max: int)
     if not offer.path or offer.path[-1] != offer.from_bureau or any(code not in tree for code in offer.path):
         # The loop and hop rules rest on the path; one that does not end with the sender is not the case's way here.
         return Refusal.INVALID
+    if offer.ruled_by and not _comes_down(offer, bureau, tree):
+        return Refusal.INVALID
     if bureau in offer.path:
         return Refusal.LOOP
     if len(offer.path) >= hops_max:
@@ -55,6 +61,15 @@ def judge_route(offer: OfferFacts, bureau: str, tree: BureauTree, hops_max: int)
     if offer.final_bureau != bureau and tree.next_hop(bureau, offer.final_bureau) == offer.from_bureau:
         return Refusal.WRONG_ADDRESSEE
     return None
+
+
+def _comes_down(offer: OfferFacts, bureau: str, tree: BureauTree) -> bool:
+    """Whether a ruling comes as rulings do: from the superior that ruled, straight down, each bureau from its parent.
+
+    Otherwise any neighbour could bind a bureau to a case by the name of a superior of both.
+    """
+    from_above = tree.relation(bureau, offer.from_bureau) is Relation.PARENT
+    return from_above and offer.path[0] == offer.ruled_by and tree.contains(offer.ruled_by, offer.from_bureau)
 
 
 def judge_epoch(epoch: int, holding: Holding | None) -> Refusal | None:

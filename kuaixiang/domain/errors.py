@@ -152,9 +152,9 @@ class NotThisBureau(Refused):
     """The node does not host the bureau that the request names."""
 
     condition = Condition.MISSING
-    field = "header.bureau"
 
-    def __init__(self, bureau: str, hosted: tuple[str, ...]) -> None:
+    def __init__(self, bureau: str, hosted: tuple[str, ...], field: str = "header.bureau") -> None:
+        self.field = field
         self.remedy = f"This node hosts {', '.join(hosted)}."
         self.remedy_chinese = f"本节点承载的单位：{listed(hosted)}。"
         super().__init__(

@@ -504,7 +504,7 @@ def ask_override(desk: Desk, act: acts.AskOverride) -> tuple[CaseEvent, ...]:
     required(act.reason, "reason", Both("an override is asked for with a reason", "申请特批须说明原因"))
     if case.override_asked is not None:
         raise errors.OverridePending(case.case_id)
-    if not case.awaiting or act.override in case.overridden:
+    if not (case.awaiting or case.mismatches) or act.override in case.overridden:
         raise errors.NothingToOverride(case.case_id)
     return (events.OverrideAsked(**_as_held(desk, act.reason), override=act.override),)
 

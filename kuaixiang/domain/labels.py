@@ -1,4 +1,4 @@
-"""The Chinese of the field's terms: of each word, each act, each field of a request; in one place for all that speaks.
+"""The Chinese of the field's terms: of words, acts, events, fields of a request; in one place for all that speaks.
 
 Also how each of them is written in English where officers read it: as the command line takes it.
 """
@@ -161,6 +161,71 @@ ACTS: Final[Mapping[type[acts.Act], ActName]] = {
     order_acts.NoteClock: ActName("noting an order's deadline", "记录督办时限"),
 }
 """What each act is called."""
+
+EVENTS: Final[Mapping[str, str]] = {
+    "registered": "受理登记",
+    "answered_on_the_spot": "当场答复",
+    "taxpayer_told": "告知纳税人",
+    "forwarded": "转交纳税服务部门",
+    "dispatched": "分办",
+    "dispatch_returned": "退回分办",
+    "accepted_directly": "直接受理",
+    "extension_asked": "申请延期",
+    "extension_approved": "批准延期",
+    "extension_refused": "不批准延期",
+    "joint_handling_started": "联合办理",
+    "part_completed": "协办完成",
+    "completed": "办结",
+    "feedback_given": "反馈",
+    "followed_up": "回访",
+    "reopened": "重新办理",
+    "case_withdrawn": "纳税人撤回",
+    "deferred": "待条件成熟",
+    "resumed": "恢复办理",
+    "sent_to_reconsideration": "转行政复议",
+    "offered": "移交",
+    "offer_withdrawal_asked": "申请收回移交",
+    "released": "移交已接收",
+    "offer_refused": "移交被拒",
+    "received": "接收移交",
+    "offer_declined": "拒收移交",
+    "concluded": "移交已有结论",
+    "conclusion_revoked": "结论撤销",
+    "conclusion_delivered": "结论已送达",
+    "written_off": "销号",
+    "became_overdue": "逾期",
+    "became_due_soon": "临期",
+    "clocks_recomputed": "按新日历重新计算时限",
+    "calendar_adopted": "启用新工作日历",
+    "directive_published": "发布指令",
+    "linked": "并案",
+    "unlinked": "解除并案",
+    "part_returned": "协办退回",
+    "part_added": "增加协办",
+    "extension_explained": "延期告知",
+    "ruled": "裁定",
+    "override_asked": "申请特批",
+    "override_approved": "批准特批",
+    "override_refused": "不批准特批",
+    "issue_linked": "归入共性诉求",
+    "attachment_added": "添加附件",
+    "ledgers_reconciled": "对账",
+    "mismatch_found": "对账不符",
+    "mismatch_cleared": "对账已相符",
+    "absent_case_found": "对账缺失",
+    "absent_case_cleared": "对账缺失已消除",
+    "order_issued": "下达督办",
+    "order_received": "接收督办",
+    "order_arrived": "督办已送达",
+    "order_acknowledged": "签收督办",
+    "order_answered": "回复督办",
+    "order_answer_returned": "退回回复",
+    "order_closed": "认可回复",
+    "order_cancelled": "撤销督办",
+    "order_delivered": "已告知",
+    "order_clock_noted": "督办时限",
+}
+"""The Chinese term of each event of a case's history, by its name in the journal."""
 
 FIELDS: Final[Mapping[str, str]] = {
     "bureau": "单位代码",

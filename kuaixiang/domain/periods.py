@@ -39,7 +39,7 @@ class NoSuchPeriod(Refused):
 
     def __init__(self, field: str, text: str) -> None:
         self.field = field
-        super().__init__(f"{field} {text!r} is no period.", f"{field_term(field)}“{text}”不是统计期间。")
+        super().__init__(f"{field} {text!r} is no period.", f"{field_term(field)}“{text}”不是有效的统计期间。")
 
 
 class PeriodKind(IntEnum):

@@ -5,6 +5,7 @@ decided before by `custody.judge`.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from functools import reduce
 from typing import Any, Final
@@ -208,8 +209,15 @@ def receive(case: Case, act: acts.Receive, context: Context) -> tuple[CaseEvent,
     stage = Stage.REFERRED if released else case.stage
     stage_after(case.case_id, stage, act)
     # Whoever returned the case, or asked for a ruling, has had this round counted.
-    let_go = case.outgoing.referral_kind if released and case.outgoing else case.let_go
-    return (*released, *received(act, context, handed_on=let_go not in _DELIBERATE))
+    outgoing = case.outgoing if released else None
+    let_go, counted = (outgoing.referral_kind, outgoing) if outgoing is not None else (case.let_go, case)
+    # What this ledger has counted itself, no neighbour's offer counts back.
+    came = replace(
+        act,
+        returns=max(act.returns, counted.returns),
+        disputants=tuple(sorted({*act.disputants, *counted.disputants})),
+    )
+    return (*released, *received(came, context, handed_on=let_go not in _DELIBERATE))
 
 
 _DELIBERATE: Final = frozenset({ReferralKind.RETURN, ReferralKind.ARBITRATE})

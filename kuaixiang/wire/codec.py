@@ -271,6 +271,11 @@ def instant_of(micros: int, field: str) -> datetime:
         ) from fault
 
 
+def micros_given(request: Message, field: str) -> int | None:
+    """An instant that a request may give, in microseconds; None when it does not. Raises `FieldMalformed`."""
+    return to_micros(instant(getattr(request, field), field)) if request.HasField(field) else None
+
+
 ACT_OF_REQUEST: Mapping[type[Message], type[Act]] = {
     case_pb2.RegisterCaseRequest: acts.Register,
     case_pb2.AnswerOnTheSpotRequest: acts.AnswerOnTheSpot,

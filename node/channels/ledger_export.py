@@ -22,8 +22,8 @@ from kuaixiang.domain.events import Entry
 from kuaixiang.domain.identifiers import mask_contact, mask_contacts
 from kuaixiang.domain.registration import check_actor, check_department
 from kuaixiang.domain.words import ClockAction, ClockKind, ReferralState, Role, Stage
-from kuaixiang.runtime.clock import from_micros, to_micros
-from kuaixiang.wire.codec import enum_of, instant, timestamp
+from kuaixiang.runtime.clock import from_micros
+from kuaixiang.wire.codec import enum_of, micros_given, timestamp
 from kuaixiang.wire.v1 import case_pb2
 from node.ledger import queries
 from node.ledger.queries import CaseFilter, HistoryEntry, LedgerPlace
@@ -58,7 +58,7 @@ async def export_ledger(
 
     Who exported how many cases is logged, for these lines leave the system.
     """
-    office.check_hosted(request.bureau)
+    office.check_hosted(request.bureau, "bureau")
     role = enum_of(Role, request.role, "role")
     masked = contacts_for(role) is Contacts.MASKED
     check_actor(request.actor, "actor")
@@ -68,8 +68,8 @@ async def export_ledger(
         cases=CaseFilter(
             bureau=request.bureau,
             stages=OPEN_STAGES if request.open_only else (),
-            registered_from_us=_micros(request, "registered_from"),
-            registered_before_us=_micros(request, "registered_before"),
+            registered_from_us=micros_given(request, "registered_from"),
+            registered_before_us=micros_given(request, "registered_before"),
         ),
         masked=masked,
         as_of=office.place.clock.now(),
@@ -324,7 +324,3 @@ def _settle(row: case_pb2.LedgerRow, state: ReferralState) -> None:
     if row.referrals:
         decided: Any = state
         row.referrals[-1].state = decided
-
-
-def _micros(request: case_pb2.ExportLedgerRequest, field: str) -> int | None:
-    return to_micros(instant(getattr(request, field), field)) if request.HasField(field) else None  # type: ignore[arg-type]

@@ -146,7 +146,7 @@ class DirectiveServicer(directive_pb2_grpc.DirectiveServiceServicer):
         self, request: directive_pb2.ReadDirectivesRequest, context: Context
     ) -> directive_pb2.ReadDirectivesResponse:
         """The newest directives that the caller does not have. Raises `NotThisBureau`, `NotAuthorised`."""
-        self._office.check_hosted(request.bureau)
+        self._office.check_hosted(request.bureau, "bureau")
         check_subordinate(caller_of(context), request.bureau, self._office.place.tree)
         if len(request.have) > HAVE_MAX:
             raise FieldMalformed(
@@ -163,7 +163,7 @@ class DirectiveServicer(directive_pb2_grpc.DirectiveServiceServicer):
     ) -> directive_pb2.GetPublishedIssueResponse:
         """A common issue, for the bureau's officers. Raises `NotThisBureau`, `NotAuthorised`, `UnknownIssue`."""
         check_officer(caller_of(context), request.bureau)
-        self._office.check_hosted(request.bureau)
+        self._office.check_hosted(request.bureau, "bureau")
         check_issue_id(request.issue_id)
         found = self._directives.issue(request.issue_id)
         return directive_pb2.GetPublishedIssueResponse(issue=found.issue, published_at_us=found.published_at_us)

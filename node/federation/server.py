@@ -235,8 +235,12 @@ def offer_of(request: referral_pb2.OfferRequest, now_us: int) -> referral_pb2.Of
         ("offer.final_bureau", offer.final_bureau),
         ("offer.snapshot.origin_bureau", offer.snapshot.origin_bureau),
         *(("offer.path", code) for code in offer.path),
+        *(("offer.snapshot.disputants", code) for code in offer.snapshot.disputants),
+        *((("offer.snapshot.ruled_by", offer.snapshot.ruled_by),) if offer.snapshot.ruled_by else ()),
     ):
         _check_bureau(code, field)
+    if len(offer.snapshot.disputants) > PATH_BUREAUS_MAX or offer.snapshot.returns > EPOCH_MAX:
+        raise FieldMalformed("offer.snapshot.returns", *_TOO_MANY_HANDOVERS)
     _check_instant(offer.offered_at_us, "offer.offered_at_us", now_us)
     _check_instant(offer.snapshot.registered_at_us, "offer.snapshot.registered_at_us", now_us)
     at_most(offer.reason, "offer.reason", NOTE_CHARACTERS_MAX)

@@ -18,16 +18,32 @@ SECONDS_MAX = 110
 
 @pytest.mark.nats
 @pytest.mark.slow
-def test_a_short_demonstration_loses_nothing_and_its_hub_equals_the_ledgers() -> None:
+@pytest.mark.timeout(240)
+def test_a_short_demonstration_shows_the_whole_notice_loses_nothing_and_its_hub_equals_the_ledgers(
+    tmp_path: Path,
+) -> None:
     command = [*KX, "demo", "--cases", "40", "--exit", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
-    assert told["cases"] == 40
+    assert told["linked"] == told["completed_with_lead"] == told["duplicates_found"] > 0
+    assert told["cases"] == 40 + told["linked"]
     assert told["journal_entries"] > 300
     assert told["referrals"] > 10
     assert (told["lost"], told["duplicated"], told["broken"]) == (0, 0, 0)
     assert told["hub_equals_ledgers"] is True
+    assert told["pairs_that_differ"] == 0
+    assert min(told["extensions"].values()) > 0
+    assert min(told[deed] for deed in ("joint", "deferred", "reviews_close", "resumed", "rulings")) > 0
+    assert told["attachments_travelled"] > 0
+    assert told["orders"] == {"issued": 4, "cascaded": 2, "answers": 5, "answers_returned": 1, "accepted": 4}
+    assert (told["calendar"]["version"], told["calendar"]["adopted_by"]) == ("2026.2", 10)
+    assert told["older_copy"]["cases_lost"] > 0
+    assert told["older_copy"]["fault_found"] is True
+    assert told["older_copy"]["differences_after"] == 0
+    files = [tmp_path / file for file in told["bulletin"]]
+    assert [file.suffix for file in files] == [".html", ".docx", ".xlsx"]
+    assert all(file.stat().st_size > 0 for file in files)
     assert told["seconds"] > 0
     assert "kill -9" in done.stderr
     assert "is cut" in done.stderr
@@ -50,7 +66,12 @@ def test_what_the_demonstration_suggests_works_as_it_stands_and_it_stops_without
                 time.sleep(0.1)
             suggested = _script(output.read_text())
             tried = subprocess.run(
-                ["bash", "-c", suggested], capture_output=True, text=True, timeout=SECONDS_MAX, check=False
+                ["bash", "-c", suggested],
+                capture_output=True,
+                text=True,
+                timeout=SECONDS_MAX,
+                check=False,
+                cwd=tmp_path,
             )
             process.send_signal(signal.SIGTERM)
             process.wait(30)
@@ -59,6 +80,8 @@ def test_what_the_demonstration_suggests_works_as_it_stands_and_it_stops_without
     assert tried.returncode == 0, tried.stderr + tried.stdout
     assert "kuaixiang.wire.v1.CaseService/RegisterCase" in tried.stdout
     assert "The hub equals its ledgers: 10 ledgers" in tried.stdout
+    assert {"ledger.xlsx", "330000.docx"} <= {path.name for path in tmp_path.iterdir()}
+    assert sorted(path.suffix for path in (directory / "bulletin").iterdir()) == [".docx", ".html", ".xlsx"]
     assert "node-110101 serves again" in output.read_text()
     assert process.returncode == 0, output.read_text()
     assert "Everything is stopped." in output.read_text()
@@ -66,7 +89,7 @@ def test_what_the_demonstration_suggests_works_as_it_stands_and_it_stops_without
 
 
 def _script(output: str) -> str:
-    """The suggested commands as one script: with a real case for CASE, and as much patience as a person has."""
+    """The suggested commands as one script: with a real case and order, and as much patience as a person has."""
     suggested = output.partition("# in another terminal\n")[2].splitlines()
     lines = ["set -eu", 'patiently() { for _ in $(seq 60); do "$@" && return; sleep 0.5; done; return 1; }']
     for line in suggested:
@@ -74,9 +97,14 @@ def _script(output: str) -> str:
             continue
         if line.startswith("kx case register"):
             lines.append(f"CASE=$({line} | grep -o '110101-2026-[0-9]*' | head -1)")
+        elif line.startswith("kx supervise issue"):
+            lines.append(f"ORDER=$({line} | grep -o '110000-2026-D[0-9]*' | head -1)")
         else:
             # What arrives from another bureau, or is acknowledged by it, takes a moment.
-            lines.append(("patiently " if line.startswith("kx") else "") + line.replace(" CASE", " $CASE"))
+            lines.append(
+                ("patiently " if line.startswith("kx") else "")
+                + line.replace(" CASE", " $CASE").replace(" ORDER", " $ORDER")
+            )
     return "\n".join(lines)
 
 

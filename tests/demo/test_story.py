@@ -6,9 +6,11 @@ from datetime import datetime
 from demo.content import Course, load_requests
 from demo.federation import part_of
 from demo.performance import PLACEMENT
-from demo.story import DAY, Hour, Pace, casting, fortnight
+from demo.story import DAY, Hour, Pace, casting, fortnight, registrations_of
+from demo.supervision import DAY_OFF, amended_calendar
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.facts import national_tree, published_calendar
+from kuaixiang.domain.directives import check_amendment
+from kuaixiang.facts import national_tree, parse_calendar, published_calendar
 
 TREE = part_of(national_tree(), [code for group in PLACEMENT for code in group])
 HOURS = fortnight(published_calendar())
@@ -54,6 +56,21 @@ def test_a_relayed_case_goes_to_another_province() -> None:
     relayed = [plan for plan in casting(TREE, HOURS, 166, 1) if plan.request.course is Course.RELAYED]
     assert relayed
     assert all(TREE.site(plan.home) != TREE.site(plan.other) for plan in relayed)
+
+
+def test_what_many_ask_is_asked_by_two_taxpayers() -> None:
+    plans = casting(TREE, HOURS, 166, 1)
+    linked = [plan for plan in plans if plan.request.course is Course.LINKED]
+    assert len(linked) >= 5
+    assert registrations_of(plans) == 166 + len(linked)
+
+
+def test_the_amended_calendar_may_follow_the_published_one_and_moves_no_hour_of_the_story() -> None:
+    amended = parse_calendar(amended_calendar())
+    check_amendment(amended, published_calendar(), HOURS[-1].at.date())
+    assert not amended.is_working(DAY_OFF)
+    assert published_calendar().is_working(DAY_OFF)
+    assert fortnight(amended) == HOURS
 
 
 async def test_an_hour_ends_when_every_case_rests_and_resting_cases_go_on_at_theirs() -> None:

@@ -8,7 +8,7 @@ import pytest
 from demo import tally
 from demo.tally import Acknowledged, Journal, Tally
 from kuaixiang.wire.chain import GENESIS, NO_PRIVATE, links
-from kuaixiang.wire.v1 import case_pb2, common_pb2, journal_pb2, statistics_pb2
+from kuaixiang.wire.v1 import case_pb2, common_pb2, journal_pb2, reconciliation_pb2, statistics_pb2
 
 
 def entry(case_id: str, **event: Any) -> journal_pb2.Entry:
@@ -35,6 +35,8 @@ class StandIn:
         self.bureau = bureau
         self.entries = list(journal)
         self.owned = set(owned)
+        self.report = reconciliation_pb2.PairReport()
+        self.standing = 0
 
     async def journal(self) -> list[journal_pb2.Segment]:
         sealed = [(NO_PRIVATE, one.SerializeToString()) for one in self.entries]
@@ -53,6 +55,13 @@ class StandIn:
         return case_pb2.GetCaseResponse(
             case=case_pb2.Case(case_id=case_id, custody=custody, stage=common_pb2.STAGE_WRITTEN_OFF)
         )
+
+    async def reconcile(self, peer: str) -> list[reconciliation_pb2.PairReport]:
+        self.report.peer = peer
+        return [self.report]
+
+    async def mismatches(self) -> int:
+        return self.standing
 
 
 class HubStandIn:
@@ -158,6 +167,31 @@ async def test_a_figure_of_the_hub_that_the_journals_do_not_add_up_to_is_named()
     ]
 
 
+async def test_a_supervision_order_is_no_case_that_somebody_must_have() -> None:
+    issued = journal_pb2.OrderIssued(to_bureau="A", final_bureau="A")
+    order = entry("B-D1", order_issued=issued, order_stage=common_pb2.ORDER_STAGE_ISSUED)
+    county, province = travelled()
+    province.entries.append(order)
+    figures = {**FIGURES, "B": {"received": 1, "orders_issued": 1}}
+    found = await checked(county, province, figures=figures, registrations={"k": "c"})
+    assert found.findings() == []
+    assert found.orders == 1
+
+
+async def test_ledgers_that_differ_cannot_be_compared_or_have_a_mismatch_standing_are_named() -> None:
+    county, other, province = StandIn("A", []), StandIn("B", []), StandIn("P", [])
+    offices: Any = {"A": county, "B": other, "P": province}
+    assert await tally.compare_pairs(offices, {"A": "P", "B": "P"}) == []
+    county.report.differences.add(case_id="c")
+    other.report.away = "it does not answer"
+    province.standing = 1
+    assert await tally.compare_pairs(offices, {"A": "P", "B": "P"}) == [
+        "the ledgers of A and P differ in 1 hand-overs",
+        "the ledgers of B and P are not compared: it does not answer",
+        "1 mismatches stand in the ledger of P",
+    ]
+
+
 async def test_a_journal_whose_hashes_do_not_follow_is_broken() -> None:
     class Forged(StandIn):
         async def journal(self) -> list[journal_pb2.Segment]:
@@ -181,6 +215,18 @@ async def test_a_journal_whose_hashes_do_not_follow_is_broken() -> None:
         ),
         ({"released": journal_pb2.Released(relayed=True)}, ("relayed",)),
         ({"taxpayer_told": journal_pb2.TaxpayerTold()}, ()),
+        ({"part_returned": journal_pb2.PartReturned()}, ("dispatch_returned",)),
+        (
+            {"released": journal_pb2.Released(referral_kind=common_pb2.REFERRAL_KIND_ARBITRATE)},
+            ("referred_for_ruling",),
+        ),
+        ({"order_issued": journal_pb2.OrderIssued(to_bureau="B")}, ("orders_issued",)),
+        ({"order_received": journal_pb2.OrderReceived(from_bureau="B")}, ("orders_received",)),
+        ({"order_received": journal_pb2.OrderReceived(from_bureau="B", to_bureau="C")}, ()),
+        ({"order_answered": journal_pb2.OrderAnswered()}, ("orders_answered",)),
+        ({"order_answered": journal_pb2.OrderAnswered(from_bureau="B")}, ()),
+        ({"order_arrived": journal_pb2.OrderArrived(from_bureau="B")}, ()),
+        ({"mismatch_found": journal_pb2.MismatchFound(peer="B")}, ()),
     ],
 )
 def test_an_entry_counts_by_what_it_says(event: dict[str, Any], facts: tuple[str, ...]) -> None:

@@ -224,6 +224,7 @@ class Federation:
             final_bureau=out.final_bureau,
             path=out.path,
             epoch=out.offer_epoch,
+            ruled_by=out.ruled_by,
         )
         refusal = judge(facts, bureau, case.holding if case else None, TREE, self.rules.hops_max)
         if refusal is not None:

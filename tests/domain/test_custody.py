@@ -70,6 +70,53 @@ def test_every_bureau_on_the_way_to_another_province_accepts_the_case_and_relays
     assert [None] * 5 == verdicts
 
 
+def test_a_ruling_is_believed_on_its_way_down_from_the_superior_that_ruled() -> None:
+    route = tree.route(HEADQUARTERS, XINHUA)
+    verdicts = [
+        judged(
+            OfferFacts(
+                from_bureau=route[hop - 1],
+                to_bureau=route[hop],
+                final_bureau=XINHUA,
+                path=route[:hop],
+                epoch=hop,
+                ruled_by=HEADQUARTERS,
+            )
+        )
+        for hop in range(1, len(route))
+    ]
+    assert [None] * 3 == verdicts
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        replace(escalation, ruled_by=HEADQUARTERS),
+        replace(escalation, ruled_by=CHANGAN),
+        replace(escalation, final_bureau=XINHUA, path=(HEADQUARTERS, CHANGAN), ruled_by=HEADQUARTERS),
+        replace(
+            escalation,
+            from_bureau=SHIJIAZHUANG,
+            to_bureau=XINHUA,
+            final_bureau=XINHUA,
+            path=(CHANGAN, SHIJIAZHUANG),
+            ruled_by=HEADQUARTERS,
+        ),
+        replace(
+            escalation,
+            from_bureau=SHIJIAZHUANG,
+            to_bureau=XINHUA,
+            final_bureau=XINHUA,
+            path=(CHANGAN, SHIJIAZHUANG),
+            ruled_by=CHANGAN,
+        ),
+    ],
+    ids=["by a subordinate", "by itself", "with a false way", "relayed", "of a sibling"],
+)
+def test_a_ruling_that_did_not_come_down_binds_nobody(forged: OfferFacts) -> None:
+    assert Refusal.INVALID is judged(forged)
+
+
 def test_an_offer_for_another_bureau_is_refused_as_wrongly_addressed() -> None:
     assert Refusal.WRONG_ADDRESSEE is judge(escalation, HEBEI, None, tree, HOPS_MAX)
 

@@ -80,6 +80,21 @@ def test_a_case_that_is_referred_again_to_the_bureau_that_returned_it_counts_onc
     assert 1 == story.case.returns
 
 
+def test_no_neighbour_counts_back_what_this_ledger_has_counted() -> None:
+    story = received().then(RETURN)
+    offer = story.case.outgoing
+    assert offer is not None
+    story.then(acts.AcknowledgeAcceptance(referral_id=offer.referral_id, receipt_seq=1, receipt_hash=bytes(32)))
+    story.do(replace(RECEIVE, referral_id="r9", offer_epoch=3, returns=0, disputants=()))
+    assert (1, (HANGZHOU, SHANGCHENG)) == (story.case.returns, story.case.disputants)
+
+
+def test_nobody_counts_back_while_the_receipt_of_the_return_is_under_way() -> None:
+    story = received().then(RETURN)
+    story.do(replace(RECEIVE, referral_id="r9", offer_epoch=3, returns=0, disputants=()))
+    assert (1, (HANGZHOU, SHANGCHENG)) == (story.case.returns, story.case.disputants)
+
+
 def test_a_bureau_on_the_way_counts_nothing() -> None:
     story = Story(bureau=HANGZHOU).then(replace(TWICE, from_bureau=ZHEJIANG, path=(ZHEJIANG,)))
     offer = story.entries[-1].event

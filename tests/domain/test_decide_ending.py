@@ -88,8 +88,8 @@ def test_only_the_share_that_is_set_is_to_be_followed_up() -> None:
     story = completed()
     story.rules = Rules(follow_up_sample_percent=0)
     assert () == story.then(FEEDBACK).case.clocks
-    drawn = [in_sample(f"330102-2026-{number:07}", 30) for number in range(1000)]
-    assert 250 < sum(drawn) < 350
+    drawn = [sum(in_sample(f"330102-2026-{number:07}", share) for number in range(1000)) for share in (0, 30, 100)]
+    assert [0, 316, 1000] == drawn
 
 
 def test_who_is_outside_the_sample_may_be_called_all_the_same() -> None:

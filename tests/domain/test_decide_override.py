@@ -3,7 +3,7 @@
 import pytest
 
 from kuaixiang.domain import acts, errors, events
-from kuaixiang.domain.words import Custody, Override, Role, Stage
+from kuaixiang.domain.words import Custody, DifferenceKind, Override, Role, Stage
 from tests.domain.story import COMPLETE, DISPATCH, FEEDBACK, HANGZHOU, REOPEN, Story, concluded, fed_back, received
 
 ASK = acts.AskOverride(override=Override.LEDGERS_DISAGREE, reason="对方单位已撤并")
@@ -22,6 +22,12 @@ def test_a_case_that_another_ledger_has_not_acknowledged_is_not_written_off() ->
 
 def test_two_people_together_write_it_off_all_the_same() -> None:
     story = unheard().then(ASK, APPROVE, WRITE_OFF)
+    assert Stage.WRITTEN_OFF is story.case.stage
+
+
+def test_two_people_together_set_aside_a_peers_ledger_that_never_agrees() -> None:
+    story = fed_back().then(acts.NoteMismatch(peer=HANGZHOU, difference=DifferenceKind.DIFFERENT))
+    story.then(ASK, APPROVE, WRITE_OFF)
     assert Stage.WRITTEN_OFF is story.case.stage
 
 

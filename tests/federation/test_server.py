@@ -155,6 +155,10 @@ MALFORMED: list[tuple[Change, str]] = [
     (change(text="长" * 10_001), "offer.snapshot.text"),
     (change(contact="1" * 201), "offer.snapshot.contact"),
     (change(place="x\0"), "offer.snapshot.place"),
+    (change(ruled_by="总局"), "offer.snapshot.ruled_by"),
+    (change(returns=EPOCH_MAX + 1), "offer.snapshot.returns"),
+    (lambda offer: offer.snapshot.disputants.append("张三 13800000000"), "offer.snapshot.disputants"),
+    (lambda offer: offer.snapshot.disputants.extend([COUNTY] * (PATH_BUREAUS_MAX + 1)), "offer.snapshot.returns"),
 ]
 
 
@@ -196,6 +200,8 @@ AGAINST_A_RULE: list[tuple[Change, Refusal]] = [
     (change(contact="nobody"), Refusal.INVALID),
     (change(category=0), Refusal.INVALID),
     (change(category=77), Refusal.INVALID),
+    (change(ruled_by=HEADQUARTERS), Refusal.INVALID),
+    (change(ruled_by=COUNTY), Refusal.INVALID),
 ]
 
 

@@ -28,7 +28,7 @@ from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.periods import Period, parse_period
 from kuaixiang.facts import published_calendar
 from kuaixiang.runtime.signing import ForgedSignature, SignatureRefused
-from kuaixiang.runtime.writer import WriterBusy, WriterStopped
+from kuaixiang.runtime.writer import WriterBusy
 from node.attachments import Missing
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,6 @@ SAMPLES: dict[object, object] = {
     Missing: Missing("ab" * 32, 0),
     Period: parse_period("2026-10"),
     WriterBusy: WriterBusy(20_000),
-    WriterStopped: WriterStopped(),
     DecodeError: DecodeError("Error parsing message"),
     SignatureRefused: ForgedSignature("330106"),
     WorkingCalendar: published_calendar(),

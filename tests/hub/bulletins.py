@@ -1,13 +1,16 @@
 """Figures by hand for bulletins: what a province of a few prefectures might have counted."""
 
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hub.bulletin.contents import compose
 from hub.bulletin.document import Bulletin, Heading, Paragraph, Table
-from hub.bulletin.material import Material, PeriodFigures
-from hub.measures import Fact, met, missed
+from hub.bulletin.material import IssueLine, IssueSearch, Material, PeriodFigures
+from hub.comparison import Basis, Compared, change
+from hub.editions import Edition
+from hub.measures import DEFINITIONS, Fact, met, missed
 from hub.query import Completeness, Row
 from kuaixiang.domain.periods import parse_period
 from kuaixiang.domain.tree import Bureau, Tier
@@ -28,41 +31,104 @@ NAMES = {
 
 
 def row(key: str = "", on_time: int = 0, late: int = 0, label: str = "", **facts: int) -> Row:
-    """A row: deadlines for handling met and missed, and facts by their names; `open` and `overdue` cases."""
-    made = Row(key, label or NAMES.get(key, key), open=facts.pop("open", 0), overdue=facts.pop("overdue", 0))
+    """A row: deadlines for handling met and missed, and facts by their names; `unfinished` and `overdue` cases."""
+    made = Row(key, label or NAMES.get(key, key), overdue=facts.pop("overdue", 0))
+    made.unfinished = facts.pop("unfinished", 0)
     made.sums = {met(ClockKind.HANDLE): on_time, missed(ClockKind.HANDLE): late}
-    for kind in ("met", "missed"):
-        number = {"met": met, "missed": missed}[kind](ClockKind.FEEDBACK)
-        made.sums[number] = facts.pop(f"feedback_{kind}", 0)
+    for kind in (ClockKind.FEEDBACK, ClockKind.ORDER):
+        for outcome, measure in (("met", met), ("missed", missed)):
+            made.sums[measure(kind)] = facts.pop(f"{kind.name.lower()}_{outcome}", 0)
     for name, number in facts.items():
         made.sums[Fact[name.upper()]] = number
     return made
 
 
-def figures(*rows: Row, categories: tuple[Row, ...] = (), channels: tuple[Row, ...] = ()) -> PeriodFigures:
-    """The rows of the bureaus, and their total."""
-    total = Row()
-    for one in rows:
-        total.open += one.open
-        total.overdue += one.overdue
-        for measure, value in one.sums.items():
-            total.add(measure, value)
-    return PeriodFigures(total, rows, categories, channels)
+@dataclass(frozen=True)
+class Counted:
+    """The rows of one period, and their total."""
+
+    bureaus: Sequence[Row] = ()
+    categories: Sequence[Row] = ()
+
+    @property
+    def total(self) -> Row:
+        """All bureaus together."""
+        made = Row(unfinished=0)
+        for one in self.bureaus:
+            made.overdue += one.overdue
+            made.unfinished = (made.unfinished or 0) + (one.unfinished or 0)
+            for measure, value in one.sums.items():
+                made.add(measure, value)
+        return made
 
 
-def material(*rows: Row, **more: Any) -> Material:
+def counted(*rows: Row, categories: Sequence[Row] = ()) -> Counted:
+    """What was counted in a period."""
+    return Counted(rows, categories)
+
+
+def figures(current: Counted, previous: Counted, year_before: Counted) -> PeriodFigures:
+    """A period's figures beside those that it is compared with."""
+    earlier = {Basis.LAST_PERIOD: previous, Basis.YEAR_BEFORE: year_before}
+
+    def compared(now: Row, rows_of: Callable[[Counted], Sequence[Row]]) -> Compared:
+        changes = []
+        for basis, of in earlier.items():
+            before = next((one for one in rows_of(of) if one.key == now.key), Row(now.key, now.label))
+            changes.append(change(basis, (OCTOBER.first, OCTOBER.last), now, before))
+        return Compared(now, tuple(changes))
+
+    return PeriodFigures(
+        compared(current.total, lambda of: (of.total,)),
+        [compared(one, lambda of: of.bureaus) for one in current.bureaus],
+        [compared(one, lambda of: of.categories) for one in current.categories],
+    )
+
+
+def material(
+    *rows: Row,
+    categories: Sequence[Row] = (),
+    previous: Counted = Counted(),
+    year_before: Counted = Counted(),
+    **more: Any,
+) -> Material:
     """Material for a bulletin of Zhejiang of October 2026, written in November."""
     plain = Material(
         bureau=ZHEJIANG,
         period=OCTOBER,
-        current=figures(*rows),
-        previous=figures(),
-        year_before=figures(),
+        figures=figures(counted(*rows, categories=categories), previous, year_before),
         completeness=Completeness(5, 5, 5, 0, to_micros(NOVEMBER)),
         now_us=to_micros(NOVEMBER),
         minimum_sample=30,
     )
     return replace(plain, **more)
+
+
+def edition(number: int = 1, **more: Any) -> Edition:
+    """An edition of October, published on 2 November."""
+    plain = Edition(
+        scope="330000",
+        period="2026-10",
+        edition=number,
+        first_day=0,
+        last_day=30,
+        published_at_us=to_micros(NOVEMBER - timedelta(days=1)),
+        published_by="office 330000",
+        definitions=DEFINITIONS,
+        tree_version="test",
+        bureaus_expected=5,
+        bureaus_heard=5,
+        bureaus_up_to_date=5,
+        bureaus_quarantined=0,
+        data_as_of_us=to_micros(NOVEMBER),
+    )
+    return replace(plain, **more)
+
+
+def search(*issues: IssueLine, **more: Any) -> IssueSearch:
+    """A search of 3 November that has found these issues, and others that nobody has confirmed."""
+    found: dict[str, Any] = {"one_of": 1, "unreadable": 0, "unconfirmed": 0}
+    return IssueSearch(at_us=to_micros(NOVEMBER), issues=issues, **found | more)
 
 
 def bulletin(*rows: Row, **more: Any) -> Bulletin:

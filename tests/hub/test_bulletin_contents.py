@@ -4,14 +4,18 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hub.bulletin.contents import NO_PROBLEMS, NONE_FOUND
+from hub.bulletin.contents import NO_PROBLEMS, NONE_CONFIRMED, NOT_PUBLISHED, NOT_RECONCILED, NOT_SEARCHED
 from hub.bulletin.document import Heading, basis_points_of, growth_per_mille, many
-from hub.bulletin.material import CorrectionLine, IssueLine, Lack, MismatchLine, PeriodFigures, Shortfall
-from hub.query import Row
+from hub.bulletin.material import CorrectionLine, IssueLine, MismatchLine, ReconciliationLine, Shortfall
+from hub.definitions import explanations
+from hub.query import Lack, Row
 from kuaixiang.domain.periods import parse_period
 from kuaixiang.domain.tree import Bureau, Tier
 from kuaixiang.runtime.clock import to_micros
-from tests.hub.bulletins import NOVEMBER, bulletin, column, figures, row, text_of, texts
+from tests.hub.bulletins import NOVEMBER, bulletin, column, counted, edition, row, search, text_of, texts
+
+IN_OCTOBER = to_micros(datetime(2026, 10, 31, 15, 59, tzinfo=UTC))
+"""23:59 in Shanghai of the period's last day."""
 
 # ---------------------------------------------------------------- ranking
 
@@ -64,7 +68,7 @@ def test_a_bureau_with_a_ledger_under_doubt_is_not_ranked_and_one_that_is_behind
     assert column(made.bureaus, "名次") == {"合计": "—", "宁波市※": "1", "杭州市※": "—"}
     text = text_of(made)
     assert "所辖台账数据存疑，只列出、不排名的单位：杭州市。" in text
-    assert "报送滞后的有1个单位：宁波市海曙区。台账数据存疑的有1个单位：杭州市西湖区。" in text
+    assert "台账存疑的有1个单位：杭州市西湖区。报送滞后的有1个单位：宁波市海曙区。" in text
 
 
 def test_a_bureau_without_subordinates_ranks_nobody_and_addresses_nobody() -> None:
@@ -79,8 +83,8 @@ def test_a_bureau_without_subordinates_ranks_nobody_and_addresses_nobody() -> No
 def test_counts_are_compared_in_percent_and_rates_in_points() -> None:
     made = bulletin(
         row("330100", on_time=90, late=10, registered=120),
-        previous=figures(row("330100", on_time=80, late=20, registered=100)),
-        year_before=figures(row("330100", on_time=95, late=5, registered=150)),
+        previous=counted(row("330100", on_time=80, late=20, registered=100)),
+        year_before=counted(row("330100", on_time=95, late=5, registered=150)),
     )
     lines = {line[0]: line[2:] for line in texts(made.overall)}
     assert lines["受理"] == ["120", "100", "+20.0%", "150", "-20.0%"]
@@ -102,8 +106,8 @@ def test_without_figures_of_the_period_before_nothing_is_compared() -> None:
 def test_a_period_that_has_not_ended_is_not_compared_and_says_so() -> None:
     made = bulletin(
         row("330100", registered=120),
-        previous=figures(row("330100", registered=100)),
-        now_us=to_micros(datetime(2026, 10, 31, 15, 59, tzinfo=UTC)),
+        previous=counted(row("330100", registered=100)),
+        now_us=IN_OCTOBER,
     )
     assert column(made.bureaus, "环比") == {"合计": "—", "杭州市": "—"}
     assert "统计期间尚未结束，不作环比、同比。" in made.definitions[0].meaning
@@ -111,7 +115,7 @@ def test_a_period_that_has_not_ended_is_not_compared_and_says_so() -> None:
 
 def test_a_bureau_that_had_nothing_before_has_no_growth() -> None:
     made = bulletin(
-        row("330100", registered=120), row("330200", registered=5), previous=figures(row("330100", registered=100))
+        row("330100", registered=120), row("330200", registered=5), previous=counted(row("330100", registered=100))
     )
     assert column(made.bureaus, "环比") == {"合计": "+25.0%", "杭州市": "+20.0%", "宁波市": "—"}
 
@@ -122,7 +126,7 @@ def test_a_bureau_that_had_nothing_before_has_no_growth() -> None:
 def test_an_empty_period_says_that_there_was_nothing() -> None:
     made = bulletin(row("330000"), row("330100"))
     text = text_of(made)
-    for sentence in ("没有受理、办理小微企业涉税诉求和意见的记录", "不作排名", "无热点", NONE_FOUND, NO_PROBLEMS):
+    for sentence in ("没有受理、办理小微企业涉税诉求和意见的记录", "不作排名", "无热点", NOT_SEARCHED, NO_PROBLEMS):
         assert sentence in text
     assert made.findings == ()
 
@@ -169,56 +173,87 @@ def test_counts_in_sentences_are_exact_below_ten_thousand(number: int, expected:
 def test_the_largest_and_the_fastest_growing_category_are_named() -> None:
     now = (row("1", label="政策落实", registered=90), row("4", label="信息化建设", registered=60))
     before = (row("1", label="政策落实", registered=80), row("4", label="信息化建设", registered=40))
-    rows = (row("330100", registered=150),)
     made = bulletin(
-        current=PeriodFigures(figures(*rows).total, rows, now),
-        previous=figures(row("330100", registered=120), categories=before),
+        row("330100", registered=150),
+        categories=now,
+        previous=counted(row("330100", registered=120), categories=before),
     )
     assert "受理量最大的是政策落实类，共90件；环比增长最快的是信息化建设类，增长50.0%。" in text_of(made)
     assert "从诉求类别看，政策落实90件，占60.00%；信息化建设60件，占40.00%。" in text_of(made)
 
 
-def test_common_issues_are_told_with_size_growth_spread_and_masked_examples_the_confirmed_ones_first() -> None:
-    issues = (
-        IssueLine("小规模减免口径", 31, None, ("杭州市",), ("政策落实",)),
-        IssueLine(
-            "发票额度调整", 12, 10, ("杭州市", "宁波市"), ("纳税服务",), ("请[姓名]调整额度", "二", "三", "四"), True
+def test_confirmed_issues_are_told_with_size_growth_and_spread_the_largest_first() -> None:
+    made = bulletin(
+        row("330100", registered=50),
+        search=search(
+            IssueLine("GX-2026-0002", "发票额度调整", 12, 10, ("杭州市", "宁波市", "温州市", "嘉兴市"), ("纳税服务",)),
+            IssueLine("GX-2026-0001", "小规模减免口径", 31, 0, ("杭州市",), ("政策落实", "其他")),
+            unconfirmed=3,
         ),
     )
-    made = bulletin(row("330100", registered=50), issues=issues)
     assert texts(made.issues) == [
-        ["1", "发票额度调整", "12", "+20.0%", "2", "纳税服务", "已确认"],
-        ["2", "小规模减免口径", "31", "—", "1", "政策落实", "待确认"],
+        ["1", "GX-2026-0001", "小规模减免口径", "31", "—", "1", "杭州市", "政策落实、其他"],
+        ["2", "GX-2026-0002", "发票额度调整", "12", "+20.0%", "4", "杭州市、宁波市、温州市", "纳税服务"],
     ]
-    assert "1．发票额度调整。典型表述（已脱敏）：“请[姓名]调整额度”；“二”；“三”。" in text_of(made)
-    assert "归纳出共性诉求2项，其中经确认的1项。" in text_of(made)
+    said = "2026年11月3日对本期诉求内容进行归纳，归纳出共性诉求5项，其中经确认的2项，另有3项待确认、未列出。"
+    assert said in text_of(made)
 
 
-def test_a_long_example_is_cut_and_the_issues_are_bounded() -> None:
-    issues = tuple(IssueLine(f"诉求{number}", number, None, (), (), ("长" * 500,)) for number in range(100))
-    made = bulletin(row("330100", registered=50), issues=issues)
-    assert (20, "诉求99") == (len(made.issues.lines), made.issues.lines[0].cells[1].text)
-    assert max(len(line) for line in text_of(made).split("\n")) < 200
+def test_a_search_over_a_part_of_the_cases_or_ledgers_says_so() -> None:
+    issue = IssueLine("GX-2026-0001", "小规模减免口径", 31, 0, ("杭州市",), ())
+    text = text_of(bulletin(row("330100", registered=50), search=search(issue, one_of=4, unreadable=2)))
+    assert "（诉求量较大，每4件取1件，件数为所取的件数），有2个单位的台账未能读取，归纳出共性诉求1项" in text
 
 
-def test_without_common_issues_the_section_says_that_none_were_confirmed_or_found() -> None:
-    assert NONE_FOUND in text_of(bulletin(row("330100", registered=50)))
+def test_the_issues_told_are_bounded() -> None:
+    issues = [IssueLine(f"GX-2026-{number:04}", f"诉求{number}", number, 0, (), ()) for number in range(100)]
+    made = bulletin(row("330100", registered=50), search=search(*issues))
+    assert (20, "诉求99") == (len(made.issues.lines), made.issues.lines[0].cells[2].text)
+
+
+def test_nobody_having_looked_for_issues_is_not_told_as_none_found() -> None:
+    assert NOT_SEARCHED in text_of(bulletin(row("330100", registered=50)))
+    assert "归纳出共性诉求0项。" in text_of(bulletin(row("330100", registered=50), search=search()))
+    unconfirmed = text_of(bulletin(row("330100", registered=50), search=search(unconfirmed=2)))
+    assert f"归纳出共性诉求2项。{NONE_CONFIRMED}" in unconfirmed
 
 
 # ---------------------------------------------------------------- problems found
 
 
-def test_late_handling_names_the_bureaus_the_worst_first_and_counts_what_waits() -> None:
-    made = bulletin(row("330100", on_time=95, late=5, overdue=2), row("330200", on_time=80, late=20), row("330300"))
+def test_late_handling_names_the_bureaus_the_worst_first() -> None:
+    rows = (row("330100", on_time=95, late=5, overdue=2), row("330200", on_time=80, late=20), row("330300"))
+    made = bulletin(*rows)
     assert [finding.title for finding in made.findings] == ["办理超时"]
-    assert made.findings[0].sentences == (
-        "本期有25个办理时限超时，涉及2个单位：宁波市（20个，按时办结率80.00%）、杭州市（5个，按时办结率95.00%）。",
+    late = "本期有25个办理时限超时，涉及2个单位：宁波市（20个，按时办结率80.00%）、杭州市（5个，按时办结率95.00%）。"
+    assert (late,) == made.findings[0].sentences
+    assert made.findings[0].bureaus == (("宁波市", "本期超时20个"), ("杭州市", "本期超时5个"))
+    lasting = bulletin(*rows, now_us=IN_OCTOBER)
+    assert lasting.findings[0].sentences == (
+        late,
         "截至数据时点，有2件在办事项已超过时限，涉及1个单位：杭州市（2件）。",
     )
-    assert made.findings[0].bureaus == (
-        ("宁波市", "本期超时20个，在办超时0件"),
-        ("杭州市", "本期超时5个，在办超时2件"),
+    assert ("杭州市", "本期超时5个，在办超时2件") in lasting.findings[0].bureaus
+
+
+def test_what_waits_now_does_not_change_the_bulletin_of_a_period_that_is_over() -> None:
+    then = bulletin(row("330100", registered=9, unfinished=4, overdue=2))
+    assert then == bulletin(row("330100", registered=9, unfinished=4, overdue=0))
+    assert "截至2026年10月31日，未办结4件。" in text_of(then)
+    now = bulletin(row("330100", registered=9, unfinished=4, overdue=2), now_us=IN_OCTOBER)
+    assert "未办结4件，在办事项中已超过时限的2件。" in text_of(now)
+
+
+def test_what_is_unfinished_is_compared_like_every_count() -> None:
+    made = bulletin(
+        row("330100", registered=9, completed=6, unfinished=6),
+        previous=counted(row("330100", registered=9, completed=8, unfinished=4)),
+        year_before=counted(row("330100", registered=9, completed=9, unfinished=12)),
     )
+    lines = {line[0]: line[2:] for line in texts(made.overall)}
+    assert lines["未办结"] == ["6", "4", "+50.0%", "12", "-50.0%"]
+    assert lines["办结率"] == ["50.00%", "66.67%", "-16.67", "42.86%", "+7.14"]
+    assert "未办结6件，环比增长50.0%，同比下降50.0%。" in text_of(made)
 
 
 def test_a_sentence_names_the_five_worst_and_the_finding_keeps_all() -> None:
@@ -246,7 +281,7 @@ def test_many_returns_are_a_problem() -> None:
         row("330200", dispatched=100, dispatch_returned=10),
     )
     assert [(finding.title, finding.bureaus) for finding in made.findings] == [
-        ("转办退回较多", (("杭州市", "退回11件，占11.00%"),))
+        ("转办退回较多", (("杭州市", "退回11件，退回率11.00%"),))
     ]
 
 
@@ -263,16 +298,58 @@ def test_dissatisfied_taxpayers_and_reopened_cases_are_a_problem() -> None:
     ]
 
 
-def test_mismatches_and_corrections_are_told_by_bureau() -> None:
-    made = bulletin(
-        row("330100", on_time=1),
-        mismatches=[MismatchLine("杭州市西湖区", 2), MismatchLine("宁波市海曙区", 3)],
-        corrections=[CorrectionLine("2026年9月", "温州市", "受理", 120, 123)],
+def test_what_the_last_reconciliation_has_found_is_told_by_bureau_and_that_there_was_none_too() -> None:
+    found = ReconciliationLine(
+        to_micros(NOVEMBER), 5, 1, [MismatchLine("杭州市西湖区", 2), MismatchLine("宁波市海曙区", 3)]
     )
+    made = bulletin(row("330100", on_time=1), reconciliation=found)
+    different = "对账不符共5处，涉及2个单位：宁波市海曙区（3处）、杭州市西湖区（2处）。"
+    assert [(different,)] == [finding.sentences for finding in made.findings]
+    assert "最近一次对账（2026年11月3日09:30）比对台账5个，不符5处，1个台账未能比对。" in text_of(made)
+    equal = ReconciliationLine(to_micros(NOVEMBER), 5, 0)
+    assert "比对台账5个，未发现不符。" in text_of(bulletin(row("330100"), reconciliation=equal))
+    away = ReconciliationLine(to_micros(NOVEMBER), 0, 5)
+    assert "比对台账0个，5个台账未能比对。" in text_of(bulletin(row("330100"), reconciliation=away))
+    assert NOT_RECONCILED in text_of(bulletin(row("330100")))
+
+
+def test_a_bulletin_says_of_which_edition_it_is_and_what_was_corrected_since() -> None:
+    changed = [CorrectionLine("温州市", "受理", 120, 123), CorrectionLine("杭州市", "未办结", 9, 8)]
+    made = bulletin(row("330100", on_time=1), edition=edition(2), corrections=changed)
+    assert "本期数据已于2026年11月2日发布（第2版）；发布后更正2项，本通报为更正后的数据。" in text_of(made)
     assert [finding.sentences for finding in made.findings] == [
-        ("对账不符共5处，涉及2个单位：宁波市海曙区（3处）、杭州市西湖区（2处）。",),
-        ("已公布数据发生更正1项：温州市（2026年9月受理由120更正为123）。",),
+        ("本期数据发布后更正2项：温州市（受理由120更正为123）、杭州市（未办结由9更正为8）。",)
     ]
+    assert "第2版，更正2项" == dict(made.strip)["数据版本"]
+    gaps = text_of(bulletin(row("330100"), edition=edition(missing="330106 330203", definitions=1)))
+    assert "（第1版，发布时有2个单位未报齐）；发布后没有更正；其间统计口径有调整。" in gaps
+    assert NOT_PUBLISHED in text_of(bulletin(row("330100")))
+
+
+# ---------------------------------------------------------------- disputes and supervision
+
+
+def test_what_was_put_off_sent_elsewhere_returned_or_ruled_on_is_counted() -> None:
+    made = bulletin(
+        row("330100", on_time=1, deferred=2, to_reconsideration=1, dispatched=50),
+        row("330200", on_time=1, received=50, dispatch_returned=3, returned_referral=2, referred_for_ruling=1),
+    )
+    text = text_of(made)
+    assert "另有待条件成熟2件、转行政复议1件。" in text
+    assert "退回与争议方面，退回分办3次、退回移交2件、提请裁定1件，退回率5.00%。" in text
+    assert "没有退回和提请裁定。" in text_of(bulletin(row("330100", on_time=1)))
+
+
+def test_supervision_is_told_and_late_answers_are_a_problem() -> None:
+    made = bulletin(
+        row("330000", orders_issued=4),
+        row("330100", orders_received=4, orders_answered=3, order_met=2, order_missed=1),
+    )
+    said = "本期下达督办4份、接收督办4份、回复督办3次。本期到期的督办答复时限3个，逾期1个，按时答复督办率66.67%。"
+    assert said in text_of(made)
+    late = "本期有1份督办逾期未复，涉及1个单位：杭州市（1份，按时答复督办率66.67%）。"
+    assert [("督办答复逾期", (late,))] == [(finding.title, finding.sentences) for finding in made.findings]
+    assert "本期没有督办。" in text_of(bulletin(row("330100", on_time=1)))
 
 
 def test_the_problems_are_numbered_within_their_section() -> None:
@@ -290,7 +367,7 @@ def test_the_problems_are_numbered_within_their_section() -> None:
 # ---------------------------------------------------------------- the frame
 
 
-def test_the_bulletin_has_four_sections_three_tables_and_the_definitions() -> None:
+def test_the_bulletin_has_four_sections_four_annexed_tables_and_the_definitions() -> None:
     made = bulletin(row("330000"), row("330100", on_time=50))
     assert [section.title for section in made.sections] == [
         "一、总体情况",
@@ -302,12 +379,23 @@ def test_the_bulletin_has_four_sections_three_tables_and_the_definitions() -> No
         "各单位办理情况统计表",
         "分类别办理情况统计表",
         "分渠道办理情况统计表",
+        "分部门类别办理情况统计表",
         "统计口径与数据完整性说明",
     )
     assert made.title == ("关于2026年10月小微企业涉税诉求和意见", "快速响应工作情况的通报")
     assert (made.issuer, made.addressees) == ("国家税务总局浙江省税务局", "各市、县（市、区）税务局：")
+    assert made.bureaus.note.endswith(f"口径见附件{len(made.attachments)}。")
+
+
+def test_every_figure_that_is_told_has_the_label_and_the_sentences_of_its_one_definition() -> None:
+    made = bulletin(row("330000"), row("330100", on_time=50))
     explained = {word for definition in made.definitions for word in definition.word.split("、")}
-    assert set(made.bureaus.headings[1:]) <= explained
+    for table in made.annexes:
+        assert set(table.headings[1:]) <= explained
+    assert {line[0] for line in texts(made.overall)} <= explained
+    known = {(found.label, found.chinese, found.sentence) for found in explanations().values()}
+    own = {found.word for found in made.definitions if (found.word, found.meaning, found.english) not in known}
+    assert own == {"统计期间", "统计范围", "数据时点", "环比、同比", "名次", "※"}
 
 
 def test_the_bureaus_table_has_the_usual_columns() -> None:
@@ -352,11 +440,11 @@ def test_a_quarter_says_which_days_it_has_and_how_complete_it_is() -> None:
         "数据最新": "5",
         "数据存疑": "0",
         "数据截至": "2026年11月3日09:30",
+        "数据版本": "未发布",
     }
     assert made.signed_on == NOVEMBER.date()
 
 
 def test_a_row_of_a_category_unknown_to_this_version_is_told_too() -> None:
-    rows = (row("330100", registered=3),)
-    made = bulletin(current=PeriodFigures(figures(*rows).total, rows, (Row("9", "9"),)))
+    made = bulletin(row("330100", registered=3), categories=(Row("9", "9"),))
     assert texts(made.categories)[-1][0] == "9"

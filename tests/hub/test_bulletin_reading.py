@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 
+from hub import publishing
 from hub.bulletin.contents import compose
 from hub.bulletin.document import Bulletin, Format
 from hub.bulletin.files import as_file
-from hub.bulletin.material import Lack, Material, Shortfall
-from hub.bulletin.reading import PeriodNotBegun, read_material, shortfalls
+from hub.bulletin.material import CorrectionLine, Material, MismatchLine, ReconciliationLine, Shortfall
+from hub.bulletin.reading import PeriodNotBegun, completeness_of, read_material, shortfalls
 from hub.fold import Mark
 from hub.folder import Folder, Message
+from hub.publishing import Override
+from hub.query import Lack
+from hub.reconcile import Mismatch, Report, keep_outcomes
 from hub.store import Store
 from kuaixiang.domain.periods import parse_period
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
@@ -24,7 +28,7 @@ from kuaixiang.domain.words import Stage
 from kuaixiang.runtime.bus import head_subject, journal_subject
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.wire.v1 import journal_pb2 as pb
-from tests.hub.bulletins import column, texts
+from tests.hub.bulletins import column, text_of, texts
 from tests.hub.journals import (
     BEIJING,
     DAY,
@@ -117,7 +121,7 @@ def test_every_table_of_a_bulletin_adds_up_to_the_same_figures(bench: Bench) -> 
     bench.feed(*map(Journal, (BEIJING, ZHEJIANG, HANGZHOU)))
     made = bench.bulletin()
     for table in (made.bureaus, made.categories, made.channels):
-        for heading in ("受理", "办结", "按时", "超时"):
+        for heading in ("受理", "办结", "按时", "超时", "未办结"):
             total, *rows = (int(number) for number in column(table, heading).values())
             assert total == sum(rows)
     assert column(made.bureaus, "受理") == {"合计": "43", "浙江省": "12", "北京市": "30", "本级": "1"}
@@ -142,6 +146,75 @@ def test_the_month_before_and_the_same_month_of_the_year_before_are_asked_for_to
     bench.feed(journal)
     lines = {line[0]: line[2:] for line in texts(bench.bulletin().overall)}
     assert lines["受理"] == ["12", "10", "+20.0%", "8", "+50.0%"]
+
+
+def test_the_bulletin_of_a_past_month_is_the_same_again_after_another_month_of_work(bench: Bench) -> None:
+    everyone = [lived(bureau, 6, 1) for bureau in EVERYONE]
+    for journal in everyone:
+        journal.write("open", "registered", MONDAY + DAY)
+    bench.feed(*everyone)
+    then = bench.bulletin()
+    assert "7" == column(then.bureaus, "未办结")["合计"]
+    sealed = {journal.bureau: journal.seq for journal in everyone}
+    for journal in everyone:
+        journal.write("open", "completed", DECEMBER_3 + 5 * DAY, stage=Stage.COMPLETED)
+        journal.write("later", "registered", DECEMBER_3 + 5 * DAY)
+        bench.folder.take(
+            [
+                Message(
+                    TREE.site(journal.bureau),
+                    journal_subject(TREE.site(journal.bureau), journal.bureau),
+                    journal.segment(sealed[journal.bureau] + 1).SerializeToString(),
+                )
+            ]
+        )
+    again = bench.bulletin(now_us=to_micros(DECEMBER_3 + 30 * DAY))
+    for of in ("sections", "overall", "annexes", "issues", "findings"):
+        assert getattr(then, of) == getattr(again, of)
+
+
+def test_a_published_month_tells_its_edition_and_what_changed_since_by_bureau(bench: Bench) -> None:
+    everyone = {bureau: lived(bureau, 2) for bureau in EVERYONE}
+    bench.feed(*everyone.values())
+    assert bench.material().edition is None
+    with bench.store.reading() as connection:
+        prepared = publishing.prepare(
+            connection,
+            TREE,
+            scope=BEIJING,
+            period=NOVEMBER,
+            completeness=bench.material(BEIJING).completeness,
+            override=Override(),
+            published_by="office 110000",
+            now_us=to_micros(DECEMBER_3),
+        )
+    bench.store.publish(*prepared)
+    material = bench.material(BEIJING)
+    assert material.edition is not None
+    assert (1, []) == (material.edition.edition, material.corrections)
+    late = everyone[DONGCHENG]
+    late.write("late", "registered", MONDAY)
+    site = TREE.site(DONGCHENG)
+    last = late.segment(late.seq).SerializeToString()
+    bench.folder.take([Message(site, journal_subject(site, DONGCHENG), last)])
+    assert [
+        CorrectionLine("东城区", "受理", 2, 3),
+        CorrectionLine("东城区", "未办结", 0, 1),
+    ] == bench.material(BEIJING).corrections
+    assert "发布后更正2项" in text_of(bench.bulletin(BEIJING))
+
+
+def test_what_the_last_reconciliation_left_is_told_for_the_bureaus_of_the_scope(bench: Bench) -> None:
+    assert bench.material().reconciliation is None
+    report = Report(
+        mismatches=[Mismatch(SHANGCHENG, "head", "1", "2"), Mismatch(SHANGCHENG, "hash", "a", "b")],
+        unreachable=[XICHENG],
+    )
+    keep_outcomes(bench.store, TREE, report, 5)
+    keep_outcomes(bench.store, TREE, report, 7)
+    mismatches = [MismatchLine("浙江省杭州市上城区", 2)]
+    assert ReconciliationLine(7, 6, 1, mismatches) == bench.material().reconciliation
+    assert ReconciliationLine(7, 2, 1, []) == bench.material(BEIJING).reconciliation
 
 
 def test_a_period_that_has_not_begun_is_refused(bench: Bench) -> None:
@@ -175,7 +248,8 @@ def whole(bureau: str, **more: Any) -> Mark:
         ({"data_as_of_us": to_micros(MONDAY)}, False, DECEMBER_3, Lack.BEHIND),
         ({}, True, DECEMBER_3, None),
         ({"data_as_of_us": to_micros(MONDAY)}, False, MONDAY + DAY, None),
-        ({"data_as_of_us": to_micros(MONDAY)}, True, MONDAY + DAY, Lack.BEHIND),
+        ({"data_as_of_us": to_micros(MONDAY)}, True, MONDAY + DAY, Lack.SILENT),
+        ({"announced_generation": 2}, False, DECEMBER_3, Lack.BEHIND),
         ({"data_as_of_us": to_micros(MONDAY), "announced_generation": 2}, False, MONDAY + DAY, Lack.BEHIND),
     ],
 )
@@ -183,7 +257,7 @@ def test_what_is_whole_for_a_period_depends_on_its_end_and_not_on_silence_after_
     changed: dict[str, Any], silent: bool, now: datetime, expected: Lack | None
 ) -> None:
     marks = {bureau: whole(bureau) for bureau in EVERYONE} | {XICHENG: whole(XICHENG, **changed)}
-    found = shortfalls(
+    completeness = completeness_of(
         tree=TREE,
         scope=BEIJING,
         period=NOVEMBER,
@@ -191,6 +265,7 @@ def test_what_is_whole_for_a_period_depends_on_its_end_and_not_on_silence_after_
         silent=frozenset({XICHENG}) if silent else frozenset(),
         now_us=to_micros(now),
     )
+    found = shortfalls(TREE, BEIJING, completeness)
     assert found == ([] if expected is None else [Shortfall(XICHENG, "西城区", XICHENG, expected)])
 
 

@@ -1,5 +1,6 @@
 """The fold's rules over both databases, with hand-made journals."""
 
+import random
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 
@@ -149,6 +150,25 @@ def test_an_entry_that_names_another_bureau_quarantines_the_bureau_that_wrote_it
     bench.feed(journal.segment())
     assert bench.folder.mark(DONGCHENG).quarantine == f"the entry at seq 8 cannot be read: it names bureau {XICHENG}"
     assert bench.facts() == {}
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"case_id": random.Random(1).randbytes(4_000).hex()},
+        {"department": random.Random(1).randbytes(4_000).hex()},
+    ],
+    ids=["case", "department"],
+)
+def test_a_number_that_no_ledger_gives_quarantines_the_bureau_and_the_others_go_on(
+    bench: Bench, strange: dict[str, str]
+) -> None:
+    journal = Journal(DONGCHENG)
+    running = started(ClockKind.HANDLE, MONDAY + DAY, strange.get("department", "policy"))
+    journal.write(strange.get("case_id", "a"), "registered", MONDAY, running)
+    bench.feed(journal.segment(), cases(XICHENG, 1).segment())
+    assert "the entry at seq 1 cannot be read" in bench.folder.mark(DONGCHENG).quarantine
+    assert 1 == bench.facts()["registered"]
 
 
 def test_bytes_that_are_no_entry_quarantine_the_bureau_that_chained_them(bench: Bench) -> None:

@@ -2,26 +2,28 @@
 
 import asyncio
 import json
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from demo.sites import Sites
-from hub.issues import catalogue, find
+from hub.issues import catalogue, find, kept
 from hub.issues.catalogue import Wanted
 from hub.issues.find import Period, find_issues
-from hub.issues.lines import issue_lines
 from hub.ledgers import LedgerUnreachable
 from hub.store import Store
 from kuaixiang.domain.errors import Refused
-from kuaixiang.domain.periods import parse_period
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.runtime import pki
+from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.text.terms import key_terms
 from kuaixiang.wire.errors import from_call
@@ -150,20 +152,6 @@ async def test_an_issue_has_its_size_growth_spread_and_masked_examples_of_differ
     assert {(date(2026, 10, 2), date(2026, 11, 30), 1)} == {asked[1:] for asked in ledgers.asked}
 
 
-async def test_a_bulletin_tells_issues_by_their_confirmed_titles(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    catalogue.confirm(store, wanted(), AT)
-    reading: Any = FakeLedgers(NOVEMBER)
-    lines = await issue_lines(store=store, tree=TREE, ledgers=reading, scope="000000", period=parse_period("2026-11"))
-    (login,) = (line for line in lines if line.is_confirmed)
-    (refund,) = (line for line in lines if not line.is_confirmed)
-    assert ("电子税务局登录失败", 3, 1) == (login.label, login.size, login.previous_size)
-    assert (("110101", "110102", "330106"), ("信息化建设", "纳税服务")) == (login.bureaus, login.categories)
-    assert "留抵退税" in refund.label
-    monkeypatch.setattr(find, "_one_of", lambda *_: 4)
-    sampled = await issue_lines(store=store, tree=TREE, ledgers=reading, scope="000000", period=parse_period("2026-11"))
-    assert {("电子税务局登录失败（抽样推算）", 12)} <= {(line.label, line.size) for line in sampled}
-
-
 async def test_a_bureau_that_cannot_be_read_is_named_and_its_cases_are_missing(store: Store) -> None:
     found = await findings(store, FakeLedgers(NOVEMBER, away=["330106"]), november())
     assert (("330106",), 5, 3) == (found.unreadable, found.bureaus_read, found.cases)
@@ -203,6 +191,44 @@ async def test_of_a_period_with_very_many_cases_one_of_so_many_is_read(
     found = await findings(store, ledgers, november(to_day=date(2026, 11, 29)))
     assert 10 == found.one_of
     assert {10} == {asked[3] for asked in ledgers.asked}
+
+
+# ---------------------------------------------------------------- what is kept for the bulletin
+
+
+async def test_of_a_search_the_sizes_of_confirmed_issues_are_kept_and_no_words(store: Store) -> None:
+    catalogue.confirm(store, wanted(), AT)
+    period = november()
+    found = await findings(store, FakeLedgers(NOVEMBER, away=["000000"]), period)
+    kept.keep(store, period, found, AT)
+    kept.keep(store, period, found, AT)
+    with store.reading() as connection:
+        size = kept.Size("GX-2026-0001", 3, 1, (("110000", 2), ("330000", 1)), ((4, 2), (3, 1)))
+        search = kept.kept(connection, "000000", date(2026, 11, 1), date(2026, 11, 30))
+        assert kept.Search(to_micros(AT), 1, 1, 1, (size,)) == search
+        assert kept.kept(connection, "110000", date(2026, 11, 1), date(2026, 11, 30)) is None
+        (row,) = connection.execute(sa.select(kept.ISSUE_SEARCHES)).all()
+    assert not any(term in str(row) for issue in found.issues for term in issue.terms)
+    assert "masked" not in str(row)
+
+
+async def test_two_findings_of_one_confirmed_issue_are_kept_as_one(store: Store) -> None:
+    catalogue.confirm(store, wanted(), AT)
+    found = await findings(store, FakeLedgers(NOVEMBER), november())
+    twice = replace(found, issues=tuple(replace(issue, known_as="GX-2026-0001") for issue in found.issues))
+    kept.keep(store, november(), twice, AT)
+    with store.reading() as connection:
+        search = kept.kept(connection, "000000", date(2026, 11, 1), date(2026, 11, 30))
+    assert search is not None
+    size = kept.Size("GX-2026-0001", 6, 1, (("110000", 3), ("330000", 3)), ((1, 3), (4, 2), (3, 1)))
+    assert (0, (size,)) == (search.unconfirmed, search.sizes)
+
+
+async def test_a_search_of_days_that_are_no_period_is_not_kept(store: Store) -> None:
+    period = november(from_day=date(2026, 11, 2))
+    kept.keep(store, period, await findings(store, FakeLedgers(NOVEMBER), period), AT)
+    with store.reading() as connection:
+        assert [] == connection.execute(sa.select(kept.ISSUE_SEARCHES)).all()
 
 
 # ---------------------------------------------------------------- what is confirmed
@@ -376,12 +402,13 @@ def by_command(endpoint: str, federation: Federation) -> None:
     assert issue_id in again.output
     (found,) = json.loads(issues("find", *period, "--json").stdout)["issues"]
     assert issue_id == found["known_as"]
+    with tempfile.TemporaryDirectory() as folder:
+        bulletin = Path(folder) / "bulletin.html"
+        written = ("bulletin", "2026-11", "--format", "html", "--issues", "--out", str(bulletin))
+        assert 0 == CliRunner().invoke(app, [*written, *where], catch_exceptions=False).exit_code
+        page = bulletin.read_text("utf-8")
+        assert (True, True, False) == (issue_id in page, "电子税务局登录失败" in page, "验证码" in page)
     assert issue_id in issues("list").output
-    page = federation.folder / "bulletin.html"
-    command = ["bulletin", "2026-11", "--format", "html", "--issues", "--out", str(page), *where]
-    written = CliRunner().invoke(app, command, catch_exceptions=False)
-    assert 0 == written.exit_code, written.output
-    assert "电子税务局登录失败" in page.read_text("utf-8")
     assert "请更新客户端" in issues("show", issue_id).output
     changed = issues(*confirm[:-1], "已修复", *terms, "--change", issue_id)
     assert "已修复" in changed.output

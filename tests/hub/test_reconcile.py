@@ -16,10 +16,12 @@ from typer.testing import CliRunner
 from demo.sites import Sites
 from hub.daily import DailyReconciliation
 from hub.ledgers import Ledgers
+from hub.reconcile import read_outcomes
 from hub.service import Running
 from hub.store import TALLIES, Store
+from hub.worker import Worker
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.runtime.clock import FixedClock
+from kuaixiang.runtime.clock import FixedClock, to_micros
 from kuaixiang.wire.v1 import journal_pb2
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kx.hub import app
@@ -205,8 +207,10 @@ async def test_every_day_at_the_hour_set_the_hub_compares_itself_and_reads_each_
     clock = FixedClock(MONDAY)
     ledgers = Ledgers(federation.tree, federation.paths["hub"])
     with Store(database_url, federation.tree, "000000") as store:
+        worker = Worker()
         daily = DailyReconciliation(
             store=store,
+            worker=worker,
             tree=federation.tree,
             ledgers=ledgers,
             now=clock.now,
@@ -229,11 +233,22 @@ async def test_every_day_at_the_hour_set_the_hub_compares_itself_and_reads_each_
         assert 0 == REGISTRY.get_sample_value("kx_hub_reconciliation_mismatches")
         await daily.step()
         assert len(daily.read_whole_today()) == federation.ledgers.reads - before
-        federation.ledgers.journals[journal.bureau] = older_copy(journal)
+        journal.live("not folded yet")
+        clock.advance(timedelta(days=1))
+        await daily.step()
+        assert 0 == REGISTRY.get_sample_value("kx_hub_reconciliation_mismatches")
+        federation.ledgers.journals[journal.bureau] = rewritten_to(journal, 20)
         del federation.ledgers.journals[federation.south[0]]
         clock.advance(timedelta(days=1))
         await daily.step()
         assert 0 < (REGISTRY.get_sample_value("kx_hub_reconciliation_mismatches") or 0)
         assert 1 <= (REGISTRY.get_sample_value("kx_hub_reconciliation_unreachable") or 0)
         assert 0 < (REGISTRY.get_sample_value("kx_hub_reconciliation_last_success_timestamp_seconds") or 0)
+        with store.reading() as connection:
+            kept = {outcome.bureau: outcome for outcome in read_outcomes(connection, federation.codes)}
+        assert set(federation.codes) == set(kept)
+        assert {to_micros(clock.now())} == {outcome.at_us for outcome in kept.values()}
+        assert kept[journal.bureau].differences > 0
+        assert kept[federation.south[0]].unreachable
+        await worker.close()
     await ledgers.close()

@@ -15,13 +15,13 @@ from typer.main import get_command
 
 from kuaixiang.domain import words
 from kuaixiang.domain.acts import Act
-from kuaixiang.domain.labels import ACTS, TERMS, name
+from kuaixiang.domain.labels import ACTS, EVENTS, TERMS, name
 from kuaixiang.domain.words import Category, Channel, Role, Stage
 from kuaixiang.wire.codec import ACT_OF_REQUEST, act_of
 from kuaixiang.wire.v1 import case_pb2, common_pb2, journal_pb2
 from kx.client import request_of, rpc_of
 from kx.main import COMMANDS
-from kx.output import EVENT_TERMS, NoSuchWord, both, instant_of, local, table_of, word_of
+from kx.output import NoSuchWord, both, instant_of, local, table_of, word_of
 from tests.kx.conftest import kx
 
 
@@ -55,7 +55,7 @@ def test_the_terms_begin_as_those_of_the_wire_do(kind: type[IntEnum]) -> None:
 
 def test_every_event_of_the_journal_has_a_chinese_term() -> None:
     events = journal_pb2.Entry.DESCRIPTOR.oneofs_by_name["event"].fields
-    assert set(EVENT_TERMS) == {event.name for event in events}
+    assert set(EVENTS) == {event.name for event in events}
 
 
 def test_an_unknown_word_is_answered_with_those_there_are() -> None:
@@ -178,3 +178,16 @@ def test_what_is_missing_is_named_with_its_environment_variable() -> None:
 
 def test_channel_names_are_those_of_the_notice() -> None:
     assert word_of(Channel, "12366热线") is Channel.HOTLINE
+
+
+@pytest.mark.parametrize(
+    ("command", "default"),
+    [
+        (("case", "register"), "counter"),
+        (("case", "forward"), "transferred"),
+        (("case", "feedback"), "hotline"),
+        (("supervise", "issue"), "supervise"),
+    ],
+)
+def test_help_names_the_word_that_is_taken_when_an_option_is_left_out(command: tuple[str, str], default: str) -> None:
+    assert f"[default: {default}]" in kx(*command, "--help").output

@@ -46,6 +46,7 @@ from tests.domain.story import (
 BUREAUS = (HEADQUARTERS, ZHEJIANG, HANGZHOU, SHANGCHENG, XIHU)
 
 
+OF_A_PART = (acts.CompletePart, acts.AskExtension, acts.ExplainExtension, acts.ReturnDispatch)
 ASIDE = {acts.Attach, acts.Link, acts.Unlink, acts.LinkIssue, acts.AddPart, acts.AskOverride, acts.Withdraw}
 
 
@@ -150,6 +151,8 @@ class Desks:
         kinds = possible(case.stage) if case.custody is Custody.OWNED else (acts.WithdrawOffer, acts.WriteOff)
         # Acts that change little would crowd out those that bring a case on.
         telling = [kind for kind in kinds if kind not in ASIDE or chance.random() < 0.1]
+        if case.extensions and chance.random() < 0.5:
+            telling = [acts.ApproveExtension, acts.RefuseExtension]
         act = EXAMPLES[chance.choice(telling or [acts.Reopen])]
         if isinstance(act, acts.Refer):
             act = replace(act, final_bureau=chance.choice([*self.ledger.bureaus, BEIJING]))
@@ -158,9 +161,9 @@ class Desks:
         role = USUAL_ROLE[type(act)]
         if case.stage is Stage.JOINT_HANDLING and role is Role.DEPUTY_HEAD:
             role = Role.BUREAU_HEAD
-        department = case.department if role is Role.HANDLER else "policy"
-        if case.open_parts and isinstance(act, (acts.CompletePart, acts.AskExtension, acts.ExplainExtension)):
-            department = case.open_parts[0]
+        department = case.department if role is Role.HANDLER or isinstance(act, acts.AcceptDirectly) else "policy"
+        if case.open_parts and isinstance(act, OF_A_PART) and chance.random() < 0.8:
+            department = chance.choice(case.open_parts)
         key = chance.choice(["", f"key-{chance.randrange(10_000)}"])
         with suppress(Refused):
             if isinstance(act, acts.Attach):

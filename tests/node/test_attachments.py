@@ -135,6 +135,19 @@ async def test_who_does_not_have_a_file_cannot_attach_it_by_its_digest(callers: 
     assert CONTENT == await read(office, owner, sha256(CONTENT).hexdigest())
 
 
+@pytest.mark.parametrize("size_bytes", [len(CONTENT) + 1, len(CONTENT) - 1, CHUNK_BYTES + 9])
+async def test_a_file_that_a_case_has_is_not_lost_to_who_announces_its_digest_with_another_size(
+    callers: Callers, size_bytes: int
+) -> None:
+    office = callers.office()
+    owner, other = [await registered(office) for _ in range(2)]
+    await attach(office, owner)
+    for sent in (bytes(size_bytes), bytes(size_bytes)[: CHUNK_BYTES + 1]):
+        refusal = await refusal_of(send(office.AttachFile(), head(other, size_bytes=size_bytes), pieces(sent)))
+        assert CONTENT == await read(office, owner, sha256(CONTENT).hexdigest())
+        assert "ContentDiffers" == refusal.rule
+
+
 CHANGED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "another content": (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "ContentDiffers"),
     "a byte more": (lambda content: content + b"x", "ContentDiffers"),

@@ -67,7 +67,7 @@ class LedgerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetHeads(self, request, context):
-        """The end of the journal of each bureau asked for; all bureaus of the node when none is named.
+        """The end of the journal of each bureau asked for; of all that the caller may read when none is named.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -19,7 +19,7 @@ class LedgerServiceStub:
     ReadJournal: _aio.UnaryStreamMultiCallable[_ledger_pb2.ReadJournalRequest, _ledger_pb2.ReadJournalResponse]
     """Entries from a position on, in segments, up to the end of the journal at the time of asking."""
     GetHeads: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetHeadsRequest, _ledger_pb2.GetHeadsResponse]
-    """The end of the journal of each bureau asked for; all bureaus of the node when none is named."""
+    """The end of the journal of each bureau asked for; of all that the caller may read when none is named."""
     ReadTerms: _aio.UnaryStreamMultiCallable[_ledger_pb2.ReadTermsRequest, _ledger_pb2.ReadTermsResponse]
     """The masked key terms of the requests registered in a period, taken from the texts now; an erased text has none."""
     ReadMaskedTexts: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ReadMaskedTextsRequest, _ledger_pb2.ReadMaskedTextsResponse]
@@ -40,7 +40,7 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ledger_pb2.GetHeadsRequest,
         context: _aio.ServicerContext[_ledger_pb2.GetHeadsRequest, _abc.Awaitable[_ledger_pb2.GetHeadsResponse]],
     ) -> _abc.Awaitable[_ledger_pb2.GetHeadsResponse]:
-        """The end of the journal of each bureau asked for; all bureaus of the node when none is named."""
+        """The end of the journal of each bureau asked for; of all that the caller may read when none is named."""
 
     @_abc_1.abstractmethod
     def ReadTerms(

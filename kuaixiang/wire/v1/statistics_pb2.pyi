@@ -96,7 +96,7 @@ class _LackEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Lack.ValueType],
     LACK_NEVER_HEARD: _Lack.ValueType  # 1
     """从未报送"""
     LACK_QUARANTINED: _Lack.ValueType  # 2
-    """台账存疑"""
+    """台账数据存疑"""
     LACK_BEHIND: _Lack.ValueType  # 3
     """报送滞后"""
     LACK_SILENT: _Lack.ValueType  # 4
@@ -109,7 +109,7 @@ LACK_UNSPECIFIED: Lack.ValueType  # 0
 LACK_NEVER_HEARD: Lack.ValueType  # 1
 """从未报送"""
 LACK_QUARANTINED: Lack.ValueType  # 2
-"""台账存疑"""
+"""台账数据存疑"""
 LACK_BEHIND: Lack.ValueType  # 3
 """报送滞后"""
 LACK_SILENT: Lack.ValueType  # 4
@@ -1068,7 +1068,6 @@ class GetBulletinRequest(_message.Message):
     PERIOD_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     MINIMUM_SAMPLE_FIELD_NUMBER: _builtins.int
-    ISSUES_FIELD_NUMBER: _builtins.int
     scope: _builtins.str
     """The bureau whose subtree it is about; the hub's own scope when empty."""
     period: _builtins.str
@@ -1076,10 +1075,6 @@ class GetBulletinRequest(_message.Message):
     format: Global___BulletinFormat.ValueType
     minimum_sample: _builtins.int
     """A bureau with fewer deadlines in the period is listed, not ranked; 30 when 0."""
-    issues: _builtins.bool
-    """Whether common issues are found in the period, with masked examples: every ledger of the scope is read for it, and
-    the caller must be of the scope or above it.
-    """
     def __init__(
         self,
         *,
@@ -1087,11 +1082,10 @@ class GetBulletinRequest(_message.Message):
         period: _builtins.str = ...,
         format: Global___BulletinFormat.ValueType = ...,
         minimum_sample: _builtins.int = ...,
-        issues: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "issues", b"issues", "minimum_sample", b"minimum_sample", "period", b"period", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "minimum_sample", b"minimum_sample", "period", b"period", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,129 @@
+"""A ledger that has lost cases, and how reconciliation names them: an exercise on copies.
+
+The fault is made outside the federation, so that its own ledgers and the hub stay what they are: a province and a
+county of it are started a second time, apart and with NATS sites of their own, from copies of their databases. The
+province's is a copy of now; the county's is some days old, as if somebody had restored a backup. Comparing the two
+(对账, §五(三)) names each case that was handed over in between. Then the county's copy of now takes the place of the
+old one, and the two agree.
+"""
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from demo.federation import DATABASE_SIDES, Federation
+from demo.story import Errand
+from demo.tally import read_journal
+from kuaixiang.domain.words import DifferenceKind
+from kuaixiang.wire.v1 import journal_pb2
+from kuaixiang.wire.v1.reconciliation_pb2 import PairReport
+
+PROVINCE, COUNTY = "110000", "110101"
+"""Each has a node of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exercise:
+    """What came of it."""
+
+    handed_over: frozenset[str]
+    """Cases handed over between the two since the old copy, by the county's own journal."""
+    named: Mapping[str, str]
+    """What the comparison said of which case: missing there, or different."""
+    after: int
+    """Differences once the county's ledger is the one of now again."""
+
+    @property
+    def found(self) -> bool:
+        """Whether every case that the old copy lacks was named."""
+        return self.handed_over <= self.named.keys()
+
+    @property
+    def mended(self) -> bool:
+        """Whether nothing differed afterwards."""
+        return self.after == 0
+
+
+class OlderCounty:
+    """The county's older copy, and the exercise with it."""
+
+    def __init__(self, federation: Federation, staff: str) -> None:
+        self._federation = federation
+        self._staff = staff
+        self._folder = federation.directory / "exercise"
+        self._old = self._folder / "older.db"
+        self._seq = 0
+
+    def errand(self, arrives: int) -> Errand:
+        """Copy the county's ledger at that hour."""
+        return Errand("an older copy", arrives, self.keep)
+
+    async def keep(self) -> None:
+        """Copy the county's ledger as it is now, while its node goes on."""
+        self._seq = (await self._federation.office(COUNTY).head()).seq
+        await asyncio.to_thread(self._copy, COUNTY, self._old)
+
+    async def hold(self, now: datetime) -> Exercise:
+        """Start the two from their copies, compare, mend, compare again. Raises ProcessError, OfficeError."""
+        databases = self._folder / "databases"
+        newest = self._folder / "newest.db"
+        county_file = databases / self._file(COUNTY).name
+        await asyncio.to_thread(self._copy, PROVINCE, databases / self._file(PROVINCE).name)
+        await asyncio.to_thread(self._copy, COUNTY, newest)
+        await asyncio.to_thread(shutil.copy, self._old, county_file)
+        # The copies hold receipts that this authority's certificates have signed.
+        await asyncio.to_thread(shutil.copytree, self._federation.authority, self._folder / "authority")
+        placement = ((PROVINCE,), (COUNTY,))
+        apart = Federation(
+            self._folder,
+            self._federation.tree,
+            placement=placement,
+            clock_start=now,
+            staff=self._staff,
+            hubs=(),
+            compiled_by=self._federation,
+        )
+        async with apart:
+            (before,) = await apart.office(PROVINCE).reconcile(COUNTY)
+            await apart.stop_node(COUNTY)
+            for side in DATABASE_SIDES:
+                county_file.with_name(f"{county_file.name}{side}").unlink(missing_ok=True)
+            await asyncio.to_thread(shutil.copy, newest, county_file)
+            await apart.restart_node(COUNTY)
+            (after,) = await apart.office(PROVINCE).reconcile(COUNTY)
+        return Exercise(
+            handed_over=await self._handed_over(),
+            named={found.case_id: DifferenceKind(found.difference).name.lower() for found in before.differences},
+            after=_differing(after),
+        )
+
+    async def _handed_over(self) -> frozenset[str]:
+        """By the county's own journal; an offer that the old copy knows of it makes again, and loses nothing."""
+        journal = await read_journal(self._federation.office(COUNTY))
+        since = journal.entries[self._seq :]
+        offered = {entry.offered.referral_id for entry in since if entry.HasField("offered")}
+        return frozenset(entry.case_id for entry in since if _with_province(entry, offered))
+
+    def _file(self, bureau: str) -> Path:
+        return self._federation.database_file(self._federation.node(bureau).name)
+
+    def _copy(self, bureau: str, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(self._file(bureau))) as source, closing(sqlite3.connect(target)) as copy:
+            source.backup(copy)
+
+
+def _with_province(entry: journal_pb2.Entry, offered: set[str]) -> bool:
+    """Whether the entry is a case's acceptance from the province, or by it of one of these offers."""
+    if entry.HasField("received"):
+        return entry.received.from_bureau == PROVINCE
+    return entry.HasField("released") and entry.released.to_bureau == PROVINCE and entry.released.referral_id in offered
+
+
+def _differing(report: PairReport) -> int:
+    return report.missing_here + report.missing_there + report.different + bool(report.away)
