@@ -173,7 +173,7 @@ class Desks:
 
     async def carry(self, chance: Random) -> None:
         """Some of what bureaus have to tell is told; an answer may get lost."""
-        for owing in queries.owed_peers(self.database):
+        for owing in sorted(queries.owed_peers(self.database), key=lambda one: (one.bureau, one.peer)):
             if owing.peer not in self.ledger.bureaus or chance.random() < 0.3:
                 continue
             for delivery in queries.deliveries(self.database, owing.bureau, owing.peer, 10):
