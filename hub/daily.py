@@ -6,7 +6,7 @@ once in `whole_days` days.
 
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -15,7 +15,7 @@ from hub.ledgers import Ledgers
 from hub.metrics import RECONCILED_AT, RECONCILIATION_MISMATCHES, RECONCILIATION_UNREACHABLE
 from hub.reconcile import Report, compare_whole, reconcile_heads
 from hub.store import Store
-from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.calendar import SHANGHAI, latest_hour
 from kuaixiang.domain.tree import BureauTree
 
 NAMED_MAX: Final = 100
@@ -49,10 +49,8 @@ class DailyReconciliation:
 
     async def step(self) -> bool:
         """Compare if the hour has come since the last time, or since the start; never more to do at once."""
-        now = self._now().astimezone(SHANGHAI)
-        hour = now.replace(hour=self._hour, minute=0, second=0, microsecond=0)
-        latest = hour if hour <= now else hour - timedelta(days=1)
-        if self._last < latest:
+        now = self._now()
+        if self._last < latest_hour(now, self._hour):
             await self.run()
             self._last = now
         return False
