@@ -174,6 +174,8 @@ class AttachmentStore:
         digest, size = attachment.digest, attachment.size_bytes
         known = await self.find(digest)
         if known is None or known.size_bytes != size:
+            if known is not None and known.complete:
+                raise ContentDiffers(digest, size)  # nothing else has this digest, and cases may have the file
             known = Blob(digest=digest, size_bytes=size)
         if from_byte > known.held_bytes or from_byte % CHUNK_BYTES:
             raise FieldMalformed(
