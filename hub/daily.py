@@ -6,7 +6,7 @@ once in `whole_days` days.
 
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -16,7 +16,7 @@ from hub.metrics import RECONCILED_AT, RECONCILIATION_MISMATCHES, RECONCILIATION
 from hub.reconcile import Report, compare_whole, keep_outcomes, reconcile_heads
 from hub.store import Store
 from hub.worker import Worker
-from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.calendar import SHANGHAI, latest_hour
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.clock import to_micros
 
@@ -53,10 +53,8 @@ class DailyReconciliation:
 
     async def step(self) -> bool:
         """Compare if the hour has come since the last time, or since the start; never more to do at once."""
-        now = self._now().astimezone(SHANGHAI)
-        hour = now.replace(hour=self._hour, minute=0, second=0, microsecond=0)
-        latest = hour if hour <= now else hour - timedelta(days=1)
-        if self._last < latest:
+        now = self._now()
+        if self._last < latest_hour(now, self._hour):
             await self.run()
             self._last = now
         return False

@@ -1,6 +1,5 @@
 """`kx case`: a county officer's whole job from the command line, one command for each act of the lifecycle."""
 
-import sys
 from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
@@ -13,7 +12,18 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.labels import Both, command
 from kuaixiang.domain.tree import Relation, UnknownBureau
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Override, Satisfaction, Stage, Telling
-from kx.options import Acting, Asking, Once, Who, acting_options, asking_options, officer_options, takes, who_options
+from kx.options import (
+    Acting,
+    Asking,
+    Once,
+    Who,
+    acting_options,
+    asking_options,
+    officer_options,
+    takes,
+    text_given,
+    who_options,
+)
 from kx.output import (
     INSTANT_FORM,
     Bar,
@@ -28,7 +38,6 @@ from kx.output import (
     word_parser,
 )
 
-STANDARD_INPUT: Final = "-"
 ADJACENT_ABOVE: Final = frozenset({Relation.PARENT, Relation.ANCESTOR})
 
 app = typer.Typer(
@@ -140,7 +149,7 @@ def _registration(
     return acts.Register(
         taxpayer_name=taxpayer,
         contact=contact,
-        text=_text(text),
+        text=text_given(text),
         category=category,
         channel=channel,
         taxpayer_number=taxpayer_number,
@@ -195,15 +204,11 @@ def duplicates(
             taxpayer_name=taxpayer,
             contact=contact,
             taxpayer_number=taxpayer_number,
-            text=_text(text),
+            text=text_given(text),
             category=Category.OTHER,
             channel=Channel.OTHER,
         )
         tell(asking, find(asking, act))
-
-
-def _text(given: str) -> str:
-    return sys.stdin.read() if given == STANDARD_INPUT else given
 
 
 @_act(acts.AnswerOnTheSpot)

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +22,14 @@ from kx.output import INSTANT_FORM, Failed, NotUnderstood, instant_of, names, wo
 CONNECTION: Final = "Connection"
 WHO: Final = "Who acts, and when"
 PATIENCE_SECONDS: Final = 30.0
+STANDARD_INPUT: Final = "-"
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def text_given(option: str) -> str:
+    """The text that an option stands for: itself, or what standard input brings."""
+    return sys.stdin.read() if option == STANDARD_INPUT else option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 Supervision 督办 (§五(三)): orders to subordinates, their answers, the view of open cases; and the directives.
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -15,10 +14,9 @@ from kuaixiang.domain.labels import act_term, command
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.words import Light, OrderLevel, OrderSide, OrderStage
 from kx import directives
-from kx.options import Acting, Asking, Once, Who, acting_options, asking_options, takes, who_options
+from kx.options import Acting, Asking, Once, Who, acting_options, asking_options, takes, text_given, who_options
 from kx.output import failures_shown, names, print_json, table_of, wide, word_parser
 
-STANDARD_INPUT: Final = "-"
 GROUP: Final = "supervise "
 """How the table of acts names the commands of this group."""
 
@@ -98,10 +96,6 @@ def _perform(acting: Acting, order_id: str, act: OrderAct) -> None:
         show_orders_done(acting.asking, orders, repeated=response.repeated_request)
 
 
-def _text(given: str) -> str:
-    return sys.stdin.read() if given == STANDARD_INPUT else given
-
-
 # ---------------------------------------------------------------- the issuer
 
 
@@ -118,7 +112,7 @@ def issue(
 ) -> OrderAct:
     """Issue an order to a subordinate 下达督办, about one case, several or none (§五(三))."""
     return order_acts.IssueOrder(
-        final_bureau=to, level=level, text=_text(text), answer_workdays=workdays, case_ids=tuple(case or ())
+        final_bureau=to, level=level, text=text_given(text), answer_workdays=workdays, case_ids=tuple(case or ())
     )
 
 
@@ -158,7 +152,7 @@ def answer(
     ] = "",
 ) -> OrderAct:
     """Answer an order received 回复督办, within its working days."""
-    return order_acts.AnswerOrder(answer=_text(answer), because=because)
+    return order_acts.AnswerOrder(answer=text_given(answer), because=because)
 
 
 @app.command(
@@ -184,7 +178,7 @@ def cascade(
     from kx.client import ask
 
     with failures_shown(as_json=asking.as_json):
-        wording = _text(text)
+        wording = text_given(text)
         if not wording or level is None:
             request = supervision_pb2.GetOrderRequest(bureau=asking.bureau, order_id=order_id, include_texts=True)
             received = ask(asking, "SupervisionService", "GetOrder", request)

@@ -284,12 +284,9 @@ class Office:
     @staticmethod
     def _done_before(draft: Draft, header: Header, act: Act) -> "_Result | None":
         """The result of an act that was done under the same key, or of a registration by the channel's own number."""
-        if header.request_key:
-            request = draft.request(header.bureau, header.request_key)
-            if request is not None:
-                if request.digest != header.digest:
-                    raise errors.KeyReused(header.request_key)
-                return _Result(request.case_id, None, request.seq, repeated=True)
+        request = draft.request(header.bureau, header.request_key, header.digest)
+        if request is not None:
+            return _Result(request.case_id, None, request.seq, repeated=True)
         if isinstance(act, acts.Register) and act.channel_reference:
             known = draft.reference(header.bureau, act.channel, act.channel_reference)
             if known is not None:
@@ -340,12 +337,9 @@ class Office:
         check_department(header.department, "header.department")
 
         def run(draft: Draft) -> Noted:
-            if header.request_key:
-                request = draft.request(header.bureau, header.request_key)
-                if request is not None:
-                    if request.digest != header.digest:
-                        raise errors.KeyReused(header.request_key)
-                    return Noted(request.seq, repeated=True)
+            request = draft.request(header.bureau, header.request_key, header.digest)
+            if request is not None:
+                return Noted(request.seq, repeated=True)
             context = self._context(header, None)
             context.staff.check_officer(header.actor, header.role, header.department)
             seq = write(draft, context)

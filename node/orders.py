@@ -88,12 +88,9 @@ class OrderDesk:
 
     def _perform(self, draft: Draft, header: "Header", act: OrderAct) -> _Result:
         bureau = header.bureau
-        if header.request_key:
-            request = draft.request(bureau, header.request_key)
-            if request is not None:
-                if request.digest != header.digest:
-                    raise errors.KeyReused(header.request_key)
-                return _Result((request.case_id,), request.seq, repeated=True)
+        request = draft.request(bureau, header.request_key, header.digest)
+        if request is not None:
+            return _Result((request.case_id,), request.seq, repeated=True)
         order = None
         if not isinstance(act, order_acts.IssueOrder):
             order = draft.order(bureau, header.case_id)

@@ -22,7 +22,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from kuaixiang.domain import reconciliation
-from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.calendar import latest_hour
 from kuaixiang.domain.errors import NotAPair, Refused
 from kuaixiang.domain.events import AbsentCaseCleared, AbsentCaseFound, LedgersReconciled
 from kuaixiang.domain.reconciliation import Comparison, DayDigest, PairRecord, by_case
@@ -164,9 +164,7 @@ class Reconciler:
         return [(bureau, parent) for bureau, parent in pairs if parent is not None and tree.get(parent).endpoint]
 
     def _is_due(self, pair: Pair) -> bool:
-        now = self._office.place.clock.now().astimezone(SHANGHAI)
-        hour = now.replace(hour=self._hour, minute=0, second=0, microsecond=0)
-        latest = hour if hour <= now else hour - _DAY
+        latest = latest_hour(self._office.place.clock.now(), self._hour)
         return self._last.get(pair, self._since) < latest and time.monotonic() >= self._not_before.get(pair, 0.0)
 
     async def _daily(self, pair: Pair) -> None:

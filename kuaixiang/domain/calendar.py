@@ -226,6 +226,12 @@ class WorkingCalendar:
         return _nth_weekday(_weekdays_to(self._origin + self._span) + index - len(self._ordinals))
 
 
+def latest_hour(now: datetime, hour: int) -> datetime:
+    """Give the last time that it was this hour in Shanghai, `now` included."""
+    today = now.astimezone(SHANGHAI).replace(hour=hour, minute=0, second=0, microsecond=0)
+    return today if today <= now else today - _DAY
+
+
 def _since_epoch(instant: datetime) -> timedelta:
     """Time since Shanghai's midnight of 1 January 1970; its `days` count Shanghai's days, also before."""
     if instant.utcoffset() is None:

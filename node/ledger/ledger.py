@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 
 from kuaixiang.domain.case import Case, evolve
 from kuaixiang.domain.desk import Context
-from kuaixiang.domain.errors import EntryUnreadable, Refused
+from kuaixiang.domain.errors import EntryUnreadable, KeyReused, Refused
 from kuaixiang.domain.events import (
     CaseEvent,
     Entry,
@@ -499,10 +499,13 @@ class Draft:
         found = (self.order(*key) for key in sorted(keys) if key[0] == bureau)
         return [order for order in found if order is not None and order.parent_order_id == order_id]
 
-    def request(self, bureau: str, request_key: str) -> Request | None:
-        """What was done under a caller's key."""
+    def request(self, bureau: str, request_key: str, digest: bytes) -> Request | None:
+        """What was done under a caller's key, if there is one; raises `KeyReused` when that was something else."""
         key = (bureau, request_key)
-        return self._requests.get(key) or self._batch.requests.get(key)
+        request = self._requests.get(key) or self._batch.requests.get(key)
+        if request is not None and request.digest != digest:
+            raise KeyReused(request_key)
+        return request
 
     def reference(self, bureau: str, channel: Channel, reference: str) -> tuple[str, int] | None:
         """The case registered for a channel's own number, and the entry's seq."""

@@ -15,6 +15,7 @@ from kuaixiang.domain.calendar import (
     HorizonBeforeFirst,
     NaiveInstant,
     WorkingCalendar,
+    latest_hour,
 )
 from kuaixiang.facts import FactsMalformed, FactsUnreadable, load_calendar, parse_calendar, published_calendar
 
@@ -293,3 +294,15 @@ def test_a_calendar_that_is_missing_or_not_utf_8_is_refused(tmp_path: Path) -> N
 def test_a_calendar_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         CALENDAR.horizon = date(2027, 12, 31)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("now", "latest"),
+    [
+        ("2026-03-02T01:59:59+08:00", "2026-03-01T02:00:00+08:00"),
+        ("2026-03-02T02:00:00+08:00", "2026-03-02T02:00:00+08:00"),
+        ("2026-03-01T23:00:00+00:00", "2026-03-02T02:00:00+08:00"),
+    ],
+)
+def test_the_latest_time_of_an_hour_is_that_of_shanghai_and_may_be_now(now: str, latest: str) -> None:
+    assert datetime.fromisoformat(latest) == latest_hour(datetime.fromisoformat(now), 2)

@@ -81,6 +81,16 @@ async def test_content_announced_with_another_size_begins_again_and_leaves_nothi
     assert CONTENT == await read(opened, file.digest)
 
 
+async def test_a_complete_file_announced_with_another_size_stays_as_it_is(opened: Desks) -> None:
+    store, file = opened.office.attachments, announced(CONTENT)
+    case_id = (await opened.register()).case.case_id
+    await opened.attach(SHANGCHENG, CONTENT, case_id)
+    for size in (1, 2 * len(CONTENT)):
+        with pytest.raises(ContentDiffers):
+            await store.take_in(replace(file, size_bytes=size), pieces(bytes(size)))
+        assert CONTENT == await read(opened, file.digest)
+
+
 async def test_one_file_is_taken_in_by_one_at_a_time(opened: Desks) -> None:
     store, file = opened.office.attachments, announced(CONTENT)
     results = await asyncio.gather(*(store.take_in(file, pieces(CONTENT)) for _ in range(3)), return_exceptions=True)
