@@ -14,7 +14,9 @@ from kuaixiang.domain.events import Entry
 from kuaixiang.domain.words import (
     Category,
     Channel,
+    ClockAction,
     ClockKind,
+    ClockOutcome,
     Custody,
     DifferenceKind,
     Outcome,
@@ -123,6 +125,10 @@ class Case:
     extensions: tuple[ExtensionRequest, ...] = ()
     extended: bool = False
     """Whether its handling has had its one extension (§四(二)1), whichever department has it now."""
+    left_workdays: int = 0
+    """What its handling clock had left when the case was parked last."""
+    resumed: bool = False
+    """Whether its handling has been begun anew once after it was parked, whichever department has it now."""
     lead_department: str = ""
     open_parts: tuple[str, ...] = ()
     unexplained: frozenset[str] = frozenset()
@@ -291,6 +297,7 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
                 "explained": False,
                 "overridden": frozenset(),
                 "extended": False,
+                "resumed": False,
                 **_NOT_JOINT,
             }
             return _ended(case, Outcome.REOPENED, entry.occurred_at, round_=event.round) | again
@@ -298,8 +305,10 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
             return _ended(case, Outcome.WITHDRAWN, entry.occurred_at) | {"extensions": ()}
         case events.SentToReconsideration():
             return _ended(case, Outcome.RECONSIDERATION, entry.occurred_at) | {"extensions": ()}
-        case events.Deferred():
-            return dict(_NOT_JOINT)
+        case events.Deferred() as event:
+            return {**_NOT_JOINT, "left_workdays": _left_workdays(case, event)}
+        case events.Resumed():
+            return {"resumed": True}
         case events.Ruled() as event:
             return {"ruled_by": case.bureau if event.final_bureau == case.bureau else ""}
         case events.OverrideAsked() as event:
@@ -371,6 +380,18 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
             return {}
 
 
+def _left_workdays(case: Case, event: events.Deferred) -> int:
+    """Whole working days that the stopped handling clock had left; as before for a case that was parked already."""
+    for change in event.clocks:
+        handling = change.kind is ClockKind.HANDLE or (
+            change.kind is ClockKind.JOINT and change.department == case.lead_department
+        )
+        if handling and change.action is ClockAction.STOPPED:
+            left = change.limit_workdays - change.elapsed_milli_workdays // 1000
+            return 0 if change.outcome is ClockOutcome.MISSED else max(left, 0)
+    return case.left_workdays
+
+
 def _mismatches_without(case: Case, peer: str) -> tuple[Mismatch, ...]:
     return tuple(mismatch for mismatch in case.mismatches if mismatch.peer != peer)
 
@@ -388,6 +409,7 @@ def _received(case: Case, entry: Entry, event: events.Received) -> dict[str, Any
         "neighbours": _with_neighbour(case, event.from_bureau, event.referral_id),
         **_NOT_JOINT,
         "extended": False,
+        "resumed": False,
         "returns": event.returns,
         "disputants": event.disputants,
         "ruled_by": event.ruled_by,

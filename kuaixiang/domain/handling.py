@@ -4,6 +4,7 @@ One function for each act; `decide` has made sure of role, custody and stage.
 """
 
 import hashlib
+from datetime import timedelta
 from typing import Any, Final
 
 from kuaixiang.domain import acts, clocks, errors, events
@@ -30,6 +31,8 @@ from kuaixiang.domain.words import ClockKind, Custody, Override, Role, Satisfact
 
 EXTENSION_WORKDAYS_MAX: Final = 250
 """Where the notice sets no limit: more working days than this are a slip of the keyboard."""
+REVIEW_AFTER_MAX: Final = timedelta(days=366)
+"""A case that nobody looks at for longer than this is not parked but forgotten."""
 
 
 def register(act: acts.Register, context: Context) -> tuple[CaseEvent, ...]:
@@ -157,7 +160,10 @@ def return_dispatch(desk: Desk, act: acts.ReturnDispatch) -> tuple[CaseEvent, ..
         # The others go on; tax service may find another department for this part.
         frame = desk.frame(*desk.void(ClockKind.JOINT, department), note=act.reason) | {"stage": case.stage}
         return (events.PartReturned(**frame, part_department=department, bounces=case.bounces + 1),)
-    changes = (*desk.stop_all(), desk.start(ClockKind.DISPATCH, desk.context.rules.dispatch_workdays))
+    # A referred case has its handling clock since it was received (SPEC §4); returning its dispatch does not renew it.
+    kept = {ClockKind.HANDLE} if case.incoming is not None else set()
+    stopped = (change for kind in ClockKind if kind not in kept for change in desk.void(kind))
+    changes = (*stopped, desk.start(ClockKind.DISPATCH, desk.context.rules.dispatch_workdays))
     return (events.DispatchReturned(**desk.frame(*changes, note=act.reason), bounces=case.bounces + 1),)
 
 
@@ -458,6 +464,15 @@ def defer(desk: Desk, act: acts.Defer) -> tuple[CaseEvent, ...]:
         act.condition, "condition", Both("a deferred case waits for something that is named", "须写明待何种条件成熟")
     )
     at_most(act.owner, "owner", REFERENCE_CHARACTERS_MAX)
+    if act.review_at > desk.at + REVIEW_AFTER_MAX:
+        raise errors.FieldMalformed(
+            "review_at",
+            Both("is more than a year away", "距今超过一年"),
+            Both(
+                "Look at a deferred case at least once a year.",
+                "待条件成熟的诉求每年至少查看一次，请填写一年内的时间。",
+            ),
+        )
     if act.review_at <= desk.at:
         raise errors.FieldMalformed(
             "review_at",
@@ -475,8 +490,10 @@ def defer(desk: Desk, act: acts.Defer) -> tuple[CaseEvent, ...]:
 
 
 def resume(desk: Desk, act: acts.Resume) -> tuple[CaseEvent, ...]:
-    """恢复办理."""
-    handle = desk.start(ClockKind.HANDLE, desk.context.rules.handle_workdays)
+    """恢复办理: with a new clock once, later with what was left: parking is no extension that nobody approves."""
+    case = desk.case
+    workdays = case.left_workdays if case.resumed else desk.context.rules.handle_workdays
+    handle = desk.start(ClockKind.HANDLE, workdays)
     return (events.Resumed(**desk.frame(*desk.fulfil(ClockKind.REVIEW), handle, note=act.note)),)
 
 

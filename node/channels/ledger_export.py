@@ -188,8 +188,14 @@ def ledger_row(history: Sequence[HistoryEntry], now: datetime) -> case_pb2.Ledge
 
 def _handling_limits(due_at: dict[tuple[ClockKind, str], datetime], entry: Entry) -> None:
     """The limits of the present handling, whether or not they still run; those of an earlier one are left behind."""
-    if isinstance(entry.event, (events.DispatchReturned, events.Received, events.JointHandlingStarted)):
+    if isinstance(entry.event, (events.Received, events.JointHandlingStarted)):
         due_at.clear()
+    if isinstance(entry.event, events.DispatchReturned):
+        # A referred case's handling clock goes on; nothing else is left of what the department had to do.
+        stopped = {change.kind for change in entry.event.clocks if change.action is ClockAction.STOPPED}
+        for kind, department in list(due_at):
+            if kind is ClockKind.JOINT or kind in stopped:
+                del due_at[kind, department]
     for change in entry.event.clocks:
         if change.kind not in {ClockKind.HANDLE, ClockKind.JOINT}:
             continue

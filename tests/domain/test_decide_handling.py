@@ -1,6 +1,7 @@
 """Handling, joint handling, deferral, reconsideration and withdrawal (§四(二))."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,9 +14,11 @@ from tests.domain.story import (
     DEFER,
     DISPATCH,
     EXAMPLES,
+    FEEDBACK,
     JOINT,
     MONDAY,
     RECONSIDER,
+    REOPEN,
     WITHDRAW,
     Story,
     changes,
@@ -204,6 +207,32 @@ def test_a_resumed_case_is_handled_with_a_new_clock() -> None:
     story = deferred().at(day(4, 1)).then(acts.Resume())
     clock = story.clock(ClockKind.HANDLE)
     assert (Stage.HANDLING, day(4, 1), 5) == (story.case.stage, clock.started_at, clock.limit_workdays)
+
+
+def test_parking_a_case_again_and_again_gives_no_more_working_days() -> None:
+    story = deferred().at(day(4, 1)).then(acts.Resume())
+    story.at(day(4, 3)).then(replace(DEFER, review_at=day(4, 20))).at(day(4, 20)).then(acts.Resume())
+    assert (3, end_of(4, 23)) == (story.clock(ClockKind.HANDLE).limit_workdays, story.clock(ClockKind.HANDLE).due_at)
+    story.at(day(4, 23)).then(replace(DEFER, review_at=day(5, 6))).at(day(5, 6)).then(acts.Resume())
+    assert (0, end_of(5, 6)) == (story.clock(ClockKind.HANDLE).limit_workdays, story.clock(ClockKind.HANDLE).due_at)
+
+
+def test_a_case_that_was_late_when_it_was_parked_again_has_nothing_left() -> None:
+    story = deferred().at(day(4, 1)).then(acts.Resume())
+    story.at(day(4, 13)).then(replace(DEFER, review_at=day(5, 6))).then(acts.Resume())
+    assert 0 == story.clock(ClockKind.HANDLE).limit_workdays
+
+
+def test_a_reopened_case_that_is_parked_is_resumed_with_a_new_clock() -> None:
+    story = handling().then(DEFER, acts.Resume(), COMPLETE, FEEDBACK, REOPEN, DEFER, acts.Resume())
+    assert 5 == story.clock(ClockKind.HANDLE).limit_workdays
+
+
+@pytest.mark.parametrize("review_at", [MONDAY + 367 * DAY, datetime(9999, 12, 31, 23, tzinfo=UTC)])
+def test_a_deferred_case_is_not_put_out_of_sight(review_at: datetime) -> None:
+    with pytest.raises(errors.FieldMalformed) as refusal:
+        handling().do(replace(DEFER, review_at=review_at))
+    assert "review_at" == refusal.value.field
 
 
 # ---------------------------------------------------------------- other ways out

@@ -13,6 +13,7 @@ from tests.domain.story import (
     DISPATCH,
     FORWARD,
     HANGZHOU,
+    HOUR,
     MONDAY,
     REFER,
     REGISTER,
@@ -233,6 +234,14 @@ def test_a_returned_dispatch_goes_back_to_tax_service_with_a_dispatch_clock() ->
     assert Stage.FORWARDED is story.case.stage
     assert (ClockKind.HANDLE, ClockOutcome.VOID) == (voided.kind, voided.outcome)
     assert (ClockKind.DISPATCH, end_of(3, 4)) == (started.kind, started.due_at)
+
+
+def test_returning_the_dispatch_of_a_referred_case_does_not_renew_its_handling_clock() -> None:
+    story = received().then(DISPATCH)
+    before = story.clock(ClockKind.HANDLE)
+    story.at(before.due_at - HOUR).then(acts.ReturnDispatch(reason="不属于本部门职责"))
+    assert {ClockKind.HANDLE, ClockKind.DISPATCH} == {clock.kind for clock in story.case.clocks}
+    assert before == story.then(DISPATCH).clock(ClockKind.HANDLE)
 
 
 def test_every_return_of_a_dispatch_is_counted() -> None:

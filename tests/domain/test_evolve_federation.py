@@ -1,7 +1,7 @@
 """Random people at random times do random things on several bureaus, over a network that loses, repeats and reorders."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -30,7 +30,7 @@ seeds = st.integers(0, 2**32 - 1)
 """What a step chooses by: evenly, where hypothesis would rather try the same few again."""
 
 
-def some_act(stage: Stage, chance: Random) -> Act:
+def some_act(stage: Stage, chance: Random, now: datetime) -> Act:
     """An act that the stage allows (any act where it allows none), some of its particulars at random."""
     allowed = possible(stage) or PEOPLES_ACTS
     act = EXAMPLES[chance.choice([kind for kind in allowed for _ in range(1 if kind in RARE else 5)])]
@@ -43,7 +43,7 @@ def some_act(stage: Stage, chance: Random) -> Act:
             satisfaction = chance.choice(list(Satisfaction))
             return replace(act, satisfaction=satisfaction, remark=chance.choice(["", "政策如此"]))
         case acts.Defer():
-            return replace(act, review_at=act.review_at + timedelta(days=3_650))
+            return replace(act, review_at=now + timedelta(days=30))
         case _:
             return act
 
@@ -77,7 +77,7 @@ class Bureaus(RuleBasedStateMachine):
         chance = Random(seed)
         for key in chance.choices(self.alive(), k=times):
             case = self.federation.cases[key]
-            act = some_act(case.stage, chance)
+            act = some_act(case.stage, chance, self.federation.now)
             role = USUAL_ROLE[type(act)]
             if case.stage is Stage.JOINT_HANDLING and role is Role.DEPUTY_HEAD:
                 role = Role.BUREAU_HEAD

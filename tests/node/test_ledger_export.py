@@ -146,6 +146,17 @@ async def test_an_answer_on_the_spot_is_its_result_and_its_feedback(opened: Desk
     assert not row.HasField("due_at")
 
 
+async def test_a_referred_case_keeps_its_limit_when_its_dispatch_is_returned(opened: Desks) -> None:
+    case_id = (await opened.register(HANGZHOU)).case.case_id
+    await opened.do(HANGZHOU, FORWARD, case_id)
+    await opened.do(HANGZHOU, replace(REFER, final_bureau=SHANGCHENG), case_id)
+    await opened.tell(HANGZHOU, SHANGCHENG, case_id, chance=Random(2))
+    await opened.do(SHANGCHENG, DISPATCH, case_id)
+    await opened.do(SHANGCHENG, acts.ReturnDispatch(reason="不属于本部门职责"), case_id)
+    (row,) = await exported(opened)
+    assert ("", end_of(3, 10)) == (row.department, at(row, "due_at"))
+
+
 async def test_joint_handling_shows_every_department_and_the_latest_limit(opened: Desks) -> None:
     case_id = (await opened.register()).case.case_id
     await opened.do(SHANGCHENG, FORWARD, case_id)
