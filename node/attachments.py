@@ -177,8 +177,6 @@ class AttachmentStore:
             # Content with this digest has another size: who announces this one must not write over what a case has.
             raise ContentDiffers(digest, size)
         if known is None or known.size_bytes != size:
-            if known is not None and known.complete:
-                raise ContentDiffers(digest, size)  # nothing else has this digest, and cases may have the file
             known = Blob(digest=digest, size_bytes=size)
         if from_byte > known.held_bytes or from_byte % CHUNK_BYTES:
             raise FieldMalformed(
@@ -203,7 +201,8 @@ class AttachmentStore:
         if came < size:
             raise ContentBrokenOff(came, size)
         if came > size or hashed.hexdigest() != digest:
-            await self._write(lambda draft: draft.drop_blob(digest))
+            if not known.complete:
+                await self._write(lambda draft: draft.drop_blob(digest))
             raise ContentDiffers(digest, size)
         # Also one that was complete before: it is wanted again, and must not be given up meanwhile.
         await self._keep(known, came - len(waiting), bytes(waiting), complete=True)

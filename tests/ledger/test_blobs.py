@@ -91,6 +91,14 @@ async def test_a_complete_file_announced_with_another_size_stays_as_it_is(opened
         assert CONTENT == await read(opened, file.digest)
 
 
+async def test_a_complete_file_stays_as_it_is_when_something_else_is_sent_for_it(opened: Desks) -> None:
+    store, file = opened.office.attachments, announced(CONTENT)
+    await store.take_in(file, pieces(CONTENT))
+    with pytest.raises(ContentDiffers):
+        await store.take_in(file, pieces(bytes(len(CONTENT))))
+    assert CONTENT == await read(opened, file.digest)
+
+
 async def test_one_file_is_taken_in_by_one_at_a_time(opened: Desks) -> None:
     store, file = opened.office.attachments, announced(CONTENT)
     results = await asyncio.gather(*(store.take_in(file, pieces(CONTENT)) for _ in range(3)), return_exceptions=True)
