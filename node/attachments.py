@@ -177,8 +177,6 @@ class AttachmentStore:
             # Content with this digest has another size: who announces this one must not write over what a case has.
             raise ContentDiffers(digest, size)
         if known is None or known.size_bytes != size:
-            if known is not None and known.complete:
-                raise ContentDiffers(digest, size)  # nothing else has this digest, and cases may have the file
             known = Blob(digest=digest, size_bytes=size)
         if from_byte > known.held_bytes or from_byte % CHUNK_BYTES:
             raise FieldMalformed(
