@@ -27,6 +27,7 @@ _PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
     "accepted_directly": ("accepted_directly",),
     "dispatched": ("dispatched",),
     "dispatch_returned": ("dispatch_returned",),
+    "part_returned": ("dispatch_returned",),
     "extension_asked": ("extension_asked",),
     "extension_approved": ("extended",),
     "extension_refused": ("extension_refused",),

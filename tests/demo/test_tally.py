@@ -214,6 +214,7 @@ async def test_a_journal_whose_hashes_do_not_follow_is_broken() -> None:
             ("followed_up", "not_satisfied"),
         ),
         ({"released": journal_pb2.Released(relayed=True)}, ("relayed",)),
+        ({"part_returned": journal_pb2.PartReturned()}, ("dispatch_returned",)),
         ({"taxpayer_told": journal_pb2.TaxpayerTold()}, ()),
         ({"part_returned": journal_pb2.PartReturned()}, ("dispatch_returned",)),
         (
