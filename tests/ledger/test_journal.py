@@ -129,6 +129,7 @@ async def test_rebuilding_gives_the_same_rows(database_url: str) -> None:
     with desks(database_url, clock=clock) as opened:
         await opened.live(1, 3 * STEPS)
         case = (await opened.register()).case
+        case = (await opened.attach(SHANGCHENG, b"of this case", case.case_id)).case
         for act in (FORWARD, DISPATCH):
             case = (await opened.do(SHANGCHENG, act, case.case_id)).case
         clock.set(case.clocks[0].soon_at or case.clocks[0].due_at)
