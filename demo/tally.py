@@ -41,7 +41,6 @@ _PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
     "offer_refused": ("offer_refused",),
     "concluded": ("concluded",),
     "written_off": ("written_off",),
-    "part_returned": ("dispatch_returned",),
     "order_issued": ("orders_issued",),
 }
 """Which of the hub's figures one entry of a kind adds to, where the kind alone decides."""
