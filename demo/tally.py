@@ -27,6 +27,7 @@ _PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
     "accepted_directly": ("accepted_directly",),
     "dispatched": ("dispatched",),
     "dispatch_returned": ("dispatch_returned",),
+    "part_returned": ("dispatch_returned",),
     "extension_asked": ("extension_asked",),
     "extension_approved": ("extended",),
     "extension_refused": ("extension_refused",),
@@ -40,7 +41,6 @@ _PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
     "offer_refused": ("offer_refused",),
     "concluded": ("concluded",),
     "written_off": ("written_off",),
-    "part_returned": ("dispatch_returned",),
     "order_issued": ("orders_issued",),
 }
 """Which of the hub's figures one entry of a kind adds to, where the kind alone decides."""

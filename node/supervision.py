@@ -27,7 +27,13 @@ from kuaixiang.domain.labels import Both
 from kuaixiang.domain.lights import CLOSED_STAGES, is_extended, light_of
 from kuaixiang.domain.order_errors import NotASubordinate
 from kuaixiang.domain.orders import ANSWER_WORKDAYS_MAX, CASES_MAX, Order
-from kuaixiang.domain.registration import NOTE_CHARACTERS_MAX, TEXT_CHARACTERS_MAX, at_most, check_case_id
+from kuaixiang.domain.registration import (
+    NOTE_CHARACTERS_MAX,
+    REFERENCE_CHARACTERS_MAX,
+    TEXT_CHARACTERS_MAX,
+    at_most,
+    check_case_id,
+)
 from kuaixiang.domain.words import Custody, Light, OrderLevel, OrderSide, OrderStage, Stage
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.pki import PkiError
@@ -46,6 +52,10 @@ from node.orders import OrdersDone
 
 STATEMENT_BYTES_MAX: Final = 128 * 1024
 """Wording and reason of 10,000 characters of three bytes each, a hundred cases, and as much again for the rest."""
+DAYS_OF_A_WORKDAY_MAX: Final = 2
+DAYS_OFF_MAX: Final = 30
+"""A limit in working days ends within twice as many days and a month; a later deadline follows from no calendar."""
+MICROS_PER_DAY: Final = 24 * 3600 * 1_000_000
 STEPS_MAX: Final = 1_000_000
 """What one side may have said of an order; far above what people do."""
 DRILL_SECONDS_MAX: Final = 5.0
@@ -230,10 +240,18 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         for field in ("acknowledged_at_us", "answered_at_us"):
             if getattr(report, field):
                 self._check_instant(getattr(report, field), f"report.{field}")
-        if report.due_at_us <= report.received_at_us:
+        at_most(report.calendar_version, "report.calendar_version", REFERENCE_CHARACTERS_MAX)
+        if report.limit_workdays > ANSWER_WORKDAYS_MAX:
+            raise FieldMalformed(
+                "report.limit_workdays",
+                Both(f"is {report.limit_workdays}", f"为 {report.limit_workdays}，不在规定范围内"),
+                Both(f"It is at most {ANSWER_WORKDAYS_MAX}.", f"最多为 {ANSWER_WORKDAYS_MAX}。"),
+            )
+        longest_us = (DAYS_OF_A_WORKDAY_MAX * report.limit_workdays + DAYS_OFF_MAX) * MICROS_PER_DAY
+        if not 0 < report.due_at_us - report.received_at_us <= longest_us:
             raise FieldMalformed(
                 "report.due_at_us",
-                Both("is not after the receipt", "不晚于送达时间"),
+                Both("is not after the receipt, or long after its limit", "不晚于送达时间，或者远超规定期限"),
                 Both("Compute it from the receipt on.", "请从送达时间起计算。"),
             )
 

@@ -214,8 +214,8 @@ async def test_a_journal_whose_hashes_do_not_follow_is_broken() -> None:
             ("followed_up", "not_satisfied"),
         ),
         ({"released": journal_pb2.Released(relayed=True)}, ("relayed",)),
-        ({"taxpayer_told": journal_pb2.TaxpayerTold()}, ()),
         ({"part_returned": journal_pb2.PartReturned()}, ("dispatch_returned",)),
+        ({"taxpayer_told": journal_pb2.TaxpayerTold()}, ()),
         (
             {"released": journal_pb2.Released(referral_kind=common_pb2.REFERRAL_KIND_ARBITRATE)},
             ("referred_for_ruling",),
