@@ -90,7 +90,7 @@ EVENT_TERMS: Final[Mapping[str, str]] = {
     "order_answer_returned": "退回回复",
     "order_closed": "认可回复",
     "order_cancelled": "撤销督办",
-    "order_delivered": "已告知",
+    "order_delivered": "已通知对方",
     "order_clock_noted": "督办时限",
 }
 """The Chinese term of each event of a case's history, by its name in the journal."""
