@@ -95,8 +95,9 @@ _DEFINITIONS: Final = (
         "办理时限（收到后5个工作日，经批准延期的按延期后的时限）在本期到期的，到期前办结计为按时，否则计为超时；"
         "联合办理的，各部门时限分别计算。当场答复的没有办理时限，待条件成熟时办理的不计。",
     ),
-    Definition("未办结", "截至数据时点，由本单位负责、尚未销号的件数，含已办结、尚待反馈、回访或者销号的。"),
-    Definition("办结率", "本期办结件数与本期受理件数之比；办结上期或其他单位受理的事项时，可以大于100%。"),
+    Definition("未办结", "本期末（本期尚未结束的，截至数据时点）由本单位负责、尚未办结的件数，含待条件成熟时办理的。"),
+    Definition("未销号", "截至数据时点，由本单位负责、尚未销号的件数，含已办结、尚待反馈、回访或者销号的。"),
+    Definition("办结率", "本期办结件数与本期办结、本期末未办结两数之和的比。"),
     Definition("按时办结率", "按时数与按时、超时两数之和的比。"),
     Definition("及时反馈率", "在本期到期的反馈时限（办结后1个工作日）中，按时反馈的占比；当场答复的不计。"),
     Definition("有效回访率", "本期回访中，联系到纳税人的占比。"),
@@ -202,7 +203,8 @@ class _Composer:
             f"办结{_cases(completed)}{_trend(completed)}，"
             f"其中当场答复{many(row.sums.get(Fact.COMPLETED_ON_THE_SPOT, 0))}件、"
             f"联合办理{many(row.sums.get(Fact.COMPLETED_JOINTLY, 0))}件。"
-            f"截至{self._data_as_of()}，未办结{many(row.open)}件，其中有时限超期未办的{many(row.overdue)}件。"
+            f"本期末未办结{many(row.unfinished or 0)}件。"
+            f"截至{self._data_as_of()}，未销号{many(row.open)}件，其中有时限超期未办的{many(row.overdue)}件。"
         )
         return (
             Paragraph(text),
@@ -233,7 +235,8 @@ class _Composer:
             self._count_line("重新办理", "件", lambda row: row.sums.get(Fact.REOPENED, 0)),
             self._count_line("销号", "件", lambda row: row.sums.get(Fact.WRITTEN_OFF, 0)),
             *(self._rate_line(heading, name) for name, heading in _RATES.items()),
-            Line((words("未办结"), term("件"), count(row.open), *([Cell(Kind.COUNT, None)] * 4))),
+            self._count_line("未办结", "件", lambda row: row.unfinished or 0),
+            Line((words("未销号"), term("件"), count(row.open), *([Cell(Kind.COUNT, None)] * 4))),
         ]
         return Table(
             title="主要指标情况表",
@@ -439,7 +442,7 @@ class _Composer:
             count(row.sums.get(Fact.COMPLETED, 0)),
             count(rate_of(row, RANKING_RATE).numerator),
             count(_missed(row)),
-            count(row.open),
+            count(row.unfinished or 0),
             *(rate(basis_points(row, name)) for name in _RATES),
             growth(registered, None if before is None else before.sums.get(Fact.REGISTERED, 0)),
         ]

@@ -28,8 +28,9 @@ NAMES = {
 
 
 def row(key: str = "", on_time: int = 0, late: int = 0, label: str = "", **facts: int) -> Row:
-    """A row: deadlines for handling met and missed, and facts by their names; `open` and `overdue` cases."""
+    """A row: deadlines for handling met and missed, facts by their names; `unfinished`, `open` and `overdue` cases."""
     made = Row(key, label or NAMES.get(key, key), open=facts.pop("open", 0), overdue=facts.pop("overdue", 0))
+    made.unfinished = facts.pop("unfinished", 0)
     made.sums = {met(ClockKind.HANDLE): on_time, missed(ClockKind.HANDLE): late}
     for kind in ("met", "missed"):
         number = {"met": met, "missed": missed}[kind](ClockKind.FEEDBACK)
@@ -41,8 +42,9 @@ def row(key: str = "", on_time: int = 0, late: int = 0, label: str = "", **facts
 
 def figures(*rows: Row, categories: tuple[Row, ...] = (), channels: tuple[Row, ...] = ()) -> PeriodFigures:
     """The rows of the bureaus, and their total."""
-    total = Row()
+    total = Row(unfinished=0)
     for one in rows:
+        total.unfinished = (total.unfinished or 0) + (one.unfinished or 0)
         total.open += one.open
         total.overdue += one.overdue
         for measure, value in one.sums.items():

@@ -329,6 +329,15 @@ def test_the_bureaus_table_has_the_usual_columns() -> None:
     assert headings == list(bulletin(row("330100")).bureaus.headings)
 
 
+def test_the_completion_rate_can_be_computed_again_from_the_columns_beside_it_and_its_definition() -> None:
+    made = bulletin(row("330100", registered=8, completed=5, unfinished=1, open=3))
+    columns = {heading: column(made.bureaus, heading)["杭州市"] for heading in ("办结", "未办结", "办结率")}
+    assert columns == {"办结": "5", "未办结": "1", "办结率": "83.33%"}
+    defined = {definition.word: definition.meaning for definition in made.definitions}
+    assert defined["办结率"] == "本期办结件数与本期办结、本期末未办结两数之和的比。"
+    assert "本期末未办结1件。截至2026年11月3日09:30，未销号3件" in text_of(made)
+
+
 def test_every_category_and_channel_has_its_line_whether_it_had_cases_or_not() -> None:
     made = bulletin(row("330100", registered=3))
     assert [line[0] for line in texts(made.categories)] == [
