@@ -660,7 +660,7 @@ def fetch(
     *,
     case_id: CaseId,
     digest: Annotated[
-        str, typer.Argument(metavar="DIGEST", help="Which file: its digest, or the first characters of it.")
+        str, typer.Argument(metavar="DIGEST", help="Which file: its digest, or the first 6 characters of it or more.")
     ],
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="Where to write it; in a folder it gets its own name, cleaned.")

@@ -96,8 +96,12 @@ def show_done(asking: Asking, act: type[Act], response: case_pb2.ActResponse) ->
     if response.repeated_request:
         line.append("  (done before under the same key or channel number)", "yellow")
     console.print(line, soft_wrap=True)
-    for clock in case.clocks[:1]:
+    # Joint handling has a deadline for each department: an act of one of them shows in no other one's.
+    shown = case.clocks if int(case.stage) == Stage.JOINT_HANDLING else case.clocks[:1]
+    for clock in shown:
         console.print(Text("  ").append_text(clock_line(clock)), soft_wrap=True)
+    if case.extension_pending:
+        console.print("  extension asked for, not decided 延期待批准", style="yellow")
     if case.competent_bureau and case.competent_bureau != case.bureau and act.__name__ == "Register":
         console.print(
             f"  The taxpayer seems to belong to {asking.bureau_name(case.competent_bureau)} (属地管理): "
@@ -222,7 +226,7 @@ def _facts_of(asking: Asking, case: case_pb2.Case) -> list[tuple[str, str]]:
         ("end to end", f"{case.end_to_end_milli_workdays / 1000:.2f} wd"),
         ("told 告知", "yes" if case.told else "not yet"),
         ("belongs to", asking.bureau_name(case.competent_bureau) if case.competent_bureau else ""),
-        ("extension", "asked for, not decided" if case.extension_pending else ""),
+        ("extension", "asked for, not decided 待批准" if case.extension_pending else ""),
         ("open parts", ", ".join(case.open_parts)),
         ("satisfaction", word(Satisfaction, case.satisfaction) if case.satisfaction else ""),
         ("bounces", str(case.bounces) if case.bounces else ""),

@@ -273,7 +273,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "review_at": "复查时间",
     "condition": "成熟条件",
     "reference": "行政复议编号",
-    "final_bureau": "移交单位",
+    "final_bureau": "接收单位",
     # Of lists, journals and figures.
     "bureaus": "单位代码",
     "page_token": "翻页标记",

@@ -42,6 +42,8 @@ from node.office import Office
 OFFER_BYTES_MAX: Final = 256 * 1024
 """Text and reason of 10,000 characters of three bytes each, with as much again for the rest."""
 EPOCH_MAX: Final = 1_000_000
+OFFERED_EPOCH_MAX: Final = EPOCH_MAX // 2
+"""An offer above it is forged; were it taken, the case could be handed on no more when the epochs are used up."""
 """Hand-overs and reopenings of one case; the field holds four thousand times as many, so that counting never ends."""
 PATH_BUREAUS_MAX: Final = 64
 """More than any tree is deep, so that the rule on hops, which is a decision, meets a long journey first."""
@@ -224,7 +226,7 @@ def offer_of(request: referral_pb2.OfferRequest, now_us: int) -> referral_pb2.Of
     check_case_id(offer.case_id, "offer.case_id")
     if offer.previous_referral_id:
         check_case_id(offer.previous_referral_id, "offer.previous_referral_id")
-    _check_epoch(offer.epoch)
+    _check_epoch(offer.epoch, OFFERED_EPOCH_MAX)
     if len(offer.path) > PATH_BUREAUS_MAX:
         raise FieldMalformed(
             "offer.path",
@@ -268,10 +270,10 @@ def _check_conclusion(request: referral_pb2.ConcludeRequest, now_us: int) -> Non
     at_most(request.result, "result", NOTE_CHARACTERS_MAX)
 
 
-def _check_epoch(epoch: int) -> None:
+def _check_epoch(epoch: int, epoch_max: int = EPOCH_MAX) -> None:
     if epoch < 1:
         raise FieldMissing("epoch", Both("it says which hand-over of the case this is", "须写明是该诉求的第几次移交"))
-    if epoch > EPOCH_MAX:
+    if epoch > epoch_max:
         raise FieldMalformed("epoch", *_TOO_MANY_HANDOVERS)
 
 

@@ -9,14 +9,15 @@ import pytest
 from rich.console import Console
 
 from hub.definitions import RATES
+from kuaixiang.domain import acts
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.domain.words import ClockKind, Stage
+from kuaixiang.domain.words import ClockKind, Custody, Stage
 from kuaixiang.facts import published_calendar
 from kuaixiang.wire.codec import timestamp
 from kuaixiang.wire.v1 import case_pb2, statistics_pb2
 from kx.figures import print_figures
 from kx.options import Asking
-from kx.views import due, light, progress_line, show_list, word
+from kx.views import due, light, progress_line, show_done, show_list, word
 
 ASKING = Asking(node="", certificates=Path(), bureau="110101", tree_file=None, patience_seconds=0.0, as_json=False)
 REGISTERED = datetime(2026, 9, 28, 9, 0, tzinfo=SHANGHAI)
@@ -97,3 +98,20 @@ def test_the_ledger_shows_the_light_on_a_terminal_of_eighty_columns(monkeypatch:
     clock.due_at.FromJsonString("2026-10-13T16:00:00Z")
     show_list(ASKING, [case], "")
     assert {"overdue", "tax-service", "2026-10-12", "110101-2026-0000001"} <= set(output.getvalue().split())
+
+
+def test_an_act_of_joint_handling_shows_every_departments_deadline_and_what_waits_for_the_bureau_head(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words: dict[str, Any] = {"stage": int(Stage.JOINT_HANDLING), "custody": int(Custody.OWNED)}
+    case = case_pb2.Case(
+        **words,
+        case_id="110101-2026-0000001",
+        bureau="110101",
+        extension_pending=True,
+        clocks=[clock_of(department=department) for department in ("policy", "information")],
+    )
+    show_done(ASKING, acts.AskExtension, case_pb2.ActResponse(case=case))
+    shown = capsys.readouterr().out
+    assert ["(policy)", "(information)"] == [line.split()[1] for line in shown.splitlines()[1:3]]
+    assert "extension asked for, not decided 延期待批准" in shown
