@@ -42,9 +42,9 @@ from node.office import Office
 OFFER_BYTES_MAX: Final = 256 * 1024
 """Text and reason of 10,000 characters of three bytes each, with as much again for the rest."""
 EPOCH_MAX: Final = 1_000_000
+"""Hand-overs and reopenings of one case; the field holds four thousand times as many, so that counting never ends."""
 OFFERED_EPOCH_MAX: Final = EPOCH_MAX // 2
 """An offer above it is forged; were it taken, the case could be handed on no more when the epochs are used up."""
-"""Hand-overs and reopenings of one case; the field holds four thousand times as many, so that counting never ends."""
 PATH_BUREAUS_MAX: Final = 64
 """More than any tree is deep, so that the rule on hops, which is a decision, meets a long journey first."""
 SKEW_MICROS_MAX: Final = 24 * 3600 * 1_000_000

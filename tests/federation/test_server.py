@@ -13,7 +13,7 @@ from kuaixiang.wire.errors import RemoteRefusal, from_call
 from kuaixiang.wire.v1 import referral_pb2
 from node.federation import offers
 from node.federation.seal import Seal
-from node.federation.server import EPOCH_MAX, OFFER_BYTES_MAX, PATH_BUREAUS_MAX, SKEW_MICROS_MAX
+from node.federation.server import EPOCH_MAX, OFFER_BYTES_MAX, OFFERED_EPOCH_MAX, PATH_BUREAUS_MAX, SKEW_MICROS_MAX
 from tests.federation.bureaus import (
     COUNTY,
     FAR_COUNTY,
@@ -143,6 +143,7 @@ MALFORMED: list[tuple[Change, str]] = [
     (change(previous_referral_id="?"), "offer.previous_referral_id"),
     (change(epoch=0), "epoch"),
     (change(epoch=EPOCH_MAX + 1), "epoch"),
+    (change(epoch=OFFERED_EPOCH_MAX + 1), "epoch"),
     (change(final_bureau="Jinan"), "offer.final_bureau"),
     (change(origin_bureau=""), "offer.snapshot.origin_bureau"),
     (change(path=["county"]), "offer.path"),
