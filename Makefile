@@ -55,7 +55,7 @@ demo: setup ## run a whole federation on this machine (ARGS="--exit --json" ends
 
 .PHONY: test
 test: setup ## run all tests (ARGS are pytest's)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 .PHONY: test-replay
 test-replay: setup ## play the four real logs in full (half an hour, hence not in test; KX_DATA names their folder)
