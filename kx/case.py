@@ -220,7 +220,7 @@ def answer(
 
 
 @_act(acts.Forward)
-def forward(*, telling: HowTold = Telling.TRANSFERRED, told: Told = "") -> Act:
+def forward(*, telling: HowTold, told: Told = "") -> Act:
     """Forward a case to tax service 转交纳税服务部门, having told the taxpayer, within 1 working day (§四(一)2)."""
     return acts.Forward(telling=telling, told=told)
 
@@ -238,7 +238,7 @@ def return_dispatch(*, reason: Reason) -> Act:
 
 
 @_act(acts.AcceptDirectly)
-def accept(*, telling: HowTold = Telling.COMPLICATED, told: Told = "") -> Act:
+def accept(*, telling: HowTold, told: Told = "") -> Act:
     """Handle a case in the department that registered it 直接受理; its 5 working days begin (§四(二)1)."""
     return acts.AcceptDirectly(telling=telling, told=told)
 

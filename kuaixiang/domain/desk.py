@@ -1,7 +1,7 @@
 """A case before somebody: what every decision needs, and the words the decisions share."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from typing import Any
 
 from kuaixiang.domain import clocks
@@ -98,5 +98,8 @@ class Desk:
 
 
 def shown(at: datetime) -> str:
-    """An instant as officers read it: the time in China."""
-    return at.astimezone(SHANGHAI).isoformat(sep=" ", timespec="seconds")
+    """An instant as officers read it: the time in China; midnight as the end of the day that it ends."""
+    local = at.astimezone(SHANGHAI)
+    if local.time() == time.min:
+        return f"{local.date() - timedelta(days=1)} 24:00"
+    return f"{local:%Y-%m-%d %H:%M:%S}"

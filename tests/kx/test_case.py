@@ -68,7 +68,7 @@ def test_a_county_officer_does_the_whole_job(officers: Officers) -> None:
     assert "registered 已登记" in result.stdout
     assert "转交 by 2026-09-29 周二 24:00" in result.stdout
     case_id = result.stdout.split()[1]
-    assert "分办 by 2026-09-29" in registrar("forward", case_id, "--told", "已转交").stdout
+    assert "分办 by 2026-09-29" in registrar("forward", case_id, "--telling", "transferred", "--told", "已转交").stdout
     # Five working days over the National Day holidays, with the make-up Saturday.
     assert "办理 by 2026-10-10 周六 24:00 in time 期内" in service("dispatch", case_id, "--to", "systems").stdout
     asked = told(handler("ask-extension", case_id, "--workdays", "3", "--reason", "需要升级", "--json"))
@@ -123,9 +123,9 @@ def test_the_other_acts_of_the_lifecycle(officers: Officers) -> None:
         return found
 
     case_id = registered(registrar)
-    assert stage(registrar("accept", case_id, "--json")) == "handling"
+    assert stage(registrar("accept", case_id, "--telling", "complicated", "--json")) == "handling"
     case_id = registered(registrar)
-    assert stage(registrar("forward", case_id, "--json")) == "forwarded"
+    assert stage(registrar("forward", case_id, "--telling", "transferred", "--json")) == "forwarded"
     assert stage(service("dispatch", case_id, "--to", "vat", "--json")) == "handling"
     assert stage(handler("return-dispatch", case_id, "--reason", "不属本科室", "--json")) == "forwarded"
     joint = ("start-joint", case_id, "--lead", "vat", "--assisting", "law", "--json")
@@ -133,7 +133,7 @@ def test_the_other_acts_of_the_lifecycle(officers: Officers) -> None:
     parts = told(helper("complete-part", case_id, "--result", "已会签", "--json"))["case"]["open_parts"]
     assert "law" not in parts
     case_id = registered(registrar)
-    registrar("forward", case_id)
+    registrar("forward", case_id, "--telling", "transferred")
     service("dispatch", case_id, "--to", "vat")
     handler("ask-extension", case_id, "--workdays", "2", "--reason", "复杂")
     refused = told(head("refuse-extension", case_id, "--reason", "抓紧", "--json"))["case"]
@@ -266,7 +266,7 @@ def test_the_same_key_again_changes_nothing(officers: Officers) -> None:
 def test_a_case_changed_since_is_not_overwritten(officers: Officers) -> None:
     registrar = officers.at(COUNTY, "registrar", "counter")
     case_id = registered(registrar)
-    late = registrar("forward", case_id, "--expected-version", "9", "--json")
+    late = registrar("forward", case_id, "--telling", "transferred", "--expected-version", "9", "--json")
     assert refusal(late)["rule"] == "VersionConflict"
 
 
@@ -336,7 +336,7 @@ def test_the_ledger_is_listed_by_filters_in_pages(officers: Officers) -> None:
 def test_changes_are_watched_from_a_position_on(officers: Officers) -> None:
     registrar = officers.at(HEADQUARTERS, "registrar", "counter")
     case_id = registered(registrar)
-    seq = told(registrar("forward", case_id, "--json"))["seq"]
+    seq = told(registrar("forward", case_id, "--telling", "transferred", "--json"))["seq"]
     lines = registrar("watch", "--from-seq", str(seq - 2), "--count", "3", "--json").stdout.splitlines()
     seen = [json.loads(line) for line in lines]
     assert [change["event"] for change in seen] == ["registered", "taxpayer_told", "forwarded"]

@@ -50,7 +50,7 @@ def county(officers: Officers) -> list[str]:
     service = officers.at(COUNTY, "tax-service")
     handler = officers.at(COUNTY, "handler", "systems", "handler-1")
     steps: list[tuple[Any, tuple[str, ...]]] = [
-        (registrar, ("forward", first, "--told", "已转交，请等候")),
+        (registrar, ("forward", first, "--telling", "transferred", "--told", "已转交，请等候")),
         (service, ("dispatch", first, "--to", "systems")),
         (handler, ("ask-extension", first, "--workdays", "3", "--reason", "需要升级")),
         (officers.at(COUNTY, "deputy-head", "leadership"), ("approve-extension", first)),

@@ -27,7 +27,7 @@ def test_a_calendar_published_at_headquarters_moves_a_deadline_of_the_county(
 ) -> None:
     hall = officers.at(COUNTY, "handler", "hall")
     case_id = registered(officers.at(COUNTY, "registrar", "hall"))
-    told(hall("accept", case_id, "--json"))
+    told(hall("accept", case_id, "--telling", "complicated", "--json"))
     file = tmp_path / "calendar.csv"
     file.write_text(SHIPPED.replace("2026.1", "2026.2", 1) + "2026-09-29,临时,off\n", encoding="utf-8")
     published = supervise(officers, HEADQUARTERS)("publish-calendar", str(file))

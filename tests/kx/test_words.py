@@ -184,7 +184,6 @@ def test_channel_names_are_those_of_the_notice() -> None:
     ("command", "default"),
     [
         (("case", "register"), "counter"),
-        (("case", "forward"), "transferred"),
         (("case", "feedback"), "hotline"),
         (("supervise", "issue"), "supervise"),
     ],
