@@ -120,10 +120,6 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         await _going(stack, tidying)
         follower = Follower(directives, links, place.tree, settings.bureaus)
         await _going(stack, follower)
-        if bus is not None:
-            live = Live(office, bus, there=courier.heard_from, look=follower.wake)
-            directives.listeners.append(live.directives_are_new)
-            await _going(stack, live)
         sweep = Sweep(office, after=follower.looked)
         await _going(stack, sweep)
         reconciler = Reconciler(office, links, hour=settings.reconcile_hour, days=settings.reconcile_days)
@@ -146,6 +142,11 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         port = await stack.enter_async_context(
             serving(settings.listen, paths, _SERVICES, add, reflect=settings.reflection)
         )
+        if bus is not None:
+            # Only now: whoever is told that this node is there calls it at once.
+            live = Live(office, bus, there=courier.heard_from, look=follower.wake)
+            directives.listeners.append(live.directives_are_new)
+            await _going(stack, live)
         _log.info(
             "The node serves.",
             action="node.start",

@@ -525,9 +525,12 @@ class Bus:
                 )
                 self._ack_inbox = client.new_inbox()
                 await client.subscribe(f"{self._ack_inbox}.*", cb=self._on_ack)
-                for subscription in self._subscriptions:
-                    await subscription.attach(client)
                 await client.flush()
+                # Until none is left: one that is made meanwhile would else wait for the next connection.
+                while waiting := [one for one in self._subscriptions if one.client is not client]:
+                    for subscription in waiting:
+                        await subscription.attach(client)
+                    await client.flush()
         except _NATS_FAILURES as failure:
             _log.warning(
                 "No connection to NATS; trying again.",
@@ -697,7 +700,7 @@ class _Publish:
 
 
 class Subscription:
-    """A best-effort subscription that outlives reconnections; `close` ends it."""
+    """A best-effort subscription that outlives reconnections; `close` ends it. `client` is the one it is attached to."""
 
     def __init__(
         self, connection: str, subject: str, handler: Handler, forget: "Callable[[Subscription], None]"
@@ -707,10 +710,12 @@ class Subscription:
         self._handler = handler
         self._forget = forget
         self._attached: ClientSubscription | None = None
+        self.client: Client | None = None
 
     async def attach(self, client: Client) -> None:
         """Subscribe by a new connection; called by the bus."""
         self._attached = await client.subscribe(self.subject, cb=self._deliver)
+        self.client = client
 
     async def close(self) -> None:
         """Ask for no more messages. Repeats do nothing."""

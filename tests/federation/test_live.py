@@ -27,7 +27,32 @@ async def tiers(tmp_path: Path, nats_sites: Sites) -> AsyncIterator[Nodes]:
     """County, prefecture, province and headquarters, at the NATS sites of the province and the nation."""
     async with nodes(tmp_path, nats_sites) as made:
         await made.start(HEADQUARTERS, PROVINCE, PREFECTURE, COUNTY)
+        await all_listen(nats_sites)
         yield made
+
+
+def strange_wakes() -> float:
+    return REGISTRY.get_sample_value("kx_live_heard_total", {"kind": "wake", "result": "strange"}) or 0.0
+
+
+async def all_listen(nats_sites: Sites) -> None:
+    """Wait until each bureau hears what is published where its neighbours are: before, it would be lost."""
+    ways = (
+        (nats_sites.national.url, wake_subject(PROVINCE, PROVINCE), FAR_PROVINCE),
+        *(
+            (nats_sites[PROVINCE].url, wake_subject(PROVINCE, bureau), FAR_PROVINCE)
+            for bureau in (PREFECTURE, COUNTY)
+        ),
+        (nats_sites[PROVINCE].url, wake_subject(HEADQUARTERS, HEADQUARTERS), COUNTY),
+    )
+    for url, subject, nobody in ways:
+        notice = live_pb2.WakeNotice(from_bureau=nobody).SerializeToString()
+        async with Bus(url, name="probe") as bus:
+            await bus.wait_connected(CONNECT_SECONDS)
+            before = strange_wakes()
+            while strange_wakes() == before:
+                await bus.publish_core(subject, notice)
+                await asyncio.sleep(0.05)
 
 
 async def escalated(tiers: Nodes) -> str:
@@ -126,26 +151,25 @@ async def test_a_stranger_to_the_case_is_not_believed(tiers: Nodes, nats_sites: 
 async def test_a_peer_that_is_there_again_ends_the_pause_of_those_who_wait_for_it(
     tiers: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "BACKOFF_SECONDS_MIN", 1000.0)
-    monkeypatch.setattr(courier, "BACKOFF_SECONDS_MAX", 1000.0)
     await tiers.stop(PREFECTURE)
     case_id = await tiers.register(COUNTY)
-    await tiers.refer(COUNTY, case_id, PREFECTURE)
-    await asyncio.sleep(0.5)  # the county has tried, in vain
+    with monkeypatch.context() as patient:
+        patient.setattr(courier, "BACKOFF_SECONDS_MIN", 1000.0)
+        patient.setattr(courier, "BACKOFF_SECONDS_MAX", 1000.0)
+        await tiers.refer(COUNTY, case_id, PREFECTURE)
+        await asyncio.sleep(0.5)  # the county has tried, in vain
     await tiers.start(PREFECTURE)
     await until(lambda: _is(tiers, PREFECTURE, case_id, Custody.OWNED))
 
 
 async def test_only_a_neighbour_wakes(tiers: Nodes, nats_sites: Sites) -> None:
-    def strange() -> float:
-        return REGISTRY.get_sample_value("kx_live_heard_total", {"kind": "wake", "result": "strange"}) or 0.0
-
-    before = strange()
+    await asyncio.sleep(0.2)  # what the probes have said is heard
+    before = strange_wakes()
     async with Bus(nats_sites[PROVINCE].url, name="stranger") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         for payload in (live_pb2.WakeNotice(from_bureau=FAR_PROVINCE).SerializeToString(), b"\xff"):
             await bus.publish_core(wake_subject(PROVINCE, COUNTY), payload)
-        await until(lambda: strange() == before + 2)
+        await until(lambda: strange_wakes() == before + 2)
 
 
 async def test_while_the_link_is_cut_nothing_breaks_and_track_tells(tmp_path: Path, own_nats_sites: Sites) -> None:

@@ -327,6 +327,27 @@ async def test_a_best_effort_message_crosses_the_link_in_both_directions(
                 heard.get_nowait()
 
 
+async def test_a_subscription_made_while_the_connection_comes_up_is_not_left_out(
+    node: Bus, nats_sites: Sites, bureau: str
+) -> None:
+    heard: set[str] = set()
+
+    async def hear(subject: str, _: bytes) -> None:
+        heard.add(subject)
+
+    subjects = {wake_subject(SITE, f"{bureau}-{number}") for number in range(200)}
+    async with Bus(nats_sites[SITE].url, name="early") as bus:
+        for subject in sorted(subjects):
+            await bus.subscribe(subject, hear)
+            await asyncio.sleep(0.0002)
+        await bus.wait_connected(CONNECT_SECONDS)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            while heard != subjects:
+                for subject in subjects - heard:
+                    assert await node.publish_core(subject)
+                await asyncio.sleep(0.05)
+
+
 async def test_a_province_does_not_speak_to_another_nor_publish_directives(
     node: Bus, nats_sites: Sites, bureau: str
 ) -> None:
