@@ -39,10 +39,7 @@ async def all_listen(nats_sites: Sites) -> None:
     """Wait until each bureau hears what is published where its neighbours are: before, it would be lost."""
     ways = (
         (nats_sites.national.url, wake_subject(PROVINCE, PROVINCE), FAR_PROVINCE),
-        *(
-            (nats_sites[PROVINCE].url, wake_subject(PROVINCE, bureau), FAR_PROVINCE)
-            for bureau in (PREFECTURE, COUNTY)
-        ),
+        *((nats_sites[PROVINCE].url, wake_subject(PROVINCE, bureau), FAR_PROVINCE) for bureau in (PREFECTURE, COUNTY)),
         (nats_sites[PROVINCE].url, wake_subject(HEADQUARTERS, HEADQUARTERS), COUNTY),
     )
     for url, subject, nobody in ways:
