@@ -700,7 +700,7 @@ class _Publish:
 
 
 class Subscription:
-    """A best-effort subscription that outlives reconnections; `close` ends it. `client` is the one it is attached to."""
+    """A best-effort subscription that outlives reconnections; `close` ends it. `client` is what it is attached to."""
 
     def __init__(
         self, connection: str, subject: str, handler: Handler, forget: "Callable[[Subscription], None]"
