@@ -1,6 +1,7 @@
 """A small federation around a hub: certificates, ledgers served from hand-made journals, publishing into real sites."""
 
 import itertools
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -190,5 +191,5 @@ class Publisher:
         await self._bus.publish(
             head_subject(self._site, journal.bureau),
             journal.head().SerializeToString(),
-            message_id=f"{journal.bureau}.head.{journal.seq}",
+            message_id=f"{journal.bureau}.head.{journal.seq}.{uuid.uuid4()}",
         )
