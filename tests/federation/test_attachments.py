@@ -14,7 +14,7 @@ from kuaixiang.domain.attachments import ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX
 from kuaixiang.domain.words import Custody, Refusal
 from kuaixiang.runtime.server import Context
 from kuaixiang.runtime.streams import send
-from kuaixiang.wire.errors import RemoteRefusal, from_call, to_status
+from kuaixiang.wire.errors import to_status
 from kuaixiang.wire.v1 import common_pb2, referral_pb2
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
 from node.attachments import AttachmentsMissing, Missing
@@ -36,6 +36,7 @@ from tests.federation.bureaus import (
     sealed,
     until,
 )
+from tests.node.callers import refusal_of
 
 LARGEST = random.Random(1).randbytes(ATTACHMENT_BYTES_MAX)
 SMALL = random.Random(2).randbytes(3 * CHUNK_BYTES + 17)
@@ -326,11 +327,3 @@ def put(
         offer=sealed(offer, bureaus.node(COUNTY).seal), digest=digest or digest_of(content), from_byte=from_byte
     )
     return send(stub.PutAttachment(timeout=SECONDS), first, messages(content[from_byte:]))
-
-
-async def refusal_of(call: Any) -> RemoteRefusal:
-    with pytest.raises(grpc.aio.AioRpcError) as failed:
-        await call
-    refusal = from_call(failed.value)
-    assert refusal is not None, failed.value
-    return refusal

@@ -16,7 +16,7 @@ from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.events import BecameOverdue, CalendarAdopted, ClocksRecomputed, DirectivePublished
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import ClockKind, DirectiveKind, Role
-from kuaixiang.wire.errors import RemoteRefusal, from_call
+from kuaixiang.wire.errors import from_call
 from kuaixiang.wire.v1 import common_pb2, directive_pb2, referral_pb2
 from node.directives import Directives
 from node.federation import directives as federation_directives
@@ -35,6 +35,7 @@ from tests.federation.nodes import (
     amended,
     nodes,
 )
+from tests.node.callers import refusal_of
 
 THURSDAY, FRIDAY, SATURDAY = date(2026, 3, 5), date(2026, 3, 6), date(2026, 3, 7)
 ISSUE = directive_pb2.ConfirmedIssue(
@@ -56,14 +57,6 @@ async def tiers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr(federation_directives, "LOOK_AGAIN_SECONDS", 0.1)
     async with nodes(tmp_path) as made:
         yield made
-
-
-async def refused(call: Any) -> RemoteRefusal:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    refusal = from_call(caught.value)
-    assert refusal is not None, caught.value
-    return refusal
 
 
 async def published(tiers: Nodes) -> list[directive_pb2.SignedDirective]:
@@ -261,7 +254,7 @@ async def test_what_may_not_be_published_is_refused_in_both_languages_and_change
     tiers: Nodes, text: str, header: dict[str, Any], rule: str
 ) -> None:
     await tiers.start(HEADQUARTERS)
-    refusal = await refused(tiers.publish_calendar(text, **header))
+    refusal = await refusal_of(tiers.publish_calendar(text, **header))
     assert rule == refusal.rule
     assert [] == tiers.entries(HEADQUARTERS)
     assert "2026.1" == tiers.version(HEADQUARTERS)
@@ -272,9 +265,9 @@ async def test_no_other_bureau_publishes(tiers: Nodes) -> None:
     request = directive_pb2.PublishCalendarRequest(calendar=amended("2026.2"))
     request.header.bureau, request.header.role = PROVINCE, common_pb2.ROLE_BUREAU_HEAD
     async with tiers.directives(PROVINCE, "office", PROVINCE) as stub:
-        assert "NotHeadquarters" == (await refused(stub.PublishCalendar(request))).rule
+        assert "NotHeadquarters" == (await refusal_of(stub.PublishCalendar(request))).rule
         request.header.bureau = HEADQUARTERS
-        assert "NotAuthorised" == (await refused(stub.PublishCalendar(request))).rule
+        assert "NotAuthorised" == (await refusal_of(stub.PublishCalendar(request))).rule
 
 
 async def test_directives_are_for_the_bureau_and_those_below_it(tiers: Nodes) -> None:
@@ -285,7 +278,7 @@ async def test_directives_are_for_the_bureau_and_those_below_it(tiers: Nodes) ->
             if may:
                 assert [] == list((await stub.ReadDirectives(request)).directives)
             else:
-                assert "NotAuthorised" == (await refused(stub.ReadDirectives(request))).rule
+                assert "NotAuthorised" == (await refusal_of(stub.ReadDirectives(request))).rule
 
 
 def test_a_node_asks_the_nearest_superiors_that_are_not_its_own() -> None:

@@ -14,6 +14,7 @@ from kuaixiang.domain.words import Channel, Custody, Role, Stage
 from kuaixiang.runtime.bus import Bus, progress_subject, wake_subject
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc, common_pb2, live_pb2, referral_pb2, referral_pb2_grpc
 from node.federation import courier
+from node.ledger import queries
 from tests.federation.bureaus import until
 from tests.federation.nodes import COUNTY, FAR_PROVINCE, HEADQUARTERS, PREFECTURE, PROVINCE, Nodes, nodes
 
@@ -154,7 +155,13 @@ async def test_a_peer_that_is_there_again_ends_the_pause_of_those_who_wait_for_i
         patient.setattr(courier, "BACKOFF_SECONDS_MIN", 1000.0)
         patient.setattr(courier, "BACKOFF_SECONDS_MAX", 1000.0)
         await tiers.refer(COUNTY, case_id, PREFECTURE)
-        await asyncio.sleep(0.5)  # the county has tried, in vain
+        database = tiers.up[COUNTY].office.ledger.database
+
+        def tried_in_vain() -> bool:
+            state = queries.peer_states(database).get((COUNTY, PREFECTURE))
+            return state is not None and state.failures > 0
+
+        await until(tried_in_vain)
     await tiers.start(PREFECTURE)
     await until(lambda: _is(tiers, PREFECTURE, case_id, Custody.OWNED))
 

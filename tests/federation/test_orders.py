@@ -21,7 +21,7 @@ from kuaixiang.domain.words import Custody, Light, OrderLevel, OrderSide, OrderS
 from kuaixiang.runtime import pki
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.server import Context
-from kuaixiang.wire.errors import RemoteRefusal, from_call
+from kuaixiang.wire.errors import RemoteRefusal
 from kuaixiang.wire.v1 import case_pb2, supervision_pb2
 from node.federation import courier as courier_module
 from node.federation.statements import owed_of_order
@@ -45,6 +45,7 @@ from tests.federation.bureaus import (
     lose_answer,
     until,
 )
+from tests.node.callers import refusal_of
 
 WAY = (HEADQUARTERS, PROVINCE, PREFECTURE, COUNTY)
 ISSUE = order_acts.IssueOrder(
@@ -101,14 +102,6 @@ def events(bureaus: Federation, bureau: str, order_id: str) -> list[str]:
 
 def history(bureaus: Federation, bureau: str, order_id: str) -> list[queries.HistoryEntry]:
     return queries.history(bureaus.office(bureau).ledger.database, bureau, order_id, private=True)
-
-
-async def refusal_of(call: Any) -> RemoteRefusal:
-    with pytest.raises(grpc.aio.AioRpcError) as failed:
-        await call
-    refusal = from_call(failed.value)
-    assert refusal is not None, failed.value
-    return refusal
 
 
 # ---------------------------------------------------------------- end to end

@@ -7,7 +7,6 @@ KX_TEST_SEED the first one's seed.
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from random import Random
 
 import pytest
 
@@ -15,20 +14,19 @@ from demo.tally import facts_of
 from hub.fold import Packed, read_entries, unpack
 from hub.measures import measure_name
 from kuaixiang.domain.events import Entry
-from kuaixiang.domain.reconciliation import compare
 from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome, Custody, Stage
 from kuaixiang.wire.v1 import journal_pb2
 from node.ledger import queries
 from tests.domain.federation import check_clocks
-from tests.domain.story import CALENDAR, TREE
+from tests.domain.story import TREE
 from tests.ledger.bureaus import Desks, check_journal, desks
+from tests.ledger.test_pair_records import compared
 
 LIVES = int(os.environ.get("KX_TEST_LIVES", "1"))
 FIRST_SEED = int(os.environ.get("KX_TEST_SEED", "20190129"))
 STEPS = 900
 """A case is registered at every twelfth."""
 EVERY_BUREAU = tuple(TREE.bureaus)
-ALL_TIME = [(0, 2**60)]
 CLOSED = {Stage.RECONSIDERATION, Stage.WITHDRAWN, Stage.WRITTEN_OFF}
 COMMON = {
     "registered", "answered_on_the_spot", "forwarded", "accepted_directly", "dispatched", "dispatch_returned",
@@ -39,14 +37,6 @@ COMMON = {
     "clocks_recomputed", "calendar_adopted",
 }  # fmt: skip
 """What some case meets in every life of this length."""
-
-
-async def deliver_everything(opened: Desks) -> None:
-    """The network mends: what is owed is told and answered until nothing is."""
-    chance = Random(1)
-    chance.random = lambda: 1.0  # type: ignore[method-assign] # nothing is lost, no offer goes in a circle
-    while queries.owed_peers(opened.database):
-        await opened.carry(chance)
 
 
 def journal_of(opened: Desks, bureau: str) -> list[journal_pb2.Segment]:
@@ -94,7 +84,7 @@ async def test_after_any_life_each_case_has_one_custodian_and_ledgers_hub_and_pe
 ) -> None:
     with desks(database_url, EVERY_BUREAU) as opened:
         await opened.live(seed, STEPS)
-        await deliver_everything(opened)
+        await opened.carry_everything()
         cases = await opened.cases()
         for case_id in {case_id for _, case_id in cases}:
             held = {bureau: case.custody for (bureau, known), case in cases.items() if known == case_id}
@@ -127,9 +117,7 @@ async def test_after_any_life_each_case_has_one_custodian_and_ledgers_hub_and_pe
         for bureau in EVERY_BUREAU:
             superior = TREE.parent(bureau)
             if superior is not None:
-                here = queries.pair_records(opened.database, bureau, superior, ALL_TIME)
-                there = queries.pair_records(opened.database, superior, bureau, ALL_TIME)
-                found = compare(here, there, opened.clock.now(), CALENDAR)
+                found = compared(opened, bureau, superior)
                 # Offers that go in a circle are forged in these lives: their senders know nothing of them.
                 assert [] == [one for one in found.differences if not one.referral_id.startswith("loop")]
                 assert 0 == found.pending

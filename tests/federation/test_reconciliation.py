@@ -4,8 +4,6 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import grpc
-import grpc.aio
 import pytest
 import sqlalchemy as sa
 
@@ -16,7 +14,6 @@ from kuaixiang.domain.events import Concluded, Entry, Received
 from kuaixiang.domain.reconciliation import FieldDifference
 from kuaixiang.domain.words import Custody, DifferenceKind, Outcome, Stage
 from kuaixiang.runtime import pki
-from kuaixiang.wire.errors import from_call
 from kuaixiang.wire.v1 import reconciliation_pb2 as pb
 from kuaixiang.wire.v1.reconciliation_pb2_grpc import ReconciliationServiceStub
 from node import reconciler as reconciler_module
@@ -38,6 +35,7 @@ from tests.federation.bureaus import (
     until,
 )
 from tests.ledger.tampering import copy_database, put_back, rewrite
+from tests.node.callers import refusal_of
 
 HERE, THERE, DIFFERENT = DifferenceKind.MISSING_HERE, DifferenceKind.MISSING_THERE, DifferenceKind.DIFFERENT
 
@@ -383,11 +381,7 @@ async def test_only_the_peer_and_superiors_read_what_a_ledger_says_of_a_pair(
             lambda: stub.ReconcileLedgers(pb.ReconcileLedgersRequest(bureau=PREFECTURE, peer=COUNTY), timeout=SECONDS),
             lambda: stub.ListMismatches(pb.ListMismatchesRequest(bureau=PREFECTURE), timeout=SECONDS),
         ):
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await ask()
-            refusal = from_call(refused.value)
-            assert refusal is not None
-            assert "NotAuthorised" == refusal.rule
+            assert "NotAuthorised" == (await refusal_of(ask())).rule
 
 
 @pytest.mark.parametrize(
@@ -397,10 +391,7 @@ async def test_only_the_peer_and_superiors_read_what_a_ledger_says_of_a_pair(
 async def test_what_is_no_period_is_refused(bureaus: Federation, from_day: str, to_day: str, field: str) -> None:
     request = pb.GetPairDigestsRequest(bureau=PREFECTURE, peer=COUNTY, from_day=from_day, to_day=to_day)
     async with bureaus.channel(PREFECTURE, bureaus.node(COUNTY).paths) as channel:
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await ReconciliationServiceStub(channel).GetPairDigests(request, timeout=SECONDS)
-    refusal = from_call(refused.value)
-    assert refusal is not None
+        refusal = await refusal_of(ReconciliationServiceStub(channel).GetPairDigests(request, timeout=SECONDS))
     assert ("FieldMalformed", field) == (refusal.rule, refusal.field)
 
 

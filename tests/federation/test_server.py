@@ -9,7 +9,7 @@ import pytest
 from kuaixiang.domain.words import Custody, Outcome, Refusal, Stage
 from kuaixiang.runtime import pki
 from kuaixiang.runtime.clock import to_micros
-from kuaixiang.wire.errors import RemoteRefusal, from_call
+from kuaixiang.wire.errors import RemoteRefusal
 from kuaixiang.wire.v1 import referral_pb2
 from node.federation import offers
 from node.federation.seal import Seal
@@ -27,6 +27,7 @@ from tests.federation.bureaus import (
     Federation,
     sealed,
 )
+from tests.node.callers import refusal_of
 
 NOW_US = to_micros(MONDAY)
 Change = Callable[[referral_pb2.Offer], Any]
@@ -42,14 +43,6 @@ async def offered(bureaus: Federation, final_bureau: str = PREFECTURE) -> referr
     offer = offers.owed(bureaus.history(COUNTY, case_id), PREFECTURE)
     assert isinstance(offer, referral_pb2.Offer)
     return offer
-
-
-async def refusal_of(call: Any) -> RemoteRefusal:
-    with pytest.raises(grpc.aio.AioRpcError) as failed:
-        await call
-    refusal = from_call(failed.value)
-    assert refusal is not None
-    return refusal
 
 
 async def refused(

@@ -9,28 +9,19 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from google.rpc.error_details_pb2 import ErrorInfo
-from grpc_status import rpc_status
 from python_calamine import CalamineWorkbook
 from typer.testing import CliRunner
 
-from demo.sites import Sites
 from hub.service import Running
 from kuaixiang.runtime.clock import SharedClockDriver
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kx.hub import app
 from tests.hub.federation import Federation
-from tests.hub.journals import DAY, MONDAY, Journal
-from tests.hub.test_service import folded
+from tests.hub.journals import DAY, MONDAY
+from tests.hub.test_service import folded, journal_of
+from tests.node.callers import refusal_of
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(180)]
-
-
-@pytest.fixture
-async def federation(nats_sites: Sites, tmp_path: Path) -> AsyncIterator[Federation]:
-    made = Federation(tmp_path, nats_sites)
-    async with made.serving_ledgers():
-        yield made
 
 
 @pytest.fixture
@@ -44,13 +35,8 @@ def clock(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 async def hub(federation: Federation, tmp_path: Path, clock: Path) -> AsyncIterator[Running]:
     """A hub that has folded thirty cases of one county and twelve of another."""
-    journals = []
-    for bureau, cases in ((federation.north[0], 30), (federation.south[0], 12)):
-        journal = Journal(bureau)
-        for number in range(cases):
-            journal.live(f"{bureau}-{number}", late=number < 3)
-        federation.ledgers.journals[bureau] = journal
-        journals.append(journal)
+    counted = ((federation.north[0], 30), (federation.south[0], 12))
+    journals = [journal_of(federation, bureau, cases, late=3) for bureau, cases in counted]
     settings = {"silent_after_seconds": 0.5, "clock": str(clock)}
     async with federation.hub(f"sqlite:///{tmp_path / 'hub.db'}", **settings) as running:
         await folded(running, *journals)
@@ -94,14 +80,8 @@ async def test_what_cannot_be_told_is_refused_with_the_field_at_fault(federation
             (county, {"period": "2026-11", "format": html, "scope": "330000"}, grpc.StatusCode.PERMISSION_DENIED, ""),
         ]
         for client, question, code, field in cases:
-            with pytest.raises(grpc.aio.AioRpcError) as refusal:
-                await client.GetBulletin(pb.GetBulletinRequest(**question), timeout=30)
-            failure: Any = refusal.value
-            status = rpc_status.from_call(failure)
-            assert status is not None
-            info = ErrorInfo()
-            assert status.details[0].Unpack(info)
-            assert (code, field) == (failure.code(), info.metadata["field"])
+            refusal = await refusal_of(client.GetBulletin(pb.GetBulletinRequest(**question), timeout=30))
+            assert (code, field) == (refusal.code, refusal.field)
 
 
 async def test_the_command_writes_the_file_and_says_where(

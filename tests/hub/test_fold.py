@@ -1,7 +1,7 @@
 """The fold's rules over both databases, with hand-made journals."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 
 import pytest
@@ -31,13 +31,6 @@ from tests.hub.journals import (
     started,
     stopped,
 )
-
-
-@pytest.fixture
-def bench(database_url: str) -> Iterator[Bench]:
-    opened = Bench(database_url)
-    yield opened
-    opened.store.close()
 
 
 def test_a_folded_case_counts_at_its_bureau_and_at_each_superior_and_nowhere_else(bench: Bench) -> None:

@@ -9,7 +9,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
@@ -26,13 +25,13 @@ from kuaixiang.runtime import pki
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.text.terms import key_terms
-from kuaixiang.wire.errors import from_call
 from kuaixiang.wire.v1 import issues_pb2 as pb
 from kuaixiang.wire.v1 import ledger_pb2
 from kuaixiang.wire.v1.issues_pb2_grpc import IssueServiceStub
 from kx.hub import app
 from tests.hub.federation import Federation
 from tests.hub.test_clusters import ASKED
+from tests.node.callers import refusal_of
 
 NORTH, SOUTH = ("110101", "110102"), ("330106",)
 TREE = BureauTree(
@@ -326,12 +325,6 @@ def test_what_is_found_is_known_by_half_of_its_words(store: Store, terms: tuple[
 
 
 # ---------------------------------------------------------------- over gRPC
-
-
-async def refusal_of(call: Any) -> Any:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    return from_call(caught.value)
 
 
 @pytest.mark.nats

@@ -1,6 +1,5 @@
 """Publishing a period: when it may be, what an edition holds, and what shows as a correction; over both databases."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -43,11 +42,10 @@ TWO = Override("张三", "李四", "上级要求当日通报")
 
 
 @pytest.fixture
-def bench(database_url: str) -> Iterator[Bench]:
-    opened = Bench(database_url)
-    opened.now = AFTER
-    yield opened
-    opened.store.close()
+def bench(bench: Bench) -> Bench:
+    """After the period."""
+    bench.now = AFTER
+    return bench
 
 
 def completeness(bench: Bench, scope: str, period: Period) -> Completeness:

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import grpc.aio
 import pytest
 
 from demo.sites import Sites
-from kuaixiang.wire.errors import from_call
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from tests.hub.federation import Federation
+from tests.node.callers import refusal_of
 
 pytestmark = pytest.mark.nats
 
@@ -35,9 +34,6 @@ async def test_a_question_that_cannot_be_meant_is_refused_by_rule_and_field(nats
         federation.statistics(hub.port) as stub,
     ):
         for question, rule, field in QUESTIONS:
-            with pytest.raises(grpc.aio.AioRpcError) as failure:
-                await stub.GetFigures(pb.GetFiguresRequest(**question), timeout=30)
-            refusal = from_call(failure.value)
-            assert refusal is not None
+            refusal = await refusal_of(stub.GetFigures(pb.GetFiguresRequest(**question), timeout=30))
             assert (rule, field) == (refusal.rule, refusal.field)
             assert all((*refusal.sentence, *refusal.remedy))

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from prometheus_client import REGISTRY
 from typer.testing import CliRunner
 
-from demo.sites import Sites
 from hub.daily import DailyReconciliation
 from hub.ledgers import Ledgers
 from hub.reconcile import read_outcomes
@@ -35,12 +34,10 @@ Fault = Callable[[Journal], Journal]
 
 
 @pytest.fixture
-async def federation(nats_sites: Sites, tmp_path: Path) -> AsyncIterator[Federation]:
-    made = Federation(tmp_path, nats_sites)
-    async with made.serving_ledgers():
-        for code in made.codes:
-            made.ledgers.journals[code] = Journal(code)
-        yield made
+def federation(federation: Federation) -> Federation:
+    """Each bureau has a journal, without entries."""
+    federation.ledgers.journals.update((code, Journal(code)) for code in federation.codes)
+    return federation
 
 
 @asynccontextmanager

@@ -41,13 +41,6 @@ UNFINISHED_STAGES = [
 SEEDS = (1, 2, 3)
 
 
-@pytest.fixture
-def bench(database_url: str) -> Iterator[Bench]:
-    opened = Bench(database_url)
-    yield opened
-    opened.store.close()
-
-
 @pytest.fixture(params=SEEDS)
 def living(request: pytest.FixtureRequest, database_url: str) -> Iterator[Bench]:
     """The national hub of a federation that has lived for some weeks."""

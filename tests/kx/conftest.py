@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -67,23 +68,24 @@ class Officers:
         }
 
     def at(
-        self, bureau: str, role: str = "tax-service", department: str = "", actor: str = ""
+        self, bureau: str, role: str = "tax-service", department: str = "", actor: str = "", *, group: str = "case"
     ) -> Callable[..., Result]:
+        """The commands of a group, as that officer gives them."""
         environment = self.environment(bureau, role, department or role, actor or f"{role}-{bureau}")
 
-        def case(*arguments: str, stdin: str = "", **more: str) -> Result:
-            return kx("case", *arguments, environment={**environment, **more}, stdin=stdin)
+        def command(*arguments: str, stdin: str = "", **more: str) -> Result:
+            return kx(group, *arguments, environment={**environment, **more}, stdin=stdin)
 
-        return case
+        return command
 
 
-@pytest.fixture(scope="module")
-def officers() -> Iterator[Officers]:
+@contextmanager
+def running(hubs: tuple[str, ...] = ()) -> Iterator[Officers]:
     """Headquarters, a province and a county, each in a process of its own, on a clock that stands still."""
     with TemporaryDirectory(prefix="kuaixiang-kx-") as directory:
         tree = part_of(national_tree(), (HEADQUARTERS, PROVINCE, COUNTY))
         placement = [[HEADQUARTERS], [PROVINCE], [COUNTY]]
-        federation = Federation(Path(directory), tree, placement=placement, clock_start=START, hubs=())
+        federation = Federation(Path(directory), tree, placement=placement, clock_start=START, hubs=hubs)
         loop = asyncio.new_event_loop()
         try:
             loop.run_until_complete(federation.start())
@@ -91,3 +93,10 @@ def officers() -> Iterator[Officers]:
         finally:
             loop.run_until_complete(federation.stop())
             loop.close()
+
+
+@pytest.fixture(scope="module")
+def officers() -> Iterator[Officers]:
+    """The three, without a hub."""
+    with running() as made:
+        yield made

@@ -1,69 +1,48 @@
 """`kx supervise` against real nodes and a hub: an order through three tiers, a killed node, a cascade, the board, refusals."""
 
-import asyncio
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from typer.testing import Result
 
-from demo.federation import Federation, part_of
 from kuaixiang.domain.labels import ACTS
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.orders import ROLES
 from kuaixiang.domain.words import OrderStage, Role
-from kuaixiang.facts import national_tree
 from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST
 from kuaixiang.wire.v1 import supervision_pb2
 from kx.client import rpc_of
 from kx.output import both
 from kx.supervise import GROUP
-from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, START, Officers, kx, refusal, told
+from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, Officers, kx, refusal, running, told
+from tests.kx.test_case import until
 from tests.kx.test_words import command_of
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
 
-WAIT_SECONDS = 60.0
 Terminal = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
 def officers() -> Iterator[Officers]:
     """Headquarters, a province and a county, each in a process of its own, and the national hub."""
-    with TemporaryDirectory(prefix="kuaixiang-kx-") as directory:
-        tree = part_of(national_tree(), (HEADQUARTERS, PROVINCE, COUNTY))
-        placement = [[HEADQUARTERS], [PROVINCE], [COUNTY]]
-        federation = Federation(Path(directory), tree, placement=placement, clock_start=START, hubs=(HEADQUARTERS,))
-        loop = asyncio.new_event_loop()
-        try:
-            loop.run_until_complete(federation.start())
-            yield Officers(federation, loop)
-        finally:
-            loop.run_until_complete(federation.stop())
-            loop.close()
+    with running(hubs=(HEADQUARTERS,)) as made:
+        yield made
 
 
 def at(officers: Officers, bureau: str, role: str, department: str = "leadership") -> Terminal:
-    environment = officers.environment(bureau, role, department, f"{role}-{bureau}")
-
-    def supervise(*arguments: str, **more: str) -> Result:
-        return kx("supervise", *arguments, environment={**environment, **more})
-
-    return supervise
+    return officers.at(bureau, role, department, group="supervise")
 
 
 def stage(terminal: Terminal, order_id: str, wanted: str) -> Any:
     """The order, once it is at that stage at that bureau."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        seen = terminal("show", order_id, "--json")
-        if seen.exit_code == 0 and told(seen)["order"]["stage"] == wanted:
-            return told(seen)
-        assert time.monotonic() < deadline, seen.output
-        time.sleep(0.1)
+    return told(
+        until(
+            lambda: terminal("show", order_id, "--json"),
+            lambda seen: seen.exit_code == 0 and told(seen)["order"]["stage"] == wanted,
+        )
+    )
 
 
 def issued(terminal: Terminal, to: str, *more: str) -> str:
@@ -222,10 +201,7 @@ def test_the_board_counts_open_cases_by_light_and_drills_down_to_one(officers: O
         names = ("in_time", "due_soon", "overdue", "stopped", "extended")
         return {row["bureau"]: tuple(row[name] for name in names) for row in found["rows"]}
 
-    deadline = time.monotonic() + WAIT_SECONDS
-    while rows()[PROVINCE] != (0, 1, 0, 0, 0):
-        assert time.monotonic() < deadline, rows()
-        time.sleep(0.2)
+    until(rows, lambda seen: seen[PROVINCE] == (0, 1, 0, 0, 0))
     assert {PROVINCE: (0, 0, 0, 0, 0), COUNTY: (0, 1, 0, 0, 0)} == rows("--scope", PROVINCE)
     shown = kx("supervise", "board", environment=environment).stdout
     assert "within 1 wd 临期" in shown

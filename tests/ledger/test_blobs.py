@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
@@ -24,13 +24,6 @@ from tests.ledger.bureaus import Desks, desks, table_rows
 
 CONTENT = random.Random(11).randbytes(3 * CHUNK_BYTES + 100)
 TOMORROW = timedelta(days=1, hours=1)
-
-
-@pytest.fixture
-def opened(database_url: str) -> Iterator[Desks]:
-    """An office over a new ledger."""
-    with desks(database_url) as office:
-        yield office
 
 
 def announced(content: bytes) -> Attachment:

@@ -1,7 +1,6 @@
 """Group commit: many share one, each has its own answer; what is refused leaves no trace; a key is used once."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -26,13 +25,6 @@ from tests.domain.story import (
 from tests.ledger.bureaus import Desks, check_journal, desks, table_rows
 
 BY_HOTLINE = replace(REGISTER, channel=Channel.HOTLINE, channel_reference="12366-7")
-
-
-@pytest.fixture
-def opened(database_url: str) -> Iterator[Desks]:
-    """An office over a new ledger."""
-    with desks(database_url) as office:
-        yield office
 
 
 def commits(opened: Desks) -> list[None]:

@@ -1,7 +1,6 @@
 """The journal: gapless, chained, several bureaus side by side; everything else follows from it."""
 
 import asyncio
-from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -22,13 +21,6 @@ from tests.domain.story import DISPATCH, FORWARD, HANGZHOU, MONDAY, REFER, REGIS
 from tests.ledger.bureaus import BUREAUS, Desks, check_journal, desks, execute, table_rows
 
 STEPS = 100
-
-
-@pytest.fixture
-def opened(database_url: str) -> Iterator[Desks]:
-    """An office over a new ledger."""
-    with desks(database_url) as office:
-        yield office
 
 
 async def test_every_bureau_of_a_database_has_a_gapless_journal_whose_chain_holds(opened: Desks) -> None:

@@ -1,7 +1,6 @@
 """Supervision orders in the ledger, over both databases: numbered, folded, listed, swept, rebuilt; no cases."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -24,7 +23,7 @@ from node.ledger.ledger import load_orders
 from node.ledger.queries import OrderFilter
 from node.office import Header
 from node.orders import OrdersDone
-from tests.domain.story import CALENDAR, DAY, HANGZHOU, HOUR, MONDAY, SHANGCHENG, XIHU, ZHEJIANG, day, end_of
+from tests.domain.story import DAY, HANGZHOU, HOUR, MONDAY, SHANGCHENG, XIHU, ZHEJIANG, day, end_of
 from tests.ledger.bureaus import BUREAUS, Desks, check_journal, desks, table_rows
 
 ISSUE = order_acts.IssueOrder(
@@ -39,13 +38,6 @@ ACTS: tuple[OrderAct, ...] = (
     order_acts.CancelOrder(reason="误发"),
 )
 TEXTS = ("请说明逾期原因", "已经办结", "已收悉", "不完整", "误发")
-
-
-@pytest.fixture
-def opened(database_url: str) -> Iterator[Desks]:
-    """An office over a new ledger."""
-    with desks(database_url) as office:
-        yield office
 
 
 async def perform(opened: Desks, bureau: str, act: OrderAct, order_id: str = "", **more: Any) -> OrdersDone:
@@ -91,8 +83,7 @@ async def live(opened: Desks, seed: int, steps: int) -> list[str]:
             await carry(opened)
         if chance.random() < 0.2:
             opened.clock.advance(chance.choice((HOUR, DAY)))
-            now = to_micros(opened.clock.now())
-            for found in queries.clocks_to_note(opened.database, BUREAUS, now, CALENDAR.version, 50):
+            for found in opened.to_note():
                 await opened.office.note_time(*found)
     return orders
 
@@ -251,11 +242,11 @@ async def test_a_passed_deadline_of_an_order_is_found_until_it_is_recorded_and_c
     assert (1, 0) == queries.open_orders(opened.database, [SHANGCHENG], to_micros(MONDAY))
     opened.clock.set(day(3, 10))
     now = to_micros(opened.clock.now())
-    found = queries.clocks_to_note(opened.database, BUREAUS, now, CALENDAR.version, 10)
+    found = opened.to_note()
     assert {(ZHEJIANG, order_id), (HANGZHOU, order_id), (SHANGCHENG, order_id)} == set(found)
     for one in found:
         await opened.office.note_time(*one)
-    assert [] == queries.clocks_to_note(opened.database, BUREAUS, now, CALENDAR.version, 10)
+    assert [] == opened.to_note()
     assert (2, 2) == queries.open_orders(opened.database, BUREAUS, now)
 
 

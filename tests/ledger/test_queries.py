@@ -1,6 +1,5 @@
 """Reading the ledger: pages are complete and without repeats, filters mean what they say."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -15,16 +14,9 @@ from node.ledger import queries
 from node.ledger.ledger import Draft, Work
 from node.ledger.queries import CaseFilter, Directive
 from tests.domain.story import DISPATCH, FORWARD, HANGZHOU, HOUR, REFER, REGISTER, SHANGCHENG, day, end_of
-from tests.ledger.bureaus import Desks, desks
+from tests.ledger.bureaus import Desks
 
 CASES = 23
-
-
-@pytest.fixture
-def opened(database_url: str) -> Iterator[Desks]:
-    """An office over a new ledger."""
-    with desks(database_url) as office:
-        yield office
 
 
 async def fill(opened: Desks) -> list[Case]:

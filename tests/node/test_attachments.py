@@ -23,6 +23,7 @@ from node.ledger import blobs, schema
 from node.ledger.blobs import CHUNK_BYTES
 from node.ledger.ledger import Ledger
 from node.settings import NodeSettings
+from tests.federation.bureaus import until
 from tests.node.callers import COUNTY, PROVINCE, Callers, header, refusal_of, registration
 
 CONTENT = random.Random(7).randbytes(2 * CHUNK_BYTES + 5)
@@ -261,11 +262,9 @@ async def test_a_sender_that_falls_silent_does_not_keep_others_from_sending_the_
     silent = office.AttachFile()
     await silent.write(head(case_id))
     await silent.write(case_pb2.AttachFileRequest(data=CONTENT[:PIECE]))
-
-    async def under_way() -> bool:
-        return "ContentUnderWay" == (await refusal_of(attach(office, case_id))).rule
-
-    await until(under_way)
+    async with asyncio.timeout(10):
+        while "ContentUnderWay" != (await refusal_of(attach(office, case_id))).rule:
+            await asyncio.sleep(0.01)
     monkeypatch.setattr(attachments, "SILENCE_SECONDS_MAX", 0.1)
     await silent.write(case_pb2.AttachFileRequest(data=CONTENT[PIECE : PIECE + 1]))
     assert "ContentBrokenOff" == (await refusal_of(silent)).rule
@@ -279,9 +278,9 @@ async def test_an_upload_that_was_broken_off_begins_again(callers: Callers, node
     broken = office.AttachFile()
     await broken.write(head(case_id))
     await broken.write(case_pb2.AttachFileRequest(data=CONTENT[: CHUNK_BYTES + 1]))
-    await until(lambda: as_coroutine(kept(node) == (1, CHUNK_BYTES)))
+    await until(lambda: kept(node) == (1, CHUNK_BYTES))
     broken.cancel()
-    await until(lambda: as_coroutine(not node.office.attachments._under_way))
+    await until(lambda: not node.office.attachments._under_way)
     await attach(office, case_id)
     assert CONTENT == await read(office, case_id, sha256(CONTENT).hexdigest())
 
@@ -354,15 +353,3 @@ async def test_an_officers_act_does_not_wait_for_a_whole_file(callers: Callers, 
     await sending
     assert done_between > 5
     assert largest == await read(office, case_id, sha256(largest).hexdigest())
-
-
-async def as_coroutine(value: bool) -> bool:
-    return value
-
-
-async def until(check: Callable[[], Any]) -> None:
-    for _ in range(1_000):
-        if await check():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("it did not come to pass in time")
