@@ -362,7 +362,7 @@ def _by_due(case: Case) -> list[Clock]:
 def clock_view(clock: Clock, now: datetime) -> case_pb2.Clock:
     """A running clock as the interface shows it at that time."""
     kind: Any = clock.kind
-    overdue = clock.overdue or now >= clock.due_at
+    overdue = clock.has_passed(now)
     return case_pb2.Clock(
         kind=kind,
         department=clock.department,
@@ -372,8 +372,7 @@ def clock_view(clock: Clock, now: datetime) -> case_pb2.Clock:
         extended=clock.extended,
         provisional=clock.provisional,
         overdue=overdue,
-        # A limit of one day is due within one from its start.
-        due_soon=not overdue and (clock.soon_at is None or now >= clock.soon_at),
+        due_soon=not overdue and clock.is_close(now),
         calendar_version=clock.calendar_version,
     )
 

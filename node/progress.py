@@ -65,5 +65,5 @@ def progress_of(case: Case, now: datetime, in_charge: DepartmentKind | None) -> 
     if nearest is not None:
         progress.next_clock = int(nearest.kind)  # type: ignore[assignment]
         progress.next_due_at.CopyFrom(timestamp(nearest.due_at))
-        progress.overdue = nearest.overdue or now >= nearest.due_at
+        progress.overdue = nearest.has_passed(now)
     return progress

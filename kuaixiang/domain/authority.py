@@ -15,6 +15,11 @@ class Caller:
     offices: frozenset[str] = frozenset()
     hubs: frozenset[str] = frozenset()
 
+    @property
+    def codes(self) -> frozenset[str]:
+        """All that it names, in whatever capacity."""
+        return self.bureaus | self.offices | self.hubs
+
 
 class NotAuthorised(Refused):
     """The caller's certificate does not allow this; `what` says where the bureau is named in it."""
@@ -26,6 +31,15 @@ class NotAuthorised(Refused):
         english = what.english.format(bureau=f"bureau {bureau or '(empty)'}")
         chinese = what.chinese.format(bureau=f"单位 {bureau or '（空）'} ")
         super().__init__(f"This certificate does not allow its holder to {english}.", f"该证书无权{chinese}。")
+
+
+def _is_above(caller: Caller, code: str, tree: BureauTree) -> bool:
+    """Whether it is of the bureau itself, of a superior, or a hub there; of a code outside the tree: of just that."""
+    return not caller.codes.isdisjoint(tree.superiors_and_self(code) if code in tree else (code,))
+
+
+def _related(tree: BureauTree, bureau: str, other: str, *relations: Relation) -> bool:
+    return bureau in tree and other in tree and tree.relation(bureau, other) in relations
 
 
 def check_officer(caller: Caller, bureau: str) -> None:
@@ -51,7 +65,7 @@ def check_own(caller: Caller, bureau: str) -> None:
 def check_order_from_superior(caller: Caller, from_bureau: str, to_bureau: str, tree: BureauTree) -> None:
     """Supervision orders (§五(三)) come down from the node of the receiver's direct superior."""
     check_own(caller, from_bureau)
-    if to_bureau not in tree or from_bureau not in tree or tree.relation(to_bureau, from_bureau) != Relation.PARENT:
+    if not _related(tree, to_bureau, from_bureau, Relation.PARENT):
         raise NotAuthorised(
             Both("give orders to {bureau}", "向{bureau}下达督办"),
             to_bureau,
@@ -62,7 +76,7 @@ def check_order_from_superior(caller: Caller, from_bureau: str, to_bureau: str, 
 def check_report_from_subordinate(caller: Caller, from_bureau: str, to_bureau: str, tree: BureauTree) -> None:
     """What has become of an order comes up from the node of a direct subordinate of the receiver."""
     check_own(caller, from_bureau)
-    if to_bureau not in tree or from_bureau not in tree or tree.relation(to_bureau, from_bureau) != Relation.CHILD:
+    if not _related(tree, to_bureau, from_bureau, Relation.CHILD):
         raise NotAuthorised(
             Both("report on orders to {bureau}", "向{bureau}报告督办进展"),
             to_bureau,
@@ -78,8 +92,7 @@ def check_peer(caller: Caller, from_bureau: str, to_bureau: str, tree: BureauTre
             from_bureau,
             Both(f"Use the certificate of the node of bureau {from_bureau}.", f"请使用单位 {from_bureau} 的节点证书。"),
         )
-    known = from_bureau in tree and to_bureau in tree
-    if not known or tree.relation(to_bureau, from_bureau) not in {Relation.PARENT, Relation.CHILD}:
+    if not _related(tree, to_bureau, from_bureau, Relation.PARENT, Relation.CHILD):
         raise NotAuthorised(
             Both("hand cases to {bureau}", "向{bureau}移交诉求"),
             to_bureau,
@@ -92,8 +105,7 @@ def check_peer(caller: Caller, from_bureau: str, to_bureau: str, tree: BureauTre
 
 def check_supervisor(caller: Caller, bureau: str, tree: BureauTree) -> None:
     """Journals, public parts: the bureau itself, its superiors, and the hubs above it."""
-    above = tree.superiors_and_self(bureau) if bureau in tree else (bureau,)
-    if not (caller.bureaus | caller.offices | caller.hubs).intersection(above):
+    if not _is_above(caller, bureau, tree):
         raise NotAuthorised(
             Both("read the journal of {bureau}", "查阅{bureau}的台账日志"),
             bureau,
@@ -103,17 +115,14 @@ def check_supervisor(caller: Caller, bureau: str, tree: BureauTree) -> None:
 
 def check_pair(caller: Caller, bureau: str, peer: str, tree: BureauTree) -> None:
     """对账, of the bureau's ledger with the peer's: the node of that peer, if it is one, and who reads the journal."""
-    known = bureau in tree and peer in tree
-    adjacent = known and tree.relation(bureau, peer) in {Relation.PARENT, Relation.CHILD}
-    if not (adjacent and peer in caller.bureaus):
+    if not (peer in caller.bureaus and _related(tree, bureau, peer, Relation.PARENT, Relation.CHILD)):
         check_supervisor(caller, bureau, tree)
 
 
 def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
     """Figures: whoever is of the scope, above it, or within it."""
     if scope not in tree or not any(
-        code in tree and (tree.contains(code, scope) or tree.contains(scope, code))
-        for code in caller.bureaus | caller.offices | caller.hubs
+        code in tree and (tree.contains(code, scope) or tree.contains(scope, code)) for code in caller.codes
     ):
         raise NotAuthorised(
             Both("read the figures of {bureau}", "查阅{bureau}的统计数据"),
@@ -124,9 +133,7 @@ def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
 
 def check_subordinate(caller: Caller, bureau: str, tree: BureauTree) -> None:
     """Directives: whoever is of the bureau or somewhere below it, and the hubs there."""
-    if bureau not in tree or not any(
-        code in tree and tree.contains(bureau, code) for code in caller.bureaus | caller.offices | caller.hubs
-    ):
+    if bureau not in tree or not any(code in tree and tree.contains(bureau, code) for code in caller.codes):
         raise NotAuthorised(
             Both("read what headquarters has published from {bureau}", "向{bureau}索取总局发布的指令"),
             bureau,
@@ -151,8 +158,7 @@ def check_publisher(caller: Caller, scope: str) -> str:
 
 def check_issues(caller: Caller, scope: str, tree: BureauTree) -> None:
     """Finding and confirming common issues, which reads masked texts: the scope itself, its superiors, their hubs."""
-    above = tree.superiors_and_self(scope) if scope in tree else (scope,)
-    if not (caller.bureaus | caller.offices | caller.hubs).intersection(above):
+    if not _is_above(caller, scope, tree):
         raise NotAuthorised(
             Both("find or confirm the common issues of {bureau}", "分析或者确认{bureau}的共性诉求"),
             scope,

@@ -171,6 +171,11 @@ class Case:
         """What the custody rules need to know."""
         return Holding(custody=self.custody, epoch=self.epoch)
 
+    @property
+    def neighbour_bureaus(self) -> frozenset[str]:
+        """The bureaus that it has gone to or come from."""
+        return frozenset(bureau for bureau, _ in self.neighbours)
+
     def clock(self, kind: ClockKind, department: str | None = None) -> Clock | None:
         """The running clock of a kind, of one department where that is asked for."""
         for clock in self.clocks:
@@ -436,8 +441,7 @@ def _open_again(case: Case, entry: Entry, event: events.Received) -> dict[str, A
         handled_by=case.bureau,
         completed_at=entry.occurred_at,
     )
-    told = frozenset(bureau for bureau, _ in case.neighbours if bureau != event.from_bureau)
-    return {"conclusion": reopened, "awaiting": told}
+    return {"conclusion": reopened, "awaiting": case.neighbour_bureaus - {event.from_bureau}}
 
 
 _NOT_JOINT: Mapping[str, Any] = MappingProxyType(
@@ -472,7 +476,7 @@ def _ended(case: Case, outcome: Outcome, at: datetime, round_: int | None = None
         handled_by=case.bureau,
         completed_at=at,
     )
-    return {"conclusion": conclusion, "awaiting": frozenset(bureau for bureau, _ in case.neighbours)}
+    return {"conclusion": conclusion, "awaiting": case.neighbour_bureaus}
 
 
 def _heard(case: Case, from_bureau: str, conclusion: Conclusion) -> dict[str, Any]:
@@ -480,6 +484,6 @@ def _heard(case: Case, from_bureau: str, conclusion: Conclusion) -> dict[str, An
     return {
         "round": conclusion.round,
         "conclusion": conclusion,
-        "awaiting": frozenset(bureau for bureau, _ in case.neighbours if bureau != from_bureau),
+        "awaiting": case.neighbour_bureaus - {from_bureau},
         "with_bureau": conclusion.handled_by,
     }

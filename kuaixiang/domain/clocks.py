@@ -59,6 +59,14 @@ class Clock:
     due_soon: bool = False
     overdue: bool = False
 
+    def has_passed(self, at: datetime) -> bool:
+        """Whether its deadline has passed by then, recorded or not."""
+        return self.overdue or at >= self.due_at
+
+    def is_close(self, at: datetime) -> bool:
+        """Whether one working day is left at most; a limit of a single day is within one from its start."""
+        return self.soon_at is None or at >= self.soon_at
+
 
 def start(
     kind: ClockKind,
@@ -133,8 +141,7 @@ def overdue(clock: Clock, at: datetime) -> tuple[ClockChange, ...]:
 
 def stop(clock: Clock, at: datetime, calendar: WorkingCalendar, *, fulfilled: bool) -> tuple[ClockChange, ...]:
     """The clock stops: by the duty done (`fulfilled`) or because it no longer applies."""
-    late = clock.overdue or at >= clock.due_at
-    if late:
+    if clock.has_passed(at):
         outcome = ClockOutcome.MISSED
     elif fulfilled:
         outcome = ClockOutcome.MET
@@ -143,6 +150,13 @@ def stop(clock: Clock, at: datetime, calendar: WorkingCalendar, *, fulfilled: bo
     elapsed = round(calendar.elapsed_workdays(clock.started_at, at) * 1000)
     stopped = replace(_change(clock, ClockAction.STOPPED), outcome=outcome, elapsed_milli_workdays=elapsed)
     return (*overdue(clock, at), stopped)
+
+
+def stop_each(
+    running: Iterable[Clock], at: datetime, calendar: WorkingCalendar, *, fulfilled: bool
+) -> tuple[ClockChange, ...]:
+    """Each of the clocks stops; see `stop`."""
+    return tuple(change for clock in running for change in stop(clock, at, calendar, fulfilled=fulfilled))
 
 
 def apply(clocks: tuple[Clock, ...], changes: Iterable[ClockChange]) -> tuple[Clock, ...]:

@@ -16,7 +16,7 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.desk import Context, Desk, shown
 from kuaixiang.domain.events import CaseEvent
-from kuaixiang.domain.lifecycle import check_role, stage_after
+from kuaixiang.domain.lifecycle import ROLES, check_allowed, stage_after
 from kuaixiang.domain.registration import check_actor, check_department
 from kuaixiang.domain.words import Custody, Role, Stage
 
@@ -26,12 +26,7 @@ AFTER_RELEASE: Final = (acts.WriteOff, acts.AskOverride, acts.ApproveOverride, a
 
 def decide(case: Case | None, act: Act, context: Context) -> tuple[CaseEvent, ...]:
     """The events of an act; raises `Refused`."""
-    check_time(case.last_at if case else None, context)
-    check_role(act, context.role)
-    if context.role is not Role.SYSTEM:
-        check_actor(context.actor)
-        check_department(context.department, "header.department")
-        context.staff.check_officer(context.actor, context.role, context.department)
+    check_asked(act, ROLES[type(act)], case.last_at if case else None, context)
     if case is None:
         return _opening(act, context)
     if isinstance(act, acts.Receive):
@@ -51,6 +46,16 @@ def decide(case: Case | None, act: Act, context: Context) -> tuple[CaseEvent, ..
     stage = stage_after(case.case_id, case.stage, act)
     _check_in_charge(case, act, context)
     return _DECISIONS[type(act)](Desk(case=case, context=context, stage=stage), act)
+
+
+def check_asked(act: Act, allowed: frozenset[Role], last_at: datetime | None, context: Context) -> None:
+    """What is asked of every act, on a case or on an order: its time, its role, who does it; raises `Refused`."""
+    check_time(last_at, context)
+    check_allowed(act, context.role, allowed)
+    if context.role is not Role.SYSTEM:
+        check_actor(context.actor)
+        check_department(context.department, "header.department")
+        context.staff.check_officer(context.actor, context.role, context.department)
 
 
 def check_time(last_at: datetime | None, context: Context) -> None:

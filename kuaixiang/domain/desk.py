@@ -19,8 +19,8 @@ from kuaixiang.domain.words import ClockKind, Role, Stage
 class Context:
     """Who acts, in what capacity, when, and the rules of the place.
 
-    `new_id` serves when the act needs a fresh one: a case's number to register, a referral's to refer. `lead` is the
-    case that the act names as the one to link to, as this ledger has it; `is_lead` says that others are linked to the
+    `new_id` serves when the act needs a fresh one: a case's number to register, a referral's to refer, what tells
+    an order from its namesakes. `lead` is the case that the act names as the one to link to, as this ledger has it; `is_lead` says that others are linked to the
     case itself, `is_attached` that the case has the file already that the act would attach.
     """
 
@@ -82,19 +82,12 @@ class Desk:
 
     def void(self, kind: ClockKind, department: str | None = None) -> tuple[ClockChange, ...]:
         """Stops the clocks of a kind, of one department where it is named: not by their duty done."""
-        return tuple(
-            change
-            for clock in self.case.clocks
-            if clock.kind is kind and department in {None, clock.department}
-            for change in clocks.stop(clock, self.at, self.context.calendar, fulfilled=False)
-        )
+        named = (one for one in self.case.clocks if one.kind is kind and department in {None, one.department})
+        return clocks.stop_each(named, self.at, self.context.calendar, fulfilled=False)
 
     def stop_all(self, at: datetime | None = None) -> tuple[ClockChange, ...]:
         """Stops every clock: something other than their duties ended them."""
-        when, calendar = at or self.at, self.context.calendar
-        return tuple(
-            change for clock in self.case.clocks for change in clocks.stop(clock, when, calendar, fulfilled=False)
-        )
+        return clocks.stop_each(self.case.clocks, at or self.at, self.context.calendar, fulfilled=False)
 
 
 def shown(at: datetime) -> str:

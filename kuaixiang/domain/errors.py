@@ -106,17 +106,17 @@ class RecordedTooLate(Refused):
 
 
 class OutOfOrder(Refused):
-    """An act is said to have happened before the case's last one."""
+    """An act is said to have happened before the last one on the same case or order."""
 
     condition = Condition.INVALID
     field = "header.occurred_at"
-    remedy = "Give a time not before the case's last act."
-    remedy_chinese = "请填写不早于该诉求上一次办理的时间。"
+    remedy = "Give a time not before the last act."
+    remedy_chinese = "请填写不早于上一次办理的时间。"
 
     def __init__(self, occurred_at: str, last_at: str) -> None:
         super().__init__(
-            f"header.occurred_at {occurred_at} is before the case's last act at {last_at}.",
-            f"发生时间 {occurred_at} 早于该诉求上一次办理的时间 {last_at}。",
+            f"header.occurred_at {occurred_at} is before the last act at {last_at}.",
+            f"发生时间 {occurred_at} 早于上一次办理的时间 {last_at}。",
         )
 
 

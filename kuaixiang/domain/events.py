@@ -1,6 +1,6 @@
-"""What happened to a case: frozen values, named and shaped as in the journal.
+"""What happened to a case, to a supervision order or to the ledger: frozen values, named and shaped as in the journal.
 
-Every event says where it leaves the case (stage, custody, epoch) and what it did to its clocks, so that whoever folds
+Every event of a case says where it leaves it (stage, custody, epoch) and what it did to its clocks, so that whoever folds
 the journal needs no table of rules, and old journals mean the same under new rules.
 """
 

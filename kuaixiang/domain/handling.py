@@ -18,7 +18,7 @@ from kuaixiang.domain.events import Attachment, CaseEvent, ClockChange, Private
 from kuaixiang.domain.identifiers import is_division_code
 from kuaixiang.domain.jurisdiction import competent_bureau
 from kuaixiang.domain.labels import Both, listed
-from kuaixiang.domain.lifecycle import OPENING, TRANSITIONS
+from kuaixiang.domain.lifecycle import HANDLED_HERE, OPENING, TRANSITIONS
 from kuaixiang.domain.registration import (
     NOTE_CHARACTERS_MAX,
     REFERENCE_CHARACTERS_MAX,
@@ -96,7 +96,7 @@ def _answered_clocks(case_id: str, running: tuple[Clock, ...], context: Context)
     at, calendar = context.occurred_at, context.calendar
     forwarded = (clock for clock in running if clock.kind is ClockKind.FORWARD)
     return (
-        *(change for clock in forwarded for change in clocks.stop(clock, at, calendar, fulfilled=True)),
+        *clocks.stop_each(forwarded, at, calendar, fulfilled=True),
         *_follow_up_clock(case_id, context),
     )
 
@@ -193,7 +193,7 @@ def ask_extension(desk: Desk, act: acts.AskExtension) -> tuple[CaseEvent, ...]:
     clock = _extendable(case, for_department)
     if (clock is not None and clock.extended) or (case.extended and not joint):
         raise errors.ExtensionOnce(case.case_id)
-    if clock is None or clock.overdue or desk.at >= clock.due_at:
+    if clock is None or clock.has_passed(desk.at):
         raise errors.ExtensionTooLate(case.case_id, _due(clock))
     total_max = rules.joint_workdays_total_max if joint else rules.handle_workdays_total_max
     if total_max is not None and clock.limit_workdays + act.workdays > total_max:
@@ -248,7 +248,7 @@ def approve_extension(desk: Desk, act: acts.ApproveExtension) -> tuple[CaseEvent
     asked = _asked_extension(case, act.for_department)
     _check_leader(desk, act, asked)
     clock = _extendable(case, asked.for_department)
-    if clock is None or clock.overdue or desk.at >= clock.due_at:
+    if clock is None or clock.has_passed(desk.at):
         # Asked in time, decided after the deadline: it counts as missed, whether or not that has been recorded yet.
         raise errors.ExtensionTooLate(case.case_id, _due(clock))
     approved = events.ExtensionApproved(
@@ -367,11 +367,6 @@ def complete_with_lead(desk: Desk, act: acts.CompleteWithLead) -> tuple[CaseEven
     return (completed,)
 
 
-_HANDLED_HERE: Final = frozenset(
-    {Stage.REGISTERED, Stage.FORWARDED, Stage.HANDLING, Stage.JOINT_HANDLING, Stage.DEFERRED}
-)
-
-
 def link(desk: Desk, act: acts.Link) -> tuple[CaseEvent, ...]:
     """并案."""
     _check_lead(desk.case.case_id, act.lead_case_id, desk.context)
@@ -388,7 +383,7 @@ def _check_lead(case_id: str, lead_case_id: str, context: Context) -> None:
         why = Both(f"that one is linked to {lead.lead_case_id} itself", f"该诉求已并入 {lead.lead_case_id}")
         remedy = Both(f"Link it to {lead.lead_case_id}.", f"请并入 {lead.lead_case_id}。")
         raise errors.CannotLink(case_id, lead_case_id, why, remedy)
-    if lead.custody is not Custody.OWNED or lead.stage not in _HANDLED_HERE:
+    if lead.custody is not Custody.OWNED or lead.stage not in HANDLED_HERE:
         why = Both("that one is not being handled here any more", "该诉求已不在本单位办理")
         remedy = Both("Handle this one by itself.", "请单独办理。")
         raise errors.CannotLink(case_id, lead_case_id, why, remedy)

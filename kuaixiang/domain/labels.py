@@ -327,13 +327,6 @@ FIELDS: Final[Mapping[str, str]] = {
     "standard_answer": "统一答复口径",
     "directive": "指令",
     "have": "已有指令",
-    "offered_at": "移交时间",
-    "state": "移交状态",
-    "refusal": "拒收原因",
-    "conclusion_epoch": "结论所属移交",
-    "completed_at": "办结时间",
-    "peer": "对账单位",
-    "days": "日期",
     "case_ids": "诉求编号",
     "kind": "指令种类",
     "subject": "指令事项",
@@ -362,6 +355,14 @@ FIELDS: Final[Mapping[str, str]] = {
     "subordinate": "下级单位",
     "side": "收发方向",
     "light": "时限状态",
+    # Of reconciliation.
+    "offered_at": "移交时间",
+    "state": "移交状态",
+    "refusal": "拒收原因",
+    "conclusion_epoch": "结论所属移交",
+    "completed_at": "办结时间",
+    "peer": "对账单位",
+    "days": "日期",
 }
 """The Chinese name of each field of a request, by its own name: `header.actor` is `actor`."""
 

@@ -103,6 +103,8 @@ TRANSITIONS: Mapping[Stage, Mapping[TypeOfAct, Stage]] = MappingProxyType(
 dispatch that an assisting department returns leaves the case in joint handling."""
 
 _BEFORE_THE_END: Final = frozenset({Stage.REGISTERED, Stage.FORWARDED, Stage.HANDLING, Stage.JOINT_HANDLING})
+HANDLED_HERE: Final = _BEFORE_THE_END | {Stage.DEFERRED}
+"""Where a case of this bureau's is still being handled, or parked."""
 _AT_TAX_SERVICE_OR_AFTER: Final = _BEFORE_THE_END - {Stage.REGISTERED}
 _TO_BE_WRITTEN_OFF: Final = frozenset(
     {Stage.FED_BACK, Stage.FOLLOWED_UP, Stage.CONCLUDED, Stage.RECONSIDERATION, Stage.WITHDRAWN}
@@ -110,9 +112,9 @@ _TO_BE_WRITTEN_OFF: Final = frozenset(
 
 STANDING: Mapping[TypeOfAct, frozenset[Stage]] = MappingProxyType(
     {
-        acts.Link: _BEFORE_THE_END | {Stage.DEFERRED},
-        acts.Unlink: _BEFORE_THE_END | {Stage.DEFERRED},
-        acts.Attach: _BEFORE_THE_END | {Stage.DEFERRED, Stage.COMPLETED},
+        acts.Link: HANDLED_HERE,
+        acts.Unlink: HANDLED_HERE,
+        acts.Attach: HANDLED_HERE | {Stage.COMPLETED},
         acts.LinkIssue: frozenset(Stage) - {Stage.REFERRED, Stage.CONCLUDED, Stage.WRITTEN_OFF},
         acts.Refer: _BEFORE_THE_END,
         acts.Return: _AT_TAX_SERVICE_OR_AFTER,
@@ -186,7 +188,7 @@ ROLES: Mapping[TypeOfAct, frozenset[Role]] = MappingProxyType(
         acts.NoteMismatch: frozenset({Role.SYSTEM}),
     }
 )
-"""Who may do what. The leader who decides an extension depends on the handling besides: see `decide`."""
+"""Who may do what. The leader who decides an extension depends on the handling besides: see `handling`."""
 
 
 def stage_after(case_id: str, stage: Stage, act: Act) -> Stage:
@@ -208,6 +210,10 @@ def possible(stage: Stage) -> tuple[TypeOfAct, ...]:
 
 def check_role(act: Act, role: Role) -> None:
     """Raises `RoleNotAllowed` when the act is not for the role."""
-    allowed = ROLES[type(act)]
+    check_allowed(act, role, ROLES[type(act)])
+
+
+def check_allowed(act: Act, role: Role, allowed: frozenset[Role]) -> None:
+    """Raises `RoleNotAllowed` when the role is none of those that the act is for."""
     if role not in allowed:
         raise RoleNotAllowed(type(act), role, tuple(sorted(allowed)))

@@ -16,9 +16,9 @@ def light_of(case: Case, now: datetime) -> Light:
     """
     if case.custody is not Custody.OWNED or case.stage is Stage.DEFERRED or not case.clocks:
         return Light.STOPPED
-    if any(clock.overdue or now >= clock.due_at for clock in case.clocks):
+    if any(clock.has_passed(now) for clock in case.clocks):
         return Light.OVERDUE
-    if any(clock.soon_at is None or now >= clock.soon_at for clock in case.clocks):
+    if any(clock.is_close(now) for clock in case.clocks):
         return Light.DUE_SOON
     return Light.IN_TIME
 

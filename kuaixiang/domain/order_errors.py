@@ -30,9 +30,12 @@ class OrderActNotAllowed(Refused):
         if allowed:
             self.remedy = f"At this stage one can: {', '.join(map(command, allowed))}."
             self.remedy_chinese = f"目前可以：{listed(map(act_term, allowed))}。"
-        else:
+        elif stage in {OrderStage.CLOSED, OrderStage.CANCELLED}:
             self.remedy = "The order has ended; issue another one if need be."
             self.remedy_chinese = "该督办单已经结束；如有需要，请另行下达。"
+        else:
+            self.remedy = "Wait for the bureau that issued it to decide."
+            self.remedy_chinese = "请等待下达单位作出决定。"
         super().__init__(
             f"{command(act)} is not possible: order {order_id} is {name(stage)}.",
             f"不能{act_term(act)}：督办单 {order_id} {term(stage)}。",

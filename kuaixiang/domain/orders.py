@@ -21,18 +21,17 @@ from typing import Any
 from kuaixiang.domain import clocks as clockwork
 from kuaixiang.domain import errors, events, order_acts, order_errors
 from kuaixiang.domain.clocks import Clock
-from kuaixiang.domain.decide import check_time
+from kuaixiang.domain.decide import check_asked, check_time
 from kuaixiang.domain.desk import Context
 from kuaixiang.domain.events import ClockChange, Entry, OrderEvent, Private
 from kuaixiang.domain.labels import Both
+from kuaixiang.domain.lifecycle import check_allowed
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.registration import (
     NOTE_CHARACTERS_MAX,
     TEXT_CHARACTERS_MAX,
     at_most,
-    check_actor,
     check_case_id,
-    check_department,
     required,
 )
 from kuaixiang.domain.words import ClockKind, OrderLevel, OrderStage, Role
@@ -304,12 +303,7 @@ def decide_order(
 
     `parent` is the order from which a new one is derived, `derived` are those derived from this one.
     """
-    check_time(order.last_at if order else None, context)
-    _check_role(act, context.role)
-    if context.role is not Role.SYSTEM:
-        check_actor(context.actor)
-        check_department(context.department, "header.department")
-        context.staff.check_officer(context.actor, context.role, context.department)
+    check_asked(act, ROLES[type(act)], order.last_at if order else None, context)
     match act:
         case order_acts.IssueOrder():
             return _issue(act, context, parent)
@@ -356,16 +350,10 @@ def stage_after(order: Order, act: OrderAct) -> OrderStage:
     return target
 
 
-def _check_role(act: OrderAct, role: Role) -> None:
-    allowed = ROLES[type(act)]
-    if role not in allowed:
-        raise errors.RoleNotAllowed(type(act), role, tuple(sorted(allowed)))
-
-
 def check_cascade(parent: Order, act: order_acts.CascadeOrder, context: Context) -> tuple[order_acts.IssueOrder, ...]:
     """The orders that a cascade asks for; raises `Refused`. Each is then decided with `parent`."""
     check_time(parent.last_at, context)
-    _check_role(act, context.role)
+    check_allowed(act, context.role, ROLES[type(act)])
     stage_after(parent, act)
     if not act.to_bureaus:
         raise errors.FieldMissing("to_bureaus", Both("it says which subordinates", "须写明转给哪些下级单位"))
@@ -444,12 +432,6 @@ def _start(workdays: int, context: Context, at_bureau: str = "") -> ClockChange:
     return clockwork.start(ClockKind.ORDER, context.occurred_at, workdays, context.calendar, department=at_bureau)
 
 
-def _stop(running: Sequence[Clock], at: datetime, context: Context, *, fulfilled: bool) -> tuple[ClockChange, ...]:
-    return tuple(
-        change for clock in running for change in clockwork.stop(clock, at, context.calendar, fulfilled=fulfilled)
-    )
-
-
 def _noted(text: str) -> Private | None:
     return Private(note=text) if text else None
 
@@ -480,13 +462,13 @@ def _answer(
     at = context.occurred_at
     answered = events.OrderAnswered(
         order_stage=stage,
-        clocks=_stop(order.clocks, at, context, fulfilled=True),
+        clocks=clockwork.stop_each(order.clocks, at, context.calendar, fulfilled=True),
         private=Private(note=act.answer, text=act.because),
         from_bureau="",
         step=order.report_step + 1,
         round=order.round,
         answered_at=at,
-        late=any(clock.overdue or at >= clock.due_at for clock in order.clocks),
+        late=any(clock.has_passed(at) for clock in order.clocks),
         derived_open=len(open_orders),
     )
     return (answered,)
@@ -503,7 +485,7 @@ def _decide_answer(
         case order_acts.CancelOrder():
             required(act.reason, "reason", Both("a cancellation says why", "撤销须说明原因"))
             at_most(act.reason, "reason", NOTE_CHARACTERS_MAX)
-            stopped = _stop(order.clocks, context.occurred_at, context, fulfilled=False)
+            stopped = clockwork.stop_each(order.clocks, context.occurred_at, context.calendar, fulfilled=False)
             cancelled = events.OrderCancelled(
                 order_stage=stage, clocks=stopped, private=_noted(act.reason), from_bureau="", step=step
             )
@@ -575,7 +557,7 @@ def _ruled(
     running: tuple[Clock, ...], act: order_acts.HearStatement, context: Context, *, ends_here: bool
 ) -> OrderEvent:
     """A later statement of the issuer's."""
-    stopped = _stop(running, context.occurred_at, context, fulfilled=False)
+    stopped = clockwork.stop_each(running, context.occurred_at, context.calendar, fulfilled=False)
     frame: dict[str, Any] = {
         "order_stage": act.stage,
         "private": _noted(act.note),
@@ -610,7 +592,7 @@ def _hear_report(order: Order, act: order_acts.HearReport, context: Context) -> 
     if order.arrived_round < act.round:
         # What the issuer reckoned from the issue on gives way to the deadline that the receiver has.
         there = replace(act.clock, department=order.final_bureau)
-        moved = (*_stop(clocks, context.occurred_at, context, fulfilled=False), there)
+        moved = (*clockwork.stop_each(clocks, context.occurred_at, context.calendar, fulfilled=False), there)
         clocks = clockwork.apply(clocks, moved)
         stage = OrderStage.RETURNED if act.round else OrderStage.RECEIVED
         found.append(
@@ -622,7 +604,7 @@ def _hear_report(order: Order, act: order_acts.HearReport, context: Context) -> 
         stage = OrderStage.ACKNOWLEDGED if stage is OrderStage.RECEIVED else stage
         found.append(events.OrderAcknowledged(**frame, order_stage=stage, acknowledged_at=act.acknowledged_at))
     if act.stage is OrderStage.ANSWERED and act.answered_at is not None:
-        stopped = _stop(clocks, act.answered_at, context, fulfilled=True)
+        stopped = clockwork.stop_each(clocks, act.answered_at, context.calendar, fulfilled=True)
         found.append(
             events.OrderAnswered(
                 **frame,

@@ -179,11 +179,6 @@ def _released(desk: Desk, outgoing: Outgoing, receipt_seq: int = 0, receipt_hash
     frame = desk.frame(*desk.stop_all(outgoing.offered_at)) | {
         "epoch": outgoing.offer_epoch,
         "custody": Custody.RELEASED,
-        "stage": stage_after(
-            desk.case.case_id,
-            desk.case.stage,
-            acts.AcknowledgeAcceptance(referral_id=outgoing.referral_id, receipt_seq=0, receipt_hash=b""),
-        ),
     }
     return events.Released(
         **frame,
@@ -200,7 +195,7 @@ def _proof_of_release(case: Case, context: Context) -> tuple[CaseEvent, ...]:
     """Our outstanding offer was accepted if the case has moved on since: its receipt is no longer needed."""
     if case.custody is not Custody.OFFERED or case.outgoing is None:
         return ()
-    return (_released(Desk(case=case, context=context, stage=case.stage), case.outgoing),)
+    return (_released(Desk(case=case, context=context, stage=Stage.REFERRED), case.outgoing),)
 
 
 def receive(case: Case, act: acts.Receive, context: Context) -> tuple[CaseEvent, ...]:
@@ -304,7 +299,7 @@ def hear(case: Case, act: acts.HearConclusion | acts.AcknowledgeConclusion, cont
         handled_by=act.handled_by,
         completed_at=act.completed_at,
     )
-    if act.from_bureau not in {bureau for bureau, _ in case.neighbours} | {_offered_to(case)}:
+    if act.from_bureau not in case.neighbour_bureaus | {_offered_to(case)}:
         raise errors.ImpossibleConclusion(case.case_id, act.from_bureau)
     if act.epoch < case.epoch or (case.conclusion is not None and heard.order <= case.conclusion.order):
         return ()

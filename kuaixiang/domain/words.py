@@ -226,7 +226,7 @@ class Light(IntEnum):
     DUE_SOON = 2
     OVERDUE = 3
     STOPPED = 4
-    """No clock runs, or another bureau's decision is awaited."""
+    """No clock runs, the case is parked, or another bureau's decision is awaited."""
 
 
 class OrderSide(IntEnum):

@@ -179,7 +179,7 @@ def ledger_row(history: Sequence[HistoryEntry], now: datetime) -> case_pb2.Ledge
         lead_case_id=case.lead_case_id,
         issue_id=case.issue_id,
         with_bureau=case.with_bureau,
-        overdue=any(clock.overdue or now >= clock.due_at for clock in case.clocks),
+        overdue=any(clock.has_passed(now) for clock in case.clocks),
         **words,
     )
     row.MergeFrom(state)

@@ -182,9 +182,9 @@ class Live:
         notice = live_pb2.ProgressNotice.FromString(payload)
         progress = notice.progress
         case = await self._office.read_case(bureau, progress.case_id)
-        neighbours = {neighbour for neighbour, _ in case.neighbours}
+        neighbours = case.neighbour_bureaus
         if case.outgoing is not None:
-            neighbours.add(case.outgoing.to_bureau)  # it has the case; its receipt is still on its way
+            neighbours |= {case.outgoing.to_bureau}  # it has the case; its receipt is still on its way
         if notice.from_bureau not in neighbours or case.custody is Custody.OWNED:
             return None
         if progress.epoch < case.epoch or not self._office.heard.keep(bureau, progress):

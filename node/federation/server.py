@@ -169,7 +169,7 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
             if own:
                 raise
             raise refusal from None
-        if not own and caller.bureaus.isdisjoint(bureau for bureau, _ in case.neighbours):
+        if not own and caller.bureaus.isdisjoint(case.neighbour_bureaus):
             raise refusal
         return case
 

@@ -15,6 +15,7 @@ from kuaixiang.domain.orders import (
     ANSWER_WORKDAYS_MAX,
     BUREAUS_MAX,
     CASES_MAX,
+    ENDED,
     ISSUERS_ACTS,
     RECEIVERS_ACTS,
     ROLES,
@@ -284,6 +285,7 @@ def test_an_act_leads_where_the_table_says(row: str) -> None:
             with pytest.raises(order_errors.OrderActNotAllowed) as refusal:
                 stage_after(at, act)
             assert refusal.value.remedy
+            assert ("has ended" in refusal.value.remedy) is (at.stage in ENDED)
         else:
             assert SHORT[short if cell == "=" else cell] is stage_after(at, act)
 
