@@ -17,6 +17,7 @@ from hub.folder import Folder
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.metrics import REFILLS
 from hub.worker import Worker, end_tasks
+from kuaixiang.runtime.loops import doubled
 from kuaixiang.wire.chain import links
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 
@@ -157,7 +158,7 @@ class Refiller:
         REFILLS.labels(outcome).inc()
         failures = self._failures.get(bureau, 0) + 1
         self._failures[bureau] = failures
-        pause = min(BACKOFF_SECONDS_MIN * 2.0 ** min(failures - 1, 16), BACKOFF_SECONDS_MAX)
+        pause = doubled(failures, BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX)
         self._not_before[bureau] = self._monotonic() + pause
         if failures == 1:
             _LOG.warning("A ledger cannot be read.", action="hub.refill", bureau=bureau, reason=reason)

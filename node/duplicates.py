@@ -9,7 +9,7 @@ import asyncio
 import threading
 import zlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -137,11 +137,7 @@ class _Index:
             found.values(), key=lambda one: (len(one.reasons), one.similarity, one.registered_at), reverse=True
         )[:CANDIDATES_MAX]
         stages = texts.stages_of(ledger.database, self._bureau, [one.case_id for one in likeliest])
-        return [
-            Duplicate(one.case_id, stages[one.case_id], one.registered_at, one.reasons, one.similarity, one.taxpayer)
-            for one in likeliest
-            if one.case_id in stages
-        ]
+        return [replace(one, stage=stages[one.case_id]) for one in likeliest if one.case_id in stages]
 
 
 def hidden(name: str) -> str:

@@ -28,7 +28,7 @@ from kuaixiang.domain.events import AbsentCaseCleared, AbsentCaseFound, LedgersR
 from kuaixiang.domain.reconciliation import Comparison, DayDigest, PairRecord, by_case
 from kuaixiang.domain.words import DifferenceKind
 from kuaixiang.runtime.clock import from_micros
-from kuaixiang.runtime.loops import Loop
+from kuaixiang.runtime.loops import Loop, doubled
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.wire.v1 import reconciliation_pb2 as pb
 from node.days import Period, spans_us
@@ -183,7 +183,7 @@ class Reconciler:
         if before is not None:
             self._last[pair] = before
         failures = self._failures[pair] = self._failures.get(pair, 0) + 1
-        pause = min(PAUSE_SECONDS_MIN * 2.0 ** min(failures - 1, 16), PAUSE_SECONDS_MAX)
+        pause = doubled(failures, PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX)
         self._not_before[pair] = time.monotonic() + pause
         _log.warning(
             "A ledger could not be compared on both sides; it is tried again.",
@@ -203,9 +203,7 @@ class Reconciler:
 
     def peers(self, bureau: str) -> list[str]:
         """The bureaus whose ledgers share hand-overs with this one's: its superior and its subordinates."""
-        tree = self._office.place.tree
-        parent = tree.parent(bureau)
-        return [*([parent] if parent is not None else []), *tree.children(bureau)]
+        return list(self._office.place.tree.neighbours(bureau))
 
     async def on_both_sides(self, bureau: str, peer: str, period: Period) -> Report:
         """Compare here, then have the peer's node do the same from its side; `away` tells if that was not done.
@@ -364,7 +362,7 @@ class _Sides:
         there = await self._records_there(days, ())
         here = await self._records_here(days, ())
         compared = reconciliation.compare(here, there, now, place.calendar)
-        compared.matched += sum(told.records for day, told in mine.items() if day not in set(days))
+        compared.matched += sum(mine[day].records for day in mine.keys() - days)
         case_ids = sorted({one.case_id for one in standing})
         there = await self._records_there((), case_ids)
         here = await self._records_here((), case_ids)

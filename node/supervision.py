@@ -22,7 +22,6 @@ from kuaixiang.domain.authority import (
     check_supervisor,
 )
 from kuaixiang.domain.errors import Condition, FieldMalformed, FieldMissing, Refused
-from kuaixiang.domain.identifiers import is_division_code
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.lights import CLOSED_STAGES, is_extended, light_of
 from kuaixiang.domain.order_errors import NotASubordinate
@@ -44,7 +43,7 @@ from kuaixiang.wire.v1 import supervision_pb2, supervision_pb2_grpc
 from node.cases import case_view, clock_view, header_of, history_item
 from node.federation.client import Links, NoEndpoint, failure_of
 from node.federation.seal import Seal
-from node.federation.server import SKEW_MICROS_MAX, HeardFrom
+from node.federation.server import HeardFrom, check_bureau, check_instant, seconds_for_a_hop
 from node.ledger import queries
 from node.ledger.queries import CaseFilter, HistoryEntry, OrderFilter
 from node.office import Office
@@ -58,9 +57,6 @@ DAYS_OFF_MAX: Final = 30
 MICROS_PER_DAY: Final = 24 * 3600 * 1_000_000
 STEPS_MAX: Final = 1_000_000
 """What one side may have said of an order; far above what people do."""
-DRILL_SECONDS_MAX: Final = 5.0
-DRILL_SHARE: Final = 0.8
-"""Of the time left at each hop, so that the answer on what is unreachable comes back before the asker gives up."""
 _OPEN_STAGES: Final = tuple(stage for stage in Stage if stage not in CLOSED_STAGES)
 
 _M = TypeVar("_M", bound=Message)
@@ -206,12 +202,7 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
     def _check_statement(self, statement: supervision_pb2.OrderStatement) -> None:
         _check_numbers("statement", statement)
         for field in ("issuer", "final_bureau"):
-            if not is_division_code(getattr(statement, field)):
-                raise FieldMalformed(
-                    f"statement.{field}",
-                    Both("is not a bureau's code", "不是单位代码"),
-                    Both("Give its six digits.", "请填写六位单位代码。"),
-                )
+            check_bureau(getattr(statement, field), f"statement.{field}")
         if len(statement.case_ids) > CASES_MAX:
             raise FieldMalformed(
                 "statement.case_ids",
@@ -230,16 +221,17 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
             raise FieldMissing("statement.text", Both("an order says what is wanted", "督办单须写明督办事项"))
         at_most(statement.text, "statement.text", TEXT_CHARACTERS_MAX)
         at_most(statement.note, "statement.note", NOTE_CHARACTERS_MAX)
-        self._check_instant(statement.issued_at_us, "statement.issued_at_us")
+        check_instant(statement.issued_at_us, "statement.issued_at_us", self._now_us())
 
     def _check_report(self, report: supervision_pb2.OrderReport) -> None:
         _check_numbers("report", report)
         at_most(report.answer, "report.answer", NOTE_CHARACTERS_MAX)
         at_most(report.because, "report.because", NOTE_CHARACTERS_MAX)
-        self._check_instant(report.received_at_us, "report.received_at_us")
+        now_us = self._now_us()
+        check_instant(report.received_at_us, "report.received_at_us", now_us)
         for field in ("acknowledged_at_us", "answered_at_us"):
             if getattr(report, field):
-                self._check_instant(getattr(report, field), f"report.{field}")
+                check_instant(getattr(report, field), f"report.{field}", now_us)
         at_most(report.calendar_version, "report.calendar_version", REFERENCE_CHARACTERS_MAX)
         if report.limit_workdays > ANSWER_WORKDAYS_MAX:
             raise FieldMalformed(
@@ -255,17 +247,8 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
                 Both("Compute it from the receipt on.", "请从送达时间起计算。"),
             )
 
-    def _check_instant(self, micros: int, field: str) -> None:
-        if micros <= 0:
-            raise FieldMissing(
-                field, Both("it says when, in microseconds since 1970", "须写明时间（自1970年起的微秒数）")
-            )
-        if micros > to_micros(self._office.place.clock.now()) + SKEW_MICROS_MAX:
-            raise FieldMalformed(
-                field,
-                Both("lies in the future", "晚于当前时间"),
-                Both("Set the clocks of both nodes.", "请校准双方节点的时钟。"),
-            )
+    def _now_us(self) -> int:
+        return to_micros(self._office.place.clock.now())
 
     # ------------------------------------------------------------ superiors
 
@@ -333,10 +316,8 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         return self._office.place.tree.next_hop(bureau, subordinate)
 
     async def _ask(self, following: str, context: Context, call: Callable[[float], Any]) -> Any:  # noqa: ANN401 - the call's answer
-        left: Any = context.time_remaining()  # None without a deadline, which the stubs do not know
-        seconds = min(DRILL_SECONDS_MAX, DRILL_SHARE * left if left is not None else DRILL_SECONDS_MAX)
         try:
-            return await call(seconds)
+            return await call(seconds_for_a_hop(context))
         except grpc.aio.AioRpcError as error:
             if from_call(error) is not None:
                 # The subordinate's own refusal: passed on as it is.

@@ -16,7 +16,7 @@ from prometheus_client import Counter, Gauge
 from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.runtime.clock import to_micros
-from kuaixiang.runtime.loops import Loop
+from kuaixiang.runtime.loops import Loop, doubled
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from node.ledger import queries
 from node.office import Office
@@ -28,7 +28,6 @@ BATCH_MAX: Final = 500
 ASIDE_SECONDS_MIN: Final = 10.0
 """What cannot be recorded is not mended by haste."""
 ASIDE_SECONDS_MAX: Final = 3_600.0
-DOUBLINGS_MAX: Final = 16
 
 ORDERS_OPEN: Final = Gauge(
     "kx_orders_open", "Supervision orders issued or received here and neither closed nor cancelled."
@@ -103,7 +102,8 @@ class Sweep:
         )
         if len(found) < limit:
             # All there is: whoever is not in it any more has been mended, or has nothing to record.
-            self.aside = {subject: aside for subject, aside in self.aside.items() if subject in found}
+            still = set(found)
+            self.aside = {subject: aside for subject, aside in self.aside.items() if subject in still}
         batch = [subject for subject in found if not self._is_aside(subject)][:BATCH_MAX]
         results = await asyncio.gather(*(self._office.note_time(*subject) for subject in batch), return_exceptions=True)
         recorded = Tally[str]()
@@ -134,7 +134,7 @@ class Sweep:
     def _set_aside(self, subject: Subject, failure: BaseException) -> None:
         before = self.aside.get(subject)
         failures = before.failures + 1 if before is not None else 1
-        pause = min(ASIDE_SECONDS_MIN * 2.0 ** min(failures - 1, DOUBLINGS_MAX), ASIDE_SECONDS_MAX)
+        pause = doubled(failures, ASIDE_SECONDS_MIN, ASIDE_SECONDS_MAX)
         self.aside[subject] = Aside(failures, time.monotonic() + pause)
         FAILED.inc()
         bureau, case_id = subject

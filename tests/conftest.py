@@ -73,6 +73,6 @@ def nats_sites() -> Iterator[Sites]:
 
 @pytest.fixture
 def own_nats_sites(tmp_path: Path) -> Iterator[Sites]:
-    """As `nats_sites`, for one test alone that does harm to them."""
+    """As `nats_sites`, for one test alone: it does harm to them, or whole nodes publish real bureaus' journals there."""
     with services.running_nats_sites(tmp_path / "nats") as sites:
         yield sites

@@ -19,9 +19,10 @@ from kuaixiang.domain.words import ClockKind, Role, Stage
 class Context:
     """Who acts, in what capacity, when, and the rules of the place.
 
-    `new_id` serves when the act needs a fresh one: a case's number to register, a referral's to refer, what tells
-    an order from its namesakes. `lead` is the case that the act names as the one to link to, as this ledger has it; `is_lead` says that others are linked to the
-    case itself, `is_attached` that the case has the file already that the act would attach.
+    `new_id` serves when the act needs a fresh one: a case's number to register, a referral's to refer, what tells an
+    order from its namesakes. `lead` is the case that the act names as the one to link to, as this ledger has it;
+    `is_lead` says that others are linked to the case itself, `is_attached` that the case has the file already that the
+    act would attach.
     """
 
     bureau: str

@@ -1,7 +1,7 @@
-"""What happened to a case, to a supervision order or to the ledger: frozen values, named and shaped as in the journal.
+"""What happened to a case, to a supervision order or to a ledger: frozen values, shaped as in the journal.
 
-Every event of a case says where it leaves it (stage, custody, epoch) and what it did to its clocks, so that whoever folds
-the journal needs no table of rules, and old journals mean the same under new rules.
+Every event of a case says where it leaves it (stage, custody, epoch) and what it did to its clocks, so that whoever
+folds the journal needs no table of rules, and old journals mean the same under new rules.
 """
 
 from dataclasses import dataclass

@@ -230,6 +230,20 @@ class BureauTree:
         """Give the superior of a bureau; None for the root."""
         return self.get(code).parent
 
+    def neighbours(self, code: str) -> tuple[str, ...]:
+        """Give the superior of a bureau, if it has one, then the bureaus directly under it."""
+        superior = self.parent(code)
+        return (*((superior,) if superior else ()), *self.children(code))
+
+    def branch(self, superior: str, code: str) -> str:
+        """Give the bureau directly under `superior` that a bureau below is or stands under; `superior` for itself.
+
+        Raises ValueError when the bureau is not below it.
+        """
+        line = self.superiors_and_self(code)
+        above = line.index(superior)
+        return line[above - 1] if above else superior
+
     def children(self, code: str) -> tuple[str, ...]:
         """Give the bureaus directly under a bureau."""
         self.get(code)

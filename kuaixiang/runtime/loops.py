@@ -38,6 +38,12 @@ Step = Callable[[], Awaitable[bool]]
 """One complete piece of work; whether there is more to do at once."""
 
 
+def doubled(failures: int, seconds_min: float, seconds_max: float) -> float:
+    """The pause in seconds after so many failures in a row (1 or more): doubled by each, up to the maximum."""
+    # The exponent is bounded too: 2**1024 is no float.
+    return min(seconds_min * 2.0 ** min(failures - 1, 32), seconds_max)
+
+
 class Loop:
     """Calls `step` every `interval_seconds` (real time), at once again while it returns True.
 
@@ -130,9 +136,7 @@ class Loop:
         return more
 
     def _backoff_seconds(self) -> float:
-        # The exponent is bounded too: 2**1024 is no float.
-        doubled = self._backoff_seconds_min * 2.0 ** min(self.failures_in_a_row - 1, 32)
-        pause = min(doubled, self._backoff_seconds_max)
+        pause = doubled(self.failures_in_a_row, self._backoff_seconds_min, self._backoff_seconds_max)
         return pause * random.uniform(1 - BACKOFF_SPREAD, 1 + BACKOFF_SPREAD)  # noqa: S311 (pacing, no secret)
 
     @staticmethod

@@ -147,8 +147,7 @@ class Live:
     async def _tell_neighbours(self) -> None:
         """This node is there again."""
         for bureau in self._office.ledger.bureaus:
-            superior = self._tree.parent(bureau)
-            for neighbour in (*((superior,) if superior else ()), *self._tree.children(bureau)):
+            for neighbour in self._tree.neighbours(bureau):
                 if neighbour not in self._own:
                     notice = live_pb2.WakeNotice(from_bureau=bureau)
                     await self._send("wake", wake_subject(self._tree.site(neighbour), neighbour), notice)
@@ -194,7 +193,7 @@ class Live:
 
     async def _hear_wake(self, bureau: str, payload: bytes) -> bool | None:
         notice = live_pb2.WakeNotice.FromString(payload)
-        if not self._adjacent(bureau, notice.from_bureau):
+        if notice.from_bureau not in self._tree.neighbours(bureau):
             return None
         self._there(bureau, notice.from_bureau)
         return True
@@ -205,6 +204,3 @@ class Live:
             return None
         self._look(notice.from_bureau)
         return True
-
-    def _adjacent(self, bureau: str, other: str) -> bool:
-        return other in {self._tree.parent(bureau), *self._tree.children(bureau)}

@@ -26,7 +26,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.bus import Ack, Bus, BusError, BusUnavailable, NoStreamForSubject, StreamDiffers, head_subject
 from kuaixiang.runtime.clock import Clock, to_micros
-from kuaixiang.runtime.loops import Loop
+from kuaixiang.runtime.loops import Loop, doubled
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 from node.events.tail import Flight, Tail
@@ -342,8 +342,7 @@ class Publisher:
                 message=str(failure),
             )
         tail.failures += 1
-        doubled = BACKOFF_SECONDS_MIN * 2.0 ** min(tail.failures - 1, 16)
-        tail.retry_at = now + min(doubled, BACKOFF_SECONDS_MAX)
+        tail.retry_at = now + doubled(tail.failures, BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX)
 
 
 def head_of(ledger: Ledger, bureau: str, as_of_us: int) -> Head:

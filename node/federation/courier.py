@@ -23,7 +23,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from kuaixiang.domain.errors import Refused
 from kuaixiang.runtime.clock import EPOCH, SystemClock, from_micros
-from kuaixiang.runtime.loops import Loop
+from kuaixiang.runtime.loops import Loop, doubled
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.runtime.streams import send
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
@@ -54,8 +54,6 @@ ASIDE_SECONDS_MAX: Final = 600.0
 """Somebody mends a wrong tree or certificate during the day, and what waited goes out within ten minutes."""
 SPREAD: Final = 0.2
 """Share by which each pause is moved at random, so that a province's counties do not return in step."""
-DOUBLINGS_MAX: Final = 32
-"""2**1024 is no float."""
 PUT_SECONDS_MAX: Final = 600.0
 """A file of the largest size over a link of 300 kbit/s; what is cut off then is gone on with."""
 LOOK_SECONDS: Final = 5.0
@@ -161,7 +159,7 @@ class Aside:
 
 
 def _backoff(failures: int, seconds_min: float, seconds_max: float) -> float:
-    pause = min(seconds_min * 2.0 ** min(failures - 1, DOUBLINGS_MAX), seconds_max)
+    pause = doubled(failures, seconds_min, seconds_max)
     return pause * random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311 - pacing, no secret
 
 

@@ -49,9 +49,9 @@ PATH_BUREAUS_MAX: Final = 64
 """More than any tree is deep, so that the rule on hops, which is a decision, meets a long journey first."""
 SKEW_MICROS_MAX: Final = 24 * 3600 * 1_000_000
 """How far a peer's clock may be ahead: more than that is a broken clock, and its times would spoil ours."""
-TRACK_SECONDS_MAX: Final = 5.0
-"""Following a case over all its hops; an officer waits for it."""
-TRACK_SHARE: Final = 0.8
+HOP_SECONDS_MAX: Final = 5.0
+"""Following a case, or a subordinate's, over all the hops; an officer waits for it."""
+HOP_SHARE: Final = 0.8
 """Of the time left at each hop, so that the answer on what is unreachable comes back before the asker gives up."""
 
 _TOO_MANY_HANDOVERS: Final = (
@@ -111,7 +111,7 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         check_case_id(request.referral_id, "referral_id")
         check_case_id(request.case_id, "case_id")
         _check_epoch(request.epoch)
-        _check_instant(request.offered_at_us, "offered_at_us", to_micros(self._office.place.clock.now()))
+        check_instant(request.offered_at_us, "offered_at_us", to_micros(self._office.place.clock.now()))
         self._check_peer(context, request.from_bureau, request.to_bureau)
         return referral_pb2.Receipt.FromString(await self._office.withdraw_offer(request))
 
@@ -146,9 +146,7 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         following = case.neighbours[-1][0] if case.custody is Custody.RELEASED and case.neighbours else ""
         asked = {*request.asked, request.bureau}
         if following and following not in asked:
-            left: Any = context.time_remaining()  # None without a deadline, which the stubs do not know
-            seconds = min(TRACK_SECONDS_MAX, TRACK_SHARE * left if left is not None else TRACK_SECONDS_MAX)
-            further = await self._follow(following, case.case_id, sorted(asked), seconds)
+            further = await self._follow(following, case.case_id, sorted(asked), seconds_for_a_hop(context))
             response.MergeFrom(further)
         return response
 
@@ -240,11 +238,11 @@ def offer_of(request: referral_pb2.OfferRequest, now_us: int) -> referral_pb2.Of
         *(("offer.snapshot.disputants", code) for code in offer.snapshot.disputants),
         *((("offer.snapshot.ruled_by", offer.snapshot.ruled_by),) if offer.snapshot.ruled_by else ()),
     ):
-        _check_bureau(code, field)
+        check_bureau(code, field)
     if len(offer.snapshot.disputants) > PATH_BUREAUS_MAX or offer.snapshot.returns > EPOCH_MAX:
         raise FieldMalformed("offer.snapshot.returns", *_TOO_MANY_HANDOVERS)
-    _check_instant(offer.offered_at_us, "offer.offered_at_us", now_us)
-    _check_instant(offer.snapshot.registered_at_us, "offer.snapshot.registered_at_us", now_us)
+    check_instant(offer.offered_at_us, "offer.offered_at_us", now_us)
+    check_instant(offer.snapshot.registered_at_us, "offer.snapshot.registered_at_us", now_us)
     at_most(offer.reason, "offer.reason", NOTE_CHARACTERS_MAX)
     snapshot = offer.snapshot
     for field, text, characters in (
@@ -262,11 +260,11 @@ def offer_of(request: referral_pb2.OfferRequest, now_us: int) -> referral_pb2.Of
 def _check_conclusion(request: referral_pb2.ConcludeRequest, now_us: int) -> None:
     check_case_id(request.case_id, "case_id")
     check_case_id(request.referral_id, "referral_id")
-    _check_bureau(request.handled_by, "handled_by")
+    check_bureau(request.handled_by, "handled_by")
     if request.epoch > EPOCH_MAX or request.round > EPOCH_MAX:
         raise FieldMalformed("epoch", *_TOO_MANY_HANDOVERS)
     enum_of(Outcome, request.outcome, "outcome")
-    _check_instant(request.completed_at_us, "completed_at_us", now_us)
+    check_instant(request.completed_at_us, "completed_at_us", now_us)
     at_most(request.result, "result", NOTE_CHARACTERS_MAX)
 
 
@@ -277,14 +275,22 @@ def _check_epoch(epoch: int, epoch_max: int = EPOCH_MAX) -> None:
         raise FieldMalformed("epoch", *_TOO_MANY_HANDOVERS)
 
 
-def _check_bureau(code: str, field: str) -> None:
+def seconds_for_a_hop(context: Context) -> float:
+    """How long the next bureau on the way may take: less than the caller waits, so that its answer still gets back."""
+    left: Any = context.time_remaining()  # None without a deadline, which the stubs do not know
+    return min(HOP_SECONDS_MAX, HOP_SHARE * left if left is not None else HOP_SECONDS_MAX)
+
+
+def check_bureau(code: str, field: str) -> None:
+    """Raises `FieldMalformed` for what is no bureau's code."""
     if not is_division_code(code):
         raise FieldMalformed(
             field, Both("is not a bureau's code", "不是单位代码"), Both("Give its six digits.", "请填写六位单位代码。")
         )
 
 
-def _check_instant(micros: int, field: str, now_us: int) -> None:
+def check_instant(micros: int, field: str, now_us: int) -> None:
+    """Raises `FieldMissing`, or `FieldMalformed` for a time further ahead than two clocks may differ."""
     if micros <= 0:
         raise FieldMissing(field, Both("it says when, in microseconds since 1970", "须写明时间（自1970年起的微秒数）"))
     if micros > now_us + SKEW_MICROS_MAX:

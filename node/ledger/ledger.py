@@ -394,19 +394,23 @@ class LedgerBatch:
     def _look_up_orders(self, connection: sa.Connection, orders: set[OrderKey]) -> None:
         """Reads orders and those derived from them."""
         table = schema.ORDERS
-        derived = {
-            (row.bureau, row.order_id) for row in connection.execute(_of(table, table.c.parent_order_id, orders))
-        }
+        order_ids = [order_id for _, order_id in orders]
+        # The table says which are orders at all: a clock's subject is mostly a case, which is not to be folded twice.
+        known = connection.execute(
+            sa.select(table.c.bureau, table.c.order_id).where(
+                table.c.bureau.in_({bureau for bureau, _ in orders}),
+                sa.or_(table.c.order_id.in_(order_ids), table.c.parent_order_id.in_(order_ids)),
+            )
+        )
         wanted: set[OrderKey] = set()
-        for key in orders | derived:
+        for row in known:
+            key = (row.bureau, row.order_id)
             cached = self.ledger.orders.get(key)
             if cached is None:
                 wanted.add(key)
             else:
                 self.orders_before[key] = cached
         self.orders_before.update(load_orders(connection, wanted))
-        for key in wanted:
-            self.orders_before.setdefault(key, None)
 
 
 def _of(table: sa.Table, column: sa.Column[Any], pairs: Iterable[tuple[str, str]]) -> sa.Select[Any]:

@@ -289,8 +289,8 @@ def test_a_node_asks_the_nearest_superiors_that_are_not_its_own() -> None:
 
 
 @pytest.mark.nats
-async def test_with_nats_what_is_published_is_everywhere_within_a_moment(tmp_path: Path, nats_sites: Sites) -> None:
-    async with nodes(tmp_path, nats_sites) as tiers:
+async def test_with_nats_what_is_published_is_everywhere_within_a_moment(tmp_path: Path, own_nats_sites: Sites) -> None:
+    async with nodes(tmp_path, own_nats_sites) as tiers:
         await tiers.start(HEADQUARTERS, PROVINCE, PREFECTURE, COUNTY, FAR_PROVINCE)
         case_id = await tiers.accept(COUNTY)
         # The nodes look by themselves every five minutes only.

@@ -24,11 +24,11 @@ PATIENCE_SECONDS = 40.0
 
 
 @pytest_asyncio.fixture
-async def tiers(tmp_path: Path, nats_sites: Sites) -> AsyncIterator[Nodes]:
+async def tiers(tmp_path: Path, own_nats_sites: Sites) -> AsyncIterator[Nodes]:
     """County, prefecture, province and headquarters, at the NATS sites of the province and the nation."""
-    async with nodes(tmp_path, nats_sites) as made:
+    async with nodes(tmp_path, own_nats_sites) as made:
         await made.start(HEADQUARTERS, PROVINCE, PREFECTURE, COUNTY)
-        await all_listen(nats_sites)
+        await all_listen(own_nats_sites)
         yield made
 
 
@@ -36,12 +36,15 @@ def strange_wakes() -> float:
     return REGISTRY.get_sample_value("kx_live_heard_total", {"kind": "wake", "result": "strange"}) or 0.0
 
 
-async def all_listen(nats_sites: Sites) -> None:
+async def all_listen(own_nats_sites: Sites) -> None:
     """Wait until each bureau hears what is published where its neighbours are: before, it would be lost."""
     ways = (
-        (nats_sites.national.url, wake_subject(PROVINCE, PROVINCE), FAR_PROVINCE),
-        *((nats_sites[PROVINCE].url, wake_subject(PROVINCE, bureau), FAR_PROVINCE) for bureau in (PREFECTURE, COUNTY)),
-        (nats_sites[PROVINCE].url, wake_subject(HEADQUARTERS, HEADQUARTERS), COUNTY),
+        (own_nats_sites.national.url, wake_subject(PROVINCE, PROVINCE), FAR_PROVINCE),
+        *(
+            (own_nats_sites[PROVINCE].url, wake_subject(PROVINCE, bureau), FAR_PROVINCE)
+            for bureau in (PREFECTURE, COUNTY)
+        ),
+        (own_nats_sites[PROVINCE].url, wake_subject(HEADQUARTERS, HEADQUARTERS), COUNTY),
     )
     for url, subject, nobody in ways:
         notice = live_pb2.WakeNotice(from_bureau=nobody).SerializeToString()
@@ -112,13 +115,13 @@ async def test_each_step_shows_until_the_end(tiers: Nodes) -> None:
         await until_shown(tiers, COUNTY, case_id, stage)
 
 
-async def test_nothing_private_is_in_what_travels(tiers: Nodes, nats_sites: Sites) -> None:
+async def test_nothing_private_is_in_what_travels(tiers: Nodes, own_nats_sites: Sites) -> None:
     heard: list[bytes] = []
 
     async def hear(_: str, payload: bytes) -> None:
         heard.append(payload)
 
-    async with Bus(nats_sites[PROVINCE].url, name="listener") as bus:
+    async with Bus(own_nats_sites[PROVINCE].url, name="listener") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         await bus.subscribe(progress_subject(PROVINCE, COUNTY), hear)
         case_id = await escalated(tiers)
@@ -128,12 +131,12 @@ async def test_nothing_private_is_in_what_travels(tiers: Nodes, nats_sites: Site
     assert not any("晨光".encode() in payload or b"15400001234" in payload for payload in heard)
 
 
-async def test_a_stranger_to_the_case_is_not_believed(tiers: Nodes, nats_sites: Sites) -> None:
+async def test_a_stranger_to_the_case_is_not_believed(tiers: Nodes, own_nats_sites: Sites) -> None:
     case_id = await escalated(tiers)
     await tiers.act(HEADQUARTERS, case_id, acts.Dispatch(to_department="tax-service"))
     true = await until_shown(tiers, COUNTY, case_id, Stage.HANDLING)
     lie = case_pb2.CaseProgress(bureau=COUNTY, case_id=case_id, epoch=99, version=99, stage=common_pb2.STAGE_FED_BACK)
-    async with Bus(nats_sites[PROVINCE].url, name="liar") as bus:
+    async with Bus(own_nats_sites[PROVINCE].url, name="liar") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         subject = progress_subject(PROVINCE, COUNTY)
         for payload in (
@@ -166,10 +169,10 @@ async def test_a_peer_that_is_there_again_ends_the_pause_of_those_who_wait_for_i
     await until(lambda: _is(tiers, PREFECTURE, case_id, Custody.OWNED))
 
 
-async def test_only_a_neighbour_wakes(tiers: Nodes, nats_sites: Sites) -> None:
+async def test_only_a_neighbour_wakes(tiers: Nodes, own_nats_sites: Sites) -> None:
     await asyncio.sleep(0.2)  # what the probes have said is heard
     before = strange_wakes()
-    async with Bus(nats_sites[PROVINCE].url, name="stranger") as bus:
+    async with Bus(own_nats_sites[PROVINCE].url, name="stranger") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         for payload in (live_pb2.WakeNotice(from_bureau=FAR_PROVINCE).SerializeToString(), b"\xff"):
             await bus.publish_core(wake_subject(PROVINCE, COUNTY), payload)
