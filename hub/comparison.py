@@ -91,13 +91,14 @@ class Compared:
 
 def whole_period(first: date, last: date) -> Period | None:
     """The day, week, month, quarter or year that begins and ends so; None when it is none."""
-    return next((period for kind in PeriodKind if (period := period_of(first, kind)).last == last), None)
+    periods = (period_of(first, kind) for kind in PeriodKind)
+    return next((period for period in periods if (period.first, period.last) == (first, last)), None)
 
 
 def days_compared(first: date, last: date, basis: Basis) -> tuple[date, date]:
     """The days that a period is compared with."""
     period = whole_period(first, last)
-    if period is not None and period.first == first:
+    if period is not None:
         before = period.previous if basis is Basis.LAST_PERIOD else period.year_before
         return before.first, before.last
     if basis is Basis.LAST_PERIOD:

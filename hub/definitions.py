@@ -310,14 +310,15 @@ COUNTS: Final = (
 """The one definition of each figure that is summed up from measures; `unfinished` from those of all time."""
 
 
-def _on_time(kind: ClockKind, label: str, clause: str, duty: str, chinese: str) -> RateDefinition:
+def _on_time(kind: ClockKind, label: str, chinese: str, more: str = "") -> RateDefinition:
+    duty, _, clause = CLOCK_DUTIES[kind]
     return RateDefinition(
         name=f"on_time_{kind.name.lower()}",
         label=label,
         clause=clause,
         numerator=(met(kind),),
         denominator=(met(kind), missed(kind)),
-        sentence=f"Of the deadlines for {duty}",
+        sentence=f"Of the deadlines for {duty} that fell due in the period, the share that was met.{more}",
         chinese=f"期内到期的{chinese}",
     )
 
@@ -344,55 +345,22 @@ RATES: Final = (
     _on_time(
         ClockKind.FORWARD,
         "按时转交率",
-        "§四(一)2",
-        "having a registration at the tax-service department that fell due in the period, the share that was met. "
-        "Answering on the spot and accepting directly bring it there in the same act and count as met when they came "
-        "in time: the duty is of every registration. A case referred or withdrawn before counts neither way.",
         "登记内容转交纳税服务部门的时限中，按时的比例。当场答复、直接受理即时汇总到纳税服务部门，在时限内的计为按时；此前已移交或撤回的不计。",
+        " Answering on the spot and accepting directly bring it there in the same act and count as met when they came "
+        "in time: the duty is of every registration. A case referred or withdrawn before counts neither way.",
     ),
-    _on_time(
-        ClockKind.DISPATCH,
-        "按时分办率",
-        "§四(一)2",
-        "dispatching to a department that fell due in the period, the share that was met.",
-        "分办时限中，按时的比例。",
-    ),
-    _on_time(
-        ClockKind.HANDLE,
-        "按时主办率",
-        "§四(二)1",
-        "handling by one department that fell due in the period, the share that was met.",
-        "单独办理时限中，按时的比例。",
-    ),
-    _on_time(
-        ClockKind.JOINT,
-        "按时联办率",
-        "§四(二)2",
-        "each department's part of joint handling that fell due in the period, the share that was met.",
-        "联合办理各部门时限中，按时的比例。",
-    ),
+    _on_time(ClockKind.DISPATCH, "按时分办率", "分办时限中，按时的比例。"),
+    _on_time(ClockKind.HANDLE, "按时主办率", "单独办理时限中，按时的比例。"),
+    _on_time(ClockKind.JOINT, "按时联办率", "联合办理各部门时限中，按时的比例。"),
     _on_time(
         ClockKind.FOLLOW_UP,
         "按时回访率",
-        "§四(四)",
-        "follow-up that fell due in the period, the share that was met. A call in time counts as met whether or not "
-        "it reached the taxpayer, who need not answer; how often it did is the rate follow_up.",
         "回访时限中，按时回访的比例。按时回访但未联系上的计为按时（是否联系上见有效回访率）。",
+        " A call in time counts as met whether or not it reached the taxpayer, who need not answer; how often it did "
+        "is the rate follow_up.",
     ),
-    _on_time(
-        ClockKind.ORDER,
-        "按时答复督办率",
-        "§五(三)",
-        "answering a supervision order that fell due in the period, the share that was met.",
-        "督办答复时限中，按时的比例。",
-    ),
-    _on_time(
-        ClockKind.REVIEW,
-        "按时复查率",
-        "§四(二)1",
-        "looking at a deferred case again that fell due in the period, the share that was met.",
-        "待条件成熟事项复查时限中，按时的比例。",
-    ),
+    _on_time(ClockKind.ORDER, "按时答复督办率", "督办答复时限中，按时的比例。"),
+    _on_time(ClockKind.REVIEW, "按时复查率", "待条件成熟事项复查时限中，按时的比例。"),
     RateDefinition(
         name="feedback_in_time",
         label="及时反馈率",

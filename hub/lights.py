@@ -42,9 +42,7 @@ def lights(connection: sa.Connection, tree: BureauTree, scope: str, now_us: int)
     for bureau, light, extended, count in connection.execute(_counts(now_us)):
         if bureau not in tree or not tree.contains(scope, bureau):
             continue
-        line = tree.superiors_and_self(bureau)
-        above = line.index(scope)
-        row = rows[line[above - 1] if above else bureau]
+        row = rows[tree.branch(scope, bureau)]
         attribute = _COUNTED[light]
         setattr(row, attribute, getattr(row, attribute) + count)
         row.extended += count * extended

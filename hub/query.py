@@ -4,7 +4,7 @@ A figure is read for a bureau with everything under it, or for a bureau alone; o
 touched, whatever the size of the tree below it, and of totals a whole month is read at once.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from enum import IntEnum
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from hub.definitions import COUNTS, RATES, net
 from hub.fold import DAY_MAX, DAY_MIN, EPOCH_DAY, Mark, first_of_month
 from hub.measures import FACT_NAMES, UNFINISHED, histogram, met, missed, percentile_workdays, total
-from hub.store import ALONE, ALONE_MONTHLY, MARKS, MONTHLY, OPEN_CASES, OPEN_CLOCKS, TALLIES, WITH_SUBORDINATES, mark_of
+from hub.store import ALONE, ALONE_MONTHLY, MONTHLY, OPEN_CASES, OPEN_CLOCKS, TALLIES, WITH_SUBORDINATES
 from kuaixiang.domain.labels import term_of
 from kuaixiang.domain.periods import PeriodKind, period_of
 from kuaixiang.domain.tree import BureauTree
@@ -253,16 +253,6 @@ def period_text(day: int, kind: PeriodKind) -> str:
     return str(period_of(date_of(min(day, DAY_MAX - _WEEK_DAYS)), kind))
 
 
-def read_marks(connection: sa.Connection, bureaus: Iterable[str] | None = None) -> dict[str, Mark]:
-    """The committed marks, of all bureaus or of some."""
-    wanted = None if bureaus is None else frozenset(bureaus)
-    return {
-        row.bureau: mark_of(row)
-        for row in connection.execute(sa.select(MARKS).order_by(MARKS.c.bureau))
-        if wanted is None or row.bureau in wanted
-    }
-
-
 def completeness(
     expected: Sequence[str], marks: Mapping[str, Mark], silent: frozenset[str], until_us: int = 0
 ) -> Completeness:
@@ -496,9 +486,7 @@ def _row_of(tree: BureauTree, question: Question, bureau: str, grounds: Sequence
     """What tells the row that an open case of a category, channel and kind of department belongs to."""
     match question.grouping:
         case Grouping.BUREAU:
-            line = tree.superiors_and_self(bureau)
-            above = line.index(question.scope)
-            return line[above - 1] if above else bureau
+            return tree.branch(question.scope, bureau)
         case Grouping.EVERY_BUREAU:
             return bureau
         case Grouping.CATEGORY | Grouping.CHANNEL | Grouping.DEPARTMENT:

@@ -22,7 +22,7 @@ import structlog
 from hub.fold import Mark, Packed, UnreadableEntry, last_seq, merge, pack, read_entries, unpack
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.measures import measure_name
-from hub.query import day_text, ground_text, read_marks
+from hub.query import day_text, ground_text
 from hub.store import (
     ALONE,
     ALONE_MONTHLY,
@@ -32,6 +32,7 @@ from hub.store import (
     WITH_SUBORDINATES,
     Store,
     derived,
+    read_mark,
     superiors_of,
 )
 from kuaixiang.domain.tree import BureauTree
@@ -298,12 +299,12 @@ async def _settled(store: Store, bureau: str, seq: int, settle_seconds: float) -
 
 def _mark(store: Store, bureau: str) -> Mark:
     with store.reading() as connection:
-        return read_marks(connection, [bureau]).get(bureau) or Mark(bureau)
+        return read_mark(connection, bureau)
 
 
 def _own(store: Store, bureau: str) -> tuple[Mark, dict[Packed, int]]:
     with store.reading() as connection:
-        mark = read_marks(connection, [bureau]).get(bureau) or Mark(bureau)
+        mark = read_mark(connection, bureau)
         return mark, _tallies(connection, [bureau], ALONE).get(bureau, {})
 
 

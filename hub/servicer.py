@@ -101,6 +101,14 @@ class NoSuchValue(Refused):
 _LOG: Final = structlog.get_logger(__name__)
 
 
+def counted_scope(asked: str, store: Store, tree: BureauTree) -> str:
+    """The scope asked for, the hub's own by default. Raises `NotCounted`."""
+    scope = asked or store.scope
+    if scope not in tree or not tree.contains(store.scope, scope):
+        raise NotCounted(scope, store.scope)
+    return scope
+
+
 class Statistics(StatisticsServiceServicer):
     """Answers from the database; every read is on a thread of its own."""
 
@@ -163,7 +171,7 @@ class Statistics(StatisticsServiceServicer):
 
     async def PublishPeriod(self, request: pb.PublishPeriodRequest, context: Context) -> pb.PublishPeriodResponse:
         """Keeps the figures of a period that is over as an edition."""
-        scope = self._counted(request.scope)
+        scope = counted_scope(request.scope, self._store, self._tree)
         published_by = check_publisher(caller_of(context), scope)
         period = parse_period(request.period)
         override = Override(request.override_by, request.override_second, request.override_reason)
@@ -243,14 +251,8 @@ class Statistics(StatisticsServiceServicer):
         )
 
     def _scope(self, asked: str, context: Context) -> str:
-        scope = self._counted(asked)
+        scope = counted_scope(asked, self._store, self._tree)
         check_reader(caller_of(context), scope, self._tree)
-        return scope
-
-    def _counted(self, asked: str) -> str:
-        scope = asked or self._store.scope
-        if scope not in self._tree or not self._tree.contains(self._store.scope, scope):
-            raise NotCounted(scope, self._store.scope)
         return scope
 
     def _read_lights(self, scope: str) -> list[LightRow]:

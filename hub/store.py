@@ -259,7 +259,7 @@ class Store:
     def marks(self) -> dict[str, Mark]:
         """Every bureau's mark that there is."""
         with self._connection.begin():
-            return {row.bureau: Mark(**_row(row)) for row in self._connection.execute(sa.select(MARKS))}
+            return {row.bureau: mark_of(row) for row in self._connection.execute(sa.select(MARKS))}
 
     def publish(self, edition: Edition, cells: Mapping[Cell, int]) -> tuple[Edition, bool]:
         """Keep an edition, durably, under the next number, or give the last one if it says the same; whether it is new.
@@ -351,7 +351,15 @@ _CELL_COLUMNS: Final = ("bureau", "reach", "category", "channel", "department_ki
 
 def mark_of(row: sa.Row[Any]) -> Mark:
     """A row of the marks' table as the fold's own value."""
-    return Mark(**_row(row))
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+    values["hash"] = bytes(values["hash"])
+    return Mark(**values)
+
+
+def read_mark(connection: sa.Connection, bureau: str) -> Mark:
+    """A bureau's committed mark; one at the start where there is none."""
+    row = connection.execute(sa.select(MARKS).where(MARKS.c.bureau == bureau)).one_or_none()
+    return Mark(bureau) if row is None else mark_of(row)
 
 
 def derived(
@@ -402,12 +410,6 @@ def superiors_of(tree: BureauTree, scope: str) -> dict[str, tuple[str, ...]]:
         within = line[: line.index(scope) + 1]
         found[bureau] = within if tree.children(bureau) else within[1:]
     return found
-
-
-def _row(row: sa.Row[Any]) -> dict[str, Any]:
-    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
-    values["hash"] = bytes(values["hash"])
-    return values
 
 
 def _shape_of(superiors: Mapping[str, Sequence[str]]) -> str:

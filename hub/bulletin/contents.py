@@ -199,7 +199,6 @@ class _Composer:
                 Section("三、热点与共性诉求", self._hot(issues)),
                 Section("四、存在问题", _problems(self._findings)),
             ),
-            annexes=(bureaus, categories, channels, departments),
             definitions=self._definitions(),
             overall=overall,
             bureaus=bureaus,

@@ -154,7 +154,6 @@ class Bulletin:
     """Empty where there is nobody below."""
     opening: str
     sections: tuple[Section, ...]
-    annexes: tuple[Table, ...]
     definitions: tuple[Definition, ...]
     overall: Table
     bureaus: Table
@@ -172,6 +171,11 @@ class Bulletin:
     def signed_on_text(self) -> str:
         """The date under the signature."""
         return chinese_day(self.signed_on)
+
+    @property
+    def annexes(self) -> tuple[Table, ...]:
+        """The tables behind the text, in order."""
+        return (self.bureaus, self.categories, self.channels, self.departments)
 
     @property
     def attachments(self) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def _late_feedback(rows: Sequence[Row], name_of: Callable[[Row], str], sample: i
             late = figure.denominator - figure.numerator
             concerned.append(_Concerned(name_of(row), BASIS_POINTS - told, f"{rate_text(told)}，逾期{late}件"))
     sentence = f"及时反馈率低于{rate_text(FEEDBACK_BASIS_POINTS_MIN)}的有{_listed(concerned)}。"
-    return _finding("反馈不及时", [sentence] if concerned else [], concerned)
+    return _finding("反馈不及时", [sentence], concerned)
 
 
 def _pushed_about(rows: Sequence[Row], name_of: Callable[[Row], str], sample: int) -> Finding | None:
@@ -87,7 +87,7 @@ def _pushed_about(rows: Sequence[Row], name_of: Callable[[Row], str], sample: in
         if told is not None and told > RETURNS_BASIS_POINTS_MAX and figure.denominator >= sample:
             concerned.append(_Concerned(name_of(row), told, f"退回{figure.numerator}件，退回率{rate_text(told)}"))
     sentence = f"退回率超过{rate_text(RETURNS_BASIS_POINTS_MAX)}的有{_listed(concerned)}。"
-    return _finding("转办退回较多", [sentence] if concerned else [], concerned)
+    return _finding("转办退回较多", [sentence], concerned)
 
 
 def _dissatisfied(rows: Sequence[Row], name_of: Callable[[Row], str]) -> Finding | None:
@@ -99,7 +99,7 @@ def _dissatisfied(rows: Sequence[Row], name_of: Callable[[Row], str]) -> Finding
             in_words = f"不满意{against}件、重新办理{again}件，满意率{told}"
             concerned.append(_Concerned(name_of(row), against + again, in_words))
     sentence = f"回访不满意或重新办理的事项涉及{_listed(concerned)}。"
-    return _finding("纳税人不满意", [sentence] if concerned else [], concerned)
+    return _finding("纳税人不满意", [sentence], concerned)
 
 
 def _orders(rows: Sequence[Row], name_of: Callable[[Row], str]) -> Finding | None:
@@ -109,7 +109,7 @@ def _orders(rows: Sequence[Row], name_of: Callable[[Row], str]) -> Finding | Non
         if (late := count_of(row, "order_missed"))
     ]
     sentence = f"本期有{many(_sum(concerned))}份督办逾期未复，涉及{_listed(concerned)}。"
-    return _finding("督办答复逾期", [sentence] if concerned else [], concerned)
+    return _finding("督办答复逾期", [sentence], concerned)
 
 
 def _incomplete(material: Material) -> Finding | None:
@@ -129,7 +129,7 @@ def _different(material: Material) -> Finding | None:
     found = () if material.reconciliation is None else material.reconciliation.mismatches
     concerned = [_Concerned(one.name, one.differences, f"{one.differences}处") for one in found]
     sentence = f"对账不符共{_sum(concerned)}处，涉及{_listed(concerned)}。"
-    return _finding("对账不符", [sentence] if concerned else [], concerned)
+    return _finding("对账不符", [sentence], concerned)
 
 
 def _corrected(material: Material) -> Finding | None:
@@ -138,14 +138,14 @@ def _corrected(material: Material) -> Finding | None:
         for line in material.corrections
     ]
     sentence = f"本期数据发布后更正{_listed(concerned, '项')}。"
-    return _finding("已公布数据更正", [sentence] if concerned else [], concerned)
+    return _finding("已公布数据更正", [sentence], concerned)
 
 
 # ---------------------------------------------------------------- inside
 
 
-def _finding(title: str, sentences: Sequence[str], concerned: Iterable[_Concerned]) -> Finding | None:
-    if not sentences:
+def _finding(title: str, sentences: Sequence[str], concerned: Sequence[_Concerned]) -> Finding | None:
+    if not concerned:
         return None
     return Finding(title, tuple(sentences), tuple((one.name, one.in_words) for one in _heaviest(concerned)))
 

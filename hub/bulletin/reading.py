@@ -103,7 +103,7 @@ def completeness_of(
 def shortfalls(tree: BureauTree, scope: str, completeness: Completeness) -> list[Shortfall]:
     """Name the bureaus whose figures are not complete."""
     return [
-        Shortfall(bureau, _name(tree, scope, bureau), _row(tree, scope, bureau), lack)
+        Shortfall(bureau, _name(tree, scope, bureau), tree.branch(scope, bureau), lack)
         for bureau, lack in completeness.missing.items()
     ]
 
@@ -166,11 +166,6 @@ def _name(tree: BureauTree, scope: str, bureau: str) -> str:
     if bureau not in tree:
         return bureau
     return "".join(short_name(tree.get(code).name) for code in reversed(_below(tree, scope, bureau))) or OWN
-
-
-def _row(tree: BureauTree, scope: str, bureau: str) -> str:
-    below = _below(tree, scope, bureau)
-    return below[-1] if below else scope
 
 
 def _below(tree: BureauTree, scope: str, bureau: str) -> tuple[str, ...]:

@@ -131,7 +131,7 @@ def _found(
     examples: Sequence[tuple[CaseTerms, str]],
     known_as: str,
 ) -> Found:
-    by_subordinate = Counter(_subordinate(tree, scope, case.bureau) for case in members)
+    by_subordinate = Counter(tree.branch(scope, case.bureau) for case in members)
     by_category = Counter(case.category for case in members)
     return Found(
         terms=cluster.terms,
@@ -143,10 +143,3 @@ def _found(
         examples=tuple(examples),
         known_as=known_as,
     )
-
-
-def _subordinate(tree: BureauTree, scope: str, bureau: str) -> str:
-    """The scope's immediate subordinate that a bureau is or is under; the scope for its own cases."""
-    line = tree.superiors_and_self(bureau)
-    above = line.index(scope)
-    return line[above - 1] if above else scope

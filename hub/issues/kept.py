@@ -59,8 +59,7 @@ def keep(store: Store, wanted: Period, findings: Findings, at: datetime) -> None
 
     For the store's writing thread.
     """
-    period = whole_period(wanted.from_day, wanted.to_day)
-    if period is None or period.first != wanted.from_day:
+    if whole_period(wanted.from_day, wanted.to_day) is None:
         return
     by_issue: dict[str, list[Found]] = {}
     for found in findings.issues:

@@ -10,7 +10,7 @@ from hub.issues.catalogue import Issue, Wanted
 from hub.issues.clusters import CASES_MIN, TERM_CASES_MIN
 from hub.issues.find import Findings, Found, Period, find_issues
 from hub.ledgers import Ledgers
-from hub.servicer import EmptyPeriod, NotCounted, day_of
+from hub.servicer import EmptyPeriod, counted_scope, day_of
 from hub.store import Store
 from hub.worker import Worker
 from kuaixiang.domain.authority import check_issues, check_reader
@@ -42,9 +42,7 @@ class Issues(IssueServiceServicer):
 
     async def FindIssues(self, request: pb.FindIssuesRequest, context: Context) -> pb.FindIssuesResponse:
         """Requests of a period that ask the same, most first."""
-        scope = request.scope or self._store.scope
-        if scope not in self._tree or not self._tree.contains(self._store.scope, scope):
-            raise NotCounted(scope, self._store.scope)
+        scope = counted_scope(request.scope, self._store, self._tree)
         check_issues(caller_of(context), scope, self._tree)
         wanted = _period(request, scope)
         async with self._finding:

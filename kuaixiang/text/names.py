@@ -246,7 +246,7 @@ def persons(plain: str, tokens: Sequence[Word], formed: Sequence[Span]) -> Itera
             yield Span(token.start, token.end, Mask.PERSON)
     for match in _COMPOUND.finditer(plain):
         if _word_at(tokens, match.start()) is not None:
-            yield Span(match.start(), _name_end(plain, match.start(), match.end()), Mask.PERSON)
+            yield Span(match.start(), _name_end(plain, match.end()), Mask.PERSON)
     for introduction, sure in ((_SURE, True), (_UNSURE, False)):
         for match in introduction.finditer(plain):
             yield from _introduced(plain, tokens, match.end(), sure=sure)
@@ -278,8 +278,8 @@ def _word_at(tokens: Sequence[Word], position: int) -> Word | None:
     return tokens[index] if index >= 0 and tokens[index].start == position else None
 
 
-def _name_end(plain: str, start: int, given: int) -> int:
-    """Where a name ends that begins at `start` and whose given name, of one or two characters, begins at `given`."""
+def _name_end(plain: str, given: int) -> int:
+    """Where a name ends whose given name, of one or two characters, begins at `given`."""
     end = given
     while end < min(given + GIVEN_CHARACTERS_MAX, len(plain)):
         if plain[end] in _NAME_ENDS or not _CHINESE.fullmatch(plain[end]) or _TITLE.match(plain, end):
@@ -300,7 +300,7 @@ def _introduced(plain: str, tokens: Sequence[Word], at: int, *, sure: bool) -> I
                 return
         elif len(first.text) > 1 and not first.is_name:
             return
-    end = _name_end(plain, at, at + 1)
+    end = _name_end(plain, at + 1)
     third = _word_at(tokens, at + NAME_CHARACTERS_MAX - 1)
     if end - at == NAME_CHARACTERS_MAX and third is not None and len(third.text) > 1 and not third.is_name:
         end -= 1
