@@ -69,6 +69,7 @@ class DailyReconciliation:
         await compare_whole(whole, self.read_whole_today(), store, ledgers, self._settle_seconds)
         known = {(found.bureau, found.what) for found in report.mismatches}
         report.tell(*(found for found in whole.mismatches if (found.bureau, found.what) not in known))
+        report.unreachable = sorted({*report.unreachable, *whole.unreachable})
         report.entries_compared = whole.entries_compared
         # To be behind is no disagreement, and has an alarm of its own.
         behind = report.behind | whole.behind

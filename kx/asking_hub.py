@@ -1,33 +1,22 @@
 """Asking a hub: the options that say where it is, one certificate, one channel, its refusals as sentences."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import grpc
 import grpc.aio
 import typer
+from google.protobuf.message import Message
 
 from kuaixiang.domain.labels import Both
-from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
-from kuaixiang.runtime.tls import open_channel
 from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceStub
-from kx.client import LATER, refused_by
+from kx.client import LATER, channel_of, refused_by
 from kx.output import FAULT_EXIT_CODE, UNREACHABLE_EXIT_CODE, Failed
 
 ANSWER_SECONDS_MAX: Final = 30.0
 
-Endpoint = Annotated[str, typer.Option("--hub", envvar="KX_HUB_ENDPOINT", help="Where the hub answers, host:port.")]
-Certificates = Annotated[
-    Path,
-    typer.Option(
-        envvar="KX_CERTIFICATES", help="Folder with ca.crt, tls.crt and tls.key, as `kx pki issue` writes it."
-    ),
-]
-HubScope = Annotated[
-    str, typer.Option(envvar="KX_HUB_SCOPE", metavar="CODE", help="The scope in the hub's own certificate.")
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
@@ -35,21 +24,20 @@ def call(
     hub: str,
     certificates: Path,
     hub_scope: str,
-    ask: Callable[[Any], Awaitable[Any]],
+    method: str,
+    request: Message,
+    *,
+    seconds: float = ANSWER_SECONDS_MAX,
     stub: Callable[[grpc.aio.Channel], Any] = StatisticsServiceStub,
 ) -> Any:  # noqa: ANN401
-    """The answer that `ask` gets of one of the hub's services, `stub`. Raises `Failed`."""
+    """The answer of a method of one of the hub's services, `stub`, within so many seconds. Raises `Failed`."""
 
     async def work() -> object:
-        paths = CertificatePaths.in_folder(certificates)
-        async with open_channel(hub, dns_name("hub", hub_scope), paths) as channel:
-            return await ask(stub(channel))
+        async with channel_of(hub, "hub", hub_scope, certificates) as channel:
+            return await getattr(stub(channel), method)(request, timeout=seconds)
 
     try:
         return asyncio.run(work())
-    except PkiError as failure:
-        said = Both(str(failure), f"证书不能使用：{failure}")
-        raise Failed(said, field="--certificates", rule=type(failure).__name__) from failure
     except grpc.aio.AioRpcError as error:
         raise refused_by(error) or _unanswered(error, hub) from error
 

@@ -48,12 +48,12 @@ from kx.tables import (
     Moment,
     NoMoment,
     Table,
+    empty,
     has_too_many_digits,
     inert,
     moment_of,
     plain,
     read_table,
-    refused,
     text_of,
 )
 
@@ -204,9 +204,7 @@ def read_rows(source: Source, acting: Acting) -> list[Row]:
     content = (line for line in table.lines if line.number > columns.last_heading_row)
     rows = [reader.row(line) for line in content if not reader.is_blank(line)]
     if not rows:
-        raise refused(
-            source.file, Both("has no rows.", "中没有数据行。"), "Empty", Both("Check the file.", "请检查文件。")
-        )
+        raise empty(source.file)
     return rows
 
 

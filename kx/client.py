@@ -1,15 +1,17 @@
 """Asking a bureau's node: one certificate, one channel, a deadline on every call, the same key again while it is away.
 
-What a command needs of gRPC is imported here, and this module only inside a command, so that `kx --help` is quick.
+It brings gRPC with it: commands of a node import it inside, those of a hub are a module of their own that is imported
+when one of them is called, so that `kx --help` is quick.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import fields
 from datetime import datetime
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -19,7 +21,7 @@ from google.protobuf.message import Message
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.order_acts import OrderAct
-from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name
+from kuaixiang.runtime.pki import CertificatePaths, Kind, PkiError, dns_name
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, ACT_OF_REQUEST, timestamp
 from kuaixiang.wire.errors import from_call
@@ -70,17 +72,20 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def channel_to(asking: Asking) -> AsyncIterator[grpc.aio.Channel]:
-    """The channel to the bureau's node. Raises `Failed` when the certificates cannot be used."""
+async def channel_of(endpoint: str, kind: Kind, code: str, certificates: Path) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a node or a hub by the name in its certificate. Raises `Failed` when ours cannot be used."""
     try:
-        channel = open_channel(
-            asking.node, dns_name("node", asking.bureau), CertificatePaths.in_folder(asking.certificates)
-        )
+        channel = open_channel(endpoint, dns_name(kind, code), CertificatePaths.in_folder(certificates))
     except PkiError as failure:
         said = Both(str(failure), f"证书不能使用：{failure}")
         raise Failed(said, field="--certificates", rule=type(failure).__name__) from failure
     async with channel:
         yield channel
+
+
+def channel_to(asking: Asking) -> AbstractAsyncContextManager[grpc.aio.Channel]:
+    """The channel to the bureau's node. Raises `Failed` when the certificates cannot be used."""
+    return channel_of(asking.node, "node", asking.bureau, asking.certificates)
 
 
 def rpc_of(request: Message) -> str:

@@ -119,31 +119,28 @@ def directives(*, asking: Asking) -> None:
 @takes(asking=asking_options)
 def issue(*, issue_id: IssueId, asking: Asking) -> None:
     """Show a confirmed common issue 共性诉求 and its standard answer 统一答复口径."""
-    from kuaixiang.wire.v1 import directive_pb2
-    from kx.client import ask
     from kx.views import show_issue
 
     with failures_shown(as_json=asking.as_json):
-        request = directive_pb2.GetPublishedIssueRequest(bureau=asking.bureau, issue_id=issue_id)
-        response = ask(asking, "DirectiveService", "GetPublishedIssue", request)
+        response = _published(asking, issue_id)
         if asking.as_json:
             print_json(table_of(response))
         else:
             show_issue(response)
 
 
-def issue_of(asking: Asking, issue_id: str) -> Any:  # noqa: ANN401 - GetPublishedIssue's answer, or None
-    """The issue of a case, as the bureau's node knows it; None while it is not there. Raises `Failed`."""
+def _published(asking: Asking, issue_id: str) -> Any:  # noqa: ANN401 - GetPublishedIssue's answer
     from kuaixiang.wire.v1 import directive_pb2
     from kx.client import ask
 
+    request = directive_pb2.GetPublishedIssueRequest(bureau=asking.bureau, issue_id=issue_id)
+    return ask(asking, "DirectiveService", "GetPublishedIssue", request)
+
+
+def issue_of(asking: Asking, issue_id: str) -> Any:  # noqa: ANN401 - GetPublishedIssue's answer, or None
+    """The issue of a case, as the bureau's node knows it; None while it is not there. Raises `Failed`."""
     try:
-        return ask(
-            asking,
-            "DirectiveService",
-            "GetPublishedIssue",
-            directive_pb2.GetPublishedIssueRequest(bureau=asking.bureau, issue_id=issue_id),
-        )
+        return _published(asking, issue_id)
     except Failed as failure:
         if failure.rule != "UnknownIssue":
             raise

@@ -341,7 +341,7 @@ def lights_as_dict(answer: pb.GetLightsResponse) -> dict[str, Any]:
 def print_lights(console: Console, answer: pb.GetLightsResponse, title: str) -> None:
     """Open cases by light as a table, with their sum."""
     table = Table(title=title)
-    table.add_column("bureau 单位")
+    table.add_column("bureau 单位", overflow="fold")
     for heading in _LIGHT_COLUMNS:
         table.add_column(heading, justify="right")
     sums = [0] * len(_LIGHT_COLUMNS)
@@ -349,7 +349,7 @@ def print_lights(console: Console, answer: pb.GetLightsResponse, title: str) -> 
         lights = [row.in_time, row.due_soon, row.overdue, row.stopped]
         figures = [sum(lights), *lights, row.extended]
         sums = [total + figure for total, figure in zip(sums, figures, strict=True)]
-        table.add_row(f"{row.bureau} {short_name(row.label)}", *map(str, figures))
+        table.add_row(f"{row.bureau} {_short(row.label)}", *map(str, figures))
     table.add_section()
     table.add_row("合计", *map(str, sums))
     console.print(table)
@@ -360,8 +360,12 @@ def print_lights(console: Console, answer: pb.GetLightsResponse, title: str) -> 
 def _label(row: pb.Figures) -> str:
     if row.key == row.label:
         return row.label or "合计"
-    own = OWN if row.label.endswith(OWN) else ""
-    return f"{short_name(row.label.removesuffix(OWN))}{own} {row.key}".strip()
+    return f"{_short(row.label)} {row.key}".strip()
+
+
+def _short(label: str) -> str:
+    own = OWN if label.endswith(OWN) else ""
+    return f"{short_name(label.removesuffix(OWN))}{own}"
 
 
 def _is_period(row: pb.Figures) -> bool:

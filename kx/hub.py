@@ -19,7 +19,7 @@ from kuaixiang.domain.words import Category, Channel, DepartmentKind
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kx import issues
-from kx.asking_hub import ANSWER_SECONDS_MAX, AsJson, Certificates, Endpoint, HubScope, call
+from kx.asking_hub import AsJson, call
 from kx.figures import (
     completeness_as_dict,
     completeness_lines,
@@ -31,6 +31,7 @@ from kx.figures import (
     print_corrections,
     print_figures,
 )
+from kx.options import Certificates, Endpoint, HubScope
 from kx.output import DIFFERENT_EXIT_CODE, Failed, failures_told, print_json, wide
 
 PUBLISH_SECONDS_MAX: Final = 600.0
@@ -118,13 +119,7 @@ def stats(
         "compare": compare,
     }
 
-    async def ask(stub: Any) -> pb.GetFiguresResponse:  # noqa: ANN401 - the stub's asynchronous side has no name
-        answer: pb.GetFiguresResponse = await stub.GetFigures(
-            pb.GetFiguresRequest(**request), timeout=ANSWER_SECONDS_MAX
-        )
-        return answer
-
-    answer = call(hub, certificates, hub_scope, ask)
+    answer: pb.GetFiguresResponse = call(hub, certificates, hub_scope, "GetFigures", pb.GetFiguresRequest(**request))
     if as_json:
         print_json(figures_as_dict(answer))
         return
@@ -153,12 +148,10 @@ def publish(
         scope=scope, period=period, override_by=override_by, override_second=second, override_reason=reason
     )
 
-    async def ask(stub: Any) -> pb.PublishPeriodResponse:  # noqa: ANN401 - as above
-        answer: pb.PublishPeriodResponse = await stub.PublishPeriod(request, timeout=PUBLISH_SECONDS_MAX)
-        return answer
-
     with Console(stderr=True).status("The figures of every bureau are read…"):
-        answer = call(hub, certificates, hub_scope, ask)
+        answer: pb.PublishPeriodResponse = call(
+            hub, certificates, hub_scope, "PublishPeriod", request, seconds=PUBLISH_SECONDS_MAX
+        )
     if as_json:
         told = {"edition": edition_as_dict(answer.edition), "unchanged": answer.unchanged}
         print_json(told)
@@ -183,13 +176,10 @@ def corrections(
     as_json: AsJson = False,
 ) -> None:
     """What has changed since the last edition of a published period 更正: published, now, difference."""
-
-    async def ask(stub: Any) -> pb.GetCorrectionsResponse:  # noqa: ANN401 - as above
-        request = pb.GetCorrectionsRequest(scope=scope, period=period)
-        answer: pb.GetCorrectionsResponse = await stub.GetCorrections(request, timeout=PUBLISH_SECONDS_MAX)
-        return answer
-
-    answer = call(hub, certificates, hub_scope, ask)
+    request = pb.GetCorrectionsRequest(scope=scope, period=period)
+    answer: pb.GetCorrectionsResponse = call(
+        hub, certificates, hub_scope, "GetCorrections", request, seconds=PUBLISH_SECONDS_MAX
+    )
     if as_json:
         print_json(corrections_as_dict(answer))
         return
@@ -208,13 +198,8 @@ def completeness(
     as_json: AsJson = False,
 ) -> None:
     """Which bureaus have been heard from, and up to where their journals are folded."""
-
-    async def ask(stub: Any) -> pb.GetCompletenessResponse:  # noqa: ANN401 - as above
-        request = pb.GetCompletenessRequest(scope=scope)
-        answer: pb.GetCompletenessResponse = await stub.GetCompleteness(request, timeout=ANSWER_SECONDS_MAX)
-        return answer
-
-    answer = call(hub, certificates, hub_scope, ask)
+    request = pb.GetCompletenessRequest(scope=scope)
+    answer: pb.GetCompletenessResponse = call(hub, certificates, hub_scope, "GetCompleteness", request)
     if as_json:
         told = {
             "completeness": completeness_as_dict(answer.completeness),
@@ -276,16 +261,12 @@ def reconcile(
     as_json: AsJson = False,
 ) -> None:
     """Compare the hub with every ledger of its scope; ends with 1 when they differ or one could not be read."""
-
-    async def ask(stub: Any) -> pb.ReconcileResponse:  # noqa: ANN401 - as above
-        answer: pb.ReconcileResponse = await stub.Reconcile(
-            pb.ReconcileRequest(scope=scope, quick=quick), timeout=RECONCILE_SECONDS_MAX
-        )
-        return answer
-
     console = Console(stderr=True)
     with console.status("Every ledger is asked…" if quick else "Every ledger is read and folded again…"):
-        answer = call(hub, certificates, hub_scope, ask)
+        request = pb.ReconcileRequest(scope=scope, quick=quick)
+        answer: pb.ReconcileResponse = call(
+            hub, certificates, hub_scope, "Reconcile", request, seconds=RECONCILE_SECONDS_MAX
+        )
     equal = not answer.mismatches and not answer.unreachable
     if as_json:
         told = {
@@ -341,17 +322,13 @@ def bulletin(
     if with_issues:
         issues.search(hub, certificates, hub_scope, scope, period)
 
-    async def ask(stub: Any) -> pb.GetBulletinResponse:  # noqa: ANN401 - as above
-        request = pb.GetBulletinRequest(
-            scope=scope,
-            period=period,
-            format=pb.BulletinFormat.ValueType(wanted),
-            minimum_sample=minimum_sample,
-        )
-        answer: pb.GetBulletinResponse = await stub.GetBulletin(request, timeout=ANSWER_SECONDS_MAX)
-        return answer
-
-    answer = call(hub, certificates, hub_scope, ask)
+    request = pb.GetBulletinRequest(
+        scope=scope,
+        period=period,
+        format=pb.BulletinFormat.ValueType(wanted),
+        minimum_sample=minimum_sample,
+    )
+    answer: pb.GetBulletinResponse = call(hub, certificates, hub_scope, "GetBulletin", request)
     path = out if out is not None else Path(answer.file_name)
     try:
         path.write_bytes(answer.content)
@@ -444,18 +421,6 @@ def explain(
         console.print(f"[bold]{of.name}[/bold] {of.label} {of.clause}{formula}", highlight=False)
         console.print(f"  {of.sentence}", markup=False, highlight=False)
         console.print(f"  {of.chinese}", markup=False, highlight=False)
-
-
-def read_lights(hub: str, certificates: Path, hub_scope: str, scope: str) -> pb.GetLightsResponse:
-    """Open cases by light, for `kx supervise board`. Raises `Failed`."""
-
-    async def ask(stub: Any) -> pb.GetLightsResponse:  # noqa: ANN401 - as above
-        request = pb.GetLightsRequest(scope=scope)
-        answer: pb.GetLightsResponse = await stub.GetLights(request, timeout=ANSWER_SECONDS_MAX)
-        return answer
-
-    found: pb.GetLightsResponse = call(hub, certificates, hub_scope, ask)
-    return found
 
 
 # ---------------------------------------------------------------- inside

@@ -1,7 +1,7 @@
 """`kx hub issues`: find what many taxpayers ask, confirm it with a standard answer, read what has been confirmed."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -15,7 +15,8 @@ from kuaixiang.domain.periods import parse_period
 from kuaixiang.domain.words import Category
 from kuaixiang.wire.v1 import issues_pb2 as pb
 from kuaixiang.wire.v1.issues_pb2_grpc import IssueServiceStub
-from kx.asking_hub import ANSWER_SECONDS_MAX, AsJson, Certificates, Endpoint, HubScope, call
+from kx.asking_hub import AsJson, call
+from kx.options import Certificates, Endpoint, HubScope
 from kx.output import Failed, failures_told, print_json, table_of, wide
 
 FIND_SECONDS_MAX: Final = 1800.0
@@ -72,12 +73,10 @@ def search(hub: str, certificates: Path, hub_scope: str, scope: str, period: str
 
 
 def _find(hub: str, certificates: Path, hub_scope: str, request: pb.FindIssuesRequest) -> pb.FindIssuesResponse:
-    async def ask(stub: Any) -> pb.FindIssuesResponse:  # noqa: ANN401 - the stub's asynchronous side has no name
-        answer: pb.FindIssuesResponse = await stub.FindIssues(request, timeout=FIND_SECONDS_MAX)
-        return answer
-
     with Console(stderr=True).status("The ledgers tell their key terms…"):
-        found: pb.FindIssuesResponse = call(hub, certificates, hub_scope, ask, IssueServiceStub)
+        found: pb.FindIssuesResponse = call(
+            hub, certificates, hub_scope, "FindIssues", request, seconds=FIND_SECONDS_MAX, stub=IssueServiceStub
+        )
     return found
 
 
@@ -103,11 +102,7 @@ def confirm(
         issue_id=change, title=title, owner=owner, standard_answer=answer, terms=term, actor=actor
     )
 
-    async def ask(stub: Any) -> pb.ConfirmIssueResponse:  # noqa: ANN401 - as above
-        confirmed: pb.ConfirmIssueResponse = await stub.ConfirmIssue(request, timeout=ANSWER_SECONDS_MAX)
-        return confirmed
-
-    _tell_one(call(hub, certificates, hub_scope, ask, IssueServiceStub).issue, as_json=as_json)
+    _tell_one(call(hub, certificates, hub_scope, "ConfirmIssue", request, stub=IssueServiceStub).issue, as_json=as_json)
 
 
 @app.command("list")
@@ -122,13 +117,8 @@ def list_issues(
     as_json: AsJson = False,
 ) -> None:
     """List the confirmed issues, latest first."""
-
-    async def ask(stub: Any) -> pb.ListIssuesResponse:  # noqa: ANN401 - as above
-        request = pb.ListIssuesRequest(page_size=page_size, page_token=page)
-        answer: pb.ListIssuesResponse = await stub.ListIssues(request, timeout=ANSWER_SECONDS_MAX)
-        return answer
-
-    answer = call(hub, certificates, hub_scope, ask, IssueServiceStub)
+    request = pb.ListIssuesRequest(page_size=page_size, page_token=page)
+    answer: pb.ListIssuesResponse = call(hub, certificates, hub_scope, "ListIssues", request, stub=IssueServiceStub)
     if as_json:
         print_json(table_of(answer))
         return
@@ -154,14 +144,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a confirmed issue with its standard answer."""
-
-    async def ask(stub: Any) -> pb.GetConfirmedIssueResponse:  # noqa: ANN401 - as above
-        answer: pb.GetConfirmedIssueResponse = await stub.GetConfirmedIssue(
-            pb.GetConfirmedIssueRequest(issue_id=issue_id), timeout=ANSWER_SECONDS_MAX
-        )
-        return answer
-
-    _tell_one(call(hub, certificates, hub_scope, ask, IssueServiceStub).issue, as_json=as_json)
+    request = pb.GetConfirmedIssueRequest(issue_id=issue_id)
+    _tell_one(
+        call(hub, certificates, hub_scope, "GetConfirmedIssue", request, stub=IssueServiceStub).issue, as_json=as_json
+    )
 
 
 def _show_found(console: Console, answer: pb.FindIssuesResponse) -> None:

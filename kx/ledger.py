@@ -6,6 +6,7 @@ and its owner alone can read it.
 """
 
 import csv
+import functools
 import math
 import tempfile
 from collections.abc import Callable, Sequence
@@ -35,7 +36,7 @@ from kuaixiang.wire.codec import instant, timestamp
 from kuaixiang.wire.v1 import case_pb2
 from kx.client import Patience, channel_to, method_of, run
 from kx.options import Asking, Who
-from kx.output import Bar, Failed, local
+from kx.output import Bar, Failed, last_day, local
 from kx.tables import ACTIVE_BEGINNINGS, inert
 
 STREAM_SECONDS_MAX: Final = 1800.0
@@ -105,7 +106,7 @@ def _due(place: Place) -> date | None:
     """The last day; the limit ends at its 24:00."""
     if not place.row.HasField("due_at"):
         return None
-    return (instant(place.row.due_at) - timedelta(microseconds=1)).astimezone(SHANGHAI).date()
+    return last_day(instant(place.row.due_at))
 
 
 def _extension(place: Place) -> str:
@@ -431,12 +432,12 @@ class _Writing:
         self._sink_of = sink_of
         self._asking = asking
         self._period = period
-        self._names: dict[str, str] = {}
+        self._bureau_name = functools.cache(asking.bureau_name)
         self.cases = 0
 
     def begin(self, answer: case_pb2.ExportLedgerResponse) -> Sink:
         """The file with what stands above its table."""
-        name = self._asking.bureau_name(self._asking.bureau)
+        name = self._bureau_name(self._asking.bureau)
         return self._sink_of(
             self._file, Heading(name, str(self._period), instant(answer.as_of), answer.contacts_masked)
         )
@@ -446,11 +447,6 @@ class _Writing:
         self.cases += 1
         place = Place(row, self.cases, self._bureau_name)
         return [_fitting(column.value(place)) for column in COLUMNS]
-
-    def _bureau_name(self, code: str) -> str:
-        if code not in self._names:
-            self._names[code] = self._asking.bureau_name(code)
-        return self._names[code]
 
 
 def _fitting(value: Value) -> Value:

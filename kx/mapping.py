@@ -9,13 +9,14 @@ import tomllib
 from collections.abc import Mapping as MappingOf
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from kuaixiang.domain.labels import Both, listed, term
 from kuaixiang.domain.words import Category, Channel, Stage
 from kx.output import Failed, NoSuchWord, word_of
-from kx.tables import Line, Table, plain, refused, text_of
+from kx.tables import Line, Table, empty, plain, refused, text_of
 
 TITLES: Final[MappingOf[str, str]] = {
     "taxpayer_name": "纳税人名称",
@@ -252,11 +253,11 @@ class Columns:
 
 def find_columns(file: Path, table: Table, mapping: Mapping) -> Columns:
     """The columns of a table by its headings, which may stand below a title. Raises `Failed`."""
-    candidates = [line for line in table.lines if not line.blank][:HEADING_ROWS_MAX]
+    candidates = list(islice((line for line in table.lines if not line.blank), HEADING_ROWS_MAX))
     if mapping.heading_row:
         candidates = [line for line in table.lines if line.number == mapping.heading_row]
     if not candidates:
-        raise refused(file, Both("has no rows.", "中没有数据行。"), "Empty", Both("Check the file.", "请检查文件。"))
+        raise empty(file)
     wanted = {_key(heading) for headings in mapping.columns.values() for heading in headings} or OWN_HEADINGS.keys()
     headings = max(candidates, key=lambda line: len({*_keys(line)} & {*wanted}))
     keys = _keys(headings)

@@ -26,6 +26,18 @@ STANDARD_INPUT: Final = "-"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# Where a hub is.
+Endpoint = Annotated[str, typer.Option("--hub", envvar="KX_HUB_ENDPOINT", help="Where the hub answers, host:port.")]
+Certificates = Annotated[
+    Path,
+    typer.Option(
+        envvar="KX_CERTIFICATES", help="Folder with ca.crt, tls.crt and tls.key, as `kx pki issue` writes it."
+    ),
+]
+HubScope = Annotated[
+    str, typer.Option(envvar="KX_HUB_SCOPE", metavar="CODE", help="The scope in the hub's own certificate.")
+]
+
 
 def text_given(option: str) -> str:
     """The text that an option stands for: itself, or what standard input brings."""

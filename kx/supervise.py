@@ -4,7 +4,6 @@ Supervision 督办 (§五(三)): orders to subordinates, their answers, the view
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -14,7 +13,20 @@ from kuaixiang.domain.labels import act_term, command
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.words import Light, OrderLevel, OrderSide, OrderStage
 from kx import directives
-from kx.options import Acting, Asking, Once, Who, acting_options, asking_options, takes, text_given, who_options
+from kx.options import (
+    Acting,
+    Asking,
+    Certificates,
+    Endpoint,
+    HubScope,
+    Once,
+    Who,
+    acting_options,
+    asking_options,
+    takes,
+    text_given,
+    who_options,
+)
 from kx.output import failures_shown, names, print_json, table_of, wide, word_parser
 
 GROUP: Final = "supervise "
@@ -257,16 +269,9 @@ def show(*, order_id: OrderId, asking: Asking) -> None:
 @app.command("board")
 def board(
     *,
-    hub: Annotated[str, typer.Option("--hub", envvar="KX_HUB_ENDPOINT", help="Where the hub answers, host:port.")],
-    certificates: Annotated[
-        Path,
-        typer.Option(
-            envvar="KX_CERTIFICATES", help="Folder with ca.crt, tls.crt and tls.key, as `kx pki issue` writes it."
-        ),
-    ],
-    hub_scope: Annotated[
-        str, typer.Option(envvar="KX_HUB_SCOPE", metavar="CODE", help="The scope in the hub's own certificate.")
-    ] = "000000",
+    hub: Endpoint,
+    certificates: Certificates,
+    hub_scope: HubScope = "000000",
     scope: Annotated[
         str, typer.Option(metavar="CODE", help="The bureau whose subordinates are looked at; the hub's by default.")
     ] = "",
@@ -278,11 +283,13 @@ def board(
     """
     from rich.console import Console
 
+    from kuaixiang.wire.v1 import statistics_pb2
+    from kx.asking_hub import call
     from kx.figures import lights_as_dict, print_lights
-    from kx.hub import read_lights
 
     with failures_shown(as_json=as_json):
-        answer = read_lights(hub, certificates, hub_scope, scope)
+        request = statistics_pb2.GetLightsRequest(scope=scope)
+        answer: statistics_pb2.GetLightsResponse = call(hub, certificates, hub_scope, "GetLights", request)
         if as_json:
             print_json(lights_as_dict(answer))
         else:

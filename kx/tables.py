@@ -105,6 +105,7 @@ def refused(file: Path, sentence: Both, rule: str, remedy: Both) -> Failed:
 
 
 _SPLIT: Final = Both("Split it; each part is imported by itself.", "请拆分成几个文件，分别导入。")
+_TOO_MANY_ROWS: Final = Both(f"has more than {ROWS_MAX:,} rows.", f"超过 {ROWS_MAX:,} 行。")
 _SAVE_AGAIN: Final = Both(
     "Open it in a spreadsheet program and save it as XLSX again.", "请用电子表格软件打开并重新另存为 XLSX。"
 )
@@ -142,9 +143,9 @@ def _content(file: Path) -> bytes:
     return content
 
 
-def _too_many_rows(file: Path) -> Failed:
-    sentence = Both(f"has more than {ROWS_MAX:,} rows.", f"超过 {ROWS_MAX:,} 行。")
-    return refused(file, sentence, "TooLarge", _SPLIT)
+def empty(file: Path) -> Failed:
+    """The refusal of a file without rows."""
+    return refused(file, Both("has no rows.", "中没有数据行。"), "Empty", Both("Check the file.", "请检查文件。"))
 
 
 # ---------------------------------------------------------------- CSV
@@ -196,7 +197,7 @@ def _csv_lines(file: Path, text: str) -> Iterator[Line]:
     try:
         for number, cells in enumerate(reader, start=1):
             if number > ROWS_MAX:
-                raise _too_many_rows(file)
+                raise refused(file, _TOO_MANY_ROWS, "TooLarge", _SPLIT)
             yield Line(number, [_woken(cell) for cell in cells], {})
     except csv.Error as error:
         raise refused(
@@ -325,7 +326,7 @@ class _Sheet(_Part):
         self._last = (max(self._last[0], row), max(self._last[1], column))
         rows, columns = (last - first + 1 for first, last in zip(self._first, self._last, strict=True))
         if rows > ROWS_MAX:
-            raise _Unusable(Both(f"has more than {ROWS_MAX:,} rows.", f"超过 {ROWS_MAX:,} 行。"), "TooLarge", _SPLIT)
+            raise _Unusable(_TOO_MANY_ROWS, "TooLarge", _SPLIT)
         if columns > COLUMNS_MAX or rows * columns > CELLS_MAX:
             raise _Unusable(
                 Both(
@@ -456,7 +457,7 @@ class _Workbook:
                 remedy=Both(f"It has {', '.join(sheets)}.", f"其中有：{listed(sheets)}。"),
             )
         if not wanted and not filled:
-            raise _Unusable(Both("has no rows.", "中没有数据行。"), "Empty", Both("Check the file.", "请检查文件。"))
+            raise empty(self._file)
         if not wanted and len(filled) > 1:
             # To take the first would leave the others out in silence.
             raise refused(

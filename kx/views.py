@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from enum import IntEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from kuaixiang.domain.acts import Act
-from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.labels import EVENTS, term
 from kuaixiang.domain.words import (
     Category,
@@ -32,9 +31,11 @@ from kuaixiang.domain.words import (
 from kuaixiang.runtime.clock import from_micros
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2, common_pb2, directive_pb2, referral_pb2, supervision_pb2
-from kx.bulk import RESULTS, Outcome, Result
 from kx.options import Asking
-from kx.output import both, day_text, local, wide
+from kx.output import both, day_text, last_day, local, show_failure, wide
+
+if TYPE_CHECKING:
+    from kx.bulk import Outcome
 
 ROWS_LISTED_MAX: Final = 50
 """Registered rows named one by one; of more there is a count, and --report."""
@@ -72,8 +73,7 @@ def light(clock: case_pb2.Clock) -> Text:
 
 def due(clock: case_pb2.Clock) -> str:
     """The last day of a clock. It ends at 24:00 of that day, which no ordinary clock shows."""
-    last = instant(clock.due_at) - timedelta(microseconds=1)
-    return f"{day_text(last.astimezone(SHANGHAI).date())} 24:00"
+    return f"{day_text(last_day(instant(clock.due_at)))} 24:00"
 
 
 def clock_line(clock: case_pb2.Clock) -> Text:
@@ -170,10 +170,8 @@ def progress_line(asking: Asking, progress: case_pb2.CaseProgress) -> Text:
     if progress.department_kind:
         line.append(f"  {word(DepartmentKind, progress.department_kind)}", "not dim")
     if progress.HasField("next_due_at"):
-        last = instant(progress.next_due_at) - timedelta(microseconds=1)
-        line.append(
-            f"  {word(ClockKind, progress.next_clock)} by {day_text(last.astimezone(SHANGHAI).date())}", "not dim"
-        )
+        day = day_text(last_day(instant(progress.next_due_at)))
+        line.append(f"  {word(ClockKind, progress.next_clock)} by {day}", "not dim")
         if progress.overdue:
             line.append("  overdue 逾期", "bold red not dim")
     return line
@@ -353,8 +351,10 @@ def show_duplicates(found: case_pb2.FindDuplicatesResponse) -> None:
         console.print(table)
 
 
-def show_bulk(outcome: Outcome) -> None:
+def show_bulk(outcome: "Outcome") -> None:
     """What became of each row: those registered while they are few, those refused always."""
+    from kx.bulk import RESULTS, Result
+
     console = _console()
     done = [row for row in outcome.rows if row.case_id]
     if len(done) <= ROWS_LISTED_MAX:
@@ -381,8 +381,6 @@ def show_bulk(outcome: Outcome) -> None:
             markup=False,
         )
     if outcome.failure is not None:
-        from kx.output import show_failure
-
         show_failure(outcome.failure)
 
 

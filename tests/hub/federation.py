@@ -38,6 +38,8 @@ class LedgerServer(LedgerServiceServicer):
     def __init__(self) -> None:
         self.journals: dict[str, Journal] = {}
         self.reads = 0
+        self.unreadable: set[str] = set()
+        """Bureaus whose heads are told and whose journals cannot be read."""
         self.terms: dict[str, list[ledger_pb2.CaseTerms]] = {}
         self.texts: dict[str, str] = {}
         self.segment_entries = 100
@@ -49,6 +51,8 @@ class LedgerServer(LedgerServiceServicer):
         self.reads += 1
         if request.bureau not in self.journals:
             await context.abort(grpc.StatusCode.NOT_FOUND, "not hosted")
+        if request.bureau in self.unreadable:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
         journal = self.journals[request.bureau]
         for segment in journal.segments(request.from_seq, request.to_seq, self.segment_entries):
             yield ledger_pb2.ReadJournalResponse(segment=segment)

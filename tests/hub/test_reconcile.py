@@ -232,6 +232,14 @@ async def test_every_day_at_the_hour_set_the_hub_compares_itself_and_reads_each_
         assert len(daily.read_whole_today()) == federation.ledgers.reads - before
         journal.live("not folded yet")
         clock.advance(timedelta(days=1))
+        # Its head is told and it cannot be read: it has not been compared.
+        away = daily.read_whole_today()[0]
+        federation.ledgers.unreadable.add(away)
+        await daily.step()
+        with store.reading() as connection:
+            assert [away] == [one.bureau for one in read_outcomes(connection, federation.codes) if one.unreachable]
+        federation.ledgers.unreadable.clear()
+        clock.advance(timedelta(days=1))
         await daily.step()
         assert 0 == REGISTRY.get_sample_value("kx_hub_reconciliation_mismatches")
         federation.ledgers.journals[journal.bureau] = rewritten_to(journal, 20)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from hub.comparison import Basis, ComparisonUnbounded, ComparisonUneven, compare, days_compared
+from hub.comparison import Basis, ComparisonUnbounded, ComparisonUneven, compare, days_compared, whole_period
 from hub.definitions import COUNTS, FACTS, RATES, explanations
 from hub.fold import EPOCH_DAY, by_month, pack
 from hub.measures import Fact, measure_name, measures, met, missed
@@ -275,6 +275,21 @@ def test_the_days_compared_are_the_calendars_or_as_many_before(
     asked = (date.fromisoformat(first), date.fromisoformat(last))
     for basis, expected in ((Basis.LAST_PERIOD, before), (Basis.YEAR_BEFORE, year_before)):
         assert days_compared(*asked, basis) == tuple(map(date.fromisoformat, expected))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "period"),
+    [
+        ("2026-10-01", "2026-10-31", "2026-10"),
+        ("2026-10-05", "2026-10-31", None),
+        ("2026-07-01", "2026-12-31", None),
+        ("2026-10-07", "2026-10-11", None),
+        ("2026-10-05", "2026-10-11", "2026-W41"),
+    ],
+)
+def test_days_are_a_period_only_when_they_begin_and_end_so(first: str, last: str, period: str | None) -> None:
+    found = whole_period(date.fromisoformat(first), date.fromisoformat(last))
+    assert period == (None if found is None else str(found))
 
 
 def test_rows_in_time_are_compared_each_with_its_own_predecessor(bench: Bench) -> None:

@@ -205,6 +205,7 @@ def test_the_board_counts_open_cases_by_light_and_drills_down_to_one(officers: O
     assert {PROVINCE: (0, 0, 0, 0, 0), COUNTY: (0, 1, 0, 0, 0)} == rows("--scope", PROVINCE)
     shown = kx("supervise", "board", environment=environment).stdout
     assert "within 1 wd 临期" in shown
+    assert "总局（本级）" in shown
     assert "合计" in shown
     headquarters = at(officers, HEADQUARTERS, "supervisor")
     listed = told(headquarters("cases", COUNTY, "--light", "临期", "--json"))["cases"]
