@@ -65,8 +65,19 @@ class NotReadable(Refused):
         super().__init__(f"The request cannot be read: {fault}.", f"请求报文无法读取（{fault}）。")
 
 
-def caller_of(context: Context) -> Caller:
-    """Who is calling, by the certificate."""
+class Inside:
+    """The context of a call that does not come over the wire: this process's web pages ask for somebody they know."""
+
+    __slots__ = ("caller",)
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+
+
+def caller_of(context: Context | Inside) -> Caller:
+    """Who is calling, by the certificate; by the pages' session where the call comes from inside."""
+    if isinstance(context, Inside):
+        return context.caller
     identity = identity_of_peer(context)
     return Caller(identity.bureaus, identity.offices, identity.hubs)
 

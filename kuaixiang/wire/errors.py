@@ -4,6 +4,7 @@ The status' message is English; the same in Chinese is a `google.rpc.LocalizedMe
 """
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
@@ -28,6 +29,17 @@ CODE_OF: Mapping[Condition, int] = {
     Condition.CONFLICT: code_pb2.ABORTED,
     Condition.BUSY: code_pb2.RESOURCE_EXHAUSTED,
 }
+
+HTTP_OF: Mapping[Condition, HTTPStatus] = MappingProxyType(
+    {
+        Condition.INVALID: HTTPStatus.UNPROCESSABLE_ENTITY,
+        Condition.MISSING: HTTPStatus.NOT_FOUND,
+        Condition.STATE: HTTPStatus.CONFLICT,
+        Condition.FORBIDDEN: HTTPStatus.FORBIDDEN,
+        Condition.CONFLICT: HTTPStatus.CONFLICT,
+        Condition.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
+    }
+)
 
 BUSY_RETRY_SECONDS = 1
 """When a caller who was refused because too much waits may try again."""

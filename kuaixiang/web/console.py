@@ -1,0 +1,306 @@
+"""A service's web pages: routes, templates in both languages, stepping in, and refusals that say what to do.
+
+A page is a function of a `Visit`. It works without scripts; with them, htmx puts its answers into a part of the page.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import jinja2
+import structlog
+from starlette.applications import Starlette
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from kuaixiang.domain.errors import Condition, Refused
+from kuaixiang.domain.labels import Both
+from kuaixiang.domain.words import Role
+from kuaixiang.runtime.server import LedgerClosed, TooMuchWaits
+from kuaixiang.runtime.writer import WriterBusy, WriterStopped
+from kuaixiang.web import language as languages
+from kuaixiang.web.guard import SAFE, Hardened, NotOurForm
+from kuaixiang.web.language import Language, Words, language_of
+from kuaixiang.web.people import Person, Session, Sessions, SignIn
+from kuaixiang.web.words import SHARED
+from kuaixiang.wire.errors import HTTP_OF
+
+ASSETS: Final = Path(__file__).parent / "assets"
+TEMPLATES: Final = Path(__file__).parent / "templates"
+LANGUAGE_COOKIE: Final = "kx-language"
+LANGUAGE_SECONDS: Final = 400 * 24 * 3600
+FIELDS_MAX: Final = 600
+"""Fields of one form: a bulk act names at most 500 cases."""
+
+_log: Final = structlog.get_logger(__name__)
+
+
+class NoSuchPage(Refused):
+    """An address that is none of ours."""
+
+    condition = Condition.MISSING
+    remedy = "Go back to the first page."
+    remedy_chinese = "请返回首页。"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such page.", "没有这个页面。")
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request by somebody who has stepped in."""
+
+    request: Request
+    session: Session
+    language: Language
+    console: "Console"
+
+    @property
+    def person(self) -> Person:
+        """Who asks."""
+        return self.session.person
+
+    @property
+    def is_part(self) -> bool:
+        """Whether only a part of the page is wanted: htmx says so, a browser that loads the page does not."""
+        return self.request.headers.get("hx-request-type", "") == "partial"
+
+    async def form(self) -> FormData:
+        """The form that was sent, ours for certain. Raises `NotOurForm`."""
+        form = await self.request.form(max_fields=FIELDS_MAX)
+        if not self.session.is_form_of(str(form.get("csrf", ""))):
+            raise NotOurForm
+        return form
+
+    def page(self, template: str, *, status: int = HTTPStatus.OK, **values: Any) -> Response:
+        """A page of the template."""
+        return self.console.page(self.request, template, self.language, self.session, status=status, **values)
+
+
+Page = Callable[[Visit], Awaitable[Response]]
+
+
+class Console:
+    """The pages of one service.
+
+    `name` tells its cookies from those of the other services on the same host; `home` is its first page. `now` is
+    business time, which deadlines on the pages are shown against.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        templates: Path,
+        words: Mapping[str, str],
+        sign_in: SignIn,
+        now: Callable[[], datetime],
+        common: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._cookie = f"kx-{name}"
+        self._sign_in = sign_in
+        self._sessions = Sessions()
+        self.words = Words(SHARED, words)
+        self._common = {"now": now, **(common or {})}
+        loader = jinja2.FileSystemLoader([templates, TEMPLATES])
+        self._environments = {language: self._environment(loader, language) for language in Language}
+        self._digests = {
+            file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in ASSETS.iterdir() if file.is_file()
+        }
+
+    # ------------------------------------------------------------ the application
+
+    def application(self, routes: Sequence[BaseRoute]) -> Starlette:
+        """The ASGI application of these routes, which `route` makes, and of what all pages have."""
+        shared: list[BaseRoute] = [
+            Mount("/assets", StaticFiles(directory=ASSETS)),
+            Route("/step-in", self._step_in, methods=["GET", "POST"]),
+            Route("/language/{language}", self._choose_language),
+            self.route("/step-out", self._step_out, "POST"),
+        ]
+        return Starlette(
+            routes=[*shared, *routes],
+            middleware=[Middleware(Hardened, refuse=self._refusing)],
+            exception_handlers={HTTPException: self._no_page, Exception: self._fault},
+        )
+
+    def route(self, path: str, page: Page, *methods: str) -> Route:
+        """A route for somebody who has stepped in; everybody else is led to where one does."""
+
+        async def answer(request: Request) -> Response:
+            session = self._sessions.of(request.cookies.get(self._cookie, ""))
+            if session is None:
+                return self._to_step_in(request)
+            visit = Visit(request, session, self._language(request), self)
+            try:
+                if request.method not in SAFE:
+                    await visit.form()
+                return await page(visit)
+            except (Refused, WriterBusy, WriterStopped) as refusal:
+                return self.refusal(request, as_refusal(refusal), session)
+
+        return Route(path, answer, methods=list(methods) or ["GET"])
+
+    # ------------------------------------------------------------ answers
+
+    def page(
+        self,
+        request: Request,
+        template: str,
+        language: Language,
+        session: Session | None,
+        *,
+        status: int = HTTPStatus.OK,
+        **values: Any,
+    ) -> Response:
+        """A page of the template, in the language."""
+        person = session.person if session is not None else None
+        body = self._environments[language].get_template(template)
+        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        text = body.render(
+            **self._common | {"session": session, "person": person, "path": request.url.path, "here": here} | values
+        )
+        return HTMLResponse(text, status_code=status)
+
+    def refusal(self, request: Request, refusal: Refused, session: Session | None) -> Response:
+        """A refusal as a page, or as a part of one."""
+        status = HTTP_OF[refusal.condition]
+        part = request.headers.get("hx-request-type", "") == "partial"
+        template = "_refusal.html" if part else "refused.html"
+        answer = self.page(request, template, self._language(request), session, status=status, refusal=refusal)
+        if refusal.condition is Condition.BUSY:
+            answer.headers["Retry-After"] = "1"
+        return answer
+
+    # ------------------------------------------------------------ inside
+
+    def _environment(self, loader: jinja2.BaseLoader, language: Language) -> jinja2.Environment:
+        environment = jinja2.Environment(
+            loader=loader,
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.i18n"],
+        )
+
+        def one(english: str) -> str:
+            return self.words.translated(english, language)
+
+        def several(single: str, plural: str, count: int) -> str:
+            return one(single if count == 1 else plural)
+
+        environment.install_gettext_callables(one, several, newstyle=True)  # type: ignore[attr-defined]
+        environment.filters |= {
+            "word": lambda value: languages.word(value, language),
+            "say": lambda both: languages.say(Both(*both), language),
+            "field": lambda field: languages.field_name(field, language),
+            "day": lambda at: languages.shown_day(at, language),
+            "instant": languages.shown_instant,
+        }
+        environment.globals |= {
+            "language": language,
+            "languages": tuple(Language),
+            "asset": self._asset,
+            "Role": Role,
+            "refused_in": lambda refusal: (
+                (refusal.chinese, refusal.remedy_chinese)
+                if language is Language.CHINESE
+                else (str(refusal), refusal.remedy)
+            ),
+        }
+        return environment
+
+    def _asset(self, file: str) -> str:
+        """The address of an asset, which changes with its content, so that no browser keeps an old one."""
+        return f"/assets/{file}?{self._digests[file]}"
+
+    @staticmethod
+    def _language(request: Request) -> Language:
+        return language_of(request.cookies.get(LANGUAGE_COOKIE))
+
+    def _to_step_in(self, request: Request) -> Response:
+        if request.headers.get("hx-request"):
+            # A part of a page cannot hold the page where one steps in: the whole browser goes there.
+            return Response(status_code=HTTPStatus.UNAUTHORIZED, headers={"HX-Redirect": "/step-in"})
+        return RedirectResponse("/step-in", HTTPStatus.SEE_OTHER)
+
+    async def _step_in(self, request: Request) -> Response:
+        """Where somebody steps in. Only the demonstration has people who may without a password."""
+        people = list(self._sign_in.people())
+        if request.method == "POST":
+            form = await request.form(max_fields=FIELDS_MAX)
+            wanted = tuple(str(form.get(name, "")) for name in ("bureau", "actor", "department", "role"))
+            for person in people:
+                if wanted == (person.bureau, person.actor, person.department, person.role.name):
+                    answer = RedirectResponse(local(str(form.get("to", "/"))), HTTPStatus.SEE_OTHER)
+                    answer.set_cookie(self._cookie, self._sessions.begin(person), httponly=True, samesite="strict")
+                    return answer
+        shown = request.query_params.get("bureau", people[0].bureau if people else "")
+        return self.page(
+            request,
+            "step_in.html",
+            self._language(request),
+            None,
+            people=[person for person in people if person.bureau == shown],
+            bureaus=sorted({person.bureau for person in people}),
+            shown=shown,
+        )
+
+    async def _step_out(self, visit: Visit) -> Response:
+        self._sessions.end(visit.request.cookies.get(self._cookie, ""))
+        answer = RedirectResponse("/step-in", HTTPStatus.SEE_OTHER)
+        answer.delete_cookie(self._cookie, httponly=True, samesite="strict")
+        return answer
+
+    async def _choose_language(self, request: Request) -> Response:
+        answer = RedirectResponse(local(request.query_params.get("to", "/")), HTTPStatus.SEE_OTHER)
+        answer.set_cookie(
+            LANGUAGE_COOKIE,
+            language_of(request.path_params["language"]),
+            max_age=LANGUAGE_SECONDS,
+            httponly=True,
+            samesite="lax",
+        )
+        return answer
+
+    async def _refusing(self, request: Request, refusal: Refused) -> Response:
+        return self.refusal(request, refusal, None)
+
+    async def _no_page(self, request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.NOT_FOUND
+        answer = self.refusal(request, NoSuchPage(), self._sessions.of(request.cookies.get(self._cookie, "")))
+        answer.status_code = status
+        return answer
+
+    async def _fault(self, request: Request, error: Exception) -> Response:
+        # The path says which page; a query may hold what is private of nobody, but needs not be kept either.
+        _log.error("A page failed by a fault of this service.", action="web.fault", path=request.url.path)
+        return self.page(request, "fault.html", self._language(request), None, status=HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def as_refusal(error: Exception) -> Refused:
+    """What an act may be answered with, as a refusal."""
+    if isinstance(error, WriterBusy):
+        return TooMuchWaits(error)
+    if isinstance(error, WriterStopped):
+        return LedgerClosed()
+    assert isinstance(error, Refused)  # noqa: S101 - callers catch these three
+    return error
+
+
+def local(address: str) -> str:
+    """An address of this very site; its first page for one of another, which a link from outside may name."""
+    parts = urlsplit(address)
+    safe = address.startswith("/") and not address.startswith(("//", "/\\")) and not parts.netloc
+    return address if safe else "/"

@@ -1,0 +1,97 @@
+"""What stands before every page: forms that are ours, bodies of a bearable size, headers that keep scripts out.
+
+The content security policy has no exception for inline scripts or styles: whatever a case's text contains stays text.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kuaixiang.domain.errors import Condition, Refused
+
+BODY_BYTES_MAX: Final = 21 * 1024 * 1024
+"""A file of 20 MiB and the form around it."""
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "X-Frame-Options": "DENY",
+}
+_PRIVATE: Final = "no-store"
+"""Pages hold private data: nothing of them stays in a browser's or a proxy's cache."""
+
+SAFE: Final = frozenset({"GET", "HEAD"})
+
+
+class NotOurForm(Refused):
+    """A form that this session's pages have not made, or that is older than the session."""
+
+    condition = Condition.FORBIDDEN
+    remedy = "Load the page again and repeat what you did."
+    remedy_chinese = "请刷新页面后重新操作。"
+
+    def __init__(self) -> None:
+        super().__init__("This form does not belong to your session.", "该表单不属于当前会话。")
+
+
+class BodyTooLarge(Refused):
+    """More was sent than a page takes."""
+
+    condition = Condition.INVALID
+    remedy = "Send a file of at most 20 MiB."
+    remedy_chinese = "单个文件不得超过 20 MiB。"
+
+    def __init__(self) -> None:
+        super().__init__("What was sent is too large.", "提交的内容过大。")
+
+
+class Hardened:
+    """Adds the headers, and refuses bodies that are too large."""
+
+    def __init__(self, app: ASGIApp, refuse: Callable[[Request, Refused], Awaitable[ASGIApp]]) -> None:
+        self._app = app
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        stays = scope["path"].startswith("/assets/")
+
+        async def hardened(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for header, value in HEADERS.items():
+                    headers[header] = value
+                if not stays:
+                    headers["Cache-Control"] = _PRIVATE
+            await send(message)
+
+        length = Headers(scope=scope).get("content-length", "0")
+        if not length.isdigit() or int(length) > BODY_BYTES_MAX:
+            answer = await self._refuse(Request(scope), BodyTooLarge())
+            await answer(scope, receive, hardened)
+            return
+        taken = 0
+
+        async def bounded() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > BODY_BYTES_MAX:
+                raise BodyTooLarge
+            return message
+
+        await self._app(scope, bounded, hardened)

@@ -1,0 +1,65 @@
+"""The two languages of the pages. Chinese is what officers get first; English is complete."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Final
+
+from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.labels import Both, field_term, name, term
+
+_WEEKDAYS: Final = "一二三四五六日"
+
+
+class Language(StrEnum):
+    """A language of the pages, as `lang` attributes name it."""
+
+    CHINESE = "zh-CN"
+    ENGLISH = "en"
+
+
+def language_of(wanted: str | None) -> Language:
+    """The language that a cookie names; Chinese for anything else."""
+    return Language.ENGLISH if wanted == Language.ENGLISH else Language.CHINESE
+
+
+def say(both: Both, language: Language) -> str:
+    """A sentence in the language."""
+    return both.chinese if language is Language.CHINESE else both.english
+
+
+def word(value: IntEnum, language: Language) -> str:
+    """A word of the field in the language."""
+    return term(value) if language is Language.CHINESE else name(value).replace("-", " ")
+
+
+def field_name(field: str, language: Language) -> str:
+    """What a field of a request is called: `to_department` is 承办部门, or "to department"."""
+    own = field.rpartition(".")[2]
+    return field_term(own) if language is Language.CHINESE else own.replace("_", " ")
+
+
+def shown_day(at: datetime, language: Language) -> str:
+    """A day in Shanghai with its day of the week."""
+    local = at.astimezone(SHANGHAI)
+    weekday = f"周{_WEEKDAYS[local.weekday()]}" if language is Language.CHINESE else f"{local:%a}"
+    return f"{local:%Y-%m-%d} {weekday}"
+
+
+def shown_instant(at: datetime) -> str:
+    """An instant in Shanghai, to the minute."""
+    return f"{at.astimezone(SHANGHAI):%Y-%m-%d %H:%M}"
+
+
+class Words:
+    """The pages' own sentences: written in English in the templates, with their Chinese beside each other here."""
+
+    def __init__(self, *catalogues: Mapping[str, str]) -> None:
+        self._chinese = {english: chinese for catalogue in catalogues for english, chinese in catalogue.items()}
+
+    def translated(self, english: str, language: Language) -> str:
+        """The sentence in the language; one that has no Chinese stays English, which a test does not let pass."""
+        return self._chinese.get(english, english) if language is Language.CHINESE else english
+
+    def __contains__(self, english: object) -> bool:
+        return english in self._chinese

@@ -1,0 +1,35 @@
+"""The Chinese of the sentences that all pages share, beside their English, which the templates use."""
+
+from collections.abc import Mapping
+from typing import Final
+
+SHARED: Final[Mapping[str, str]] = {
+    "Kuaixiang": "快响",
+    "To the content": "跳到正文",
+    "Pages": "页面",
+    "Demonstration, no password": "演示环境，免密码",
+    "Business time": "业务时间",
+    "Step out": "退出",
+    "Keyboard": "快捷键",
+    "This list": "显示快捷键",
+    "Close": "关闭",
+    "Not possible": "无法办理",
+    "To the first page": "返回首页",
+    "The service failed": "系统故障",
+    "The fault is in its log. Nothing that was answered before is lost. Look whether your last act is there before you "
+    "repeat it.": "故障已记入日志，此前已确认的操作不会丢失。重新操作之前，请先核对上一次操作是否已经生效。",
+    "Step in": "进入",
+    "Nobody can step in here yet: this service has no way to sign in.": "本服务尚未配置登录方式，暂时无法进入。",
+    "This is the demonstration on one machine: everybody here is made up, and no password is asked for.": (
+        "这是单机演示环境：人员均为虚构，无需密码。"
+    ),
+    "Bureau": "单位",
+    "Officer": "人员",
+    "Role": "岗位",
+    "Department": "部门",
+    "Step in as %(name)s, %(role)s": "以%(role)s %(name)s 的身份进入",
+    "extended": "已延期",
+    "Pages of the list": "列表翻页",
+    "First page": "首页",
+    "Next page": "下一页",
+}

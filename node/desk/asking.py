@@ -1,0 +1,66 @@
+"""What the pages ask of the node for the officer who has stepped in: its own services, called inside the process."""
+
+import secrets
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kuaixiang.domain.acts import Act
+from kuaixiang.domain.authority import Caller
+from kuaixiang.domain.order_acts import OrderAct
+from kuaixiang.runtime.server import Inside
+from kuaixiang.web.people import Person
+from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, ACT_OF_REQUEST
+from kuaixiang.wire.v1 import case_pb2
+from node.cases import CaseServicer
+from node.federation.server import ReferralServicer
+from node.office import Office
+from node.reconciliations import ReconciliationServicer
+from node.supervision import SupervisionServicer
+
+KEY_BYTES: Final = 16
+
+REQUEST_OF_ACT: Final[dict[type[Act] | type[OrderAct], type[Any]]] = {
+    **{act: request for request, act in ACT_OF_REQUEST.items()},
+    **{act: request for request, act in ACT_OF_ORDER_REQUEST.items()},
+}
+"""The request that asks each act."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The node's services, as the pages need them."""
+
+    office: Office
+    cases: CaseServicer
+    referrals: ReferralServicer
+    supervision: SupervisionServicer
+    reconciliations: ReconciliationServicer
+
+
+def inside(person: Person) -> Any:  # noqa: ANN401 - takes the place of gRPC's context
+    """The call's context: the person asks as an office of his bureau."""
+    return Inside(Caller(offices=frozenset({person.bureau})))
+
+
+def new_key() -> str:
+    """A request key for a form: however often it is sent, it is done once."""
+    return secrets.token_hex(KEY_BYTES)
+
+
+def header(person: Person, *, case_id: str = "", key: str = "", version: int = 0) -> case_pb2.ActHeader:
+    """Who does what, for an act's request."""
+    role: Any = person.role
+    return case_pb2.ActHeader(
+        bureau=person.bureau,
+        case_id=case_id,
+        actor=person.actor,
+        role=role,
+        department=person.department,
+        request_key=key,
+        expected_version=version,
+    )
+
+
+def rpc_of(request: type[Any]) -> str:
+    """The name of the call that takes a request: an act's are alike but for the ending."""
+    return str(request.DESCRIPTOR.name).removesuffix("Request")
