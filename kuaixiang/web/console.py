@@ -33,6 +33,7 @@ from kuaixiang.web.guard import SAFE, Hardened, NotOurForm
 from kuaixiang.web.language import Language, Words, language_of
 from kuaixiang.web.people import Person, Session, Sessions, SignIn
 from kuaixiang.web.words import SHARED
+from kuaixiang.wire.codec import instant
 from kuaixiang.wire.errors import HTTP_OF
 
 ASSETS: Final = Path(__file__).parent / "assets"
@@ -81,6 +82,12 @@ class Visit:
         if not self.session.is_form_of(str(form.get("csrf", ""))):
             raise NotOurForm
         return form
+
+    def to(self, address: str) -> Response:
+        """Go on to another page of this service, with the whole browser."""
+        if self.request.headers.get("hx-request"):
+            return Response(status_code=HTTPStatus.NO_CONTENT, headers={"HX-Redirect": address})
+        return RedirectResponse(address, HTTPStatus.SEE_OTHER)
 
     def page(self, template: str, *, status: int = HTTPStatus.OK, **values: Any) -> Response:
         """A page of the template."""
@@ -206,6 +213,8 @@ class Console:
             "say": lambda both: languages.say(Both(*both), language),
             "field": lambda field: languages.field_name(field, language),
             "day": lambda at: languages.shown_day(at, language),
+            "due": lambda at: languages.shown_due(at, language),
+            "at": instant,
             "instant": languages.shown_instant,
         }
         environment.globals |= {

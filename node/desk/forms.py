@@ -13,14 +13,13 @@ from typing import Any, Final, get_args, get_type_hints
 
 from starlette.datastructures import FormData
 
-from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.errors import FieldMalformed
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.registration import NOTE_CHARACTERS_MAX, TEXT_CHARACTERS_MAX
-from kuaixiang.wire.codec import timestamp
+from kuaixiang.wire.codec import ACT_OF_REQUEST, timestamp
 
 
 class Kind(Enum):
@@ -93,8 +92,10 @@ def _is_given(field: Field, form: FormData) -> bool:
 
 
 def _one(field: Field, form: FormData) -> str:
-    # Browsers send lines as CR LF; what is stored should not depend on where it was typed.
-    return str(form.get(field.name, "")).replace("\r\n", "\n").strip()
+    # Browsers send lines as CR LF; what is stored should not depend on where it was typed. Of a choice and a line beside
+    # it for what the choice does not have, the one that is filled in counts.
+    written = (str(value).replace("\r\n", "\n").strip() for value in form.getlist(field.name))
+    return next(filter(None, written), "")
 
 
 def _number(field: Field, form: FormData) -> int:

@@ -573,7 +573,7 @@ class Draft:
         """Appends events of a supervision order to the bureau's journal."""
         head = self.head(context.bureau)
         for event in events:
-            entry = _entry_about(context, event, order_id, (order.version if order else 0) + 1)
+            entry = entry_about(context, event, order_id, (order.version if order else 0) + 1)
             head = self._append(head, entry, None)
             order = evolve_order(order, entry)
         self._heads[context.bureau] = head
@@ -583,7 +583,7 @@ class Draft:
 
     def note(self, context: Context, event: LedgerEvent, subject: str = "", version: int = 0) -> Recorded:
         """Appends an event that concerns no single case; `subject` and `version` name what it is about, if anything."""
-        entry = _entry_about(context, event, subject, version)
+        entry = entry_about(context, event, subject, version)
         head = self._append(self.head(context.bureau), entry, None)
         self._heads[context.bureau] = head
         self._rows.notes.append(entry)
@@ -677,8 +677,8 @@ class Draft:
         batch.rows.add(self._rows)
 
 
-def _entry_about(context: Context, event: Event, subject: str, version: int) -> Entry:
-    """An entry about something that is no case."""
+def entry_about(context: Context, event: Event, subject: str, version: int) -> Entry:
+    """An entry that is not a case's own registration: about an order, a directive, or a case that is there already."""
     return Entry(
         bureau=context.bureau,
         case_id=subject,
