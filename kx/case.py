@@ -11,7 +11,17 @@ from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.labels import Both, command
 from kuaixiang.domain.tree import Relation, UnknownBureau
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Override, Satisfaction, Stage, Telling
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    ClockKind,
+    Custody,
+    Override,
+    Satisfaction,
+    Stage,
+    Telling,
+    WorkTab,
+)
 from kx.options import (
     Acting,
     Asking,
@@ -690,6 +700,22 @@ def list_cases(
             metavar="WORD", parser=word_parser(Stage), help=f"At this stage; repeat for several: {names(Stage)}."
         ),
     ] = None,
+    tab: Annotated[
+        WorkTab,
+        typer.Option(
+            metavar="WORD", parser=word_parser(WorkTab), help=f"Which part of the work list: {names(WorkTab)}."
+        ),
+    ] = WorkTab.ALL,
+    search: Annotated[
+        str,
+        typer.Option(
+            metavar="WORDS",
+            help="Only those with all of these words in one entry: text, taxpayer, numbers, a note. The newest first.",
+        ),
+    ] = "",
+    brief: Annotated[
+        bool, typer.Option("--brief", help="Also the taxpayer and the beginning of the text, both masked.")
+    ] = False,
     custody: Annotated[
         list[Custody] | None,
         typer.Option(metavar="WORD", parser=word_parser(Custody), help=f"Repeat for several: {names(Custody)}."),
@@ -729,7 +755,7 @@ def list_cases(
     everything: Annotated[bool, typer.Option("--all", help="All pages, one after the other.")] = False,
     asking: Asking,
 ) -> None:
-    """List the bureau's cases 台账, nearest deadline first, in pages."""
+    """List the bureau's cases 台账, nearest deadline first, in pages; what a search finds, newest first."""
     from kuaixiang.wire.codec import timestamp
     from kuaixiang.wire.v1 import case_pb2
     from kx.client import ask
@@ -742,8 +768,11 @@ def list_cases(
             "category": int(category or 0),
             "channel": int(channel or 0),
             "next_clock": int(clock or 0),
+            "tab": int(tab),
         }
         request = case_pb2.ListCasesRequest(
+            search=search,
+            include_brief=brief,
             bureau=asking.bureau,
             department=with_department,
             overdue=overdue,
@@ -758,17 +787,43 @@ def list_cases(
         if registered_before is not None:
             request.registered_before.CopyFrom(timestamp(registered_before))
         response = ask(asking, "CaseService", "ListCases", request)
-        cases = list(response.cases)
+        cases, briefs = list(response.cases), list(response.briefs)
         with Bar("Reading the ledger", None) as bar:
             while everything and response.next_page_token:
                 request.page_token = response.next_page_token
                 response = ask(asking, "CaseService", "ListCases", request)
                 cases += response.cases
+                briefs += response.briefs
                 bar.reached(len(cases))
         if asking.as_json:
-            print_json({"cases": [table_of(one) for one in cases], "next_page_token": response.next_page_token})
+            shown = {"briefs": [table_of(one) for one in briefs]} if brief else {}
+            listed = [table_of(one) for one in cases]
+            print_json({"cases": listed, **shown, "next_page_token": response.next_page_token})
         else:
-            show_list(asking, cases, response.next_page_token)
+            show_list(asking, cases, briefs, response.next_page_token)
+
+
+@app.command("count")
+@takes(asking=asking_options)
+def count_work(
+    *,
+    with_department: Annotated[
+        str, typer.Option("--with", metavar="CODE", help="With this department of the bureau.")
+    ] = "",
+    asking: Asking,
+) -> None:
+    """Count the cases of each part of the work list 待办数量, to 999."""
+    from kuaixiang.wire.v1 import case_pb2
+    from kx.client import ask
+    from kx.views import show_counts
+
+    with failures_shown(as_json=asking.as_json):
+        request = case_pb2.CountWorkRequest(bureau=asking.bureau, department=with_department)
+        response = ask(asking, "CaseService", "CountWork", request)
+        if asking.as_json:
+            print_json(table_of(response))
+        else:
+            show_counts(asking, response)
 
 
 @app.command("watch")

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -10,15 +10,19 @@ from kuaixiang.domain import acts
 from kuaixiang.domain.authority import check_officer
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Clock
+from kuaixiang.domain.disclosure import hidden_name
 from kuaixiang.domain.errors import FieldMissing, Refused
 from kuaixiang.domain.events import Attachment, CaseEvent, Entry, OrderEvent, Private
 from kuaixiang.domain.labels import Both, listed
 from kuaixiang.domain.registration import TEXT_CHARACTERS_MAX, at_most, check_key
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Stage
+from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Stage, WorkTab
+from kuaixiang.domain.worklist import end_of_today
 from kuaixiang.runtime.clock import to_micros
+from kuaixiang.runtime.database import Database
 from kuaixiang.runtime.server import Context, TooMuchWaits, caller_of
 from kuaixiang.runtime.streams import content
 from kuaixiang.runtime.writer import WriterBusy
+from kuaixiang.text.masking import beginning
 from kuaixiang.wire.codec import (
     act_of,
     attachment_message,
@@ -34,7 +38,8 @@ from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
 from node.channels.ledger_export import export_ledger
 from node.duplicates import Duplicate, Duplicates, Request
 from node.ledger import queries
-from node.ledger.queries import CaseFilter
+from node.ledger.queries import CaseFilter, TabCount
+from node.ledger.search import read_search
 from node.office import Done, Header, Office
 
 STREAM_WINDOW: Final = 512
@@ -42,6 +47,10 @@ STREAM_WINDOW: Final = 512
 WATCH_ENTRIES_MAX: Final = 500
 WATCH_BYTES_MAX: Final = 1 << 20
 """How much of a journal is read at a time for somebody who watches it."""
+
+
+BRIEF_CHARACTERS: Final = 60
+"""Of a text in a list: a line of a screen, enough to tell what it is about."""
 
 
 class CaseServicer(case_pb2_grpc.CaseServiceServicer):
@@ -193,7 +202,8 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         """The ledger by filters, nearest deadline first, in pages."""
         check_officer(caller_of(context), request.bureau)
         self._office.check_hosted(request.bureau, "bureau")
-        now_us = to_micros(self._office.place.clock.now())
+        now = self._office.place.clock.now()
+        now_us = to_micros(now)
         wanted = CaseFilter(
             bureau=request.bureau,
             stages=[enum_of(Stage, stage, "stages") for stage in request.stages],
@@ -207,11 +217,34 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             due_soon_at_us=now_us if request.due_soon else None,
             registered_from_us=micros_given(request, "registered_from"),
             registered_before_us=micros_given(request, "registered_before"),
+            tab=enum_of(WorkTab, request.tab, "tab") if request.tab else WorkTab.ALL,
+            now_us=now_us,
+            today_ends_us=to_micros(end_of_today(now)),
+            pieces=read_search(request.search),
         )
+        ledger = self._office.ledger
         cases, token = await asyncio.to_thread(
-            queries.list_cases, self._office.ledger.database, wanted, request.page_size, request.page_token
+            queries.list_cases, ledger.database, wanted, request.page_size, request.page_token, ledger.cached
         )
-        return case_pb2.ListCasesResponse(cases=[self._view(case) for case in cases], next_page_token=token)
+        response = case_pb2.ListCasesResponse(cases=[self._view(case) for case in cases], next_page_token=token)
+        if request.include_brief:
+            response.briefs.extend(await asyncio.to_thread(briefs, ledger.database, request.bureau, cases))
+        return response
+
+    async def CountWork(self, request: case_pb2.CountWorkRequest, context: Context) -> case_pb2.CountWorkResponse:
+        """How many cases each tab of the work list has."""
+        check_officer(caller_of(context), request.bureau)
+        self._office.check_hosted(request.bureau, "bureau")
+        now = self._office.place.clock.now()
+        counts = await asyncio.to_thread(
+            queries.count_work,
+            self._office.ledger.database,
+            request.bureau,
+            request.department,
+            to_micros(now),
+            to_micros(end_of_today(now)),
+        )
+        return case_pb2.CountWorkResponse(counts=[count_view(count) for count in counts])
 
     async def ExportLedger(
         self, request: case_pb2.ExportLedgerRequest, context: Context
@@ -388,6 +421,24 @@ def private_view(private: Private, attachments: Iterable[Attachment]) -> case_pb
         channel_reference=private.channel_reference,
         attachments=[attachment_message(attachment) for attachment in attachments],
     )
+
+
+def count_view(count: TabCount) -> case_pb2.WorkCount:
+    """How many cases a tab has, as the interface shows it."""
+    tab: Any = count.tab
+    return case_pb2.WorkCount(tab=tab, count=count.count, more=count.more)
+
+
+def briefs(database: Database, bureau: str, cases: Sequence[Case]) -> list[case_pb2.Brief]:
+    """What each of some cases is about, read at once; an empty one where the private part has been erased."""
+    known = queries.snapshots(database, bureau, cases)
+    return [brief(known[case.case_id]) if case.case_id in known else case_pb2.Brief() for case in cases]
+
+
+def brief(private: Private) -> case_pb2.Brief:
+    """What a registration is about, for a line of a list."""
+    name = private.taxpayer_name
+    return case_pb2.Brief(taxpayer=hidden_name(name), text=beginning(private.text, BRIEF_CHARACTERS, [name]))
 
 
 def duplicate_view(duplicate: Duplicate) -> case_pb2.DuplicateCandidate:

@@ -1,4 +1,4 @@
-"""What of a taxpayer's private data an officer is shown in a whole ledger, by what he needs it for."""
+"""What of a taxpayer's private data an officer is shown of many cases at once, by what he needs it for."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -48,3 +48,9 @@ def contacts_for(role: Role) -> Contacts:
     if contacts is Contacts.NO_LEDGER:
         raise LedgerNotForRole(role)
     return contacts
+
+
+def hidden_name(name: str) -> str:
+    """A taxpayer's name with all but its first and last character hidden; of one of two characters the first stays."""
+    plain = name.strip()
+    return plain[:1] + "＊" * max(len(plain) - 2, 1) + (plain[-1:] if len(plain) > 2 else "")  # noqa: PLR2004 - as said

@@ -32,6 +32,7 @@ from kuaixiang.domain.words import (
     Satisfaction,
     Stage,
     Telling,
+    WorkTab,
 )
 
 
@@ -91,6 +92,19 @@ TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
     OrderStage: ("已下达", "已送达", "已签收", "已回复", "回复被退回", "已办结", "已撤销"),
     OrderSide: ("本单位下达", "下达给本单位", "经本单位转达"),
     Light: ("期内", "临期", "逾期", "停止计时"),
+    WorkTab: (
+        "待转交",
+        "待分办",
+        "待办理",
+        "今日到期",
+        "已逾期",
+        "待反馈",
+        "待回访",
+        "待销号",
+        "待条件成熟",
+        "在外单位",
+        "全部",
+    ),
 }
 """The Chinese term of each word, in the order of the words' numbers, which begin at 1."""
 
@@ -283,6 +297,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "stages": "办理状态",
     "custodies": "责任状态",
     "next_clock": "时限种类",
+    "tab": "待办分类",
+    "search": "搜索内容",
     "registered_from": "受理时间起",
     "registered_before": "受理时间止",
     "from_seq": "起始序号",

@@ -11,9 +11,9 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import IntEnum
 from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kuaixiang.domain import acts, order_acts
@@ -36,6 +36,9 @@ from kuaixiang.domain.words import (
 )
 from kuaixiang.runtime.clock import InstantOutOfRange, from_micros, to_micros
 from kuaixiang.wire.v1 import case_pb2, common_pb2, journal_pb2, supervision_pb2
+
+UNREADABLE: Final = (DecodeError, LookupError, ValueError)
+"""What reading an entry fails with that something else than this system has changed."""
 
 _E = TypeVar("_E", bound=IntEnum)
 _A = TypeVar("_A", bound=Act)

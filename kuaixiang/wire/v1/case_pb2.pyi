@@ -1539,6 +1539,9 @@ class ListCasesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     PROVISIONAL_FIELD_NUMBER: _builtins.int
     DUE_SOON_FIELD_NUMBER: _builtins.int
+    TAB_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    INCLUDE_BRIEF_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     department: _builtins.str
     category: _common_pb2.Category.ValueType
@@ -1552,6 +1555,16 @@ class ListCasesRequest(_message.Message):
     """Only cases with a deadline that lies beyond the published calendar."""
     due_soon: _builtins.bool
     """Only cases whose next deadline is due within one working day and has not passed."""
+    tab: _common_pb2.WorkTab.ValueType
+    """Only this part of the work list; what else restricts, restricts within it."""
+    search: _builtins.str
+    """Only cases with all of these words in one of their entries: the registration (text, taxpayer's name and number,
+    contact, place, the channel's number, the case's number) or a note. At most 200 characters; a Chinese word has two
+    at least. The case with the newest such entry comes first, and a page may have fewer cases than asked for, or none,
+    before the last one.
+    """
+    include_brief: _builtins.bool
+    """Tell a Brief of each case."""
     @_builtins.property
     def stages(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.Stage.ValueType]: ...
     @_builtins.property
@@ -1577,10 +1590,13 @@ class ListCasesRequest(_message.Message):
         page_token: _builtins.str = ...,
         provisional: _builtins.bool = ...,
         due_soon: _builtins.bool = ...,
+        tab: _common_pb2.WorkTab.ValueType = ...,
+        search: _builtins.str = ...,
+        include_brief: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registered_before", b"registered_before", "registered_from", b"registered_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "category", b"category", "channel", b"channel", "custodies", b"custodies", "department", b"department", "due_soon", b"due_soon", "next_clock", b"next_clock", "overdue", b"overdue", "page_size", b"page_size", "page_token", b"page_token", "provisional", b"provisional", "registered_before", b"registered_before", "registered_from", b"registered_from", "stages", b"stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "category", b"category", "channel", b"channel", "custodies", b"custodies", "department", b"department", "due_soon", b"due_soon", "include_brief", b"include_brief", "next_clock", b"next_clock", "overdue", b"overdue", "page_size", b"page_size", "page_token", b"page_token", "provisional", b"provisional", "registered_before", b"registered_before", "registered_from", b"registered_from", "search", b"search", "stages", b"stages", "tab", b"tab"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1592,22 +1608,129 @@ class ListCasesResponse(_message.Message):
 
     CASES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    BRIEFS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
+    """Empty after the last page."""
     @_builtins.property
     def cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Case]: ...
+    @_builtins.property
+    def briefs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Brief]:
+        """One for each case, in the same order, where asked for."""
+
     def __init__(
         self,
         *,
         cases: _abc.Iterable[Global___Case] | None = ...,
         next_page_token: _builtins.str = ...,
+        briefs: _abc.Iterable[Global___Brief] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cases", b"cases", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["briefs", b"briefs", "cases", b"cases", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCasesResponse: _TypeAlias = ListCasesResponse  # noqa: Y015
+
+@_typing.final
+class Brief(_message.Message):
+    """What a case is about, for a line of a list; empty when the private part has been erased."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAXPAYER_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    taxpayer: _builtins.str
+    """The taxpayer's name with its middle hidden."""
+    text: _builtins.str
+    """The beginning of the text, about 60 characters, without the taxpayer's name and what has a private form: telephones,
+    identity and tax numbers, cards, accounts, plates, addresses of the net. Other persons' names stay.
+    """
+    def __init__(
+        self,
+        *,
+        taxpayer: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["taxpayer", b"taxpayer", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Brief: _TypeAlias = Brief  # noqa: Y015
+
+@_typing.final
+class CountWorkRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUREAU_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_FIELD_NUMBER: _builtins.int
+    bureau: _builtins.str
+    department: _builtins.str
+    """Only cases with this department; all of the bureau when left out."""
+    def __init__(
+        self,
+        *,
+        bureau: _builtins.str = ...,
+        department: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "department", b"department"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountWorkRequest: _TypeAlias = CountWorkRequest  # noqa: Y015
+
+@_typing.final
+class CountWorkResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkCount]:
+        """One for each part, in the order of their numbers."""
+
+    def __init__(
+        self,
+        *,
+        counts: _abc.Iterable[Global___WorkCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountWorkResponse: _TypeAlias = CountWorkResponse  # noqa: Y015
+
+@_typing.final
+class WorkCount(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAB_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    tab: _common_pb2.WorkTab.ValueType
+    count: _builtins.int
+    """At most 999."""
+    more: _builtins.bool
+    """There are more than that."""
+    def __init__(
+        self,
+        *,
+        tab: _common_pb2.WorkTab.ValueType = ...,
+        count: _builtins.int = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "more", b"more", "tab", b"tab"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkCount: _TypeAlias = WorkCount  # noqa: Y015
 
 @_typing.final
 class ExportLedgerRequest(_message.Message):

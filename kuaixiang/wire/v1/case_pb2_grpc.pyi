@@ -92,6 +92,8 @@ class CaseServiceStub:
     """One case, with its history and its private part where asked."""
     ListCases: _aio.UnaryUnaryMultiCallable[_case_pb2.ListCasesRequest, _case_pb2.ListCasesResponse]
     """The ledger by filters, nearest deadline first, in pages."""
+    CountWork: _aio.UnaryUnaryMultiCallable[_case_pb2.CountWorkRequest, _case_pb2.CountWorkResponse]
+    """How many cases each part of the work list has."""
     ExportLedger: _aio.UnaryStreamMultiCallable[_case_pb2.ExportLedgerRequest, _case_pb2.ExportLedgerResponse]
     """The ledger as it is kept on paper 台账, case by case, in the order of acceptance."""
     WatchCases: _aio.UnaryStreamMultiCallable[_case_pb2.WatchCasesRequest, _case_pb2.WatchCasesResponse]
@@ -405,6 +407,14 @@ class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_case_pb2.ListCasesRequest, _abc.Awaitable[_case_pb2.ListCasesResponse]],
     ) -> _abc.Awaitable[_case_pb2.ListCasesResponse]:
         """The ledger by filters, nearest deadline first, in pages."""
+
+    @_abc_1.abstractmethod
+    def CountWork(
+        self,
+        request: _case_pb2.CountWorkRequest,
+        context: _aio.ServicerContext[_case_pb2.CountWorkRequest, _abc.Awaitable[_case_pb2.CountWorkResponse]],
+    ) -> _abc.Awaitable[_case_pb2.CountWorkResponse]:
+        """How many cases each part of the work list has."""
 
     @_abc_1.abstractmethod
     def ExportLedger(
