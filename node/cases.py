@@ -14,6 +14,7 @@ from kuaixiang.domain.disclosure import hidden_name
 from kuaixiang.domain.errors import FieldMissing, Refused
 from kuaixiang.domain.events import Attachment, CaseEvent, Entry, OrderEvent, Private
 from kuaixiang.domain.labels import Both, listed
+from kuaixiang.domain.lights import CLOSED_STAGES, is_extended, light_of
 from kuaixiang.domain.registration import TEXT_CHARACTERS_MAX, at_most, check_key
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Stage, WorkTab
 from kuaixiang.domain.worklist import end_of_today
@@ -358,6 +359,7 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         "category": case.category,
         "channel": case.channel,
         "satisfaction": case.satisfaction or 0,
+        "light": 0 if case.stage in CLOSED_STAGES else light_of(case, now),
     }
     return case_pb2.Case(
         case_id=case.case_id,
@@ -383,6 +385,7 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         ruled_by=case.ruled_by,
         extensions_to_explain=sorted(case.unexplained),
         override_pending=case.override_asked is not None,
+        extended=is_extended(case),
         mismatched_with=sorted(mismatch.peer for mismatch in case.mismatches),
         **words,
     )

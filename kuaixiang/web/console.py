@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +26,20 @@ from starlette.staticfiles import StaticFiles
 
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.labels import Both
-from kuaixiang.domain.words import Role
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    ClockKind,
+    Custody,
+    DuplicateReason,
+    Light,
+    OrderLevel,
+    OrderSide,
+    OrderStage,
+    Role,
+    Satisfaction,
+    Stage,
+)
 from kuaixiang.runtime.server import LedgerClosed, TooMuchWaits
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.web import language as languages
@@ -42,6 +56,22 @@ LANGUAGE_COOKIE: Final = "kx-language"
 LANGUAGE_SECONDS: Final = 400 * 24 * 3600
 FIELDS_MAX: Final = 600
 """Fields of one form: a bulk act names at most 500 cases."""
+
+NAMED: Final[Mapping[str, type[IntEnum]]] = {
+    "stage_name": Stage,
+    "custody_name": Custody,
+    "clock_name": ClockKind,
+    "category_name": Category,
+    "channel_name": Channel,
+    "role_name": Role,
+    "reason_name": DuplicateReason,
+    "satisfaction_name": Satisfaction,
+    "order_stage_name": OrderStage,
+    "order_level_name": OrderLevel,
+    "order_side_name": OrderSide,
+    "light_name": Light,
+}
+"""Functions of the templates that name a word by its number on the wire."""
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -218,6 +248,7 @@ class Console:
             "instant": languages.shown_instant,
         }
         environment.globals |= {
+            **{name: _named(kind, language) for name, kind in NAMED.items()},
             "language": language,
             "languages": tuple(Language),
             "asset": self._asset,
@@ -296,6 +327,12 @@ class Console:
         # The path says which page; a query may hold what is private of nobody, but needs not be kept either.
         _log.error("A page failed by a fault of this service.", action="web.fault", path=request.url.path)
         return self.page(request, "fault.html", self._language(request), None, status=HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _named(kind: type[IntEnum], language: Language) -> Callable[[int], str]:
+    known = {int(value): languages.word(value, language) for value in kind}
+    # A newer peer may send a word that this version does not know: its number is shown.
+    return lambda number: known.get(int(number), str(number) if number else "")
 
 
 def as_refusal(error: Exception) -> Refused:

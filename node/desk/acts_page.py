@@ -84,7 +84,9 @@ class _ActPages:
             await getattr(self._services.cases, rpc_of(type(request)))(request, inside(visit.person))
         except (Refused, WriterBusy, WriterStopped) as error:
             refusal = as_refusal(error)
-            return await self._form(visit, kind, case_id, form=form, key=str(form.get("request_key", "")), refusal=refusal)
+            return await self._form(
+                visit, kind, case_id, form=form, key=str(form.get("request_key", "")), refusal=refusal
+            )
         return visit.to(f"/cases/{case_id}")
 
     async def preview(self, visit: Visit) -> Response:
@@ -163,7 +165,7 @@ class _ActPages:
             refusal=refusal,
             preview=preview,
             departments=services_departments(self._services, visit.person.bureau),
-            choices=_choices(office.place.tree, visit.person.bureau, case),
+            choices=choices(office.place.tree, visit.person.bureau, case.competent_bureau),
         )
 
 
@@ -172,12 +174,11 @@ def _listed(given: Mapping[str, str] | None, name: str) -> list[str]:
     return [value] if value else []
 
 
-def _choices(tree: BureauTree, bureau: str, case: Case) -> dict[str, list[Any]]:
+def choices(tree: BureauTree, bureau: str, competent: str = "") -> dict[str, list[Any]]:
     """Where a case may well go: to the bureau that seems competent, to the superior, to a subordinate."""
     superior = tree.parent(bureau) if bureau in tree else None
     return {
-        "competent": [tree.get(case.competent_bureau)] if case.competent_bureau in tree else [],
+        "competent": [tree.get(competent)] if competent in tree else [],
         "up": [tree.get(superior)] if superior else [],
         "down": [tree.get(code) for code in tree.children(bureau)[:CHOICES_MAX]] if bureau in tree else [],
     }
-

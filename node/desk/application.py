@@ -5,12 +5,16 @@ from typing import Any, Final
 
 from starlette.applications import Starlette
 
+from kuaixiang.domain import acts
 from kuaixiang.domain.labels import ACTS as ACT_NAMES
+from kuaixiang.domain.lifecycle import ROLES
 from kuaixiang.domain.tree import short_name
+from kuaixiang.domain.words import Role
 from kuaixiang.web.console import Console
 from kuaixiang.web.language import Language
 from node.desk import acts_page, bulk, case_page, files, listing, live, register
-from node.desk.asking import Services
+from node.desk.acts_page import choices
+from node.desk.asking import Services, new_key
 from node.desk.people import Listed
 from node.desk.words import WORDS
 
@@ -36,7 +40,15 @@ def application(services: Services, *, demonstration: bool) -> Starlette:
         "bureau_name": bureau_name,
         "department_name": department_name,
         "act_name": _act_name,
-        "elapsed": place.calendar.elapsed_workdays,
+        "superior": lambda code: tree.parent(code) if code in tree else None,
+        "subordinates": lambda code: tree.children(code) if code in tree else (),
+        "reads_in_clear": lambda role: role in {Role.REGISTRAR, Role.TAX_SERVICE, Role.HANDLER},
+        "roles_of": ROLES.__getitem__,
+        "bulk_acts": bulk.BULK_ACTS,
+        "choices_for_bulk": lambda code: choices(tree, code),
+        "refer": acts.Refer,
+        "attach": acts.Attach,
+        "new_key": new_key,
     }
     console = Console(
         name=f"desk-{bureaus[0]}",

@@ -3,17 +3,23 @@
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from kuaixiang.domain.calendar import WorkingCalendar
-from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.labels import EVENTS
-from kuaixiang.domain.words import Disclosure, Role
+
+
+class Disclosure(IntEnum):
+    MASKED = 1
+    FULL = 2
+
+
 from kuaixiang.web.console import Console, Visit
 from kuaixiang.web.language import Language
 from kuaixiang.wire.codec import instant
@@ -88,14 +94,12 @@ class _CasePages:
 
     async def _get(self, visit: Visit, case_id: str, disclosure: Disclosure) -> case_pb2.GetCaseResponse:
         person = visit.person
-        words: dict[str, Any] = {"private": disclosure, "role": person.role}
+        words: dict[str, Any] = {"include_private": True}
         return await self._services.cases.GetCase(
             case_pb2.GetCaseRequest(
                 bureau=person.bureau,
                 case_id=case_id,
                 include_history=True,
-                actor=person.actor,
-                department=person.department,
                 **words,
             ),
             inside(person),
@@ -160,15 +164,11 @@ class _CasePages:
     async def file(self, visit: Visit) -> Response:
         """The content of a file, to be kept and not shown: what it holds is the taxpayer's, not ours."""
         person, params = visit.person, visit.request.path_params
-        words: dict[str, Any] = {"role": person.role}
         pieces = self._services.cases.ReadAttachment(
             case_pb2.ReadAttachmentRequest(
                 bureau=person.bureau,
                 case_id=params["case_id"],
                 digest=params["digest"],
-                actor=person.actor,
-                department=person.department,
-                **words,
             ),
             inside(person),
         )

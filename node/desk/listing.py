@@ -1,4 +1,4 @@
-"""待办 the work list: the bureau's cases by what is to be done next, nearest deadline first, with counts and a search."""
+"""待办 the work list: the bureau's cases by what is to be done next, nearest deadline first, and a search."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,8 +20,8 @@ FIRST_TAB: Final = {
     Role.REGISTRAR: WorkTab.TO_FORWARD,
     Role.TAX_SERVICE: WorkTab.TO_DISPATCH,
     Role.HANDLER: WorkTab.TO_HANDLE,
-    Role.DEPUTY_HEAD: WorkTab.TO_DECIDE,
-    Role.BUREAU_HEAD: WorkTab.TO_DECIDE,
+    Role.DEPUTY_HEAD: WorkTab.ALL,
+    Role.BUREAU_HEAD: WorkTab.ALL,
 }
 """Where each role begins; the others at everything."""
 
@@ -111,7 +111,7 @@ class _Listing:
         return len(answer.orders)
 
     async def search(self, visit: Visit) -> Response:
-        """Cases by their words. What is looked for is often somebody's name: it is sent in a form, not in an address."""
+        """Cases by their words. What is looked for is often a name: it is sent in a form, not in an address."""
         if visit.request.method == "GET":
             return visit.page("search.html", searched="", rows=[], next_token="", after="", live="")
         form = await visit.form()

@@ -1,7 +1,7 @@
 """What has changed, told to pages that are open: the numbers of cases, over server-sent events. Nothing private.
 
-A page that shows a case, or a list, asks again for the part that shows it. A stream that breaks off loses nothing: pages
-are as they were loaded, and browsers begin it again by themselves.
+A page that shows a case, or a list, asks again for the part that shows it. A stream that breaks off loses nothing:
+pages are as they were loaded, and browsers begin it again by themselves.
 """
 
 import asyncio

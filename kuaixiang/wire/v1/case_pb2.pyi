@@ -1215,6 +1215,8 @@ class Case(_message.Message):
     RULED_BY_FIELD_NUMBER: _builtins.int
     EXTENSIONS_TO_EXPLAIN_FIELD_NUMBER: _builtins.int
     OVERRIDE_PENDING_FIELD_NUMBER: _builtins.int
+    LIGHT_FIELD_NUMBER: _builtins.int
+    EXTENDED_FIELD_NUMBER: _builtins.int
     MISMATCHED_WITH_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     bureau: _builtins.str
@@ -1247,6 +1249,10 @@ class Case(_message.Message):
     """The superior whose ruling gave the case to this bureau; else empty."""
     override_pending: _builtins.bool
     """An override has been asked for and is not decided."""
+    light: _common_pb2.Light.ValueType
+    """How near the nearest deadline is (SPEC §7); unset of a case that is closed."""
+    extended: _builtins.bool
+    """A running deadline rests on an approved extension."""
     @_builtins.property
     def registered_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1298,11 +1304,13 @@ class Case(_message.Message):
         ruled_by: _builtins.str = ...,
         extensions_to_explain: _abc.Iterable[_builtins.str] | None = ...,
         override_pending: _builtins.bool = ...,
+        light: _common_pb2.Light.ValueType = ...,
+        extended: _builtins.bool = ...,
         mismatched_with: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registered_at", b"registered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaiting_acknowledgement", b"awaiting_acknowledgement", "bounces", b"bounces", "bureau", b"bureau", "case_id", b"case_id", "category", b"category", "channel", b"channel", "clocks", b"clocks", "competent_bureau", b"competent_bureau", "custody", b"custody", "department", b"department", "end_to_end_milli_workdays", b"end_to_end_milli_workdays", "epoch", b"epoch", "extension_pending", b"extension_pending", "extensions_to_explain", b"extensions_to_explain", "issue_id", b"issue_id", "lead_case_id", b"lead_case_id", "mismatched_with", b"mismatched_with", "open_parts", b"open_parts", "origin_bureau", b"origin_bureau", "override_pending", b"override_pending", "registered_at", b"registered_at", "returns", b"returns", "round", b"round", "ruled_by", b"ruled_by", "satisfaction", b"satisfaction", "stage", b"stage", "told", b"told", "version", b"version", "with_bureau", b"with_bureau"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaiting_acknowledgement", b"awaiting_acknowledgement", "bounces", b"bounces", "bureau", b"bureau", "case_id", b"case_id", "category", b"category", "channel", b"channel", "clocks", b"clocks", "competent_bureau", b"competent_bureau", "custody", b"custody", "department", b"department", "end_to_end_milli_workdays", b"end_to_end_milli_workdays", "epoch", b"epoch", "extended", b"extended", "extension_pending", b"extension_pending", "extensions_to_explain", b"extensions_to_explain", "issue_id", b"issue_id", "lead_case_id", b"lead_case_id", "light", b"light", "mismatched_with", b"mismatched_with", "open_parts", b"open_parts", "origin_bureau", b"origin_bureau", "override_pending", b"override_pending", "registered_at", b"registered_at", "returns", b"returns", "round", b"round", "ruled_by", b"ruled_by", "satisfaction", b"satisfaction", "stage", b"stage", "told", b"told", "version", b"version", "with_bureau", b"with_bureau"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
