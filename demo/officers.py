@@ -113,18 +113,22 @@ def request_of(
     act: Act, bureau: str, officer: Officer, case_id: str = "", *, key: str = "", at: datetime | None = None
 ) -> Any:  # noqa: ANN401 - any act's message
     """The message that asks for an act."""
-    header: dict[str, Any] = {
-        "bureau": bureau,
-        "case_id": case_id,
-        "actor": officer.actor,
-        "role": int(officer.role),
-        "department": officer.department,
-        "request_key": key,
-    }
-    if at is not None:
-        header["occurred_at"] = timestamp(at)
     asked = {field.name: _on_wire(getattr(act, field.name)) for field in fields(act)}
-    return _FORMS[type(act)].message(header=case_pb2.ActHeader(**header), **asked)
+    return _FORMS[type(act)].message(header=_header(bureau, officer, case_id, key=key, at=at), **asked)
+
+
+def _header(
+    bureau: str, officer: Officer, case_id: str = "", *, key: str, at: datetime | None = None
+) -> case_pb2.ActHeader:
+    return case_pb2.ActHeader(
+        bureau=bureau,
+        case_id=case_id,
+        actor=officer.actor,
+        role=officer.role.value,  # type: ignore[arg-type]  # the wire's numbers are the domain's
+        department=officer.department,
+        request_key=key,
+        occurred_at=None if at is None else timestamp(at),
+    )
 
 
 def _on_wire(value: Any) -> Any:  # noqa: ANN401 - a field of any act
@@ -293,14 +297,7 @@ class Office:
 
     async def publish_calendar(self, officer: Officer, text: str, *, key: str) -> None:
         """Publish a version of the working calendar, at headquarters. Raises what `do` does."""
-        header = case_pb2.ActHeader(
-            bureau=self.bureau,
-            actor=officer.actor,
-            role=officer.role.value,  # type: ignore[arg-type]  # the wire's numbers are the domain's
-            department=officer.department,
-            request_key=key,
-        )
-        request = directive_pb2.PublishCalendarRequest(header=header, calendar=text)
+        request = directive_pb2.PublishCalendarRequest(header=_header(self.bureau, officer, key=key), calendar=text)
         await self._ask(self._directives.PublishCalendar, request, "PublishCalendar")
 
     async def reconcile(self, peer: str = "") -> list[reconciliation_pb2.PairReport]:

@@ -6,7 +6,7 @@ has a ledger of its own; counties that share a node process do so as in a provin
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from demo.live import Scene, Show
 from demo.mishaps import CATCH_UP_SECONDS_MAX, Mishaps, caught_up
 from demo.older_copy import Exercise, OlderCounty
 from demo.staff import staff_list
-from demo.story import DAY, OFFICE_HOURS, Book, Hour, Pace, casting, fortnight, play, quiet, registrations_of
+from demo.story import OFFICE_HOURS, Book, Pace, casting, fortnight, office_hour, play, quiet, registrations_of
 from demo.supervision import Superiors, amended_calendar
 from demo.tally import Tally, check, compare_pairs
 from demo.watch import Watch
@@ -190,7 +190,7 @@ async def performance(
                         plans=plans,
                         errands=[
                             *Superiors(federation, watch, pace, book).errands(hours),
-                            older.errand(_working_day(hours, COPY_DAY)),
+                            older.errand(office_hour(hours, COPY_DAY)),
                         ],
                         federation=federation,
                         watch=watch,
@@ -228,11 +228,6 @@ def _next_morning(at: datetime) -> datetime:
     """When bureaus open after that instant, the last of the story, by the calendar that is then in force."""
     day = parse_calendar(amended_calendar()).add_workdays(at.date() - timedelta(days=1), 1)
     return datetime(day.year, day.month, day.day, OFFICE_HOURS[0], tzinfo=SHANGHAI)
-
-
-def _working_day(hours: Sequence[Hour], day: int) -> int:
-    """The first hour of a working day, counted from 0."""
-    return [index for index, hour in enumerate(hours) if hour.office][day * DAY]
 
 
 async def _write_bulletin(federation: Federation, folder: Path) -> tuple[Path, ...]:

@@ -114,6 +114,17 @@ def fortnight(calendar: WorkingCalendar, first: date = FIRST_DAY, last: date = L
     return hours
 
 
+def office_hours(hours: Sequence[Hour]) -> list[int]:
+    """The indices of the hours at which bureaus work."""
+    return [index for index, hour in enumerate(hours) if hour.office]
+
+
+def office_hour(hours: Sequence[Hour], day: int, hour: int = 0) -> int:
+    """The index of an hour of a working day, both counted from 0; of the last one in a story that ends before it."""
+    office = office_hours(hours)
+    return office[min(day * DAY + hour, len(office) - 1)]
+
+
 class Pace:
     """Moves the clock, hour by hour, when nobody has anything to do any more."""
 
@@ -365,9 +376,8 @@ _LAST_ARRIVAL: Final = {
 
 
 def _arrival(request: Request, hours: Sequence[Hour], rng: Random, *, early: bool) -> int:
-    office = [index for index, hour in enumerate(hours) if hour.office]
     last_day = 1 if early else _LAST_ARRIVAL[request.course]
-    window = office[: min(len(office), (last_day + 1) * DAY)]
+    window = office_hours(hours)[: (last_day + 1) * DAY]
     if request.channel in ONLINE and not early:
         # Who asks over the net does so on days off, too; not at midnight.
         window = [index for index in range(window[-1] + 1) if hours[index].office or hours[index].at.hour >= 9]

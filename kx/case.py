@@ -54,7 +54,8 @@ app = typer.Typer(
     name="case",
     help="Work on the cases 诉求和意见 of a bureau: register, handle, refer, read.",
     epilog="Say whom to ask by KX_NODE, KX_CERTIFICATES and KX_BUREAU, and who you are by KX_ACTOR, KX_ROLE and "
-    "KX_DEPARTMENT. Ends with 0 when done, 2 when refused (nothing has changed), 3 when the node did not answer.",
+    "KX_DEPARTMENT. Ends with 0 when done, 2 when refused (nothing has changed; `import` and "
+    "`write-off --all-ready` do what is not refused), 3 when the node did not answer.",
     no_args_is_help=True,
 )
 

@@ -116,7 +116,7 @@ async def _summarise(console: Console, performed: "Performed") -> None:
     from demo.live import code_and_place
     from demo.performance import PROVINCES
     from demo.story import FIRST_DAY, LAST_DAY
-    from hub.query import Grouping
+    from hub.words import Grouping
     from kx.figures import print_figures
     from kx.output import wide
 

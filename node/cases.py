@@ -55,7 +55,10 @@ BRIEF_CHARACTERS: Final = 60
 
 
 class CaseServicer(case_pb2_grpc.CaseServiceServicer):
-    """Answers CaseService for the bureaus of one node. The RPCs that are acts differ in their message alone."""
+    """Answers CaseService for the bureaus of one node.
+
+    The RPCs that are acts differ in their message alone, but for those that take a stream, which have a method each.
+    """
 
     def __init__(self, office: Office, duplicates: Duplicates) -> None:
         self._office = office

@@ -7,8 +7,8 @@ from datetime import UTC, date, datetime
 import pytest
 
 from hub.folder import Message
-from hub.query import Grouping
 from hub.store import OtherScope, Store
+from hub.words import Grouping
 from kuaixiang.domain.tree import Bureau, BureauTree
 from kuaixiang.domain.words import ClockKind, ClockOutcome, Custody, Stage
 from kuaixiang.runtime.bus import journal_subject
