@@ -73,6 +73,10 @@ class Inside:
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
 
+    @staticmethod
+    def time_remaining() -> None:
+        """No deadline: who waits in front of a page gives up by himself."""
+
 
 def caller_of(context: Context | Inside) -> Caller:
     """Who is calling, by the certificate; by the pages' session where the call comes from inside."""

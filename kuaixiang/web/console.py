@@ -168,7 +168,7 @@ class Console:
         return Starlette(
             routes=[*shared, *routes],
             middleware=[Middleware(Hardened, refuse=self._refusing)],
-            exception_handlers={HTTPException: self._no_page, Exception: self._fault},
+            exception_handlers={HTTPException: self._no_page},
         )
 
     def route(self, path: str, page: Page, *methods: str) -> Route:
@@ -185,6 +185,16 @@ class Console:
                 return await page(visit)
             except (Refused, WriterBusy, WriterStopped) as refusal:
                 return self.refusal(request, as_refusal(refusal), session)
+            except Exception:  # noqa: BLE001 - a fault of ours: logged here, its text kept from the page
+                # Not the address: what stands in it is nobody's business, and the trace says which page it was.
+                _log.exception("A page failed by a fault of this service.", action="web.fault")
+                return self.page(
+                    request,
+                    "fault.html",
+                    visit.language,
+                    session,
+                    status=HTTPStatus.INTERNAL_SERVER_ERROR,
+                )
 
         return Route(path, answer, methods=list(methods) or ["GET"])
 
@@ -322,11 +332,6 @@ class Console:
         answer = self.refusal(request, NoSuchPage(), self._sessions.of(request.cookies.get(self._cookie, "")))
         answer.status_code = status
         return answer
-
-    async def _fault(self, request: Request, error: Exception) -> Response:
-        # The path says which page; a query may hold what is private of nobody, but needs not be kept either.
-        _log.error("A page failed by a fault of this service.", action="web.fault", path=request.url.path)
-        return self.page(request, "fault.html", self._language(request), None, status=HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _named(kind: type[IntEnum], language: Language) -> Callable[[int], str]:

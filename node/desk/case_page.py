@@ -1,4 +1,4 @@
-"""诉求 one case: where it stands and by when, what its taxpayer asks, what can be done, and all that was done, everywhere."""
+"""诉求 one case: where it stands and by when, what its taxpayer asks, what can be done, and all that was done."""
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -24,8 +24,7 @@ from kuaixiang.web.console import Console, Visit
 from kuaixiang.web.language import Language
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2, referral_pb2
-from node.cases import header_of
-from node.desk.asking import Services, header, inside
+from node.desk.asking import Services, asker, inside
 from node.desk.listing import services_departments
 
 MILLI: Final = 1_000
@@ -83,7 +82,7 @@ class _CasePages:
             view=got.private_view if got.HasField("private_view") else None,
             progress=got.progress if got.HasField("progress") else None,
             in_clear=disclosure is Disclosure.FULL,
-            acts=await self._services.office.possible(header_of(header(person, case_id=case_id))),
+            acts=await self._services.office.possible(asker(person, case_id)),
             steps=list(reversed(own_steps)),
             asks_elsewhere=elsewhere,
             unreachable="",
