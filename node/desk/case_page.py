@@ -121,7 +121,9 @@ class _CasePages:
                 for step in self._steps(segment.bureau, segment.history, calendar, first=None)
             ),
         ]
-        steps.sort(key=lambda step: step.at, reverse=True)
+        # Of what happened at one instant, the last entry comes first, too.
+        steps.sort(key=lambda step: step.at)
+        steps.reverse()
         return visit.page(
             "timeline.html",
             case=got.case,

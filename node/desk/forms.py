@@ -92,8 +92,8 @@ def _is_given(field: Field, form: FormData) -> bool:
 
 
 def _one(field: Field, form: FormData) -> str:
-    # Browsers send lines as CR LF; what is stored should not depend on where it was typed. Of a choice and a line beside
-    # it the one that is filled in counts.
+    # Browsers send lines as CR LF; what is stored should not depend on where it was typed. Of a choice with a line
+    # beside it the one that is filled in counts.
     written = (str(value).replace("\r\n", "\n").strip() for value in form.getlist(field.name))
     return next(filter(None, written), "")
 
