@@ -174,11 +174,9 @@ class Office:
             self.in_flight -= 1
         return answer
 
-    async def get(self, case_id: str, *, private: bool = False, history: bool = False) -> case_pb2.GetCaseResponse:
-        """One case. Raises `RemoteRefusal`, `NoAnswer`."""
-        request = case_pb2.GetCaseRequest(
-            bureau=self.bureau, case_id=case_id, include_private=private, include_history=history
-        )
+    async def get(self, case_id: str, *, history: bool = False) -> case_pb2.GetCaseResponse:
+        """One case, without what is private of it. Raises `RemoteRefusal`, `NoAnswer`."""
+        request = case_pb2.GetCaseRequest(bureau=self.bureau, case_id=case_id, include_history=history)
         answer: case_pb2.GetCaseResponse = await self._ask(self._cases.GetCase, request, "GetCase")
         return answer
 
@@ -247,9 +245,16 @@ class Office:
         attached: case_pb2.ActResponse = await self._ask(call, first, "AttachFile")
         return attached
 
-    async def attachment(self, case_id: str, digest: str) -> bytes:
-        """The content of a case's file. Raises `RemoteRefusal`, `NoAnswer`."""
-        request = case_pb2.ReadAttachmentRequest(bureau=self.bureau, case_id=case_id, digest=digest)
+    async def attachment(self, officer: Officer, case_id: str, digest: str) -> bytes:
+        """The content of a case's file, whose reading is recorded. Raises `RemoteRefusal`, `NoAnswer`."""
+        request = case_pb2.ReadAttachmentRequest(
+            bureau=self.bureau,
+            case_id=case_id,
+            digest=digest,
+            actor=officer.actor,
+            role=officer.role.value,  # type: ignore[arg-type]  # the wire's numbers are the domain's
+            department=officer.department,
+        )
 
         async def read(request: case_pb2.ReadAttachmentRequest, timeout: float) -> bytes:
             return b"".join([piece.data async for piece in self._cases.ReadAttachment(request, timeout=timeout)])

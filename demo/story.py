@@ -743,7 +743,7 @@ class CaseStory:
     async def _read_again(self, digest: str) -> None:
         """Read the file where the case has gone; that it is the same one is what its digest says."""
         self._doing(f"has its file read at {self._owner}")
-        content = await self._federation.office(self._owner).attachment(self.case_id, digest)
+        content = await self._federation.office(self._owner).attachment(self._tax_service(), self.case_id, digest)
         self._book.attachments += sha256(content).hexdigest() == digest
 
     async def _refer(self, to: str, by: Officer | None = None) -> None:

@@ -16,6 +16,7 @@ from kuaixiang.domain.words import (
     Channel,
     ClockKind,
     Custody,
+    Disclosure,
     Override,
     Satisfaction,
     Stage,
@@ -26,10 +27,12 @@ from kx.options import (
     Acting,
     Asking,
     Once,
+    Reader,
     Who,
     acting_options,
     asking_options,
     officer_options,
+    reader_options,
     takes,
     text_given,
     who_options,
@@ -620,16 +623,30 @@ def withdraw_offer(*, reason: Reason = "") -> Act:
 
 
 @app.command("show")
-@takes(asking=asking_options)
+@takes(reader=reader_options, asking=asking_options)
 def show(
     *,
     case_id: CaseId,
-    private: Annotated[
-        bool, typer.Option("--private", help="Also the taxpayer, the contact, the text and what was written.")
+    masked: Annotated[
+        bool,
+        typer.Option(
+            "--masked",
+            help="Also the taxpayer, the text and what was written; names, numbers and contacts masked 脱敏.",
+        ),
     ] = False,
+    private: Annotated[
+        bool,
+        typer.Option(
+            "--private", help="The same in clear 明文, for roles that call taxpayers; each reading is recorded."
+        ),
+    ] = False,
+    reader: Reader,
     asking: Asking,
 ) -> None:
-    """Show a case: where it stands, its deadlines in working days, and its history."""
+    """Show a case: where it stands, its deadlines in working days, its history, and who read what is private of it.
+
+    What is private is shown to an officer of the bureau, who is named as for an act.
+    """
     from kx.client import ask
     from kx.directives import issue_of
     from kx.views import show_case, show_issue
@@ -637,8 +654,16 @@ def show(
     with failures_shown(as_json=asking.as_json):
         from kuaixiang.wire.v1 import case_pb2
 
+        words: dict[str, Any] = {"private": 0, "role": int(reader.role or 0)}
+        if masked or private:
+            words["private"] = int(Disclosure.FULL if private else Disclosure.MASKED)
         request = case_pb2.GetCaseRequest(
-            bureau=asking.bureau, case_id=case_id, include_private=private, include_history=True
+            bureau=asking.bureau,
+            case_id=case_id,
+            include_history=True,
+            actor=reader.actor,
+            department=reader.department,
+            **words,
         )
         response = ask(asking, "CaseService", "GetCase", request)
         issue = issue_of(asking, response.case.issue_id) if response.case.issue_id else None
@@ -651,14 +676,14 @@ def show(
 
 
 @app.command("attachments")
-@takes(asking=asking_options)
-def attachments(*, case_id: CaseId, asking: Asking) -> None:
-    """List the files of a case 附件, each with the digest that it is fetched by."""
+@takes(officer=officer_options, asking=asking_options)
+def attachments(*, case_id: CaseId, officer: Who, asking: Asking) -> None:
+    """List the files of a case 附件, each with the digest that it is fetched by; contacts in their names are masked."""
     from kx import files
     from kx.views import show_attachments
 
     with failures_shown(as_json=asking.as_json):
-        found = files.attachments(asking, case_id)
+        found = files.attachments(asking, officer, case_id)
         if asking.as_json:
             print_json({"attachments": [table_of(one) for one in found]})
         else:
@@ -666,7 +691,7 @@ def attachments(*, case_id: CaseId, asking: Asking) -> None:
 
 
 @app.command("fetch")
-@takes(asking=asking_options)
+@takes(officer=officer_options, asking=asking_options)
 def fetch(
     *,
     case_id: CaseId,
@@ -677,14 +702,18 @@ def fetch(
         Path, typer.Option(metavar="FILE", help="Where to write it; in a folder it gets its own name, cleaned.")
     ],
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    officer: Who,
     asking: Asking,
 ) -> None:
-    """Fetch a file of a case; it is written only when all of it has come and has its digest."""
+    """Fetch a file of a case; it is written only when all of it has come and has its digest.
+
+    For roles that call taxpayers; each reading is recorded.
+    """
     from kx import files
 
     with failures_shown(as_json=asking.as_json):
-        wanted = files.chosen(files.attachments(asking, case_id), case_id, digest)
-        written = files.fetch(asking, case_id, wanted, out, force=force)
+        wanted = files.chosen(files.attachments(asking, officer, case_id), case_id, digest)
+        written = files.fetch(asking, officer, case_id, wanted, out, force=force)
         if asking.as_json:
             print_json({**table_of(wanted), "file": str(written)})
         else:
@@ -969,15 +998,16 @@ def export_cases(
 ) -> None:
     """Export the bureau's ledger 台账导出 with the notice's columns, in the order of acceptance (§四(一), §五(三)).
 
-    Contacts are masked, in the texts too, unless the role calls taxpayers: registrar 受理人, tax-service
-    纳税服务部门, handler 承办人. Who exported how many cases stands in the node's log.
+    Names, numbers and contacts are masked, contacts in the texts too, unless the role calls taxpayers: registrar
+    受理人, tax-service 纳税服务部门, handler 承办人; then the export is recorded in the journal. Who exported how many
+    cases stands in the node's log.
     """
     from kx.ledger import Period, export
 
     with failures_shown(as_json=asking.as_json):
         exported = export(asking, officer, Period(from_day, to_day), out, open_only=open_only)
         told = {"cases": exported.cases, "contacts_masked": exported.masked, "file": str(out)}
-        masked = "; contacts are masked 联系方式已脱敏" if exported.masked else ""
+        masked = "; names and contacts are masked 纳税人名称和联系方式已脱敏" if exported.masked else ""
         if asking.as_json:
             print_json(told)
         else:

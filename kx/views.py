@@ -248,8 +248,9 @@ def show_history(asking: Asking, history: Sequence[case_pb2.HistoryItem]) -> Non
     table = _table("when 时间", "what", "stage after", "who", "bureau", "written")
     last_stage = -1
     for item in history:
-        stage = word(Stage, item.stage) if item.stage != last_stage else ""
-        last_stage = int(item.stage)
+        # A reading has no stage: it leaves the case where it was.
+        stage = word(Stage, item.stage) if item.stage not in {0, last_stage} else ""
+        last_stage = int(item.stage) or last_stage
         late = instant(item.recorded_at) - instant(item.occurred_at) > timedelta(minutes=1)
         when = Text(_at(item.occurred_at))
         if late:

@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -10,13 +11,14 @@ from kuaixiang.domain import acts
 from kuaixiang.domain.authority import check_officer
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Clock
-from kuaixiang.domain.disclosure import hidden_name
+from kuaixiang.domain.disclosure import masked
 from kuaixiang.domain.errors import FieldMissing, Refused
-from kuaixiang.domain.events import Attachment, CaseEvent, Entry, OrderEvent, Private
+from kuaixiang.domain.events import CaseEvent, Entry, OrderEvent, Private
+from kuaixiang.domain.identifiers import mask_name
 from kuaixiang.domain.labels import Both, listed
 from kuaixiang.domain.lights import CLOSED_STAGES, is_extended, light_of
 from kuaixiang.domain.registration import TEXT_CHARACTERS_MAX, at_most, check_key
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Stage, WorkTab
+from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Disclosure, Role, Stage, WorkTab
 from kuaixiang.domain.worklist import end_of_today
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import Database
@@ -36,6 +38,7 @@ from kuaixiang.wire.codec import (
 )
 from kuaixiang.wire.errors import chinese_of, to_status
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
+from node import readings
 from node.channels.ledger_export import export_ledger
 from node.duplicates import Duplicate, Duplicates, Request
 from node.ledger import queries
@@ -177,28 +180,29 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     async def ReadAttachment(
         self, request: case_pb2.ReadAttachmentRequest, context: Context
     ) -> AsyncIterator[case_pb2.ReadAttachmentResponse]:
-        """The content of a file of a case; whoever may read the case's private part may read it."""
+        """The content of a file of a case; whoever may read the case's private part in clear may read it."""
         check_officer(caller_of(context), request.bureau)
-        async for piece in self._office.read_attachment(request.bureau, request.case_id, request.digest):
+        async for piece in readings.read_attachment(self._office, request):
             yield case_pb2.ReadAttachmentResponse(data=piece)
 
     async def GetCase(self, request: case_pb2.GetCaseRequest, context: Context) -> case_pb2.GetCaseResponse:
-        """One case, with its history and its private part where asked."""
+        """One case, with its history and its private part where asked, in clear only as `readings` lets it be read."""
         check_officer(caller_of(context), request.bureau)
         case = await self._office.read_case(request.bureau, request.case_id)
         response = case_pb2.GetCaseResponse(case=self._view(case), progress=self._office.heard.of(case))
         database = self._office.ledger.database
-        if request.include_private:
+        disclosure = await readings.let_read(self._office, request)
+        if disclosure is not None:
             private = await asyncio.to_thread(
                 queries.private_of, database, case.bureau, case.case_id, case.snapshot_version
             )
             if private is not None:
                 attachments = await asyncio.to_thread(queries.attachments_of, database, case)
-                response.private_view.CopyFrom(private_view(private, attachments))
+                whole = replace(private, attachments=attachments)
+                shown = masked(whole) if disclosure is Disclosure.MASKED else whole
+                response.private_view.CopyFrom(private_view(shown))
         if request.include_history:
-            entries = await asyncio.to_thread(
-                queries.history, database, case.bureau, case.case_id, private=request.include_private
-            )
+            entries = await readings.history_of(self._office, case.bureau, case.case_id, disclosure)
             response.history.extend(history_item(item.seq, item.entry) for item in entries)
         return response
 
@@ -416,8 +420,8 @@ def clock_view(clock: Clock, now: datetime) -> case_pb2.Clock:
     )
 
 
-def private_view(private: Private, attachments: Iterable[Attachment]) -> case_pb2.PrivateView:
-    """The private part of a registration, and the case's files, as the interface shows them."""
+def private_view(private: Private) -> case_pb2.PrivateView:
+    """The private part of a case, with the files that the case has now, as the interface shows it."""
     return case_pb2.PrivateView(
         taxpayer_name=private.taxpayer_name,
         taxpayer_number=private.taxpayer_number,
@@ -425,7 +429,7 @@ def private_view(private: Private, attachments: Iterable[Attachment]) -> case_pb
         text=private.text,
         place=private.place,
         channel_reference=private.channel_reference,
-        attachments=[attachment_message(attachment) for attachment in attachments],
+        attachments=[attachment_message(attachment) for attachment in private.attachments],
     )
 
 
@@ -444,7 +448,7 @@ def briefs(database: Database, bureau: str, cases: Sequence[Case]) -> list[case_
 def brief(private: Private) -> case_pb2.Brief:
     """What a registration is about, for a line of a list."""
     name = private.taxpayer_name
-    return case_pb2.Brief(taxpayer=hidden_name(name), text=beginning(private.text, BRIEF_CHARACTERS, [name]))
+    return case_pb2.Brief(taxpayer=mask_name(name), text=beginning(private.text, BRIEF_CHARACTERS, [name]))
 
 
 def duplicate_view(duplicate: Duplicate) -> case_pb2.DuplicateCandidate:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from kuaixiang.domain.disclosure import hidden_name
 from kuaixiang.domain.events import Private
+from kuaixiang.domain.identifiers import mask_name
 from kuaixiang.domain.words import DuplicateReason, Stage
 from kuaixiang.runtime.clock import Clock, from_micros, to_micros
 from kuaixiang.text.similar import SIMILAR_MIN, SketchIndex, normal, similarity, sketch
@@ -132,7 +132,7 @@ class _Index:
                 *((DuplicateReason.SIMILAR_TEXT,) if alike >= SIMILAR_MIN else ()),
             )
             if reasons:
-                at, name = from_micros(known.occurred_at_us), hidden_name(known.private.taxpayer_name)
+                at, name = from_micros(known.occurred_at_us), mask_name(known.private.taxpayer_name)
                 found[known.case_id] = Duplicate(known.case_id, Stage.REGISTERED, at, reasons, alike, name)
         likeliest = sorted(
             found.values(), key=lambda one: (len(one.reasons), one.similarity, one.registered_at), reverse=True

@@ -191,6 +191,13 @@ class Override(IntEnum):
     LEDGERS_DISAGREE = 1
 
 
+class Disclosure(IntEnum):
+    """How private data are shown to who reads them."""
+
+    MASKED = 1
+    FULL = 2
+
+
 class DifferenceKind(IntEnum):
     """How two ledgers differ about a case (对账)."""
 

@@ -8,7 +8,7 @@ was read.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,18 +16,17 @@ import structlog
 
 from kuaixiang.domain import events
 from kuaixiang.domain.case import Case, evolve
-from kuaixiang.domain.disclosure import Contacts, contacts_for
+from kuaixiang.domain.disclosure import export_for
 from kuaixiang.domain.errors import EntryUnreadable
-from kuaixiang.domain.events import Entry
-from kuaixiang.domain.identifiers import mask_contact, mask_contacts
-from kuaixiang.domain.registration import check_actor, check_department
-from kuaixiang.domain.words import ClockAction, ClockKind, ReferralState, Role, Stage
+from kuaixiang.domain.events import Entry, LedgerExported
+from kuaixiang.domain.words import ClockAction, ClockKind, Disclosure, ReferralState, Stage
 from kuaixiang.runtime.clock import from_micros
-from kuaixiang.wire.codec import enum_of, micros_given, timestamp
+from kuaixiang.wire.codec import micros_given, timestamp
 from kuaixiang.wire.v1 import case_pb2
 from node.ledger import queries
 from node.ledger.queries import CaseFilter, HistoryEntry, LedgerPlace
 from node.office import Office
+from node.readings import masked_entry, reader_of, record
 
 PLACES_READ: Final = 20_000
 """Cases whose order is read at a time: there is no index by registration, and a scan for each batch would be slow."""
@@ -38,8 +37,6 @@ ANSWER_BYTES_MAX: Final = 1 << 20
 OPEN_STAGES: Final = tuple(stage for stage in Stage if stage is not Stage.WRITTEN_OFF)
 """A case leaves the open ledger when it is written off (§五(三))."""
 _MOVES: Final = frozenset({ClockAction.STARTED, ClockAction.EXTENDED, ClockAction.RECOMPUTED})
-PRIVATE_TEXTS: Final = ("text", "told", "result", "feedback", "remark", "note")
-"""Columns in which somebody may have written a contact."""
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -56,14 +53,11 @@ async def export_ledger(
 ) -> AsyncIterator[case_pb2.ExportLedgerResponse]:
     """The lines of a bureau's ledger in the order of registration; raises `Refused`.
 
-    Who exported how many cases is logged, for these lines leave the system.
+    An export in clear is recorded before its first line. Who exported how many cases is logged besides, for these lines
+    leave the system.
     """
-    office.check_hosted(request.bureau, "bureau")
-    role = enum_of(Role, request.role, "role")
-    masked = contacts_for(role) is Contacts.MASKED
-    check_actor(request.actor, "actor")
-    check_department(request.department, "department")
-    office.place.staff(request.bureau).check_officer(request.actor, role, request.department)
+    reader = reader_of(office, request)
+    masked = export_for(reader.role) is Disclosure.MASKED
     wanted = _Wanted(
         cases=CaseFilter(
             bureau=request.bureau,
@@ -74,6 +68,13 @@ async def export_ledger(
         masked=masked,
         as_of=office.place.clock.now(),
     )
+    if not masked:
+        exporting = LedgerExported(
+            registered_from=_bound(wanted.cases.registered_from_us),
+            registered_before=_bound(wanted.cases.registered_before_us),
+            open_only=request.open_only,
+        )
+        await record(office, reader, exporting)
     yield _answer(wanted, ())
     exported = 0
     after: LedgerPlace | None = None
@@ -89,10 +90,14 @@ async def export_ledger(
         action="ledger.export",
         bureau=request.bureau,
         actor=request.actor,
-        role=role.name,
+        role=reader.role.name,
         cases=exported,
         contacts_masked=masked,
     )
+
+
+def _bound(at_us: int | None) -> datetime | None:
+    return from_micros(at_us) if at_us is not None else None
 
 
 async def _read_places(office: Office, wanted: _Wanted, after: LedgerPlace | None) -> list[LedgerPlace]:
@@ -125,10 +130,12 @@ def _rows(office: Office, wanted: _Wanted, places: Sequence[LedgerPlace]) -> lis
     rows = []
     for place in places:
         history = found.get(place.case_id, EntryUnreadable(bureau, place.case_id))
-        row = _unreadable(bureau, place) if isinstance(history, EntryUnreadable) else ledger_row(history, wanted.as_of)
+        if isinstance(history, EntryUnreadable):
+            rows.append(_unreadable(bureau, place))
+            continue
         if wanted.masked:
-            mask(row)
-        rows.append(row)
+            history = [replace(item, entry=masked_entry(item.entry)) for item in history]
+        rows.append(ledger_row(history, wanted.as_of))
     return rows
 
 
@@ -139,13 +146,6 @@ def _unreadable(bureau: str, place: LedgerPlace) -> case_pb2.LedgerRow:
     return case_pb2.LedgerRow(
         case_id=place.case_id, origin_bureau=bureau, registered_at=at, stage=stage, unreadable=True
     )
-
-
-def mask(row: case_pb2.LedgerRow) -> None:
-    """Hides contacts: the taxpayer's own, and those that somebody wrote into a text."""
-    row.contact = mask_contact(row.contact)
-    for column in PRIVATE_TEXTS:
-        setattr(row, column, mask_contacts(getattr(row, column)))
 
 
 def ledger_row(history: Sequence[HistoryEntry], now: datetime) -> case_pb2.LedgerRow:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -160,7 +161,7 @@ class _ActPages:
             act=kind,
             case=case,
             fields=fields_of(kind),
-            typed=(lambda name: form.getlist(name)) if form is not None else (lambda name: _listed(given, name)),
+            typed=form.getlist if form is not None else partial(_listed, given),
             key=key,
             refusal=refusal,
             preview=preview,

@@ -6,10 +6,11 @@ from typing import Any, Final
 from starlette.applications import Starlette
 
 from kuaixiang.domain import acts
+from kuaixiang.domain.disclosure import READS
 from kuaixiang.domain.labels import ACTS as ACT_NAMES
 from kuaixiang.domain.lifecycle import ROLES
 from kuaixiang.domain.tree import short_name
-from kuaixiang.domain.words import Role
+from kuaixiang.domain.words import Disclosure
 from kuaixiang.web.console import Console
 from kuaixiang.web.language import Language
 from node.desk import acts_page, bulk, case_page, files, listing, live, register
@@ -42,7 +43,7 @@ def application(services: Services, *, demonstration: bool) -> Starlette:
         "act_name": _act_name,
         "superior": lambda code: tree.parent(code) if code in tree else None,
         "subordinates": lambda code: tree.children(code) if code in tree else (),
-        "reads_in_clear": lambda role: role in {Role.REGISTRAR, Role.TAX_SERVICE, Role.HANDLER},
+        "reads_in_clear": lambda role: READS.get(role) is Disclosure.FULL,
         "roles_of": ROLES.__getitem__,
         "bulk_acts": bulk.BULK_ACTS,
         "choices_for_bulk": lambda code: choices(tree, code),

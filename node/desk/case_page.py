@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 from starlette.responses import Response, StreamingResponse
@@ -26,8 +26,6 @@ from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2, referral_pb2
 from node.desk.asking import Services, asker, inside
 from node.desk.listing import services_departments
-
-MILLI: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +91,14 @@ class _CasePages:
 
     async def _get(self, visit: Visit, case_id: str, disclosure: Disclosure) -> case_pb2.GetCaseResponse:
         person = visit.person
-        words: dict[str, Any] = {"include_private": True}
+        words: dict[str, Any] = {"private": disclosure, "role": person.role}
         return await self._services.cases.GetCase(
             case_pb2.GetCaseRequest(
                 bureau=person.bureau,
                 case_id=case_id,
                 include_history=True,
+                actor=person.actor,
+                department=person.department,
                 **words,
             ),
             inside(person),
@@ -165,11 +165,15 @@ class _CasePages:
     async def file(self, visit: Visit) -> Response:
         """The content of a file, to be kept and not shown: what it holds is the taxpayer's, not ours."""
         person, params = visit.person, visit.request.path_params
+        words: dict[str, Any] = {"role": person.role}
         pieces = self._services.cases.ReadAttachment(
             case_pb2.ReadAttachmentRequest(
                 bureau=person.bureau,
                 case_id=params["case_id"],
                 digest=params["digest"],
+                actor=person.actor,
+                department=person.department,
+                **words,
             ),
             inside(person),
         )

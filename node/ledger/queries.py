@@ -49,6 +49,10 @@ COUNTED_MAX: Final = 999
 millisecond where a million would take a second."""
 LINKED_CASES_MAX: Final = 500
 """Cases that one completion may complete: one transaction of the writer."""
+READINGS: Final = ("private_read", "attachment_read")
+"""Events that say that a person read what is private of a case."""
+READINGS_MAX: Final = 500
+"""Readings shown with a case: about 50 kB, whatever somebody's program asks for a thousand times."""
 SEQ_MAX: Final = 2**63 - 1
 """The end of every journal."""
 _OF_SEARCH: Final = "search "
@@ -228,6 +232,19 @@ def histories(
         except UNREADABLE:
             found[case_id] = EntryUnreadable(bureau, case_id)
     return found
+
+
+def readings(database: Database, bureau: str, case_id: str) -> list[HistoryEntry]:
+    """The latest readings in clear of what is private of a case, first to last."""
+    query = (
+        sa.select(_J.seq, _J.public)
+        .where(_J.bureau == bureau, _J.case_id == case_id, _J.version == 0, _J.kind.in_(READINGS))
+        .order_by(_J.seq.desc())
+        .limit(READINGS_MAX)
+    )
+    with database.reading() as connection:
+        rows = connection.execute(query).all()
+    return [HistoryEntry(row.seq, decode_entry(bytes(row.public))) for row in reversed(rows)]
 
 
 def in_order_of_registration(

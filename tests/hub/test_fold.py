@@ -343,6 +343,26 @@ def test_an_answer_on_the_spot_is_complete_and_fed_back(bench: Bench) -> None:
     assert bench.facts() == {"completed": 1, "completed_on_the_spot": 1, "fed_back": 1}
 
 
+def test_readings_of_what_is_private_change_no_figure_and_no_open_case(bench: Bench) -> None:
+    plain, read = Journal(DONGCHENG), Journal(XICHENG)
+    for journal in (plain, read):
+        journal.live("done")
+        journal.write("open", "dispatched", MONDAY, started(ClockKind.HANDLE, MONDAY))
+    for event, case_id in (("private_read", "open"), ("attachment_read", "done"), ("ledger_exported", "")):
+        entry = pb.Entry(bureau=XICHENG, case_id=case_id, occurred_at_us=to_micros(NOW), recorded_at_us=to_micros(NOW))
+        getattr(entry, event).SetInParent()
+        read.seal(entry.SerializeToString())
+    bench.feed(plain.segment(), read.segment())
+    [without], [with_readings] = bench.rows(DONGCHENG), bench.rows(XICHENG)
+    assert (without.facts, without.open, without.overdue) == (
+        with_readings.facts,
+        with_readings.open,
+        with_readings.overdue,
+    )
+    assert 1 == with_readings.open
+    assert read.seq == bench.folder.mark(XICHENG).seq
+
+
 def test_open_cases_are_those_of_their_custodian_and_overdue_by_their_own_clocks(bench: Bench) -> None:
     journal = Journal(SHANGCHENG)
     journal.write("due", "dispatched", MONDAY, started(ClockKind.HANDLE, MONDAY + 7 * DAY), category=2)

@@ -139,6 +139,7 @@ async def test_rebuilding_gives_the_same_rows(database_url: str) -> None:
         "clocks_recomputed",
         "calendar_adopted",
         "attachment_added",
+        "private_read",
     }
     assert wanted <= kinds
     execute(database_url, "DELETE FROM cases", "UPDATE clocks SET due_us = 0", "DELETE FROM deliveries")

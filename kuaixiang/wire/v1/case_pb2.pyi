@@ -641,19 +641,29 @@ class ReadAttachmentRequest(_message.Message):
     BUREAU_FIELD_NUMBER: _builtins.int
     CASE_ID_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     case_id: _builtins.str
     digest: _builtins.str
+    actor: _builtins.str
+    """Who reads, in what capacity."""
+    role: _common_pb2.Role.ValueType
+    department: _builtins.str
     def __init__(
         self,
         *,
         bureau: _builtins.str = ...,
         case_id: _builtins.str = ...,
         digest: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        role: _common_pb2.Role.ValueType = ...,
+        department: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "case_id", b"case_id", "digest", b"digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "bureau", b"bureau", "case_id", b"case_id", "department", b"department", "digest", b"digest", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1371,6 +1381,7 @@ class HistoryItem(_message.Message):
     OTHER_BUREAU_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     version: _builtins.int
+    """0 on a reading, which leaves the case as it was and has no stage."""
     actor: _builtins.str
     role: _common_pb2.Role.ValueType
     department: _builtins.str
@@ -1378,7 +1389,7 @@ class HistoryItem(_message.Message):
     """The event's name in the journal, such as `forwarded`."""
     stage: _common_pb2.Stage.ValueType
     note: _builtins.str
-    """What was written with the act; empty unless the private part was asked for."""
+    """What was written with the act; empty unless private data were asked for."""
     other_bureau: _builtins.str
     """The other bureau of a referral or conclusion; else empty."""
     @_builtins.property
@@ -1414,23 +1425,34 @@ class GetCaseRequest(_message.Message):
 
     BUREAU_FIELD_NUMBER: _builtins.int
     CASE_ID_FIELD_NUMBER: _builtins.int
-    INCLUDE_PRIVATE_FIELD_NUMBER: _builtins.int
+    PRIVATE_FIELD_NUMBER: _builtins.int
     INCLUDE_HISTORY_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     case_id: _builtins.str
-    include_private: _builtins.bool
+    private: _common_pb2.Disclosure.ValueType
+    """How what is private of the case is shown: its private part, and what was written with each act of its history."""
     include_history: _builtins.bool
+    actor: _builtins.str
+    """Who reads, in what capacity; needed where anything private is asked for."""
+    role: _common_pb2.Role.ValueType
+    department: _builtins.str
     def __init__(
         self,
         *,
         bureau: _builtins.str = ...,
         case_id: _builtins.str = ...,
-        include_private: _builtins.bool = ...,
+        private: _common_pb2.Disclosure.ValueType = ...,
         include_history: _builtins.bool = ...,
+        actor: _builtins.str = ...,
+        role: _common_pb2.Role.ValueType = ...,
+        department: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "case_id", b"case_id", "include_history", b"include_history", "include_private", b"include_private"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "bureau", b"bureau", "case_id", b"case_id", "department", b"department", "include_history", b"include_history", "private", b"private", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1449,7 +1471,9 @@ class GetCaseResponse(_message.Message):
     @_builtins.property
     def private_view(self) -> Global___PrivateView: ...
     @_builtins.property
-    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoryItem]: ...
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoryItem]:
+        """The case's entries, and the latest 500 readings of what is private of it, in the journal's order."""
+
     @_builtins.property
     def progress(self) -> Global___CaseProgress:
         """How a case that is with another bureau goes there, as last heard; best effort, `Track` asks."""
@@ -1753,7 +1777,7 @@ class ExportLedgerRequest(_message.Message):
     OPEN_ONLY_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     actor: _builtins.str
-    """Who exports, in what capacity: it decides whether contacts are shown."""
+    """Who exports, in what capacity: it decides whether private data are shown in clear."""
     role: _common_pb2.Role.ValueType
     department: _builtins.str
     open_only: _builtins.bool
@@ -1791,7 +1815,7 @@ class ExportLedgerResponse(_message.Message):
     CONTACTS_MASKED_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
     contacts_masked: _builtins.bool
-    """Contacts are masked, in the texts too."""
+    """Taxpayers' names, numbers and contacts are masked, contacts in the texts too."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerRow]: ...
     @_builtins.property

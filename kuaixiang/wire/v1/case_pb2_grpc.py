@@ -378,7 +378,7 @@ class CaseServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReadAttachment(self, request, context):
-        """The content of a file of a case, piece by piece.
+        """The content of a file of a case, piece by piece, to a role that reads private data in clear; each reading is recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -504,7 +504,7 @@ class CaseServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCase(self, request, context):
-        """One case, with its history and its private part where asked.
+        """One case, with its history and its private part where asked; each reading of that in clear is recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -525,7 +525,7 @@ class CaseServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExportLedger(self, request, context):
-        """The ledger as it is kept on paper 台账, case by case, in the order of acceptance.
+        """The ledger as it is kept on paper 台账, case by case, in the order of acceptance; recorded when nothing is masked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

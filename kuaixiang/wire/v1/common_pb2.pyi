@@ -235,6 +235,38 @@ ROLE_AUDITOR: Role.ValueType  # 9
 """督察审计"""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
+class _Disclosure:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DisclosureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Disclosure.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DISCLOSURE_UNSPECIFIED: _Disclosure.ValueType  # 0
+    """Not at all."""
+    DISCLOSURE_MASKED: _Disclosure.ValueType  # 1
+    """Names, numbers and contacts with their middle hidden, also contacts within a text.
+    脱敏
+    """
+    DISCLOSURE_FULL: _Disclosure.ValueType  # 2
+    """In clear: for the roles that call taxpayers, and recorded in the journal.
+    明文
+    """
+
+class Disclosure(_Disclosure, metaclass=_DisclosureEnumTypeWrapper):
+    """How private data are shown to who reads them."""
+
+DISCLOSURE_UNSPECIFIED: Disclosure.ValueType  # 0
+"""Not at all."""
+DISCLOSURE_MASKED: Disclosure.ValueType  # 1
+"""Names, numbers and contacts with their middle hidden, also contacts within a text.
+脱敏
+"""
+DISCLOSURE_FULL: Disclosure.ValueType  # 2
+"""In clear: for the roles that call taxpayers, and recorded in the journal.
+明文
+"""
+Global___Disclosure: _TypeAlias = Disclosure  # noqa: Y015
+
 class _DepartmentKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
