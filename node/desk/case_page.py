@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import IntEnum
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -13,13 +12,7 @@ from starlette.routing import Route
 
 from kuaixiang.domain.calendar import WorkingCalendar
 from kuaixiang.domain.labels import EVENTS
-
-
-class Disclosure(IntEnum):
-    MASKED = 1
-    FULL = 2
-
-
+from kuaixiang.domain.words import Disclosure
 from kuaixiang.web.console import Console, Visit
 from kuaixiang.web.language import Language
 from kuaixiang.wire.codec import instant
