@@ -349,9 +349,7 @@ def test_readings_of_what_is_private_change_no_figure_and_no_open_case(bench: Be
         journal.live("done")
         journal.write("open", "dispatched", MONDAY, started(ClockKind.HANDLE, MONDAY))
     for event, case_id in (("private_read", "open"), ("attachment_read", "done"), ("ledger_exported", "")):
-        entry = pb.Entry(bureau=XICHENG, case_id=case_id, occurred_at_us=to_micros(NOW), recorded_at_us=to_micros(NOW))
-        getattr(entry, event).SetInParent()
-        read.seal(entry.SerializeToString())
+        read.look(event, case_id, NOW)
     bench.feed(plain.segment(), read.segment())
     [without], [with_readings] = bench.rows(DONGCHENG), bench.rows(XICHENG)
     assert (without.facts, without.open, without.overdue) == (
