@@ -136,6 +136,7 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
             referrals=ReferralServicer(office, links, seal, courier.heard_from),
             supervision=SupervisionServicer(office, links, seal, courier.heard_from),
             reconciliations=ReconciliationServicer(office, reconciler),
+            directives=directives,
         )
 
         def add(server: grpc.aio.Server) -> None:

@@ -50,6 +50,7 @@ def application(services: Services, *, demonstration: bool) -> Starlette:
         "refer": acts.Refer,
         "attach": acts.Attach,
         "new_key": new_key,
+        "published_issues": services.directives.issues,
     }
     console = Console(
         name=f"desk-{bureaus[0]}",

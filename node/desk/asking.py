@@ -12,6 +12,7 @@ from kuaixiang.web.people import Person
 from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, ACT_OF_REQUEST
 from kuaixiang.wire.v1 import case_pb2
 from node.cases import CaseServicer
+from node.directives import Directives
 from node.federation.server import ReferralServicer
 from node.office import Header, Office
 from node.reconciliations import ReconciliationServicer
@@ -35,6 +36,7 @@ class Services:
     referrals: ReferralServicer
     supervision: SupervisionServicer
     reconciliations: ReconciliationServicer
+    directives: Directives
 
 
 def inside(person: Person) -> Any:  # noqa: ANN401 - takes the place of gRPC's context

@@ -72,6 +72,7 @@ class _CasePages:
             case=got.case,
             view=got.private_view if got.HasField("private_view") else None,
             progress=got.progress if got.HasField("progress") else None,
+            issue=next((one for one in self._services.directives.issues() if one.issue_id == got.case.issue_id), None),
             in_clear=disclosure is Disclosure.FULL,
             acts=await self._services.office.possible(asker(person, case_id)),
             steps=list(reversed(own_steps)),

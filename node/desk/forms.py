@@ -36,6 +36,7 @@ class Kind(Enum):
     BUREAU = "bureau"
     BUREAUS = "bureaus"
     CASES = "cases"
+    ISSUE = "issue"
 
 
 _TEXTS: Final = frozenset({"reason", "note", "answer", "told", "result", "condition", "remark", "text", "because"})
@@ -47,6 +48,7 @@ _BY_NAME: Final[Mapping[str, Kind]] = {
     "final_bureau": Kind.BUREAU,
     "to_bureaus": Kind.BUREAUS,
     "case_ids": Kind.CASES,
+    "issue_id": Kind.ISSUE,
 }
 _BY_TYPE: Final[Mapping[Any, Kind]] = {int: Kind.NUMBER, bool: Kind.TRUTH, datetime: Kind.DAY}
 _HOUR_OF_A_DAY: Final = time(9)
@@ -137,6 +139,7 @@ _READERS: Final[Mapping[Kind, Callable[[Field, FormData], Any]]] = {
     Kind.BUREAU: _one,
     Kind.BUREAUS: _several,
     Kind.CASES: _several,
+    Kind.ISSUE: _one,
 }
 
 ACTS: Final[Mapping[str, type[Act]]] = {act.__name__: act for act in ACT_OF_REQUEST.values()}

@@ -60,6 +60,7 @@ WORDS: Final[Mapping[str, str]] = {
     "Contact": "联系方式",
     "Handled with": "并案主诉求",
     "Common issue": "共性诉求",
+    "Headquarters' standard answer": "总局统一答复口径",
     "Show name and contact (recorded)": "查看完整名称与联系方式（将留痕）",
     "Shown in clear; the ledger has recorded that you looked.": "已显示明文，本次查看已记入台账。",
     "Files": "附件",
