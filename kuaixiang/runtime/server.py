@@ -73,6 +73,9 @@ class Inside:
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
 
+    def time_remaining(self) -> None:
+        """No deadline: as gRPC tells it of a caller who has set none."""
+
 
 def caller_of(context: Context | Inside) -> Caller:
     """Who is calling, by the certificate; by the pages' session where the call comes from inside."""

@@ -442,6 +442,16 @@ def list_orders(database: Database, wanted: OrderFilter, page_size: int, page_to
     return [order for key in keys if (order := readable(orders.get(key))) is not None], more
 
 
+def count_orders(database: Database, wanted: Sequence[OrderFilter]) -> list[int]:
+    """How many supervision orders there are by each of some filters, at one instant."""
+    table = schema.ORDERS
+    counts = [
+        sa.select(sa.func.count()).select_from(table).where(*_order_conditions(one)).scalar_subquery() for one in wanted
+    ]
+    with database.reading() as connection:
+        return [int(count) for count in connection.execute(sa.select(*counts)).one()]
+
+
 def _order_conditions(wanted: OrderFilter) -> list[sa.ColumnElement[bool]]:
     table, bureau = schema.ORDERS, wanted.bureau
     conditions: list[sa.ColumnElement[bool]] = [table.c.bureau == bureau]
