@@ -916,7 +916,8 @@ def export_cases(
     Contacts are masked, in the texts too, unless the role calls taxpayers: registrar 受理人, tax-service
     纳税服务部门, handler 承办人. Who exported how many cases stands in the node's log.
     """
-    from kx.ledger import Period, export
+    from kx.ledger import export
+    from node.channels.ledger_table import Period
 
     with failures_shown(as_json=asking.as_json):
         exported = export(asking, officer, Period(from_day, to_day), out, open_only=open_only)

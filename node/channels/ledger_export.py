@@ -58,22 +58,7 @@ async def export_ledger(
 
     Who exported how many cases is logged, for these lines leave the system.
     """
-    office.check_hosted(request.bureau, "bureau")
-    role = enum_of(Role, request.role, "role")
-    masked = contacts_for(role) is Contacts.MASKED
-    check_actor(request.actor, "actor")
-    check_department(request.department, "department")
-    office.place.staff(request.bureau).check_officer(request.actor, role, request.department)
-    wanted = _Wanted(
-        cases=CaseFilter(
-            bureau=request.bureau,
-            stages=OPEN_STAGES if request.open_only else (),
-            registered_from_us=micros_given(request, "registered_from"),
-            registered_before_us=micros_given(request, "registered_before"),
-        ),
-        masked=masked,
-        as_of=office.place.clock.now(),
-    )
+    wanted, role = _wanted_by(office, request)
     yield _answer(wanted, ())
     exported = 0
     after: LedgerPlace | None = None
@@ -91,13 +76,60 @@ async def export_ledger(
         actor=request.actor,
         role=role.name,
         cases=exported,
-        contacts_masked=masked,
+        contacts_masked=wanted.masked,
     )
 
 
-async def _read_places(office: Office, wanted: _Wanted, after: LedgerPlace | None) -> list[LedgerPlace]:
+async def ledger_page(
+    office: Office, request: case_pb2.ExportLedgerRequest, page_token: str, size: int
+) -> tuple[case_pb2.ExportLedgerResponse, str]:
+    """The next lines of a bureau's ledger for a page on a screen, and the token of the page after it (empty: none).
+
+    The lines are those of `export_ledger`, and so are the refusals. Who has looked is logged: a page can be printed.
+    """
+    wanted, role = _wanted_by(office, request)
+    after = LedgerPlace(*queries.read_token(page_token), stage=0) if page_token else None
+    places = await _read_places(office, wanted, after, size + 1)
+    rows = await asyncio.to_thread(_rows, office, wanted, places[:size])
+    _log.info(
+        "Lines of a ledger were shown.",
+        action="ledger.show",
+        bureau=request.bureau,
+        actor=request.actor,
+        role=role.name,
+        cases=len(rows),
+        contacts_masked=wanted.masked,
+    )
+    last = places[size - 1] if len(places) > size else None
+    return _answer(wanted, rows), queries.token_of(last.registered_at_us, last.case_id) if last is not None else ""
+
+
+def _wanted_by(office: Office, request: case_pb2.ExportLedgerRequest) -> tuple[_Wanted, Role]:
+    """What is asked for, and in which role; raises `Refused` for somebody who reads no ledger of that bureau."""
+    office.check_hosted(request.bureau, "bureau")
+    role = enum_of(Role, request.role, "role")
+    masked = contacts_for(role) is Contacts.MASKED
+    check_actor(request.actor, "actor")
+    check_department(request.department, "department")
+    office.place.staff(request.bureau).check_officer(request.actor, role, request.department)
+    wanted = _Wanted(
+        cases=CaseFilter(
+            bureau=request.bureau,
+            stages=OPEN_STAGES if request.open_only else (),
+            registered_from_us=micros_given(request, "registered_from"),
+            registered_before_us=micros_given(request, "registered_before"),
+        ),
+        masked=masked,
+        as_of=office.place.clock.now(),
+    )
+    return wanted, role
+
+
+async def _read_places(
+    office: Office, wanted: _Wanted, after: LedgerPlace | None, limit: int = PLACES_READ
+) -> list[LedgerPlace]:
     database = office.ledger.database
-    return await asyncio.to_thread(queries.in_order_of_registration, database, wanted.cases, after, PLACES_READ)
+    return await asyncio.to_thread(queries.in_order_of_registration, database, wanted.cases, after, limit)
 
 
 def _answer(wanted: _Wanted, rows: Sequence[case_pb2.LedgerRow]) -> case_pb2.ExportLedgerResponse:

@@ -268,7 +268,7 @@ def list_cases(database: Database, wanted: CaseFilter, page_size: int, page_toke
     size = min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
     query = sa.select(table.c.case_id, table.c.next_due_us).where(*_conditions(wanted))
     if page_token:
-        due, case_id = _read_token(page_token)
+        due, case_id = read_token(page_token)
         query = query.where(
             sa.or_(table.c.next_due_us > due, sa.and_(table.c.next_due_us == due, table.c.case_id > case_id))
         )
@@ -277,7 +277,7 @@ def list_cases(database: Database, wanted: CaseFilter, page_size: int, page_toke
         rows = connection.execute(query).all()
         keys = [(wanted.bureau, case_id) for case_id, _ in rows[:size]]
         cases = load_cases(connection, keys)
-    more = _token(rows[size - 1].next_due_us, rows[size - 1].case_id) if len(rows) > size else ""
+    more = token_of(rows[size - 1].next_due_us, rows[size - 1].case_id) if len(rows) > size else ""
     return [case for key in keys if (case := readable(cases.get(key))) is not None], more
 
 
@@ -345,14 +345,16 @@ def linked_cases(database: Database, bureau: str, lead_case_id: str) -> list[str
 def token_after(case: Case) -> str:
     """The token of the page that begins after a case, as it stands in the list."""
     nearest = min((to_micros(clock.due_at) for clock in case.clocks), default=schema.NEVER_US)
-    return _token(nearest, case.case_id)
+    return token_of(nearest, case.case_id)
 
 
-def _token(due_us: int, case_id: str) -> str:
+def token_of(due_us: int, case_id: str) -> str:
+    """The token of the page of a list that begins after an instant and a number."""
     return base64.urlsafe_b64encode(f"{due_us} {case_id}".encode()).decode()
 
 
-def _read_token(token: str) -> tuple[int, str]:
+def read_token(token: str) -> tuple[int, str]:
+    """What `token_of` was made of; raises `FieldMalformed`."""
     try:
         due, case_id = base64.urlsafe_b64decode(token.encode()).decode().split(" ", 1)
         check_case_id(case_id, "page_token")
@@ -429,7 +431,7 @@ def list_orders(database: Database, wanted: OrderFilter, page_size: int, page_to
     size = min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
     query = sa.select(table.c.order_id, table.c.next_due_us).where(*_order_conditions(wanted))
     if page_token:
-        due, order_id = _read_token(page_token)
+        due, order_id = read_token(page_token)
         query = query.where(
             sa.or_(table.c.next_due_us > due, sa.and_(table.c.next_due_us == due, table.c.order_id > order_id))
         )
@@ -438,7 +440,7 @@ def list_orders(database: Database, wanted: OrderFilter, page_size: int, page_to
         rows = connection.execute(query).all()
         keys = [(wanted.bureau, order_id) for order_id, _ in rows[:size]]
         orders = load_orders(connection, keys)
-    more = _token(rows[size - 1].next_due_us, rows[size - 1].order_id) if len(rows) > size else ""
+    more = token_of(rows[size - 1].next_due_us, rows[size - 1].order_id) if len(rows) > size else ""
     return [order for key in keys if (order := readable(orders.get(key))) is not None], more
 
 

@@ -16,7 +16,7 @@ from kuaixiang.domain.words import Role
 from kuaixiang.web.console import Console
 from kuaixiang.web.people import Person
 from node.cases import CaseServicer
-from node.desk import orders
+from node.desk import ledger_page, orders, reconcile, subordinates
 from node.desk.asking import Services
 from node.desk.words_supervision import SUPERVISION
 from node.duplicates import Duplicates
@@ -116,4 +116,6 @@ async def pages_of(bureaus: Federation, bureau: str) -> AsyncIterator[Pages]:
 
 def routes(console: Console, services: Services) -> list[Route]:
     """All pages of supervision."""
-    return [route for part in (orders,) for route in part.routes(console, services)]
+    return [
+        route for part in (orders, subordinates, reconcile, ledger_page) for route in part.routes(console, services)
+    ]
