@@ -114,6 +114,16 @@ def fortnight(calendar: WorkingCalendar, first: date = FIRST_DAY, last: date = L
     return hours
 
 
+def next_morning(calendar: WorkingCalendar, at: datetime) -> datetime:
+    """When bureaus open next, later than that instant."""
+    local = at.astimezone(SHANGHAI)
+    opens = datetime(local.year, local.month, local.day, OFFICE_HOURS[0], tzinfo=SHANGHAI)
+    if calendar.is_working(local.date()) and at < opens:
+        return opens
+    day = calendar.add_workdays(local.date(), 1)
+    return opens.replace(year=day.year, month=day.month, day=day.day)
+
+
 class Pace:
     """Moves the clock, hour by hour, when nobody has anything to do any more."""
 
