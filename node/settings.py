@@ -40,10 +40,6 @@ class NodeSettings(BaseSettings):
     """Address for /metrics, which has neither TLS nor a password: one inside the data centre."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9440
     """Port of /metrics; 0 takes a free one."""
-    desk: str = ""
-    """host:port for the desk's pages; empty: none are served."""
-    demonstration: bool = False
-    """Whether anybody may step in at the desk without a password; on this machine's own address only."""
     certificates: Path = Path("certificates")
     """Folder that `kx pki issue --bureau` has written: ca.crt, tls.crt, tls.key."""
     clock: Path | None = None
