@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -162,9 +162,7 @@ async def fill(path: Path, count: int) -> None:
     await asyncio.gather(*(officer() for _ in range(AT_ONCE)))
     clock.set(NOW)
     # What time did is on record, as the sweep of a node would have it: else it would be at it while this is measured.
-    while late := queries.clocks_to_note(
-        ledger.database, [BUREAU], to_micros(NOW), place.calendar.version, AT_ONCE
-    ):
+    while late := queries.clocks_to_note(ledger.database, [BUREAU], to_micros(NOW), place.calendar.version, AT_ONCE):
         await asyncio.gather(*(office.note_time(bureau, subject) for bureau, subject in late))
     ledger.close()
     size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))

@@ -224,7 +224,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         )
         ledger = self._office.ledger
         cases, token = await asyncio.to_thread(
-            queries.list_cases, ledger.database, wanted, request.page_size, request.page_token, ledger.cached
+            queries.list_cases, ledger.database, wanted, request.page_size, request.page_token, ledger.folded
         )
         response = case_pb2.ListCasesResponse(cases=[self._view(case) for case in cases], next_page_token=token)
         if request.include_brief:
