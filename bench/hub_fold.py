@@ -16,13 +16,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from hub.fold import hashes_of
 from hub.folder import Folder, Message
 from hub.store import Store
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.domain.words import DepartmentKind
 from kuaixiang.runtime.bus import journal_subject
 from kuaixiang.runtime.clock import to_micros
-from kuaixiang.wire.chain import links
 from kuaixiang.wire.v1.journal_pb2 import Entry, Segment
 from tests.hub.journals import MONDAY, Journal
 
@@ -93,12 +93,7 @@ def decode_and_hash(messages: list[Message]) -> int:
     count = 0
     for message in messages:
         segment = Segment.FromString(message.data)
-        hashes = links(
-            segment.prev_hash,
-            segment.generation,
-            segment.first_seq,
-            [(entry.private_digest, entry.public) for entry in segment.entries],
-        )
+        hashes = hashes_of(segment)
         assert hashes[-1] == segment.last_hash
         for entry in segment.entries:
             Entry.FromString(entry.public)

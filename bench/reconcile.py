@@ -9,6 +9,7 @@ Printed are the serialized bytes of what the two nodes asked and answered, and s
 import argparse
 import asyncio
 import json
+import logging
 import sqlite3
 import tempfile
 import time
@@ -17,10 +18,11 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from demo.federation import part_of, tree_text, with_endpoints
 from demo.processes import free_port
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.words import Category, Channel, Custody, Role, Telling
-from kuaixiang.facts import published_calendar
+from kuaixiang.facts import national_tree, published_calendar
 from kuaixiang.runtime import logs, pki, tls
 from kuaixiang.runtime.clock import SharedClockDriver
 from kuaixiang.runtime.settings import read_settings
@@ -47,14 +49,8 @@ class Pair:
         pki.init_authority(authority, "bench")
         self.paths = {code: pki.issue(authority, folder / code, "node", [code]) for code in ports}
         self.office = pki.issue(authority, folder / "office", "office", [COUNTY])
-        rows = [
-            "# version: bench",
-            "gb_code,name,tier,parent,endpoint",
-            "000000,headquarters,national,,",
-            f"{SUPERIOR},superior,provincial,000000,127.0.0.1:{ports[SUPERIOR]}",
-            f"{COUNTY},county,county,{SUPERIOR},127.0.0.1:{ports[COUNTY]}",
-        ]
-        (folder / "tree.csv").write_text("\n".join(rows) + "\n", "utf-8")
+        tree = with_endpoints(part_of(national_tree(), ports), ports)
+        (folder / "tree.csv").write_text(tree_text(tree), "utf-8")
 
     def database(self, code: str) -> Path:
         """The SQLite file of a bureau's ledger."""
@@ -177,7 +173,8 @@ def main() -> None:
     """Prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cases", type=int, default=2_200, help="hand-overs of the month")
-    logs.configure("bench", "critical")
+    logs.configure("bench")
+    logging.disable(logging.ERROR)  # a difference is one, and here they are made on purpose
     print(json.dumps(asyncio.run(run(parser.parse_args().cases)), indent=2))
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final, Self
 
 from demo.federation import DATABASE_SIDES, Database, Federation
-from demo.live import Show, code_and_place
+from demo.live import Show
 from demo.officers import NoAnswer
+from demo.picture import code_and_place
 from demo.processes import ProcessError
-from demo.story import DAY, Happening, Hour
+from demo.story import DAY, Happening, Hour, office_hour, office_hours
 from demo.watch import Watch
 from kuaixiang.domain.calendar import SHANGHAI
 
@@ -92,13 +93,13 @@ class OlderCopy:
     async def keep(self) -> None:
         """Copy the database as it is now."""
         await self._federation.stop_node(self.bureau)
-        await asyncio.to_thread(_copy_database, self._file, self._kept)
+        await asyncio.to_thread(copy_database, self._file, self._kept)
         await self._federation.restart_node(self.bureau)
 
     async def put_back(self) -> None:
         """The ledger is again what it was when it was kept; its node serves from it."""
         await self._federation.stop_node(self.bureau)
-        await asyncio.to_thread(_copy_database, self._kept, self._file)
+        await asyncio.to_thread(copy_database, self._kept, self._file)
         await self._federation.restart_node(self.bureau)
 
     def forget(self) -> None:
@@ -107,7 +108,8 @@ class OlderCopy:
             self._kept.with_name(f"{self._kept.name}{side}").unlink(missing_ok=True)
 
 
-def _copy_database(source: Path, target: Path) -> None:
+def copy_database(source: Path, target: Path) -> None:
+    """Put a copy of a SQLite database that nobody has open in another one's place, or where none was."""
     for side in DATABASE_SIDES:
         target.with_name(f"{target.name}{side}").unlink(missing_ok=True)
         beside = source.with_name(f"{source.name}{side}")
@@ -123,18 +125,15 @@ class Mishaps:
         self._watch = watch
         self.victim = victim
         self.site = site
-        self.cut: set[str] = set()
-        """Provinces that are cut off now."""
         self.catch_up_seconds = 0.0
         self.entries_cut_off = 0
         """What the hub lacked of the province when the link came back."""
         self.retries = 0
         """Attempts of the victim's officers that its death left unanswered."""
-        office = [index for index, hour in enumerate(hours) if hour.office]
-        self._office = office
-        self._kill_at: int | None = office[min(KILL_DAY * DAY + KILL_HOUR, len(office) - 1)]
+        self._office = office_hours(hours)
+        self._kill_at: int | None = office_hour(hours, KILL_DAY, KILL_HOUR)
         self._restart_at: int | None = None
-        self._cut_at: int | None = office[min(CUT_DAY * DAY + CUT_HOUR, len(office) - 1)]
+        self._cut_at: int | None = office_hour(hours, CUT_DAY, CUT_HOUR)
         self._restore_at: int | None = None
         self._following: asyncio.Task[None] | None = None
         self._show: Show | None = None
@@ -197,7 +196,6 @@ class Mishaps:
     async def _cut(self, index: int) -> None:
         self._cut_at, self._restore_at = None, self._later(index, CUT_HOURS)
         await self._federation.cut_link(self.site)
-        self.cut.add(self.site)
         self._tell(f"the leaf link of {self._name(self.site)} is cut; its bureaus go on working, the hub falls behind")
 
     async def _restore(self) -> None:
@@ -212,7 +210,6 @@ class Mishaps:
         )
         begun = time.monotonic()
         await self._federation.restore_link(self.site)
-        self.cut.discard(self.site)
         self._tell(f"the leaf link of {self._name(self.site)} is up again after {time.monotonic() - begun:.1f} s")
         self._following = asyncio.create_task(self._follow(ends, begun))
 

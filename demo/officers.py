@@ -113,18 +113,22 @@ def request_of(
     act: Act, bureau: str, officer: Officer, case_id: str = "", *, key: str = "", at: datetime | None = None
 ) -> Any:  # noqa: ANN401 - any act's message
     """The message that asks for an act."""
-    header: dict[str, Any] = {
-        "bureau": bureau,
-        "case_id": case_id,
-        "actor": officer.actor,
-        "role": int(officer.role),
-        "department": officer.department,
-        "request_key": key,
-    }
-    if at is not None:
-        header["occurred_at"] = timestamp(at)
     asked = {field.name: _on_wire(getattr(act, field.name)) for field in fields(act)}
-    return _FORMS[type(act)].message(header=case_pb2.ActHeader(**header), **asked)
+    return _FORMS[type(act)].message(header=_header(bureau, officer, case_id, key=key, at=at), **asked)
+
+
+def _header(
+    bureau: str, officer: Officer, case_id: str = "", *, key: str, at: datetime | None = None
+) -> case_pb2.ActHeader:
+    return case_pb2.ActHeader(
+        bureau=bureau,
+        case_id=case_id,
+        actor=officer.actor,
+        role=officer.role.value,  # type: ignore[arg-type]  # the wire's numbers are the domain's
+        department=officer.department,
+        request_key=key,
+        occurred_at=None if at is None else timestamp(at),
+    )
 
 
 def _on_wire(value: Any) -> Any:  # noqa: ANN401 - a field of any act
@@ -170,11 +174,9 @@ class Office:
             self.in_flight -= 1
         return answer
 
-    async def get(self, case_id: str, *, private: bool = False, history: bool = False) -> case_pb2.GetCaseResponse:
-        """One case. Raises `RemoteRefusal`, `NoAnswer`."""
-        request = case_pb2.GetCaseRequest(
-            bureau=self.bureau, case_id=case_id, include_private=private, include_history=history
-        )
+    async def get(self, case_id: str, *, history: bool = False) -> case_pb2.GetCaseResponse:
+        """One case, without what is private of it. Raises `RemoteRefusal`, `NoAnswer`."""
+        request = case_pb2.GetCaseRequest(bureau=self.bureau, case_id=case_id, include_history=history)
         answer: case_pb2.GetCaseResponse = await self._ask(self._cases.GetCase, request, "GetCase")
         return answer
 
@@ -243,9 +245,16 @@ class Office:
         attached: case_pb2.ActResponse = await self._ask(call, first, "AttachFile")
         return attached
 
-    async def attachment(self, case_id: str, digest: str) -> bytes:
-        """The content of a case's file. Raises `RemoteRefusal`, `NoAnswer`."""
-        request = case_pb2.ReadAttachmentRequest(bureau=self.bureau, case_id=case_id, digest=digest)
+    async def attachment(self, officer: Officer, case_id: str, digest: str) -> bytes:
+        """The content of a case's file, whose reading is recorded. Raises `RemoteRefusal`, `NoAnswer`."""
+        request = case_pb2.ReadAttachmentRequest(
+            bureau=self.bureau,
+            case_id=case_id,
+            digest=digest,
+            actor=officer.actor,
+            role=officer.role.value,  # type: ignore[arg-type]  # the wire's numbers are the domain's
+            department=officer.department,
+        )
 
         async def read(request: case_pb2.ReadAttachmentRequest, timeout: float) -> bytes:
             return b"".join([piece.data async for piece in self._cases.ReadAttachment(request, timeout=timeout)])
@@ -293,14 +302,7 @@ class Office:
 
     async def publish_calendar(self, officer: Officer, text: str, *, key: str) -> None:
         """Publish a version of the working calendar, at headquarters. Raises what `do` does."""
-        header = case_pb2.ActHeader(
-            bureau=self.bureau,
-            actor=officer.actor,
-            role=officer.role.value,  # type: ignore[arg-type]  # the wire's numbers are the domain's
-            department=officer.department,
-            request_key=key,
-        )
-        request = directive_pb2.PublishCalendarRequest(header=header, calendar=text)
+        request = directive_pb2.PublishCalendarRequest(header=_header(self.bureau, officer, key=key), calendar=text)
         await self._ask(self._directives.PublishCalendar, request, "PublishCalendar")
 
     async def reconcile(self, peer: str = "") -> list[reconciliation_pb2.PairReport]:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from demo.federation import DATABASE_SIDES, Federation
+from demo.federation import Federation
+from demo.mishaps import copy_database
 from demo.story import Errand
 from demo.tally import read_journal
 from kuaixiang.domain.words import DifferenceKind
@@ -75,7 +76,7 @@ class OlderCounty:
         county_file = databases / self._file(COUNTY).name
         await asyncio.to_thread(self._copy, PROVINCE, databases / self._file(PROVINCE).name)
         await asyncio.to_thread(self._copy, COUNTY, newest)
-        await asyncio.to_thread(shutil.copy, self._old, county_file)
+        await asyncio.to_thread(copy_database, self._old, county_file)
         # The copies hold receipts that this authority's certificates have signed.
         await asyncio.to_thread(shutil.copytree, self._federation.authority, self._folder / "authority")
         placement = ((PROVINCE,), (COUNTY,))
@@ -91,9 +92,7 @@ class OlderCounty:
         async with apart:
             (before,) = await apart.office(PROVINCE).reconcile(COUNTY)
             await apart.stop_node(COUNTY)
-            for side in DATABASE_SIDES:
-                county_file.with_name(f"{county_file.name}{side}").unlink(missing_ok=True)
-            await asyncio.to_thread(shutil.copy, newest, county_file)
+            await asyncio.to_thread(copy_database, newest, county_file)
             await apart.restart_node(COUNTY)
             (after,) = await apart.office(PROVINCE).reconcile(COUNTY)
         return Exercise(
@@ -113,6 +112,7 @@ class OlderCounty:
         return self._federation.database_file(self._federation.node(bureau).name)
 
     def _copy(self, bureau: str, target: Path) -> None:
+        """By SQLite itself: the bureau's node goes on writing meanwhile."""
         target.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(self._file(bureau))) as source, closing(sqlite3.connect(target)) as copy:
             source.backup(copy)

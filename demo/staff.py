@@ -5,7 +5,7 @@ from typing import Final
 
 from demo.content import Department
 from kuaixiang.domain.labels import name
-from kuaixiang.domain.words import DepartmentKind, Role
+from kuaixiang.domain.words import Role
 
 LEADERSHIP: Final = "leadership"
 CHANNEL_OFFICER: Final = "channel-12366"
@@ -17,14 +17,6 @@ _NAMES: Final = {
     Department.INFORMATION: "信息中心",
     Department.LEGAL: "政策法规部门",
     Department.INSPECTION: "稽查部门",
-}
-_KINDS: Final = {
-    Department.TAX_SERVICE: DepartmentKind.TAX_SERVICE,
-    Department.POLICY: DepartmentKind.POLICY,
-    Department.COLLECTION: DepartmentKind.COLLECTION,
-    Department.INFORMATION: DepartmentKind.INFORMATION,
-    Department.LEGAL: DepartmentKind.LEGAL,
-    Department.INSPECTION: DepartmentKind.INSPECTION,
 }
 _EVERYWHERE: Final = tuple(department.value for department in Department)
 _OFFICERS: Final[tuple[tuple[str, int, Role, tuple[str, ...]], ...]] = (
@@ -46,7 +38,8 @@ def staff_list(bureaus: Iterable[str]) -> str:
     for bureau in bureaus:
         lines += ["", f"[{bureau}.departments]"]
         lines += [
-            f'{department.value} = {{ name = "{_NAMES[department]}", kind = "{name(_KINDS[department])}" }}'
+            # Here a department's code is the word for its kind.
+            f'{department.value} = {{ name = "{_NAMES[department]}", kind = "{department.value}" }}'
             for department in Department
         ]
         lines += [f'{LEADERSHIP} = {{ name = "局领导", kind = "leadership" }}', "", f"[{bureau}.officers]"]

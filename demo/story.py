@@ -114,6 +114,27 @@ def fortnight(calendar: WorkingCalendar, first: date = FIRST_DAY, last: date = L
     return hours
 
 
+def office_hours(hours: Sequence[Hour]) -> list[int]:
+    """The indices of the hours at which bureaus work."""
+    return [index for index, hour in enumerate(hours) if hour.office]
+
+
+def office_hour(hours: Sequence[Hour], day: int, hour: int = 0) -> int:
+    """The index of an hour of a working day, both counted from 0; of the last one in a story that ends before it."""
+    office = office_hours(hours)
+    return office[min(day * DAY + hour, len(office) - 1)]
+
+
+def next_morning(calendar: WorkingCalendar, at: datetime) -> datetime:
+    """When bureaus open next, later than that instant."""
+    local = at.astimezone(SHANGHAI)
+    opens = datetime(local.year, local.month, local.day, OFFICE_HOURS[0], tzinfo=SHANGHAI)
+    if calendar.is_working(local.date()) and at < opens:
+        return opens
+    day = calendar.add_workdays(local.date(), 1)
+    return opens.replace(year=day.year, month=day.month, day=day.day)
+
+
 class Pace:
     """Moves the clock, hour by hour, when nobody has anything to do any more."""
 
@@ -365,9 +386,8 @@ _LAST_ARRIVAL: Final = {
 
 
 def _arrival(request: Request, hours: Sequence[Hour], rng: Random, *, early: bool) -> int:
-    office = [index for index, hour in enumerate(hours) if hour.office]
     last_day = 1 if early else _LAST_ARRIVAL[request.course]
-    window = office[: min(len(office), (last_day + 1) * DAY)]
+    window = office_hours(hours)[: (last_day + 1) * DAY]
     if request.channel in ONLINE and not early:
         # Who asks over the net does so on days off, too; not at midnight.
         window = [index for index in range(window[-1] + 1) if hours[index].office or hours[index].at.hour >= 9]
@@ -733,7 +753,7 @@ class CaseStory:
     async def _read_again(self, digest: str) -> None:
         """Read the file where the case has gone; that it is the same one is what its digest says."""
         self._doing(f"has its file read at {self._owner}")
-        content = await self._federation.office(self._owner).attachment(self.case_id, digest)
+        content = await self._federation.office(self._owner).attachment(self._tax_service(), self.case_id, digest)
         self._book.attachments += sha256(content).hexdigest() == digest
 
     async def _refer(self, to: str, by: Officer | None = None) -> None:

@@ -6,7 +6,7 @@ publishes an amendment of the calendar, made up for the purpose, and every burea
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import date
 from importlib.resources import files
 from random import Random
@@ -15,7 +15,7 @@ from typing import Final
 from demo.federation import Federation
 from demo.officers import Officer
 from demo.staff import LEADERSHIP
-from demo.story import DAY, Book, Errand, Hour, Pace, StoryBroken
+from demo.story import DAY, Book, Errand, Hour, Pace, StoryBroken, office_hour
 from demo.watch import NeverSeen, Watch
 from kuaixiang import facts
 from kuaixiang.domain import order_acts
@@ -67,15 +67,10 @@ class Superiors:
 
     def errands(self, hours: Sequence[Hour]) -> list[Errand]:
         """What they do and when it begins."""
-        office = [index for index, hour in enumerate(hours) if hour.office]
-
-        def of(day: int) -> int:
-            return office[min(day * DAY, len(office) - 1)]
-
         return [
-            Errand("the order of a province", of(PROVINCE_DAY), self._a_province_supervises),
-            Errand("the order of headquarters", of(HEADQUARTERS_DAY), self._headquarters_supervises),
-            Errand("another calendar", of(CALENDAR_DAY), self._headquarters_publishes_a_calendar),
+            Errand("the order of a province", office_hour(hours, PROVINCE_DAY), self._a_province_supervises),
+            Errand("the order of headquarters", office_hour(hours, HEADQUARTERS_DAY), self._headquarters_supervises),
+            Errand("another calendar", office_hour(hours, CALENDAR_DAY), self._headquarters_publishes_a_calendar),
         ]
 
     # ------------------------------------------------------------ the three of them
@@ -92,11 +87,11 @@ class Superiors:
         await self._acknowledged(name, COUNTY, order)
         await self._rest(name, 2, DAY)
         await self._do(COUNTY, TAX_SERVICE, order_acts.AnswerOrder(answer="正在抓紧办理。"), order)
-        await self._until(PROVINCE, order, OrderStage.ANSWERED)
+        await self._stands(PROVINCE, order, OrderStage.ANSWERED)
         await self._rest(name, 1, 3)
         returned = order_acts.ReturnAnswer(reason="未说明各件的办理进度和办结时间，请补充。", answer_workdays=1)
         await self._do(PROVINCE, SUPERVISOR, returned, order)
-        await self._until(COUNTY, order, OrderStage.RETURNED)
+        await self._stands(COUNTY, order, OrderStage.RETURNED)
         await self._rest(name, 1, 3)
         answer = order_acts.AnswerOrder(answer="所列诉求已逐件核实，主办部门和办结时间已落实，将按期反馈纳税人。")
         await self._do(COUNTY, TAX_SERVICE, answer, order)
@@ -129,12 +124,11 @@ class Superiors:
     async def _headquarters_publishes_a_calendar(self) -> None:
         root, bureaus = self._federation.tree.root, len(self._federation.bureaus)
         await self._federation.office(root).publish_calendar(SUPERVISOR, amended_calendar(), key="demo-calendar")
-        await self._seen(
-            root,
-            AMENDED,
-            "the calendar's adoption by every bureau",
-            lambda: self._watch.events["calendar_adopted"] >= bureaus,
-        )
+
+        async def adopted() -> bool:
+            return self._watch.events["calendar_adopted"] >= bureaus
+
+        await self._until(root, AMENDED, "the calendar's adoption by every bureau", adopted)
         self._book.calendar = AMENDED
 
     # ------------------------------------------------------------ steps
@@ -147,12 +141,12 @@ class Superiors:
         return str(order.order_id)
 
     async def _acknowledged(self, name: str, bureau: str, order: str) -> None:
-        await self._until(bureau, order, OrderStage.RECEIVED)
+        await self._stands(bureau, order, OrderStage.RECEIVED)
         await self._rest(name, 1, 3)
         await self._do(bureau, TAX_SERVICE, order_acts.AcknowledgeOrder(), order)
 
     async def _accepted(self, name: str, issuer: str, order: str) -> None:
-        await self._until(issuer, order, OrderStage.ANSWERED)
+        await self._stands(issuer, order, OrderStage.ANSWERED)
         await self._rest(name, 1, 3)
         await self._do(issuer, SUPERVISOR, order_acts.AcceptAnswer(note="同意，办结。"), order)
 
@@ -164,25 +158,23 @@ class Superiors:
             about = f"order {order}" if order else "an order"
             raise StoryBroken(about, bureau, type(act).__name__, f"{refusal} ({refusal.rule})") from refusal
 
-    async def _until(self, bureau: str, order: str, stage: OrderStage) -> None:
+    async def _stands(self, bureau: str, order: str, stage: OrderStage) -> None:
         """Wait until an order has come to a stage in a ledger."""
-        deadline = asyncio.get_running_loop().time() + HAND_OVER_SECONDS_MAX
-        while True:
+
+        async def come() -> bool:
             try:
                 found = await self._federation.office(bureau).order_as_it_stands(order)
             except RemoteRefusal as refusal:
                 if refusal.rule != "UnknownOrder":
                     raise
-            else:
-                if found.stage == stage.value:
-                    return
-            if asyncio.get_running_loop().time() >= deadline:
-                raise NeverSeen(bureau, order, f"stage {stage.name} of the order", HAND_OVER_SECONDS_MAX, None)
-            await asyncio.sleep(POLL_SECONDS)
+                return False
+            return found.stage == stage.value
 
-    async def _seen(self, bureau: str, subject: str, what: str, holds: Callable[[], bool]) -> None:
+        await self._until(bureau, order, f"stage {stage.name} of the order", come)
+
+    async def _until(self, bureau: str, subject: str, what: str, holds: Callable[[], Awaitable[bool]]) -> None:
         deadline = asyncio.get_running_loop().time() + HAND_OVER_SECONDS_MAX
-        while not holds():
+        while not await holds():
             if asyncio.get_running_loop().time() >= deadline:
                 raise NeverSeen(bureau, subject, what, HAND_OVER_SECONDS_MAX, None)
             await asyncio.sleep(POLL_SECONDS)

@@ -7,12 +7,12 @@ right before it, and with the same dates a year before. Changes of rates are tol
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from enum import IntEnum
 from typing import Final
 
 import sqlalchemy as sa
 
 from hub.query import PERIODS, Question, Row, figures
+from hub.words import Basis
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.periods import Period, PeriodKind, parse_period, period_of
 from kuaixiang.domain.tree import BureauTree
@@ -20,18 +20,6 @@ from kuaixiang.domain.tree import BureauTree
 _DAY: Final = timedelta(days=1)
 _LEAP_DAY: Final = (2, 29)
 PERCENTAGE_POINTS: Final = 100
-
-
-class Basis(IntEnum):
-    """With what a period is compared; the numbers are the wire's."""
-
-    LAST_PERIOD = 1
-    """环比."""
-    YEAR_BEFORE = 2
-    """同比."""
-
-
-BASIS_LABELS: Final = {Basis.LAST_PERIOD: "环比", Basis.YEAR_BEFORE: "同比"}
 
 
 class ComparisonUnbounded(Refused):

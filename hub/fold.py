@@ -160,6 +160,12 @@ def last_seq(segment: Segment) -> int:
     return segment.first_seq + len(segment.entries) - 1
 
 
+def hashes_of(segment: Segment) -> list[bytes]:
+    """The hashes of a segment's entries, as they follow from the hash that it says stands before them."""
+    sealed = [(entry.private_digest, entry.public) for entry in segment.entries]
+    return links(segment.prev_hash, segment.generation, segment.first_seq, sealed)
+
+
 def check_segment(segment: Segment) -> None:
     """Check a segment's form. Raises `Malformed`."""
     count = len(segment.entries)
@@ -197,12 +203,7 @@ def place(mark: Mark, segment: Segment) -> Place:
         if segment.last_hash == mark.hash:
             return Place(Placement.DUPLICATE)
         return _contradiction(mark, segment, newer=newer, found=segment.last_hash)
-    hashes = links(
-        segment.prev_hash,
-        segment.generation,
-        segment.first_seq,
-        [(entry.private_digest, entry.public) for entry in segment.entries],
-    )
+    hashes = hashes_of(segment)
     if hashes[-1] != segment.last_hash:
         return Place(
             Placement.FORK,

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from hub import query
 from hub.editions import Cell, Edition
 from hub.measures import DEFINITIONS, UNFINISHED
-from hub.query import LACK_LABELS, Completeness, Question
+from hub.query import Completeness, Question
 from hub.store import ALONE, WITH_SUBORDINATES, latest_edition, read_cells
+from hub.words import LACK_LABELS
 from kuaixiang.domain.calendar import WorkingCalendar
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.labels import field_term

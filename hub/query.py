@@ -17,29 +17,10 @@ from hub.definitions import COUNTS, RATES, net
 from hub.fold import DAY_MAX, DAY_MIN, EPOCH_DAY, Mark, first_of_month
 from hub.measures import FACT_NAMES, UNFINISHED, histogram, met, missed, percentile_workdays, total
 from hub.store import ALONE, ALONE_MONTHLY, MONTHLY, OPEN_CASES, OPEN_CLOCKS, TALLIES, WITH_SUBORDINATES
-from kuaixiang.domain.labels import term_of
+from hub.words import Grouping, Lack, ground_text
 from kuaixiang.domain.periods import PeriodKind, period_of
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category, Channel, ClockKind, DepartmentKind
-
-
-class Grouping(IntEnum):
-    """What the rows of an answer are; the numbers are the wire's."""
-
-    TOTAL = 0
-    BUREAU = 1
-    """The scope's own figures and those of each immediate subordinate with all of its own."""
-    CATEGORY = 2
-    CHANNEL = 3
-    DAY = 4
-    MONTH = 5
-    EVERY_BUREAU = 6
-    DEPARTMENT = 7
-    """Kinds of departments."""
-    WEEK = 8
-    QUARTER = 9
-    YEAR = 10
-
 
 PERIODS: Final[Mapping[Grouping, PeriodKind]] = {
     Grouping.DAY: PeriodKind.DAY,
@@ -152,25 +133,6 @@ class Row:
         return found
 
 
-class Lack(IntEnum):
-    """Why a bureau's figures are not complete; the numbers are the wire's."""
-
-    NEVER_HEARD = 1
-    QUARANTINED = 2
-    BEHIND = 3
-    """More of its journal is known to exist than has been folded, or it has not reported far enough."""
-    SILENT = 4
-    """Not heard from lately."""
-
-
-LACK_LABELS: Final[Mapping[Lack, str]] = {
-    Lack.NEVER_HEARD: "从未报送",
-    Lack.BEHIND: "报送滞后",
-    Lack.SILENT: "近期未报",
-    Lack.QUARANTINED: "台账数据存疑",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Completeness:
     """How much of a scope the figures hold."""
@@ -226,11 +188,6 @@ def unfinished_and_sums(connection: sa.Connection, tree: BureauTree, question: Q
     plan = _counted(connection, tree, replace(question, grouping=Grouping.EVERY_BUREAU))
     _add_unfinished(connection, question, plan)
     return list(plan.rows.values())
-
-
-def ground_text(kind: type[IntEnum], number: int) -> str:
-    """What a category, channel or kind of department is called; entries that have none stand under 0."""
-    return term_of(kind, number) if number else "未分类"
 
 
 def day_number(of: date) -> int:

@@ -19,10 +19,10 @@ from typing import Final
 import sqlalchemy as sa
 import structlog
 
-from hub.fold import Mark, Packed, UnreadableEntry, last_seq, merge, pack, read_entries, unpack
+from hub.fold import Mark, Packed, UnreadableEntry, hashes_of, last_seq, merge, pack, read_entries, unpack
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.measures import measure_name
-from hub.query import day_text, ground_text
+from hub.query import day_text
 from hub.store import (
     ALONE,
     ALONE_MONTHLY,
@@ -35,9 +35,10 @@ from hub.store import (
     read_mark,
     superiors_of,
 )
+from hub.words import ground_text
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category, Channel, DepartmentKind
-from kuaixiang.wire.chain import GENESIS, links
+from kuaixiang.wire.chain import GENESIS
 from kuaixiang.wire.v1.journal_pb2 import Segment
 
 CONCURRENT_MAX: Final = 4
@@ -130,8 +131,7 @@ class Refold:
             raise BrokenChain(first, f"a segment that begins at seq {segment.first_seq}")
         if segment.prev_hash != self.hash or segment.generation < self._generation:
             raise BrokenChain(first, "a chain that does not continue")
-        sealed = [(entry.private_digest, entry.public) for entry in segment.entries]
-        hashes = links(self.hash, segment.generation, first, sealed)
+        hashes = hashes_of(segment)
         if hashes[-1] != segment.last_hash:
             raise BrokenChain(last_seq(segment), "a hash that does not verify")
         within = self._mark.seq - first + 1
@@ -240,9 +240,8 @@ async def _hash_at(bureau: str, seq: int, ledgers: Ledgers) -> bytes:
     if not seq:
         return GENESIS
     async for segment in ledgers.read(bureau, seq, seq):
-        sealed = [(entry.private_digest, entry.public) for entry in segment.entries]
-        if segment.bureau == bureau and segment.first_seq == seq and len(sealed) == 1:
-            return links(segment.prev_hash, segment.generation, seq, sealed)[0]
+        if segment.bureau == bureau and segment.first_seq == seq and len(segment.entries) == 1:
+            return hashes_of(segment)[0]
         break
     raise BrokenChain(seq, "no entry, though the journal goes on")
 

@@ -12,13 +12,12 @@ from typing import Final
 
 import structlog
 
-from hub.fold import Poison
+from hub.fold import Poison, hashes_of
 from hub.folder import Folder
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.metrics import REFILLS
 from hub.worker import Worker, end_tasks
 from kuaixiang.runtime.loops import doubled
-from kuaixiang.wire.chain import links
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 
 CONCURRENT_MAX: Final = 16
@@ -122,13 +121,7 @@ class Refiller:
         if end < mark.seq:
             return False
         async for segment in self._ledgers.read(bureau, mark.seq, mark.seq):
-            hashes = links(
-                segment.prev_hash,
-                segment.generation,
-                segment.first_seq,
-                [(entry.private_digest, entry.public) for entry in segment.entries],
-            )
-            return segment.first_seq == mark.seq and hashes[:1] == [mark.hash]
+            return segment.first_seq == mark.seq and hashes_of(segment)[:1] == [mark.hash]
         return False
 
     async def _one(self, bureau: str) -> None:

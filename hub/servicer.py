@@ -21,8 +21,9 @@ from hub.ledgers import Ledgers
 from hub.lights import LightRow, lights
 from hub.measures import DEFINITIONS
 from hub.publishing import Corrections, Override, end_of
-from hub.query import Grouping, Question
+from hub.query import Question
 from hub.store import Store, latest_edition
+from hub.words import Grouping
 from hub.worker import Worker
 from kuaixiang.domain.authority import check_publisher, check_reader
 from kuaixiang.domain.errors import Condition, Refused

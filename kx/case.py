@@ -11,15 +11,28 @@ from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.labels import Both, command
 from kuaixiang.domain.tree import Relation, UnknownBureau
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Override, Satisfaction, Stage, Telling
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    ClockKind,
+    Custody,
+    Disclosure,
+    Override,
+    Satisfaction,
+    Stage,
+    Telling,
+    WorkTab,
+)
 from kx.options import (
     Acting,
     Asking,
     Once,
+    Reader,
     Who,
     acting_options,
     asking_options,
     officer_options,
+    reader_options,
     takes,
     text_given,
     who_options,
@@ -44,7 +57,8 @@ app = typer.Typer(
     name="case",
     help="Work on the cases 诉求和意见 of a bureau: register, handle, refer, read.",
     epilog="Say whom to ask by KX_NODE, KX_CERTIFICATES and KX_BUREAU, and who you are by KX_ACTOR, KX_ROLE and "
-    "KX_DEPARTMENT. Ends with 0 when done, 2 when refused (nothing has changed), 3 when the node did not answer.",
+    "KX_DEPARTMENT. Ends with 0 when done, 2 when refused (nothing has changed; `import` and "
+    "`write-off --all-ready` do what is not refused), 3 when the node did not answer.",
     no_args_is_help=True,
 )
 
@@ -609,16 +623,30 @@ def withdraw_offer(*, reason: Reason = "") -> Act:
 
 
 @app.command("show")
-@takes(asking=asking_options)
+@takes(reader=reader_options, asking=asking_options)
 def show(
     *,
     case_id: CaseId,
-    private: Annotated[
-        bool, typer.Option("--private", help="Also the taxpayer, the contact, the text and what was written.")
+    masked: Annotated[
+        bool,
+        typer.Option(
+            "--masked",
+            help="Also the taxpayer, the text and what was written; names, numbers and contacts masked 脱敏.",
+        ),
     ] = False,
+    private: Annotated[
+        bool,
+        typer.Option(
+            "--private", help="The same in clear 明文, for roles that call taxpayers; each reading is recorded."
+        ),
+    ] = False,
+    reader: Reader,
     asking: Asking,
 ) -> None:
-    """Show a case: where it stands, its deadlines in working days, and its history."""
+    """Show a case: where it stands, its deadlines in working days, its history, and who read what is private of it.
+
+    What is private is shown to an officer of the bureau, who is named as for an act.
+    """
     from kx.client import ask
     from kx.directives import issue_of
     from kx.views import show_case, show_issue
@@ -626,8 +654,16 @@ def show(
     with failures_shown(as_json=asking.as_json):
         from kuaixiang.wire.v1 import case_pb2
 
+        words: dict[str, Any] = {"private": 0, "role": int(reader.role or 0)}
+        if masked or private:
+            words["private"] = int(Disclosure.FULL if private else Disclosure.MASKED)
         request = case_pb2.GetCaseRequest(
-            bureau=asking.bureau, case_id=case_id, include_private=private, include_history=True
+            bureau=asking.bureau,
+            case_id=case_id,
+            include_history=True,
+            actor=reader.actor,
+            department=reader.department,
+            **words,
         )
         response = ask(asking, "CaseService", "GetCase", request)
         issue = issue_of(asking, response.case.issue_id) if response.case.issue_id else None
@@ -640,14 +676,14 @@ def show(
 
 
 @app.command("attachments")
-@takes(asking=asking_options)
-def attachments(*, case_id: CaseId, asking: Asking) -> None:
-    """List the files of a case 附件, each with the digest that it is fetched by."""
+@takes(officer=officer_options, asking=asking_options)
+def attachments(*, case_id: CaseId, officer: Who, asking: Asking) -> None:
+    """List the files of a case 附件, each with the digest that it is fetched by; contacts in their names are masked."""
     from kx import files
     from kx.views import show_attachments
 
     with failures_shown(as_json=asking.as_json):
-        found = files.attachments(asking, case_id)
+        found = files.attachments(asking, officer, case_id)
         if asking.as_json:
             print_json({"attachments": [table_of(one) for one in found]})
         else:
@@ -655,7 +691,7 @@ def attachments(*, case_id: CaseId, asking: Asking) -> None:
 
 
 @app.command("fetch")
-@takes(asking=asking_options)
+@takes(officer=officer_options, asking=asking_options)
 def fetch(
     *,
     case_id: CaseId,
@@ -666,14 +702,18 @@ def fetch(
         Path, typer.Option(metavar="FILE", help="Where to write it; in a folder it gets its own name, cleaned.")
     ],
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    officer: Who,
     asking: Asking,
 ) -> None:
-    """Fetch a file of a case; it is written only when all of it has come and has its digest."""
+    """Fetch a file of a case; it is written only when all of it has come and has its digest.
+
+    For roles that call taxpayers; each reading is recorded.
+    """
     from kx import files
 
     with failures_shown(as_json=asking.as_json):
-        wanted = files.chosen(files.attachments(asking, case_id), case_id, digest)
-        written = files.fetch(asking, case_id, wanted, out, force=force)
+        wanted = files.chosen(files.attachments(asking, officer, case_id), case_id, digest)
+        written = files.fetch(asking, officer, case_id, wanted, out, force=force)
         if asking.as_json:
             print_json({**table_of(wanted), "file": str(written)})
         else:
@@ -690,6 +730,22 @@ def list_cases(
             metavar="WORD", parser=word_parser(Stage), help=f"At this stage; repeat for several: {names(Stage)}."
         ),
     ] = None,
+    tab: Annotated[
+        WorkTab,
+        typer.Option(
+            metavar="WORD", parser=word_parser(WorkTab), help=f"Which part of the work list: {names(WorkTab)}."
+        ),
+    ] = WorkTab.ALL,
+    search: Annotated[
+        str,
+        typer.Option(
+            metavar="WORDS",
+            help="Only those with all of these words in one entry: text, taxpayer, numbers, a note. The newest first.",
+        ),
+    ] = "",
+    brief: Annotated[
+        bool, typer.Option("--brief", help="Also the taxpayer and the beginning of the text, both masked.")
+    ] = False,
     custody: Annotated[
         list[Custody] | None,
         typer.Option(metavar="WORD", parser=word_parser(Custody), help=f"Repeat for several: {names(Custody)}."),
@@ -729,7 +785,7 @@ def list_cases(
     everything: Annotated[bool, typer.Option("--all", help="All pages, one after the other.")] = False,
     asking: Asking,
 ) -> None:
-    """List the bureau's cases 台账, nearest deadline first, in pages."""
+    """List the bureau's cases 台账, nearest deadline first, in pages; what a search finds, newest first."""
     from kuaixiang.wire.codec import timestamp
     from kuaixiang.wire.v1 import case_pb2
     from kx.client import ask
@@ -742,8 +798,11 @@ def list_cases(
             "category": int(category or 0),
             "channel": int(channel or 0),
             "next_clock": int(clock or 0),
+            "tab": int(tab),
         }
         request = case_pb2.ListCasesRequest(
+            search=search,
+            include_brief=brief,
             bureau=asking.bureau,
             department=with_department,
             overdue=overdue,
@@ -758,17 +817,43 @@ def list_cases(
         if registered_before is not None:
             request.registered_before.CopyFrom(timestamp(registered_before))
         response = ask(asking, "CaseService", "ListCases", request)
-        cases = list(response.cases)
+        cases, briefs = list(response.cases), list(response.briefs)
         with Bar("Reading the ledger", None) as bar:
             while everything and response.next_page_token:
                 request.page_token = response.next_page_token
                 response = ask(asking, "CaseService", "ListCases", request)
                 cases += response.cases
+                briefs += response.briefs
                 bar.reached(len(cases))
         if asking.as_json:
-            print_json({"cases": [table_of(one) for one in cases], "next_page_token": response.next_page_token})
+            shown = {"briefs": [table_of(one) for one in briefs]} if brief else {}
+            listed = [table_of(one) for one in cases]
+            print_json({"cases": listed, **shown, "next_page_token": response.next_page_token})
         else:
-            show_list(asking, cases, response.next_page_token)
+            show_list(asking, cases, briefs, response.next_page_token)
+
+
+@app.command("count")
+@takes(asking=asking_options)
+def count_work(
+    *,
+    with_department: Annotated[
+        str, typer.Option("--with", metavar="CODE", help="With this department of the bureau.")
+    ] = "",
+    asking: Asking,
+) -> None:
+    """Count the cases of each part of the work list 待办数量, to 999."""
+    from kuaixiang.wire.v1 import case_pb2
+    from kx.client import ask
+    from kx.views import show_counts
+
+    with failures_shown(as_json=asking.as_json):
+        request = case_pb2.CountWorkRequest(bureau=asking.bureau, department=with_department)
+        response = ask(asking, "CaseService", "CountWork", request)
+        if asking.as_json:
+            print_json(table_of(response))
+        else:
+            show_counts(asking, response)
 
 
 @app.command("watch")
@@ -913,8 +998,9 @@ def export_cases(
 ) -> None:
     """Export the bureau's ledger 台账导出 with the notice's columns, in the order of acceptance (§四(一), §五(三)).
 
-    Contacts are masked, in the texts too, unless the role calls taxpayers: registrar 受理人, tax-service
-    纳税服务部门, handler 承办人. Who exported how many cases stands in the node's log.
+    Names, numbers and contacts are masked, contacts in the texts too, unless the role calls taxpayers: registrar
+    受理人, tax-service 纳税服务部门, handler 承办人; then the export is recorded in the journal. Who exported how many
+    cases stands in the node's log.
     """
     from kx.ledger import export
     from node.channels.ledger_table import Period
@@ -922,7 +1008,7 @@ def export_cases(
     with failures_shown(as_json=asking.as_json):
         exported = export(asking, officer, Period(from_day, to_day), out, open_only=open_only)
         told = {"cases": exported.cases, "contacts_masked": exported.masked, "file": str(out)}
-        masked = "; contacts are masked 联系方式已脱敏" if exported.masked else ""
+        masked = "; names and contacts are masked 纳税人名称和联系方式已脱敏" if exported.masked else ""
         if asking.as_json:
             print_json(told)
         else:

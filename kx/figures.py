@@ -7,9 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hub.comparison import BASIS_LABELS
 from hub.definitions import COUNTS, RATES
-from hub.query import LACK_LABELS, Lack, ground_text
+from hub.words import BASIS_LABELS, LACK_LABELS, Lack, ground_text
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.labels import term_of
 from kuaixiang.domain.tree import short_name

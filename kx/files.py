@@ -12,10 +12,11 @@ from typing import Any, BinaryIO, Final
 from kuaixiang.domain import acts
 from kuaixiang.domain.attachments import ATTACHMENT_BYTES_MAX, clean_name
 from kuaixiang.domain.labels import Both
+from kuaixiang.domain.words import Disclosure
 from kuaixiang.runtime.streams import send
 from kuaixiang.wire.v1 import case_pb2, common_pb2
 from kx.client import LATER, again_under, ask, channel_to, header_of, method_of, patiently, request_of, run
-from kx.options import Acting, Asking
+from kx.options import Acting, Asking, Who
 from kx.output import Bar, Failed
 
 PIECE_BYTES: Final = 256 * 1024
@@ -74,9 +75,12 @@ def attach(acting: Acting, case_id: str, act: acts.Attach, content: bytes) -> ca
     return run(work())
 
 
-def attachments(asking: Asking, case_id: str) -> list[common_pb2.Attachment]:
-    """The files of a case. Raises `Failed`."""
-    request = case_pb2.GetCaseRequest(bureau=asking.bureau, case_id=case_id, include_private=True)
+def attachments(asking: Asking, who: Who, case_id: str) -> list[common_pb2.Attachment]:
+    """The files of a case, contacts in their names masked. Raises `Failed`."""
+    words: dict[str, Any] = {"private": int(Disclosure.MASKED), "role": int(who.role)}
+    request = case_pb2.GetCaseRequest(
+        bureau=asking.bureau, case_id=case_id, actor=who.actor, department=who.department, **words
+    )
     return list(ask(asking, "CaseService", "GetCase", request).private_view.attachments)
 
 
@@ -96,14 +100,14 @@ def chosen(files: Sequence[common_pb2.Attachment], case_id: str, digest: str) ->
     )
 
 
-def fetch(asking: Asking, case_id: str, file: common_pb2.Attachment, out: Path, *, force: bool) -> Path:
+def fetch(asking: Asking, who: Who, case_id: str, file: common_pb2.Attachment, out: Path, *, force: bool) -> Path:
     """Writes a file's content where it is wanted, once all of it is there and has its digest. Raises `Failed`.
 
     In a folder it gets its own name, cleaned. What is there already stays, unless `force`.
     """
     target = out / clean_name(file.name) if out.is_dir() else out
     with _written(target, force=force) as writing:
-        hashed = run(_read(asking, case_id, file, writing))
+        hashed = run(_read(asking, who, case_id, file, writing))
         if hashed != file.digest:
             raise Failed(
                 Both("What the node sent is not the file: its digest differs.", "节点发送的内容与附件摘要不符。"),
@@ -114,8 +118,16 @@ def fetch(asking: Asking, case_id: str, file: common_pb2.Attachment, out: Path, 
     return target
 
 
-async def _read(asking: Asking, case_id: str, file: common_pb2.Attachment, writing: BinaryIO) -> str:
-    request = case_pb2.ReadAttachmentRequest(bureau=asking.bureau, case_id=case_id, digest=file.digest)
+async def _read(asking: Asking, who: Who, case_id: str, file: common_pb2.Attachment, writing: BinaryIO) -> str:
+    role: Any = int(who.role)
+    request = case_pb2.ReadAttachmentRequest(
+        bureau=asking.bureau,
+        case_id=case_id,
+        digest=file.digest,
+        actor=who.actor,
+        role=role,
+        department=who.department,
+    )
 
     async def attempt(bar: Bar, call: Any) -> str:  # noqa: ANN401 - the stub's callable
         writing.seek(0)

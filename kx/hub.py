@@ -13,7 +13,7 @@ from rich.table import Table
 
 from hub.bulletin.document import Format
 from hub.definitions import explanations
-from hub.query import Grouping
+from hub.words import Grouping
 from kuaixiang.domain.labels import Both, listed, name
 from kuaixiang.domain.words import Category, Channel, DepartmentKind
 from kuaixiang.runtime.pki import PkiError

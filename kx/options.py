@@ -175,16 +175,14 @@ Actor = Annotated[
         envvar="KX_ACTOR", metavar="ID", help="The officer's number or account, not a name.", rich_help_panel=WHO
     ),
 ]
-InRole = Annotated[
-    Role,
-    typer.Option(
-        envvar="KX_ROLE",
-        metavar="WORD",
-        parser=word_parser(Role),
-        help=f"In what capacity: {names(Role)}.",
-        rich_help_panel=WHO,
-    ),
-]
+_ROLE: Final = typer.Option(
+    envvar="KX_ROLE",
+    metavar="WORD",
+    parser=word_parser(Role),
+    help=f"In what capacity: {names(Role)}.",
+    rich_help_panel=WHO,
+)
+InRole = Annotated[Role, _ROLE]
 OfDepartment = Annotated[
     str,
     typer.Option(
@@ -199,6 +197,22 @@ OfDepartment = Annotated[
 def officer_options(*, actor: Actor, role: InRole, department: OfDepartment) -> Who:
     """Who asks."""
     return Who(actor, role, department, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads, in what capacity, where that was said; the node refuses to show anything private to nobody."""
+
+    actor: str
+    role: Role | None
+    department: str
+
+
+def reader_options(
+    *, actor: Actor = "", role: Annotated[Role | None, _ROLE] = None, department: OfDepartment = ""
+) -> Reader:
+    """Who reads; not needed while nothing private is asked for."""
+    return Reader(actor, role, department)
 
 
 def who_options(

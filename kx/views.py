@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from enum import IntEnum
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -28,6 +29,7 @@ from kuaixiang.domain.words import (
     Role,
     Satisfaction,
     Stage,
+    WorkTab,
 )
 from kuaixiang.runtime.clock import from_micros
 from kuaixiang.wire.codec import instant
@@ -247,8 +249,9 @@ def show_history(asking: Asking, history: Sequence[case_pb2.HistoryItem]) -> Non
     table = _table("when 时间", "what", "stage after", "who", "bureau", "written")
     last_stage = -1
     for item in history:
-        stage = word(Stage, item.stage) if item.stage != last_stage else ""
-        last_stage = int(item.stage)
+        # A reading has no stage: it leaves the case where it was.
+        stage = word(Stage, item.stage) if item.stage not in {0, last_stage} else ""
+        last_stage = int(item.stage) or last_stage
         late = instant(item.recorded_at) - instant(item.occurred_at) > timedelta(minutes=1)
         when = Text(_at(item.occurred_at))
         if late:
@@ -275,10 +278,10 @@ def event(name: str) -> str:
     return f"{name.replace('_', '-')} {EVENTS.get(name, '')}".strip()
 
 
-def show_list(asking: Asking, cases: Sequence[case_pb2.Case], next_page: str) -> None:
-    """A page of the ledger."""
-    table = _table("case", "stage, category", "registered", "with", "next deadline")
-    for case in cases:
+def show_list(asking: Asking, cases: Sequence[case_pb2.Case], briefs: Sequence[case_pb2.Brief], next_page: str) -> None:
+    """A page of the ledger; with what each case is about, where there are briefs."""
+    table = _table("case", "stage, category", "registered", "with", "next deadline", *(["about"] if briefs else []))
+    for case, about in zip_longest(cases, briefs):
         elsewhere = case.with_bureau and case.with_bureau != case.bureau
         where = asking.bureau_name(case.with_bureau) if elsewhere else case.department
         nearest = case.clocks[0] if case.clocks else None
@@ -288,12 +291,23 @@ def show_list(asking: Asking, cases: Sequence[case_pb2.Case], next_page: str) ->
             _at(case.registered_at),
             where,
             Text(f"{term(ClockKind(nearest.kind))} {due(nearest)}\n").append_text(light(nearest)) if nearest else "-",
+            *([Text(f"{about.taxpayer}\n{about.text}")] if about else []),
         )
     console = _console()
     console.print(table)
     console.print(f"{len(cases)} case(s) of {asking.bureau_name(asking.bureau)}.")
     if next_page:
         console.print(f"More: --page {next_page}, or --all.", soft_wrap=True)
+
+
+def show_counts(asking: Asking, response: case_pb2.CountWorkResponse) -> None:
+    """How many cases each part of the work list has."""
+    table = _table("work", "cases")
+    for count in response.counts:
+        table.add_row(word(WorkTab, count.tab), f"{count.count}{'+' * count.more}")
+    console = _console()
+    console.print(table)
+    console.print(f"Cases of {asking.bureau_name(asking.bureau)}.")
 
 
 def show_change(asking: Asking, change: case_pb2.WatchCasesResponse) -> None:

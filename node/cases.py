@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -10,15 +11,21 @@ from kuaixiang.domain import acts
 from kuaixiang.domain.authority import check_officer
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Clock
+from kuaixiang.domain.disclosure import masked
 from kuaixiang.domain.errors import FieldMissing, Refused
-from kuaixiang.domain.events import Attachment, CaseEvent, Entry, OrderEvent, Private
+from kuaixiang.domain.events import CaseEvent, Entry, OrderEvent, Private
+from kuaixiang.domain.identifiers import mask_name
 from kuaixiang.domain.labels import Both, listed
+from kuaixiang.domain.lights import CLOSED_STAGES, is_extended, light_of
 from kuaixiang.domain.registration import TEXT_CHARACTERS_MAX, at_most, check_key
-from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Role, Stage
+from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Disclosure, Role, Stage, WorkTab
+from kuaixiang.domain.worklist import end_of_today
 from kuaixiang.runtime.clock import to_micros
+from kuaixiang.runtime.database import Database
 from kuaixiang.runtime.server import Context, TooMuchWaits, caller_of
 from kuaixiang.runtime.streams import content
 from kuaixiang.runtime.writer import WriterBusy
+from kuaixiang.text.masking import beginning
 from kuaixiang.wire.codec import (
     act_of,
     attachment_message,
@@ -31,10 +38,12 @@ from kuaixiang.wire.codec import (
 )
 from kuaixiang.wire.errors import chinese_of, to_status
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
+from node import readings
 from node.channels.ledger_export import export_ledger
 from node.duplicates import Duplicate, Duplicates, Request
 from node.ledger import queries
-from node.ledger.queries import CaseFilter
+from node.ledger.queries import CaseFilter, TabCount
+from node.ledger.search import read_search
 from node.office import Done, Header, Office
 
 STREAM_WINDOW: Final = 512
@@ -44,8 +53,15 @@ WATCH_BYTES_MAX: Final = 1 << 20
 """How much of a journal is read at a time for somebody who watches it."""
 
 
+BRIEF_CHARACTERS: Final = 60
+"""Of a text in a list: a line of a screen, enough to tell what it is about."""
+
+
 class CaseServicer(case_pb2_grpc.CaseServiceServicer):
-    """Answers CaseService for the bureaus of one node. The RPCs that are acts differ in their message alone."""
+    """Answers CaseService for the bureaus of one node.
+
+    The RPCs that are acts differ in their message alone, but for those that take a stream, which have a method each.
+    """
 
     def __init__(self, office: Office, duplicates: Duplicates) -> None:
         self._office = office
@@ -164,28 +180,29 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     async def ReadAttachment(
         self, request: case_pb2.ReadAttachmentRequest, context: Context
     ) -> AsyncIterator[case_pb2.ReadAttachmentResponse]:
-        """The content of a file of a case; whoever may read the case's private part may read it."""
+        """The content of a file of a case; whoever may read the case's private part in clear may read it."""
         check_officer(caller_of(context), request.bureau)
-        async for piece in self._office.read_attachment(request.bureau, request.case_id, request.digest):
+        async for piece in readings.read_attachment(self._office, request):
             yield case_pb2.ReadAttachmentResponse(data=piece)
 
     async def GetCase(self, request: case_pb2.GetCaseRequest, context: Context) -> case_pb2.GetCaseResponse:
-        """One case, with its history and its private part where asked."""
+        """One case, with its history and its private part where asked, in clear only as `readings` lets it be read."""
         check_officer(caller_of(context), request.bureau)
         case = await self._office.read_case(request.bureau, request.case_id)
         response = case_pb2.GetCaseResponse(case=self._view(case), progress=self._office.heard.of(case))
         database = self._office.ledger.database
-        if request.include_private:
+        disclosure = await readings.let_read(self._office, request)
+        if disclosure is not None:
             private = await asyncio.to_thread(
                 queries.private_of, database, case.bureau, case.case_id, case.snapshot_version
             )
             if private is not None:
                 attachments = await asyncio.to_thread(queries.attachments_of, database, case)
-                response.private_view.CopyFrom(private_view(private, attachments))
+                whole = replace(private, attachments=attachments)
+                shown = masked(whole) if disclosure is Disclosure.MASKED else whole
+                response.private_view.CopyFrom(private_view(shown))
         if request.include_history:
-            entries = await asyncio.to_thread(
-                queries.history, database, case.bureau, case.case_id, private=request.include_private
-            )
+            entries = await readings.history_of(self._office, case.bureau, case.case_id, disclosure)
             response.history.extend(history_item(item.seq, item.entry) for item in entries)
         return response
 
@@ -193,7 +210,8 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         """The ledger by filters, nearest deadline first, in pages."""
         check_officer(caller_of(context), request.bureau)
         self._office.check_hosted(request.bureau, "bureau")
-        now_us = to_micros(self._office.place.clock.now())
+        now = self._office.place.clock.now()
+        now_us = to_micros(now)
         wanted = CaseFilter(
             bureau=request.bureau,
             stages=[enum_of(Stage, stage, "stages") for stage in request.stages],
@@ -207,11 +225,34 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             due_soon_at_us=now_us if request.due_soon else None,
             registered_from_us=micros_given(request, "registered_from"),
             registered_before_us=micros_given(request, "registered_before"),
+            tab=enum_of(WorkTab, request.tab, "tab") if request.tab else WorkTab.ALL,
+            now_us=now_us,
+            today_ends_us=to_micros(end_of_today(now)),
+            pieces=read_search(request.search),
         )
+        ledger = self._office.ledger
         cases, token = await asyncio.to_thread(
-            queries.list_cases, self._office.ledger.database, wanted, request.page_size, request.page_token
+            queries.list_cases, ledger.database, wanted, request.page_size, request.page_token, ledger.cached
         )
-        return case_pb2.ListCasesResponse(cases=[self._view(case) for case in cases], next_page_token=token)
+        response = case_pb2.ListCasesResponse(cases=[self._view(case) for case in cases], next_page_token=token)
+        if request.include_brief:
+            response.briefs.extend(await asyncio.to_thread(briefs, ledger.database, request.bureau, cases))
+        return response
+
+    async def CountWork(self, request: case_pb2.CountWorkRequest, context: Context) -> case_pb2.CountWorkResponse:
+        """How many cases each tab of the work list has."""
+        check_officer(caller_of(context), request.bureau)
+        self._office.check_hosted(request.bureau, "bureau")
+        now = self._office.place.clock.now()
+        counts = await asyncio.to_thread(
+            queries.count_work,
+            self._office.ledger.database,
+            request.bureau,
+            request.department,
+            to_micros(now),
+            to_micros(end_of_today(now)),
+        )
+        return case_pb2.CountWorkResponse(counts=[count_view(count) for count in counts])
 
     async def ExportLedger(
         self, request: case_pb2.ExportLedgerRequest, context: Context
@@ -325,6 +366,7 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         "category": case.category,
         "channel": case.channel,
         "satisfaction": case.satisfaction or 0,
+        "light": 0 if case.stage in CLOSED_STAGES else light_of(case, now),
     }
     return case_pb2.Case(
         case_id=case.case_id,
@@ -350,6 +392,7 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         ruled_by=case.ruled_by,
         extensions_to_explain=sorted(case.unexplained),
         override_pending=case.override_asked is not None,
+        extended=is_extended(case),
         mismatched_with=sorted(mismatch.peer for mismatch in case.mismatches),
         **words,
     )
@@ -377,8 +420,8 @@ def clock_view(clock: Clock, now: datetime) -> case_pb2.Clock:
     )
 
 
-def private_view(private: Private, attachments: Iterable[Attachment]) -> case_pb2.PrivateView:
-    """The private part of a registration, and the case's files, as the interface shows them."""
+def private_view(private: Private) -> case_pb2.PrivateView:
+    """The private part of a case, with the files that the case has now, as the interface shows it."""
     return case_pb2.PrivateView(
         taxpayer_name=private.taxpayer_name,
         taxpayer_number=private.taxpayer_number,
@@ -386,8 +429,26 @@ def private_view(private: Private, attachments: Iterable[Attachment]) -> case_pb
         text=private.text,
         place=private.place,
         channel_reference=private.channel_reference,
-        attachments=[attachment_message(attachment) for attachment in attachments],
+        attachments=[attachment_message(attachment) for attachment in private.attachments],
     )
+
+
+def count_view(count: TabCount) -> case_pb2.WorkCount:
+    """How many cases a tab has, as the interface shows it."""
+    tab: Any = count.tab
+    return case_pb2.WorkCount(tab=tab, count=count.count, more=count.more)
+
+
+def briefs(database: Database, bureau: str, cases: Sequence[Case]) -> list[case_pb2.Brief]:
+    """What each of some cases is about, read at once; an empty one where the private part has been erased."""
+    known = queries.snapshots(database, bureau, cases)
+    return [brief(known[case.case_id]) if case.case_id in known else case_pb2.Brief() for case in cases]
+
+
+def brief(private: Private) -> case_pb2.Brief:
+    """What a registration is about, for a line of a list."""
+    name = private.taxpayer_name
+    return case_pb2.Brief(taxpayer=mask_name(name), text=beginning(private.text, BRIEF_CHARACTERS, [name]))
 
 
 def duplicate_view(duplicate: Duplicate) -> case_pb2.DuplicateCandidate:

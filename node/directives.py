@@ -234,6 +234,11 @@ class Directives:
             answer.append(known.signed)
         return answer, False
 
+    def issues(self) -> list[directive_pb2.ConfirmedIssue]:
+        """The common issues that are published, by their numbers."""
+        known = (one.content.issue for about, one in self._latest.items() if about[0] == DirectiveKind.ISSUE)
+        return sorted(known, key=lambda issue: issue.issue_id)
+
     def issue(self, issue_id: str) -> directive_pb2.Directive:
         """The directive that published an issue; raises `UnknownIssue`."""
         known = self._latest.get((DirectiveKind.ISSUE, issue_id))

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from kuaixiang.domain.events import Private
+from kuaixiang.domain.identifiers import mask_name
 from kuaixiang.domain.words import DuplicateReason, Stage
 from kuaixiang.runtime.clock import Clock, from_micros, to_micros
 from kuaixiang.text.similar import SIMILAR_MIN, SketchIndex, normal, similarity, sketch
@@ -131,19 +132,13 @@ class _Index:
                 *((DuplicateReason.SIMILAR_TEXT,) if alike >= SIMILAR_MIN else ()),
             )
             if reasons:
-                at, name = from_micros(known.occurred_at_us), hidden(known.private.taxpayer_name)
+                at, name = from_micros(known.occurred_at_us), mask_name(known.private.taxpayer_name)
                 found[known.case_id] = Duplicate(known.case_id, Stage.REGISTERED, at, reasons, alike, name)
         likeliest = sorted(
             found.values(), key=lambda one: (len(one.reasons), one.similarity, one.registered_at), reverse=True
         )[:CANDIDATES_MAX]
         stages = texts.stages_of(ledger.database, self._bureau, [one.case_id for one in likeliest])
         return [replace(one, stage=stages[one.case_id]) for one in likeliest if one.case_id in stages]
-
-
-def hidden(name: str) -> str:
-    """A taxpayer's name with all but its first and last character hidden; of one of two characters the first stays."""
-    plain = name.strip()
-    return plain[:1] + "＊" * max(len(plain) - 2, 1) + (plain[-1:] if len(plain) > 2 else "")  # noqa: PLR2004 - as said
 
 
 def _same_taxpayer(one: Private, other: Private) -> bool:

@@ -13,13 +13,14 @@ from kuaixiang.domain import acts, errors
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.attachments import check_attachment
 from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
-from kuaixiang.domain.case import Case
+from kuaixiang.domain.case import Case, evolve
 from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.custody import OfferFacts, judge
 from kuaixiang.domain.decide import decide
 from kuaixiang.domain.desk import Context
 from kuaixiang.domain.events import Attachment, LedgerEvent, OfferDeclined
 from kuaixiang.domain.orders import Order
+from kuaixiang.domain.possible import possible_acts
 from kuaixiang.domain.registration import (
     REFERENCE_CHARACTERS_MAX,
     at_most,
@@ -47,7 +48,7 @@ from kuaixiang.wire.codec import attachment_of, enum_of, instant_of
 from kuaixiang.wire.v1 import referral_pb2
 from node.attachments import AttachmentsMissing, AttachmentStore, ContentLost, Missing, UnknownAttachment
 from node.ledger import blobs, queries
-from node.ledger.ledger import Draft, Ledger, Recorded, Request, Work
+from node.ledger.ledger import Draft, Ledger, Recorded, Request, Work, entry_about
 from node.orders import OrderDesk
 from node.progress import Heard
 
@@ -182,6 +183,23 @@ class Office:
         result: _Result = await self.ledger.do(work)
         case = result.case or await self.read_case(header.bureau, result.case_id)
         return Done(case, result.seq, result.repeated, result.linked_completed)
+
+    async def possible(self, header: Header) -> tuple[type[Act], ...]:
+        """The acts that this person may do on the case now, as `decide` would have it; raises `UnknownCase`."""
+        case = await self.read_case(header.bureau, header.case_id)
+        return possible_acts(case, self._context(header, case))
+
+    async def foresee(self, header: Header, act: Act) -> tuple[Case, Case]:
+        """The case as it is and as the act would leave it, without doing it; raises what `perform` would.
+
+        What the act does to other cases, and what only the ledger's writer knows, is not looked at.
+        """
+        case = await self.read_case(header.bureau, header.case_id)
+        context = self._context(header, case)
+        after = case
+        for event in decide(case, act, context):
+            after = evolve(after, entry_about(context, event, header.case_id, after.version + 1)) or after
+        return case, after
 
     async def attach(self, header: Header, act: acts.Attach, content: AsyncIterator[bytes]) -> Done:
         """Takes in a file and attaches it; raises `Refused`, `WriterBusy`, `WriterStopped`.

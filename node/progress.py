@@ -4,6 +4,7 @@ What is kept here is in memory and is not a ledger: whoever must know asks by `T
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
@@ -21,6 +22,17 @@ class Heard:
 
     def __init__(self) -> None:
         self._latest: OrderedDict[tuple[str, str], case_pb2.CaseProgress] = OrderedDict()
+        self._listeners: dict[object, tuple[str, Callable[[str], None]]] = {}
+
+    def listen(self, bureau: str, told: Callable[[str], None]) -> Callable[[], None]:
+        """From now on `told` gets the number of each case of the bureau that something is heard of; how to end it."""
+        key = object()
+        self._listeners[key] = (bureau, told)
+
+        def end() -> None:
+            self._listeners.pop(key, None)
+
+        return end
 
     def keep(self, bureau: str, progress: case_pb2.CaseProgress) -> bool:
         """Keep what is later than what is kept; whether it was."""
@@ -32,6 +44,9 @@ class Heard:
         self._latest.move_to_end(key)
         while len(self._latest) > CASES_HEARD_MAX:
             self._latest.popitem(last=False)
+        for listening, told in tuple(self._listeners.values()):
+            if listening == bureau:
+                told(progress.case_id)
         return True
 
     def of(self, case: Case) -> case_pb2.CaseProgress | None:

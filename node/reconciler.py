@@ -51,7 +51,7 @@ PAIRS_AT_ONCE: Final = 4
 NOTES_AT_ONCE: Final = 256
 """Cases noted at a time: half a batch of the writer."""
 NAMED_MAX: Final = 100
-"""Mismatches that are logged one by one; all of them are in the ledger, and `kx reconcile --show` lists them."""
+"""Mismatches that are logged one by one; `kx reconcile --show` counts all that the ledger holds, and lists 1,000."""
 READ_DAYS_MAX: Final = 400
 READ_CASES_MAX: Final = 400
 """Days and cases of one question."""

@@ -14,6 +14,7 @@ from kuaixiang.runtime.bus import Bus
 from kuaixiang.runtime.clock import clock_from
 from kuaixiang.runtime.exposition import start_exposition
 from kuaixiang.runtime.serving import serving, told_to_stop
+from kuaixiang.web.serving import serving_pages
 from kuaixiang.wire.v1 import (
     case_pb2,
     case_pb2_grpc,
@@ -30,6 +31,8 @@ from kuaixiang.wire.v1 import (
 )
 from node.attachments import Tidying
 from node.cases import CaseServicer
+from node.desk.application import application
+from node.desk.asking import Services
 from node.directives import Directives
 from node.duplicates import Duplicates
 from node.events.live import Live
@@ -67,6 +70,8 @@ class Running:
     port: int
     metrics_port: int
     office: Office
+    desk_port: int = 0
+    """Of the web pages; 0 where there are none."""
 
 
 class Chore(Protocol):
@@ -125,18 +130,23 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         reconciler = Reconciler(office, links, hour=settings.reconcile_hour, days=settings.reconcile_days)
         await _going(stack, reconciler)
         duplicates = Duplicates(ledger, place.clock, settings.duplicates_days)
+        services = Services(
+            office=office,
+            cases=CaseServicer(office, duplicates),
+            referrals=ReferralServicer(office, links, seal, courier.heard_from),
+            supervision=SupervisionServicer(office, links, seal, courier.heard_from),
+            reconciliations=ReconciliationServicer(office, reconciler),
+            directives=directives,
+        )
 
         def add(server: grpc.aio.Server) -> None:
-            case_pb2_grpc.add_CaseServiceServicer_to_server(CaseServicer(office, duplicates), server)
-            referrals = ReferralServicer(office, links, seal, courier.heard_from)
-            referral_pb2_grpc.add_ReferralServiceServicer_to_server(referrals, server)
-            supervision = SupervisionServicer(office, links, seal, courier.heard_from)
-            supervision_pb2_grpc.add_SupervisionServiceServicer_to_server(supervision, server)
+            case_pb2_grpc.add_CaseServiceServicer_to_server(services.cases, server)
+            referral_pb2_grpc.add_ReferralServiceServicer_to_server(services.referrals, server)
+            supervision_pb2_grpc.add_SupervisionServiceServicer_to_server(services.supervision, server)
             journals = LedgerServicer(ledger, place.tree, place.clock)
             ledger_pb2_grpc.add_LedgerServiceServicer_to_server(journals, server)
             directive_pb2_grpc.add_DirectiveServiceServicer_to_server(DirectiveServicer(office, directives), server)
-            reconciliations = ReconciliationServicer(office, reconciler)
-            reconciliation_pb2_grpc.add_ReconciliationServiceServicer_to_server(reconciliations, server)
+            reconciliation_pb2_grpc.add_ReconciliationServiceServicer_to_server(services.reconciliations, server)
             server.add_generic_rpc_handlers(tuple(more))
 
         port = await stack.enter_async_context(
@@ -147,16 +157,21 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
             live = Live(office, bus, there=courier.heard_from, look=follower.wake)
             directives.listeners.append(live.directives_are_new)
             await _going(stack, live)
+        desk_port = 0
+        if settings.desk:
+            pages = application(services, demonstration=settings.demonstration)
+            desk_port = await stack.enter_async_context(serving_pages(pages, settings.desk))
         _log.info(
             "The node serves.",
             action="node.start",
             bureaus=list(settings.bureaus),
             port=port,
             metrics_port=exposition.port,
+            desk_port=desk_port,
             tree_version=place.tree.version,
             calendar_version=place.calendar.version,
         )
-        yield Running(port, exposition.port, office)
+        yield Running(port, exposition.port, office, desk_port)
         _log.info("The node stops.", action="node.stop")
 
 

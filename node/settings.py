@@ -12,6 +12,7 @@ from kuaixiang.domain.tree import BureauTree
 from kuaixiang.facts import FactsError, load_calendar, load_staff, load_tree, national_tree, published_calendar
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.settings import ImpossibleSetting
+from kuaixiang.web.serving import is_loopback
 
 ENV_PREFIX: Final = "KX_NODE_"
 
@@ -63,6 +64,10 @@ class NodeSettings(BaseSettings):
     """How many days of hand-overs, up to today, are compared when no period is named."""
     duplicates_days: Annotated[int, Field(ge=0, le=366)] = 90
     """How many days back cases are compared with one about to be registered; 0 compares none."""
+    desk: Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$")] = ""
+    """host:port for the officers' web pages, an address of this machine alone; port 0 takes a free one; empty: none."""
+    demonstration: bool = False
+    """Whether everybody on the list of staff may step in at the desk without a password; for demonstrations only."""
     log_level: str = "info"
     """debug, info, warning or error; one JSON object a line, to standard error."""
 
@@ -101,6 +106,15 @@ class NodeSettings(BaseSettings):
             if missing:
                 raise ImpossibleSetting("staff", f"{self.staff} lists nobody of {', '.join(missing)}")
         return self
+
+    @field_validator("desk")
+    @classmethod
+    def _loopback(cls, value: str) -> str:
+        if value and not is_loopback(value):
+            raise ImpossibleSetting(
+                "desk", f"{value} can be reached from other machines, and the desk has no sign-in yet"
+            )
+        return value
 
     def load_tree(self) -> BureauTree:
         """The tree of bureaus. Raises `FactsError`."""

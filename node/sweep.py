@@ -1,7 +1,8 @@
 """The sweep: records what time has done to the clocks, once each, by the business clock.
 
-A deadline of which one working day is left (临期), a deadline that has passed (逾期), a deadline that another version
-of the working calendar moves: each is an entry of the journal, so that nobody who folds it needs a clock.
+Of cases and of supervision orders: a deadline of which one working day is left (临期), a deadline that has passed
+(逾期), a deadline that another version of the working calendar moves. Each is an entry of the journal, so that nobody
+who folds it needs a clock.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from node.office import Office
 INTERVAL_SECONDS: Final = 1.0
 """Real time. A deadline ends at midnight; that it passed is on record a second later."""
 BATCH_MAX: Final = 500
-"""Cases of one step: one transaction of the writer, so that an officer's act waits for one commit at most."""
+"""Cases and orders of one step, one transaction of the writer: an officer's act waits for one commit at most."""
 ASIDE_SECONDS_MIN: Final = 10.0
 """What cannot be recorded is not mended by haste."""
 ASIDE_SECONDS_MAX: Final = 3_600.0
@@ -40,12 +41,12 @@ _WORD: Final[dict[type[Act], str]] = {
 }
 RECORDED: Final = Counter(
     "kx_sweep_recorded_total",
-    "Cases on which the sweep recorded something, by what: due_soon, overdue, recomputed.",
+    "Cases and orders on which the sweep recorded something, by what: due_soon, overdue, recomputed.",
     ["what"],
 )
-FAILED: Final = Counter("kx_sweep_failures_total", "Cases whose clocks the sweep could not record.")
+FAILED: Final = Counter("kx_sweep_failures_total", "Cases and orders whose clocks the sweep could not record.")
 SET_ASIDE: Final = Gauge(
-    "kx_sweep_set_aside", "Cases whose clocks cannot be recorded; each is tried again at growing intervals."
+    "kx_sweep_set_aside", "Cases and orders whose clocks cannot be recorded; each is tried again at growing intervals."
 )
 
 _log: Final = structlog.get_logger(__name__)
@@ -87,7 +88,7 @@ class Sweep:
         await self._loop.stop()
 
     async def step(self) -> bool:
-        """Record what is to be recorded, oldest first; whether there may be more."""
+        """Record a batch of what is to be recorded, in which what has passed comes first; whether there may be more."""
         if self._after is not None and not self._after.is_set():
             return False
         ledger, place = self._office.ledger, self._office.place
@@ -109,7 +110,7 @@ class Sweep:
         recorded = Tally[str]()
         for subject, result in zip(batch, results, strict=True):
             if isinstance(result, (WriterBusy, WriterStopped)):
-                continue  # that says nothing of the case: the next step tries again
+                continue  # that says nothing of the subject: the next step tries again
             if isinstance(result, BaseException):
                 self._set_aside(subject, result)
             else:
@@ -139,7 +140,7 @@ class Sweep:
         FAILED.inc()
         bureau, case_id = subject
         _log.error(
-            "The clocks of a case could not be recorded; it is set aside and tried again later.",
+            "The clocks of a case or an order could not be recorded; it is set aside and tried again later.",
             action="sweep.set_aside",
             bureau=bureau,
             case_id=case_id,

@@ -13,7 +13,7 @@ from demo.replay.log import CaseHistory, HandOver, Plan, read_log
 from demo.replay.mapping import LogMapping
 from demo.replay.outcome import Outcome, compare, hub_figures, write_report
 from demo.replay.tree import LogTree
-from hub.query import Grouping
+from hub.words import Grouping
 from kuaixiang.facts import published_calendar
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 

@@ -38,9 +38,10 @@ from hub.bulletin.figures import basis_points, count_of, definition, label, numb
 from hub.bulletin.findings import findings
 from hub.bulletin.material import Material
 from hub.bulletin.ranking import RANKING_RATE, Standing, standings
-from hub.comparison import BASIS_LABELS, Basis, Compared
+from hub.comparison import Compared
 from hub.measures import DEFINITIONS, Fact
-from hub.query import Lack, Row, ground_text
+from hub.query import Row
+from hub.words import BASIS_LABELS, Basis, Lack, ground_text
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.tree import Tier, short_name
 from kuaixiang.domain.words import Category, Channel, ClockKind, DepartmentKind

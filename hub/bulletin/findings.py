@@ -7,7 +7,8 @@ from typing import Final
 from hub.bulletin.document import BASIS_POINTS, Finding, many, rate_text
 from hub.bulletin.figures import basis_points, count_of, rate_of
 from hub.bulletin.material import Material
-from hub.query import LACK_LABELS, Lack, Row
+from hub.query import Row
+from hub.words import LACK_LABELS, Lack
 
 NAMES_MAX: Final = 5
 """Bureaus named in a sentence; the workbook has all of them."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from hub.comparison import Compared
 from hub.editions import Edition
 from hub.publishing import end_of
-from hub.query import Completeness, Lack
+from hub.query import Completeness
+from hub.words import Lack
 from kuaixiang.domain.periods import Period
 from kuaixiang.domain.tree import Bureau
 

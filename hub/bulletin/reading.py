@@ -23,9 +23,10 @@ from hub.fold import Mark
 from hub.issues import catalogue, kept
 from hub.measures import measure_name
 from hub.publishing import end_of
-from hub.query import Completeness, Grouping, Question, ground_text
+from hub.query import Completeness, Question
 from hub.reconcile import read_outcomes
 from hub.store import latest_edition
+from hub.words import Grouping, ground_text
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.periods import Period

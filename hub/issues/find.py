@@ -9,13 +9,14 @@ from datetime import date
 from typing import Final
 
 from hub import query
-from hub.comparison import Basis, days_compared
+from hub.comparison import days_compared
 from hub.issues import catalogue
 from hub.issues.clusters import EXAMPLES_MAX, Cluster, find_clusters
 from hub.issues.gather import CaseTerms, gather_terms, masked_texts
 from hub.ledgers import Ledgers
 from hub.query import Question
 from hub.store import Store
+from hub.words import Basis
 from kuaixiang.domain.tree import BureauTree
 
 CASES_MAX: Final = 20_000

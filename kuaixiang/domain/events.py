@@ -95,7 +95,7 @@ class CaseEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEvent(Event):
-    """Something that concerns no single case of this ledger; it changes none."""
+    """Something that changes no case of this ledger; what it is about, if anything, is named by its entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -513,6 +513,28 @@ class AbsentCaseCleared(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrivateRead(LedgerEvent):
+    """查看隐私信息: the entry's actor has read in clear what is private of the entry's case."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachmentRead(LedgerEvent):
+    """查看附件: the entry's actor has read a file of the entry's case; what it is called is private."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerExported(LedgerEvent):
+    """导出台账 with private data in clear: of the cases registered at or after one instant, and before another.
+
+    None where the export had no such bound.
+    """
+
+    registered_from: datetime | None
+    registered_before: datetime | None
+    open_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderIssued(OrderEvent):
     """下达督办: by this bureau, to a subordinate."""
 
@@ -620,8 +642,8 @@ class OrderClockNoted(OrderEvent):
 class Entry:
     """An event with who, when and which case: what the journal records.
 
-    `version` counts the case's entries in this ledger from 1; 0 marks an entry about no case of this ledger. Of an
-    `OrderEvent`, `case_id` is the order's number and `version` counts the order's entries.
+    `version` counts the case's entries in this ledger from 1; 0 marks an entry that changes no case of this ledger. Of
+    an `OrderEvent`, `case_id` is the order's number and `version` counts the order's entries.
     """
 
     bureau: str

@@ -189,6 +189,19 @@ def check_contact(text: str) -> None:
         raise ImplausibleContact
 
 
+def mask_name(name: str) -> str:
+    """Hide all of a name but its first and last character; of one of two characters the first stays."""
+    plain = name.strip()
+    if not plain:
+        return ""
+    return plain[0] + "＊" * max(len(plain) - 2, 1) + (plain[-1] if len(plain) > 2 else "")  # noqa: PLR2004 - as said
+
+
+def mask_taxpayer_number(number: str) -> str:
+    """Hide all of a taxpayer number but its kind and division, which say where the taxpayer belongs."""
+    return number[: _DIVISION.stop] + "*" * len(number[_DIVISION.stop :])
+
+
 _AREA = r"(?:(?:\+|00)?86[ -]?0?|[(（]?0)(?:10|2[0-9]|[3-9][0-9]{2})[)）]?"
 _EMAIL_WITHIN = re.compile(rf"([A-Za-z0-9])[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]*@((?:{_LABEL}\.)+[A-Za-z]{{2,63}})")
 _MOBILE_WITHIN = re.compile(rf"(?<![0-9])({_COUNTRY}1[3-9][0-9])[ -]?[0-9]{{4}}[ -]?([0-9]{{4}})(?![0-9])")

@@ -18,6 +18,7 @@ from kuaixiang.domain.words import (
     DepartmentKind,
     DifferenceKind,
     DirectiveKind,
+    Disclosure,
     DuplicateReason,
     Light,
     OrderLevel,
@@ -32,6 +33,7 @@ from kuaixiang.domain.words import (
     Satisfaction,
     Stage,
     Telling,
+    WorkTab,
 )
 
 
@@ -86,11 +88,25 @@ TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
     ReferralState: ("移交中", "收回中", "已接收", "被拒收"),
     DirectiveKind: ("工作日历", "共性诉求"),
     Override: ("台账未核对一致而销号",),
+    Disclosure: ("脱敏", "明文"),
     DifferenceKind: ("本台账缺", "对方台账缺", "内容不符"),
     OrderLevel: ("催办", "督办", "重点督办"),
     OrderStage: ("已下达", "已送达", "已签收", "已回复", "回复被退回", "已办结", "已撤销"),
     OrderSide: ("本单位下达", "下达给本单位", "经本单位转达"),
     Light: ("期内", "临期", "逾期", "停止计时"),
+    WorkTab: (
+        "待转交",
+        "待分办",
+        "待办理",
+        "今日到期",
+        "已逾期",
+        "待反馈",
+        "待回访",
+        "待销号",
+        "待条件成熟",
+        "在外单位",
+        "全部",
+    ),
 }
 """The Chinese term of each word, in the order of the words' numbers, which begin at 1."""
 
@@ -209,6 +225,9 @@ EVENTS: Final[Mapping[str, str]] = {
     "override_refused": "不批准特批",
     "issue_linked": "归入共性诉求",
     "attachment_added": "添加附件",
+    "private_read": "查看隐私信息",
+    "attachment_read": "查看附件",
+    "ledger_exported": "导出台账",
     "ledgers_reconciled": "对账",
     "mismatch_found": "对账不符",
     "mismatch_cleared": "对账已相符",
@@ -274,7 +293,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "condition": "成熟条件",
     "reference": "行政复议编号",
     "final_bureau": "接收单位",
-    # Of lists, journals and figures.
+    # Of readings, lists, journals and figures.
+    "private": "隐私信息",
     "bureaus": "单位代码",
     "page_token": "翻页标记",
     "page_size": "每页条数",
@@ -283,6 +303,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "stages": "办理状态",
     "custodies": "责任状态",
     "next_clock": "时限种类",
+    "tab": "待办分类",
+    "search": "搜索内容",
     "registered_from": "受理时间起",
     "registered_before": "受理时间止",
     "from_seq": "起始序号",

@@ -121,9 +121,10 @@ class OrderMisdirected(Refused):
     remedy_chinese = "请核对双方的机构树和台账。"
 
     def __init__(self, order_id: str, from_bureau: str) -> None:
+        """`order_id` is empty where the order is not one of this ledger."""
         super().__init__(
-            f"Bureau {from_bureau} cannot speak of order {order_id} here.",
-            f"督办单 {order_id} 不应由单位 {from_bureau} 传来。",
+            f"Bureau {from_bureau} cannot speak of {f'order {order_id}' if order_id else 'this order'} here.",
+            f"{f'督办单 {order_id} ' if order_id else '该督办单'}不应由单位 {from_bureau} 传来。",
         )
 
 

@@ -528,7 +528,7 @@ def _hear_statement(order: Order | None, act: order_acts.HearStatement, context:
         raise order_errors.OrderMisdirected(order.order_id, act.from_bureau)
     if act.step <= order.statement_step:
         return ()
-    return (_ruled(order.clocks, act, context, ends_here=order.ends_here),)
+    return (_ruled(order.clocks, act, context, ends_here=order.ends_here, order_id=order.order_id),)
 
 
 def _receive(act: order_acts.HearStatement, context: Context) -> OrderEvent:
@@ -556,7 +556,7 @@ def _receive(act: order_acts.HearStatement, context: Context) -> OrderEvent:
 
 
 def _ruled(
-    running: tuple[Clock, ...], act: order_acts.HearStatement, context: Context, *, ends_here: bool
+    running: tuple[Clock, ...], act: order_acts.HearStatement, context: Context, *, ends_here: bool, order_id: str = ""
 ) -> OrderEvent:
     """A later statement of the issuer's."""
     stopped = clockwork.stop_each(running, context.occurred_at, context.calendar, fulfilled=False)
@@ -577,7 +577,7 @@ def _ruled(
         case OrderStage.CANCELLED:
             return events.OrderCancelled(**frame, clocks=stopped)
         case _:
-            raise order_errors.OrderMisdirected("", act.from_bureau)
+            raise order_errors.OrderMisdirected(order_id, act.from_bureau)
 
 
 def _hear_report(order: Order, act: order_acts.HearReport, context: Context) -> tuple[OrderEvent, ...]:

@@ -191,6 +191,13 @@ class Override(IntEnum):
     LEDGERS_DISAGREE = 1
 
 
+class Disclosure(IntEnum):
+    """How private data are shown to who reads them."""
+
+    MASKED = 1
+    FULL = 2
+
+
 class DifferenceKind(IntEnum):
     """How two ledgers differ about a case (对账)."""
 
@@ -235,3 +242,19 @@ class OrderSide(IntEnum):
     ISSUED = 1
     RECEIVED = 2
     RELAYED = 3
+
+
+class WorkTab(IntEnum):
+    """待办分类: the parts of a bureau's work list; what each of them means is said in `worklist`."""
+
+    TO_FORWARD = 1
+    TO_DISPATCH = 2
+    TO_HANDLE = 3
+    DUE_TODAY = 4
+    OVERDUE = 5
+    TO_FEED_BACK = 6
+    TO_FOLLOW_UP = 7
+    TO_WRITE_OFF = 8
+    DEFERRED = 9
+    ELSEWHERE = 10
+    ALL = 11

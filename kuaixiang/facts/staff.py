@@ -15,7 +15,7 @@ A file may hold several bureaus. Whatever is said wrongly is named by its place;
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any, Final, TypeVar
 
@@ -118,7 +118,7 @@ def _department(code: str, part: _Part) -> Department:
 
 def _officer(actor: str, part: _Part, departments: Mapping[str, Department]) -> Officer:
     part.table("name", "roles", "departments", "oversees")
-    _well_formed(part, lambda value, _: check_actor(value), actor, "officer")
+    _well_formed(part, check_actor, actor, "officer")
     roles = frozenset(part.word(role, _OF_PEOPLE) for role in part.texts("roles"))
     if not roles:
         raise part.wrong("has no role", f"write one or several of {', '.join(map(name, _OF_PEOPLE))}")
@@ -133,8 +133,8 @@ def _officer(actor: str, part: _Part, departments: Mapping[str, Department]) -> 
     return Officer(actor=actor, name=part.text("name"), roles=roles, departments=own, oversees=overseen)
 
 
-def _well_formed(part: _Part, check: Any, value: str, what: str) -> None:  # noqa: ANN401 - one of the domain's checks
+def _well_formed(part: _Part, check: Callable[[str, str], None], value: str, what: str) -> None:
     try:
         check(value, what)
     except Refused as refusal:
-        raise part.wrong(str(refusal), refusal.remedy) from refusal
+        raise part.wrong(str(refusal).removesuffix("."), refusal.remedy) from refusal

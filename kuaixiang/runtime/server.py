@@ -73,8 +73,9 @@ class Inside:
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
 
-    def time_remaining(self) -> None:
-        """No deadline: as gRPC tells it of a caller who has set none."""
+    @staticmethod
+    def time_remaining() -> None:
+        """No deadline: who waits in front of a page gives up by himself."""
 
 
 def caller_of(context: Context | Inside) -> Caller:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +26,20 @@ from starlette.staticfiles import StaticFiles
 
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.labels import Both
-from kuaixiang.domain.words import Role
+from kuaixiang.domain.words import (
+    Category,
+    Channel,
+    ClockKind,
+    Custody,
+    DuplicateReason,
+    Light,
+    OrderLevel,
+    OrderSide,
+    OrderStage,
+    Role,
+    Satisfaction,
+    Stage,
+)
 from kuaixiang.runtime.server import LedgerClosed, TooMuchWaits
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.web import language as languages
@@ -33,6 +47,7 @@ from kuaixiang.web.guard import SAFE, Hardened, NotOurForm
 from kuaixiang.web.language import Language, Words, language_of
 from kuaixiang.web.people import Person, Session, Sessions, SignIn
 from kuaixiang.web.words import SHARED
+from kuaixiang.wire.codec import instant
 from kuaixiang.wire.errors import HTTP_OF
 
 ASSETS: Final = Path(__file__).parent / "assets"
@@ -41,6 +56,22 @@ LANGUAGE_COOKIE: Final = "kx-language"
 LANGUAGE_SECONDS: Final = 400 * 24 * 3600
 FIELDS_MAX: Final = 600
 """Fields of one form: a bulk act names at most 500 cases."""
+
+NAMED: Final[Mapping[str, type[IntEnum]]] = {
+    "stage_name": Stage,
+    "custody_name": Custody,
+    "clock_name": ClockKind,
+    "category_name": Category,
+    "channel_name": Channel,
+    "role_name": Role,
+    "reason_name": DuplicateReason,
+    "satisfaction_name": Satisfaction,
+    "order_stage_name": OrderStage,
+    "order_level_name": OrderLevel,
+    "order_side_name": OrderSide,
+    "light_name": Light,
+}
+"""Functions of the templates that name a word by its number on the wire."""
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -81,6 +112,12 @@ class Visit:
         if not self.session.is_form_of(str(form.get("csrf", ""))):
             raise NotOurForm
         return form
+
+    def to(self, address: str) -> Response:
+        """Go on to another page of this service, with the whole browser."""
+        if self.request.headers.get("hx-request"):
+            return Response(status_code=HTTPStatus.NO_CONTENT, headers={"HX-Redirect": address})
+        return RedirectResponse(address, HTTPStatus.SEE_OTHER)
 
     def page(self, template: str, *, status: int = HTTPStatus.OK, **values: Any) -> Response:
         """A page of the template."""
@@ -131,7 +168,7 @@ class Console:
         return Starlette(
             routes=[*shared, *routes],
             middleware=[Middleware(Hardened, refuse=self._refusing)],
-            exception_handlers={HTTPException: self._no_page, Exception: self._fault},
+            exception_handlers={HTTPException: self._no_page},
         )
 
     def route(self, path: str, page: Page, *methods: str) -> Route:
@@ -148,6 +185,16 @@ class Console:
                 return await page(visit)
             except (Refused, WriterBusy, WriterStopped) as refusal:
                 return self.refusal(request, as_refusal(refusal), session)
+            except Exception:  # noqa: BLE001 - a fault of ours: logged here, its text kept from the page
+                # Not the address: what stands in it is nobody's business, and the trace says which page it was.
+                _log.exception("A page failed by a fault of this service.", action="web.fault")
+                return self.page(
+                    request,
+                    "fault.html",
+                    visit.language,
+                    session,
+                    status=HTTPStatus.INTERNAL_SERVER_ERROR,
+                )
 
         return Route(path, answer, methods=list(methods) or ["GET"])
 
@@ -206,9 +253,12 @@ class Console:
             "say": lambda both: languages.say(Both(*both), language),
             "field": lambda field: languages.field_name(field, language),
             "day": lambda at: languages.shown_day(at, language),
+            "due": lambda at: languages.shown_due(at, language),
+            "at": instant,
             "instant": languages.shown_instant,
         }
         environment.globals |= {
+            **{name: _named(kind, language) for name, kind in NAMED.items()},
             "language": language,
             "languages": tuple(Language),
             "asset": self._asset,
@@ -283,10 +333,11 @@ class Console:
         answer.status_code = status
         return answer
 
-    async def _fault(self, request: Request, error: Exception) -> Response:
-        # The path says which page; a query may hold what is private of nobody, but needs not be kept either.
-        _log.error("A page failed by a fault of this service.", action="web.fault", path=request.url.path)
-        return self.page(request, "fault.html", self._language(request), None, status=HTTPStatus.INTERNAL_SERVER_ERROR)
+
+def _named(kind: type[IntEnum], language: Language) -> Callable[[int], str]:
+    known = {int(value): languages.word(value, language) for value in kind}
+    # A newer peer may send a word that this version does not know: its number is shown.
+    return lambda number: known.get(int(number), str(number) if number else "")
 
 
 def as_refusal(error: Exception) -> Refused:

@@ -1,7 +1,7 @@
 """The two languages of the pages. Chinese is what officers get first; English is complete."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Final
 
@@ -44,6 +44,11 @@ def shown_day(at: datetime, language: Language) -> str:
     local = at.astimezone(SHANGHAI)
     weekday = f"周{_WEEKDAYS[local.weekday()]}" if language is Language.CHINESE else f"{local:%a}"
     return f"{local:%Y-%m-%d} {weekday}"
+
+
+def shown_due(at: datetime, language: Language) -> str:
+    """The day at whose end a deadline lies: the instant itself is the first one of the day after."""
+    return shown_day(at - timedelta.resolution, language)
 
 
 def shown_instant(at: datetime) -> str:

@@ -12,20 +12,10 @@ from starlette.applications import Starlette
 
 from kuaixiang.runtime.serving import CannotListen
 
-GRACE_SECONDS: Final = 3
+GRACE_SECONDS: Final = 1
 """Requests under way at a stop have so long to end; live pages are told at once."""
 CONNECTIONS_MAX: Final = 1_000
 KEEP_ALIVE_SECONDS: Final = 75
-
-
-class NotLoopback(Exception):
-    """Pages where one steps in without a password are asked to be served to other machines."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        super().__init__(
-            f"{address} is not an address of this machine alone; pages without sign-in are served on 127.0.0.1 only."
-        )
 
 
 class _Server(uvicorn.Server):
@@ -46,16 +36,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-def check_loopback(address: str) -> None:
-    """Raises `NotLoopback` for an address that other machines could reach."""
+def is_loopback(address: str) -> bool:
+    """Whether host:port can be reached from this machine alone."""
     host = address.rpartition(":")[0].strip("[]")
-    if host != "localhost" and not _is_loopback(host):
-        raise NotLoopback(address)
-
-
-def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 

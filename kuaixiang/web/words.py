@@ -29,6 +29,7 @@ SHARED: Final[Mapping[str, str]] = {
     "Department": "部门",
     "Step in as %(name)s, %(role)s": "以%(role)s %(name)s 的身份进入",
     "extended": "已延期",
+    "closed": "已了结",
     "Pages of the list": "列表翻页",
     "First page": "首页",
     "Next page": "下一页",

@@ -11,9 +11,9 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import IntEnum
 from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kuaixiang.domain import acts, order_acts
@@ -37,6 +37,9 @@ from kuaixiang.domain.words import (
 from kuaixiang.runtime.clock import InstantOutOfRange, from_micros, to_micros
 from kuaixiang.wire.v1 import case_pb2, common_pb2, journal_pb2, supervision_pb2
 
+UNREADABLE: Final = (DecodeError, LookupError, ValueError)
+"""What reading an entry fails with that something else than this system has changed."""
+
 _E = TypeVar("_E", bound=IntEnum)
 _A = TypeVar("_A", bound=Act)
 _NOT_OF_THE_ACT = {"header", "data"}
@@ -56,9 +59,19 @@ def _same(value: Any) -> Any:  # noqa: ANN401 - a value that is alike on both si
     return value
 
 
+def _micros_or_zero(at: datetime | None) -> int:
+    return to_micros(at) if at is not None else 0
+
+
+def _instant_unless_zero(micros: int) -> datetime | None:
+    return from_micros(micros) if micros else None
+
+
 def _field_for(name: str, hint: Any) -> _Field:  # noqa: ANN401 - a type
     if hint is datetime:
         return _Field(name, f"{name}_us", to_micros, from_micros)
+    if hint == datetime | None:
+        return _Field(name, f"{name}_us", _micros_or_zero, _instant_unless_zero)
     if isinstance(hint, type) and issubclass(hint, IntEnum):
         return _Field(name, name, int, hint)
     if get_origin(hint) is tuple:
@@ -179,7 +192,7 @@ def _encode_clock(change: ClockChange) -> journal_pb2.ClockChange:
         "provisional": change.provisional,
         "outcome": change.outcome or 0,
         "elapsed_milli_workdays": change.elapsed_milli_workdays,
-        "soon_at_us": to_micros(change.soon_at) if change.soon_at is not None else 0,
+        "soon_at_us": _micros_or_zero(change.soon_at),
         "department_kind": change.department_kind or 0,
     }
     return journal_pb2.ClockChange(**parts)
@@ -197,7 +210,7 @@ def _decode_clock(change: journal_pb2.ClockChange) -> ClockChange:
         provisional=change.provisional,
         outcome=ClockOutcome(change.outcome) if change.outcome else None,
         elapsed_milli_workdays=change.elapsed_milli_workdays,
-        soon_at=from_micros(change.soon_at_us) if change.soon_at_us else None,
+        soon_at=_instant_unless_zero(change.soon_at_us),
         department_kind=DepartmentKind(change.department_kind) if change.department_kind else None,
     )
 

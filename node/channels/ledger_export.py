@@ -8,7 +8,7 @@ was read.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,18 +16,17 @@ import structlog
 
 from kuaixiang.domain import events
 from kuaixiang.domain.case import Case, evolve
-from kuaixiang.domain.disclosure import Contacts, contacts_for
+from kuaixiang.domain.disclosure import export_for
 from kuaixiang.domain.errors import EntryUnreadable
-from kuaixiang.domain.events import Entry
-from kuaixiang.domain.identifiers import mask_contact, mask_contacts
-from kuaixiang.domain.registration import check_actor, check_department
-from kuaixiang.domain.words import ClockAction, ClockKind, ReferralState, Role, Stage
+from kuaixiang.domain.events import Entry, LedgerExported
+from kuaixiang.domain.words import ClockAction, ClockKind, Disclosure, ReferralState, Stage
 from kuaixiang.runtime.clock import from_micros
-from kuaixiang.wire.codec import enum_of, micros_given, timestamp
+from kuaixiang.wire.codec import micros_given, timestamp
 from kuaixiang.wire.v1 import case_pb2
 from node.ledger import queries
 from node.ledger.queries import CaseFilter, HistoryEntry, LedgerPlace
-from node.office import Office
+from node.office import Header, Office
+from node.readings import masked_entry, reader_of, record
 
 PLACES_READ: Final = 20_000
 """Cases whose order is read at a time: there is no index by registration, and a scan for each batch would be slow."""
@@ -38,8 +37,6 @@ ANSWER_BYTES_MAX: Final = 1 << 20
 OPEN_STAGES: Final = tuple(stage for stage in Stage if stage is not Stage.WRITTEN_OFF)
 """A case leaves the open ledger when it is written off (§五(三))."""
 _MOVES: Final = frozenset({ClockAction.STARTED, ClockAction.EXTENDED, ClockAction.RECOMPUTED})
-PRIVATE_TEXTS: Final = ("text", "told", "result", "feedback", "remark", "note")
-"""Columns in which somebody may have written a contact."""
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -56,9 +53,11 @@ async def export_ledger(
 ) -> AsyncIterator[case_pb2.ExportLedgerResponse]:
     """The lines of a bureau's ledger in the order of registration; raises `Refused`.
 
-    Who exported how many cases is logged, for these lines leave the system.
+    An export in clear is recorded before its first line. Who exported how many cases is logged besides, for these lines
+    leave the system.
     """
-    wanted, role = _wanted_by(office, request)
+    wanted, reader = _wanted_by(office, request)
+    await _record(office, request, wanted, reader)
     yield _answer(wanted, ())
     exported = 0
     after: LedgerPlace | None = None
@@ -74,7 +73,7 @@ async def export_ledger(
         action="ledger.export",
         bureau=request.bureau,
         actor=request.actor,
-        role=role.name,
+        role=reader.role.name,
         cases=exported,
         contacts_masked=wanted.masked,
     )
@@ -85,33 +84,20 @@ async def ledger_page(
 ) -> tuple[case_pb2.ExportLedgerResponse, str]:
     """The next lines of a bureau's ledger for a page on a screen, and the token of the page after it (empty: none).
 
-    The lines are those of `export_ledger`, and so are the refusals. Who has looked is logged: a page can be printed.
+    The lines are those of `export_ledger`, and so are the refusals and the record: a page can be printed.
     """
-    wanted, role = _wanted_by(office, request)
+    wanted, reader = _wanted_by(office, request)
     after = LedgerPlace(*queries.read_token(page_token), stage=0) if page_token else None
+    await _record(office, request, wanted, reader)
     places = await _read_places(office, wanted, after, size + 1)
     rows = await asyncio.to_thread(_rows, office, wanted, places[:size])
-    _log.info(
-        "Lines of a ledger were shown.",
-        action="ledger.show",
-        bureau=request.bureau,
-        actor=request.actor,
-        role=role.name,
-        cases=len(rows),
-        contacts_masked=wanted.masked,
-    )
     last = places[size - 1] if len(places) > size else None
     return _answer(wanted, rows), queries.token_of(last.registered_at_us, last.case_id) if last is not None else ""
 
 
-def _wanted_by(office: Office, request: case_pb2.ExportLedgerRequest) -> tuple[_Wanted, Role]:
-    """What is asked for, and in which role; raises `Refused` for somebody who reads no ledger of that bureau."""
-    office.check_hosted(request.bureau, "bureau")
-    role = enum_of(Role, request.role, "role")
-    masked = contacts_for(role) is Contacts.MASKED
-    check_actor(request.actor, "actor")
-    check_department(request.department, "department")
-    office.place.staff(request.bureau).check_officer(request.actor, role, request.department)
+def _wanted_by(office: Office, request: case_pb2.ExportLedgerRequest) -> tuple[_Wanted, Header]:
+    """What is asked for, and by whom; raises `Refused` for somebody who reads no ledger of that bureau."""
+    reader = reader_of(office, request)
     wanted = _Wanted(
         cases=CaseFilter(
             bureau=request.bureau,
@@ -119,10 +105,26 @@ def _wanted_by(office: Office, request: case_pb2.ExportLedgerRequest) -> tuple[_
             registered_from_us=micros_given(request, "registered_from"),
             registered_before_us=micros_given(request, "registered_before"),
         ),
-        masked=masked,
+        masked=export_for(reader.role) is Disclosure.MASKED,
         as_of=office.place.clock.now(),
     )
-    return wanted, role
+    return wanted, reader
+
+
+async def _record(office: Office, request: case_pb2.ExportLedgerRequest, wanted: _Wanted, reader: Header) -> None:
+    """Records a reading in clear; one that is masked is nothing private."""
+    if wanted.masked:
+        return
+    exporting = LedgerExported(
+        registered_from=_bound(wanted.cases.registered_from_us),
+        registered_before=_bound(wanted.cases.registered_before_us),
+        open_only=request.open_only,
+    )
+    await record(office, reader, exporting)
+
+
+def _bound(at_us: int | None) -> datetime | None:
+    return from_micros(at_us) if at_us is not None else None
 
 
 async def _read_places(
@@ -157,10 +159,12 @@ def _rows(office: Office, wanted: _Wanted, places: Sequence[LedgerPlace]) -> lis
     rows = []
     for place in places:
         history = found.get(place.case_id, EntryUnreadable(bureau, place.case_id))
-        row = _unreadable(bureau, place) if isinstance(history, EntryUnreadable) else ledger_row(history, wanted.as_of)
+        if isinstance(history, EntryUnreadable):
+            rows.append(_unreadable(bureau, place))
+            continue
         if wanted.masked:
-            mask(row)
-        rows.append(row)
+            history = [replace(item, entry=masked_entry(item.entry)) for item in history]
+        rows.append(ledger_row(history, wanted.as_of))
     return rows
 
 
@@ -171,13 +175,6 @@ def _unreadable(bureau: str, place: LedgerPlace) -> case_pb2.LedgerRow:
     return case_pb2.LedgerRow(
         case_id=place.case_id, origin_bureau=bureau, registered_at=at, stage=stage, unreadable=True
     )
-
-
-def mask(row: case_pb2.LedgerRow) -> None:
-    """Hides contacts: the taxpayer's own, and those that somebody wrote into a text."""
-    row.contact = mask_contact(row.contact)
-    for column in PRIVATE_TEXTS:
-        setattr(row, column, mask_contacts(getattr(row, column)))
 
 
 def ledger_row(history: Sequence[HistoryEntry], now: datetime) -> case_pb2.LedgerRow:

@@ -262,7 +262,7 @@ class Heading:
     masked: bool
 
     def __str__(self) -> str:
-        masked = "；联系方式已脱敏" if self.masked else ""
+        masked = "；纳税人名称和联系方式已脱敏" if self.masked else ""
         return f"单位：{self.bureau}；受理时间：{self.period}；导出时间：{shown_instant(self.as_of)}{masked}"
 
 

@@ -12,8 +12,9 @@ from kuaixiang.web.people import Person
 from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, ACT_OF_REQUEST
 from kuaixiang.wire.v1 import case_pb2
 from node.cases import CaseServicer
+from node.directives import Directives
 from node.federation.server import ReferralServicer
-from node.office import Office
+from node.office import Header, Office
 from node.reconciliations import ReconciliationServicer
 from node.supervision import SupervisionServicer
 
@@ -35,6 +36,7 @@ class Services:
     referrals: ReferralServicer
     supervision: SupervisionServicer
     reconciliations: ReconciliationServicer
+    directives: Directives
 
 
 def inside(person: Person) -> Any:  # noqa: ANN401 - takes the place of gRPC's context
@@ -58,6 +60,13 @@ def header(person: Person, *, case_id: str = "", key: str = "", version: int = 0
         department=person.department,
         request_key=key,
         expected_version=version,
+    )
+
+
+def asker(person: Person, case_id: str) -> Header:
+    """Who asks the office what is possible with a case."""
+    return Header(
+        bureau=person.bureau, case_id=case_id, actor=person.actor, role=person.role, department=person.department
     )
 
 

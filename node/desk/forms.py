@@ -13,14 +13,13 @@ from typing import Any, Final, get_args, get_type_hints
 
 from starlette.datastructures import FormData
 
-from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.errors import FieldMalformed
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.registration import NOTE_CHARACTERS_MAX, TEXT_CHARACTERS_MAX
-from kuaixiang.wire.codec import timestamp
+from kuaixiang.wire.codec import ACT_OF_REQUEST, timestamp
 
 
 class Kind(Enum):
@@ -37,6 +36,7 @@ class Kind(Enum):
     BUREAU = "bureau"
     BUREAUS = "bureaus"
     CASES = "cases"
+    ISSUE = "issue"
 
 
 _TEXTS: Final = frozenset({"reason", "note", "answer", "told", "result", "condition", "remark", "text", "because"})
@@ -48,6 +48,7 @@ _BY_NAME: Final[Mapping[str, Kind]] = {
     "final_bureau": Kind.BUREAU,
     "to_bureaus": Kind.BUREAUS,
     "case_ids": Kind.CASES,
+    "issue_id": Kind.ISSUE,
 }
 _BY_TYPE: Final[Mapping[Any, Kind]] = {int: Kind.NUMBER, bool: Kind.TRUTH, datetime: Kind.DAY}
 _HOUR_OF_A_DAY: Final = time(9)
@@ -93,8 +94,10 @@ def _is_given(field: Field, form: FormData) -> bool:
 
 
 def _one(field: Field, form: FormData) -> str:
-    # Browsers send lines as CR LF; what is stored should not depend on where it was typed.
-    return str(form.get(field.name, "")).replace("\r\n", "\n").strip()
+    # Browsers send lines as CR LF; what is stored should not depend on where it was typed. Of a choice with a line
+    # beside it the one that is filled in counts.
+    written = (str(value).replace("\r\n", "\n").strip() for value in form.getlist(field.name))
+    return next(filter(None, written), "")
 
 
 def _number(field: Field, form: FormData) -> int:
@@ -136,7 +139,8 @@ _READERS: Final[Mapping[Kind, Callable[[Field, FormData], Any]]] = {
     Kind.BUREAU: _one,
     Kind.BUREAUS: _several,
     Kind.CASES: _several,
+    Kind.ISSUE: _one,
 }
 
-NAMES: Final[Mapping[str, type[Act]]] = {act.__name__: act for act in acts.Act.__subclasses__()}
-"""Acts by the name that addresses of pages have."""
+ACTS: Final[Mapping[str, type[Act]]] = {act.__name__: act for act in ACT_OF_REQUEST.values()}
+"""The acts of people, by the name that addresses of pages have."""

@@ -23,7 +23,9 @@ class Listed:
         if not self._demonstration:
             return []
         return [
-            Person(bureau=bureau, actor=officer.actor, name=officer.name, role=role, department=department)
+            Person(
+                bureau=bureau, actor=officer.actor, name=officer.name or officer.actor, role=role, department=department
+            )
             for bureau in self._bureaus
             for officer in self._staff(bureau).officers.values()
             for role in sorted(officer.roles - AT_NO_DESK)

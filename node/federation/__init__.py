@@ -4,6 +4,9 @@ The server (`server`) decides what a peer asks; its recorded decision is the onl
 tells peers what they are owed, through the links of the client (`client`), with what the ledger says of the case at
 that moment (`offers`) or of a supervision order (`statements`), sealed by the node's key (`seal`).
 
+Directives of headquarters (`directives`) are not sent but fetched: a node asks the nearest superior's node that answers
+for those it lacks, now and then and when it is woken. They are signed, so that it does not matter who passes them on.
+
 There is no queue beside the ledger. What a peer is owed is a projection of the cases: an offer that is not decided, a
 withdrawal that is not answered, a conclusion that is not acknowledged; and of the supervision orders: what the issuer
 says of one on its way down, what the receiver says on its way up. So nothing has to be handed over between "it is

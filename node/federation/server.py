@@ -5,6 +5,7 @@ fails is a named refusal and leaves no trace in the ledger. What passes is decid
 answered.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -34,9 +35,11 @@ from kuaixiang.runtime.streams import content
 from kuaixiang.wire.codec import attachment_of, enum_of
 from kuaixiang.wire.v1 import referral_pb2, referral_pb2_grpc
 from node.attachments import UnknownAttachment
-from node.cases import clock_view
+from node.cases import clock_view, history_item
 from node.federation.client import Links, NoEndpoint, failure_of
 from node.federation.seal import Seal
+from node.ledger import queries
+from node.ledger.queries import HistoryEntry
 from node.office import Office
 
 OFFER_BYTES_MAX: Final = 256 * 1024
@@ -138,15 +141,20 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
                 Both("Begin at the case's first bureau.", "请从首次受理该诉求的单位开始查询。"),
             )
         case = await self._trackable(request, caller_of(context))
-        response = referral_pb2.TrackResponse(segments=[self._segment(case)])
+        response = referral_pb2.TrackResponse(segments=[await self._segment(case, whole=request.whole)])
         if not request.asked:
             progress = self._office.heard.of(case)
             if progress is not None:
                 response.progress.CopyFrom(progress)
-        following = case.neighbours[-1][0] if case.custody is Custody.RELEASED and case.neighbours else ""
         asked = {*request.asked, request.bureau}
-        if following and following not in asked:
-            further = await self._follow(following, case.case_id, sorted(asked), seconds_for_a_hop(context))
+        for following in _further(case, whole=request.whole):
+            if following in asked:
+                continue
+            question = referral_pb2.TrackRequest(
+                bureau=following, case_id=case.case_id, asked=sorted(asked), whole=request.whole
+            )
+            further = await self._follow(question, seconds_for_a_hop(context))
+            asked |= {segment.bureau for segment in further.segments} | {following}
             response.MergeFrom(further)
         return response
 
@@ -171,7 +179,11 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
             raise refusal
         return case
 
-    def _segment(self, case: Case) -> referral_pb2.TrackedSegment:
+    async def _segment(self, case: Case, *, whole: bool) -> referral_pb2.TrackedSegment:
+        history: list[HistoryEntry] = []
+        if whole:
+            database = self._office.ledger.database
+            history = await asyncio.to_thread(queries.history, database, case.bureau, case.case_id, private=False)
         now = self._office.place.clock.now()
         words: dict[str, Any] = {"stage": case.stage, "custody": case.custody}
         return referral_pb2.TrackedSegment(
@@ -179,11 +191,12 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
             epoch=case.epoch,
             clocks=[clock_view(clock, now) for clock in case.clocks],
             with_bureau=case.with_bureau,
+            history=[history_item(item.seq, item.entry) for item in history],
             **words,
         )
 
-    async def _follow(self, bureau: str, case_id: str, asked: list[str], seconds: float) -> referral_pb2.TrackResponse:
-        question = referral_pb2.TrackRequest(bureau=bureau, case_id=case_id, asked=asked)
+    async def _follow(self, question: referral_pb2.TrackRequest, seconds: float) -> referral_pb2.TrackResponse:
+        bureau = question.bureau
         try:
             answer = await self._links.stub(bureau).Track(question, timeout=seconds)
         except grpc.aio.AioRpcError as error:
@@ -199,6 +212,13 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         check_peer(caller_of(context), from_bureau, to_bureau, self._office.place.tree)
         self._office.check_hosted(to_bureau)
         self._heard_from(to_bureau, from_bureau)
+
+
+def _further(case: Case, *, whole: bool) -> tuple[str, ...]:
+    """Whom to ask further: where the case went, or everybody whom it was handed over with."""
+    if whole:
+        return tuple(bureau for bureau, _ in case.neighbours)
+    return (case.neighbours[-1][0],) if case.custody is Custody.RELEASED and case.neighbours else ()
 
 
 def offer_of(request: referral_pb2.OfferRequest, now_us: int) -> referral_pb2.Offer:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 import sqlalchemy as sa
-from google.protobuf.message import DecodeError
 
 from kuaixiang.domain.case import Case, evolve
 from kuaixiang.domain.desk import Context
@@ -38,9 +37,10 @@ from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import Database
 from kuaixiang.runtime.writer import GroupCommitWriter
 from kuaixiang.wire import chain
-from kuaixiang.wire.codec import decode_entry, encode_entry, encode_private, event_name
+from kuaixiang.wire.codec import UNREADABLE, decode_entry, encode_entry, encode_private, event_name
 from node.ledger import blobs, projections, schema
 from node.ledger.blobs import Blob
+from node.ledger.search import word_rows
 
 CASES_CACHED_MAX: Final = 50_000
 """Folded cases kept in memory: the open cases of a large bureau, about 150 MB."""
@@ -52,9 +52,6 @@ _CHANCE: Final = Chance()
 
 CHANGED_MAX: Final = 10_000
 """Changed cases that wait to be told to other bureaus; of more the oldest are left out: it is best effort."""
-UNREADABLE: Final = (DecodeError, LookupError, ValueError)
-"""What reading an entry fails with that something else than this system has changed."""
-
 CaseKey = tuple[str, str]
 """Bureau and case id."""
 OrderKey = tuple[str, str]
@@ -204,6 +201,7 @@ class _Statements:
         self.drop_mismatch = database.drop(schema.MISMATCHES, "bureau", "peer", "case_id", "absent")
         self.put_reconciliation = database.put(schema.RECONCILIATIONS)
         self.put_attachment = database.put(schema.ATTACHMENTS)
+        self.add_words = database.insert(schema.CASE_WORDS)
         self.put_blob = database.put(schema.BLOBS)
         self.put_chunk = database.put(schema.BLOB_CHUNKS)
         self.put_peer = database.put(schema.PEERS)
@@ -254,6 +252,7 @@ class _Rows:
         "references",
         "referrals",
         "requests",
+        "words",
     )
 
     def __init__(self) -> None:
@@ -271,6 +270,7 @@ class _Rows:
         self.cursors: list[tuple[Any, ...]] = []
         self.directives: list[tuple[Any, ...]] = []
         self.notes: list[Entry] = []
+        self.words: list[tuple[Any, ...]] = []
 
     @property
     def empty(self) -> bool:
@@ -341,6 +341,7 @@ class LedgerBatch:
             run(make.put_cursor, rows.cursors)
             run(make.put_directive, rows.directives)
             run(make.put_attachment, rows.attachments)
+            run(make.add_words, rows.words)
             run(make.put_blob, rows.blobs)
             run(make.put_chunk, rows.chunks)
             blobs.drop(ledger.database.writing, rows.dropped)
@@ -573,7 +574,7 @@ class Draft:
         """Appends events of a supervision order to the bureau's journal."""
         head = self.head(context.bureau)
         for event in events:
-            entry = _entry_about(context, event, order_id, (order.version if order else 0) + 1)
+            entry = entry_about(context, event, order_id, (order.version if order else 0) + 1)
             head = self._append(head, entry, None)
             order = evolve_order(order, entry)
         self._heads[context.bureau] = head
@@ -583,7 +584,7 @@ class Draft:
 
     def note(self, context: Context, event: LedgerEvent, subject: str = "", version: int = 0) -> Recorded:
         """Appends an event that concerns no single case; `subject` and `version` name what it is about, if anything."""
-        entry = _entry_about(context, event, subject, version)
+        entry = entry_about(context, event, subject, version)
         head = self._append(self.head(context.bureau), entry, None)
         self._heads[context.bureau] = head
         self._rows.notes.append(entry)
@@ -622,6 +623,7 @@ class Draft:
         )
         rows.referrals.extend(projections.referral_rows(entry, before))
         rows.attachments.extend(projections.attachment_rows(entry, seq))
+        rows.words.extend(word_rows(entry, seq))
         registered = head.cases_registered + isinstance(entry.event, Registered)
         issued = head.orders_issued + isinstance(entry.event, OrderIssued)
         return Head(head.bureau, head.generation, seq, hash_, registered, issued)
@@ -677,8 +679,8 @@ class Draft:
         batch.rows.add(self._rows)
 
 
-def _entry_about(context: Context, event: Event, subject: str, version: int) -> Entry:
-    """An entry about something that is no case."""
+def entry_about(context: Context, event: Event, subject: str, version: int) -> Entry:
+    """An entry that is not a case's own registration: about an order, a directive, or a case that is there already."""
     return Entry(
         bureau=context.bureau,
         case_id=subject,

@@ -1,4 +1,4 @@
-"""What is kept beside the journal for asking: work list, clocks, referrals, orders, deliveries. A function of the fold.
+"""What is kept beside the journal for asking: work list, clocks, referrals, orders, deliveries, words. A fold of it.
 
 `write` puts what changed between two states of a case, `write_orders` between two states of a supervision order;
 `rebuild` runs the same over the whole journal.
@@ -17,10 +17,12 @@ from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.events import Entry
 from kuaixiang.domain.orders import ENDED, Order, evolve_order
 from kuaixiang.domain.words import DifferenceKind, Outcome, ReferralState
+from kuaixiang.domain.worklist import pile_of
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import Database
 from kuaixiang.wire.codec import decode_entry
 from node.ledger import schema
+from node.ledger.search import word_rows
 
 if TYPE_CHECKING:
     from node.ledger.ledger import _Statements
@@ -191,6 +193,7 @@ def _case_row(case: Case) -> tuple[Any, ...]:
         to_micros(nearest.due_at) if nearest else schema.NEVER_US,
         int(nearest.kind) if nearest else 0,
         case.lead_case_id,
+        int(pile_of(case)),
     )
 
 
@@ -314,6 +317,7 @@ def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> 
             referrals: list[tuple[Any, ...]] = []
             references: list[tuple[Any, ...]] = []
             attachments: list[tuple[Any, ...]] = []
+            words: list[tuple[Any, ...]] = []
             notes: list[Entry] = []
             for seq, entry in entries:
                 if isinstance(entry.event, events.LedgerEvent):
@@ -330,6 +334,7 @@ def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> 
                 before.setdefault(entry.case_id, known)
                 referrals.extend(referral_rows(entry, known))
                 attachments.extend(attachment_rows(entry, seq))
+                words.extend(word_rows(entry, seq))
                 private = entry.event.private
                 if isinstance(entry.event, events.Registered) and private and private.channel_reference:
                     references.append((bureau, int(entry.channel or 0), private.channel_reference, entry.case_id, seq))
@@ -346,6 +351,7 @@ def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> 
                 database.run(make.put_referral, referrals)
                 database.run(make.add_reference, references)
                 database.run(make.put_attachment, attachments)
+                database.run(make.add_words, words)
                 write_notes(database, make, notes)
             folded += len(entries)
         if seq:

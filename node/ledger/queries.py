@@ -3,7 +3,7 @@
 import base64
 import binascii
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,21 +30,33 @@ from kuaixiang.domain.words import (
     ReferralState,
     Refusal,
     Stage,
+    WorkTab,
 )
+from kuaixiang.domain.worklist import TABS, Due, Pile
 from kuaixiang.runtime.clock import from_micros, to_micros
 from kuaixiang.runtime.database import Database
-from kuaixiang.wire.codec import decode_entry, decode_private
+from kuaixiang.wire.codec import UNREADABLE, decode_entry, decode_private
 from kuaixiang.wire.v1 import journal_pb2
 from node.ledger import schema
-from node.ledger.ledger import UNREADABLE, load_cases, load_orders, readable
+from node.ledger.ledger import load_cases, load_orders, readable
+from node.ledger.search import search_page
 
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 500
 """Cases in one answer: about 250 kB."""
+COUNTED_MAX: Final = 999
+"""Cases of a tab that are counted: an officer needs no exact number beyond it, and a thousand are counted in a
+millisecond where a million would take a second."""
 LINKED_CASES_MAX: Final = 500
 """Cases that one completion may complete: one transaction of the writer."""
+READINGS: Final = ("private_read", "attachment_read")
+"""Events that say that a person read what is private of a case."""
+READINGS_MAX: Final = 500
+"""Readings shown with a case: about 50 kB, whatever somebody's program asks for a thousand times."""
 SEQ_MAX: Final = 2**63 - 1
 """The end of every journal."""
+_OF_SEARCH: Final = "search "
+"""How the tokens of searches begin, within."""
 
 _J: Final = schema.JOURNAL.c
 _SPAN: Final = (
@@ -77,6 +89,21 @@ class CaseFilter:
     """Due within one working day at this instant, and not passed."""
     registered_from_us: int | None = None
     registered_before_us: int | None = None
+    tab: WorkTab = WorkTab.ALL
+    now_us: int = 0
+    today_ends_us: int = 0
+    """The instant and the end of its day, for tabs that ask when a case is due."""
+    pieces: tuple[str, ...] = ()
+    """What one entry of a case must have (`node.ledger.search.read_search`); the newest such entry comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TabCount:
+    """How many cases a tab has, `COUNTED_MAX` at most; `more`: it has more than that."""
+
+    tab: WorkTab
+    count: int
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +234,19 @@ def histories(
     return found
 
 
+def readings(database: Database, bureau: str, case_id: str) -> list[HistoryEntry]:
+    """The latest readings in clear of what is private of a case, first to last."""
+    query = (
+        sa.select(_J.seq, _J.public)
+        .where(_J.bureau == bureau, _J.case_id == case_id, _J.version == 0, _J.kind.in_(READINGS))
+        .order_by(_J.seq.desc())
+        .limit(READINGS_MAX)
+    )
+    with database.reading() as connection:
+        rows = connection.execute(query).all()
+    return [HistoryEntry(row.seq, decode_entry(bytes(row.public))) for row in reversed(rows)]
+
+
 def in_order_of_registration(
     database: Database, wanted: CaseFilter, after: LedgerPlace | None, limit: int
 ) -> list[LedgerPlace]:
@@ -236,6 +276,21 @@ def private_of(database: Database, bureau: str, case_id: str, version: int) -> P
     return decode_private(bytes(payload)) if payload is not None else None
 
 
+def snapshots(database: Database, bureau: str, cases: Sequence[Case]) -> dict[str, Private]:
+    """The private parts that hold the requests of cases, by their numbers; without those that have been erased."""
+    journal, parts = schema.JOURNAL, schema.PRIVATE
+    of_both = (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)
+    which = [(case.case_id, case.snapshot_version) for case in cases]
+    query = (
+        sa.select(journal.c.case_id, parts.c.payload)
+        .select_from(journal.join(parts, of_both))
+        .where(journal.c.bureau == bureau, sa.tuple_(journal.c.case_id, journal.c.version).in_(which))
+    )
+    with database.reading() as connection:
+        rows = connection.execute(query).all()
+    return {row.case_id: decode_private(bytes(row.payload)) for row in rows}
+
+
 def attachments_of(database: Database, case: Case) -> tuple[Attachment, ...]:
     """The files of a case, as it came here last and as they were attached since."""
     known = schema.ATTACHMENTS
@@ -262,23 +317,94 @@ def has_request(database: Database, bureau: str, request_key: str) -> bool:
         return bool(connection.execute(query).scalar_one())
 
 
-def list_cases(database: Database, wanted: CaseFilter, page_size: int, page_token: str) -> tuple[list[Case], str]:
-    """A page of cases, nearest deadline first, and the token of the next page (empty after the last)."""
-    table = schema.CASES
+def list_cases(
+    database: Database,
+    wanted: CaseFilter,
+    page_size: int,
+    page_token: str,
+    cached: Callable[[str, str], Case | None] = lambda _bureau, _case_id: None,
+) -> tuple[list[Case], str]:
+    """A page of cases, nearest deadline first, and the token of the next page (empty after the last).
+
+    Of a search, the case with the newest entry that has the words first; a page may then have fewer cases than fit.
+    `cached` gives cases that are in memory; those that the database has in another version are read from it.
+    """
     size = min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
-    query = sa.select(table.c.case_id, table.c.next_due_us).where(*_conditions(wanted))
-    if page_token:
-        due, case_id = read_token(page_token)
-        query = query.where(
-            sa.or_(table.c.next_due_us > due, sa.and_(table.c.next_due_us == due, table.c.case_id > case_id))
-        )
-    query = query.order_by(table.c.next_due_us, table.c.case_id).limit(size + 1)
+    page_of = _page_of_search if wanted.pieces else _page_by_deadline
     with database.reading() as connection:
-        rows = connection.execute(query).all()
-        keys = [(wanted.bureau, case_id) for case_id, _ in rows[:size]]
-        cases = load_cases(connection, keys)
+        versions, more = page_of(connection, wanted, size, page_token)
+        held = {case_id: cached(wanted.bureau, case_id) for case_id in versions}
+        cases = {case_id: case for case_id, case in held.items() if case and case.version == versions[case_id]}
+        missing = [(wanted.bureau, case_id) for case_id in versions if case_id not in cases]
+        read = load_cases(connection, missing)
+    cases |= {case_id: case for (_, case_id), found in read.items() if (case := readable(found)) is not None}
+    return [cases[case_id] for case_id in versions if case_id in cases], more
+
+
+def _page_by_deadline(
+    connection: sa.Connection, wanted: CaseFilter, size: int, page_token: str
+) -> tuple[dict[str, int], str]:
+    """The versions of a page's cases by their numbers, and the next page's token."""
+    table = schema.CASES
+    order = (table.c.next_due_us, table.c.case_id)
+    columns = (table.c.case_id, table.c.next_due_us, table.c.version)
+    after = [sa.tuple_(*order) > sa.tuple_(*read_token(page_token))] if page_token else []
+    parts = [
+        sa.select(*columns).where(*conditions, *after).order_by(*order).limit(size + 1)
+        for conditions in _ranges(wanted)
+    ]
+    query: sa.Select[Any] = parts[0]
+    if len(parts) > 1:
+        united = sa.union_all(*(sa.select(part.subquery()) for part in parts)).subquery()
+        query = sa.select(united).order_by(united.c.next_due_us, united.c.case_id).limit(size + 1)
+    rows = connection.execute(query).all()
     more = token_of(rows[size - 1].next_due_us, rows[size - 1].case_id) if len(rows) > size else ""
-    return [case for key in keys if (case := readable(cases.get(key))) is not None], more
+    return {row.case_id: row.version for row in rows[:size]}, more
+
+
+def _page_of_search(
+    connection: sa.Connection, wanted: CaseFilter, size: int, page_token: str
+) -> tuple[dict[str, int], str]:
+    """As `_page_by_deadline`."""
+    table = schema.CASES
+    versions: dict[str, int] = {}
+
+    def among(case_ids: Sequence[str]) -> Collection[str]:
+        query = sa.select(table.c.case_id, table.c.version).where(*_conditions(wanted), table.c.case_id.in_(case_ids))
+        found = {row.case_id: row.version for row in connection.execute(query)}
+        versions.update(found)
+        return found
+
+    before = _read_search_token(page_token) if page_token else None
+    case_ids, at = search_page(connection, wanted.bureau, wanted.pieces, before=before, size=size, among=among)
+    return {case_id: versions[case_id] for case_id in case_ids}, _search_token(at) if at is not None else ""
+
+
+def count_work(database: Database, bureau: str, department: str, now_us: int, today_ends_us: int) -> list[TabCount]:
+    """How many cases each tab has, of one department where that is given; instants in microseconds."""
+    counts = []
+    for tab in WorkTab:
+        wanted = CaseFilter(bureau=bureau, department=department, tab=tab, now_us=now_us, today_ends_us=today_ends_us)
+        parts = [sa.select(sa.literal(1)).select_from(schema.CASES).where(*part) for part in _ranges(wanted)]
+        some = (sa.union_all(*parts) if len(parts) > 1 else parts[0]).limit(COUNTED_MAX + 1).subquery()
+        counts.append(sa.select(sa.func.count()).select_from(some).scalar_subquery())
+    with database.reading() as connection:
+        row = connection.execute(sa.select(*counts)).one()
+    return [
+        TabCount(tab, min(count, COUNTED_MAX), count > COUNTED_MAX) for tab, count in zip(WorkTab, row, strict=True)
+    ]
+
+
+def _ranges(wanted: CaseFilter) -> list[list[sa.ColumnElement[bool]]]:
+    """Conditions for the parts that the wanted cases are of: within each an index has them by their deadlines.
+
+    There is one index by pile, one by department and pile, and one of all cases. Of a tab that asks when a case is due
+    the last has few others before the end of today.
+    """
+    conditions, meaning = _conditions(wanted), TABS[wanted.tab]
+    if not wanted.department and (meaning.due is not None or wanted.tab is WorkTab.ALL):
+        return [conditions]
+    return [[*conditions, schema.CASES.c.pile == int(pile)] for pile in sorted(meaning.piles)]
 
 
 def _conditions(wanted: CaseFilter) -> list[sa.ColumnElement[bool]]:
@@ -295,6 +421,17 @@ def _conditions(wanted: CaseFilter) -> list[sa.ColumnElement[bool]]:
         (table.c.next_clock, wanted.next_clock),
     )
     conditions += [column == value for column, value in equal if value is not None]
+    meaning = TABS[wanted.tab]
+    if meaning.piles != frozenset(Pile):
+        # As an expression, so that SQLite does not gather piles that it would then have to put in order.
+        conditions.append((table.c.pile + 0).in_(sorted(map(int, meaning.piles))))
+    match meaning.due:
+        case Due.TODAY:
+            conditions += [table.c.next_due_us > wanted.now_us, table.c.next_due_us <= wanted.today_ends_us]
+        case Due.PASSED:
+            conditions.append(table.c.next_due_us <= wanted.now_us)
+        case None:
+            pass
     if wanted.provisional:
         conditions.append(_has_clock(schema.CLOCKS.c.provisional == 1))
     if wanted.due_soon_at_us is not None:
@@ -353,6 +490,25 @@ def token_of(due_us: int, case_id: str) -> str:
     return base64.urlsafe_b64encode(f"{due_us} {case_id}".encode()).decode()
 
 
+def _search_token(doc: int) -> str:
+    return base64.urlsafe_b64encode(f"{_OF_SEARCH}{doc}".encode()).decode()
+
+
+def _read_search_token(token: str) -> int:
+    try:
+        return int(base64.urlsafe_b64decode(token.encode()).decode().removeprefix(_OF_SEARCH))
+    except (ValueError, binascii.Error) as fault:
+        raise _not_a_token() from fault
+
+
+def _not_a_token() -> FieldMalformed:
+    return FieldMalformed(
+        "page_token",
+        Both("is not a token of this list", "不是本列表的翻页标记"),
+        Both("Pass the next_page_token of the page before, as it is.", "请原样使用上一页给出的翻页标记。"),
+    )
+
+
 def read_token(token: str) -> tuple[int, str]:
     """What `token_of` was made of; raises `FieldMalformed`."""
     try:
@@ -360,11 +516,7 @@ def read_token(token: str) -> tuple[int, str]:
         check_case_id(case_id, "page_token")
         return max(0, min(int(due), schema.NEVER_US)), case_id
     except (ValueError, binascii.Error) as fault:
-        raise FieldMalformed(
-            "page_token",
-            Both("is not a token of this list", "不是本列表的翻页标记"),
-            Both("Pass the next_page_token of the page before, as it is.", "请原样使用上一页给出的翻页标记。"),
-        ) from fault
+        raise _not_a_token() from fault
 
 
 def clocks_to_note(

@@ -2,12 +2,15 @@
 
 `journal` and `private` are the truth. `decisions` and `requests` are answers given, kept so that the same question has
 the same answer for ever; `directives` are what headquarters has said, in its own bytes. `cases`, `clocks`,
-`referrals`, `conclusions`, `orders`, `deliveries`, `mismatches`, `reconciliations`, `attachments` and the numbers in
-`bureaus` are projections: changed in the transaction of the entry they follow from, and made again from the journal by
-`rebuild`. `blobs` and `blob_chunks` are the content of the files that private parts name by digest: no projection
-either, for no journal could make it again. `peers` and `cursors` remember how far deliveries and publication have come;
-losing them costs repetitions, which are harmless. `clocks` and `deliveries` are of cases and of supervision orders:
-`case_id` is the number of either.
+`referrals`, `conclusions`, `orders`, `deliveries`, `mismatches`, `reconciliations`, `attachments`, `case_words` and
+the numbers in `bureaus` are projections: changed in the transaction of the entry they follow from, and made again from
+the journal by `rebuild`. `blobs` and `blob_chunks` are the content of the files that private parts name by digest: no
+projection either, for no journal could make it again. `peers` and `cursors` remember how far deliveries and publication
+have come; losing them costs repetitions, which are harmless. `clocks` and `deliveries` are of cases and of supervision
+orders: `case_id` is the number of either.
+
+`private` and `case_words` alone hold what is private. Whoever deletes a private part, by whatever means, takes its
+words with it: the database itself sees to that.
 
 Instants are microseconds since 1970-01-01T00:00Z.
 """
@@ -108,9 +111,27 @@ CASES: Final = sa.Table(
     _number("next_due_us"),
     _number("next_clock"),
     _text("lead_case_id"),
+    _number("pile"),
     sa.Index("cases_by_lead", "bureau", "lead_case_id"),
     sa.Index("cases_by_due", "bureau", "next_due_us", "case_id"),
+    sa.Index("cases_by_pile", "bureau", "pile", "next_due_us", "case_id"),
+    sa.Index("cases_of_department", "bureau", "department", "pile", "next_due_us", "case_id"),
 )
+"""The cases of a bureau. `pile` is where each of them lies on its work list (`kuaixiang.domain.worklist`)."""
+
+CASE_WORDS: Final = sa.Table(
+    "case_words",
+    METADATA,
+    # On SQLite the row's own number, which the index of words refers to.
+    sa.Column("doc", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False),
+    _text("bureau"),
+    _text("case_id"),
+    _text("words"),
+    sa.Index("case_words_by_case", "bureau", "case_id"),
+)
+"""What the entries of cases are found by. `doc` is the bureau's code and the entry's seq in one number, `words` the
+pieces of the entry's private part, separated by spaces (`node.ledger.search`). The database keeps an index of the words
+beside it, each of its own kind."""
 
 REFERENCES: Final = sa.Table(
     "channel_references",
@@ -299,5 +320,6 @@ PROJECTIONS: Final = (
     MISMATCHES,
     RECONCILIATIONS,
     ATTACHMENTS,
+    CASE_WORDS,
 )
 """Tables that `rebuild` empties and fills from the journal."""

@@ -3,14 +3,17 @@
 import asyncio
 from datetime import datetime
 
-from demo.content import Course, load_requests
+from demo.content import Course, Department, load_requests
 from demo.federation import part_of
 from demo.performance import PLACEMENT
-from demo.story import DAY, Hour, Pace, casting, fortnight, registrations_of
+from demo.staff import LEADERSHIP, staff_list
+from demo.story import DAY, Hour, Pace, casting, fortnight, office_hour, registrations_of
 from demo.supervision import DAY_OFF, amended_calendar
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.directives import check_amendment
+from kuaixiang.domain.labels import name
 from kuaixiang.facts import national_tree, parse_calendar, published_calendar
+from kuaixiang.facts.staff import parse_staff
 
 TREE = part_of(national_tree(), [code for group in PLACEMENT for code in group])
 HOURS = fortnight(published_calendar())
@@ -23,6 +26,20 @@ def test_a_fortnight_has_ten_working_days_with_a_holiday_and_a_worked_saturday_a
     assert worked[-1] == "2026-10-10"
     assert "2026-10-01" not in worked
     assert sum(hour.office for hour in HOURS) == 10 * DAY
+
+
+def test_an_hour_of_a_working_day_is_found_and_one_after_the_end_is_the_last() -> None:
+    assert HOURS[office_hour(HOURS, 0)].at == datetime(2026, 9, 21, 9, tzinfo=SHANGHAI)
+    assert HOURS[office_hour(HOURS, 3, 4)].at == datetime(2026, 9, 24, 14, tzinfo=SHANGHAI)
+    assert HOURS[office_hour(HOURS, 10)].at == datetime(2026, 10, 10, 17, tzinfo=SHANGHAI)
+
+
+def test_every_bureau_has_a_list_of_staff_that_a_node_takes() -> None:
+    lists = parse_staff(staff_list(TREE.bureaus))
+    assert list(TREE.bureaus) == list(lists)
+    for staff in lists.values():
+        kinds = {code: name(department.kind) for code, department in staff.departments.items()}
+        assert {code: code for code in (*Department, LEADERSHIP)} == kinds
 
 
 def test_hours_only_go_forward() -> None:

@@ -19,6 +19,7 @@ from node.cases import CaseServicer
 from node.desk import ledger_page, orders, reconcile, subordinates
 from node.desk.asking import Services
 from node.desk.words_supervision import SUPERVISION
+from node.directives import Directives
 from node.duplicates import Duplicates
 from node.federation.server import ReferralServicer
 from node.reconciliations import ReconciliationServicer
@@ -95,6 +96,7 @@ async def pages_of(bureaus: Federation, bureau: str) -> AsyncIterator[Pages]:
         referrals=ReferralServicer(parts.office, parts.links, owner.seal, heard_from),
         supervision=SupervisionServicer(parts.office, parts.links, owner.seal, heard_from),
         reconciliations=ReconciliationServicer(parts.office, parts.reconciler),
+        directives=Directives(parts.office, owner.seal),
     )
     console = Console(
         name="desk",

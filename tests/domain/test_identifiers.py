@@ -17,6 +17,8 @@ from kuaixiang.domain.identifiers import (
     make_taxpayer_number,
     mask_contact,
     mask_contacts,
+    mask_name,
+    mask_taxpayer_number,
 )
 
 ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
@@ -218,6 +220,21 @@ def test_errors_survive_a_trip_between_processes() -> None:
 )
 def test_the_middle_of_a_contact_is_hidden(contact: str, masked: str) -> None:
     assert masked == mask_contact(contact)
+
+
+@pytest.mark.parametrize(
+    ("name", "masked"),
+    [("芃沅文具店", "芃＊＊＊店"), ("王芳", "王＊"), ("欧阳澄", "欧＊澄"), ("甲", "甲＊"), ("", "")],
+)
+def test_the_middle_of_a_name_is_hidden(name: str, masked: str) -> None:
+    assert masked == mask_name(name)
+
+
+def test_a_masked_taxpayer_number_says_where_the_taxpayer_belongs_and_not_who_it_is() -> None:
+    assert ("91330106**********", "") == (
+        mask_taxpayer_number(make_taxpayer_number("330106", 7)),
+        mask_taxpayer_number(""),
+    )
 
 
 def test_contacts_are_hidden_wherever_they_stand_in_a_text_and_other_numbers_stay() -> None:

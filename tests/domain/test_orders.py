@@ -593,8 +593,9 @@ def test_a_neighbour_that_is_not_on_the_way_is_refused() -> None:
 def test_an_order_of_no_superior_or_for_no_subordinate_is_refused(strange: dict[str, Any]) -> None:
     way = Way().issue()
     way.deliver(ZHEJIANG, HANGZHOU)
-    with pytest.raises(order_errors.OrderMisdirected):
+    with pytest.raises(order_errors.OrderMisdirected, match="cannot speak of this order here") as refused:
         way.receiver.do(replace(statement(way.relay), **strange), way.now)
+    assert f"该督办单不应由单位 {HANGZHOU} 传来。" == refused.value.chinese
 
 
 def test_a_ledger_that_has_lost_an_order_says_so_when_it_is_ruled_on() -> None:

@@ -50,7 +50,7 @@ def test_departments_and_officers_are_read_by_bureau() -> None:
         ('departments = ["tax-service"]', 'departments = ["policy"]', "in no such department", "of that kind"),
         ('kind = "tax-service"', 'kind = "other"', "no department is of the kind tax-service", "dispatches"),
         ("oversees", "overlooks", "has overlooks", "oversees"),
-        ("zj-0001 =", '"zj 0001" =', "zj 0001", "officer's number"),
+        ("zj-0001 =", '"zj 0001" =', "zj 0001: officer is not an officer's identification; ", "officer's number"),
         ('["registrar", "tax-service"]', '"registrar"', "roles is not a list of texts", 'roles = ["..."]'),
     ],
 )

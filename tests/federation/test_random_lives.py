@@ -34,7 +34,7 @@ COMMON = {
     "completed", "feedback_given", "followed_up", "reopened", "deferred", "resumed",
     "sent_to_reconsideration", "case_withdrawn", "offered", "released", "received", "offer_declined", "concluded",
     "conclusion_delivered", "written_off", "became_due_soon", "became_overdue",
-    "clocks_recomputed", "calendar_adopted",
+    "clocks_recomputed", "calendar_adopted", "private_read",
 }  # fmt: skip
 """What some case meets in every life of this length."""
 

@@ -12,6 +12,9 @@ from types import ModuleType
 import pytest
 
 from hub.settings import HubSettings
+from kuaixiang.domain.labels import name
+from kuaixiang.domain.words import Role
+from kuaixiang.facts.staff import parse_staff
 from node.settings import NodeSettings
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +31,7 @@ DOCUMENTS = sorted(
 )
 PACKAGES = ("kuaixiang", "node", "hub", "kx", "demo")
 METRIC = re.compile(r"(?:Counter|Gauge|Histogram|Summary|Info)\(\s*\"([a-z_]+)\"")
+VARIABLE_OF_TESTS = re.compile(r"\"(KX_DATA|(?:KX_)?TEST_[A-Z_]+)\"")
 LINK = re.compile(r"(?<!`)!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+\s+(.*)$", re.MULTILINE)
 
@@ -91,6 +95,22 @@ def test_every_variable_of_the_command_line_is_documented() -> None:
     assert [] == sorted(name for name in read if f"`{name}`" not in text_of(DOCS / "SETTINGS.md"))
 
 
+def test_every_variable_of_the_tests_is_documented() -> None:
+    read = {name for path in (ROOT / "tests").rglob("*.py") for name in VARIABLE_OF_TESTS.findall(text_of(path))}
+    assert {"KX_DATA", "KX_TEST_SEED"} <= read
+    assert [] == sorted(name for name in read if f"`{name}`" not in text_of(DOCS / "SETTINGS.md"))
+
+
+def test_every_role_of_an_officer_is_documented() -> None:
+    (row,) = (line for line in text_of(DOCS / "SETTINGS.md").splitlines() if line.startswith("| `--role` |"))
+    assert [] == [name(role) for role in Role if role is not Role.SYSTEM and name(role) not in row]
+
+
+def test_the_list_of_staff_that_is_shown_is_one_that_a_node_takes() -> None:
+    (shown,) = re.findall(r"```toml\n(.*?)```", text_of(ROOT / "deploy" / "README.md"), re.DOTALL)
+    assert ["330106"] == list(parse_staff(shown))
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path: Path) -> None:
     for target in LINK.findall(without_code(text_of(path))):
@@ -109,9 +129,9 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_the_files_that_a_document_names_are_there() -> None:
     """`folder/file` in a document is a path from the top of the repository, or from the document's own folder."""
     for path in DOCUMENTS:
-        for name in re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", without_code(text_of(path))):
-            if name.split("/")[0] in {"kuaixiang", "node", "hub", "kx", "demo", "deploy", "docs", "proto", "tests"}:
-                assert (ROOT / name).exists() or (path.parent / name).exists(), f"{path.name}: {name}"
+        for file in re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", without_code(text_of(path))):
+            if file.split("/")[0] in {"kuaixiang", "node", "hub", "kx", "demo", "deploy", "docs", "proto", "tests"}:
+                assert (ROOT / file).exists() or (path.parent / file).exists(), f"{path.name}: {file}"
 
 
 def test_the_commands_of_the_readme_are_targets_of_the_makefile() -> None:

@@ -19,7 +19,8 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 
 import kuaixiang.wire.v1
-from hub.query import Completeness, Lack
+from hub.query import Completeness
+from hub.words import Lack
 from kuaixiang.domain import acts, order_acts, words
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import WorkingCalendar

@@ -3,8 +3,9 @@
 from typing import Any
 
 from hub.folder import Folder, Message, Taken
-from hub.query import Grouping, Question, Row, figures
+from hub.query import Question, Row, figures
 from hub.store import Store
+from hub.words import Grouping
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.bus import head_subject, journal_subject
 from kuaixiang.runtime.clock import to_micros

@@ -8,10 +8,11 @@ from typing import Any
 from hub.bulletin.contents import compose
 from hub.bulletin.document import Bulletin, Heading, Paragraph, Table
 from hub.bulletin.material import IssueLine, IssueSearch, Material, PeriodFigures
-from hub.comparison import Basis, Compared, change
+from hub.comparison import Compared, change
 from hub.editions import Edition
 from hub.measures import DEFINITIONS, Fact, met, missed
 from hub.query import Completeness, Row
+from hub.words import Basis
 from kuaixiang.domain.periods import parse_period
 from kuaixiang.domain.tree import Bureau, Tier
 from kuaixiang.domain.words import ClockKind

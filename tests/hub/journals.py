@@ -125,6 +125,14 @@ class Journal:
             setattr(inner, name, value)
         self.seal(entry.SerializeToString(), private)
 
+    def look(self, event: str, case_id: str, at: datetime = MONDAY) -> None:
+        """Append a reading of what is private: an entry that is none of a case's own."""
+        entry = pb.Entry(
+            bureau=self.bureau, case_id=case_id, recorded_at_us=to_micros(at), occurred_at_us=to_micros(at)
+        )
+        getattr(entry, event).SetInParent()
+        self.seal(entry.SerializeToString())
+
     def seal(self, public: bytes, private: bytes = b"") -> None:
         """Append these bytes as an entry."""
         digest = private_digest(b"s" * 16, private) if private else NO_PRIVATE

@@ -8,7 +8,8 @@ from hub.bulletin.contents import NO_PROBLEMS, NONE_CONFIRMED, NOT_PUBLISHED, NO
 from hub.bulletin.document import Heading, basis_points_of, growth_per_mille, many
 from hub.bulletin.material import CorrectionLine, IssueLine, MismatchLine, ReconciliationLine, Shortfall
 from hub.definitions import explanations
-from hub.query import Lack, Row
+from hub.query import Row
+from hub.words import Lack
 from kuaixiang.domain.periods import parse_period
 from kuaixiang.domain.tree import Bureau, Tier
 from kuaixiang.runtime.clock import to_micros

@@ -18,7 +18,7 @@ from hub.bulletin import files
 from hub.bulletin.document import Bulletin, Format
 from hub.bulletin.files import BulletinTooLarge, as_file
 from hub.bulletin.material import CorrectionLine, IssueLine, MismatchLine, ReconciliationLine, Shortfall
-from hub.query import Lack
+from hub.words import Lack
 from kuaixiang.runtime.clock import to_micros
 from tests.hub.bulletins import NOVEMBER, bulletin, counted, edition, row, search, texts
 

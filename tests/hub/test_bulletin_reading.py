@@ -19,9 +19,9 @@ from hub.bulletin.reading import PeriodNotBegun, completeness_of, read_material,
 from hub.fold import Mark
 from hub.folder import Folder, Message
 from hub.publishing import Override
-from hub.query import Lack
 from hub.reconcile import Mismatch, Report, keep_outcomes
 from hub.store import Store
+from hub.words import Lack
 from kuaixiang.domain.periods import parse_period
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.domain.words import Stage

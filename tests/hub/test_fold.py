@@ -7,8 +7,8 @@ from datetime import UTC, date, datetime
 import pytest
 
 from hub.folder import Message
-from hub.query import Grouping
 from hub.store import OtherScope, Store
+from hub.words import Grouping
 from kuaixiang.domain.tree import Bureau, BureauTree
 from kuaixiang.domain.words import ClockKind, ClockOutcome, Custody, Stage
 from kuaixiang.runtime.bus import journal_subject
@@ -341,6 +341,24 @@ def test_an_answer_on_the_spot_is_complete_and_fed_back(bench: Bench) -> None:
     journal.write("a", "answered_on_the_spot", stage=Stage.FED_BACK)
     bench.feed(journal.segment())
     assert bench.facts() == {"completed": 1, "completed_on_the_spot": 1, "fed_back": 1}
+
+
+def test_readings_of_what_is_private_change_no_figure_and_no_open_case(bench: Bench) -> None:
+    plain, read = Journal(DONGCHENG), Journal(XICHENG)
+    for journal in (plain, read):
+        journal.live("done")
+        journal.write("open", "dispatched", MONDAY, started(ClockKind.HANDLE, MONDAY))
+    for event, case_id in (("private_read", "open"), ("attachment_read", "done"), ("ledger_exported", "")):
+        read.look(event, case_id, NOW)
+    bench.feed(plain.segment(), read.segment())
+    [without], [with_readings] = bench.rows(DONGCHENG), bench.rows(XICHENG)
+    assert (without.facts, without.open, without.overdue) == (
+        with_readings.facts,
+        with_readings.open,
+        with_readings.overdue,
+    )
+    assert 1 == with_readings.open
+    assert read.seq == bench.folder.mark(XICHENG).seq
 
 
 def test_open_cases_are_those_of_their_custodian_and_overdue_by_their_own_clocks(bench: Bench) -> None:

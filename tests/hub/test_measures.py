@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 import hub
-from hub import query
+from hub import query, words
 from hub.definitions import RATES
 from hub.fold import pack, unpack
 from hub.measures import (
@@ -64,9 +64,9 @@ def test_every_event_of_the_wire_has_a_rule() -> None:
 
 def test_the_groupings_and_labels_are_the_wires() -> None:
     named = {value.number: value.name for value in statistics_pb2.Grouping.DESCRIPTOR.values}
-    assert {int(grouping) for grouping in query.Grouping} == set(named)
+    assert {int(grouping) for grouping in words.Grouping} == set(named)
     assert all(
-        named[grouping].endswith(grouping.name) for grouping in query.Grouping if grouping is not query.Grouping.TOTAL
+        named[grouping].endswith(grouping.name) for grouping in words.Grouping if grouping is not words.Grouping.TOTAL
     )
 
 

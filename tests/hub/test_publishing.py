@@ -17,8 +17,9 @@ from hub.publishing import (
     PeriodNotOver,
     end_of,
 )
-from hub.query import Completeness, Lack
+from hub.query import Completeness
 from hub.store import ALONE
+from hub.words import Lack
 from kuaixiang.domain.authority import Caller, NotAuthorised, check_publisher
 from kuaixiang.domain.periods import Period, parse_period
 from kuaixiang.runtime.clock import to_micros

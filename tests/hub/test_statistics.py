@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from hub.comparison import Basis, ComparisonUnbounded, ComparisonUneven, compare, days_compared, whole_period
+from hub.comparison import ComparisonUnbounded, ComparisonUneven, compare, days_compared, whole_period
 from hub.definitions import COUNTS, FACTS, RATES, explanations
 from hub.fold import EPOCH_DAY, by_month, pack
 from hub.measures import Fact, measure_name, measures, met, missed
-from hub.query import Grouping, Question, Row
+from hub.query import Question, Row
 from hub.store import FACTS as HUB_FACTS
 from hub.store import OPEN_CASES
+from hub.words import Basis, Grouping
 from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome, DepartmentKind, ReferralKind, Stage
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.wire.v1.journal_pb2 import Entry

@@ -100,7 +100,31 @@ def test_a_county_officer_does_the_whole_job(officers: Officers) -> None:
         "feedback_given",
         "followed_up",
         "written_off",
+        "private_read",
     ]
+    assert "private-read 查看隐私信息" in service("show", case_id).stdout
+
+
+def test_a_leader_reads_a_case_masked_and_is_refused_it_in_clear(officers: Officers) -> None:
+    case_id = registered(officers.at(COUNTY, "registrar", "counter"))
+    head = officers.at(COUNTY, "分管局领导", "leadership", "head-1")
+    masked = head("show", case_id, "--masked").stdout
+    assert all(part in masked for part in ("晨＊＊＊部", "138****8000", "电子税务局无法申报"))
+    assert not [part for part in ("晨光小卖部", "13800138000") if part in masked]
+    refused = refusal(head("show", case_id, "--private", "--json"))
+    assert ("PrivateNotForRole", "role", "PERMISSION_DENIED") == (refused["rule"], refused["field"], refused["code"])
+    assert all((refused["remedy"], refused["message_chinese"], refused["remedy_chinese"]))
+    seen = told(head("show", case_id, "--json"))
+    assert (None, ["registered"]) == (seen["private_view"], [item["event"] for item in seen["history"]])
+
+
+def test_who_reads_what_is_private_must_be_said(officers: Officers) -> None:
+    registrar = officers.at(COUNTY, "registrar", "counter")
+    case_id = registered(registrar)
+    nobody = {"KX_ACTOR": "", "KX_ROLE": "", "KX_DEPARTMENT": ""}
+    assert case_id == told(registrar("show", case_id, "--json", **nobody))["case"]["case_id"]
+    refused = refusal(registrar("show", case_id, "--private", "--json", **nobody))
+    assert ("FieldMissing", "role") == (refused["rule"], refused["field"])
 
 
 def test_a_case_answered_on_the_spot_is_complete_at_once(officers: Officers) -> None:

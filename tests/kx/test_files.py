@@ -53,6 +53,21 @@ def test_a_file_is_attached_listed_shown_and_fetched_as_it_was(officers: Officer
     assert ["营业执照 扫描.jpg"] == [file.name for file in folder.iterdir()]
 
 
+def test_a_leader_lists_files_and_fetches_none_and_the_case_shows_who_did(
+    officers: Officers, scan: Path, tmp_path: Path
+) -> None:
+    case_id = registered(officers)
+    registrar, leader = officers.at(COUNTY, "registrar"), officers.at(COUNTY, "deputy-head")
+    told(registrar("attach", case_id, str(scan), "--json"))
+    assert [DIGEST] == [one["digest"] for one in told(leader("attachments", case_id, "--json"))["attachments"]]
+    out = tmp_path / "out.jpg"
+    assert "PrivateNotForRole" == refusal(leader("fetch", case_id, DIGEST, "--out", str(out), "--json"))["rule"]
+    assert not out.exists()
+    told(registrar("fetch", case_id, DIGEST, "--out", str(out), "--json"))
+    history = told(leader("show", case_id, "--json"))["history"]
+    assert [f"registrar-{COUNTY}"] == [item["actor"] for item in history if item["event"] == "attachment_read"]
+
+
 def test_the_same_key_attaches_once(officers: Officers, scan: Path) -> None:
     case_id = registered(officers)
     county = officers.at(COUNTY, "registrar")
@@ -136,7 +151,7 @@ def test_a_name_that_leads_elsewhere_is_written_in_the_folder_that_was_named(
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)
     monkeypatch.setattr(files, "_read", sending(CONTENT))
-    assert folder / "evil.sh" == files.fetch(None, "x", file, folder, force=False)  # type: ignore[arg-type]
+    assert folder / "evil.sh" == files.fetch(None, None, "x", file, folder, force=False)  # type: ignore[arg-type]
     assert CONTENT == (folder / "evil.sh").read_bytes()
 
 
@@ -144,20 +159,20 @@ def test_content_that_has_another_digest_leaves_nothing_behind(monkeypatch: pyte
     file = common_pb2.Attachment(digest=DIGEST, name="a.jpg", size_bytes=len(CONTENT))
     monkeypatch.setattr(files, "_read", sending(CONTENT[1:]))
     with pytest.raises(Failed) as failure:
-        files.fetch(None, "x", file, tmp_path / "a.jpg", force=False)  # type: ignore[arg-type]
+        files.fetch(None, None, "x", file, tmp_path / "a.jpg", force=False)  # type: ignore[arg-type]
     assert "ContentDiffers" == failure.value.rule
     assert [] == list(tmp_path.iterdir())
     kept = tmp_path / "b.jpg"
     kept.write_bytes(b"mine")
     with pytest.raises(Failed):
-        files.fetch(None, "x", file, kept, force=True)  # type: ignore[arg-type]
+        files.fetch(None, None, "x", file, kept, force=True)  # type: ignore[arg-type]
     assert [b"mine"] == [one.read_bytes() for one in tmp_path.iterdir()]
 
 
 def sending(content: bytes) -> Any:
     """A node that sends that content, whatever was asked."""
 
-    async def read(_asking: object, _case_id: str, _file: object, writing: Any) -> str:
+    async def read(_asking: object, _who: object, _case_id: str, _file: object, writing: Any) -> str:
         writing.write(content)
         return sha256(content).hexdigest()
 

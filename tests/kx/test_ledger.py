@@ -225,7 +225,7 @@ def test_an_exported_ledger_imported_elsewhere_is_the_same_registrations(
     (case_id,) = [row["case_id"] for row in answered["rows"] if row["result"] == "registered"]
     shown = told(officers.at(bureau)("show", case_id, "--private", "--json"))
     assert "fed-back" == shown["case"]["stage"]
-    assert ["registered", "answered_on_the_spot"] == [item["event"] for item in shown["history"]]
+    assert ["registered", "answered_on_the_spot", "private_read"] == [item["event"] for item in shown["history"]]
     assert "原办结时间 2026-09-28 09:00:00" in shown["history"][0]["note"]
     assert "已修复，有问题请打13912345678" == shown["history"][1]["note"]
     line = next(one for one in lines_of(officers, bureau, tmp_path) if one["受理编号"] == case_id)

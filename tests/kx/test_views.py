@@ -96,7 +96,7 @@ def test_the_ledger_shows_the_light_on_a_terminal_of_eighty_columns(monkeypatch:
     case.registered_at.FromJsonString("2026-10-12T01:00:00Z")
     clock = case.clocks.add(kind=1, limit_workdays=1, overdue=True)
     clock.due_at.FromJsonString("2026-10-13T16:00:00Z")
-    show_list(ASKING, [case], "")
+    show_list(ASKING, [case], [], "")
     assert {"overdue", "tax-service", "2026-10-12", "110101-2026-0000001"} <= set(output.getvalue().split())
 
 

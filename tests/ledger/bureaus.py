@@ -16,7 +16,7 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.errors import Refused
-from kuaixiang.domain.events import CalendarAdopted
+from kuaixiang.domain.events import CalendarAdopted, PrivateRead
 from kuaixiang.domain.lifecycle import possible
 from kuaixiang.domain.words import Channel, Custody, Role, Stage
 from kuaixiang.runtime.clock import FixedClock, to_micros
@@ -26,6 +26,7 @@ from node.federation.offers import owed
 from node.ledger import queries, schema
 from node.ledger.ledger import Draft, Ledger, Work
 from node.office import Done, Header, Office, Place
+from node.readings import record
 from tests.domain.story import (
     ATTACH,
     BEIJING,
@@ -120,6 +121,15 @@ class Desks:
                     await self.office.note_time(bureau, case_id)
             if number % 40 == 39:
                 await self.adopt(Random(number))
+            if number % 25 == 24:
+                await self.look(*Random(number).choice(known))
+
+    async def look(self, bureau: str, case_id: str) -> None:
+        """Somebody reads in clear what is private of a case."""
+        reader = Header(
+            bureau=bureau, case_id=case_id, actor="reader-1", role=Role.TAX_SERVICE, department="tax-service"
+        )
+        await record(self.office, reader, PrivateRead())
 
     async def adopt(self, chance: Random) -> None:
         """Another version of the calendar, with a day more off, in force for all bureaus and recorded by each."""

@@ -139,6 +139,7 @@ async def test_rebuilding_gives_the_same_rows(database_url: str) -> None:
         "clocks_recomputed",
         "calendar_adopted",
         "attachment_added",
+        "private_read",
     }
     assert wanted <= kinds
     execute(database_url, "DELETE FROM cases", "UPDATE clocks SET due_us = 0", "DELETE FROM deliveries")
@@ -204,7 +205,8 @@ async def test_the_tables_are_those_of_the_last_migration(opened: Desks) -> None
             opts={
                 "compare_type": True,
                 "version_table": "ledger_version",
-                "include_object": lambda _o, name, kind, *_: not (kind == "table" and name == "ledger_version"),
+                # The index of words is each database's own: on SQLite tables, on PostgreSQL one over an expression.
+                "include_object": lambda _o, name, *_: not str(name).startswith(("ledger_version", "case_words_index")),
             },
         )
         assert [] == compare_metadata(context, schema.METADATA)

@@ -28,6 +28,7 @@ from tests.node.callers import COUNTY, PROVINCE, Callers, header, refusal_of, re
 
 CONTENT = random.Random(7).randbytes(2 * CHUNK_BYTES + 5)
 PIECE = 100_000
+READER: dict[str, Any] = {"actor": "officer-7", "role": common_pb2.ROLE_TAX_SERVICE, "department": "tax-service"}
 
 
 def head(case_id: str, content: bytes = CONTENT, **more: Any) -> case_pb2.AttachFileRequest:
@@ -56,12 +57,12 @@ def attach(office: Any, case_id: str, content: bytes = CONTENT, **more: Any) -> 
 
 
 async def listed(office: Any, case_id: str, code: str = COUNTY) -> list[common_pb2.Attachment]:
-    request = case_pb2.GetCaseRequest(bureau=code, case_id=case_id, include_private=True)
+    request = case_pb2.GetCaseRequest(bureau=code, case_id=case_id, private=common_pb2.DISCLOSURE_MASKED, **READER)
     return list((await office.GetCase(request)).private_view.attachments)
 
 
 async def read(office: Any, case_id: str, digest: str) -> bytes:
-    request = case_pb2.ReadAttachmentRequest(bureau=COUNTY, case_id=case_id, digest=digest)
+    request = case_pb2.ReadAttachmentRequest(bureau=COUNTY, case_id=case_id, digest=digest, **READER)
     return b"".join([piece.data async for piece in office.ReadAttachment(request)])
 
 

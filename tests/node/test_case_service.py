@@ -45,7 +45,15 @@ async def test_a_case_goes_from_registration_to_write_off(callers: Callers) -> N
     assert response.case.stage == common_pb2.STAGE_WRITTEN_OFF
     assert not response.case.clocks
     got = await office.GetCase(
-        case_pb2.GetCaseRequest(bureau=COUNTY, case_id=case_id, include_private=True, include_history=True)
+        case_pb2.GetCaseRequest(
+            bureau=COUNTY,
+            case_id=case_id,
+            private=common_pb2.DISCLOSURE_FULL,
+            include_history=True,
+            actor="officer-7",
+            role=common_pb2.ROLE_TAX_SERVICE,
+            department="tax-service",
+        )
     )
     assert [item.event for item in got.history] == [
         "registered",
@@ -58,6 +66,7 @@ async def test_a_case_goes_from_registration_to_write_off(callers: Callers) -> N
         "feedback_given",
         "followed_up",
         "written_off",
+        "private_read",
     ]
     assert got.private_view.taxpayer_name == "晨光文具店"
     assert [item.note for item in got.history if item.event == "completed"] == ["已核实"]

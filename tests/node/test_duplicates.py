@@ -12,7 +12,6 @@ from kuaixiang.runtime.clock import SharedClockDriver
 from kuaixiang.wire.v1 import case_pb2, common_pb2
 from node import duplicates as looking
 from node import service
-from node.duplicates import hidden
 from node.ledger import schema, texts
 from tests.node.callers import COUNTY, PROVINCE, Callers, header, refusal_of, registration
 
@@ -140,11 +139,3 @@ async def test_positions_are_found_by_the_time_of_recording(
         for time in (*times, clock.now())
     ]
     assert [1, 2, 3, 4, 5, 6] == found
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [("芃沅文具店", "芃＊＊＊店"), ("王芳", "王＊"), ("欧阳澄", "欧＊澄"), ("甲", "甲＊"), ("", "＊")],
-)
-def test_the_middle_of_a_name_is_hidden(name: str, shown: str) -> None:
-    assert shown == hidden(name)

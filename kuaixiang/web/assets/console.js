@@ -88,10 +88,22 @@
   };
   const at = document.body.dataset.liveAt;
   if (at && window.EventSource) {
-    const source = new EventSource(at);
-    source.addEventListener("changed", (event) => refresh(event.data));
-    source.addEventListener("open", () => document.body.setAttribute("data-live-state", "open"));
-    source.addEventListener("error", () => document.body.setAttribute("data-live-state", "lost"));
-    window.addEventListener("pagehide", () => source.close());
+    let source = null;
+    const close = () => { if (source) source.close(); source = null; };
+    const open = (again) => {
+      if (source) return;
+      source = new EventSource(at);
+      source.addEventListener("changed", (event) => refresh(event.data));
+      source.addEventListener("open", () => {
+        document.body.setAttribute("data-live-state", "open");
+        if (again) for (const part of document.querySelectorAll("[data-live]")) refresh(part.dataset.live);
+        again = true;
+      });
+      source.addEventListener("error", () => document.body.setAttribute("data-live-state", "lost"));
+    };
+    // A browser opens six connections to a service: pages that nobody looks at give theirs up.
+    document.addEventListener("visibilitychange", () => { if (document.hidden) close(); else open(true); });
+    window.addEventListener("pagehide", close);
+    if (!document.hidden) open(false);
   }
 })();

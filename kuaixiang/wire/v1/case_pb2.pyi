@@ -641,19 +641,29 @@ class ReadAttachmentRequest(_message.Message):
     BUREAU_FIELD_NUMBER: _builtins.int
     CASE_ID_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     case_id: _builtins.str
     digest: _builtins.str
+    actor: _builtins.str
+    """Who reads, in what capacity."""
+    role: _common_pb2.Role.ValueType
+    department: _builtins.str
     def __init__(
         self,
         *,
         bureau: _builtins.str = ...,
         case_id: _builtins.str = ...,
         digest: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        role: _common_pb2.Role.ValueType = ...,
+        department: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "case_id", b"case_id", "digest", b"digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "bureau", b"bureau", "case_id", b"case_id", "department", b"department", "digest", b"digest", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1215,6 +1225,8 @@ class Case(_message.Message):
     RULED_BY_FIELD_NUMBER: _builtins.int
     EXTENSIONS_TO_EXPLAIN_FIELD_NUMBER: _builtins.int
     OVERRIDE_PENDING_FIELD_NUMBER: _builtins.int
+    LIGHT_FIELD_NUMBER: _builtins.int
+    EXTENDED_FIELD_NUMBER: _builtins.int
     MISMATCHED_WITH_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     bureau: _builtins.str
@@ -1247,6 +1259,10 @@ class Case(_message.Message):
     """The superior whose ruling gave the case to this bureau; else empty."""
     override_pending: _builtins.bool
     """An override has been asked for and is not decided."""
+    light: _common_pb2.Light.ValueType
+    """How near the nearest deadline is (SPEC §7); unset of a case that is closed."""
+    extended: _builtins.bool
+    """A running deadline rests on an approved extension."""
     @_builtins.property
     def registered_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1298,11 +1314,13 @@ class Case(_message.Message):
         ruled_by: _builtins.str = ...,
         extensions_to_explain: _abc.Iterable[_builtins.str] | None = ...,
         override_pending: _builtins.bool = ...,
+        light: _common_pb2.Light.ValueType = ...,
+        extended: _builtins.bool = ...,
         mismatched_with: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registered_at", b"registered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaiting_acknowledgement", b"awaiting_acknowledgement", "bounces", b"bounces", "bureau", b"bureau", "case_id", b"case_id", "category", b"category", "channel", b"channel", "clocks", b"clocks", "competent_bureau", b"competent_bureau", "custody", b"custody", "department", b"department", "end_to_end_milli_workdays", b"end_to_end_milli_workdays", "epoch", b"epoch", "extension_pending", b"extension_pending", "extensions_to_explain", b"extensions_to_explain", "issue_id", b"issue_id", "lead_case_id", b"lead_case_id", "mismatched_with", b"mismatched_with", "open_parts", b"open_parts", "origin_bureau", b"origin_bureau", "override_pending", b"override_pending", "registered_at", b"registered_at", "returns", b"returns", "round", b"round", "ruled_by", b"ruled_by", "satisfaction", b"satisfaction", "stage", b"stage", "told", b"told", "version", b"version", "with_bureau", b"with_bureau"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaiting_acknowledgement", b"awaiting_acknowledgement", "bounces", b"bounces", "bureau", b"bureau", "case_id", b"case_id", "category", b"category", "channel", b"channel", "clocks", b"clocks", "competent_bureau", b"competent_bureau", "custody", b"custody", "department", b"department", "end_to_end_milli_workdays", b"end_to_end_milli_workdays", "epoch", b"epoch", "extended", b"extended", "extension_pending", b"extension_pending", "extensions_to_explain", b"extensions_to_explain", "issue_id", b"issue_id", "lead_case_id", b"lead_case_id", "light", b"light", "mismatched_with", b"mismatched_with", "open_parts", b"open_parts", "origin_bureau", b"origin_bureau", "override_pending", b"override_pending", "registered_at", b"registered_at", "returns", b"returns", "round", b"round", "ruled_by", b"ruled_by", "satisfaction", b"satisfaction", "stage", b"stage", "told", b"told", "version", b"version", "with_bureau", b"with_bureau"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1363,6 +1381,7 @@ class HistoryItem(_message.Message):
     OTHER_BUREAU_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     version: _builtins.int
+    """0 on a reading, which leaves the case as it was and has no stage."""
     actor: _builtins.str
     role: _common_pb2.Role.ValueType
     department: _builtins.str
@@ -1370,7 +1389,7 @@ class HistoryItem(_message.Message):
     """The event's name in the journal, such as `forwarded`."""
     stage: _common_pb2.Stage.ValueType
     note: _builtins.str
-    """What was written with the act; empty unless the private part was asked for."""
+    """What was written with the act; empty unless private data were asked for."""
     other_bureau: _builtins.str
     """The other bureau of a referral or conclusion; else empty."""
     @_builtins.property
@@ -1406,23 +1425,34 @@ class GetCaseRequest(_message.Message):
 
     BUREAU_FIELD_NUMBER: _builtins.int
     CASE_ID_FIELD_NUMBER: _builtins.int
-    INCLUDE_PRIVATE_FIELD_NUMBER: _builtins.int
+    PRIVATE_FIELD_NUMBER: _builtins.int
     INCLUDE_HISTORY_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     case_id: _builtins.str
-    include_private: _builtins.bool
+    private: _common_pb2.Disclosure.ValueType
+    """How what is private of the case is shown: its private part, and what was written with each act of its history."""
     include_history: _builtins.bool
+    actor: _builtins.str
+    """Who reads, in what capacity; needed where anything private is asked for."""
+    role: _common_pb2.Role.ValueType
+    department: _builtins.str
     def __init__(
         self,
         *,
         bureau: _builtins.str = ...,
         case_id: _builtins.str = ...,
-        include_private: _builtins.bool = ...,
+        private: _common_pb2.Disclosure.ValueType = ...,
         include_history: _builtins.bool = ...,
+        actor: _builtins.str = ...,
+        role: _common_pb2.Role.ValueType = ...,
+        department: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "case_id", b"case_id", "include_history", b"include_history", "include_private", b"include_private"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "bureau", b"bureau", "case_id", b"case_id", "department", b"department", "include_history", b"include_history", "private", b"private", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1441,7 +1471,9 @@ class GetCaseResponse(_message.Message):
     @_builtins.property
     def private_view(self) -> Global___PrivateView: ...
     @_builtins.property
-    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoryItem]: ...
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoryItem]:
+        """The case's entries, and the latest 500 readings of what is private of it, in the journal's order."""
+
     @_builtins.property
     def progress(self) -> Global___CaseProgress:
         """How a case that is with another bureau goes there, as last heard; best effort, `Track` asks."""
@@ -1539,6 +1571,9 @@ class ListCasesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     PROVISIONAL_FIELD_NUMBER: _builtins.int
     DUE_SOON_FIELD_NUMBER: _builtins.int
+    TAB_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    INCLUDE_BRIEF_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     department: _builtins.str
     category: _common_pb2.Category.ValueType
@@ -1552,6 +1587,16 @@ class ListCasesRequest(_message.Message):
     """Only cases with a deadline that lies beyond the published calendar."""
     due_soon: _builtins.bool
     """Only cases whose next deadline is due within one working day and has not passed."""
+    tab: _common_pb2.WorkTab.ValueType
+    """Only this part of the work list; what else restricts, restricts within it."""
+    search: _builtins.str
+    """Only cases with all of these words in one of their entries: the registration (text, taxpayer's name and number,
+    contact, place, the channel's number, the case's number) or a note. At most 200 characters; a Chinese word has two
+    at least. The case with the newest such entry comes first, and a page may have fewer cases than asked for, or none,
+    before the last one.
+    """
+    include_brief: _builtins.bool
+    """Tell a Brief of each case."""
     @_builtins.property
     def stages(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.Stage.ValueType]: ...
     @_builtins.property
@@ -1577,10 +1622,13 @@ class ListCasesRequest(_message.Message):
         page_token: _builtins.str = ...,
         provisional: _builtins.bool = ...,
         due_soon: _builtins.bool = ...,
+        tab: _common_pb2.WorkTab.ValueType = ...,
+        search: _builtins.str = ...,
+        include_brief: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registered_before", b"registered_before", "registered_from", b"registered_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "category", b"category", "channel", b"channel", "custodies", b"custodies", "department", b"department", "due_soon", b"due_soon", "next_clock", b"next_clock", "overdue", b"overdue", "page_size", b"page_size", "page_token", b"page_token", "provisional", b"provisional", "registered_before", b"registered_before", "registered_from", b"registered_from", "stages", b"stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "category", b"category", "channel", b"channel", "custodies", b"custodies", "department", b"department", "due_soon", b"due_soon", "include_brief", b"include_brief", "next_clock", b"next_clock", "overdue", b"overdue", "page_size", b"page_size", "page_token", b"page_token", "provisional", b"provisional", "registered_before", b"registered_before", "registered_from", b"registered_from", "search", b"search", "stages", b"stages", "tab", b"tab"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1592,22 +1640,129 @@ class ListCasesResponse(_message.Message):
 
     CASES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    BRIEFS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
+    """Empty after the last page."""
     @_builtins.property
     def cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Case]: ...
+    @_builtins.property
+    def briefs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Brief]:
+        """One for each case, in the same order, where asked for."""
+
     def __init__(
         self,
         *,
         cases: _abc.Iterable[Global___Case] | None = ...,
         next_page_token: _builtins.str = ...,
+        briefs: _abc.Iterable[Global___Brief] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cases", b"cases", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["briefs", b"briefs", "cases", b"cases", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCasesResponse: _TypeAlias = ListCasesResponse  # noqa: Y015
+
+@_typing.final
+class Brief(_message.Message):
+    """What a case is about, for a line of a list; empty when the private part has been erased."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAXPAYER_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    taxpayer: _builtins.str
+    """The taxpayer's name with its middle hidden."""
+    text: _builtins.str
+    """The beginning of the text, about 60 characters, without the taxpayer's name and what has a private form: telephones,
+    identity and tax numbers, cards, accounts, plates, addresses of the net. Other persons' names stay.
+    """
+    def __init__(
+        self,
+        *,
+        taxpayer: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["taxpayer", b"taxpayer", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Brief: _TypeAlias = Brief  # noqa: Y015
+
+@_typing.final
+class CountWorkRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUREAU_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_FIELD_NUMBER: _builtins.int
+    bureau: _builtins.str
+    department: _builtins.str
+    """Only cases with this department; all of the bureau when left out."""
+    def __init__(
+        self,
+        *,
+        bureau: _builtins.str = ...,
+        department: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "department", b"department"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountWorkRequest: _TypeAlias = CountWorkRequest  # noqa: Y015
+
+@_typing.final
+class CountWorkResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkCount]:
+        """One for each part, in the order of their numbers."""
+
+    def __init__(
+        self,
+        *,
+        counts: _abc.Iterable[Global___WorkCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountWorkResponse: _TypeAlias = CountWorkResponse  # noqa: Y015
+
+@_typing.final
+class WorkCount(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAB_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    tab: _common_pb2.WorkTab.ValueType
+    count: _builtins.int
+    """At most 999."""
+    more: _builtins.bool
+    """There are more than that."""
+    def __init__(
+        self,
+        *,
+        tab: _common_pb2.WorkTab.ValueType = ...,
+        count: _builtins.int = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "more", b"more", "tab", b"tab"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkCount: _TypeAlias = WorkCount  # noqa: Y015
 
 @_typing.final
 class ExportLedgerRequest(_message.Message):
@@ -1622,7 +1777,7 @@ class ExportLedgerRequest(_message.Message):
     OPEN_ONLY_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     actor: _builtins.str
-    """Who exports, in what capacity: it decides whether contacts are shown."""
+    """Who exports, in what capacity: it decides whether private data are shown in clear."""
     role: _common_pb2.Role.ValueType
     department: _builtins.str
     open_only: _builtins.bool
@@ -1660,7 +1815,7 @@ class ExportLedgerResponse(_message.Message):
     CONTACTS_MASKED_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
     contacts_masked: _builtins.bool
-    """Contacts are masked, in the texts too."""
+    """Taxpayers' names, numbers and contacts are masked, contacts in the texts too."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerRow]: ...
     @_builtins.property

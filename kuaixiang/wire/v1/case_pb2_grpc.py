@@ -225,6 +225,11 @@ class CaseServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesResponse.FromString,
                 _registered_method=True)
+        self.CountWork = channel.unary_unary(
+                '/kuaixiang.wire.v1.CaseService/CountWork',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.CountWorkRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.CountWorkResponse.FromString,
+                _registered_method=True)
         self.ExportLedger = channel.unary_stream(
                 '/kuaixiang.wire.v1.CaseService/ExportLedger',
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ExportLedgerRequest.SerializeToString,
@@ -373,7 +378,7 @@ class CaseServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReadAttachment(self, request, context):
-        """The content of a file of a case, piece by piece.
+        """The content of a file of a case, piece by piece, to a role that reads private data in clear; each reading is recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -499,7 +504,7 @@ class CaseServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCase(self, request, context):
-        """One case, with its history and its private part where asked.
+        """One case, with its history and its private part where asked; each reading of that in clear is recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -512,8 +517,15 @@ class CaseServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CountWork(self, request, context):
+        """How many cases each part of the work list has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExportLedger(self, request, context):
-        """The ledger as it is kept on paper 台账, case by case, in the order of acceptance.
+        """The ledger as it is kept on paper 台账, case by case, in the order of acceptance; recorded when nothing is masked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -725,6 +737,11 @@ def add_CaseServiceServicer_to_server(servicer, server):
                     servicer.ListCases,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesResponse.SerializeToString,
+            ),
+            'CountWork': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountWork,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.CountWorkRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.CountWorkResponse.SerializeToString,
             ),
             'ExportLedger': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportLedger,
@@ -1769,6 +1786,33 @@ class CaseService:
             '/kuaixiang.wire.v1.CaseService/ListCases',
             kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountWork(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.CaseService/CountWork',
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.CountWorkRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.CountWorkResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,7 +53,7 @@ class CaseServiceStub:
     AttachFile: _aio.StreamUnaryMultiCallable[_case_pb2.AttachFileRequest, _case_pb2.ActResponse]
     """附件: the first message says what file it is, those after it bring its content (at most 20 MiB)."""
     ReadAttachment: _aio.UnaryStreamMultiCallable[_case_pb2.ReadAttachmentRequest, _case_pb2.ReadAttachmentResponse]
-    """The content of a file of a case, piece by piece."""
+    """The content of a file of a case, piece by piece, to a role that reads private data in clear; each reading is recorded."""
     LinkIssue: _aio.UnaryUnaryMultiCallable[_case_pb2.LinkIssueRequest, _case_pb2.ActResponse]
     """归入共性诉求: the case is an instance of a confirmed common issue (§四(五))."""
     GiveFeedback: _aio.UnaryUnaryMultiCallable[_case_pb2.GiveFeedbackRequest, _case_pb2.ActResponse]
@@ -89,11 +89,13 @@ class CaseServiceStub:
     WriteOffCase: _aio.UnaryUnaryMultiCallable[_case_pb2.WriteOffCaseRequest, _case_pb2.ActResponse]
     """销号 (§五(三))."""
     GetCase: _aio.UnaryUnaryMultiCallable[_case_pb2.GetCaseRequest, _case_pb2.GetCaseResponse]
-    """One case, with its history and its private part where asked."""
+    """One case, with its history and its private part where asked; each reading of that in clear is recorded."""
     ListCases: _aio.UnaryUnaryMultiCallable[_case_pb2.ListCasesRequest, _case_pb2.ListCasesResponse]
     """The ledger by filters, nearest deadline first, in pages."""
+    CountWork: _aio.UnaryUnaryMultiCallable[_case_pb2.CountWorkRequest, _case_pb2.CountWorkResponse]
+    """How many cases each part of the work list has."""
     ExportLedger: _aio.UnaryStreamMultiCallable[_case_pb2.ExportLedgerRequest, _case_pb2.ExportLedgerResponse]
-    """The ledger as it is kept on paper 台账, case by case, in the order of acceptance."""
+    """The ledger as it is kept on paper 台账, case by case, in the order of acceptance; recorded when nothing is masked."""
     WatchCases: _aio.UnaryStreamMultiCallable[_case_pb2.WatchCasesRequest, _case_pb2.WatchCasesResponse]
     """Every change in the ledger from a journal position on, as it is committed."""
     FindDuplicates: _aio.UnaryUnaryMultiCallable[_case_pb2.FindDuplicatesRequest, _case_pb2.FindDuplicatesResponse]
@@ -252,7 +254,7 @@ class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _case_pb2.ReadAttachmentRequest,
         context: _aio.ServicerContext[_case_pb2.ReadAttachmentRequest, _abc.AsyncIterator[_case_pb2.ReadAttachmentResponse]],
     ) -> _abc.AsyncIterator[_case_pb2.ReadAttachmentResponse]:
-        """The content of a file of a case, piece by piece."""
+        """The content of a file of a case, piece by piece, to a role that reads private data in clear; each reading is recorded."""
 
     @_abc_1.abstractmethod
     def LinkIssue(
@@ -396,7 +398,7 @@ class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _case_pb2.GetCaseRequest,
         context: _aio.ServicerContext[_case_pb2.GetCaseRequest, _abc.Awaitable[_case_pb2.GetCaseResponse]],
     ) -> _abc.Awaitable[_case_pb2.GetCaseResponse]:
-        """One case, with its history and its private part where asked."""
+        """One case, with its history and its private part where asked; each reading of that in clear is recorded."""
 
     @_abc_1.abstractmethod
     def ListCases(
@@ -407,12 +409,20 @@ class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
         """The ledger by filters, nearest deadline first, in pages."""
 
     @_abc_1.abstractmethod
+    def CountWork(
+        self,
+        request: _case_pb2.CountWorkRequest,
+        context: _aio.ServicerContext[_case_pb2.CountWorkRequest, _abc.Awaitable[_case_pb2.CountWorkResponse]],
+    ) -> _abc.Awaitable[_case_pb2.CountWorkResponse]:
+        """How many cases each part of the work list has."""
+
+    @_abc_1.abstractmethod
     def ExportLedger(
         self,
         request: _case_pb2.ExportLedgerRequest,
         context: _aio.ServicerContext[_case_pb2.ExportLedgerRequest, _abc.AsyncIterator[_case_pb2.ExportLedgerResponse]],
     ) -> _abc.AsyncIterator[_case_pb2.ExportLedgerResponse]:
-        """The ledger as it is kept on paper 台账, case by case, in the order of acceptance."""
+        """The ledger as it is kept on paper 台账, case by case, in the order of acceptance; recorded when nothing is masked."""
 
     @_abc_1.abstractmethod
     def WatchCases(

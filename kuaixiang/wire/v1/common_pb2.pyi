@@ -235,6 +235,38 @@ ROLE_AUDITOR: Role.ValueType  # 9
 """督察审计"""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
+class _Disclosure:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DisclosureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Disclosure.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DISCLOSURE_UNSPECIFIED: _Disclosure.ValueType  # 0
+    """Not at all."""
+    DISCLOSURE_MASKED: _Disclosure.ValueType  # 1
+    """Names, numbers and contacts with their middle hidden, also contacts within a text.
+    脱敏
+    """
+    DISCLOSURE_FULL: _Disclosure.ValueType  # 2
+    """In clear: for the roles that call taxpayers, and recorded in the journal.
+    明文
+    """
+
+class Disclosure(_Disclosure, metaclass=_DisclosureEnumTypeWrapper):
+    """How private data are shown to who reads them."""
+
+DISCLOSURE_UNSPECIFIED: Disclosure.ValueType  # 0
+"""Not at all."""
+DISCLOSURE_MASKED: Disclosure.ValueType  # 1
+"""Names, numbers and contacts with their middle hidden, also contacts within a text.
+脱敏
+"""
+DISCLOSURE_FULL: Disclosure.ValueType  # 2
+"""In clear: for the roles that call taxpayers, and recorded in the journal.
+明文
+"""
+Global___Disclosure: _TypeAlias = Disclosure  # noqa: Y015
+
 class _DepartmentKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -776,6 +808,64 @@ DUPLICATE_REASON_SAME_TAXPAYER: DuplicateReason.ValueType  # 1
 DUPLICATE_REASON_SIMILAR_TEXT: DuplicateReason.ValueType  # 2
 """内容相近"""
 Global___DuplicateReason: _TypeAlias = DuplicateReason  # noqa: Y015
+
+class _WorkTab:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WorkTabEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WorkTab.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WORK_TAB_UNSPECIFIED: _WorkTab.ValueType  # 0
+    WORK_TAB_TO_FORWARD: _WorkTab.ValueType  # 1
+    """待转交: registered here"""
+    WORK_TAB_TO_DISPATCH: _WorkTab.ValueType  # 2
+    """待分办: at tax service"""
+    WORK_TAB_TO_HANDLE: _WorkTab.ValueType  # 3
+    """待办理: at a department, or at several"""
+    WORK_TAB_DUE_TODAY: _WorkTab.ValueType  # 4
+    """今日到期: the nearest deadline is the end of today in Shanghai"""
+    WORK_TAB_OVERDUE: _WorkTab.ValueType  # 5
+    """已逾期: the nearest deadline has passed"""
+    WORK_TAB_TO_FEED_BACK: _WorkTab.ValueType  # 6
+    """待反馈: completed"""
+    WORK_TAB_TO_FOLLOW_UP: _WorkTab.ValueType  # 7
+    """待回访: fed back, and chosen for a follow-up"""
+    WORK_TAB_TO_WRITE_OFF: _WorkTab.ValueType  # 8
+    """待销号: nothing is left to do but that"""
+    WORK_TAB_DEFERRED: _WorkTab.ValueType  # 9
+    """待条件成熟"""
+    WORK_TAB_ELSEWHERE: _WorkTab.ValueType  # 10
+    """在外单位: offered to another bureau or with it, and not written off"""
+    WORK_TAB_ALL: _WorkTab.ValueType  # 11
+    """全部"""
+
+class WorkTab(_WorkTab, metaclass=_WorkTabEnumTypeWrapper):
+    """待办分类: the parts of a bureau's work list."""
+
+WORK_TAB_UNSPECIFIED: WorkTab.ValueType  # 0
+WORK_TAB_TO_FORWARD: WorkTab.ValueType  # 1
+"""待转交: registered here"""
+WORK_TAB_TO_DISPATCH: WorkTab.ValueType  # 2
+"""待分办: at tax service"""
+WORK_TAB_TO_HANDLE: WorkTab.ValueType  # 3
+"""待办理: at a department, or at several"""
+WORK_TAB_DUE_TODAY: WorkTab.ValueType  # 4
+"""今日到期: the nearest deadline is the end of today in Shanghai"""
+WORK_TAB_OVERDUE: WorkTab.ValueType  # 5
+"""已逾期: the nearest deadline has passed"""
+WORK_TAB_TO_FEED_BACK: WorkTab.ValueType  # 6
+"""待反馈: completed"""
+WORK_TAB_TO_FOLLOW_UP: WorkTab.ValueType  # 7
+"""待回访: fed back, and chosen for a follow-up"""
+WORK_TAB_TO_WRITE_OFF: WorkTab.ValueType  # 8
+"""待销号: nothing is left to do but that"""
+WORK_TAB_DEFERRED: WorkTab.ValueType  # 9
+"""待条件成熟"""
+WORK_TAB_ELSEWHERE: WorkTab.ValueType  # 10
+"""在外单位: offered to another bureau or with it, and not written off"""
+WORK_TAB_ALL: WorkTab.ValueType  # 11
+"""全部"""
+Global___WorkTab: _TypeAlias = WorkTab  # noqa: Y015
 
 @_typing.final
 class Attachment(_message.Message):

@@ -105,10 +105,13 @@ class Entry(_message.Message):
     MISMATCH_CLEARED_FIELD_NUMBER: _builtins.int
     ABSENT_CASE_FOUND_FIELD_NUMBER: _builtins.int
     ABSENT_CASE_CLEARED_FIELD_NUMBER: _builtins.int
+    PRIVATE_READ_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_READ_FIELD_NUMBER: _builtins.int
+    LEDGER_EXPORTED_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     case_id: _builtins.str
     version: _builtins.int
-    """Counts the entries of this case in this ledger from 1; 0: an entry about a case that is not in this ledger."""
+    """Counts the entries of this case in this ledger from 1; 0: an entry that changes no case of this ledger."""
     recorded_at_us: _builtins.int
     occurred_at_us: _builtins.int
     actor: _builtins.str
@@ -248,6 +251,12 @@ class Entry(_message.Message):
     def absent_case_found(self) -> Global___AbsentCaseFound: ...
     @_builtins.property
     def absent_case_cleared(self) -> Global___AbsentCaseCleared: ...
+    @_builtins.property
+    def private_read(self) -> Global___PrivateRead: ...
+    @_builtins.property
+    def attachment_read(self) -> Global___AttachmentRead: ...
+    @_builtins.property
+    def ledger_exported(self) -> Global___LedgerExported: ...
     def __init__(
         self,
         *,
@@ -328,12 +337,15 @@ class Entry(_message.Message):
         mismatch_cleared: Global___MismatchCleared | None = ...,
         absent_case_found: Global___AbsentCaseFound | None = ...,
         absent_case_cleared: Global___AbsentCaseCleared | None = ...,
+        private_read: Global___PrivateRead | None = ...,
+        attachment_read: Global___AttachmentRead | None = ...,
+        ledger_exported: Global___LedgerExported | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["absent_case_cleared", b"absent_case_cleared", "absent_case_found", b"absent_case_found", "accepted_directly", b"accepted_directly", "answered_on_the_spot", b"answered_on_the_spot", "attachment_added", b"attachment_added", "became_due_soon", b"became_due_soon", "became_overdue", b"became_overdue", "calendar_adopted", b"calendar_adopted", "case_withdrawn", b"case_withdrawn", "clocks_recomputed", b"clocks_recomputed", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "deferred", b"deferred", "directive_published", b"directive_published", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "ledgers_reconciled", b"ledgers_reconciled", "linked", b"linked", "mismatch_cleared", b"mismatch_cleared", "mismatch_found", b"mismatch_found", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "order_acknowledged", b"order_acknowledged", "order_answer_returned", b"order_answer_returned", "order_answered", b"order_answered", "order_arrived", b"order_arrived", "order_cancelled", b"order_cancelled", "order_clock_noted", b"order_clock_noted", "order_closed", b"order_closed", "order_delivered", b"order_delivered", "order_issued", b"order_issued", "order_received", b"order_received", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "received", b"received", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "written_off", b"written_off"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["absent_case_cleared", b"absent_case_cleared", "absent_case_found", b"absent_case_found", "accepted_directly", b"accepted_directly", "answered_on_the_spot", b"answered_on_the_spot", "attachment_added", b"attachment_added", "attachment_read", b"attachment_read", "became_due_soon", b"became_due_soon", "became_overdue", b"became_overdue", "calendar_adopted", b"calendar_adopted", "case_withdrawn", b"case_withdrawn", "clocks_recomputed", b"clocks_recomputed", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "deferred", b"deferred", "directive_published", b"directive_published", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "ledger_exported", b"ledger_exported", "ledgers_reconciled", b"ledgers_reconciled", "linked", b"linked", "mismatch_cleared", b"mismatch_cleared", "mismatch_found", b"mismatch_found", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "order_acknowledged", b"order_acknowledged", "order_answer_returned", b"order_answer_returned", "order_answered", b"order_answered", "order_arrived", b"order_arrived", "order_cancelled", b"order_cancelled", "order_clock_noted", b"order_clock_noted", "order_closed", b"order_closed", "order_delivered", b"order_delivered", "order_issued", b"order_issued", "order_received", b"order_received", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "private_read", b"private_read", "received", b"received", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "written_off", b"written_off"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent_case_cleared", b"absent_case_cleared", "absent_case_found", b"absent_case_found", "accepted_directly", b"accepted_directly", "actor", b"actor", "answered_on_the_spot", b"answered_on_the_spot", "attachment_added", b"attachment_added", "became_due_soon", b"became_due_soon", "became_overdue", b"became_overdue", "bureau", b"bureau", "calendar_adopted", b"calendar_adopted", "case_id", b"case_id", "case_withdrawn", b"case_withdrawn", "category", b"category", "channel", b"channel", "clocks", b"clocks", "clocks_recomputed", b"clocks_recomputed", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "custody", b"custody", "deferred", b"deferred", "department", b"department", "department_kind", b"department_kind", "directive_published", b"directive_published", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "epoch", b"epoch", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "ledgers_reconciled", b"ledgers_reconciled", "linked", b"linked", "mismatch_cleared", b"mismatch_cleared", "mismatch_found", b"mismatch_found", "occurred_at_us", b"occurred_at_us", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "order_acknowledged", b"order_acknowledged", "order_answer_returned", b"order_answer_returned", "order_answered", b"order_answered", "order_arrived", b"order_arrived", "order_cancelled", b"order_cancelled", "order_clock_noted", b"order_clock_noted", "order_closed", b"order_closed", "order_delivered", b"order_delivered", "order_issued", b"order_issued", "order_received", b"order_received", "order_stage", b"order_stage", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "received", b"received", "recorded_at_us", b"recorded_at_us", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "role", b"role", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "stage", b"stage", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "version", b"version", "written_off", b"written_off"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent_case_cleared", b"absent_case_cleared", "absent_case_found", b"absent_case_found", "accepted_directly", b"accepted_directly", "actor", b"actor", "answered_on_the_spot", b"answered_on_the_spot", "attachment_added", b"attachment_added", "attachment_read", b"attachment_read", "became_due_soon", b"became_due_soon", "became_overdue", b"became_overdue", "bureau", b"bureau", "calendar_adopted", b"calendar_adopted", "case_id", b"case_id", "case_withdrawn", b"case_withdrawn", "category", b"category", "channel", b"channel", "clocks", b"clocks", "clocks_recomputed", b"clocks_recomputed", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "custody", b"custody", "deferred", b"deferred", "department", b"department", "department_kind", b"department_kind", "directive_published", b"directive_published", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "epoch", b"epoch", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "ledger_exported", b"ledger_exported", "ledgers_reconciled", b"ledgers_reconciled", "linked", b"linked", "mismatch_cleared", b"mismatch_cleared", "mismatch_found", b"mismatch_found", "occurred_at_us", b"occurred_at_us", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "order_acknowledged", b"order_acknowledged", "order_answer_returned", b"order_answer_returned", "order_answered", b"order_answered", "order_arrived", b"order_arrived", "order_cancelled", b"order_cancelled", "order_clock_noted", b"order_clock_noted", "order_closed", b"order_closed", "order_delivered", b"order_delivered", "order_issued", b"order_issued", "order_received", b"order_received", "order_stage", b"order_stage", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "private_read", b"private_read", "received", b"received", "recorded_at_us", b"recorded_at_us", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "role", b"role", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "stage", b"stage", "taxpayer_told", b"taxpayer_told", "unlinked", b"unlinked", "version", b"version", "written_off", b"written_off"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["registered", "answered_on_the_spot", "taxpayer_told", "forwarded", "dispatched", "dispatch_returned", "accepted_directly", "extension_asked", "extension_approved", "extension_refused", "joint_handling_started", "part_completed", "completed", "feedback_given", "followed_up", "reopened", "case_withdrawn", "deferred", "resumed", "sent_to_reconsideration", "offered", "offer_withdrawal_asked", "released", "offer_refused", "received", "offer_declined", "concluded", "conclusion_revoked", "conclusion_delivered", "written_off", "became_overdue", "became_due_soon", "clocks_recomputed", "calendar_adopted", "directive_published", "linked", "unlinked", "part_returned", "part_added", "extension_explained", "ruled", "override_asked", "override_approved", "override_refused", "attachment_added", "issue_linked", "order_issued", "order_received", "order_acknowledged", "order_answered", "order_answer_returned", "order_closed", "order_cancelled", "order_delivered", "order_clock_noted", "order_arrived", "ledgers_reconciled", "mismatch_found", "mismatch_cleared", "absent_case_found", "absent_case_cleared"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["registered", "answered_on_the_spot", "taxpayer_told", "forwarded", "dispatched", "dispatch_returned", "accepted_directly", "extension_asked", "extension_approved", "extension_refused", "joint_handling_started", "part_completed", "completed", "feedback_given", "followed_up", "reopened", "case_withdrawn", "deferred", "resumed", "sent_to_reconsideration", "offered", "offer_withdrawal_asked", "released", "offer_refused", "received", "offer_declined", "concluded", "conclusion_revoked", "conclusion_delivered", "written_off", "became_overdue", "became_due_soon", "clocks_recomputed", "calendar_adopted", "directive_published", "linked", "unlinked", "part_returned", "part_added", "extension_explained", "ruled", "override_asked", "override_approved", "override_refused", "attachment_added", "issue_linked", "order_issued", "order_received", "order_acknowledged", "order_answered", "order_answer_returned", "order_closed", "order_cancelled", "order_delivered", "order_clock_noted", "order_arrived", "ledgers_reconciled", "mismatch_found", "mismatch_cleared", "absent_case_found", "absent_case_cleared", "private_read", "attachment_read", "ledger_exported"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -1558,6 +1570,68 @@ class AbsentCaseCleared(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AbsentCaseCleared: _TypeAlias = AbsentCaseCleared  # noqa: Y015
+
+@_typing.final
+class PrivateRead(_message.Message):
+    """查看隐私信息: the entry's actor has read in clear what is private of the entry's case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrivateRead: _TypeAlias = PrivateRead  # noqa: Y015
+
+@_typing.final
+class AttachmentRead(_message.Message):
+    """查看附件: the entry's actor has read a file of the entry's case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachmentRead: _TypeAlias = AttachmentRead  # noqa: Y015
+
+@_typing.final
+class LedgerExported(_message.Message):
+    """导出台账 with private data in clear: of the cases registered from one instant until before another, 0 for no bound."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGISTERED_FROM_US_FIELD_NUMBER: _builtins.int
+    REGISTERED_BEFORE_US_FIELD_NUMBER: _builtins.int
+    OPEN_ONLY_FIELD_NUMBER: _builtins.int
+    registered_from_us: _builtins.int
+    registered_before_us: _builtins.int
+    open_only: _builtins.bool
+    """Only cases that were not written off."""
+    def __init__(
+        self,
+        *,
+        registered_from_us: _builtins.int = ...,
+        registered_before_us: _builtins.int = ...,
+        open_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["open_only", b"open_only", "registered_before_us", b"registered_before_us", "registered_from_us", b"registered_from_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerExported: _TypeAlias = LedgerExported  # noqa: Y015
 
 @_typing.final
 class OrderIssued(_message.Message):

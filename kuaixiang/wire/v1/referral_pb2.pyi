@@ -416,8 +416,13 @@ class TrackRequest(_message.Message):
     BUREAU_FIELD_NUMBER: _builtins.int
     CASE_ID_FIELD_NUMBER: _builtins.int
     ASKED_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     case_id: _builtins.str
+    whole: _builtins.bool
+    """Every bureau that the case went through, in both directions, each with what was done there; not only the way on to
+    the bureau responsible.
+    """
     @_builtins.property
     def asked(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Bureaus already asked, so that a circle ends."""
@@ -428,10 +433,11 @@ class TrackRequest(_message.Message):
         bureau: _builtins.str = ...,
         case_id: _builtins.str = ...,
         asked: _abc.Iterable[_builtins.str] | None = ...,
+        whole: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "bureau", b"bureau", "case_id", b"case_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "bureau", b"bureau", "case_id", b"case_id", "whole", b"whole"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -479,6 +485,7 @@ class TrackedSegment(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     CLOCKS_FIELD_NUMBER: _builtins.int
     WITH_BUREAU_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     stage: _common_pb2.Stage.ValueType
     custody: _common_pb2.Custody.ValueType
@@ -486,6 +493,10 @@ class TrackedSegment(_message.Message):
     with_bureau: _builtins.str
     @_builtins.property
     def clocks(self) -> _containers.RepeatedCompositeFieldContainer[_case_pb2.Clock]: ...
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[_case_pb2.HistoryItem]:
+        """The case's entries in that bureau's ledger, public parts, first to last; where the whole was asked for."""
+
     def __init__(
         self,
         *,
@@ -495,10 +506,11 @@ class TrackedSegment(_message.Message):
         epoch: _builtins.int = ...,
         clocks: _abc.Iterable[_case_pb2.Clock] | None = ...,
         with_bureau: _builtins.str = ...,
+        history: _abc.Iterable[_case_pb2.HistoryItem] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "clocks", b"clocks", "custody", b"custody", "epoch", b"epoch", "stage", b"stage", "with_bureau", b"with_bureau"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "clocks", b"clocks", "custody", b"custody", "epoch", b"epoch", "history", b"history", "stage", b"stage", "with_bureau", b"with_bureau"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,109 @@
+"""One act on several cases: first what it would do to each, then each by itself, done once however often it is sent."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.datastructures import FormData
+from starlette.responses import Response
+from starlette.routing import Route
+
+from kuaixiang.domain import acts
+from kuaixiang.domain.acts import Act
+from kuaixiang.domain.case import Case
+from kuaixiang.domain.errors import Refused
+from kuaixiang.runtime.writer import WriterBusy, WriterStopped
+from kuaixiang.web.console import Console, NoSuchPage, Visit, as_refusal
+from kuaixiang.wire.codec import act_of
+from node.cases import header_of
+from node.desk.asking import REQUEST_OF_ACT, Services, header, inside, new_key, rpc_of
+from node.desk.forms import ACTS, fields_of, filled_in
+from node.desk.listing import services_departments
+
+CASES_MAX: Final = 500
+"""As many as a page of a list may have."""
+
+BULK_ACTS: Final[tuple[type[Act], ...]] = (
+    acts.Forward,
+    acts.Dispatch,
+    acts.AcceptDirectly,
+    acts.GiveFeedback,
+    acts.LinkIssue,
+    acts.Refer,
+    acts.WriteOff,
+)
+"""Acts that say the same of many cases; a result or an extension is each case's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became, or would become, of one of the cases. `refusal`: why nothing."""
+
+    case_id: str
+    before: Case | None = None
+    after: Case | None = None
+    refusal: Refused | None = None
+
+
+def routes(console: Console, services: Services) -> list[Route]:
+    """The preview of a bulk act, and the act."""
+    pages = _BulkPages(services)
+    return [console.route("/bulk", pages.bulk, "POST")]
+
+
+class _BulkPages:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def bulk(self, visit: Visit) -> Response:
+        """The form for the cases that are chosen; filled in, the preview; confirmed, the acts."""
+        form = await visit.form()
+        kind = ACTS.get(str(form.get("act", "")))
+        if kind not in BULK_ACTS:
+            raise NoSuchPage
+        chosen = list(dict.fromkeys(str(case_id) for case_id in form.getlist("case")))[:CASES_MAX]
+        step = str(form.get("step", ""))
+        refusal: Refused | None = None
+        outcomes: list[Outcome] = []
+        if step in {"preview", "do"}:
+            try:
+                values = filled_in(fields_of(kind), form)
+            except Refused as wrong:
+                refusal, step = wrong, ""
+            else:
+                tried = self._do if step == "do" else self._foresee
+                outcomes = [await tried(visit, kind, case_id, values, form) for case_id in chosen]
+        return visit.page(
+            "bulk.html",
+            act=kind,
+            step=step,
+            chosen=chosen,
+            outcomes=outcomes,
+            fields=fields_of(kind),
+            typed=form.getlist,
+            key=str(form.get("request_key", "")) or new_key(),
+            refusal=refusal,
+            departments=services_departments(self._services, visit.person.bureau),
+            live="",
+        )
+
+    async def _foresee(
+        self, visit: Visit, kind: type[Act], case_id: str, values: dict[str, object], form: FormData
+    ) -> Outcome:
+        request = REQUEST_OF_ACT[kind](header=header(visit.person, case_id=case_id), **values)
+        try:
+            before, after = await self._services.office.foresee(header_of(request), act_of(request))
+        except Refused as refusal:
+            return Outcome(case_id=case_id, refusal=refusal)
+        return Outcome(case_id=case_id, before=before, after=after)
+
+    async def _do(
+        self, visit: Visit, kind: type[Act], case_id: str, values: dict[str, object], form: FormData
+    ) -> Outcome:
+        # A key for each case, the same whenever the form is sent again.
+        key = f"{str(form.get('request_key', ''))[:32]}-{case_id}"
+        request = REQUEST_OF_ACT[kind](header=header(visit.person, case_id=case_id, key=key), **values)
+        try:
+            await getattr(self._services.cases, rpc_of(type(request)))(request, inside(visit.person))
+        except (Refused, WriterBusy, WriterStopped) as error:
+            return Outcome(case_id=case_id, refusal=as_refusal(error))
+        return Outcome(case_id=case_id, after=await self._services.office.read_case(visit.person.bureau, case_id))

@@ -1,0 +1,61 @@
+"""What has changed, told to pages that are open: the numbers of cases, over server-sent events. Nothing private.
+
+A page that shows a case, or a list, asks again for the part that shows it. A stream that breaks off loses nothing:
+pages are as they were loaded, and browsers begin it again by themselves.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from kuaixiang.web.console import Console, Visit
+from kuaixiang.wire.v1 import case_pb2
+from node.desk.asking import Services, inside
+
+BEAT_SECONDS: Final = 15.0
+"""A line at least so often: proxies close what is silent, and a browser that has gone is noticed."""
+WAITING_MAX: Final = 1_000
+"""Changes that wait for a slow browser; more than that are forgotten, and the next one brings the page up to date."""
+
+
+def routes(console: Console, services: Services) -> list[Route]:
+    """The stream of changes."""
+
+    async def live(visit: Visit) -> Response:
+        return StreamingResponse(_changes(visit, services), media_type="text/event-stream")
+
+    return [console.route("/live", live)]
+
+
+async def _changes(visit: Visit, services: Services) -> AsyncIterator[str]:
+    waiting: asyncio.Queue[str] = asyncio.Queue(WAITING_MAX)
+
+    def put(case_id: str) -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            waiting.put_nowait(case_id)
+
+    async def watch() -> None:
+        request = case_pb2.WatchCasesRequest(bureau=visit.person.bureau)
+        async for change in services.cases.WatchCases(request, inside(visit.person)):
+            put(change.case_id)
+
+    watching = asyncio.create_task(watch())
+    forget = services.office.heard.listen(visit.person.bureau, put)
+    try:
+        yield "retry: 2000\n\n"
+        while not watching.done():
+            try:
+                case_id = await asyncio.wait_for(waiting.get(), BEAT_SECONDS)
+            except TimeoutError:
+                yield ": \n\n"
+                continue
+            yield f"event: changed\ndata: {case_id}\n\n"
+    finally:
+        forget()
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching

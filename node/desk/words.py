@@ -1,0 +1,121 @@
+"""The Chinese of the desk's sentences, beside their English, which the templates use."""
+
+from collections.abc import Mapping
+from typing import Final
+
+WORDS: Final[Mapping[str, str]] = {
+    "Desk": "工作台",
+    # The work list.
+    "Work list": "待办诉求",
+    "Parts of the work list": "待办分类",
+    "Orders from above": "上级督办",
+    "all departments": "全部部门",
+    "all": "全部",
+    "Category": "类别",
+    "Channel": "渠道",
+    "Filter": "筛选",
+    "Cases": "诉求列表",
+    "Case": "诉求编号",
+    "Request": "诉求",
+    "Due": "时限",
+    "Stage and place": "环节与去向",
+    "Kind": "类别与渠道",
+    "Registered": "受理时间",
+    "Select all": "全选",
+    "Select %(case)s": "选择 %(case)s",
+    "Selected:": "已选：",
+    "Nothing is to be done here.": "这里没有待办诉求。",
+    "by": "截止",
+    "provisional": "暂定",
+    "and %(n)s more": "另有 %(n)s 项",
+    "extension asked": "已申请延期",
+    "override asked": "已申请特批",
+    "ledgers differ": "台账不符",
+    "erased": "已清除",
+    # Search.
+    "Search": "搜索",
+    "Words of the request, taxpayer, number, contact or case": "诉求内容、纳税人、信用代码、联系方式或诉求编号",
+    "A Chinese word has two characters at least; several words must all be there.": (
+        "中文词至少两个字；输入多个词时须同时包含。"
+    ),
+    "Found": "搜索结果",
+    "No case has all of these words.": "没有同时包含这些词的诉求。",
+    # A case.
+    "Place": "当前位置",
+    "Where it stands": "当前状态",
+    "overdue": "逾期",
+    "%(n)s working days since it was registered": "受理以来 %(n)s 个工作日",
+    "sent back %(n)s times": "退回 %(n)s 次",
+    "given here by the ruling of": "裁定单位：",
+    "dispatch returned %(n)s times": "退回分办 %(n)s 次",
+    "Not acknowledged yet by": "尚未确认结论的单位：",
+    "The taxpayer seems to belong to": "该纳税人似乎属于",
+    "Refer it there": "移交该单位",
+    "What can be done": "可办理的事项",
+    "Escalate to the superior": "上报上级",
+    "Refer to a subordinate": "转交下级",
+    "At this stage there is nothing for you to do in your role.": "当前环节没有您岗位可办理的事项。",
+    "Taxpayer": "纳税人",
+    "Taxpayer number": "统一社会信用代码",
+    "Contact": "联系方式",
+    "Handled with": "并案主诉求",
+    "Common issue": "共性诉求",
+    "Headquarters' standard answer": "总局统一答复口径",
+    "Show name and contact (recorded)": "查看完整名称与联系方式（将留痕）",
+    "Shown in clear; the ledger has recorded that you looked.": "已显示明文，本次查看已记入台账。",
+    "Files": "附件",
+    "none": "无",
+    "Attach a file, 20 MiB at most": "添加附件，不超过 20 MiB",
+    "Attach": "上传",
+    "What was private of this case has been erased.": "该诉求的隐私信息已清除。",
+    "Timeline": "办理过程",
+    "Next deadline:": "下一时限：",
+    "by itself": "系统",
+    "%(n)s working days here": "在本单位第 %(n)s 个工作日",
+    "With what was done at other bureaus": "包括其他单位的办理过程",
+    "The ledger of %(bureau)s does not answer now; what was done there is missing here.": (
+        "暂时联系不上%(bureau)s的台账，以下缺少该单位的办理过程。"
+    ),
+    # Acts.
+    "Preview": "预览",
+    "What happens to the clocks": "时限变化",
+    "stops here:": "停止：",
+    "moves:": "变更：",
+    "begins here:": "开始：",
+    "begins there, if it is accepted now:": "接收单位（如现在接收）：",
+    "The clocks here stand until the other bureau has accepted the case; then they stop.": (
+        "对方接收之前本单位时限暂不计算，接收后即停止。"
+    ),
+    "No clock changes.": "时限不变。",
+    "%(n)s working days, by": "%(n)s 个工作日，截止",
+    "another bureau, named beside": "其他单位，在旁边填写",
+    "or its code; type a part of its name to find it": "或填写单位代码；输入名称可查找",
+    "seems competent": "可能的主管单位",
+    "superior": "上级单位",
+    "subordinates": "下级单位",
+    "%(n)s cases": "%(n)s 件",
+    "Done": "已办理",
+    "What it would do; nothing is done yet": "预览：尚未办理",
+    "Result": "结果",
+    "To the work list": "返回待办",
+    # Registering.
+    "Register": "受理登记",
+    "Register a request": "受理登记",
+    "Your role does not register; this page will be refused.": "您的岗位不办理受理登记，提交后将被拒绝。",
+    "Answer on the spot": "当场答复",
+    "What can be answered at once is complete and fed back with the registration (§4(1)2). Leave it empty otherwise.": (
+        "能够当场答复的，登记即办结并反馈（通知四（一）2）；否则请留空。"
+    ),
+    "Likely duplicates": "疑似重复诉求",
+    "Cases of the last months that may ask the same appear here while you type.": (
+        "填写时，这里会显示近几个月内可能相同的诉求。"
+    ),
+    "Look for duplicates": "查找重复诉求",
+    "Handle together with": "与以下诉求并案",
+    "none of these": "都不是",
+    "None found.": "未发现。",
+    # Keys.
+    "Next and previous row of a list; Enter opens it": "列表的下一行、上一行，回车打开",
+    "Of a case: escalate it to the superior": "诉求页：上报上级",
+    "Of a case: refer it to a subordinate": "诉求页：转交下级",
+}
