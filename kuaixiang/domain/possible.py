@@ -51,7 +51,9 @@ def _value(hint: Any, name: str, case: Case, context: Context) -> Any:  # noqa: 
         hint = get_args(hint)[0]
     if name == "final_bureau":
         return _somewhere_else(context)
-    if name in {"to_department", "lead_department", "for_department"}:
+    if name == "for_department":
+        return next((asked.for_department for asked in case.extensions), "")
+    if name in {"to_department", "lead_department"}:
         return next((code for code in context.staff.departments if code != case.department), _SOMETHING)
     if isinstance(hint, type) and issubclass(hint, IntEnum):
         return next(iter(hint))
