@@ -35,7 +35,7 @@ ENTRIES_READ: Final = 5_000
 _NEWEST_SQLITE: Final = sa.text(
     # CROSS JOIN: the index of words leads, whatever the planner believes.
     "SELECT f.rowid AS doc, w.case_id FROM case_words_index f CROSS JOIN case_words w ON w.doc = f.rowid"
-    " WHERE f.words MATCH :wanted AND f.rowid >= :first AND f.rowid < :before ORDER BY f.rowid DESC LIMIT :hits"
+    " WHERE f.case_words_index MATCH :wanted AND f.rowid >= :first AND f.rowid < :before ORDER BY f.rowid DESC LIMIT :hits"
 )
 _NEWEST_POSTGRESQL: Final = sa.text(
     "SELECT doc, case_id FROM case_words"
