@@ -71,6 +71,15 @@ class Database(StrEnum):
     """A server of the federation's own, whose data are removed when it stops."""
 
 
+class State(StrEnum):
+    """Whether a bureau's node is there for others."""
+
+    UP = "up"
+    DOWN = "down"
+    CUT_OFF = "cut off"
+    """It runs, and the link of its province's NATS site is cut."""
+
+
 class NotHosted(ProcessError):
     """A bureau that no node of this federation keeps the ledger of."""
 
@@ -101,6 +110,8 @@ class Service:
     terminal: pki.CertificatePaths
     """The certificate that clients of this process show: that of its bureaus' officers."""
     process: ChildProcess
+    pages_url: str = ""
+    """Where the desk of a node or the board of a hub is served; empty where it has no pages."""
     down: bool = False
     """Killed or stopped on purpose."""
     channel: grpc.aio.Channel | None = field(default=None, repr=False)
@@ -123,7 +134,8 @@ class Federation:
     A bureau in no group has no ledger here. `clock_start` None: the machine's clock. `staff` is the text of a list of
     departments and officers; without one terminals are believed. `hubs` are the scopes to count;
     by default the root's. `node_settings` and `hub_settings` win over the settings made here. `compiled_by`: another
-    federation on this machine, whose compiled code this one's children use.
+    federation on this machine, whose compiled code this one's children use. With `pages` each node serves its desk and
+    each hub its board, on this machine's own address and without a password.
 
     Not for two event loops; as an asynchronous context manager it is started and stopped.
     """
@@ -141,6 +153,7 @@ class Federation:
         node_settings: Mapping[str, object] | None = None,
         hub_settings: Mapping[str, object] | None = None,
         compiled_by: "Federation | None" = None,
+        pages: bool = False,
     ) -> None:
         self.directory = directory.absolute()
         self._placement = [tuple(group) for group in placement] if placement is not None else shared_by_site(tree)
@@ -153,6 +166,8 @@ class Federation:
         self._hub_scopes = tuple(hubs) if hubs is not None else (tree.root,)
         self._node_settings = dict(node_settings or {})
         self._hub_settings = dict(hub_settings or {})
+        self._pages = pages
+        self._cut_off: set[str] = set()
         self.nodes: tuple[Service, ...] = ()
         self.hubs: tuple[Service, ...] = ()
         self._node_of: dict[str, Service] = {}
@@ -314,14 +329,27 @@ class Federation:
         await self.wait_serving(service)
         service.down = False
 
+    def state(self, bureau: str) -> State:
+        """Whether the node of a bureau runs, and whether its province is cut off. Raises NotHosted."""
+        node = self.node(bureau)
+        if node.down or not node.process.alive:
+            return State.DOWN
+        return State.CUT_OFF if self.is_cut_off(self.tree.site(bureau)) else State.UP
+
+    def is_cut_off(self, site: str) -> bool:
+        """Whether the link of a province's NATS site is cut; of one that is being restored it is until it is up."""
+        return site in self._cut_off
+
     async def cut_link(self, site: str) -> None:
         """Cut a province's NATS site off from the national one. Raises NoSuchSite, NoLink."""
         await asyncio.to_thread(self.sites.cut_link, site)
+        self._cut_off.add(site)
 
     async def restore_link(self, site: str) -> None:
         """Let a province's NATS site dial the national one again, and wait until it has. Raises LinkNotUp."""
         await asyncio.to_thread(self.sites.restore_link, site)
         await asyncio.to_thread(self.sites.wait_linked, site)
+        self._cut_off.discard(site)
 
     # ------------------------------------------------------------ clients and clock
 
@@ -419,7 +447,7 @@ class Federation:
         }
         if self._staff:
             settings["staff"] = str(self.staff_file)
-        return self._service("node", group, settings | self._node_settings)
+        return self._service("node", group, settings | self._pages_at("desk") | self._node_settings)
 
     def _hub(self, scope: str) -> Service:
         site = self.sites[self.tree.site(scope)]
@@ -429,7 +457,11 @@ class Federation:
             "certificates": str(self.certificates("hub", scope)),
             "listen": f"127.0.0.1:{free_port()}",
         }
-        return self._service("hub", (scope,), settings | self._hub_settings)
+        return self._service("hub", (scope,), settings | self._pages_at("board") | self._hub_settings)
+
+    def _pages_at(self, setting: str) -> dict[str, object]:
+        """The settings by which a service has pages."""
+        return {setting: f"127.0.0.1:{free_port()}", "demonstration": True} if self._pages else {}
 
     def _service(self, kind: pki.Kind, codes: tuple[str, ...], settings: Mapping[str, object]) -> Service:
         name = f"{kind}-{codes[0]}"
@@ -453,6 +485,7 @@ class Federation:
             log=self.directory / "logs" / f"{name}.log",
             environment=self._environment,
         )
+        pages = settings.get("desk") or settings.get("board")
         return Service(
             name=name,
             codes=codes,
@@ -462,6 +495,7 @@ class Federation:
             config=config,
             terminal=pki.CertificatePaths.in_folder(self.certificates("office", codes[0])),
             process=process,
+            pages_url=f"http://{pages}" if pages else "",
         )
 
     def _database_url(self, name: str) -> str:

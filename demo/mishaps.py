@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final, Self
 
 from demo.federation import DATABASE_SIDES, Database, Federation
-from demo.live import Show, code_and_place
+from demo.live import Show
 from demo.officers import NoAnswer
+from demo.picture import code_and_place
 from demo.processes import ProcessError
 from demo.story import DAY, Happening, Hour, office_hour, office_hours
 from demo.watch import Watch
@@ -124,8 +125,6 @@ class Mishaps:
         self._watch = watch
         self.victim = victim
         self.site = site
-        self.cut: set[str] = set()
-        """Provinces that are cut off now."""
         self.catch_up_seconds = 0.0
         self.entries_cut_off = 0
         """What the hub lacked of the province when the link came back."""
@@ -197,7 +196,6 @@ class Mishaps:
     async def _cut(self, index: int) -> None:
         self._cut_at, self._restore_at = None, self._later(index, CUT_HOURS)
         await self._federation.cut_link(self.site)
-        self.cut.add(self.site)
         self._tell(f"the leaf link of {self._name(self.site)} is cut; its bureaus go on working, the hub falls behind")
 
     async def _restore(self) -> None:
@@ -212,7 +210,6 @@ class Mishaps:
         )
         begun = time.monotonic()
         await self._federation.restore_link(self.site)
-        self.cut.discard(self.site)
         self._tell(f"the leaf link of {self._name(self.site)} is up again after {time.monotonic() - begun:.1f} s")
         self._following = asyncio.create_task(self._follow(ends, begun))
 

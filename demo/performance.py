@@ -7,9 +7,10 @@ has a ledger of its own; counties that share a node process do so as in a provin
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,13 +20,14 @@ from demo.federation import Federation, part_of
 from demo.live import Scene, Show
 from demo.mishaps import CATCH_UP_SECONDS_MAX, Mishaps, caught_up
 from demo.older_copy import Exercise, OlderCounty
+from demo.picture import Sight
 from demo.staff import staff_list
-from demo.story import OFFICE_HOURS, Book, Pace, casting, fortnight, office_hour, play, quiet, registrations_of
+from demo.stage.app import Stage
+from demo.story import Book, Pace, casting, fortnight, next_morning, office_hour, play, quiet, registrations_of
 from demo.supervision import Superiors, amended_calendar
 from demo.tally import Tally, check, compare_pairs
 from demo.watch import Watch
 from hub.bulletin.document import Format
-from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.periods import parse_period
 from kuaixiang.facts import national_tree, parse_calendar, published_calendar
 from kuaixiang.wire.v1 import statistics_pb2 as pb
@@ -60,6 +62,14 @@ QUIET_SECONDS_MAX: Final = 60.0
 """For hand-overs that the last hour began."""
 
 
+class Pages(Enum):
+    """Whether a performance has web pages, and from when on its stage is served."""
+
+    NONE = auto()
+    AFTERWARDS = auto()
+    FROM_THE_START = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Performed:
     """A performance that has come to its end, its federation still running."""
@@ -80,6 +90,8 @@ class Performed:
 
     next_morning: datetime
     """When the bureaus open again."""
+    stage: Stage | None
+    """The page of the demonstration, its controls closed until they are opened; None where there are no pages."""
 
     def an_example(self, bureau: str) -> str:
         """A case that this bureau registered, one that went as far as headquarters if there is one."""
@@ -158,58 +170,84 @@ class Performed:
 
 @asynccontextmanager
 async def performance(
-    directory: Path, bulletin: Path, console: Console, *, cases: int, seed: int, live: bool, tell: Callable[[str], None]
+    directory: Path,
+    bulletin: Path,
+    console: Console,
+    *,
+    cases: int,
+    seed: int,
+    live: bool,
+    tell: Callable[[str], None],
+    pages: Pages = Pages.NONE,
 ) -> AsyncIterator[Performed]:
     """Perform it all; the federation runs until the block ends. The bulletin's files go to a folder of that name.
 
-    `tell` gets sentences on what is being done before and after the fortnight. Raises ProcessError, StoryError,
-    NeverSeen, OfficeError.
+    `pages` says whether there are desks, a board and the stage, and from when on the stage is served. `tell` gets
+    sentences on what is being done before and after the fortnight. Raises ProcessError, StoryError, NeverSeen,
+    OfficeError.
     """
     begun = time.monotonic()
     hours = fortnight(published_calendar())
     tree = part_of(national_tree(), [code for group in PLACEMENT for code in group])
     plans = casting(tree, hours, cases, seed)
     staff = staff_list(tree.bureaus)
-    federation = Federation(directory, tree, placement=PLACEMENT, clock_start=hours[0].at, staff=staff)
+    federation = Federation(
+        directory,
+        tree,
+        placement=PLACEMENT,
+        clock_start=hours[0].at,
+        staff=staff,
+        pages=pages is not Pages.NONE,
+    )
     older = OlderCounty(federation, staff)
     bureaus, sites = len(federation.bureaus), len(federation.sites.all)
     tell(f"Starting {len(PLACEMENT)} nodes for {bureaus} bureaus, {sites} NATS sites and the national hub…")
-    async with federation:
+    calendar = parse_calendar(amended_calendar())
+    async with federation, AsyncExitStack() as seen:
         tell(f"They serve after {time.monotonic() - begun:.1f} s. {hours[0].at:%Y-%m-%d} begins.")
         book = Book()
         pace = Pace(hours, federation.clock.advance_to)
         story_begun = time.monotonic()
-        async with Watch({bureau: federation.office(bureau) for bureau in federation.bureaus}) as watch:
-            mishaps = Mishaps(federation, watch, hours, victim=VICTIM, site=CUT_OFF)
-            try:
-                async with Show(
-                    console, Scene(federation, watch, pace, book, registrations_of(plans), mishaps.cut), live=live
-                ) as show:
-                    mishaps.shown_by(show)
-                    await play(
-                        plans=plans,
-                        errands=[
-                            *Superiors(federation, watch, pace, book).errands(hours),
-                            older.errand(office_hour(hours, COPY_DAY)),
-                        ],
-                        federation=federation,
-                        watch=watch,
-                        pace=pace,
-                        book=book,
-                        happenings=mishaps.at,
-                        after_hour=show.hour_done,
-                    )
-                    story_seconds = time.monotonic() - story_begun
-                    await mishaps.mend()
-                    await quiet(watch, QUIET_SECONDS_MAX)
-                    await caught_up(federation, watch.seqs, CATCH_UP_SECONDS_MAX)
-            finally:
-                await mishaps.close()
+        watch = await seen.enter_async_context(
+            Watch({bureau: federation.office(bureau) for bureau in federation.bureaus})
+        )
+        sight = await seen.enter_async_context(Sight(federation, watch))
+        stage = None
+        if pages is Pages.FROM_THE_START:
+            stage = await seen.enter_async_context(Stage(sight, calendar))
+            tell(f"The stage 演示台, from where one can watch: {stage.url}")
+        mishaps = Mishaps(federation, watch, hours, victim=VICTIM, site=CUT_OFF)
+        try:
+            async with Show(console, Scene(sight, pace, book, registrations_of(plans)), live=live) as show:
+                mishaps.shown_by(show)
+                await play(
+                    plans=plans,
+                    errands=[
+                        *Superiors(federation, watch, pace, book).errands(hours),
+                        older.errand(office_hour(hours, COPY_DAY)),
+                    ],
+                    federation=federation,
+                    watch=watch,
+                    pace=pace,
+                    book=book,
+                    happenings=mishaps.at,
+                    after_hour=show.hour_done,
+                )
+                story_seconds = time.monotonic() - story_begun
+                await mishaps.mend()
+                await quiet(watch, QUIET_SECONDS_MAX)
+                await caught_up(federation, watch.seqs, CATCH_UP_SECONDS_MAX)
+        finally:
+            await mishaps.close()
+        if pages is Pages.NONE:
+            await seen.aclose()
         tell(f"The fortnight took {story_seconds:.1f} s. Every ledger is read and compared with the hub…")
         reconciliation, tally = await _checked(federation, book)
         files = await _write_bulletin(federation, bulletin)
         tell("Two ledgers are started from copies, one of them an older copy: what has it lost?")
         exercise = await older.hold(hours[-1].at)
+        if pages is Pages.AFTERWARDS:
+            stage = await seen.enter_async_context(Stage(sight, calendar))
         yield Performed(
             federation=federation,
             book=book,
@@ -220,14 +258,9 @@ async def performance(
             bulletin=files,
             seconds=time.monotonic() - begun,
             story_seconds=story_seconds,
-            next_morning=_next_morning(hours[-1].at),
+            next_morning=next_morning(calendar, hours[-1].at),
+            stage=stage,
         )
-
-
-def _next_morning(at: datetime) -> datetime:
-    """When bureaus open after that instant, the last of the story, by the calendar that is then in force."""
-    day = parse_calendar(amended_calendar()).add_workdays(at.date() - timedelta(days=1), 1)
-    return datetime(day.year, day.month, day.day, OFFICE_HOURS[0], tzinfo=SHANGHAI)
 
 
 async def _write_bulletin(federation: Federation, folder: Path) -> tuple[Path, ...]:

@@ -125,6 +125,16 @@ def office_hour(hours: Sequence[Hour], day: int, hour: int = 0) -> int:
     return office[min(day * DAY + hour, len(office) - 1)]
 
 
+def next_morning(calendar: WorkingCalendar, at: datetime) -> datetime:
+    """When bureaus open next, later than that instant."""
+    local = at.astimezone(SHANGHAI)
+    opens = datetime(local.year, local.month, local.day, OFFICE_HOURS[0], tzinfo=SHANGHAI)
+    if calendar.is_working(local.date()) and at < opens:
+        return opens
+    day = calendar.add_workdays(local.date(), 1)
+    return opens.replace(year=day.year, month=day.month, day=day.day)
+
+
 class Pace:
     """Moves the clock, hour by hour, when nobody has anything to do any more."""
 

@@ -22,6 +22,12 @@ from kuaixiang.wire.v1 import case_pb2
 RECENT_MAX: Final = 200
 """Changes remembered for whoever shows them."""
 
+HAND_OVERS_MAX: Final = 40
+"""Hand-overs remembered for whoever shows them: among all changes they may be rare."""
+
+HANDED_OVER: Final = frozenset({"received", "concluded"})
+"""What a bureau records when a case, or the result of one, has come to it from a neighbour in the tree."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -64,6 +70,9 @@ class Watch:
         self.events: Counter[str] = Counter()
         """How often each kind of entry has passed."""
         self.recent: deque[Change] = deque(maxlen=RECENT_MAX)
+        self.hand_overs: deque[Change] = deque(maxlen=HAND_OVERS_MAX)
+        """The latest changes that are `HANDED_OVER`."""
+        self._standing: defaultdict[str, Counter[tuple[Stage, Custody]]] = defaultdict(Counter)
 
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._follow(office)) for office in self._offices.values()]
@@ -87,7 +96,7 @@ class Watch:
 
     def stages(self, bureau: str) -> Counter[tuple[Stage, Custody]]:
         """How many cases stand where in a bureau's ledger."""
-        return Counter((change.stage, change.custody) for (code, _), change in self._last.items() if code == bureau)
+        return +self._standing[bureau]
 
     def offered(self) -> list[Change]:
         """Cases whose hand-over has not been decided, as far as their senders know."""
@@ -124,9 +133,15 @@ class Watch:
             return  # about the ledger, such as a reconciliation or another calendar, and about no case of it
         change = _change(bureau, message)
         self.recent.append(change)
+        if change.event in HANDED_OVER:
+            self.hand_overs.append(change)
         if change.event == "offer_declined":
             return  # of a case that need not be in this ledger
         key = (change.bureau, change.case_id)
+        before = self._last.get(key)
+        if before is not None:
+            self._standing[bureau][before.stage, before.custody] -= 1
+        self._standing[bureau][change.stage, change.custody] += 1
         self._last[key] = change
         waiting = self._waiting.get(key)
         if waiting:

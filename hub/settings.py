@@ -35,6 +35,10 @@ class HubSettings(BaseSettings):
     """Address for /metrics, which has neither TLS nor a password: one inside the data centre."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9450
     """Port of /metrics; 0 takes a free one."""
+    board: str = ""
+    """host:port for the board's pages; empty: none are served."""
+    demonstration: bool = False
+    """Whether anybody may step in at the board without a password; on this machine's own address only."""
     certificates: Path = Path("certificates")
     """Folder that `kx pki issue --hub` has written: ca.crt, tls.crt, tls.key."""
     clock: Path | None = None

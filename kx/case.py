@@ -1002,7 +1002,8 @@ def export_cases(
     受理人, tax-service 纳税服务部门, handler 承办人; then the export is recorded in the journal. Who exported how many
     cases stands in the node's log.
     """
-    from kx.ledger import Period, export
+    from kx.ledger import export
+    from node.channels.ledger_table import Period
 
     with failures_shown(as_json=asking.as_json):
         exported = export(asking, officer, Period(from_day, to_day), out, open_only=open_only)

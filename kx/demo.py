@@ -46,6 +46,12 @@ def demo(
         Path | None,
         typer.Option(help="Where ledgers, certificates and logs go, and stay; a temporary folder when left out."),
     ] = None,
+    pages: Annotated[
+        bool, typer.Option("--pages/--no-pages", help="While it stays up, serve the stage, the desks and the board.")
+    ] = True,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Serve the stage from the start, to watch the fortnight in a browser.")
+    ] = False,
 ) -> None:
     """Run a whole federation on this machine: ten bureaus live through a fortnight in about a minute.
 
@@ -53,13 +59,27 @@ def demo(
     sites; the national hub. A node is killed and a province cut off on the way. The bulletin goes to the folder
     `bulletin` of the directory, or of here without one. With --exit it ends with 0 only if nothing was lost, nothing
     was done twice, all ledgers agree, the hub equals them, and a ledger that had lost cases was found out.
+
+    Without --exit it stays up, with the stage: a page on this machine that leads to every bureau's desk and the board,
+    moves the clock, breaks and mends parts, and shows the tree live.
     """
-    raise typer.Exit(asyncio.run(_main(leave=leave, as_json=as_json, cases=cases, seed=seed, directory=directory)))
+    if watch and (leave or not pages):
+        raise typer.BadParameter("--watch needs the pages, which --exit and --no-pages leave out.")
+    served = pages and not leave
+    raise typer.Exit(
+        asyncio.run(
+            _main(
+                leave=leave, as_json=as_json, cases=cases, seed=seed, directory=directory, served=served, watched=watch
+            )
+        )
+    )
 
 
-async def _main(*, leave: bool, as_json: bool, cases: int, seed: int, directory: Path | None) -> int:
+async def _main(
+    *, leave: bool, as_json: bool, cases: int, seed: int, directory: Path | None, served: bool, watched: bool
+) -> int:
     from demo.officers import OfficeError
-    from demo.performance import performance
+    from demo.performance import Pages, performance
     from demo.processes import ProcessError
     from demo.story import StoryError
     from demo.watch import NeverSeen
@@ -83,12 +103,16 @@ async def _main(*, leave: bool, as_json: bool, cases: int, seed: int, directory:
             if directory is not None and directory.exists() and any(directory.iterdir()):
                 raise DirectoryInUse(directory)
             bulletin = (directory if directory is not None else Path()) / "bulletin"
-            async with performance(place, bulletin, console, cases=cases, seed=seed, live=live, tell=tell) as performed:
+            pages = Pages.FROM_THE_START if watched else Pages.AFTERWARDS if served else Pages.NONE
+            async with performance(
+                place, bulletin, console, cases=cases, seed=seed, live=live, tell=tell, pages=pages
+            ) as performed:
                 await _summarise(console, performed)
                 if as_json:
                     print(json.dumps(performed.as_dict(), ensure_ascii=False), flush=True)
                 if not leave:
                     _suggest(console, performed)
+                    _lead_to_pages(console, performed)
                     await _stay(performed, tell)
                 return 0 if performed.sound else UNSOUND_EXIT_CODE
         except asyncio.CancelledError:
@@ -113,8 +137,8 @@ class DirectoryInUse(Exception):
 
 async def _summarise(console: Console, performed: "Performed") -> None:
     """The national table, the leagues of both provinces, and what the checks found."""
-    from demo.live import code_and_place
     from demo.performance import PROVINCES
+    from demo.picture import code_and_place
     from demo.story import FIRST_DAY, LAST_DAY
     from hub.words import Grouping
     from kx.figures import print_figures
@@ -233,6 +257,8 @@ async def _stay(performed: "Performed", tell: Callable[[str], None]) -> None:
     """Until Ctrl-C: the clock goes on from the next working morning as a clock does, and what dies is started again."""
     clock = performed.federation.clock
     clock.advance_to(performed.next_morning)
+    if performed.stage is not None:
+        performed.stage.controls.open()
 
     async def tick() -> None:
         while True:
@@ -242,10 +268,30 @@ async def _stay(performed: "Performed", tell: Callable[[str], None]) -> None:
     await asyncio.gather(tick(), performed.federation.keep_alive(tell))
 
 
+def _lead_to_pages(console: Console, performed: "Performed") -> None:
+    """Where the web pages are, last of all, so that it is what one sees."""
+    from demo.picture import code_and_place, depth_first
+
+    if performed.stage is None:
+        return
+    federation = performed.federation
+    lines = [f"The stage 演示台: {performed.stage.url}"]
+    lines += [
+        f"  desk 工作台  {federation.node(bureau).pages_url}/step-in?bureau={bureau}  "
+        f"{'  ' * len(federation.tree.ancestors(bureau))}{code_and_place(federation.tree, bureau)}"
+        for bureau in depth_first(federation.tree)
+    ]
+    lines += [
+        f"  board 看板   {hub.pages_url}/step-in?bureau={hub.codes[0]}  the national hub" for hub in federation.hubs
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def _suggest(console: Console, performed: "Performed") -> None:
     """What to try next, in commands that work as they stand but for CASE and ORDER."""
-    from demo.live import code_and_place, depth_first
     from demo.performance import BULLETIN_PERIOD, PROVINCES
+    from demo.picture import code_and_place, depth_first
     from demo.story import FIRST_DAY, LAST_DAY
     from kuaixiang.runtime.pki import dns_name
 

@@ -5,7 +5,7 @@ import functools
 import json
 import time
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from enum import IntEnum
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
@@ -116,11 +116,6 @@ def local(at: datetime, *, seconds: bool = False) -> str:
     return at.astimezone(SHANGHAI).isoformat(sep=" ", timespec="seconds" if seconds else "minutes")[
         : 19 if seconds else 16
     ]
-
-
-def last_day(due_at: datetime) -> date:
-    """The last day of a deadline, which ends at 24:00 of it, in China."""
-    return (due_at - timedelta(microseconds=1)).astimezone(SHANGHAI).date()
 
 
 def day_text(day: date) -> str:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kuaixiang.domain.acts import Act
+from kuaixiang.domain.calendar import last_day
 from kuaixiang.domain.labels import EVENTS, term
 from kuaixiang.domain.words import (
     Category,
@@ -34,7 +35,7 @@ from kuaixiang.runtime.clock import from_micros
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2, common_pb2, directive_pb2, referral_pb2, supervision_pb2
 from kx.options import Asking
-from kx.output import both, day_text, last_day, local, show_failure, wide
+from kx.output import both, day_text, local, show_failure, wide
 
 if TYPE_CHECKING:
     from kx.bulk import Outcome

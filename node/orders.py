@@ -15,6 +15,7 @@ from kuaixiang.domain.desk import Context
 from kuaixiang.domain.events import ClockChange
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.orders import Order, check_cascade, decide_order
+from kuaixiang.domain.possible import possible_order_acts, why_not
 from kuaixiang.domain.registration import check_case_id
 from kuaixiang.domain.words import ClockAction, ClockKind, OrderLevel, OrderStage
 from kuaixiang.wire.codec import enum_of, instant_of
@@ -137,6 +138,14 @@ class OrderDesk:
         if order is None:
             raise order_errors.UnknownOrder(bureau, order_id)
         return order
+
+    def possible(self, header: "Header", order: Order) -> tuple[type[OrderAct], ...]:
+        """The acts that the person of the header may do on the order now."""
+        return possible_order_acts(order, self._context_of(header, order))
+
+    def why_not(self, header: "Header", kind: type[OrderAct], order: Order | None = None) -> errors.Refused | None:
+        """Why the person may not do the act now, on the order or, to issue one, on none; None when he may."""
+        return why_not(kind, order, self._context_of(header, order))
 
     # ------------------------------------------------------------ neighbours
 

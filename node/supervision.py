@@ -6,14 +6,13 @@ subordinate's cases goes down the tree hop by hop, and only public parts come ba
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError, Message
-from grpc_status import rpc_status
 
 from kuaixiang.domain.authority import (
     check_officer,
@@ -36,9 +35,9 @@ from kuaixiang.domain.registration import (
 from kuaixiang.domain.words import Custody, Light, OrderLevel, OrderSide, OrderStage, Stage
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.pki import PkiError
-from kuaixiang.runtime.server import Context, caller_of
+from kuaixiang.runtime.server import Context, Inside, caller_of
 from kuaixiang.wire.codec import enum_of, event_name, order_act_of, timestamp
-from kuaixiang.wire.errors import from_call
+from kuaixiang.wire.errors import RefusedElsewhere, from_call
 from kuaixiang.wire.v1 import supervision_pb2, supervision_pb2_grpc
 from node.cases import case_view, clock_view, header_of, history_item
 from node.federation.client import Links, NoEndpoint, failure_of
@@ -142,7 +141,24 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         """The bureau's orders by filters, nearest deadline first, in pages."""
         check_officer(caller_of(context), request.bureau)
         self._office.check_hosted(request.bureau, "bureau")
-        wanted = OrderFilter(
+        wanted = self._orders_wanted(request)
+        orders, token = await asyncio.to_thread(
+            queries.list_orders, self._office.ledger.database, wanted, request.page_size, request.page_token
+        )
+        return supervision_pb2.ListOrdersResponse(orders=await self._views(tuple(orders)), next_page_token=token)
+
+    async def count_orders(
+        self, requests: Sequence[supervision_pb2.ListOrdersRequest], context: Context | Inside
+    ) -> list[int]:
+        """How many orders each of some lists has, on all its pages; for the pages of the bureau's desk."""
+        for request in requests:
+            check_officer(caller_of(context), request.bureau)
+            self._office.check_hosted(request.bureau, "bureau")
+        wanted = [self._orders_wanted(request) for request in requests]
+        return await asyncio.to_thread(queries.count_orders, self._office.ledger.database, wanted)
+
+    def _orders_wanted(self, request: supervision_pb2.ListOrdersRequest) -> OrderFilter:
+        return OrderFilter(
             bureau=request.bureau,
             side=enum_of(OrderSide, request.side, "side") if request.side else None,
             stages=[enum_of(OrderStage, stage, "stages") for stage in request.stages],
@@ -150,10 +166,6 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
             open=request.open or request.overdue,
             due_before_us=to_micros(self._office.place.clock.now()) if request.overdue else None,
         )
-        orders, token = await asyncio.to_thread(
-            queries.list_orders, self._office.ledger.database, wanted, request.page_size, request.page_token
-        )
-        return supervision_pb2.ListOrdersResponse(orders=await self._views(tuple(orders)), next_page_token=token)
 
     async def _views(self, orders: tuple[Order, ...]) -> list[supervision_pb2.Order]:
         if not orders:
@@ -319,10 +331,9 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         try:
             return await call(seconds_for_a_hop(context))
         except grpc.aio.AioRpcError as error:
-            if from_call(error) is not None:
-                # The subordinate's own refusal: passed on as it is.
-                status: Any = rpc_status.from_call(error)  # type: ignore[arg-type]
-                await context.abort_with_status(rpc_status.to_status(status))
+            refusal = from_call(error)
+            if refusal is not None:
+                raise RefusedElsewhere(refusal) from error
             reason = failure_of(error).code
         except (NoEndpoint, PkiError) as failure:
             reason = type(failure).__name__

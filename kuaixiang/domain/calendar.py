@@ -226,6 +226,11 @@ class WorkingCalendar:
         return _nth_weekday(_weekdays_to(self._origin + self._span) + index - len(self._ordinals))
 
 
+def last_day(due_at: datetime) -> date:
+    """Give the last day in Shanghai of a deadline, which ends at 24:00 of it."""
+    return (due_at - timedelta(microseconds=1)).astimezone(SHANGHAI).date()
+
+
 def latest_hour(now: datetime, hour: int) -> datetime:
     """Give the last time that it was this hour in Shanghai, `now` included."""
     today = now.astimezone(SHANGHAI).replace(hour=hour, minute=0, second=0, microsecond=0)

@@ -6,7 +6,6 @@ Each says it in English and in Chinese.
 from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import ClassVar
 
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.labels import Both, act_term, command, field_term, listed, name, term
@@ -34,7 +33,7 @@ class Refused(Exception):
     that is refused: what it needs to do that.
     """
 
-    condition: ClassVar[Condition] = Condition.STATE
+    condition: Condition = Condition.STATE
     remedy: str = ""
     remedy_chinese: str = ""
     field: str = ""

@@ -87,6 +87,18 @@ class NotASubordinate(Refused):
         )
 
 
+class NoSubordinates(Refused):
+    """An order goes down the tree, and nothing is below."""
+
+    remedy = "A bureau with subordinates can; check the tree."
+    remedy_chinese = "有下级的单位才可以下达，请核对机构树。"
+
+    def __init__(self, bureau: str) -> None:
+        super().__init__(
+            f"Bureau {bureau} has no subordinates to give orders to.", f"单位 {bureau} 没有下级单位，不能下达督办。"
+        )
+
+
 class DerivedOrdersOpen(Refused):
     """An order is answered before those derived from it are (§五(三))."""
 

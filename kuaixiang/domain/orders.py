@@ -375,6 +375,8 @@ def check_cascade(parent: Order, act: order_acts.CascadeOrder, context: Context)
 
 def _issue(act: order_acts.IssueOrder, context: Context, parent: Order | None) -> tuple[OrderEvent, ...]:
     tree, bureau = context.tree, context.bureau
+    if not tree.children(bureau):
+        raise order_errors.NoSubordinates(bureau)
     required(act.text, "text", Both("an order says what is wanted (§五(三))", "督办单须写明督办事项"))
     at_most(act.text, "text", TEXT_CHARACTERS_MAX)
     _check_workdays(act.answer_workdays)

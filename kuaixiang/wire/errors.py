@@ -30,6 +30,10 @@ CODE_OF: Mapping[Condition, int] = {
     Condition.BUSY: code_pb2.RESOURCE_EXHAUSTED,
 }
 
+_CONDITION_OF: Mapping[grpc.StatusCode, Condition] = {
+    status: condition for condition, code in CODE_OF.items() for status in grpc.StatusCode if status.value[0] == code
+}
+
 HTTP_OF: Mapping[Condition, HTTPStatus] = MappingProxyType(
     {
         Condition.INVALID: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -69,6 +73,24 @@ class RemoteRefusal(Exception):
         self.remedy = remedy
         self.sentence = told_apart(message, remedy)
         super().__init__(message.english)
+
+
+class RefusedElsewhere(Refused):
+    """Another bureau's node has refused what it was asked: passed on as it is, under that refusal's own rule."""
+
+    def __init__(self, there: RemoteRefusal) -> None:
+        self.condition = _CONDITION_OF.get(there.code, Condition.STATE)
+        self.field = there.field
+        self.remedy, self.remedy_chinese = there.remedy
+        named = ("field", "remedy", "remedy_chinese")
+        self.facts = {name: fact for name, fact in there.facts.items() if name not in named}
+        self._rule = there.rule
+        super().__init__(*there.sentence)
+
+    @property
+    def rule(self) -> str:
+        """The rule of the refusal that is passed on."""
+        return self._rule
 
 
 def told_apart(message: Both, remedy: Both) -> Both:

@@ -25,7 +25,7 @@ from kuaixiang.wire.codec import micros_given, timestamp
 from kuaixiang.wire.v1 import case_pb2
 from node.ledger import queries
 from node.ledger.queries import CaseFilter, HistoryEntry, LedgerPlace
-from node.office import Office
+from node.office import Header, Office
 from node.readings import masked_entry, reader_of, record
 
 PLACES_READ: Final = 20_000
@@ -56,25 +56,8 @@ async def export_ledger(
     An export in clear is recorded before its first line. Who exported how many cases is logged besides, for these lines
     leave the system.
     """
-    reader = reader_of(office, request)
-    masked = export_for(reader.role) is Disclosure.MASKED
-    wanted = _Wanted(
-        cases=CaseFilter(
-            bureau=request.bureau,
-            stages=OPEN_STAGES if request.open_only else (),
-            registered_from_us=micros_given(request, "registered_from"),
-            registered_before_us=micros_given(request, "registered_before"),
-        ),
-        masked=masked,
-        as_of=office.place.clock.now(),
-    )
-    if not masked:
-        exporting = LedgerExported(
-            registered_from=_bound(wanted.cases.registered_from_us),
-            registered_before=_bound(wanted.cases.registered_before_us),
-            open_only=request.open_only,
-        )
-        await record(office, reader, exporting)
+    wanted, reader = _wanted_by(office, request)
+    await _record(office, request, wanted, reader)
     yield _answer(wanted, ())
     exported = 0
     after: LedgerPlace | None = None
@@ -92,17 +75,63 @@ async def export_ledger(
         actor=request.actor,
         role=reader.role.name,
         cases=exported,
-        contacts_masked=masked,
+        contacts_masked=wanted.masked,
     )
+
+
+async def ledger_page(
+    office: Office, request: case_pb2.ExportLedgerRequest, page_token: str, size: int
+) -> tuple[case_pb2.ExportLedgerResponse, str]:
+    """The next lines of a bureau's ledger for a page on a screen, and the token of the page after it (empty: none).
+
+    The lines are those of `export_ledger`, and so are the refusals and the record: a page can be printed.
+    """
+    wanted, reader = _wanted_by(office, request)
+    after = LedgerPlace(*queries.read_token(page_token), stage=0) if page_token else None
+    await _record(office, request, wanted, reader)
+    places = await _read_places(office, wanted, after, size + 1)
+    rows = await asyncio.to_thread(_rows, office, wanted, places[:size])
+    last = places[size - 1] if len(places) > size else None
+    return _answer(wanted, rows), queries.token_of(last.registered_at_us, last.case_id) if last is not None else ""
+
+
+def _wanted_by(office: Office, request: case_pb2.ExportLedgerRequest) -> tuple[_Wanted, Header]:
+    """What is asked for, and by whom; raises `Refused` for somebody who reads no ledger of that bureau."""
+    reader = reader_of(office, request)
+    wanted = _Wanted(
+        cases=CaseFilter(
+            bureau=request.bureau,
+            stages=OPEN_STAGES if request.open_only else (),
+            registered_from_us=micros_given(request, "registered_from"),
+            registered_before_us=micros_given(request, "registered_before"),
+        ),
+        masked=export_for(reader.role) is Disclosure.MASKED,
+        as_of=office.place.clock.now(),
+    )
+    return wanted, reader
+
+
+async def _record(office: Office, request: case_pb2.ExportLedgerRequest, wanted: _Wanted, reader: Header) -> None:
+    """Records a reading in clear; one that is masked is nothing private."""
+    if wanted.masked:
+        return
+    exporting = LedgerExported(
+        registered_from=_bound(wanted.cases.registered_from_us),
+        registered_before=_bound(wanted.cases.registered_before_us),
+        open_only=request.open_only,
+    )
+    await record(office, reader, exporting)
 
 
 def _bound(at_us: int | None) -> datetime | None:
     return from_micros(at_us) if at_us is not None else None
 
 
-async def _read_places(office: Office, wanted: _Wanted, after: LedgerPlace | None) -> list[LedgerPlace]:
+async def _read_places(
+    office: Office, wanted: _Wanted, after: LedgerPlace | None, limit: int = PLACES_READ
+) -> list[LedgerPlace]:
     database = office.ledger.database
-    return await asyncio.to_thread(queries.in_order_of_registration, database, wanted.cases, after, PLACES_READ)
+    return await asyncio.to_thread(queries.in_order_of_registration, database, wanted.cases, after, limit)
 
 
 def _answer(wanted: _Wanted, rows: Sequence[case_pb2.LedgerRow]) -> case_pb2.ExportLedgerResponse:

@@ -111,7 +111,7 @@ class _ActPages:
             for bureau in tree.bureaus.values()
             if typed and (bureau.code.startswith(typed) or typed in bureau.name)
         ]
-        return visit.page("_bureaus.html", found=found[:20])
+        return visit.page("_bureaus.html", bureaus=found[:20])
 
     async def _foresee(self, request: Any, kind: type[Act]) -> Preview:  # noqa: ANN401 - any act's message
         office = self._services.office

@@ -13,11 +13,24 @@ from kuaixiang.domain.tree import short_name
 from kuaixiang.domain.words import Disclosure
 from kuaixiang.web.console import Console
 from kuaixiang.web.language import Language
-from node.desk import acts_page, bulk, case_page, files, listing, live, register
+from node.desk import (
+    acts_page,
+    bulk,
+    case_page,
+    files,
+    ledger_page,
+    listing,
+    live,
+    orders,
+    reconcile,
+    register,
+    subordinates,
+)
 from node.desk.acts_page import choices
 from node.desk.asking import Services, new_key
 from node.desk.people import Listed
 from node.desk.words import WORDS
+from node.desk.words_supervision import SUPERVISION
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 
@@ -55,12 +68,24 @@ def application(services: Services, *, demonstration: bool) -> Starlette:
     console = Console(
         name=f"desk-{bureaus[0]}",
         templates=TEMPLATES,
-        words=WORDS,
+        words={**WORDS, **SUPERVISION},
         sign_in=Listed(bureaus, place.staff, demonstration=demonstration),
         now=place.clock.now,
         common=common,
     )
-    rooms = (listing, register, case_page, acts_page, files, bulk, live)
+    rooms = (
+        listing,
+        register,
+        case_page,
+        acts_page,
+        files,
+        bulk,
+        orders,
+        subordinates,
+        reconcile,
+        ledger_page,
+        live,
+    )
     return console.application([route for room in rooms for route in room.routes(console, services)])
 
 

@@ -348,7 +348,7 @@ def _page_by_deadline(
     table = schema.CASES
     order = (table.c.next_due_us, table.c.case_id)
     columns = (table.c.case_id, table.c.next_due_us, table.c.version)
-    after = [sa.tuple_(*order) > sa.tuple_(*_read_token(page_token))] if page_token else []
+    after = [sa.tuple_(*order) > sa.tuple_(*read_token(page_token))] if page_token else []
     parts = [
         sa.select(*columns).where(*conditions, *after).order_by(*order).limit(size + 1)
         for conditions in _ranges(wanted)
@@ -358,7 +358,7 @@ def _page_by_deadline(
         united = sa.union_all(*(sa.select(part.subquery()) for part in parts)).subquery()
         query = sa.select(united).order_by(united.c.next_due_us, united.c.case_id).limit(size + 1)
     rows = connection.execute(query).all()
-    more = _token(rows[size - 1].next_due_us, rows[size - 1].case_id) if len(rows) > size else ""
+    more = token_of(rows[size - 1].next_due_us, rows[size - 1].case_id) if len(rows) > size else ""
     return {row.case_id: row.version for row in rows[:size]}, more
 
 
@@ -482,10 +482,11 @@ def linked_cases(database: Database, bureau: str, lead_case_id: str) -> list[str
 def token_after(case: Case) -> str:
     """The token of the page that begins after a case, as it stands in the list."""
     nearest = min((to_micros(clock.due_at) for clock in case.clocks), default=schema.NEVER_US)
-    return _token(nearest, case.case_id)
+    return token_of(nearest, case.case_id)
 
 
-def _token(due_us: int, case_id: str) -> str:
+def token_of(due_us: int, case_id: str) -> str:
+    """The token of the page of a list that begins after an instant and a number."""
     return base64.urlsafe_b64encode(f"{due_us} {case_id}".encode()).decode()
 
 
@@ -508,7 +509,8 @@ def _not_a_token() -> FieldMalformed:
     )
 
 
-def _read_token(token: str) -> tuple[int, str]:
+def read_token(token: str) -> tuple[int, str]:
+    """What `token_of` was made of; raises `FieldMalformed`."""
     try:
         due, case_id = base64.urlsafe_b64decode(token.encode()).decode().split(" ", 1)
         check_case_id(case_id, "page_token")
@@ -581,7 +583,7 @@ def list_orders(database: Database, wanted: OrderFilter, page_size: int, page_to
     size = min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
     query = sa.select(table.c.order_id, table.c.next_due_us).where(*_order_conditions(wanted))
     if page_token:
-        due, order_id = _read_token(page_token)
+        due, order_id = read_token(page_token)
         query = query.where(
             sa.or_(table.c.next_due_us > due, sa.and_(table.c.next_due_us == due, table.c.order_id > order_id))
         )
@@ -590,8 +592,18 @@ def list_orders(database: Database, wanted: OrderFilter, page_size: int, page_to
         rows = connection.execute(query).all()
         keys = [(wanted.bureau, order_id) for order_id, _ in rows[:size]]
         orders = load_orders(connection, keys)
-    more = _token(rows[size - 1].next_due_us, rows[size - 1].order_id) if len(rows) > size else ""
+    more = token_of(rows[size - 1].next_due_us, rows[size - 1].order_id) if len(rows) > size else ""
     return [order for key in keys if (order := readable(orders.get(key))) is not None], more
+
+
+def count_orders(database: Database, wanted: Sequence[OrderFilter]) -> list[int]:
+    """How many supervision orders there are by each of some filters, at one instant."""
+    table = schema.ORDERS
+    counts = [
+        sa.select(sa.func.count()).select_from(table).where(*_order_conditions(one)).scalar_subquery() for one in wanted
+    ]
+    with database.reading() as connection:
+        return [int(count) for count in connection.execute(sa.select(*counts)).one()]
 
 
 def _order_conditions(wanted: OrderFilter) -> list[sa.ColumnElement[bool]]:

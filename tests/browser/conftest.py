@@ -53,6 +53,7 @@ async def federation(
         clock_start=MONDAY,
         staff=staff_list(bureaus),
         hubs=(),
+        pages=True,
     ) as started:
         yield started
 

@@ -9,8 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
-from demo.federation import Federation
-from demo.processes import free_port
+from demo.federation import Federation, Service
 from kuaixiang.domain.words import Role
 from kuaixiang.web.console import LANGUAGE_COOKIE
 from kuaixiang.web.language import Language
@@ -47,17 +46,19 @@ _NO_PAGES: Final = re.compile(r"^/(assets|language|step-out|live)\b|/files/")
 
 
 class DeskFederation(Federation):
-    """A federation whose nodes have a desk each, on addresses of this machine."""
+    """A federation whose nodes have a desk each, one of them outside the demonstration."""
 
-    def _node(self, group: tuple[str, ...]) -> object:
-        port = free_port()
-        self._desks = getattr(self, "_desks", {}) | dict.fromkeys(group, f"http://127.0.0.1:{port}")
-        self._node_settings |= {"desk": f"127.0.0.1:{port}", "demonstration": CLOSED not in group}
-        return super()._node(group)
+    def _node(self, group: tuple[str, ...]) -> Service:
+        settings = self._node_settings
+        try:
+            self._node_settings = settings | {"demonstration": CLOSED not in group}
+            return super()._node(group)
+        finally:
+            self._node_settings = settings
 
     def desk(self, bureau: str) -> str:
         """The address of a bureau's desk."""
-        return self._desks[bureau]
+        return self.node(bureau).pages_url
 
 
 @dataclass

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+import grpc
 import pytest
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
@@ -30,6 +31,7 @@ from kuaixiang.domain.periods import Period, parse_period
 from kuaixiang.facts import published_calendar
 from kuaixiang.runtime.signing import ForgedSignature, SignatureRefused
 from kuaixiang.runtime.writer import WriterBusy
+from kuaixiang.wire.errors import RemoteRefusal
 from node.attachments import Missing
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +50,9 @@ SAMPLES: dict[object, object] = {
     type[OrderAct]: order_acts.AnswerOrder,
     Both: Both("is wrong", "有误"),
     Missing: Missing("ab" * 32, 0),
+    RemoteRefusal: RemoteRefusal(
+        grpc.StatusCode.NOT_FOUND, "UnknownCase", "case_id", Both("There is none.", "没有。"), Both("Ask.", "请查。")
+    ),
     Period: parse_period("2026-10"),
     WriterBusy: WriterBusy(20_000),
     DecodeError: DecodeError("Error parsing message"),

@@ -12,10 +12,10 @@ from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.words import Category, Channel, Role
 from kuaixiang.wire.codec import instant
 from kx.bulk import Finished, Outcome, Result, Row, Source, read_rows, try_rows, write_report
-from kx.ledger import COLUMNS
 from kx.mapping import NOT_TAKEN_OVER, OWN, OWN_HEADINGS, TITLES, load_mapping
 from kx.options import Acting, Asking, Once, Who
 from kx.output import Failed
+from node.channels.ledger_table import COLUMNS
 
 ASKING = Asking(node="", certificates=Path(), bureau="110101", tree_file=None, patience_seconds=0.0, as_json=False)
 OFFICER = Acting(ASKING, Who("reg-1", Role.REGISTRAR, "hall", None), Once())

@@ -19,8 +19,8 @@ from kuaixiang.domain.labels import term
 from kuaixiang.domain.words import Channel, Role
 from kuaixiang.wire.v1 import case_pb2
 from kx import ledger
-from kx.ledger import COLUMNS, Period
 from kx.options import Asking, Who
+from node.channels.ledger_table import COLUMNS, Period
 from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, Officers, refusal, told
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]

@@ -117,7 +117,7 @@ async def test_a_token_that_is_none_is_named(opened: Desks) -> None:
 async def test_a_token_of_impossible_numbers_finds_the_beginning_or_the_end(opened: Desks) -> None:
     await opened.register()
     for due, count in ((-(10**30), 1), (10**30, 0)):
-        token = queries._token(due, "x")
+        token = queries.token_of(due, "x")
         assert count == len(queries.list_cases(opened.database, CaseFilter(bureau=SHANGCHENG), 10, token)[0])
 
 
