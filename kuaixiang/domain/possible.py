@@ -45,7 +45,8 @@ def _is_possible(case: Case, kind: TypeOfAct, context: Context) -> bool:
     known = {
         "final_bureau": _somewhere_else(context),
         "assisting_departments": (_SOMETHING,),
-        **dict.fromkeys(("to_department", "lead_department", "for_department"), department),
+        "for_department": next((asked.for_department for asked in case.extensions), ""),
+        **dict.fromkeys(("to_department", "lead_department"), department),
     }
     tried, decided = _tried(kind, context, known), list[tuple[CaseEvent, ...]]()
     # An act that would change nothing is none to offer.

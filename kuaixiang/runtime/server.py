@@ -77,6 +77,9 @@ class Inside:
     def time_remaining() -> None:
         """No deadline: who waits in front of a page gives up by himself."""
 
+    async def send_initial_metadata(self, metadata: object) -> None:
+        """Whoever sends a file from inside has it all: nobody waits to be told to go ahead."""
+
 
 def caller_of(context: Context | Inside) -> Caller:
     """Who is calling, by the certificate; by the pages' session where the call comes from inside."""
