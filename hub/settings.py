@@ -10,6 +10,7 @@ from kuaixiang.domain.tree import BureauTree, UnknownBureau
 from kuaixiang.facts import FactsError, load_tree, national_tree
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.settings import ImpossibleSetting
+from kuaixiang.web.serving import NotLoopback, check_loopback
 
 ENV_PREFIX: Final = "KX_HUB_"
 
@@ -41,6 +42,10 @@ class HubSettings(BaseSettings):
     """File of a shared business clock, for demonstrations and replays; the machine's clock when absent."""
     reflection: bool = False
     """Whether gRPC's reflection answers."""
+    board: Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$")] = ""
+    """host:port for the board's pages, on this machine alone since nobody signs in there yet; empty: no pages."""
+    demonstration: bool = False
+    """Whether supervisors step in at the board without a password. Never where figures are real."""
     refill_after_seconds: Annotated[float, Field(gt=0, le=3600)] = 3.0
     """A bureau that is behind for so long without progress is read from its ledger."""
     silent_after_seconds: Annotated[float, Field(gt=0, le=86_400)] = 120.0
@@ -58,6 +63,16 @@ class HubSettings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("board")
+    @classmethod
+    def _on_this_machine(cls, value: str) -> str:
+        if value:
+            try:
+                check_loopback(value)
+            except NotLoopback as refusal:
+                raise ValueError(str(refusal)) from refusal
+        return value
 
     @model_validator(mode="after")
     def _known(self) -> "HubSettings":

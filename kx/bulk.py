@@ -33,6 +33,7 @@ from kuaixiang.domain.errors import RecordedTooLate, Refused
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.words import Role
 from kuaixiang.facts import published_calendar
+from kuaixiang.text.cells import inert
 from kuaixiang.wire.codec import act_of, instant, timestamp
 from kuaixiang.wire.errors import told_apart
 from kuaixiang.wire.v1 import case_pb2
@@ -50,7 +51,6 @@ from kx.tables import (
     Table,
     empty,
     has_too_many_digits,
-    inert,
     moment_of,
     plain,
     read_table,

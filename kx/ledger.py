@@ -32,12 +32,12 @@ from kuaixiang.domain.words import (
     Stage,
     Telling,
 )
+from kuaixiang.text.cells import ACTIVE_BEGINNINGS, inert
 from kuaixiang.wire.codec import instant, timestamp
 from kuaixiang.wire.v1 import case_pb2
 from kx.client import Patience, channel_to, method_of, run
 from kx.options import Asking, Who
 from kx.output import Bar, Failed, last_day, local
-from kx.tables import ACTIVE_BEGINNINGS, inert
 
 STREAM_SECONDS_MAX: Final = 1800.0
 """One export; a million cases take a fraction of it."""

@@ -29,6 +29,7 @@ from python_calamine import CalamineWorkbook
 
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.labels import Both, listed
+from kuaixiang.text.cells import ACTIVE_BEGINNINGS
 from kx.output import Failed
 
 FILE_BYTES_MAX: Final = 64 * 2**20
@@ -57,8 +58,6 @@ OLD_EXCEL_MARK: Final = b"\xd0\xcf\x11\xe0"
 DAMAGED_SHARE: Final = 0.5
 """Of the characters beyond ASCII. Chinese text in GB18030 is hardly ever UTF-8 by chance; a damaged file mostly is."""
 DELIMITERS: Final = ",\t;"
-ACTIVE_BEGINNINGS: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula when it opens a CSV."""
 
 Cell = str | float | bool | datetime | date | time | timedelta
 
@@ -206,11 +205,6 @@ def _csv_lines(file: Path, text: str) -> Iterator[Line]:
             "Csv",
             Both("Check the quotation marks; save the table as CSV again.", "请检查引号，重新另存为 CSV。"),
         ) from None
-
-
-def inert(text: str) -> str:
-    """A text as a cell of a CSV that no spreadsheet takes for a formula: with an apostrophe before what begins one."""
-    return f"'{text}" if text.startswith(ACTIVE_BEGINNINGS) else text
 
 
 def _woken(cell: str) -> str:

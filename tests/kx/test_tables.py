@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.text.cells import inert
 from kx import tables
 from kx.output import Failed
-from kx.tables import Flaw, NoMoment, has_too_many_digits, inert, moment_of, read_table, text_of
+from kx.tables import Flaw, NoMoment, has_too_many_digits, moment_of, read_table, text_of
 
 AFTERNOON = datetime(2019, 5, 10, 14, 56, 53, tzinfo=SHANGHAI)
 NAMESPACE = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
