@@ -83,9 +83,7 @@ class Asking:
 
     async def bulletin(self, period: str) -> Bulletin:
         """The bulletin of a period, as a value."""
-        return await self.statistics.bulletin(
-            pb.GetBulletinRequest(scope=self.scope, period=period), self._context
-        )
+        return await self.statistics.bulletin(pb.GetBulletinRequest(scope=self.scope, period=period), self._context)
 
     async def bulletin_file(self, period: str, wanted: Format) -> pb.GetBulletinResponse:
         """The bulletin of a period, as a file."""

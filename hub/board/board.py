@@ -35,7 +35,7 @@ from kuaixiang.runtime.clock import from_micros
 from kuaixiang.web.console import Console, Page, Visit
 
 FOLDER: Final = Path(__file__).parent
-PRODUCT: Final = "Supervision board"
+PRODUCT: Final = "Board"
 """What the pages are called, as `hub.board.words` translates it."""
 
 

@@ -1,4 +1,4 @@
-"""全国看板, the dashboard: the figures of a scope and some days, each with its definition and a way to what is under it."""
+"""全国看板, the dashboard: the figures of a scope and some days, each defined, each with a way to what is under it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -32,8 +32,8 @@ from kuaixiang.wire.v1 import statistics_pb2 as pb
 TILE_RATES: Final = ("on_time", "feedback_in_time", "satisfaction")
 """What the tiles may show."""
 LEVELS: Final = ((9_900, 1), (9_500, 2), (9_000, 3), (0, 4))
-"""From which rate, in basis points, a tile is of which level. The second is the bulletin's own line for feedback; one in
-ten is where a superior asks why."""
+"""From which rate, in basis points, a tile is of which level. The second is the bulletin's own line for feedback; at
+one in ten a superior asks why."""
 MARKS: Final = {0: "○", 1: "●", 2: "◐", 3: "▲", 4: "■"}
 TRENDS: Final = (Grouping.DAY, Grouping.WEEK, Grouping.MONTH)
 TREND_COUNTS: Final = ("registered", "completed", "unfinished")
@@ -75,21 +75,17 @@ async def dashboard(view: View) -> Response:
     """The page."""
     asking, days = view.asking, view.days
     by = _trend_grouping(view)
-    total, trend, bureaus, categories, channels, issues, outcomes = await asyncio.gather(
-        asking.figures(days, compare=True),
-        asking.figures(days, by),
-        asking.figures(days, Grouping.BUREAU),
-        asking.figures(days, Grouping.CATEGORY),
-        asking.figures(days, Grouping.CHANNEL),
-        asking.issues(days),
-        asking.outcomes(),
+    (total, trend, bureaus, categories, channels), issues, outcomes = await asyncio.gather(
+        _figures(view, by), asking.issues(days), asking.outcomes()
     )
     row = total.rows[0]
     points = _trend(trend.rows, by, days.first, min(days.last, view.today))
     tiled = view.asked.get("tiles", "")
     return view.page(
         "dashboard.html",
-        cards=[Card(name, cell(row, name), rate_of(row, name), moves(row, name) if view.is_over else ()) for name in CARDS],
+        cards=[
+            Card(name, cell(row, name), rate_of(row, name), moves(row, name) if view.is_over else ()) for name in CARDS
+        ],
         by=by,
         trends=TRENDS,
         trend=points,
@@ -116,12 +112,26 @@ async def dashboard(view: View) -> Response:
 # ---------------------------------------------------------------- inside
 
 
+async def _figures(view: View, by: Grouping) -> tuple[pb.GetFiguresResponse, ...]:
+    """The total with what it is compared with, the trend, and the rows by bureau, category and channel."""
+    asking, days = view.asking, view.days
+    return await asyncio.gather(
+        asking.figures(days, compare=True),
+        asking.figures(days, by),
+        asking.figures(days, Grouping.BUREAU),
+        asking.figures(days, Grouping.CATEGORY),
+        asking.figures(days, Grouping.CHANNEL),
+    )
+
+
 def _trend_grouping(view: View) -> Grouping:
     known = {by.name.lower(): by for by in TRENDS}
     return known.get(view.asked.get("by", ""), view.days.grouping)
 
 
-def _trend(rows: Sequence[pb.Figures], by: Grouping, first: date, last: date) -> list[tuple[str, dict[str, int | None]]]:
+def _trend(
+    rows: Sequence[pb.Figures], by: Grouping, first: date, last: date
+) -> list[tuple[str, dict[str, int | None]]]:
     """Every period of the trend in turn, those in which nothing was counted too."""
     known = {row.key: row for row in rows}
     found: list[tuple[str, dict[str, int | None]]] = []

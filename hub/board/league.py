@@ -1,4 +1,4 @@
-"""督导台, the supervisor's page: subordinates ranked as in the bulletin, their open cases by light, the cases themselves."""
+"""督导台, the supervisor's page: subordinates ranked as in the bulletin, their open cases by light, and the cases."""
 
 import asyncio
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from hub.board.sheets import Sheet, Value
 from hub.board.view import View, value_of
 from hub.bulletin.contents import MINIMUM_SAMPLE
 from hub.bulletin.league import LEAGUE_COUNTS, LEAGUE_RATES, League, LeagueLine
-from hub.lights import OpenCase, Position, Wanted
+from hub.lights import OpenCase, Position, RunningClock, Wanted
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.words import Category, Channel, Light, Stage
 from kuaixiang.runtime.clock import from_micros
-from kuaixiang.web.language import shown_instant, word
+from kuaixiang.web.language import word
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 
 FIGURES: Final = (*LEAGUE_COUNTS, *LEAGUE_RATES)
@@ -189,6 +189,7 @@ async def cases_page(view: View) -> Response:
         first=view.here() if wanted.after is not None else "",
         following=view.here(after=_written(shown[-1].position)) if len(cases) > PAGE_CASES else "",
         instant=from_micros,
+        last_moment=_last_moment,
         completeness=view.asking.completeness(),
     )
 
@@ -231,7 +232,7 @@ def _case_row(view: View, case: OpenCase) -> list[Value]:
         _word(view, Category, case.category),
         _word(view, Channel, case.channel),
         word(clock.kind, view.language) if clock is not None else None,
-        shown_instant(from_micros(clock.due_us)) if clock is not None else None,
+        f"{_last_moment(clock):%Y-%m-%d}" if clock is not None else None,
         _days_left(view, case),
         view.say("yes") if any(clock.is_extended for clock in case.clocks) else None,
     ]
@@ -246,9 +247,12 @@ def _days_left(view: View, case: OpenCase) -> int | None:
     """Days of the calendar, not working days, up to the nearest deadline's last day; negative once it has passed."""
     if not case.clocks:
         return None
-    # A deadline is 24:00 of its last day, the first instant of the next.
-    last = from_micros(case.clocks[0].due_us - 1).astimezone(SHANGHAI).date()
-    return (last - view.today).days
+    return (_last_moment(case.clocks[0]).date() - view.today).days
+
+
+def _last_moment(clock: RunningClock) -> datetime:
+    """An instant of a deadline's last day: a deadline is 24:00 of it, which is the first instant of the next."""
+    return from_micros(clock.due_us - 1).astimezone(SHANGHAI)
 
 
 def _wanted(view: View, limit: int) -> Wanted:
@@ -277,4 +281,3 @@ def _position(text: str) -> Position | None:
     if len(parts) != _POSITION_PARTS or not (digits.isascii() and digits.isdigit()) or int(digits) >= 1 << 63:
         raise NoSuchPlace
     return int(digits), parts[1], parts[2]
-

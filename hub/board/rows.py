@@ -1,4 +1,4 @@
-"""From any figure to the rows under it: by bureau, by day, by whatever figures are grouped by; and all of it as a file."""
+"""From any figure to the rows under it: by bureau, by day, by whatever figures are grouped by; and as a file."""
 
 import asyncio
 from typing import Final
@@ -106,7 +106,9 @@ def figures_sheet(view: View, by: Grouping, answer: pb.GetFiguresResponse, total
         else:
             headings.append(figure_name(name, view.language))
     for kind in ClockKind:
-        headings += [f"{word(kind, view.language)} {which[:3].upper()} {view.say('working days')}" for which in PERCENTILES]
+        headings += [
+            f"{word(kind, view.language)} {which[:3].upper()} {view.say('working days')}" for which in PERCENTILES
+        ]
     rows = [_told(row.key, _key_name(view, by, row), row) for row in answer.rows]
     rows.append(_told("", view.say("Total"), total.rows[0]))
     as_of = answer.completeness
@@ -174,4 +176,3 @@ def _share(row: pb.Figures, name: str, whole: int | None) -> Cell | None:
 def _is_added(by: Grouping, name: str) -> bool:
     """Whether the rows add up to the total: a stock over periods does not, nor does what one rate is to another."""
     return name not in RATE_NAMES and not (by in PERIODS and name == "unfinished")
-

@@ -1,4 +1,4 @@
-"""Tables of pages as files: XLSX, and CSV that spreadsheets know for UTF-8 and take no formula from. Never cut short."""
+"""Tables of pages as files: XLSX, and CSV known for UTF-8 that no formula is taken from. Never cut short."""
 
 import csv
 import io

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from starlette.responses import Response
@@ -20,7 +20,6 @@ from kuaixiang.domain.periods import Period, PeriodKind, period_of
 from kuaixiang.domain.tree import BureauTree, short_name
 from kuaixiang.web.console import Visit
 from kuaixiang.web.language import Language
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +92,13 @@ class View:
 
     def row_name(self, code: str) -> str:
         """What a bureau is called among the rows of the scope, whose own row is that of its own office alone."""
-        return f"{self.bureau(code)}（{self.say('itself')}）" if code == self.scope else self.bureau(code)
+        if code != self.scope:
+            return self.bureau(code)
+        own = self.say("itself")
+        return f"{self.bureau(code)}（{own}）" if self.language is Language.CHINESE else f"{self.bureau(code)} ({own})"
 
     def urge(self, bureau: str, case: str = "") -> str:
-        """Where the person's own bureau urges another one 催办: its own desk; empty where it has none or is the same."""
+        """Where the person's own bureau urges another one 催办: at its desk; empty where it has none."""
         own = self.visit.person.bureau
         desk = self.tree.get(own).desk
         if not desk or bureau == own or bureau not in self.tree:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 WORDS: Final[Mapping[str, str]] = {
-    "Supervision board": "督导台",
+    "Board": "督导台",
     # Every page.
     "Dashboard": "看板",
     "Ranking": "排名",
@@ -138,17 +138,17 @@ WORDS: Final[Mapping[str, str]] = {
     "denominator": "分母",
     "working days": "用时（工作日）",
     # Definitions.
-    "Each figure has one definition, wherever it is shown: on these pages, in files, in bulletins, at the command line.": (
-        "每项指标只有一个口径：页面、导出文件、通报、命令行均相同。"
-    ),
+    "Each figure has one definition, wherever it is shown: on these pages, in files, in bulletins, at the command "
+    "line.": "每项指标只有一个口径：页面、导出文件、通报、命令行均相同。",
     "Clause": "条款",
     "Meaning": "含义",
     "Formula": "算式",
     # The ranking.
     "Ranking of the bureaus": "单位排名",
-    "Ranked by the on-time rate, as in the bulletin. Bureaus with fewer than %(n)s deadlines, those with a ledger under "
-    "doubt, and the bureau itself are listed, not ranked.": (
-        "以按时办结率由高到低排名，与通报一致。到期办理时限不足 %(n)s 个的、所辖台账数据存疑的以及本级，只列出、不排名。"
+    "Ranked by the on-time rate, as in the bulletin. Bureaus with fewer than %(n)s deadlines, those with a ledger "
+    "under doubt, and the bureau itself are listed, not ranked.": (
+        "以按时办结率由高到低排名，与通报一致。到期办理时限不足 %(n)s 个的、"
+        "所辖台账数据存疑的以及本级，只列出、不排名。"
     ),
     "Rank": "名次",
     "Open cases now": "当前未销号事项",

@@ -69,9 +69,7 @@ def read_material(
     def read(grouping: Grouping) -> list[Compared]:
         return compare(connection, tree, Question(scope, period.first, period.last, grouping), now_us)
 
-    completeness = completeness_of(
-        tree=tree, scope=scope, last=period.last, marks=marks, silent=silent, now_us=now_us
-    )
+    completeness = completeness_of(tree=tree, scope=scope, last=period.last, marks=marks, silent=silent, now_us=now_us)
     edition = latest_edition(connection, scope, str(period))
     return Material(
         bureau=tree.get(scope),

@@ -94,8 +94,8 @@ class Console:
     """The pages of one service.
 
     `name` tells its cookies from those of the other services on the same host; `home` is its first page. `now` is
-    business time, which deadlines on the pages are shown against. `assets` is a folder of what this service's pages need
-    beyond the shared scripts and styles.
+    business time, which deadlines on the pages are shown against. `assets` is a folder of what this service's pages
+    need beyond the shared scripts and styles.
     """
 
     def __init__(
