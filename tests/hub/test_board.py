@@ -449,6 +449,12 @@ async def test_pages_are_for_those_who_have_stepped_in(bench: Bench) -> None:
         assert "set-cookie" not in answer.headers
 
 
+async def test_what_is_too_large_for_a_page_is_refused_unread(empty: Bench) -> None:
+    async with empty.visitor() as client:
+        answer = await client.post("/reconciliation", headers={"content-length": str(30 * 2**20)})
+        assert (422, ["BodyTooLarge"]) == (answer.status_code, re.findall(r'data-rule="(\w+)"', answer.text))
+
+
 def test_supervisors_are_of_provinces_and_of_counties_where_they_are_few() -> None:
     def bureaus(scope: str) -> list[str]:
         return [person.bureau for person in Supervisors(TREE, scope, demonstration=True).people()]
