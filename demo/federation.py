@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -32,7 +32,7 @@ from demo.officers import HubReader, Office, serving
 from demo.postgres import Postgres
 from demo.processes import ChildDied, ChildNotReady, ChildProcess, ProcessError, free_port
 from demo.sites import Sites
-from kuaixiang.domain.tree import Bureau, BureauTree, Tier
+from kuaixiang.domain.tree import BureauTree, Tier
 from kuaixiang.runtime import pki
 from kuaixiang.runtime.clock import SharedClockDriver
 from kuaixiang.runtime.tls import open_channel
@@ -539,13 +539,7 @@ def with_endpoints(tree: BureauTree, ports: Mapping[str, int]) -> BureauTree:
     return BureauTree(
         tree.version,
         [
-            Bureau(
-                bureau.code,
-                bureau.name,
-                bureau.tier,
-                bureau.parent,
-                f"127.0.0.1:{ports[bureau.code]}" if bureau.code in ports else "",
-            )
+            replace(bureau, endpoint=f"127.0.0.1:{ports[bureau.code]}" if bureau.code in ports else "")
             for bureau in tree.bureaus.values()
         ],
     )
@@ -559,10 +553,10 @@ def part_of(tree: BureauTree, codes: Iterable[str]) -> BureauTree:
 
 def tree_text(tree: BureauTree) -> str:
     """The tree in the form that `kuaixiang.facts.load_tree` reads."""
-    lines = [f"# version: {tree.version}", "gb_code,name,tier,parent,endpoint"]
+    lines = [f"# version: {tree.version}", "gb_code,name,tier,parent,endpoint,desk"]
     lines += [
-        ",".join((bureau.code, _cell(bureau.name), TIER_WORDS[bureau.tier], bureau.parent or "", bureau.endpoint))
-        for bureau in tree.bureaus.values()
+        ",".join((one.code, _cell(one.name), TIER_WORDS[one.tier], one.parent or "", one.endpoint, one.desk))
+        for one in tree.bureaus.values()
     ]
     return "\n".join(lines) + "\n"
 
