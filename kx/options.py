@@ -15,7 +15,7 @@ import typer
 
 from kuaixiang.domain.identifiers import is_division_code
 from kuaixiang.domain.labels import Both, name
-from kuaixiang.domain.tree import BureauTree, UnknownBureau, short_name
+from kuaixiang.domain.tree import BureauTree, code_and_name
 from kuaixiang.domain.words import Role
 from kx.output import INSTANT_FORM, Failed, NotUnderstood, instant_of, names, word_parser
 
@@ -61,10 +61,7 @@ class Asking:
 
     def bureau_name(self, code: str) -> str:
         """A bureau's code with its name, where the tree knows it."""
-        try:
-            return f"{code} {short_name(self.tree().get(code).name)}"
-        except UnknownBureau:
-            return code
+        return code_and_name(self.tree(), code)
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,14 +230,17 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             today_ends_us=to_micros(end_of_today(now)),
             pieces=read_search(request.search),
         )
+        # All of it in one thread: each change between threads may wait for the interpreter's lock.
+        return await asyncio.to_thread(self._page, request, wanted)
+
+    def _page(self, request: case_pb2.ListCasesRequest, wanted: CaseFilter) -> case_pb2.ListCasesResponse:
         ledger = self._office.ledger
-        cases, token = await asyncio.to_thread(
-            queries.list_cases, ledger.database, wanted, request.page_size, request.page_token, ledger.cached
+        cases, token = queries.list_cases(ledger.database, wanted, request.page_size, request.page_token, ledger.folded)
+        return case_pb2.ListCasesResponse(
+            cases=[self._view(case) for case in cases],
+            next_page_token=token,
+            briefs=briefs(ledger.database, request.bureau, cases) if request.include_brief else (),
         )
-        response = case_pb2.ListCasesResponse(cases=[self._view(case) for case in cases], next_page_token=token)
-        if request.include_brief:
-            response.briefs.extend(await asyncio.to_thread(briefs, ledger.database, request.bureau, cases))
-        return response
 
     async def CountWork(self, request: case_pb2.CountWorkRequest, context: Context) -> case_pb2.CountWorkResponse:
         """How many cases each tab of the work list has."""

@@ -317,6 +317,11 @@ class BureauTree:
         return tuple(dict.fromkeys(map(self.site, self.subtree(self._root))))
 
 
+def code_and_name(tree: BureauTree, code: str) -> str:
+    """A bureau's code with its short name; the code alone where the tree does not know it."""
+    return f"{code} {short_name(tree.get(code).name)}" if code in tree else code
+
+
 def _by_code(bureaus: Iterable[Bureau]) -> dict[str, Bureau]:
     found: dict[str, Bureau] = {}
     for bureau in bureaus:

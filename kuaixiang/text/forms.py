@@ -40,7 +40,7 @@ _NARROW: Final = {
 }
 _SAYS: Final = r"(?:号|群)?\s?(?:是|为|：|:)?\s?"
 _GAP: Final = r"[ \t\u3000\-—–－_.·•*]{0,2}"
-_CHINESE_DIGITS: Final = "零〇○一二三四五六七八九幺壹贰叁肆伍陆柒捌玖"
+CHINESE_DIGITS: Final = "零〇○一二三四五六七八九幺壹贰叁肆伍陆柒捌玖"
 _PROVINCES: Final = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼使领"
 _MONTH_DAY: Final = r"(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 
@@ -80,12 +80,12 @@ _FORMS: Final = (
         r"(?<!\d)(?:[(（]0\d{2,3}[)）]|0\d{2,3})[ \-—–－]{0,2}[2-9]\d{2,3}[ \-]?\d{4}(?:[ \-—转#]{1,2}\d{1,6})?(?!\d)",
     ),
     (Mask.PHONE, r"(?<!\d)[48]00[ \-—]?\d{3,4}[ \-—]?\d{3,4}(?!\d)"),
-    (Mask.PHONE, rf"(?<![{_CHINESE_DIGITS}])[一幺][{_CHINESE_DIGITS}]{{10}}(?![{_CHINESE_DIGITS}])"),
+    (Mask.PHONE, rf"(?<![{CHINESE_DIGITS}])[一幺][{CHINESE_DIGITS}]{{10}}(?![{CHINESE_DIGITS}])"),
     (Mask.CARD, rf"(?<!\d)[1-9]\d{{3}}(?:{_GAP}\d{{4}}){{3}}(?:{_GAP}\d{{1,3}})?(?!\d)"),
     # Whatever else is long: contracts, invoices, local telephone numbers, accounts.
     (Mask.NUMBER, r"(?<![A-Za-z0-9])(?=(?:[A-Za-z]{0,6}\d){5})[A-Za-z0-9]{8,}(?![A-Za-z0-9])"),
     (Mask.NUMBER, r"(?<!\d)\d(?:[ \-—–－_.·]?\d){6,}(?!\d)"),
-    (Mask.NUMBER, rf"[{_CHINESE_DIGITS}]{{7,}}"),
+    (Mask.NUMBER, rf"[{CHINESE_DIGITS}]{{7,}}"),
 )
 _PATTERNS: Final = tuple((mask, re.compile(form)) for mask, form in _FORMS)
 

@@ -9,11 +9,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from kuaixiang.text.forms import Mask, Span, by_form, narrow
+from kuaixiang.text.forms import CHINESE_DIGITS, Mask, Span, by_form, narrow
 from kuaixiang.text.names import companies, persons, places, words_of
 
 FORM_CHARACTERS_MAX: Final = 254
 """As long as what has a form can be, an e-mail address: what begins within a part of a text ends so many after it."""
+_OF_NO_FORM: Final = re.compile(rf"(?![{CHINESE_DIGITS}])[\u4e00-\u9fff]")
+"""A character at which whatever has a form has ended."""
 PLACEHOLDER: Final = re.compile("|".join(re.escape(mask.value) for mask in Mask))
 """What stands in a masked text for something private."""
 
@@ -36,9 +38,11 @@ def beginning(text: str, characters: int, known: Iterable[str] = ()) -> str:
     and look at many at once. It takes no dictionary, and a small part of the time that `mask` takes.
     """
     plain = " ".join(narrow(text[: characters + FORM_CHARACTERS_MAX]).split())
+    after = _OF_NO_FORM.search(plain, characters)
+    formed = by_form(plain[: after.start()] if after else plain)
     parts: list[str] = []
     at = 0
-    for span in _united([*by_form(plain), *_again(plain, (), known)]):
+    for span in _united([*formed, *_again(plain, (), known)]):
         if span.start >= characters:
             break
         parts += (plain[at : span.start], span.mask.value)

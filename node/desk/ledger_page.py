@@ -18,6 +18,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from kuaixiang.domain.errors import Refused
+from kuaixiang.domain.tree import code_and_name
 from kuaixiang.web.console import Console, Visit
 from kuaixiang.web.language import Language
 from kuaixiang.wire.errors import HTTP_OF
@@ -94,7 +95,7 @@ class _Pages:
         )
 
     def _bureau_name(self, code: str) -> str:
-        return self._tree.get(code).name if code in self._tree else code
+        return code_and_name(self._tree, code)
 
 
 async def _write(writing: Writing, answers: AsyncIterator[case_pb2.ExportLedgerResponse]) -> None:

@@ -8,8 +8,9 @@ the journal when it is not there.
 
 import functools
 import itertools
+import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -44,6 +45,8 @@ from node.ledger.search import word_rows
 
 CASES_CACHED_MAX: Final = 50_000
 """Folded cases kept in memory: the open cases of a large bureau, about 150 MB."""
+CASES_LISTED_MAX: Final = 5_000
+"""Folded cases kept for lists beside those: a hundred pages, about 15 MB. Folding one takes several milliseconds."""
 ORDERS_CACHED_MAX: Final = 5_000
 """Folded supervision orders kept in memory: a province's open ones."""
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -127,6 +130,7 @@ class Ledger:
         self.heads = self._heads()
         self.cache: _Cache[Case] = _Cache(CASES_CACHED_MAX)
         self.orders: _Cache[Order] = _Cache(ORDERS_CACHED_MAX)
+        self.folded = FoldedCases(self.cached)
         self.changed: deque[Case] = deque(maxlen=CHANGED_MAX)
         """Cases that other bureaus had too, as committed, for whoever tells those bureaus."""
         self.writer: GroupCommitWriter[Work] = GroupCommitWriter("ledger", self._begin, Refused)
@@ -232,6 +236,35 @@ class _Cache(Generic[T]):
             self._held.move_to_end(key)
         while len(self._held) > self._held_max:
             self._held.popitem(last=False)
+
+
+class FoldedCases:
+    """Cases in memory for those who read lists: the writer's, and others that were listed lately. For any thread.
+
+    Whoever asks says which version of each case the database has; no other one is given.
+    """
+
+    def __init__(self, written: Callable[[str, str], Case | None]) -> None:
+        self._written = written
+        self._lock = threading.Lock()
+        self._listed: _Cache[Case] = _Cache(CASES_LISTED_MAX)
+
+    def get(self, bureau: str, versions: Mapping[str, int]) -> dict[str, Case]:
+        """Those of some cases that are in memory in these versions."""
+        found = {case_id: self._written(bureau, case_id) for case_id in versions}
+        with self._lock:
+            for case_id, version in versions.items():
+                case = found[case_id]
+                if case is None or case.version != version:
+                    found[case_id] = self._listed.get((bureau, case_id))
+        return {
+            case_id: case for case_id, case in found.items() if case is not None and case.version == versions[case_id]
+        }
+
+    def put(self, bureau: str, cases: Mapping[str, Case]) -> None:
+        """Keeps cases that were read."""
+        with self._lock:
+            self._listed.put(((bureau, case_id), case) for case_id, case in cases.items())
 
 
 class _Rows:

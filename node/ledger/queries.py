@@ -3,7 +3,7 @@
 import base64
 import binascii
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ from kuaixiang.runtime.database import Database
 from kuaixiang.wire.codec import UNREADABLE, decode_entry, decode_private
 from kuaixiang.wire.v1 import journal_pb2
 from node.ledger import schema
-from node.ledger.ledger import load_cases, load_orders, readable
+from node.ledger.ledger import FoldedCases, load_cases, load_orders, readable
 from node.ledger.search import search_page
 
 PAGE_SIZE_DEFAULT: Final = 50
@@ -280,15 +280,16 @@ def snapshots(database: Database, bureau: str, cases: Sequence[Case]) -> dict[st
     """The private parts that hold the requests of cases, by their numbers; without those that have been erased."""
     journal, parts = schema.JOURNAL, schema.PRIVATE
     of_both = (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)
-    which = [(case.case_id, case.snapshot_version) for case in cases]
+    wanted = {case.case_id: case.snapshot_version for case in cases}
     query = (
-        sa.select(journal.c.case_id, parts.c.payload)
+        sa.select(journal.c.case_id, journal.c.version, parts.c.payload)
         .select_from(journal.join(parts, of_both))
-        .where(journal.c.bureau == bureau, sa.tuple_(journal.c.case_id, journal.c.version).in_(which))
+        # Not by pairs: SQLite looks those up by no index. Nearly all requests are the first entries of their cases.
+        .where(journal.c.bureau == bureau, journal.c.case_id.in_(wanted), journal.c.version.in_({*wanted.values()}))
     )
     with database.reading() as connection:
         rows = connection.execute(query).all()
-    return {row.case_id: decode_private(bytes(row.payload)) for row in rows}
+    return {row.case_id: decode_private(bytes(row.payload)) for row in rows if row.version == wanted[row.case_id]}
 
 
 def attachments_of(database: Database, case: Case) -> tuple[Attachment, ...]:
@@ -322,22 +323,24 @@ def list_cases(
     wanted: CaseFilter,
     page_size: int,
     page_token: str,
-    cached: Callable[[str, str], Case | None] = lambda _bureau, _case_id: None,
+    folded: FoldedCases | None = None,
 ) -> tuple[list[Case], str]:
     """A page of cases, nearest deadline first, and the token of the next page (empty after the last).
 
     Of a search, the case with the newest entry that has the words first; a page may then have fewer cases than fit.
-    `cached` gives cases that are in memory; those that the database has in another version are read from it.
+    `folded` are cases that are in memory: of these only what the database has in another version is read again.
     """
     size = min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
     page_of = _page_of_search if wanted.pieces else _page_by_deadline
     with database.reading() as connection:
         versions, more = page_of(connection, wanted, size, page_token)
-        held = {case_id: cached(wanted.bureau, case_id) for case_id in versions}
-        cases = {case_id: case for case_id, case in held.items() if case and case.version == versions[case_id]}
+        cases = folded.get(wanted.bureau, versions) if folded else {}
         missing = [(wanted.bureau, case_id) for case_id in versions if case_id not in cases]
         read = load_cases(connection, missing)
-    cases |= {case_id: case for (_, case_id), found in read.items() if (case := readable(found)) is not None}
+    fresh = {case_id: case for (_, case_id), found in read.items() if (case := readable(found)) is not None}
+    if folded:
+        folded.put(wanted.bureau, fresh)
+    cases |= fresh
     return [cases[case_id] for case_id in versions if case_id in cases], more
 
 
@@ -366,18 +369,11 @@ def _page_of_search(
     connection: sa.Connection, wanted: CaseFilter, size: int, page_token: str
 ) -> tuple[dict[str, int], str]:
     """As `_page_by_deadline`."""
-    table = schema.CASES
-    versions: dict[str, int] = {}
-
-    def among(case_ids: Sequence[str]) -> Collection[str]:
-        query = sa.select(table.c.case_id, table.c.version).where(*_conditions(wanted), table.c.case_id.in_(case_ids))
-        found = {row.case_id: row.version for row in connection.execute(query)}
-        versions.update(found)
-        return found
-
     before = _read_search_token(page_token) if page_token else None
-    case_ids, at = search_page(connection, wanted.bureau, wanted.pieces, before=before, size=size, among=among)
-    return {case_id: versions[case_id] for case_id in case_ids}, _search_token(at) if at is not None else ""
+    found, at = search_page(
+        connection, wanted.bureau, wanted.pieces, before=before, size=size, conditions=_conditions(wanted)
+    )
+    return found, _search_token(at) if at is not None else ""
 
 
 def count_work(database: Database, bureau: str, department: str, now_us: int, today_ends_us: int) -> list[TabCount]:

@@ -10,8 +10,7 @@ A document's number begins with its bureau's code: looking in one bureau is look
 newest come first without sorting, so that a word that is everywhere costs no more than a page of it.
 """
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -25,31 +24,35 @@ from node.ledger import schema
 
 SEARCH_CHARACTERS_MAX: Final = 200
 """What somebody types to find a case; a longer text is compared with others by `FindDuplicates`."""
-HITS_READ_MAX: Final = 5_000
-"""Entries looked at for one page: some 20 ms. What else restricts may pass over all of them; the next page goes on."""
+HITS_READ_MAX: Final = 2_000
+"""Entries looked at for one page: some 10 ms. What else restricts may pass over all of them; the next page goes on."""
 SEQ_BITS: Final = 40
 """Bits of a document's number for the entry's seq: a bureau's journal has fewer than 10^12 entries."""
 ENTRIES_READ: Final = 5_000
 """Entries of an older ledger whose words are taken at a time."""
 
-_NEWEST_SQLITE: Final = sa.text(
-    # CROSS JOIN: the index of words leads, whatever the planner believes.
-    "SELECT f.rowid AS doc, w.case_id FROM case_words_index f CROSS JOIN case_words w ON w.doc = f.rowid"
-    " WHERE f.case_words_index MATCH :wanted AND f.rowid >= :first AND f.rowid < :before ORDER BY f.rowid DESC LIMIT :hits"
+_DOC: Final = schema.CASE_WORDS.c.doc
+_CASE_ID: Final = schema.CASE_WORDS.c.case_id
+_HITS_SQLITE: Final = (
+    sa.text(
+        # CROSS JOIN: the index of words leads, whatever the planner believes.
+        "SELECT f.rowid AS doc, w.case_id FROM case_words_index f CROSS JOIN case_words w ON w.doc = f.rowid"
+        " WHERE f.case_words_index MATCH :asked AND f.rowid >= :first AND f.rowid < :before"
+        " ORDER BY f.rowid DESC LIMIT :hits"
+    )
+    .columns(_DOC, _CASE_ID)
+    .cte("hits")
 )
-_NEWEST_POSTGRESQL: Final = sa.text(
-    "SELECT doc, case_id FROM case_words"
-    " WHERE array_to_tsvector(string_to_array('@' || bureau || ' ' || words, ' ')) @@ CAST(:wanted AS tsquery)"
-    " AND doc < :before ORDER BY doc DESC LIMIT :hits"
+_HITS_POSTGRESQL: Final = (
+    sa.text(
+        "SELECT doc, case_id FROM case_words"
+        " WHERE array_to_tsvector(string_to_array('@' || bureau || ' ' || words, ' ')) @@ CAST(:asked AS tsquery)"
+        " AND doc >= :first AND doc < :before ORDER BY doc DESC LIMIT :hits"
+    )
+    .columns(_DOC, _CASE_ID)
+    .cte("hits")
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """An entry of a case that has all the words."""
-
-    doc: int
-    case_id: str
+"""The newest entries that have all the pieces, of those before a document."""
 
 
 def doc_number(bureau: str, seq: int) -> int:
@@ -97,22 +100,6 @@ def read_search(search: str) -> tuple[str, ...]:
     return pieces
 
 
-def newest_hits(
-    connection: sa.Connection, bureau: str, pieces: Sequence[str], before: int | None, limit: int
-) -> list[Hit]:
-    """The newest entries of the bureau that have all the pieces, of those before a document."""
-    first, end = doc_number(bureau, 0), doc_number(bureau, 1 << SEQ_BITS)
-    span = {"before": end if before is None else min(max(before, first), end), "hits": limit}
-    # Pieces are letters and digits alone: within quotes no database takes them for anything else.
-    if connection.dialect.name == "sqlite":
-        wanted = " ".join(f'"{piece}"' for piece in pieces)
-        rows = connection.execute(_NEWEST_SQLITE, {"wanted": wanted, "first": first, **span})
-    else:
-        wanted = " & ".join(f"'{piece}'" for piece in (f"@{bureau}", *pieces))
-        rows = connection.execute(_NEWEST_POSTGRESQL, {"wanted": wanted, **span})
-    return [Hit(*row) for row in rows]
-
-
 def found_before(
     connection: sa.Connection, bureau: str, pieces: Sequence[str], case_ids: Collection[str], from_doc: int
 ) -> set[str]:
@@ -132,31 +119,62 @@ def search_page(
     *,
     before: int | None,
     size: int,
-    among: Callable[[Sequence[str]], Collection[str]],
-) -> tuple[list[str], int | None]:
+    conditions: Sequence[sa.ColumnElement[bool]],
+) -> tuple[dict[str, int], int | None]:
     """A page of cases with all the pieces in one entry, the newest such entry first, and where the next page begins.
 
-    `among` tells which of some cases are wanted at all. No case is on two pages. After `HITS_READ_MAX` entries a page
-    ends with what it has; the place of the next page is None after the last one.
+    The cases are told with their versions. `conditions` on `cases` say which are wanted at all. No case is on two
+    pages. After `HITS_READ_MAX` entries a page ends with what it has; the next page's place is None after the last one.
     """
-    found: dict[str, None] = {}
+    found: dict[str, int] = {}
     at, read, limit = before, 0, size + 1
     while read < HITS_READ_MAX:
-        hits = newest_hits(connection, bureau, pieces, at, limit)
-        wanted = set(among([hit.case_id for hit in hits])) if hits else set()
-        if before is not None and wanted:
-            wanted -= found_before(connection, bureau, pieces, wanted, before)
-        for hit in hits:
-            if hit.case_id in wanted and hit.case_id not in found:
+        wanted, oldest, hits = _look(connection, bureau, pieces, conditions=conditions, before=at, limit=limit)
+        shown = found_before(connection, bureau, pieces, {row.case_id for row in wanted}, before) if before else set()
+        for row in wanted:
+            if row.case_id not in shown and row.case_id not in found:
                 if len(found) == size:
-                    return list(found), at
-                found[hit.case_id] = None
-            at = hit.doc
-        if len(hits) < limit:
-            return list(found), None
-        read += len(hits)
+                    return found, at
+                found[row.case_id] = row.version
+            at = row.doc
+        if hits < limit:
+            return found, None
+        at = oldest
+        read += hits
         limit = min(limit * 4, HITS_READ_MAX - read)
-    return list(found), at
+    return found, at
+
+
+def _look(
+    connection: sa.Connection,
+    bureau: str,
+    pieces: Sequence[str],
+    *,
+    conditions: Sequence[sa.ColumnElement[bool]],
+    before: int | None,
+    limit: int,
+) -> tuple[list[Any], int, int]:
+    """Which of the next entries with the pieces are of cases that are wanted; the oldest of all, and how many."""
+    cases = schema.CASES
+    first, end = doc_number(bureau, 0), doc_number(bureau, 1 << SEQ_BITS)
+    # Pieces are letters and digits alone: within quotes no database takes them for anything else.
+    if connection.dialect.name == "sqlite":
+        hits, asked = _HITS_SQLITE, " ".join(f'"{piece}"' for piece in pieces)
+    else:
+        hits, asked = _HITS_POSTGRESQL, " & ".join(f"'{piece}'" for piece in (f"@{bureau}", *pieces))
+    of_both = (cases.c.bureau == bureau) & (cases.c.case_id == hits.c.case_id)
+    wanted = (
+        sa.select(hits.c.doc, cases.c.case_id, cases.c.version)
+        .select_from(hits.join(cases, of_both))
+        .where(*conditions)
+    )
+    # The last row tells of all that was looked at.
+    looked_at = sa.select(sa.func.min(hits.c.doc), sa.literal(""), sa.func.count())
+    span = {"asked": asked, "first": first, "before": end if before is None else min(max(before, first), end)}
+    rows = list(connection.execute(wanted.union_all(looked_at), {**span, "hits": limit}))
+    (summary,) = [row for row in rows if not row.case_id]
+    newest_first = sorted((row for row in rows if row.case_id), key=lambda row: -row.doc)
+    return newest_first, summary.doc or first, summary.version
 
 
 def fill(connection: sa.Connection) -> None:

@@ -20,9 +20,7 @@ FAILED = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     report: pytest.TestReport = yield  # type: ignore[misc]
     if report.when == "call" and report.failed and isinstance(item, pytest.Function) and "desks" in item.fixturenames:
         item.stash[FAILED] = True
@@ -42,9 +40,7 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def federation(
-    chromium: Browser, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[DeskFederation]:
+async def federation(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DeskFederation]:
     bureaus = [HEADQUARTERS, PROVINCE, COUNTY, CLOSED]
     async with DeskFederation(
         tmp_path_factory.mktemp("federation"),

@@ -1,11 +1,8 @@
 """Supervision orders at the desk: issued, seen, acknowledged, answered and refused through the pages."""
 
-from collections.abc import AsyncIterator
 from itertools import product
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from kuaixiang.domain import order_acts
 from kuaixiang.domain.labels import act_term
@@ -18,30 +15,10 @@ from node.desk.showing import act_slug
 from node.ledger import queries
 from node.ledger.queries import OrderFilter
 from node.office import Header
-from tests.desk.offices import PARTIAL, Pages, pages_of
-from tests.federation.bureaus import COUNTY, OTHER_COUNTY, PREFECTURE, PROVINCE, Federation, federation, until
+from tests.desk.offices import PARTIAL, Pages
+from tests.federation.bureaus import COUNTY, OTHER_COUNTY, PREFECTURE, PROVINCE, Federation, until
 
 WORDING = "请说明逾期原因并限期办结 <script>"
-
-
-@pytest_asyncio.fixture
-async def bureaus(tmp_path: Path) -> AsyncIterator[Federation]:
-    async with federation(tmp_path) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def superior(bureaus: Federation) -> AsyncIterator[Pages]:
-    async with pages_of(bureaus, PREFECTURE) as pages:
-        await pages.step_in(PREFECTURE, Role.SUPERVISOR)
-        yield pages
-
-
-@pytest_asyncio.fixture
-async def county(bureaus: Federation) -> AsyncIterator[Pages]:
-    async with pages_of(bureaus, COUNTY) as pages:
-        await pages.step_in(COUNTY, Role.TAX_SERVICE)
-        yield pages
 
 
 def known(bureaus: Federation, bureau: str) -> list[Order]:

@@ -357,6 +357,21 @@ def test_the_ledger_is_listed_by_filters_in_pages(officers: Officers) -> None:
     assert refusal(service("list", *by, "--page", "nonsense"))["field"] == "page_token"
 
 
+def test_the_work_list_is_shown_by_tabs_searched_and_counted(officers: Officers) -> None:
+    registrar = officers.at(HEADQUARTERS, "registrar", "counter")
+    service = officers.at(HEADQUARTERS, "tax-service")
+    case_id = registered(registrar, "--text", "绿色通道排队系统叫号异常，电话13800000000")
+    found = told(service("list", "--tab", "to-forward", "--search", "叫号异常", "--brief", "--json"))
+    assert [case_id] == [case["case_id"] for case in found["cases"]]
+    assert ["绿色通道排队系统叫号异常，电话〔电话〕"] == [brief["text"] for brief in found["briefs"]]
+    assert [] == told(service("list", "--tab", "待反馈", "--search", "叫号异常", "--json"))["cases"]
+    assert "叫号异常" in service("list", "--search", "叫号", "--brief").stdout
+    assert refusal(service("list", "--search", "号", "--json"))["field"] == "search"
+    counts = {count["tab"]: count for count in told(service("count", "--json"))["counts"]}
+    assert (True, False) == (counts["to-forward"]["count"] >= 1, counts["to-forward"]["more"])
+    assert "待转交" in service("count").stdout
+
+
 def test_changes_are_watched_from_a_position_on(officers: Officers) -> None:
     registrar = officers.at(HEADQUARTERS, "registrar", "counter")
     case_id = registered(registrar)

@@ -322,3 +322,43 @@ async def test_reflection_lists_the_services(node: service.Running, tmp_path: An
         "kuaixiang.wire.v1.LedgerService",
         "grpc.health.v1.Health",
     } <= set(listed)
+
+
+async def test_a_tab_is_listed_with_what_each_case_is_about_and_is_counted(callers: Callers) -> None:
+    office = callers.office()
+    text = "电子税务局打不开，请回电13800000000。"
+    case = await register(office, taxpayer_name="京城示例商贸有限公司", text=text)
+    await accept(office, (await register(office)).case_id)
+    tab: Any = common_pb2.WORK_TAB_TO_FORWARD
+    listed = await office.ListCases(case_pb2.ListCasesRequest(bureau=COUNTY, tab=tab, include_brief=True))
+    assert [case.case_id] == [one.case_id for one in listed.cases]
+    assert [("京＊＊＊＊＊＊＊＊司", "电子税务局打不开，请回电〔电话〕。")] == [
+        (brief.taxpayer, brief.text) for brief in listed.briefs
+    ]
+    counted = await office.CountWork(case_pb2.CountWorkRequest(bureau=COUNTY))
+    counts = {common_pb2.WorkTab.Name(one.tab): one.count for one in counted.counts if one.count}
+    # To be forwarded within one working day: by the end of tomorrow.
+    assert {"WORK_TAB_TO_FORWARD": 1, "WORK_TAB_TO_HANDLE": 1, "WORK_TAB_ALL": 2} == counts
+    elsewhere = await office.CountWork(case_pb2.CountWorkRequest(bureau=COUNTY, department="nobodys"))
+    assert {0} == {one.count for one in elsewhere.counts}
+
+
+async def test_cases_are_searched_for_by_words(callers: Callers) -> None:
+    office = callers.office()
+    case = await register(office, text="跨区迁移后发票无法勾选")
+    await register(office)
+    found = await office.ListCases(case_pb2.ListCasesRequest(bureau=COUNTY, search="迁移 勾选"))
+    assert [case.case_id] == [one.case_id for one in found.cases]
+    refused = await refusal_of(office.ListCases(case_pb2.ListCasesRequest(bureau=COUNTY, search="税")))
+    assert "search" == refused.field
+
+
+async def test_no_bureau_lists_or_counts_anothers_work(callers: Callers) -> None:
+    office = callers.office()
+    for call in (
+        office.ListCases(case_pb2.ListCasesRequest(bureau=PROVINCE, search="发票")),
+        office.CountWork(case_pb2.CountWorkRequest(bureau=PROVINCE)),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call
+        assert refused.value.code() in {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from demo.content import load_requests
 from kuaixiang.domain.identifiers import make_taxpayer_number
 from kuaixiang.text.forms import narrow
-from kuaixiang.text.masking import PLACEHOLDER, mask, private_spans
+from kuaixiang.text.masking import PLACEHOLDER, beginning, mask, private_spans
 from tests.text.made_up import SAMPLES, Sample
 
 DATA = Path(os.environ.get("KX_DATA", "../shared/data"), "citizen-messages-zh.csv.gz")
@@ -92,3 +92,20 @@ def test_no_telephone_identity_or_card_number_is_left_in_real_messages() -> None
         masked = [mask(f"{row['title']}。{row['detail']}") for row in rows]
     left = re.compile(r"(?<!\d)1[3-9]\d{9}(?!\d)|(?<!\d)0\d{2,3}-?[2-9]\d{6,7}(?!\d)|\d{15,}[Xx]?|\w+@\w+\.\w+")
     assert [] == [found for text in masked for found in left.findall(text)]
+
+
+def test_the_beginning_of_a_text_hides_numbers_and_the_known_name() -> None:
+    text = "杭州示例商贸有限公司反映：\n电话13800000000打不通，邮箱zhang@example.com。" + "请尽快处理。" * 20
+    shown = beginning(text, 60, ["杭州示例商贸有限公司"])
+    assert "〔姓名〕反映： 电话〔电话〕打不通，邮箱〔邮箱〕。请尽快处理。" in shown
+    assert shown.endswith("…")
+    assert not {"13800000000", "zhang", "示例"} & {word for word in ("13800000000", "zhang", "示例") if word in shown}
+
+
+def test_a_number_at_the_edge_of_a_beginning_is_hidden_whole() -> None:
+    for at in range(50, 64):
+        assert "138" not in beginning("甲" * at + "13800000000" + "乙" * 50, 60)
+
+
+def test_a_short_text_is_its_own_beginning() -> None:
+    assert "怎么开发票" == beginning("怎么开发票", 60)
