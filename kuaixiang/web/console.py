@@ -263,12 +263,14 @@ class Console:
             "due": lambda at: languages.shown_due(at, language),
             "at": instant,
             "instant": languages.shown_instant,
+            "plain": str,
         }
         environment.globals |= {
             **{name: _named(kind, language) for name, kind in NAMED.items()},
             "language": language,
             "languages": tuple(Language),
             "asset": self._asset,
+            "name": languages.Name,
             "Role": Role,
             "refused_in": lambda refusal: (
                 (refusal.chinese, refusal.remedy_chinese)

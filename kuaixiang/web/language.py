@@ -5,10 +5,22 @@ from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Final
 
+from markupsafe import escape
+
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.labels import Both, field_term, name, term
 
 _WEEKDAYS: Final = "一二三四五六日"
+
+
+class Name(str):
+    """A name that is Chinese on the pages of every language; where it stands as text, it says so."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        """The name in an element that tells its language. Attributes and titles take `name | plain`."""
+        return f'<span lang="{Language.CHINESE}">{escape(str(self))}</span>'
 
 
 class Language(StrEnum):

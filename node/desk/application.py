@@ -12,7 +12,7 @@ from kuaixiang.domain.lifecycle import ROLES
 from kuaixiang.domain.tree import short_name
 from kuaixiang.domain.words import Disclosure
 from kuaixiang.web.console import Console
-from kuaixiang.web.language import Language
+from kuaixiang.web.language import Language, Name
 from node.desk import (
     acts_page,
     bulk,
@@ -42,11 +42,11 @@ def application(services: Services, *, demonstration: bool) -> Starlette:
     tree = place.tree
 
     def bureau_name(code: str) -> str:
-        return short_name(tree.get(code).name) if code in tree else code
+        return Name(short_name(tree.get(code).name)) if code in tree else code
 
     def department_name(bureau: str, code: str) -> str:
         department = place.staff(bureau).departments.get(code)
-        return department.name if department is not None else code
+        return Name(department.name) if department is not None else code
 
     common: dict[str, Any] = {
         "product": "Desk",
