@@ -1,6 +1,6 @@
 """A federation with desks and a browser, for each file of tests; a picture of every page of a test that fails."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from datetime import datetime
 from pathlib import Path
 
