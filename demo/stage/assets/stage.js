@@ -53,6 +53,9 @@
   };
 
   document.addEventListener("htmx:after:swap", () => {
+    // The bar's clock is not part of what the server sends again.
+    const bar = document.querySelector(".bar .now"), instant = document.getElementById("instant");
+    if (bar && instant && bar.textContent !== instant.textContent) bar.textContent = instant.textContent;
     const fresh = listed().map((item) => item.dataset).filter((move) => !known.has(move.move)).reverse();
     for (const move of fresh) known.add(move.move);
     if (still.matches || document.hidden) return;
