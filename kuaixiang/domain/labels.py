@@ -105,6 +105,7 @@ TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
         "待销号",
         "待条件成熟",
         "在外单位",
+        "待审批",
         "全部",
     ),
 }
