@@ -77,7 +77,7 @@ async def completeness_file(view: View) -> Response:
     rows: list[list[Value]] = [
         [
             standing.mark.bureau,
-            view.bureau(standing.mark.bureau),
+            view.place(standing.mark.bureau),
             view.say("up to date") if standing.lack is None else lack_name(standing.lack, view.language),
             standing.mark.quarantine,
             _instant(standing.mark, "heard_at"),
@@ -122,7 +122,7 @@ async def reconciliation_file(view: View) -> Response:
         rows=[
             [
                 outcome.bureau,
-                view.bureau(outcome.bureau),
+                view.place(outcome.bureau),
                 shown_instant(from_micros(outcome.at_us)),
                 outcome.differences,
                 view.say(verdict(outcome)),

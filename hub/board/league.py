@@ -227,7 +227,7 @@ def _case_row(view: View, case: OpenCase) -> list[Value]:
         word(case.light, view.language),
         case.case_id,
         case.bureau,
-        view.bureau(case.bureau),
+        view.place(case.bureau),
         _word(view, Stage, case.stage),
         _word(view, Category, case.category),
         _word(view, Channel, case.channel),

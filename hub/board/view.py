@@ -13,6 +13,7 @@ from hub.board.days import CHOSEN, Days, days_of
 from hub.board.sheets import Sheet, as_sheet_file
 from hub.bulletin.document import Cell, Kind
 from hub.bulletin.files import File
+from hub.bulletin.reading import place_name
 from hub.servicer import NotCounted, Statistics
 from kuaixiang.domain.authority import Caller, check_overseer
 from kuaixiang.domain.calendar import SHANGHAI
@@ -90,6 +91,10 @@ class View:
         """What a bureau is called."""
         return short_name(self.tree.get(code).name) if code in self.tree else code
 
+    def place(self, code: str) -> str:
+        """What a bureau somewhere under the scope is called: counties of one name are told apart by their superiors."""
+        return self.bureau(code) if code == self.scope else place_name(self.tree, self.scope, code)
+
     def row_name(self, code: str) -> str:
         """What a bureau is called among the rows of the scope, whose own row is that of its own office alone."""
         if code != self.scope:
@@ -117,7 +122,7 @@ class View:
         span = f"{self.days.first} – {self.days.last}" if self.days.first != self.days.last else str(self.days.first)
         if period is None or period.kind is PeriodKind.DAY:
             return span
-        return f"{period.chinese if self.language is Language.CHINESE else period}（{span}）"
+        return f"{period.chinese}（{span}）" if self.language is Language.CHINESE else f"{period} ({span})"
 
     @property
     def is_over(self) -> bool:

@@ -133,7 +133,7 @@ def completeness_of(
 def shortfalls(tree: BureauTree, scope: str, completeness: Completeness) -> list[Shortfall]:
     """Name the bureaus whose figures are not complete."""
     return [
-        Shortfall(bureau, _name(tree, scope, bureau), tree.branch(scope, bureau), lack)
+        Shortfall(bureau, place_name(tree, scope, bureau), tree.branch(scope, bureau), lack)
         for bureau, lack in completeness.missing.items()
     ]
 
@@ -157,7 +157,7 @@ def issue_search(
                 titles[size.issue_id],
                 size.cases,
                 size.cases_before,
-                tuple(_name(tree, scope, bureau) for bureau, _ in size.by_subordinate),
+                tuple(place_name(tree, scope, bureau) for bureau, _ in size.by_subordinate),
                 tuple(ground_text(Category, category) for category, _ in size.by_category),
             )
             for size in found.sizes
@@ -175,7 +175,7 @@ def _reconciliation(connection: sa.Connection, tree: BureauTree, scope: str) -> 
         len(outcomes) - unreachable,
         unreachable,
         [
-            MismatchLine(_name(tree, scope, outcome.bureau), outcome.differences)
+            MismatchLine(place_name(tree, scope, outcome.bureau), outcome.differences)
             for outcome in outcomes
             if outcome.differences
         ],
@@ -185,7 +185,7 @@ def _reconciliation(connection: sa.Connection, tree: BureauTree, scope: str) -> 
 def _corrections(connection: sa.Connection, tree: BureauTree, scope: str, period: Period) -> list[CorrectionLine]:
     return [
         CorrectionLine(
-            _name(tree, scope, correction.cell[0]),
+            place_name(tree, scope, correction.cell[0]),
             label(measure_name(correction.cell[-1])),
             correction.published,
             correction.now,
@@ -194,7 +194,7 @@ def _corrections(connection: sa.Connection, tree: BureauTree, scope: str, period
     ]
 
 
-def _name(tree: BureauTree, scope: str, bureau: str) -> str:
+def place_name(tree: BureauTree, scope: str, bureau: str) -> str:
     """A county's name alone is not unique: it is told with the names of those between it and the scope."""
     if bureau not in tree:
         return bureau

@@ -6,6 +6,8 @@
   const COLOURS = ["--blue-9", "--green-10", "--orange-10", "--gray-7"].map(colour);
   const MARKS = ["circle", "triangle", "rect", "diamond"];
 
+  const [MINIMUM_HEIGHT, BAR_HEIGHT, AXIS_HEIGHT] = [110, 21, 30];
+
   // ------------------------------------------------------------ charts: their figures come as JSON beside them
   const lines = (spec) => ({
     xAxis: { type: "category", data: spec.labels, boundaryGap: false },
@@ -36,6 +38,8 @@
     if (!data || !canvas || !window.echarts) return;
     const spec = JSON.parse(data.textContent);
     canvas.hidden = false;
+    // A bar needs its own line, or its name is left out.
+    if (spec.kind === "bars") canvas.style.height = `${Math.max(MINIMUM_HEIGHT, spec.labels.length * BAR_HEIGHT + AXIS_HEIGHT)}px`;
     const chart = echarts.init(canvas, null, { renderer: "canvas" });
     chart.setOption({
       animation: !matchMedia("(prefers-reduced-motion: reduce)").matches,
