@@ -328,7 +328,6 @@ def named(seat: Seat, bureau: str) -> list[str]:
         name,
         place,
         place.partition(" ")[2],
-        f"Step in at the desk of {place}",
         f"Cut the link of {place}",
         f"Restore the link of {place}",
     ]
