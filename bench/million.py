@@ -28,7 +28,7 @@ from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.clocks import Rules
-from kuaixiang.domain.words import Channel, Role, Satisfaction, Telling, WorkTab
+from kuaixiang.domain.words import Channel, Disclosure, Role, Satisfaction, Telling, WorkTab
 from kuaixiang.facts import national_tree, published_calendar
 from kuaixiang.runtime import pki, tls
 from kuaixiang.runtime.clock import FixedClock, SharedClockDriver, to_micros
@@ -207,7 +207,10 @@ async def questions(stub: Any) -> dict[str, Ask]:
         return lambda: stub.ListCases(request)
 
     def one_case(case_id: str) -> Ask:
-        request = case_pb2.GetCaseRequest(bureau=BUREAU, case_id=case_id, include_private=True, include_history=True)
+        words: Any = {"private": Disclosure.MASKED, "role": Role.HANDLER}
+        request = case_pb2.GetCaseRequest(
+            bureau=BUREAU, case_id=case_id, include_history=True, actor="H01", department="policy", **words
+        )
         return lambda: stub.GetCase(request)
 
     def count(department: str) -> Ask:

@@ -19,11 +19,11 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 import grpc.aio
@@ -32,7 +32,7 @@ from demo.officers import HubReader, Office, serving
 from demo.postgres import Postgres
 from demo.processes import ChildDied, ChildNotReady, ChildProcess, ProcessError, free_port
 from demo.sites import Sites
-from kuaixiang.domain.tree import Bureau, BureauTree, Tier
+from kuaixiang.domain.tree import BureauTree, Tier
 from kuaixiang.runtime import pki
 from kuaixiang.runtime.clock import SharedClockDriver
 from kuaixiang.runtime.tls import open_channel
@@ -157,8 +157,11 @@ class Federation:
     ) -> None:
         self.directory = directory.absolute()
         self._placement = [tuple(group) for group in placement] if placement is not None else shared_by_site(tree)
+        self._pages = pages
         self._ports = {code: port for group in self._placement for port in [free_port()] for code in group}
-        self.tree = with_endpoints(tree, self._ports)
+        # A node's desk serves all its bureaus.
+        self._desk_ports = {code: free_port() for code in {group[0] for group in self._placement}} if pages else {}
+        self.tree = with_endpoints(tree, self._ports, self._desks())
         self.database = database
         self._clock_start = clock_start
         self._staff = staff
@@ -166,7 +169,6 @@ class Federation:
         self._hub_scopes = tuple(hubs) if hubs is not None else (tree.root,)
         self._node_settings = dict(node_settings or {})
         self._hub_settings = dict(hub_settings or {})
-        self._pages = pages
         self._cut_off: set[str] = set()
         self.nodes: tuple[Service, ...] = ()
         self.hubs: tuple[Service, ...] = ()
@@ -447,7 +449,9 @@ class Federation:
         }
         if self._staff:
             settings["staff"] = str(self.staff_file)
-        return self._service("node", group, settings | self._pages_at("desk") | self._node_settings)
+        return self._service(
+            "node", group, settings | self._pages_at("desk", self._desk_ports.get(group[0])) | self._node_settings
+        )
 
     def _hub(self, scope: str) -> Service:
         site = self.sites[self.tree.site(scope)]
@@ -457,11 +461,17 @@ class Federation:
             "certificates": str(self.certificates("hub", scope)),
             "listen": f"127.0.0.1:{free_port()}",
         }
-        return self._service("hub", (scope,), settings | self._pages_at("board") | self._hub_settings)
+        return self._service("hub", (scope,), settings | self._pages_at("board", free_port()) | self._hub_settings)
 
-    def _pages_at(self, setting: str) -> dict[str, object]:
+    def _desks(self) -> dict[str, str]:
+        """Where each bureau's officers work."""
+        if not self._pages:
+            return {}
+        return {code: f"http://127.0.0.1:{self._desk_ports[group[0]]}" for group in self._placement for code in group}
+
+    def _pages_at(self, setting: str, port: int | None) -> dict[str, object]:
         """The settings by which a service has pages."""
-        return {setting: f"127.0.0.1:{free_port()}", "demonstration": True} if self._pages else {}
+        return {setting: f"127.0.0.1:{port}", "demonstration": True} if self._pages else {}
 
     def _service(self, kind: pki.Kind, codes: tuple[str, ...], settings: Mapping[str, object]) -> Service:
         name = f"{kind}-{codes[0]}"
@@ -534,17 +544,17 @@ def shared_by_site(tree: BureauTree) -> list[tuple[str, ...]]:
     ]
 
 
-def with_endpoints(tree: BureauTree, ports: Mapping[str, int]) -> BureauTree:
-    """The tree with the addresses of the nodes on this machine; bureaus without a port have none."""
+def with_endpoints(
+    tree: BureauTree, ports: Mapping[str, int], desks: Mapping[str, str] = MappingProxyType({})
+) -> BureauTree:
+    """The tree with the addresses of the nodes and desks on this machine; bureaus without a port have none."""
     return BureauTree(
         tree.version,
         [
-            Bureau(
-                bureau.code,
-                bureau.name,
-                bureau.tier,
-                bureau.parent,
-                f"127.0.0.1:{ports[bureau.code]}" if bureau.code in ports else "",
+            replace(
+                bureau,
+                endpoint=f"127.0.0.1:{ports[bureau.code]}" if bureau.code in ports else "",
+                desk=desks.get(bureau.code, ""),
             )
             for bureau in tree.bureaus.values()
         ],
@@ -559,10 +569,10 @@ def part_of(tree: BureauTree, codes: Iterable[str]) -> BureauTree:
 
 def tree_text(tree: BureauTree) -> str:
     """The tree in the form that `kuaixiang.facts.load_tree` reads."""
-    lines = [f"# version: {tree.version}", "gb_code,name,tier,parent,endpoint"]
+    lines = [f"# version: {tree.version}", "gb_code,name,tier,parent,endpoint,desk"]
     lines += [
-        ",".join((bureau.code, _cell(bureau.name), TIER_WORDS[bureau.tier], bureau.parent or "", bureau.endpoint))
-        for bureau in tree.bureaus.values()
+        ",".join((one.code, _cell(one.name), TIER_WORDS[one.tier], one.parent or "", one.endpoint, one.desk))
+        for one in tree.bureaus.values()
     ]
     return "\n".join(lines) + "\n"
 

@@ -444,6 +444,28 @@ class Explanation:
     chinese: str
 
 
+STOCKS: Final = (
+    Explanation(
+        "open",
+        "未销号",
+        "§五(三)",
+        "",
+        "Cases open in a ledger now, whatever the period: registered or received there and neither written off, "
+        "withdrawn, sent to reconsideration nor handed on.",
+        "当前尚未销号的件数，与统计期间无关：本单位受理或接收，且未销号、未撤回、未转行政复议、未移出。",
+    ),
+    Explanation(
+        "overdue",
+        "当前逾期",
+        "§四(二)",
+        "",
+        "Of the open cases, those with a clock running past its deadline now, whatever the period.",
+        "未销号件中，当前有时限已经超过的件数，与统计期间无关。",
+    ),
+)
+"""What is counted at the present and not summed up from measures."""
+
+
 def explanations() -> dict[str, Explanation]:
     """Every figure there is, by its name."""
     found = [
@@ -457,6 +479,7 @@ def explanations() -> dict[str, Explanation]:
         )
         for count in COUNTS
     ]
+    found += STOCKS
     for rate in RATES:
         formula = f"({_formula(rate.numerator)}) ÷ ({_formula(rate.denominator)})"
         found.append(Explanation(rate.name, rate.label, rate.clause, formula, rate.sentence, rate.chinese))

@@ -5,6 +5,7 @@ time. A case that is offered to another bureau, parked, or without a clock is st
 The four add up to the open cases; those with an extension running are counted besides.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 
 from hub.store import OPEN_CASES, OPEN_CLOCKS
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.domain.words import Custody, Light, Stage
+from kuaixiang.domain.words import ClockKind, Custody, Light, Stage
 
 _COUNTED: Final = {
     int(Light.IN_TIME): "in_time",
@@ -35,6 +36,80 @@ class LightRow:
     extended: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class RunningClock:
+    """One clock of an open case that runs."""
+
+    kind: ClockKind
+    due_us: int
+    is_extended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCase:
+    """An open case as a superior sees it: nothing of it is private."""
+
+    bureau: str
+    case_id: str
+    stage: int
+    category: int
+    channel: int
+    light: Light
+    clocks: tuple[RunningClock, ...]
+    """Those that run, the nearest deadline first."""
+    last_act_us: int
+    position: "Position"
+
+
+Position = tuple[int, str, str]
+"""Where a case stands in the list: nearest deadline, bureau, case."""
+NO_DEADLINE: Final = 2**63 - 1
+"""The nearest deadline of a case without a clock: it comes last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which open cases are asked for: of a scope with everything under it. None: any; 0: any, as everywhere."""
+
+    scope: str
+    light: Light | None = None
+    category: int = 0
+    own_only: bool = False
+    """The scope's own ledger alone."""
+    after: Position | None = None
+    limit: int
+
+
+def open_cases(connection: sa.Connection, tree: BureauTree, wanted: Wanted, now_us: int) -> list[OpenCase]:
+    """Open cases, the nearest deadline first, at most `limit` of them after a position. Raises `UnknownBureau`."""
+    lit = _lit(now_us).subquery()
+    due = sa.func.coalesce(lit.c.due_us, NO_DEADLINE)
+    bureaus = [wanted.scope] if wanted.own_only else list(tree.subtree(wanted.scope))
+    statement = sa.select(lit, due.label("position")).where(lit.c.bureau.in_(bureaus))
+    if wanted.light is not None:
+        statement = statement.where(lit.c.light == int(wanted.light))
+    if wanted.category:
+        statement = statement.where(lit.c.category == wanted.category)
+    if wanted.after is not None:
+        statement = statement.where(sa.tuple_(due, lit.c.bureau, lit.c.case_id) > sa.tuple_(*wanted.after))
+    rows = connection.execute(statement.order_by(due, lit.c.bureau, lit.c.case_id).limit(wanted.limit)).all()
+    clocks = _clocks_of(connection, [(row.bureau, row.case_id) for row in rows])
+    return [
+        OpenCase(
+            row.bureau,
+            row.case_id,
+            row.stage,
+            row.category,
+            row.channel,
+            Light(row.light),
+            clocks.get((row.bureau, row.case_id), ()),
+            row.last_act_us,
+            (row.position, row.bureau, row.case_id),
+        )
+        for row in rows
+    ]
+
+
 def lights(connection: sa.Connection, tree: BureauTree, scope: str, now_us: int) -> list[LightRow]:
     """The scope's own bureau, then each immediate subordinate with everything under it. Raises `UnknownBureau`."""
     rows = {scope: LightRow(scope, f"{tree.get(scope).name}（本级）")}
@@ -49,8 +124,33 @@ def lights(connection: sa.Connection, tree: BureauTree, scope: str, now_us: int)
     return list(rows.values())
 
 
+_CASES_AT_A_TIME: Final = 500
+"""SQLite takes a limited number of parameters in one statement."""
+
+
+def _clocks_of(
+    connection: sa.Connection, cases: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], tuple[RunningClock, ...]]:
+    found: dict[tuple[str, str], tuple[RunningClock, ...]] = {}
+    key = sa.tuple_(OPEN_CLOCKS.c.bureau, OPEN_CLOCKS.c.case_id)
+    for start in range(0, len(cases), _CASES_AT_A_TIME):
+        some = cases[start : start + _CASES_AT_A_TIME]
+        statement = sa.select(OPEN_CLOCKS).where(key.in_(some)).order_by(OPEN_CLOCKS.c.due_us, OPEN_CLOCKS.c.kind)
+        for row in connection.execute(statement):
+            clock = RunningClock(ClockKind(row.kind), row.due_us, row.extended == 1)
+            found[row.bureau, row.case_id] = (*found.get((row.bureau, row.case_id), ()), clock)
+    return found
+
+
 def _counts(now_us: int) -> sa.Select[Any]:
     """Open cases by bureau, light, and whether a running clock has been extended."""
+    lit = _lit(now_us).subquery()
+    by = (lit.c.bureau, lit.c.light, lit.c.is_extended)
+    return sa.select(*by, sa.func.count()).group_by(*by)
+
+
+def _lit(now_us: int) -> sa.Select[Any]:
+    """Every open case with its light, its nearest deadline, and whether a running clock has been extended."""
     clocks = (
         sa.select(
             OPEN_CLOCKS.c.bureau,
@@ -75,14 +175,10 @@ def _counts(now_us: int) -> sa.Select[Any]:
         (clocks.c.soon_us <= now_us, int(Light.DUE_SOON)),
         else_=int(Light.IN_TIME),
     ).label("light")
-    extended = sa.func.coalesce(clocks.c.extended, 0).label("extended")
-    return (
-        sa.select(OPEN_CASES.c.bureau, light, extended, sa.func.count())
-        .select_from(
-            OPEN_CASES.outerjoin(
-                clocks,
-                sa.and_(OPEN_CASES.c.bureau == clocks.c.bureau, OPEN_CASES.c.case_id == clocks.c.case_id),
-            )
+    is_extended = sa.func.coalesce(clocks.c.extended, 0).label("is_extended")
+    return sa.select(OPEN_CASES, clocks.c.due_us, light, is_extended).select_from(
+        OPEN_CASES.outerjoin(
+            clocks,
+            sa.and_(OPEN_CASES.c.bureau == clocks.c.bureau, OPEN_CASES.c.case_id == clocks.c.case_id),
         )
-        .group_by(OPEN_CASES.c.bureau, light, extended)
     )

@@ -9,6 +9,7 @@ reason, and the edition says so for good.
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
 import sqlalchemy as sa
@@ -151,7 +152,12 @@ class Corrections:
 
 def end_of(period: Period) -> int:
     """The instant at which a period's last day ends, in microseconds."""
-    return to_micros(WorkingCalendar.end_of(period.last))
+    return end_of_day(period.last)
+
+
+def end_of_day(day: date) -> int:
+    """The instant at which a day in Shanghai ends, in microseconds."""
+    return to_micros(WorkingCalendar.end_of(day))
 
 
 def check_override(override: Override) -> None:

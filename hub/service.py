@@ -9,6 +9,7 @@ from typing import Final
 import grpc.aio
 import structlog
 
+from hub.board.board import Board
 from hub.consumer import Consumer
 from hub.daily import DailyReconciliation
 from hub.folder import Folder
@@ -26,6 +27,7 @@ from kuaixiang.runtime.clock import clock_from, to_micros
 from kuaixiang.runtime.exposition import start_exposition
 from kuaixiang.runtime.loops import Loop, Step
 from kuaixiang.runtime.serving import serving, told_to_stop
+from kuaixiang.web.serving import serving_pages
 from kuaixiang.wire.v1 import issues_pb2, statistics_pb2
 from kuaixiang.wire.v1.issues_pb2_grpc import add_IssueServiceServicer_to_server
 from kuaixiang.wire.v1.statistics_pb2_grpc import add_StatisticsServiceServicer_to_server
@@ -46,6 +48,8 @@ class Running:
 
     port: int
     metrics_port: int
+    board_port: int
+    """Of the board's pages; 0: there are none."""
     folder: Folder
     failed: asyncio.Future[BaseException]
     """Done when the fold or its database has failed: the process must end."""
@@ -107,6 +111,16 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
         port = await stack.enter_async_context(
             serving(settings.listen, settings.certificate_paths, _SERVICES, add, reflect=settings.reflection)
         )
+        board_port = 0
+        if settings.board:
+            board = Board(
+                statistics=statistics,
+                tree=tree,
+                scope=settings.scope,
+                now=clock.now,
+                demonstration=settings.demonstration,
+            )
+            board_port = await stack.enter_async_context(serving_pages(board.application(), settings.board))
         consumer.start()
         await stack.enter_async_context(Loop("hub-refill", refiller.step, WATCH_SECONDS))
         watch = Loop("hub-completeness", _watch(statistics, settings.scope), WATCH_SECONDS)
@@ -128,10 +142,11 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
             scope=settings.scope,
             port=port,
             metrics_port=exposition.port,
+            board_port=board_port,
             sites=len(sites),
             tree_version=tree.version,
         )
-        yield Running(port, exposition.port, folder, worker.failed)
+        yield Running(port, exposition.port, board_port, folder, worker.failed)
         _LOG.info("The hub stops.", action="hub.stop", scope=settings.scope)
 
 

@@ -11,21 +11,24 @@ import structlog
 
 from hub import messages, publishing, query, reconcile
 from hub.bulletin.contents import MINIMUM_SAMPLE, compose
-from hub.bulletin.document import Format
-from hub.bulletin.files import File, as_file
-from hub.bulletin.reading import read_material
+from hub.bulletin.document import Bulletin, Format
+from hub.bulletin.files import as_file
+from hub.bulletin.league import League
+from hub.bulletin.material import IssueSearch
+from hub.bulletin.reading import issue_search, read_league, read_material
 from hub.comparison import Compared, compare, whole_period
 from hub.editions import Cell, Edition
 from hub.folder import Folder
 from hub.ledgers import Ledgers
-from hub.lights import LightRow, lights
+from hub.lights import LightRow, OpenCase, Wanted, lights, open_cases
 from hub.measures import DEFINITIONS
 from hub.publishing import Corrections, Override, end_of
 from hub.query import Question
+from hub.reconcile import Outcome
 from hub.store import Store, latest_edition
 from hub.words import Grouping
 from hub.worker import Worker
-from kuaixiang.domain.authority import check_publisher, check_reader
+from kuaixiang.domain.authority import check_overseer, check_publisher, check_reader
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.labels import field_term
 from kuaixiang.domain.periods import YEAR_MAX, YEAR_MIN, Period, parse_period
@@ -224,12 +227,20 @@ class Statistics(StatisticsServiceServicer):
 
     async def GetBulletin(self, request: pb.GetBulletinRequest, context: Context) -> pb.GetBulletinResponse:
         """The bulletin of a period, as a file."""
+        _known("format", Format, request.format)
+        bulletin = await self.bulletin(request, context)
+        file = await asyncio.to_thread(as_file, bulletin, Format(request.format))
+        return pb.GetBulletinResponse(file_name=file.name, media_type=file.media_type, content=file.content)
+
+    # ------------------------------------------------------------ what this process's pages ask besides
+
+    async def bulletin(self, request: pb.GetBulletinRequest, context: Context) -> Bulletin:
+        """The bulletin of a period, as a value; of no format."""
         scope = self._scope(request.scope, context)
         period = parse_period(request.period)
-        _known("format", Format, request.format)
         marks, silent = self._folder.marks(), self._silent(self._tree.subtree(scope))
 
-        def write() -> File:
+        def read() -> Bulletin:
             with self._store.reading() as connection:
                 material = read_material(
                     connection,
@@ -241,10 +252,60 @@ class Statistics(StatisticsServiceServicer):
                     now_us=self._now_us(),
                     minimum_sample=request.minimum_sample or MINIMUM_SAMPLE,
                 )
-            return as_file(compose(material), Format(request.format))
+            return compose(material)
 
-        file = await asyncio.to_thread(write)
-        return pb.GetBulletinResponse(file_name=file.name, media_type=file.media_type, content=file.content)
+        return await asyncio.to_thread(read)
+
+    async def league(self, request: pb.GetFiguresRequest, context: Context) -> League:
+        """The immediate subordinates of a scope, ranked over the days asked for as the bulletin ranks them."""
+        scope = self._scope(request.scope, context)
+        question = _question(request, scope)
+        marks, silent = self._folder.marks(), self._silent(self._tree.subtree(scope))
+
+        def read() -> League:
+            with self._store.reading() as connection:
+                return read_league(
+                    connection,
+                    tree=self._tree,
+                    question=question,
+                    marks=marks,
+                    silent=silent,
+                    now_us=self._now_us(),
+                    minimum_sample=MINIMUM_SAMPLE,
+                )
+
+        return await asyncio.to_thread(read)
+
+    async def open_cases(self, wanted: Wanted, context: Context) -> list[OpenCase]:
+        """Open cases of a scope, public parts alone."""
+        scope = counted_scope(wanted.scope, self._store, self._tree)
+        check_overseer(caller_of(context), scope, self._tree)
+
+        def read() -> list[OpenCase]:
+            with self._store.reading() as connection:
+                return open_cases(connection, self._tree, dataclasses.replace(wanted, scope=scope), self._now_us())
+
+        return await asyncio.to_thread(read)
+
+    async def issue_search(self, scope: str, days: tuple[date, date], context: Context) -> IssueSearch | None:
+        """What the last search for common issues of these very days has found of a scope; None: there was none."""
+        counted = self._scope(scope, context)
+
+        def read() -> IssueSearch | None:
+            with self._store.reading() as connection:
+                return issue_search(connection, self._tree, counted, days)
+
+        return await asyncio.to_thread(read)
+
+    async def outcomes(self, scope: str, context: Context) -> list[Outcome]:
+        """What the last daily reconciliation has said of each ledger of a scope; empty before the first."""
+        counted = self._scope(scope, context)
+
+        def read() -> list[Outcome]:
+            with self._store.reading() as connection:
+                return reconcile.read_outcomes(connection, self._tree.subtree(counted))
+
+        return await asyncio.to_thread(read)
 
     def _silent(self, bureaus: Iterable[str]) -> frozenset[str]:
         return frozenset(

@@ -10,6 +10,7 @@ from kuaixiang.domain.tree import BureauTree, UnknownBureau
 from kuaixiang.facts import FactsError, load_tree, national_tree
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.settings import ImpossibleSetting
+from kuaixiang.web.serving import is_loopback
 
 ENV_PREFIX: Final = "KX_HUB_"
 
@@ -35,16 +36,16 @@ class HubSettings(BaseSettings):
     """Address for /metrics, which has neither TLS nor a password: one inside the data centre."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9450
     """Port of /metrics; 0 takes a free one."""
-    board: str = ""
-    """host:port for the board's pages; empty: none are served."""
-    demonstration: bool = False
-    """Whether anybody may step in at the board without a password; on this machine's own address only."""
     certificates: Path = Path("certificates")
     """Folder that `kx pki issue --hub` has written: ca.crt, tls.crt, tls.key."""
     clock: Path | None = None
     """File of a shared business clock, for demonstrations and replays; the machine's clock when absent."""
     reflection: bool = False
     """Whether gRPC's reflection answers."""
+    board: Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$")] = ""
+    """host:port for the board's pages, on this machine alone since nobody signs in there yet; empty: no pages."""
+    demonstration: bool = False
+    """Whether supervisors step in at the board without a password. Never where figures are real."""
     refill_after_seconds: Annotated[float, Field(gt=0, le=3600)] = 3.0
     """A bureau that is behind for so long without progress is read from its ledger."""
     silent_after_seconds: Annotated[float, Field(gt=0, le=86_400)] = 120.0
@@ -62,6 +63,13 @@ class HubSettings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("board")
+    @classmethod
+    def _on_this_machine(cls, value: str) -> str:
+        if value and not is_loopback(value):
+            raise ImpossibleSetting("board", f"{value} can be reached from other machines, and nobody signs in yet")
+        return value
 
     @model_validator(mode="after")
     def _known(self) -> "HubSettings":

@@ -160,4 +160,5 @@ def _as_dict(bureau: Bureau) -> dict[str, Any]:
         "tier": bureau.tier.name.lower(),
         "parent": bureau.parent,
         "endpoint": bureau.endpoint,
+        "desk": bureau.desk,
     }

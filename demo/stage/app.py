@@ -49,7 +49,9 @@ LOOK_SECONDS: Final = 0.5
 ALIVE_SECONDS: Final = 15.0
 """Without a change, a page is told so often that somebody is there."""
 
-MOVES_SHOWN: Final = 12
+PARTS: Final = frozenset({"people", "tree", "ledgers", "lists", "controls"})
+"""Of the page, each asked for again when something has changed."""
+MOVES_SHOWN: Final = 10
 HAPPENINGS_MAX: Final = 50
 HAPPENINGS_SHOWN: Final = 8
 
@@ -199,7 +201,7 @@ class Stage:
 
     async def _part(self, request: Request) -> Response:
         part = request.path_params["part"]
-        if part not in {"tree", "ledgers", "controls", "people"}:
+        if part not in PARTS:
             return Response(status_code=HTTPStatus.NOT_FOUND)
         return self._page(request, f"_{part}.html")
 
@@ -290,9 +292,7 @@ class Stage:
     async def _keep_looking(self) -> None:
         while not await self._ends_within(LOOK_SECONDS):
             self._notice()
-            look = self._see()
-            if look != self._look:
-                self._look = look
+            self._look = self._see()
 
     async def _ends_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):

@@ -62,6 +62,15 @@ class Drawing:
     width: float
     height: float
 
+    def journal(self, code: str) -> str:
+        """The way of a bureau's site's journals to the hub, as SVG draws it: up, across between two rows, up."""
+        place = self.box(code)
+        begins = place.x + BOX_WIDTH - 20
+        if place.y == self.hub.y:
+            return f"M{place.x + BOX_WIDTH:g} {place.y + BOX_HEIGHT / 2:g}H{self.hub.x:g}"
+        across = self.hub.bottom + (ROW - BOX_HEIGHT) / 4
+        return f"M{begins:g} {place.y:g}V{across:g}H{self.hub.middle:g}V{self.hub.bottom:g}"
+
     def box(self, code: str) -> Box:
         """The place of a bureau of the tree."""
         return next(box for box in self.boxes if box.code == code)

@@ -15,7 +15,6 @@ CHINESE: Final[Mapping[str, str]] = {
     "Without scripts this page stays as it was loaded: load it again for the present state.": (
         "浏览器未启用脚本，页面不会自动更新：请刷新查看最新状态。"
     ),
-    "Step in": "进入",
     "Choose a bureau; who you are there is chosen on the next page.": "选择单位，下一页选择人员和岗位。",
     "Desk": "工作台",
     "National board": "全国看板",
@@ -23,29 +22,21 @@ CHINESE: Final[Mapping[str, str]] = {
     "down": "停机",
     "no pages": "未提供页面",
     "The tree now": "层级实时图",
-    "Business time": "业务时间",
     "The fortnight is being played: the clock moves by itself.": "正在播放两周演示，时间自动推进。",
-    "open": "未销号",
-    "journal": "台账",
-    "hub lacks": "汇总缺",
     "%(count)s open": "未销号 %(count)s",
     "journal %(count)s": "台账 %(count)s 条",
     "lacks %(count)s": "缺 %(count)s",
     "complete": "已齐",
     "Hub": "汇总中心",
     "folded %(count)s": "已汇 %(count)s 条",
-    "Tree of bureaus: state, open cases, journal entries and how many of them the hub lacks": (
-        "单位层级图：状态、未销号诉求、台账条数及汇总缺少的条数"
-    ),
-    "Step in at the desk of %(bureau)s": "进入 %(bureau)s 的工作台",
-    "Step in at the board": "进入看板",
+    "Tree of bureaus, each leading to its desk: state, open cases, journal entries and how many of them the hub "
+    "lacks": ("单位层级图（点击进入工作台）：状态、未销号诉求、台账条数及汇总缺少的条数"),
     "Solid lines: cases between superior and subordinate; beside them how many of the latest %(count)s hand-overs went "
     "up ↑ or down ↓. Dashed lines: journals on their way to the hub.": (
         "实线：上下级之间的移交，旁注为最近 %(count)s 次移交中上行 ↑ 与下行 ↓ 的次数；虚线：台账汇入汇总中心。"
     ),
     "Moving dot: a case; moving square: a result on its way back.": "移动的圆点为诉求，方块为回传的结果。",
     "Ledgers by bureau: cases by where they stand, journal entries": "各单位台账：诉求所处环节、台账条数",
-    "Bureau": "单位",
     "State": "状态",
     "Journal": "台账条数",
     "Hub lacks": "汇总缺",
@@ -54,7 +45,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "None yet.": "暂无。",
     "from": "从",
     "to": "到",
-    "What has happened": "发生了什么",
+    "What has happened": "事件记录",
     "Nothing has happened yet.": "暂无。",
     "Controls": "操作",
     "They open when the fortnight is over.": "两周演示结束后可操作。",
@@ -70,7 +61,6 @@ CHINESE: Final[Mapping[str, str]] = {
     "Restore": "恢复",
     "Restore the link of %(bureau)s": "恢复 %(bureau)s 的链路",
     "Nodes": "节点",
-    "up": "运行",
     "Kill": "停掉",
     "Kill the node of %(bureaus)s (kill -9)": "停掉 %(bureaus)s 的节点（kill -9）",
     "Restart": "重启",

@@ -36,12 +36,13 @@ from hub.bulletin.document import (
 )
 from hub.bulletin.figures import basis_points, count_of, definition, label, number_of, rate_of
 from hub.bulletin.findings import findings
+from hub.bulletin.league import LEAGUE_COUNTS, LEAGUE_RATES, bases_told, figures_told, league
 from hub.bulletin.material import Material
-from hub.bulletin.ranking import RANKING_RATE, Standing, standings
+from hub.bulletin.ranking import RANKING_RATE, Standing
 from hub.comparison import Compared
 from hub.measures import DEFINITIONS, Fact
 from hub.query import Row
-from hub.words import BASIS_LABELS, Basis, Lack, ground_text
+from hub.words import BASIS_LABELS, Basis, ground_text
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.tree import Tier, short_name
 from kuaixiang.domain.words import Category, Channel, ClockKind, DepartmentKind
@@ -75,9 +76,6 @@ _ADDRESSEES: Final[Mapping[Tier, str]] = {
     Tier.COUNTY: "各所属单位：",
 }
 
-_COUNTS: Final = ("registered", "completed", "in_time", "late", "unfinished")
-_RATES: Final = ("completion", "on_time", "feedback_in_time", "follow_up", "satisfaction")
-"""The figures of the annexes, by the names under which `hub.definitions` has them."""
 _DEPARTMENT_COUNTS: Final = ("dispatched", "completed", "in_time", "late")
 _DEPARTMENT_RATES: Final = ("on_time", "feedback_in_time")
 """Of what a kind of department is in charge of; cases that are not finished move between them."""
@@ -124,7 +122,7 @@ _OVERALL_COUNTS: Final = (
     "order_missed",
     "unfinished",
 )
-_OVERALL_RATES: Final = (*_RATES, "returns", "on_time_order")
+_OVERALL_RATES: Final = (*LEAGUE_RATES, "returns", "on_time_order")
 _UNITS: Final = {
     "in_time": "个",
     "late": "个",
@@ -165,12 +163,16 @@ class _Composer:
         self._total = material.figures.total.row
         self._own = material.bureau.code
         self._signed_at = _instant(material.now_us)
-        self._bases = frozenset(basis for basis in Basis if material.is_over and self._has_before(basis))
-        self._lacking = frozenset(short.row for short in material.shortfalls)
-        self._doubtful = frozenset(short.row for short in material.shortfalls if short.lack is Lack.QUARANTINED)
-        self._standings = standings(
-            [compared.row for compared in self._figures.bureaus], self._own, material.minimum_sample, self._doubtful
+        self._bases = bases_told(material.figures.total, is_over=material.is_over)
+        self._league = league(
+            material.figures,
+            self._own,
+            material.minimum_sample,
+            material.shortfalls,
+            self._bases,
+            material.completeness,
         )
+        self._standings = [line.standing for line in self._league.lines]
         issues = () if material.search is None else material.search.issues
         self._issues = sorted(issues, key=lambda issue: -issue.size)[:ISSUES_MAX]
         self._findings = findings(material, self._name)
@@ -358,17 +360,17 @@ class _Composer:
         if not ranked:
             return [f"各单位样本均不足{self._material.minimum_sample}个，本期不作排名。各单位情况见附件1。"]
         texts = [f"以按时办结率由高到低为序，对{len(ranked)}个单位进行排名（见附件1）。{self._ends(ranked)}"]
-        sample = self._material.minimum_sample
+        sample, doubtful = self._material.minimum_sample, self._league.doubtful
         few = [
             self._name(standing.row)
             for standing in self._standings
-            if standing.rank is None and standing.row.key != self._own and standing.row.key not in self._doubtful
+            if standing.rank is None and standing.row.key != self._own and standing.row.key not in doubtful
         ]
         if few:
             texts.append(f"本期到期的办理时限不足{sample}个，只列出、不排名的单位：{'、'.join(few)}。")
-        doubtful = [self._name(standing.row) for standing in self._standings if standing.row.key in self._doubtful]
-        if doubtful:
-            texts.append(f"所辖台账数据存疑，只列出、不排名的单位：{'、'.join(doubtful)}。")
+        named = [self._name(standing.row) for standing in self._standings if standing.row.key in doubtful]
+        if named:
+            texts.append(f"所辖台账数据存疑，只列出、不排名的单位：{'、'.join(named)}。")
         return texts
 
     def _ends(self, ranked: Sequence[Standing]) -> str:
@@ -381,12 +383,10 @@ class _Composer:
 
     def _bureaus_table(self) -> Table:
         lines = [self._total_line(Cell(Kind.RANK, None))]
-        compared = {one.row.key: one for one in self._figures.bureaus}
-        for standing in self._standings:
-            row = standing.row
-            mark = INCOMPLETE_MARK if row.key in self._lacking else ""
-            rank = Cell(Kind.RANK, standing.rank)
-            lines.append(self._line(f"{self._name(row)}{mark}", compared[row.key], rank))
+        for line in self._league.lines:
+            mark = INCOMPLETE_MARK if line.is_lacking else ""
+            rank = Cell(Kind.RANK, line.standing.rank)
+            lines.append(Line((words(f"{self._name(line.row)}{mark}"), *line.cells, rank)))
         return _wide_table("各单位办理情况统计表", "单位", lines, ranked=True)
 
     # ------------------------------------------------------------ III
@@ -488,14 +488,7 @@ class _Composer:
         return Line(self._line("合计", self._figures.total, *more).cells, is_total=True)
 
     def _line(self, of: str, compared: Compared, *more: Cell) -> Line:
-        row, before = compared.row, self._before(compared, Basis.LAST_PERIOD)
-        cells = [
-            words(of),
-            *(count(number_of(row, name)) for name in _COUNTS),
-            *(rate(basis_points(row, name)) for name in _RATES),
-            growth(row.sums.get(Fact.REGISTERED, 0), None if before is None else before.sums.get(Fact.REGISTERED, 0)),
-        ]
-        return Line((*cells, *more))
+        return Line((words(of), *figures_told(compared, self._bases), *more))
 
     # ------------------------------------------------------------ notes
 
@@ -536,10 +529,6 @@ class _Composer:
         )
 
     # ------------------------------------------------------------ inside
-
-    def _has_before(self, basis: Basis) -> bool:
-        before = self._figures.total.before(basis)
-        return before is not None and any(before.sums.values())
 
     def _before(self, compared: Compared, basis: Basis) -> Row | None:
         """What a row is compared with; None where the whole scope had nothing, or the period lasts."""
@@ -610,8 +599,8 @@ def _every(kind: type[IntEnum], rows: Sequence[Compared]) -> list[Compared]:
 
 
 def _wide_table(title: str, heading: str, lines: Sequence[Line], *, ranked: bool) -> Table:
-    headings = (heading, *map(label, (*_COUNTS, *_RATES)), BASIS_LABELS[Basis.LAST_PERIOD])
-    widths = (34, *([15] * len(_COUNTS)), *([21] * len(_RATES)), 21)
+    headings = (heading, *map(label, (*LEAGUE_COUNTS, *LEAGUE_RATES)), BASIS_LABELS[Basis.LAST_PERIOD])
+    widths = (34, *([15] * len(LEAGUE_COUNTS)), *([21] * len(LEAGUE_RATES)), 21)
     if ranked:
         headings, widths = (*headings, "名次"), (*widths, 11)
     return Table(title, headings, tuple(lines), widths, note=f"单位：件、个；{_SEE_DEFINITIONS}")

@@ -1,6 +1,7 @@
 """Asking the hub's database for everything a bulletin tells. Read at one instant, so that its tables agree."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 
 import sqlalchemy as sa
@@ -8,6 +9,7 @@ import sqlalchemy as sa
 from hub import publishing, query
 from hub.bulletin.document import OWN
 from hub.bulletin.figures import label
+from hub.bulletin.league import League, bases_told, league
 from hub.bulletin.material import (
     CorrectionLine,
     IssueLine,
@@ -22,7 +24,7 @@ from hub.comparison import Compared, compare
 from hub.fold import Mark
 from hub.issues import catalogue, kept
 from hub.measures import measure_name
-from hub.publishing import end_of
+from hub.publishing import end_of_day
 from hub.query import Completeness, Question
 from hub.reconcile import read_outcomes
 from hub.store import latest_edition
@@ -68,7 +70,7 @@ def read_material(
     def read(grouping: Grouping) -> list[Compared]:
         return compare(connection, tree, Question(scope, period.first, period.last, grouping), now_us)
 
-    completeness = completeness_of(tree=tree, scope=scope, period=period, marks=marks, silent=silent, now_us=now_us)
+    completeness = completeness_of(tree=tree, scope=scope, last=period.last, marks=marks, silent=silent, now_us=now_us)
     edition = latest_edition(connection, scope, str(period))
     return Material(
         bureau=tree.get(scope),
@@ -81,36 +83,67 @@ def read_material(
         now_us=now_us,
         minimum_sample=minimum_sample,
         shortfalls=shortfalls(tree, scope, completeness),
-        search=_search(connection, tree, scope, period),
+        search=issue_search(connection, tree, scope, (period.first, period.last)),
         reconciliation=_reconciliation(connection, tree, scope),
         edition=edition,
         corrections=[] if edition is None else _corrections(connection, tree, scope, period),
     )
 
 
-def completeness_of(
-    *, tree: BureauTree, scope: str, period: Period, marks: Mapping[str, Mark], silent: frozenset[str], now_us: int
-) -> Completeness:
-    """How complete the figures of a period are.
+def read_league(
+    connection: sa.Connection,
+    *,
+    tree: BureauTree,
+    question: Question,
+    marks: Mapping[str, Mark],
+    silent: frozenset[str],
+    now_us: int,
+    minimum_sample: int,
+) -> League:
+    """Rank the immediate subordinates of a scope over any days. Raises `UnknownBureau`, `ComparisonUnbounded`."""
+    scope, last = question.scope, question.to_day
+    total, bureaus = (
+        compare(connection, tree, replace(question, grouping=grouping), now_us)
+        for grouping in (Grouping.TOTAL, Grouping.BUREAU)
+    )
+    assert last is not None  # noqa: S101 - `compare` refuses a question without days
+    completeness = completeness_of(tree=tree, scope=scope, last=last, marks=marks, silent=silent, now_us=now_us)
+    return league(
+        PeriodFigures(total[0], bureaus),
+        scope,
+        minimum_sample,
+        shortfalls(tree, scope, completeness),
+        bases_told(total[0], is_over=end_of_day(last) <= now_us),
+        completeness,
+    )
 
-    Of one that is over a bureau must have reported to its end, and that it is silent afterwards takes nothing away.
+
+def completeness_of(
+    *, tree: BureauTree, scope: str, last: date, marks: Mapping[str, Mark], silent: frozenset[str], now_us: int
+) -> Completeness:
+    """How complete the figures of days up to `last` are.
+
+    When it is over a bureau must have reported to its end, and that it is silent afterwards takes nothing away.
     """
-    bureaus = tree.subtree(scope)
-    if end_of(period) <= now_us:
-        return query.completeness(bureaus, marks, frozenset(), end_of(period))
+    bureaus, end_us = tree.subtree(scope), end_of_day(last)
+    if end_us <= now_us:
+        return query.completeness(bureaus, marks, frozenset(), end_us)
     return query.completeness(bureaus, marks, silent)
 
 
 def shortfalls(tree: BureauTree, scope: str, completeness: Completeness) -> list[Shortfall]:
     """Name the bureaus whose figures are not complete."""
     return [
-        Shortfall(bureau, _name(tree, scope, bureau), tree.branch(scope, bureau), lack)
+        Shortfall(bureau, place_name(tree, scope, bureau), tree.branch(scope, bureau), lack)
         for bureau, lack in completeness.missing.items()
     ]
 
 
-def _search(connection: sa.Connection, tree: BureauTree, scope: str, period: Period) -> IssueSearch | None:
-    found = kept.kept(connection, scope, period.first, period.last)
+def issue_search(
+    connection: sa.Connection, tree: BureauTree, scope: str, days: tuple[date, date]
+) -> IssueSearch | None:
+    """What the last search for common issues of these very days has found, as it is told; None: there was none."""
+    found = kept.kept(connection, scope, *days)
     if found is None:
         return None
     titles = catalogue.titles(connection)
@@ -125,7 +158,7 @@ def _search(connection: sa.Connection, tree: BureauTree, scope: str, period: Per
                 titles[size.issue_id],
                 size.cases,
                 size.cases_before,
-                tuple(_name(tree, scope, bureau) for bureau, _ in size.by_subordinate),
+                tuple(place_name(tree, scope, bureau) for bureau, _ in size.by_subordinate),
                 tuple(ground_text(Category, category) for category, _ in size.by_category),
             )
             for size in found.sizes
@@ -143,7 +176,7 @@ def _reconciliation(connection: sa.Connection, tree: BureauTree, scope: str) -> 
         len(outcomes) - unreachable,
         unreachable,
         [
-            MismatchLine(_name(tree, scope, outcome.bureau), outcome.differences)
+            MismatchLine(place_name(tree, scope, outcome.bureau), outcome.differences)
             for outcome in outcomes
             if outcome.differences
         ],
@@ -153,7 +186,7 @@ def _reconciliation(connection: sa.Connection, tree: BureauTree, scope: str) -> 
 def _corrections(connection: sa.Connection, tree: BureauTree, scope: str, period: Period) -> list[CorrectionLine]:
     return [
         CorrectionLine(
-            _name(tree, scope, correction.cell[0]),
+            place_name(tree, scope, correction.cell[0]),
             label(measure_name(correction.cell[-1])),
             correction.published,
             correction.now,
@@ -162,7 +195,7 @@ def _corrections(connection: sa.Connection, tree: BureauTree, scope: str, period
     ]
 
 
-def _name(tree: BureauTree, scope: str, bureau: str) -> str:
+def place_name(tree: BureauTree, scope: str, bureau: str) -> str:
     """A county's name alone is not unique: it is told with the names of those between it and the scope."""
     if bureau not in tree:
         return bureau

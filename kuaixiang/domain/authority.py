@@ -131,6 +131,16 @@ def check_reader(caller: Caller, scope: str, tree: BureauTree) -> None:
         )
 
 
+def check_overseer(caller: Caller, scope: str, tree: BureauTree) -> None:
+    """The board's pages: whoever is of the scope or above it, since they tell of single cases besides figures."""
+    if not _is_above(caller, scope, tree):
+        raise NotAuthorised(
+            Both("oversee {bureau}", "督导{bureau}"),
+            scope,
+            Both("Its own supervisors and those of its superiors may.", "该单位及其上级单位的督办人员可以查看。"),
+        )
+
+
 def check_subordinate(caller: Caller, bureau: str, tree: BureauTree) -> None:
     """Directives: whoever is of the bureau or somewhere below it, and the hubs there."""
     if bureau not in tree or not any(code in tree and tree.contains(bureau, code) for code in caller.codes):

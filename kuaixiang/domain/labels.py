@@ -105,6 +105,7 @@ TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
         "待销号",
         "待条件成熟",
         "在外单位",
+        "待审批",
         "全部",
     ),
 }
@@ -310,6 +311,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "from_seq": "起始序号",
     "to_seq": "截止序号",
     "scope": "统计范围",
+    "figure": "指标",
     "from_day": "开始日期",
     "to_day": "结束日期",
     "grouping": "分组方式",

@@ -163,6 +163,8 @@ class Bureau:
     """Code of its superior; None for the root."""
     endpoint: str = ""
     """Where its node answers, host:port; empty when the tree does not say."""
+    desk: str = ""
+    """Address of its desk's pages, http(s)://host[:port]; empty when the tree does not say."""
 
 
 class BureauTree:

@@ -257,4 +257,5 @@ class WorkTab(IntEnum):
     TO_WRITE_OFF = 8
     DEFERRED = 9
     ELSEWHERE = 10
-    ALL = 11
+    TO_DECIDE = 11
+    ALL = 12

@@ -14,7 +14,7 @@ from typing import Final
 
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.case import Case
-from kuaixiang.domain.words import ClockKind, Custody, Stage, WorkTab
+from kuaixiang.domain.words import ClockKind, Custody, ReferralKind, Stage, WorkTab
 
 
 class Pile(IntEnum):
@@ -31,6 +31,12 @@ class Pile(IntEnum):
     CONCLUDED_ELSEWHERE = 9
     """With another bureau, whose conclusion has come: it is written off here."""
     DONE = 10
+    EXTENSION_ASKED = 11
+    """At a department, and a leader is to decide whether it may take longer (§四(二)1-2)."""
+    OVERRIDE_ASKED = 12
+    """Only its write-off is left, and a leader is to decide whether a rule is set aside for it."""
+    TO_RULE = 13
+    """Sent up by bureaus that sent it to each other: a leader is to rule who handles it (§二(四))."""
 
 
 class Due(Enum):
@@ -67,27 +73,29 @@ OWN: Mapping[Stage, Pile] = MappingProxyType(
 )
 """The piles of cases that the bureau is responsible for; of those fed back, some wait for a follow-up (§四(四))."""
 
-_OPEN: Final = frozenset(
-    {Pile.TO_FORWARD, Pile.TO_DISPATCH, Pile.TO_HANDLE, Pile.TO_FEED_BACK, Pile.TO_FOLLOW_UP, Pile.DEFERRED}
-)
+_HANDLED: Final = frozenset({Pile.TO_HANDLE, Pile.EXTENSION_ASKED})
+_DISPATCHED: Final = frozenset({Pile.TO_DISPATCH, Pile.TO_RULE})
+_OPEN: Final = _HANDLED | _DISPATCHED | {Pile.TO_FORWARD, Pile.TO_FEED_BACK, Pile.TO_FOLLOW_UP, Pile.DEFERRED}
 """Owned cases that a deadline may run for: what only awaits its write-off has none."""
 
 TABS: Mapping[WorkTab, Meaning] = MappingProxyType(
     {
         WorkTab.TO_FORWARD: Meaning(frozenset({Pile.TO_FORWARD})),
-        WorkTab.TO_DISPATCH: Meaning(frozenset({Pile.TO_DISPATCH})),
-        WorkTab.TO_HANDLE: Meaning(frozenset({Pile.TO_HANDLE})),
+        WorkTab.TO_DISPATCH: Meaning(_DISPATCHED),
+        WorkTab.TO_HANDLE: Meaning(_HANDLED),
         WorkTab.DUE_TODAY: Meaning(_OPEN, Due.TODAY),
         WorkTab.OVERDUE: Meaning(_OPEN, Due.PASSED),
         WorkTab.TO_FEED_BACK: Meaning(frozenset({Pile.TO_FEED_BACK})),
         WorkTab.TO_FOLLOW_UP: Meaning(frozenset({Pile.TO_FOLLOW_UP})),
-        WorkTab.TO_WRITE_OFF: Meaning(frozenset({Pile.TO_WRITE_OFF, Pile.CONCLUDED_ELSEWHERE})),
+        WorkTab.TO_WRITE_OFF: Meaning(frozenset({Pile.TO_WRITE_OFF, Pile.OVERRIDE_ASKED, Pile.CONCLUDED_ELSEWHERE})),
         WorkTab.DEFERRED: Meaning(frozenset({Pile.DEFERRED})),
         WorkTab.ELSEWHERE: Meaning(frozenset({Pile.ELSEWHERE, Pile.CONCLUDED_ELSEWHERE})),
+        WorkTab.TO_DECIDE: Meaning(frozenset({Pile.EXTENSION_ASKED, Pile.OVERRIDE_ASKED, Pile.TO_RULE})),
         WorkTab.ALL: Meaning(frozenset(Pile)),
     }
 )
-"""What each tab shows. A case whose conclusion has come from elsewhere is in two: it can be written off."""
+"""What each tab shows. Some cases are in two: one whose conclusion has come from elsewhere can be written off, and what
+a leader is to decide about stays with those who handle it."""
 
 
 def pile_of(case: Case) -> Pile:
@@ -96,6 +104,12 @@ def pile_of(case: Case) -> Pile:
         return Pile.DONE
     if case.custody is not Custody.OWNED:
         return Pile.CONCLUDED_ELSEWHERE if case.stage is Stage.CONCLUDED else Pile.ELSEWHERE
+    if case.extensions:
+        return Pile.EXTENSION_ASKED
+    if case.override_asked is not None:
+        return Pile.OVERRIDE_ASKED
+    if case.stage is Stage.FORWARDED and case.incoming is not None and case.incoming.kind is ReferralKind.ARBITRATE:
+        return Pile.TO_RULE
     if case.stage is Stage.FED_BACK and case.clock(ClockKind.FOLLOW_UP) is not None:
         return Pile.TO_FOLLOW_UP
     return OWN[case.stage]

@@ -8,6 +8,7 @@ A comment line `# key: value` above the rows belongs to the edition; every other
 """
 
 import csv
+import re
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -20,8 +21,10 @@ OFF, WORK = "off", "work"
 """Words of the kind column."""
 
 TREE_COLUMNS = ("gb_code", "name", "tier", "parent")
-ENDPOINT_COLUMN = "endpoint"
-"""A fifth column of the tree, optional."""
+ENDPOINT_COLUMN, DESK_COLUMN = "endpoint", "desk"
+"""A fifth column of the tree, and a sixth, both optional."""
+DESK_ADDRESS = re.compile(r"https?://[^/\s?#]+")
+"""Where pages are, without a path: whatever else stood there would become a link on a superior's board."""
 TIERS = {
     "national": Tier.NATIONAL,
     "provincial": Tier.PROVINCIAL,
@@ -87,29 +90,32 @@ def parse_calendar(text: str, source: str = "the calendar") -> WorkingCalendar:
 def parse_tree(text: str, source: str = "the tree") -> BureauTree:
     """Read a tree of bureaus.
 
-    Its edition line is `# version:`; its columns `gb_code,name,tier,parent` and, if wanted, `endpoint`. The root's
-    parent is empty. `source` is what an error calls the text.
+    Its edition line is `# version:`; its columns `gb_code,name,tier,parent` and, if wanted, `endpoint`, or
+    `endpoint` and `desk`. The root's parent is empty. `source` is what an error calls the text.
 
     Raises:
         FactsMalformed.
 
     """
     table = _read(text, source)
-    _check_columns(table, TREE_COLUMNS, (*TREE_COLUMNS, ENDPOINT_COLUMN))
+    with_endpoint = (*TREE_COLUMNS, ENDPOINT_COLUMN)
+    _check_columns(table, TREE_COLUMNS, with_endpoint, (*with_endpoint, DESK_COLUMN))
     listed: dict[str, int] = {}
     bureaus = []
     for line, row in table.rows:
-        code, name, tier, parent, endpoint = (*row, "")[: len(TREE_COLUMNS) + 1]
+        code, name, tier, parent, endpoint, desk = (*row, "", "")[: len(TREE_COLUMNS) + 2]
         if not is_division_code(code):
             raise FactsMalformed(source, line, f"the bureau code is {code!r}", f"write {DIVISION_DIGITS} digits")
         if not name:
             raise FactsMalformed(source, line, f"bureau {code} has no name", "write its name")
         if tier not in TIERS:
             raise FactsMalformed(source, line, f"the tier is {tier!r}", f"write one of {', '.join(TIERS)}")
+        if desk and not DESK_ADDRESS.fullmatch(desk):
+            raise FactsMalformed(source, line, f"the desk is {desk!r}", "write http://host:port, or leave it empty")
         if code in listed:
             raise FactsMalformed(source, line, f"{code} is listed already on line {listed[code]}", "keep one of them")
         listed[code] = line
-        bureaus.append(Bureau(code, name, TIERS[tier], parent or None, endpoint))
+        bureaus.append(Bureau(code, name, TIERS[tier], parent or None, endpoint, desk))
     _, version = _edition(table, "version")
     try:
         return BureauTree(version, bureaus)

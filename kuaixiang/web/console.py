@@ -131,7 +131,8 @@ class Console:
     """The pages of one service.
 
     `name` tells its cookies from those of the other services on the same host; `home` is its first page. `now` is
-    business time, which deadlines on the pages are shown against.
+    business time, which deadlines on the pages are shown against. `assets` is a folder of what this service's pages
+    need beyond the shared scripts and styles.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class Console:
         sign_in: SignIn,
         now: Callable[[], datetime],
         common: Mapping[str, Any] | None = None,
+        assets: Path | None = None,
     ) -> None:
         self._cookie = f"kx-{name}"
         self._sign_in = sign_in
@@ -151,8 +153,12 @@ class Console:
         self._common = {"now": now, **(common or {})}
         loader = jinja2.FileSystemLoader([templates, TEMPLATES])
         self._environments = {language: self._environment(loader, language) for language in Language}
-        self._digests = {
-            file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in ASSETS.iterdir() if file.is_file()
+        self._assets = {ASSETS: "/assets"} | ({assets: "/assets/own"} if assets is not None else {})
+        self._addresses = {
+            file.name: f"{place}/{file.name}?{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
+            for folder, place in self._assets.items()
+            for file in folder.iterdir()
+            if file.is_file()
         }
 
     # ------------------------------------------------------------ the application
@@ -160,7 +166,8 @@ class Console:
     def application(self, routes: Sequence[BaseRoute]) -> Starlette:
         """The ASGI application of these routes, which `route` makes, and of what all pages have."""
         shared: list[BaseRoute] = [
-            Mount("/assets", StaticFiles(directory=ASSETS)),
+            # The longer address first: the first that fits answers.
+            *(Mount(place, StaticFiles(directory=folder)) for folder, place in reversed(self._assets.items())),
             Route("/step-in", self._step_in, methods=["GET", "POST"]),
             Route("/language/{language}", self._choose_language),
             self.route("/step-out", self._step_out, "POST"),
@@ -275,7 +282,7 @@ class Console:
 
     def _asset(self, file: str) -> str:
         """The address of an asset, which changes with its content, so that no browser keeps an old one."""
-        return f"/assets/{file}?{self._digests[file]}"
+        return self._addresses[file]
 
     @staticmethod
     def _language(request: Request) -> Language:

@@ -20,8 +20,8 @@ FIRST_TAB: Final = {
     Role.REGISTRAR: WorkTab.TO_FORWARD,
     Role.TAX_SERVICE: WorkTab.TO_DISPATCH,
     Role.HANDLER: WorkTab.TO_HANDLE,
-    Role.DEPUTY_HEAD: WorkTab.ALL,
-    Role.BUREAU_HEAD: WorkTab.ALL,
+    Role.DEPUTY_HEAD: WorkTab.TO_DECIDE,
+    Role.BUREAU_HEAD: WorkTab.TO_DECIDE,
 }
 """Where each role begins; the others at everything."""
 

@@ -148,7 +148,7 @@ SUPERVISION: Final[Mapping[str, str]] = {
     "Only open": "仅未销号",
     "Show": "查看",
     "Export as XLSX": "导出 XLSX",
-    "Contacts are masked for your role.": "按您的岗位，联系方式已脱敏显示。",
+    "Names and contacts are masked for your role.": "按您的岗位，纳税人名称和联系方式已脱敏显示。",
     "Contacts are shown: your role calls taxpayers. Keep what you print or export safe.": (
         "按您的岗位，联系方式完整显示。打印或者导出的台账请妥善保管。"
     ),

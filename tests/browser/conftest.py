@@ -1,6 +1,6 @@
 """A federation with desks and a browser, for each file of tests; a picture of every page of a test that fails."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from datetime import datetime
 from pathlib import Path
 
@@ -20,12 +20,14 @@ FAILED = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    report: pytest.TestReport = yield  # type: ignore[misc]
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
     if report.when == "call" and report.failed and isinstance(item, pytest.Function) and "desks" in item.fixturenames:
         item.stash[FAILED] = True
         report.sections.append(("pages", f"a picture of each page: {item.funcargs['tmp_path']}/page-*.png"))
-    return report  # type: ignore[return-value]
+    return report
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -73,13 +75,19 @@ def test_what_the_demonstration_suggests_works_as_it_stands_and_it_stops_without
                 check=False,
                 cwd=tmp_path,
             )
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            stage, *others = _addresses(output.read_text())
+            shown = httpx.get(stage).text
+            with httpx.stream("GET", f"{stage}changes") as changes:  # a page that is open does not hold the end up
+                assert changes.status_code == 200
+                process.send_signal(signal.SIGTERM)
+                process.wait(30)
         finally:
             process.kill()
     assert tried.returncode == 0, tried.stderr + tried.stdout
     assert "kuaixiang.wire.v1.CaseService/RegisterCase" in tried.stdout
     assert "The hub equals its ledgers: 10 ledgers" in tried.stdout
+    assert len(others) == 11
+    assert all(f'href="{address}"' in shown for address in others)
     assert {"ledger.xlsx", "330000.docx"} <= {path.name for path in tmp_path.iterdir()}
     assert sorted(path.suffix for path in (directory / "bulletin").iterdir()) == [".docx", ".html", ".xlsx"]
     assert "node-110101 serves again" in output.read_text()
@@ -90,7 +98,7 @@ def test_what_the_demonstration_suggests_works_as_it_stands_and_it_stops_without
 
 def _script(output: str) -> str:
     """The suggested commands as one script: with a real case and order, and as much patience as a person has."""
-    suggested = output.partition("# in another terminal\n")[2].splitlines()
+    suggested = output.partition("# in another terminal\n")[2].partition("\nThe stage 演示台:")[0].splitlines()
     lines = ["set -eu", 'patiently() { for _ in $(seq 60); do "$@" && return; sleep 0.5; done; return 1; }']
     for line in suggested:
         if line.startswith("grpcurl") and shutil.which("grpcurl") is None:
@@ -108,8 +116,21 @@ def _script(output: str) -> str:
     return "\n".join(lines)
 
 
+def _addresses(output: str) -> list[str]:
+    """The web pages that the demonstration names, in its order."""
+    return re.findall(r"http://127\.0\.0\.1:\d+/\S*", output.partition("\nThe stage 演示台:")[2])
+
+
 def _is_of(process: psutil.Process, directory: Path) -> bool:
     return any(str(directory) in part for part in process.info["cmdline"] or ())
+
+
+def test_to_watch_a_demonstration_without_pages_is_refused() -> None:
+    for option in ("--exit", "--no-pages"):
+        command = [*KX, "demo", "--watch", option]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
+        assert done.returncode == 2
+        assert "--watch needs the pages" in done.stderr
 
 
 def test_a_folder_that_holds_something_is_not_used(tmp_path: Path) -> None:

@@ -75,6 +75,16 @@ def test_a_text_without_endpoints_and_with_the_divisions_word_for_a_prefecture_i
     assert [(bureau.code, bureau.tier, bureau.parent) for bureau in parse_tree(text).bureaus.values()] == expected
 
 
+def test_a_tree_may_say_where_desks_are_and_names_an_address_that_is_none() -> None:
+    text = "# version: t\ngb_code,name,tier,parent,endpoint,desk\n000000,总局,national,,127.0.0.1:1,{}\n"
+    for desk in ("", "http://127.0.0.1:8080", "https://desk.example"):
+        assert parse_tree(text.format(desk)).get("000000").desk == desk
+    for desk in ("javascript:alert(1)", "127.0.0.1:8080", "http://desk/orders", "http://desk?to=1"):
+        with pytest.raises(FactsMalformed) as caught:
+            parse_tree(text.format(desk))
+        assert f"line 3: the desk is {desk!r}; write http://host:port, or leave it empty" in str(caught.value)
+
+
 def test_who_is_above_and_below() -> None:
     assert TREE.parent("320102") == "320100"
     assert TREE.parent("000000") is None

@@ -260,7 +260,7 @@ def test_what_is_whole_for_a_period_depends_on_its_end_and_not_on_silence_after_
     completeness = completeness_of(
         tree=TREE,
         scope=BEIJING,
-        period=NOVEMBER,
+        last=NOVEMBER.last,
         marks=marks,
         silent=frozenset({XICHENG}) if silent else frozenset(),
         now_us=to_micros(now),

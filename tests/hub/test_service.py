@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 import time
 import urllib.request
@@ -12,6 +13,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typer.testing import CliRunner
@@ -558,6 +560,23 @@ async def test_health_answers_while_the_hub_serves(federation: Federation, tmp_p
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
+async def test_the_board_is_served_where_it_is_asked_for(federation: Federation, tmp_path: Path) -> None:
+    settings = {"board": "127.0.0.1:0", "demonstration": True}
+    async with (
+        federation.hub(f"sqlite:///{tmp_path / 'hub.db'}", **settings) as hub,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{hub.board_port}", follow_redirects=True) as client,
+    ):
+        shown = await client.get("/")
+        assert (shown.status_code, str(shown.url.path)) == (200, "/step-in")
+        who = {"bureau": "000000", "actor": "S01", "department": "leadership", "role": "SUPERVISOR"}
+        shown = await client.post("/step-in", data=who)
+        assert (shown.status_code, 'class="cards figures"' in shown.text) == (200, True)
+        for asset in re.findall(r'(?:src|href)="(/assets/[^"]+)"', shown.text):
+            assert (await client.get(asset)).status_code == 200
+    async with federation.hub(f"sqlite:///{tmp_path / 'other.db'}") as hub:
+        assert hub.board_port == 0
+
+
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
@@ -568,6 +587,8 @@ async def test_health_answers_while_the_hub_serves(federation: Federation, tmp_p
         ({"tree": "/nowhere/tree.csv"}, "tree"),
         ({"no_such": 1}, "no_such"),
         ({"listen": "7450"}, "listen"),
+        ({"board": "8090"}, "board"),
+        ({"board": "0.0.0.0:8090"}, "board"),
     ],
 )
 def test_a_wrong_setting_is_named(wrong: dict[str, Any], named: str) -> None:

@@ -30,7 +30,7 @@
     });
     return dots;
   };
-  const go = (move, delay) => {
+  const go = (move) => {
     const from = place(move.from), to = place(move.to);
     if (!from || !to) return;
     const down = from.top < to.top;
@@ -48,14 +48,17 @@
     layer().append(mark);
     mark.animate(
       way.map(([x, y], i) => ({ transform: `translate(${x}px, ${y}px)`, offset: Math.min(1, offsets[i]) })),
-      { duration: WAY_MS, delay, fill: "both", easing: "ease-in-out" },
+      { duration: WAY_MS, fill: "both", easing: "ease-in-out" },
     ).finished.finally(() => mark.remove());
   };
 
   document.addEventListener("htmx:after:swap", () => {
+    // The bar's clock is not part of what the server sends again.
+    const bar = document.querySelector(".bar .now"), instant = document.getElementById("instant");
+    if (bar && instant && bar.textContent !== instant.textContent) bar.textContent = instant.textContent;
     const fresh = listed().map((item) => item.dataset).filter((move) => !known.has(move.move)).reverse();
     for (const move of fresh) known.add(move.move);
     if (still.matches || document.hidden) return;
-    fresh.slice(-AT_ONCE).forEach((move, index) => go(move, index * APART_MS));
+    fresh.slice(-AT_ONCE).forEach((move, index) => setTimeout(go, index * APART_MS, move));
   });
 })();

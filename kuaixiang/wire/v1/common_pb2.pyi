@@ -836,7 +836,9 @@ class _WorkTabEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WorkTab.Value
     """待条件成熟"""
     WORK_TAB_ELSEWHERE: _WorkTab.ValueType  # 10
     """在外单位: offered to another bureau or with it, and not written off"""
-    WORK_TAB_ALL: _WorkTab.ValueType  # 11
+    WORK_TAB_TO_DECIDE: _WorkTab.ValueType  # 11
+    """待审批: a leader is to decide: an extension, an override, a ruling"""
+    WORK_TAB_ALL: _WorkTab.ValueType  # 12
     """全部"""
 
 class WorkTab(_WorkTab, metaclass=_WorkTabEnumTypeWrapper):
@@ -863,7 +865,9 @@ WORK_TAB_DEFERRED: WorkTab.ValueType  # 9
 """待条件成熟"""
 WORK_TAB_ELSEWHERE: WorkTab.ValueType  # 10
 """在外单位: offered to another bureau or with it, and not written off"""
-WORK_TAB_ALL: WorkTab.ValueType  # 11
+WORK_TAB_TO_DECIDE: WorkTab.ValueType  # 11
+"""待审批: a leader is to decide: an extension, an override, a ruling"""
+WORK_TAB_ALL: WorkTab.ValueType  # 12
 """全部"""
 Global___WorkTab: _TypeAlias = WorkTab  # noqa: Y015
 

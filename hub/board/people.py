@@ -1,0 +1,34 @@
+"""Who may step in at the board in the demonstration: a supervisor of each bureau that reads figures, no password."""
+
+from typing import Final
+
+from kuaixiang.domain.tree import BureauTree, Tier
+from kuaixiang.domain.words import Role
+from kuaixiang.web.people import Person
+
+COUNTIES_MAX: Final = 40
+"""Bureaus below a provincial hub's own are listed up to so many: nobody looks for his own among hundreds."""
+ACTOR: Final = "S01"
+"""The supervisor's number on the demonstration's list of staff, so that the desk knows the same colleague."""
+DEPARTMENT: Final = "leadership"
+
+
+class Supervisors:
+    """One supervisor for each bureau that reads the hub's figures."""
+
+    def __init__(self, tree: BureauTree, scope: str, *, demonstration: bool) -> None:
+        self._people = _supervisors(tree, scope) if demonstration else []
+
+    def people(self) -> list[Person]:
+        """Who may step in now; nobody outside the demonstration."""
+        return self._people
+
+
+def _supervisors(tree: BureauTree, scope: str) -> list[Person]:
+    everyone = tree.subtree(scope)
+    few = tree.get(scope).tier is not Tier.NATIONAL and len(everyone) <= COUNTIES_MAX
+    return [
+        Person(bureau=code, actor=ACTOR, name=ACTOR, role=Role.SUPERVISOR, department=DEPARTMENT)
+        for code in everyone
+        if few or code == scope or tree.get(code).tier is Tier.PROVINCIAL
+    ]
