@@ -5,6 +5,7 @@ The content security policy has no exception for inline scripts or styles: whate
 
 from collections.abc import Awaitable, Callable
 from typing import Final
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -56,8 +57,19 @@ class BodyTooLarge(Refused):
         super().__init__("What was sent is too large.", "提交的内容过大。")
 
 
+class FromElsewhere(Refused):
+    """A page of another site has sent something."""
+
+    condition = Condition.FORBIDDEN
+    remedy = "Open the page here and repeat what you did."
+    remedy_chinese = "请在本系统页面内重新操作。"
+
+    def __init__(self) -> None:
+        super().__init__("This was sent from a page of another site.", "该请求来自其他网站的页面。")
+
+
 class Hardened:
-    """Adds the headers, and refuses bodies that are too large."""
+    """Adds the headers, and refuses what pages of other sites send and bodies that are too large."""
 
     def __init__(self, app: ASGIApp, refuse: Callable[[Request, Refused], Awaitable[ASGIApp]]) -> None:
         self._app = app
@@ -79,9 +91,15 @@ class Hardened:
                     headers["Cache-Control"] = _PRIVATE
             await send(message)
 
-        length = Headers(scope=scope).get("content-length", "0")
-        if not length.isdigit() or int(length) > BODY_BYTES_MAX:
-            answer = await self._refuse(Request(scope), BodyTooLarge())
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "0")
+        refusal: Refused | None = None
+        if scope["method"] not in SAFE and _is_from_elsewhere(headers):
+            refusal = FromElsewhere()
+        elif not length.isdigit() or int(length) > BODY_BYTES_MAX:
+            refusal = BodyTooLarge()
+        if refusal is not None:
+            answer = await self._refuse(Request(scope), refusal)
             await answer(scope, receive, hardened)
             return
         taken = 0
@@ -95,3 +113,12 @@ class Hardened:
             return message
 
         await self._app(scope, bounded, hardened)
+
+
+def _is_from_elsewhere(headers: Headers) -> bool:
+    """Whether a browser says that a page of another origin asks; what is no browser says nothing."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in {"same-origin", "none"}
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("host")

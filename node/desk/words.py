@@ -14,7 +14,7 @@ WORDS: Final[Mapping[str, str]] = {
     "Category": "类别",
     "Channel": "渠道",
     "Filter": "筛选",
-    "Cases": "诉求列表",
+    "Cases of the list": "诉求列表",
     "Case": "诉求编号",
     "Request": "诉求",
     "Due": "时限",

@@ -108,7 +108,7 @@ SUPERVISION: Final[Mapping[str, str]] = {
     "Reconciliation with superior and subordinates": "与上级、下级单位对账",
     "Last comparison with each neighbour": "与各单位最近一次对账",
     "With": "对账单位",
-    "superior": "上级",
+    "superior": "上级单位",
     "subordinate": "下级",
     "Compared": "对账时间",
     "Period": "期间",

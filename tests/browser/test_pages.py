@@ -1,0 +1,298 @@
+"""What holds of every page: both languages whole, nothing that keeps people out, keys, and what keeps others out."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, expect
+
+from demo.officers import Officer
+from kuaixiang.domain import acts, order_acts
+from kuaixiang.domain.words import Category, Channel, OrderLevel, Role, Telling
+from kuaixiang.web.guard import HEADERS
+from kuaixiang.web.language import Language
+from tests.browser.desks import (
+    CLOSED,
+    COUNTY,
+    HEADQUARTERS,
+    LEADERSHIP,
+    POLICY,
+    PROVINCE,
+    SERVICE,
+    DeskFederation,
+    Desks,
+    form_of,
+    pages_of,
+)
+
+pytestmark = [pytest.mark.nats, pytest.mark.asyncio(loop_scope="module")]
+
+AXE: Final = Path(__file__).parent / "axe-4.14.1.min.js"
+REGISTRAR = Officer("R02", Role.REGISTRAR, SERVICE)
+TAX_SERVICE = Officer("T02", Role.TAX_SERVICE, SERVICE)
+HANDLER = Officer("H02", Role.HANDLER, POLICY)
+SUPERVISOR = Officer("S01", Role.SUPERVISOR, LEADERSHIP)
+
+TEXTS: Final = """() => {
+  const found = [];
+  const language = (element) => element.closest("[lang]").lang;
+  const keep = (element, text) => { if (text && text.trim()) found.push([language(element), text.trim()]); };
+  const walker = document.createTreeWalker(document.documentElement, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    // What somebody has typed is nobody's sentence.
+    if (!element.closest("script, style, textarea, template, noscript")) keep(element, walker.currentNode.data);
+  }
+  for (const element of document.querySelectorAll("*"))
+    for (const name of ["title", "aria-label", "alt", "placeholder", "aria-description", "label"])
+      keep(element, element.getAttribute(name));
+  for (const template of document.querySelectorAll("template"))
+    keep(template, template.content.textContent);
+  return found;
+}"""
+"""Every text that a page shows or has read aloud, with the language that it says to be in."""
+
+CHINESE: Final = re.compile(r"[\u3400-\u9fff\uff01-\uff5e]")
+LATIN: Final = re.compile(r"[A-Za-z]{3,}")
+LATIN_IN_CHINESE: Final = frozenset({"KiB", "MiB", "XLSX", "DOCX", "PDF", "Esc", "Enter", "SHA", "URL", "HTML", "NATS"})
+"""Units, formats and keys have no other name in Chinese."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def lived_in(federation: DeskFederation) -> str:
+    """A federation with something on every page; the number of a case with much on its timeline."""
+    county, province = federation.office(COUNTY), federation.office(PROVINCE)
+    cases = []
+    for number in range(6):
+        act = acts.Register(
+            taxpayer_name=f"澄筠野百货商行第{number}分店",
+            contact="15400001234",
+            text="季度销售额没有超过三十万元，两张专票要不要单独缴税？",
+            category=Category.POLICY,
+            channel=Channel.COUNTER,
+            note="窗口登记",
+        )
+        done = await county.do(REGISTRAR, act, key=f"page-{number}")
+        cases.append(str(done.case.case_id))
+    forward = acts.Forward(telling=Telling.COMPLICATED, told="已告知")
+    for case_id in cases[:4]:
+        await county.do(REGISTRAR, forward, case_id, key=f"{case_id}-forward")
+    for case_id in cases[:3]:
+        await county.do(TAX_SERVICE, acts.Dispatch(to_department=POLICY), case_id, key=f"{case_id}-dispatch")
+    await county.do(HANDLER, acts.AskExtension(workdays=2, reason="须请示上级"), cases[0], key="extension")
+    await county.do(HANDLER, acts.Complete(result="无须单独缴税。"), cases[1], key="complete")
+    refer = acts.Refer(final_bureau=PROVINCE, reason="涉及政策口径", telling=Telling.COMPLICATED, told="已告知")
+    await county.do(REGISTRAR, refer, cases[5], key="refer")
+    order = order_acts.IssueOrder(
+        final_bureau=COUNTY, level=OrderLevel.SUPERVISE, text="请抓紧办理。", answer_workdays=3, case_ids=(cases[0],)
+    )
+    await province.order(SUPERVISOR, order, key="order")
+    return cases[0]
+
+
+EVERYWHERE: Final = (
+    ("T01", COUNTY, SERVICE),
+    ("H02", COUNTY, POLICY),
+    ("D01", COUNTY, LEADERSHIP),
+    ("S01", PROVINCE, LEADERSHIP),
+    ("T01", PROVINCE, SERVICE),
+)
+"""Who sees, together, every page of the desk."""
+
+
+def foreign(language: Language, texts: list[tuple[str, str]]) -> set[str]:
+    """The texts that are not in the language of the page and do not say so."""
+    if language is Language.ENGLISH:
+        return {text for said, text in texts if said != Language.CHINESE and CHINESE.search(text)}
+    # What is marked English is the way to the English pages; what is data is marked Chinese, as all the page is.
+    return {
+        text
+        for said, text in texts
+        if said == Language.CHINESE and set(LATIN.findall(text)) - LATIN_IN_CHINESE
+    }
+
+
+async def judged(page: Page) -> list[str]:
+    """What axe-core finds on the page that keeps somebody from using it."""
+    await page.evaluate(AXE.read_text(encoding="utf-8"))
+    found: list[dict[str, Any]] = await page.evaluate(
+        "async () => (await axe.run(document, {resultTypes: ['violations']})).violations"
+    )
+    return [
+        f"{one['id']} ({one['impact']}): {one['nodes'][0]['html'][:160]}"
+        for one in found
+        if one["impact"] in {"serious", "critical"}
+    ]
+
+
+async def test_every_page_is_whole_in_both_languages_and_keeps_nobody_out(desks: Desks) -> None:
+    wrong: dict[str, list[str]] = {}
+    seen: set[str] = set()
+
+    async def look(page: Page, language: Language, *, what: str = "") -> None:
+        where = f"{language} {what or urlsplit(page.url).path}"
+        seen.add(urlsplit(page.url).path.partition("/cases/")[0])
+        texts = [(said, text) for said, text in await page.evaluate(TEXTS)]
+        faults = [f"not translated: {text}" for text in sorted(foreign(language, texts))]
+        faults += await judged(page)
+        if faults:
+            wrong[where] = faults
+
+    async def crawl(actor: str, bureau: str, department: str, language: Language) -> None:
+        page = await desks.step_in(actor, bureau, department, language=language)
+        async for shown in pages_of(page):
+            await look(shown, language)
+
+    for language in Language:
+        await asyncio.gather(*(crawl(*who, language) for who in EVERYWHERE))
+        # Pages that are answers: what is found, refused, masked no longer, about to be done to many.
+        page = await desks.step_in("T01", language=language)
+        home = page.url
+        await page.check("tbody input[name=case] >> nth=0")
+        await page.click("button[name=act][value=Dispatch]")
+        await look(page, language, what="bulk")
+        await page.select_option("[name=to_department]", POLICY)
+        await page.click("button[value=preview]")
+        await look(page, language, what="bulk preview")
+        await page.goto(f"{home}search")
+        await page.fill("main [name=search]", "专票")
+        await page.click("main form button")
+        await look(page, language, what="found")
+        await page.click("main tbody th a >> nth=0")
+        await page.click("form[action$=private] button")
+        await look(page, language, what="in clear")
+        await page.click("[data-act][data-htmx-powered] >> nth=0")
+        await expect(page.locator("#dialog[open]")).to_be_visible()
+        await look(page, language, what="dialog")
+        await page.goto(f"{home}register")
+        for name, value in (("taxpayer_name", "澄筠野百货商行第1分店"), ("contact", "15400001234"), ("text", "专票")):
+            await page.fill(f"#f-{name}", value)
+        await expect(page.locator("#duplicates input").first).to_be_visible()
+        await look(page, language, what="duplicates")
+        await page.fill("#f-contact", "?")
+        await page.check("[name=category] >> nth=0")
+        await page.click("#register button.main")
+        await look(page, language, what="refused registration")
+        await page.goto(f"{home}cases/110101-2026-9999999")
+        await look(page, language, what="refused")
+        await page.goto(f"{home}nowhere")
+        await look(page, language, what="no page")
+        stranger = await (await desks.context(language=language)).new_page()
+        await stranger.goto(home)
+        await look(stranger, language, what="step in")
+    assert {} == wrong
+    assert {"/", "/register", "/search", "/orders", "/subordinates", "/reconcile", "/ledger"} <= seen
+
+
+async def test_lists_are_walked_by_keys_and_the_focus_is_seen(desks: Desks) -> None:
+    page = await desks.step_in("R01")
+    await page.goto(f"{page.url}?tab=11")
+    for key, at in (("j", 0), ("j", 1), ("k", 0), ("k", 0)):
+        await page.keyboard.press(key)
+        await expect(page.locator("tr[data-href]").nth(at)).to_have_class(re.compile(r"\bat\b"))
+    outline = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert "solid" == outline
+    address = await page.evaluate("document.activeElement.href")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(address)
+    await page.keyboard.press("?")
+    await expect(page.locator("#dialog[open] .keys")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#dialog[open]")).to_have_count(0)
+    await page.keyboard.press("/")
+    await page.wait_for_url("**/search")
+    # Keys are letters where one types.
+    await page.keyboard.type("nj?")
+    assert "nj?" == await page.input_value("main [name=search]")
+
+
+async def test_a_form_is_refused_without_its_token_with_another_session_s_and_from_another_site(
+    desks: Desks,
+) -> None:
+    page, other = await desks.step_in("R01"), await desks.step_in("R02")
+    await page.goto(f"{page.url}register")
+    await other.goto(page.url)
+    form = await form_of(page, "#register") | {
+        "taxpayer_name": "伪造表单商店",
+        "contact": "15400001234",
+        "text": "伪造",
+        "category": "1",
+    }
+    forged = (
+        ({key: value for key, value in form.items() if key != "csrf"}, {}),
+        (form | {"csrf": (await form_of(other, "#register"))["csrf"]}, {}),
+        (form, {"origin": "http://127.0.0.1:1"}),
+        (form, {"origin": "null"}),
+        (form, {"sec-fetch-site": "same-site"}),
+        (form, {"sec-fetch-site": "cross-site"}),
+    )
+    for fields, headers in forged:
+        answer = await page.request.post(page.url, form=fields, headers=headers, max_redirects=0)
+        assert (403, True) == (answer.status, "class=\"refusal\"" in await answer.text())
+    # A form of another site, in the same browser: another port of this machine is another origin, too.
+    stranger = await page.context.new_page()
+    await stranger.route("http://localhost/", lambda route: route.fulfill(
+        content_type="text/html",
+        body=f"<form method=post action='{page.url}'><input name=csrf value='{form['csrf']}'><button>x</button></form>",
+    ))
+    await stranger.goto("http://localhost/")
+    async with stranger.expect_response(lambda response: response.url == page.url) as sent:
+        await stranger.click("button")
+    assert 403 == (await sent.value).status
+    answer = await page.request.post(f"{desks.federation.desk(COUNTY)}/step-in", headers={"origin": "http://elsewhere"})
+    assert 403 == answer.status
+    answer = await page.request.post(page.url, form=form, max_redirects=0)
+    assert 303 == answer.status
+
+
+async def test_every_answer_carries_the_headers_that_keep_scripts_out(desks: Desks) -> None:
+    page = await desks.step_in("T01")
+    desk = desks.federation.desk(COUNTY)
+    asset = await page.get_attribute("link[rel=stylesheet]", "href")
+    for address in ("/", "/search", "/nowhere", "/cases/none", "/step-in", "/language/en", f"{asset}", "/assets/none"):
+        answer = await page.request.get(f"{desk}{address}", max_redirects=0)
+        lacking = {name for name, value in HEADERS.items() if answer.headers.get(name.lower()) != value}
+        assert (address, set()) == (address, lacking)
+        assert address.startswith("/assets/") or "no-store" == answer.headers["cache-control"]
+    refused = await page.request.post(f"{desk}/search", form={"search": "x"})
+    assert HEADERS["Content-Security-Policy"] == refused.headers["content-security-policy"]
+    cookies = [cookie for cookie in await page.context.cookies() if cookie["name"].startswith("kx-desk")]
+    assert [(True, "Strict")] == [(cookie["httpOnly"], cookie["sameSite"]) for cookie in cookies]
+
+
+async def test_people_of_the_list_step_in_and_nobody_else_and_outside_the_demonstration_nobody(desks: Desks) -> None:
+    page = await (await desks.context()).new_page()
+    desk = desks.federation.desk(COUNTY)
+    await page.goto(desk)
+    await page.wait_for_url("**/step-in")
+    names = await page.locator("main tbody td:first-child").all_inner_texts()
+    assert {"R01", "T03", "H02", "D01", "B01", "S01", "A01"} <= set(names)
+    assert "channel-12366" not in names
+    true = {"bureau": COUNTY, "actor": "R01", "department": SERVICE, "role": "REGISTRAR"}
+    for lie in ({"actor": "X01"}, {"role": "BUREAU_HEAD"}, {"department": POLICY}, {"bureau": PROVINCE}):
+        await page.request.post(f"{desk}/step-in", form=true | lie)
+        await page.goto(f"{desk}/search")
+        assert page.url.endswith("/step-in")
+    await page.click("tr:has-text('R01') button")
+    await expect(page.locator(".who")).to_contain_text("R01")
+    await page.click("form[action='/step-out'] button")
+    await page.goto(f"{desk}/search")
+    assert page.url.endswith("/step-in")
+
+    closed = desks.federation.desk(CLOSED)
+    await page.goto(closed)
+    await expect(page.locator("main [role=alert]")).to_be_visible()
+    assert 0 == await page.locator("main form").count()
+    await page.request.post(f"{closed}/step-in", form=true | {"bureau": CLOSED})
+    await page.goto(f"{closed}/search")
+    assert page.url.endswith("/step-in")
+
+
+async def test_each_desk_has_sessions_of_its_own(desks: Desks) -> None:
+    page = await desks.step_in("R01")
+    await page.goto(f"{desks.federation.desk(HEADQUARTERS)}/search")
+    assert page.url.endswith("/step-in")
