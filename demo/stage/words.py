@@ -29,9 +29,8 @@ CHINESE: Final[Mapping[str, str]] = {
     "complete": "已齐",
     "Hub": "汇总中心",
     "folded %(count)s": "已汇 %(count)s 条",
-    "Tree of bureaus, each leading to its desk: state, open cases, journal entries and how many of them the hub lacks": (
-        "单位层级图（点击进入工作台）：状态、未销号诉求、台账条数及汇总缺少的条数"
-    ),
+    "Tree of bureaus, each leading to its desk: state, open cases, journal entries and how many of them the hub "
+    "lacks": ("单位层级图（点击进入工作台）：状态、未销号诉求、台账条数及汇总缺少的条数"),
     "Solid lines: cases between superior and subordinate; beside them how many of the latest %(count)s hand-overs went "
     "up ↑ or down ↓. Dashed lines: journals on their way to the hub.": (
         "实线：上下级之间的移交，旁注为最近 %(count)s 次移交中上行 ↑ 与下行 ↓ 的次数；虚线：台账汇入汇总中心。"
