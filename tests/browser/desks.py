@@ -160,18 +160,16 @@ def shape(address: str) -> str:
     return f"{_CASE.sub('CASE', parts.path)}?{','.join(asked)}{tab}"
 
 
-async def pages_of(page: Page, *, of_a_kind_max: int = 1) -> AsyncIterator[Page]:
-    """The page at each address that links lead to from where it is, so many of each kind of page."""
+async def pages_of(page: Page, seen: set[str] | None = None) -> AsyncIterator[Page]:
+    """One page of each kind that links lead to from where it is; kinds that are in `seen` are left out and added."""
     origin = urlsplit(page.url).netloc
-    waiting, seen = [page.url], set()
-    kinds: dict[str, int] = {}
+    waiting, seen = [page.url], seen if seen is not None else set()
     while waiting:
         address = waiting.pop(0)
         kind = shape(address)
-        if address in seen or kinds.get(kind, 0) >= of_a_kind_max:
+        if kind in seen:
             continue
-        seen.add(address)
-        kinds[kind] = kinds.get(kind, 0) + 1
+        seen.add(kind)
         await page.goto(address)
         found: list[str] = await page.eval_on_selector_all("a[href]", "links => links.map(link => link.href)")
         yield page
