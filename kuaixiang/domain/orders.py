@@ -355,6 +355,7 @@ def check_cascade(parent: Order, act: order_acts.CascadeOrder, context: Context)
     check_time(parent.last_at, context)
     check_allowed(act, context.role, ROLES[type(act)])
     stage_after(parent, act)
+    _check_has_subordinates(context)
     if not act.to_bureaus:
         raise errors.FieldMissing("to_bureaus", Both("it says which subordinates", "须写明转给哪些下级单位"))
     if len(act.to_bureaus) > BUREAUS_MAX:
@@ -375,8 +376,7 @@ def check_cascade(parent: Order, act: order_acts.CascadeOrder, context: Context)
 
 def _issue(act: order_acts.IssueOrder, context: Context, parent: Order | None) -> tuple[OrderEvent, ...]:
     tree, bureau = context.tree, context.bureau
-    if not tree.children(bureau):
-        raise order_errors.NoSubordinates(bureau)
+    _check_has_subordinates(context)
     required(act.text, "text", Both("an order says what is wanted (§五(三))", "督办单须写明督办事项"))
     at_most(act.text, "text", TEXT_CHARACTERS_MAX)
     _check_workdays(act.answer_workdays)
@@ -401,6 +401,11 @@ def _issue(act: order_acts.IssueOrder, context: Context, parent: Order | None) -
         parent_order_id=parent.order_id if parent else "",
     )
     return (issued,)
+
+
+def _check_has_subordinates(context: Context) -> None:
+    if not context.tree.children(context.bureau):
+        raise order_errors.NoSubordinates(context.bureau)
 
 
 def _check_workdays(workdays: int) -> None:

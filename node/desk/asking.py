@@ -64,7 +64,7 @@ def header(person: Person, *, case_id: str = "", key: str = "", version: int = 0
 
 
 def asker(person: Person, case_id: str) -> Header:
-    """Who asks the office what is possible with a case."""
+    """Who asks the office what is possible with a case or an order, or, without one, at all."""
     return Header(
         bureau=person.bureau, case_id=case_id, actor=person.actor, role=person.role, department=person.department
     )

@@ -24,7 +24,7 @@ from kuaixiang.web.people import Person
 from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, instant
 from kuaixiang.wire.errors import HTTP_OF
 from kuaixiang.wire.v1 import supervision_pb2 as pb
-from node.desk.asking import REQUEST_OF_ACT, Services, header, inside, new_key, rpc_of
+from node.desk.asking import REQUEST_OF_ACT, Services, asker, header, inside, new_key, rpc_of
 from node.desk.forms import Field, Kind, fields_of, filled_in
 from node.desk.showing import (
     Due,
@@ -36,7 +36,6 @@ from node.desk.showing import (
     event_name,
     found_below,
 )
-from node.office import Header
 
 PAGE_SIZE: Final = 50
 OPTIONS_MAX: Final = 400
@@ -119,7 +118,7 @@ def routes(console: Console, services: Services) -> list[Route]:
 
 def may_issue(services: Services, person: Person) -> bool:
     """Whether the person may issue an order now."""
-    return services.office.orders.why_not(_head(person), order_acts.IssueOrder) is None
+    return services.office.orders.why_not(asker(person, ""), order_acts.IssueOrder) is None
 
 
 class _Pages:
@@ -175,7 +174,7 @@ class _Pages:
             cases=await asyncio.gather(*(self._named(person, order, case_id) for case_id in order.case_ids)),
             derived=[_row(one.order) for one in derived],
             steps=[self._step(item, order) for item in answer.history],
-            acts=[(act_slug(act), act_name(act)) for act in office.orders.possible(_head(person, order_id), order)],
+            acts=[(act_slug(act), act_name(act)) for act in office.orders.possible(asker(person, order_id), order)],
         )
 
     async def _read(self, person: Person, order_id: str, *, texts: bool = False) -> pb.GetOrderResponse:
@@ -219,7 +218,7 @@ class _Pages:
             return await self._do(visit, kind, order_id)
         person, office = visit.person, self._services.office
         order = await office.orders.read(person.bureau, order_id)
-        refusal = office.orders.why_not(_head(person, order_id), kind, order)
+        refusal = office.orders.why_not(asker(person, order_id), kind, order)
         if refusal is not None:
             raise refusal
         begun: dict[str, list[str]] = {"answer_workdays": [str(order.answer_workdays)]}
@@ -238,7 +237,7 @@ class _Pages:
         kind = order_acts.IssueOrder
         if visit.request.method == "POST":
             return await self._do(visit, kind, "")
-        refusal = self._services.office.orders.why_not(_head(visit.person), kind)
+        refusal = self._services.office.orders.why_not(asker(visit.person, ""), kind)
         if refusal is not None:
             raise refusal
         query = visit.request.query_params
@@ -330,10 +329,4 @@ def _row(order: pb.Order) -> Row:
         stage=OrderStage(order.stage),
         due=due_of(order.clock) if order.HasField("clock") else None,
         answered_at=instant(order.answered_at) if order.HasField("answered_at") else None,
-    )
-
-
-def _head(person: Person, order_id: str = "") -> Header:
-    return Header(
-        bureau=person.bureau, case_id=order_id, actor=person.actor, role=person.role, department=person.department
     )

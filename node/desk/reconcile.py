@@ -1,20 +1,24 @@
 """对账: the page of how this ledger agrees with its superior's and its subordinates', and of comparing them now."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from typing import Any, Final
 
 from starlette.responses import Response
 from starlette.routing import Route
 
 from kuaixiang.domain.errors import Refused
-from kuaixiang.domain.words import DifferenceKind
+from kuaixiang.domain.words import DifferenceKind, Outcome, ReferralState, Refusal
 from kuaixiang.web.console import Console, Visit
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.errors import HTTP_OF
 from kuaixiang.wire.v1 import reconciliation_pb2 as pb
 from node.desk.asking import Services, inside
 
+_WORDS: Final[Mapping[str, type[IntEnum]]] = {"state": ReferralState, "refusal": Refusal, "outcome": Outcome}
+"""Fields of a hand-over whose texts are names of words."""
 _NAMES: Final = ("peer", "from_day", "to_day")
 
 
@@ -44,6 +48,16 @@ class Found:
     peer: str
     difference: pb.Difference
     kind: DifferenceKind
+    fields: tuple["Told", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A field about which the two ledgers tell different things: words of the field, or texts as they are."""
+
+    field: str
+    here: IntEnum | str
+    there: IntEnum | str
 
 
 def routes(console: Console, services: Services) -> list[Route]:
@@ -107,4 +121,12 @@ def _standing(mismatch: pb.StandingMismatch) -> Standing:
 
 
 def _found(peer: str, difference: Any) -> Found:  # noqa: ANN401 - the message's type has the name of one of its fields
-    return Found(peer, difference, DifferenceKind(difference.difference))
+    fields = tuple(
+        Told(one.field, _told(one.field, one.here), _told(one.field, one.there)) for one in difference.fields
+    )
+    return Found(peer, difference, DifferenceKind(difference.difference), fields)
+
+
+def _told(field: str, text: str) -> IntEnum | str:
+    words = _WORDS.get(field)
+    return words[text] if words is not None and text in words.__members__ else text

@@ -10,7 +10,6 @@ SUPERVISION: Final[Mapping[str, str]] = {
     "Reconciliation": "对账",
     "Ledger": "台账",
     "Where this is": "当前位置",
-    "Next and previous row": "下一行、上一行",
     "provisional": "暂定",
     "in time": "按时",
     "late": "逾期",

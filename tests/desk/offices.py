@@ -3,22 +3,17 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from html import unescape
-from pathlib import Path
 from typing import Any
 
 import httpx
-from starlette.routing import Route
 
-import node.desk
+from kuaixiang.domain.staff import Officer, Staff
 from kuaixiang.domain.words import Role
-from kuaixiang.web.console import Console
 from kuaixiang.web.people import Person
 from node.cases import CaseServicer
-from node.desk import ledger_page, orders, reconcile, subordinates
+from node.desk.application import application
 from node.desk.asking import Services
-from node.desk.words_supervision import SUPERVISION
 from node.directives import Directives
 from node.duplicates import Duplicates
 from node.federation.server import ReferralServicer
@@ -26,7 +21,6 @@ from node.reconciliations import ReconciliationServicer
 from node.supervision import SupervisionServicer
 from tests.federation.bureaus import Federation
 
-TEMPLATES = Path(node.desk.__file__).parent / "templates"
 PARTIAL = {"HX-Request": "true", "HX-Request-Type": "partial"}
 _HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)"')
 
@@ -42,23 +36,23 @@ def everybody(bureau: str) -> list[Person]:
     ]
 
 
-@dataclass
-class People:
-    """Who may step in."""
-
-    listed: list[Person] = field(default_factory=list)
-
-    def people(self) -> list[Person]:
-        return self.listed
+def listed(bureau: str) -> Staff:
+    """Everybody as a list of staff, so that they may step in; their names are not checked with what they do."""
+    officers = {
+        one.actor: Officer(
+            actor=one.actor, name=one.name, roles=frozenset({one.role}), departments=frozenset({one.department})
+        )
+        for one in everybody(bureau)
+    }
+    return Staff(version="", officers=officers, listed=False)
 
 
 class Pages:
     """The pages of one node, in a browser without scripts."""
 
-    def __init__(self, services: Services, client: httpx.AsyncClient, console: Console) -> None:
+    def __init__(self, services: Services, client: httpx.AsyncClient) -> None:
         self.services = services
         self.client = client
-        self.console = console
 
     async def step_in(self, bureau: str, role: Role) -> None:
         person = next(one for one in everybody(bureau) if one.role is role)
@@ -98,26 +92,8 @@ async def pages_of(bureaus: Federation, bureau: str) -> AsyncIterator[Pages]:
         reconciliations=ReconciliationServicer(parts.office, parts.reconciler),
         directives=Directives(parts.office, owner.seal),
     )
-    console = Console(
-        name="desk",
-        templates=TEMPLATES,
-        words=SUPERVISION,
-        sign_in=People([person for code in owner.codes for person in everybody(code)]),
-        now=bureaus.clock.now,
-        common={
-            "product": "Desk",
-            "bureau_name": lambda code: bureaus.tree.get(code).name if code in bureaus.tree else code,
-            "department_name": lambda _bureau, department: department,
-        },
-    )
-    app = console.application(routes(console, services))
+    bureaus.place.staff = listed
+    app = application(services, demonstration=True)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-        yield Pages(services, client, console)
-
-
-def routes(console: Console, services: Services) -> list[Route]:
-    """All pages of supervision."""
-    return [
-        route for part in (orders, subordinates, reconcile, ledger_page) for route in part.routes(console, services)
-    ]
+        yield Pages(services, client)

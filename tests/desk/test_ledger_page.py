@@ -106,12 +106,6 @@ async def test_a_day_that_is_none_is_refused_at_its_field(county: Pages, address
     assert 'data-rule="FieldMalformed"' in await county.get("/ledger?page=x&line=9", 422)
 
 
-async def test_who_has_no_ledger_to_read_gets_none(county: Pages) -> None:
-    await county.step_in(COUNTY, Role.CHANNEL)
-    for address in ("/ledger", "/ledger.xlsx"):
-        assert 'data-rule="LedgerNotForRole"' in await county.get(address, 403)
-
-
 async def test_a_ledger_that_no_sheet_holds_is_refused_and_no_file_is_sent(
     county: Pages, bureaus: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,15 +1,18 @@
 """对账 at the desk: what the last comparison found, what stands case by case, and comparing now."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kuaixiang.domain.words import Custody, Role
+from kuaixiang.domain.events import Concluded, Entry
+from kuaixiang.domain.labels import field_term, term
+from kuaixiang.domain.words import Custody, Outcome, Role
 from node import reconciler as reconciler_module
 from tests.desk.offices import Pages, pages_of
 from tests.federation.bureaus import COUNTY, PREFECTURE, Federation
-from tests.federation.test_reconciliation import settled
-from tests.ledger.tampering import copy_database, put_back
+from tests.federation.test_reconciliation import answered_above, settled
+from tests.ledger.tampering import copy_database, put_back, rewrite
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +62,29 @@ async def test_each_case_that_differs_is_named_with_a_link_and_stands(bureaus: F
         page = await pages.get("/reconcile")
         assert "本台账无此诉求" in page
         assert f'href="/cases/{lost}"' not in page
+
+
+async def test_what_either_ledger_says_is_told_in_words_of_the_field(bureaus: Federation) -> None:
+    case_id = await answered_above(bureaus)
+    node = bureaus.node(COUNTY)
+    await node.stop()
+
+    def changed(entries: list[Entry]) -> list[Entry]:
+        return [
+            replace(entry, event=replace(entry.event, outcome=Outcome.WITHDRAWN))
+            if isinstance(entry.event, Concluded)
+            else entry
+            for entry in entries
+        ]
+
+    rewrite(node.url, node.codes, COUNTY, changed)
+    await node.start(deliver=False)
+    async with pages_of(bureaus, COUNTY) as pages:
+        await pages.step_in(COUNTY, Role.TAX_SERVICE)
+        found = (await pages.fill_in("/reconcile", peer=PREFECTURE)).text
+        assert f'<a href="/cases/{case_id}">' in found
+        for told in (field_term("outcome"), term(Outcome.WITHDRAWN), term(Outcome.COMPLETED)):
+            assert f"<td>{told}<br></td>" in found
 
 
 @pytest.mark.parametrize(

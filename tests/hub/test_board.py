@@ -348,7 +348,7 @@ async def check_pages(bench: Bench, count: int, **asked: str) -> None:
 async def test_cases_are_told_by_light_scope_and_category_and_nothing_private_of_them(bench: Bench) -> None:
     async with bench.visitor() as client:
         late = table_of(await page(client, "/cases", light="overdue"))
-        assert ["■ 逾期", f"{DONGCHENG}-w-1201-0000", "东城区", "办理中", "政策落实", "12366热线"] == late[1][:6]
+        assert ["■ 逾期", f"{DONGCHENG}-w-1201-0000", "北京市东城区", "办理中", "政策落实", "12366热线"] == late[1][:6]
         assert ["办理 2026-12-01 周二", "已超 2 天", "2026-11-16 10:00", "催办"] == late[1][6:]
         assert len(late) == 4
         soon = await table(client, "/cases", light="due_soon")
@@ -402,11 +402,13 @@ async def test_reconciliation_shows_what_was_kept_and_compares_when_asked(bench:
         shown = await page(client, "/reconciliation")
         rows = table_of(shown, "各台账对账结果")
         assert [
-            ["110102 西城区", "■ 不符", "1", "2026-12-03 10:00"],
-            ["110101 东城区", "▲ 未能读取", "—", "2026-12-03 10:00"],
+            ["110102 北京市西城区", "■ 不符", "1", "2026-12-03 10:00"],
+            ["110101 北京市东城区", "▲ 未能读取", "—", "2026-12-03 10:00"],
         ] == rows[1:3]
         assert "1 处不符" in text_of(await page(client, "/", **NOVEMBER))
-        assert ["110102", "西城区", "2026-12-03 10:00", "1", "不符"] == (await table(client, "/reconciliation"))[1]
+        assert ["110102", "北京市西城区", "2026-12-03 10:00", "1", "不符"] == (await table(client, "/reconciliation"))[
+            1
+        ]
         answer = await client.post("/reconciliation", data={"csrf": "another"})
         assert (403, ["NotOurForm"]) == (answer.status_code, re.findall(r'data-rule="(\w+)"', answer.text))
         token = re.search(r'name="csrf" value="([^"]+)"', shown)
@@ -418,9 +420,11 @@ async def test_reconciliation_shows_what_was_kept_and_compares_when_asked(bench:
 async def test_every_bureau_s_mark_is_shown_those_that_lack_something_first(bench: Bench) -> None:
     async with bench.visitor() as client:
         lacking = table_of(await page(client, "/completeness"))
-        assert [["110000 北京市", "▲ 从未报送"], ["330000 浙江省", "▲ 从未报送"], ["330100 杭州市", "▲ 从未报送"]] == [
-            row[:2] for row in lacking[1:]
-        ]
+        assert [
+            ["110000 北京市", "▲ 从未报送"],
+            ["330000 浙江省", "▲ 从未报送"],
+            ["330100 浙江省杭州市", "▲ 从未报送"],
+        ] == [row[:2] for row in lacking[1:]]
         assert len(table_of(await page(client, "/completeness", show="all"))) == 8
 
 
