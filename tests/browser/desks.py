@@ -42,7 +42,7 @@ document.addEventListener("securitypolicyviolation", (event) => window.broken.pu
 """
 
 _CASE: Final = re.compile(r"\d{6}-\d{4}-\d{7}")
-_NO_PAGES: Final = re.compile(r"^/(assets|language|step-out|live)\b|/files/")
+_NO_PAGES: Final = re.compile(r"^/(assets|language|step-out|live)\b|/files/|^/[a-z]+/(csv|docx|html|print|svg|xlsx)$|[.]xlsx$")
 
 
 class DeskFederation(Federation):
@@ -55,6 +55,10 @@ class DeskFederation(Federation):
             return super()._node(group)
         finally:
             self._node_settings = settings
+
+    def board(self, scope: str) -> str:
+        """The address of a hub's board. Raises NoSuchHub."""
+        return self._hub_service(scope).pages_url
 
     def desk(self, bureau: str) -> str:
         """The address of a bureau's desk."""
@@ -93,12 +97,13 @@ class Desks:
         bureau: str = COUNTY,
         department: str = SERVICE,
         *,
+        at: str = "",
         scripts: bool = True,
         language: Language = Language.CHINESE,
     ) -> Page:
-        """An officer's page, at the first page of the bureau's desk."""
+        """An officer's page, at the first page of the bureau's desk, or of the pages at an address."""
         context = await self.context(scripts=scripts, language=language)
-        desk = self.federation.desk(bureau)
+        desk = at or self.federation.desk(bureau)
         page = await context.new_page()
         await context.request.post(
             f"{desk}/step-in",

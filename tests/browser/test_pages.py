@@ -138,6 +138,8 @@ async def test_every_page_is_whole_in_both_languages_and_keeps_nobody_out(
     async def look(page: Page, language: Language, *, what: str = "") -> None:
         where = f"{language} {what or urlsplit(page.url).path}"
         seen.add(urlsplit(page.url).path.partition("/cases/")[0])
+        # What is on its way is shown paler, for a moment.
+        await expect(page.locator(".htmx-request")).to_have_count(0)
         texts = [(said, text) for said, text in await page.evaluate(TEXTS)]
         faults = [f"not translated: {text}" for text in sorted(foreign(language, texts))]
         faults += await judged(page)
@@ -151,7 +153,6 @@ async def test_every_page_is_whole_in_both_languages_and_keeps_nobody_out(
     for language in Language:
         kinds: set[str] = set()
         await asyncio.gather(*(crawl(*who, language, kinds) for who in EVERYWHERE))
-        print(len(kinds))
         # Pages that are answers: what is found, refused, masked no longer, about to be done to many.
         page = await desks.step_in("T01", language=language)
         home = page.url
