@@ -14,6 +14,9 @@ from kuaixiang.domain.words import Role
 from kuaixiang.web.console import LANGUAGE_COOKIE
 from kuaixiang.web.language import Language
 
+Form = dict[str, str | float | bool]
+"""What a form sends, as Playwright takes it."""
+
 HEADQUARTERS, PROVINCE, COUNTY, CLOSED = "000000", "110000", "110101", "110102"
 """`CLOSED` is no demonstration: nobody can step in at its desk."""
 
@@ -149,11 +152,9 @@ async def broken(page: Page) -> list[str]:
     return [f"against the policy: {one}" for one in found]
 
 
-async def form_of(page: Page, selector: str = "main form") -> dict[str, str]:
+async def form_of(page: Page, selector: str = "main form") -> Form:
     """What a form of the page would send as it stands, hidden fields and all."""
-    fields: dict[str, str] = await page.eval_on_selector(
-        selector, "form => Object.fromEntries(new FormData(form).entries())"
-    )
+    fields: Form = await page.eval_on_selector(selector, "form => Object.fromEntries(new FormData(form).entries())")
     return fields
 
 

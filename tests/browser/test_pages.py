@@ -25,6 +25,7 @@ from tests.browser.desks import (
     SERVICE,
     DeskFederation,
     Desks,
+    Form,
     form_of,
     pages_of,
 )
@@ -112,11 +113,7 @@ def foreign(language: Language, texts: list[tuple[str, str]]) -> set[str]:
     if language is Language.ENGLISH:
         return {text for said, text in texts if said != Language.CHINESE and CHINESE.search(text)}
     # What is marked English is the way to the English pages; what is data is marked Chinese, as all the page is.
-    return {
-        text
-        for said, text in texts
-        if said == Language.CHINESE and set(LATIN.findall(text)) - LATIN_IN_CHINESE
-    }
+    return {text for said, text in texts if said == Language.CHINESE and set(LATIN.findall(text)) - LATIN_IN_CHINESE}
 
 
 async def judged(page: Page) -> list[str]:
@@ -256,13 +253,9 @@ async def test_a_form_is_refused_without_its_token_with_another_session_s_and_fr
     page, other = await desks.step_in("R01"), await desks.step_in("R02")
     await page.goto(f"{page.url}register")
     await other.goto(page.url)
-    form = await form_of(page, "#register") | {
-        "taxpayer_name": "伪造表单商店",
-        "contact": "15400001234",
-        "text": "伪造",
-        "category": "1",
-    }
-    forged = (
+    form = await form_of(page, "#register")
+    form |= {"taxpayer_name": "伪造表单商店", "contact": "15400001234", "text": "伪造", "category": "1"}
+    forged: tuple[tuple[Form, dict[str, str]], ...] = (
         ({key: value for key, value in form.items() if key != "csrf"}, {}),
         (form | {"csrf": (await form_of(other, "#register"))["csrf"]}, {}),
         (form, {"origin": "http://127.0.0.1:1"}),
@@ -272,13 +265,16 @@ async def test_a_form_is_refused_without_its_token_with_another_session_s_and_fr
     )
     for fields, headers in forged:
         answer = await page.request.post(page.url, form=fields, headers=headers, max_redirects=0)
-        assert (403, True) == (answer.status, "class=\"refusal\"" in await answer.text())
+        assert (403, True) == (answer.status, 'class="refusal"' in await answer.text())
     # A form of another site, in the same browser: another port of this machine is another origin, too.
     stranger = await page.context.new_page()
-    await stranger.route("http://localhost/", lambda route: route.fulfill(
-        content_type="text/html",
-        body=f"<form method=post action='{page.url}'><input name=csrf value='{form['csrf']}'><button>x</button></form>",
-    ))
+    await stranger.route(
+        "http://localhost/",
+        lambda route: route.fulfill(
+            content_type="text/html",
+            body=f"<form method=post action='{page.url}'><input name=csrf value='{form['csrf']}'><button>x</button></form>",
+        ),
+    )
     await stranger.goto("http://localhost/")
     async with stranger.expect_response(lambda response: response.url == page.url) as sent:
         await stranger.click("button")
@@ -312,7 +308,7 @@ async def test_people_of_the_list_step_in_and_nobody_else_and_outside_the_demons
     names = await page.locator("main tbody td:first-child").all_inner_texts()
     assert {"R01", "T03", "H02", "D01", "B01", "S01", "A01"} <= set(names)
     assert "channel-12366" not in names
-    true = {"bureau": COUNTY, "actor": "R01", "department": SERVICE, "role": "REGISTRAR"}
+    true: Form = {"bureau": COUNTY, "actor": "R01", "department": SERVICE, "role": "REGISTRAR"}
     for lie in ({"actor": "X01"}, {"role": "BUREAU_HEAD"}, {"department": POLICY}, {"bureau": PROVINCE}):
         await page.request.post(f"{desk}/step-in", form=true | lie)
         await page.goto(f"{desk}/search")

@@ -72,5 +72,9 @@ def test_no_catalogue_has_a_sentence_that_no_page_says(room: Path) -> None:
 
 @pytest.mark.parametrize("room", ROOMS, ids=NAMES)
 def test_both_languages_name_the_same_facts(room: Path) -> None:
-    differ = [english for english, chinese in words_of(room).items() if set(PLACE.findall(english)) != set(PLACE.findall(chinese))]
+    differ = [
+        english
+        for english, chinese in words_of(room).items()
+        if set(PLACE.findall(english)) != set(PLACE.findall(chinese))
+    ]
     assert [] == differ

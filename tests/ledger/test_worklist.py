@@ -14,7 +14,7 @@ from alembic.config import Config
 import node.ledger
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.errors import FieldMalformed
-from kuaixiang.domain.words import ClockKind, Custody, Stage, WorkTab
+from kuaixiang.domain.words import ClockKind, Custody, ReferralKind, Stage, WorkTab
 from kuaixiang.domain.worklist import end_of_today
 from kuaixiang.runtime.clock import FixedClock, to_micros
 from node.ledger import queries, schema, search
@@ -39,6 +39,10 @@ def is_open(case: Case) -> bool:
     return case.custody is Custody.OWNED and case.stage in OPEN
 
 
+def awaits_ruling(case: Case) -> bool:
+    return case.stage is Stage.FORWARDED and case.incoming is not None and case.incoming.kind is ReferralKind.ARBITRATE
+
+
 MEANT: dict[WorkTab, Callable[[Case, int, int], bool]] = {
     WorkTab.TO_FORWARD: owned(Stage.REGISTERED),
     WorkTab.TO_DISPATCH: owned(Stage.FORWARDED),
@@ -55,6 +59,11 @@ MEANT: dict[WorkTab, Callable[[Case, int, int], bool]] = {
     WorkTab.DEFERRED: owned(Stage.DEFERRED),
     WorkTab.ELSEWHERE: lambda case, _now, _ends: (
         case.custody is not Custody.OWNED and case.stage is not Stage.WRITTEN_OFF
+    ),
+    WorkTab.TO_DECIDE: lambda case, _now, _ends: (
+        case.custody is Custody.OWNED
+        and case.stage is not Stage.WRITTEN_OFF
+        and (bool(case.extensions) or case.override_asked is not None or awaits_ruling(case))
     ),
     WorkTab.ALL: lambda _case, _now, _ends: True,
 }
