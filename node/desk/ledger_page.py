@@ -20,7 +20,7 @@ from starlette.routing import Route
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.tree import code_and_name
 from kuaixiang.web.console import Console, Visit
-from kuaixiang.web.language import Language
+from kuaixiang.web.language import Language, Name
 from kuaixiang.wire.errors import HTTP_OF
 from kuaixiang.wire.v1 import case_pb2
 from node.channels.ledger_export import ledger_page
@@ -178,4 +178,6 @@ def _written(value: Value) -> str:
         case date():
             return value.isoformat()
         case _:
-            return str(value)
+            text = str(value)
+            # Names and texts say that they are Chinese; codes and the words of the field are in the page's language.
+            return text if text.isascii() else Name(text)

@@ -42,7 +42,8 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def federation(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DeskFederation]:
+async def federation(
+    request: pytest.FixtureRequest, chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DeskFederation]:
     bureaus = [HEADQUARTERS, PROVINCE, COUNTY, CLOSED]
     async with DeskFederation(
         tmp_path_factory.mktemp("federation"),
@@ -50,7 +51,7 @@ async def federation(chromium: Browser, tmp_path_factory: pytest.TempPathFactory
         placement=[(bureau,) for bureau in bureaus],
         clock_start=MONDAY,
         staff=staff_list(bureaus),
-        hubs=(),
+        hubs=getattr(request.module, "HUBS", ()),
         pages=True,
     ) as started:
         yield started

@@ -45,7 +45,7 @@ document.addEventListener("securitypolicyviolation", (event) => window.broken.pu
 """
 
 _CASE: Final = re.compile(r"\d{6}-\d{4}-\d{7}")
-_NO_PAGES: Final = re.compile(r"^/(assets|language|step-out|live)\b|/files/")
+_NO_PAGES: Final = re.compile(r"^/(assets|language|step-out|live)\b|/files/|^/[a-z]+/(csv|docx|html|print|svg|xlsx)$|[.]xlsx$")
 
 
 class DeskFederation(Federation):
@@ -58,6 +58,10 @@ class DeskFederation(Federation):
             return super()._node(group)
         finally:
             self._node_settings = settings
+
+    def board(self, scope: str) -> str:
+        """The address of a hub's board. Raises NoSuchHub."""
+        return self._hub_service(scope).pages_url
 
     def desk(self, bureau: str) -> str:
         """The address of a bureau's desk."""
@@ -96,12 +100,13 @@ class Desks:
         bureau: str = COUNTY,
         department: str = SERVICE,
         *,
+        at: str = "",
         scripts: bool = True,
         language: Language = Language.CHINESE,
     ) -> Page:
-        """An officer's page, at the first page of the bureau's desk."""
+        """An officer's page, at the first page of the bureau's desk, or of the pages at an address."""
         context = await self.context(scripts=scripts, language=language)
-        desk = self.federation.desk(bureau)
+        desk = at or self.federation.desk(bureau)
         page = await context.new_page()
         await context.request.post(
             f"{desk}/step-in",
@@ -161,18 +166,16 @@ def shape(address: str) -> str:
     return f"{_CASE.sub('CASE', parts.path)}?{','.join(asked)}{tab}"
 
 
-async def pages_of(page: Page, *, of_a_kind_max: int = 1) -> AsyncIterator[Page]:
-    """The page at each address that links lead to from where it is, so many of each kind of page."""
+async def pages_of(page: Page, seen: set[str] | None = None) -> AsyncIterator[Page]:
+    """One page of each kind that links lead to from where it is; kinds that are in `seen` are left out and added."""
     origin = urlsplit(page.url).netloc
-    waiting, seen = [page.url], set()
-    kinds: dict[str, int] = {}
+    waiting, seen = [page.url], seen if seen is not None else set()
     while waiting:
         address = waiting.pop(0)
         kind = shape(address)
-        if address in seen or kinds.get(kind, 0) >= of_a_kind_max:
+        if kind in seen:
             continue
-        seen.add(address)
-        kinds[kind] = kinds.get(kind, 0) + 1
+        seen.add(kind)
         await page.goto(address)
         found: list[str] = await page.eval_on_selector_all("a[href]", "links => links.map(link => link.href)")
         yield page

@@ -12,7 +12,7 @@ from playwright.async_api import Page, expect
 
 from demo.officers import Officer
 from kuaixiang.domain import acts, order_acts
-from kuaixiang.domain.words import Category, Channel, OrderLevel, Role, Telling
+from kuaixiang.domain.words import Category, Channel, OrderLevel, Role, Telling, WorkTab
 from kuaixiang.web.guard import HEADERS
 from kuaixiang.web.language import Language
 from tests.browser.desks import (
@@ -31,6 +31,9 @@ from tests.browser.desks import (
 )
 
 pytestmark = [pytest.mark.nats, pytest.mark.asyncio(loop_scope="module")]
+
+HUBS: Final = (PROVINCE,)
+"""There is a board, too."""
 
 AXE: Final = Path(__file__).parent / "axe-4.14.1.min.js"
 REGISTRAR = Officer("R02", Role.REGISTRAR, SERVICE)
@@ -64,8 +67,8 @@ LATIN_IN_CHINESE: Final = frozenset({"KiB", "MiB", "XLSX", "DOCX", "PDF", "Esc",
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
-async def lived_in(federation: DeskFederation) -> str:
-    """A federation with something on every page; the number of a case with much on its timeline."""
+async def lived_in(federation: DeskFederation) -> list[str]:
+    """A federation with something on every page; the numbers of the county's cases."""
     county, province = federation.office(COUNTY), federation.office(PROVINCE)
     cases = []
     for number in range(6):
@@ -92,7 +95,7 @@ async def lived_in(federation: DeskFederation) -> str:
         final_bureau=COUNTY, level=OrderLevel.SUPERVISE, text="请抓紧办理。", answer_workdays=3, case_ids=(cases[0],)
     )
     await province.order(SUPERVISOR, order, key="order")
-    return cases[0]
+    return cases
 
 
 EVERYWHERE: Final = (
@@ -126,68 +129,105 @@ async def judged(page: Page) -> list[str]:
     ]
 
 
-async def test_every_page_is_whole_in_both_languages_and_keeps_nobody_out(desks: Desks) -> None:
-    wrong: dict[str, list[str]] = {}
-    seen: set[str] = set()
+class Look:
+    """What is wrong with pages that are looked at."""
 
-    async def look(page: Page, language: Language, *, what: str = "") -> None:
-        where = f"{language} {what or urlsplit(page.url).path}"
-        seen.add(urlsplit(page.url).path.partition("/cases/")[0])
+    def __init__(self) -> None:
+        self.wrong: list[str] = []
+        self.seen: set[str] = set()
+
+    async def at(self, page: Page, language: Language, what: str = "") -> None:
+        """Look at a page as it is now."""
+        path = urlsplit(page.url).path
+        self.seen.add(path)
+        # What is on its way is shown paler, for a moment.
+        await expect(page.locator(".htmx-request")).to_have_count(0)
         texts = [(said, text) for said, text in await page.evaluate(TEXTS)]
         faults = [f"not translated: {text}" for text in sorted(foreign(language, texts))]
-        faults += await judged(page)
-        if faults:
-            wrong[where] = faults
+        self.wrong += [f"{language} {what or path}: {fault}" for fault in [*faults, *await judged(page)]]
 
-    async def crawl(actor: str, bureau: str, department: str, language: Language) -> None:
-        page = await desks.step_in(actor, bureau, department, language=language)
-        async for shown in pages_of(page):
-            await look(shown, language)
+    async def crawl(self, page: Page, language: Language, kinds: set[str]) -> None:
+        """Look at one page of each kind."""
+        async for shown in pages_of(page, kinds):
+            await self.at(shown, language)
 
-    for language in Language:
-        await asyncio.gather(*(crawl(*who, language) for who in EVERYWHERE))
-        # Pages that are answers: what is found, refused, masked no longer, about to be done to many.
-        page = await desks.step_in("T01", language=language)
-        home = page.url
-        await page.check("tbody input[name=case] >> nth=0")
-        await page.click("button[name=act][value=Dispatch]")
-        await look(page, language, what="bulk")
-        await page.select_option("[name=to_department]", POLICY)
-        await page.click("button[value=preview]")
-        await look(page, language, what="bulk preview")
-        await page.goto(f"{home}search")
-        await page.fill("main [name=search]", "专票")
-        await page.click("main form button")
-        await look(page, language, what="found")
-        await page.click("main tbody th a >> nth=0")
-        await page.click("form[action$=private] button")
-        await look(page, language, what="in clear")
-        await page.click("[data-act][data-htmx-powered] >> nth=0")
-        await expect(page.locator("#dialog[open]")).to_be_visible()
-        await look(page, language, what="dialog")
-        await page.goto(f"{home}register")
-        for name, value in (("taxpayer_name", "澄筠野百货商行第1分店"), ("contact", "15400001234"), ("text", "专票")):
-            await page.fill(f"#f-{name}", value)
-        await expect(page.locator("#duplicates input").first).to_be_visible()
-        await look(page, language, what="duplicates")
-        await page.fill("#f-contact", "?")
-        await page.check("[name=category] >> nth=0")
-        await page.click("#register button.main")
-        await look(page, language, what="refused registration")
-        await page.goto(f"{home}cases/110101-2026-9999999")
-        await look(page, language, what="refused")
-        await page.goto(f"{home}nowhere")
-        await look(page, language, what="no page")
-        stranger = await (await desks.context(language=language)).new_page()
-        await stranger.goto(home)
-        await look(stranger, language, what="step in")
-    assert {} == wrong
-    assert {"/", "/register", "/search", "/orders", "/subordinates", "/reconcile", "/ledger"} <= seen
+    def judge(self) -> None:
+        """Fail by all that is wrong."""
+        if self.wrong:
+            pytest.fail("\n".join(self.wrong), pytrace=False)
+
+
+@pytest.mark.parametrize("language", Language)
+async def test_every_page_of_the_desk_is_whole_in_its_language_and_keeps_nobody_out(
+    desks: Desks, language: Language
+) -> None:
+    look, kinds = Look(), set[str]()
+
+    async def crawl(actor: str, bureau: str, department: str) -> None:
+        await look.crawl(await desks.step_in(actor, bureau, department, language=language), language, kinds)
+
+    await asyncio.gather(*(crawl(*who) for who in EVERYWHERE))
+    look.judge()
+    assert {"/", "/register", "/search", "/orders", "/subordinates", "/reconcile", "/ledger"} <= look.seen
+
+
+@pytest.mark.parametrize("language", Language)
+async def test_every_page_of_the_board_is_whole_in_its_language_and_keeps_nobody_out(
+    desks: Desks, language: Language
+) -> None:
+    look = Look()
+    page = await desks.step_in("S01", PROVINCE, LEADERSHIP, at=desks.federation.board(PROVINCE), language=language)
+    await look.crawl(page, language, set())
+    look.judge()
+    assert {"/", "/board", "/bulletin", "/completeness", "/definitions"} <= look.seen
+
+
+@pytest.mark.parametrize("language", Language)
+async def test_every_answer_of_the_desk_is_whole_in_its_language_and_keeps_nobody_out(
+    desks: Desks, language: Language, lived_in: list[str]
+) -> None:
+    look = Look()
+    page = await desks.step_in("T01", language=language)
+    home = page.url
+    await page.check("tbody input[name=case] >> nth=0")
+    await page.click("button[name=act][value=Dispatch]")
+    await look.at(page, language, "bulk")
+    await page.select_option("[name=to_department]", POLICY)
+    await page.click("button[value=preview]")
+    await look.at(page, language, "bulk preview")
+    await page.goto(f"{home}search")
+    await page.fill("main [name=search]", "专票")
+    await page.click("main form button")
+    await look.at(page, language, "found")
+    await page.goto(f"{home}cases/{lived_in[3]}")
+    await page.click("[data-act][data-htmx-powered] >> nth=0")
+    await expect(page.locator("#dialog[open]")).to_be_visible()
+    await look.at(page, language, "dialog")
+    await page.keyboard.press("Escape")
+    await page.click("form[action$=private] button")
+    await look.at(page, language, "in clear")
+    await page.goto(f"{home}register")
+    for name, value in (("taxpayer_name", "澄筠野百货商行第1分店"), ("contact", "15400001234"), ("text", "专票")):
+        await page.fill(f"#f-{name}", value)
+    await expect(page.locator("#duplicates input").first).to_be_visible()
+    await look.at(page, language, "duplicates")
+    await page.fill("#f-contact", "?")
+    await page.check("[name=category] >> nth=0")
+    await page.click("#register button.main")
+    await look.at(page, language, "refused registration")
+    await page.goto(f"{home}cases/110101-2026-9999999")
+    await look.at(page, language, "refused")
+    await page.goto(f"{home}nowhere")
+    await look.at(page, language, "no page")
+    stranger = await (await desks.context(language=language)).new_page()
+    await stranger.goto(home)
+    await look.at(stranger, language, "step in")
+    look.judge()
 
 
 async def test_lists_are_walked_by_keys_and_the_focus_is_seen(desks: Desks) -> None:
     page = await desks.step_in("R01")
-    await page.goto(f"{page.url}?tab=11")
+    await page.goto(f"{page.url}?tab={int(WorkTab.ALL)}")
     for key, at in (("j", 0), ("j", 1), ("k", 0), ("k", 0)):
         await page.keyboard.press(key)
         await expect(page.locator("tr[data-href]").nth(at)).to_have_class(re.compile(r"\bat\b"))
