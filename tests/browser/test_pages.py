@@ -310,7 +310,7 @@ async def test_people_of_the_list_step_in_and_nobody_else_and_outside_the_demons
     assert "channel-12366" not in names
     true: Form = {"bureau": COUNTY, "actor": "R01", "department": SERVICE, "role": "REGISTRAR"}
     for lie in ({"actor": "X01"}, {"role": "BUREAU_HEAD"}, {"department": POLICY}, {"bureau": PROVINCE}):
-        await page.request.post(f"{desk}/step-in", form=true | lie)
+        await page.request.post(f"{desk}/step-in", form={**true, **lie})
         await page.goto(f"{desk}/search")
         assert page.url.endswith("/step-in")
     await page.click("tr:has-text('R01') button")
