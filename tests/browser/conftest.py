@@ -43,7 +43,8 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def federation(
-    request: pytest.FixtureRequest, chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DeskFederation]:
+    request: pytest.FixtureRequest, chromium: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[DeskFederation]:
     bureaus = [HEADQUARTERS, PROVINCE, COUNTY, CLOSED]
     async with DeskFederation(
         tmp_path_factory.mktemp("federation"),

@@ -45,7 +45,9 @@ document.addEventListener("securitypolicyviolation", (event) => window.broken.pu
 """
 
 _CASE: Final = re.compile(r"\d{6}-\d{4}-\d{7}")
-_NO_PAGES: Final = re.compile(r"^/(assets|language|step-out|live)\b|/files/|^/[a-z]+/(csv|docx|html|print|svg|xlsx)$|[.]xlsx$")
+_NO_PAGES: Final = re.compile(
+    r"^/(assets|language|step-out|live)\b|/files/|^/[a-z]+/(csv|docx|html|print|svg|xlsx)$|[.]xlsx$"
+)
 
 
 class DeskFederation(Federation):
