@@ -106,7 +106,7 @@ def _told(place: Place) -> str:
 
 
 def _department(place: Place) -> str:
-    listed_ = place.said(Both(", ", "、")).join(place.row.assisting_departments)
+    listed_ = (", " if place.english else "、").join(place.row.assisting_departments)
     assisting = place.said(Both(f" (with {listed_})", f"（协办 {listed_}）"))
     return f"{place.row.department}{assisting}" if listed_ else place.row.department
 
@@ -167,7 +167,7 @@ def _remarks(place: Place) -> str:
     row = place.row
     lead = place.said(Both(f"linked to {row.lead_case_id}", f"与 {row.lead_case_id} 并案")) if row.lead_case_id else ""
     issue = place.said(Both(f"common issue {row.issue_id}", f"共性诉求 {row.issue_id}")) if row.issue_id else ""
-    return place.said(Both("; ", "；")).join(part for part in (row.note, lead, issue) if part)
+    return ("; " if place.english else "；").join(part for part in (row.note, lead, issue) if part)
 
 
 COLUMNS: Final = (

@@ -148,8 +148,8 @@ SUPERVISION: Final[Mapping[str, str]] = {
     "Show": "查看",
     "Export as XLSX": "导出 XLSX",
     "Names and contacts are masked for your role.": "按您的岗位，纳税人名称和联系方式已脱敏显示。",
-    "Contacts are shown: your role calls taxpayers. Keep what you print or export safe.": (
-        "按您的岗位，联系方式完整显示。打印或者导出的台账请妥善保管。"
+    "Private data are shown in clear: your role calls taxpayers. This reading is recorded; keep what you print safe.": (
+        "按您的岗位，隐私信息完整显示，本次查阅已记录。打印或者导出的台账请妥善保管。"
     ),
     "No cases in this period.": "该期间没有诉求。",
     "Lines %(first)s to %(last)s": "第 %(first)s 至 %(last)s 行",
