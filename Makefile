@@ -23,6 +23,9 @@ protoc = $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=$(1) --grpc_pyt
 	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:$(1) \
 	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet,only_async:$(1) $(PROTOS)
 
+# What the pages are tested in.
+BROWSER := chromium fonts-noto-cjk
+
 # What a target passes on: make test ARGS="-k custody", make demo ARGS="--exit --json".
 ARGS ?=
 
@@ -53,8 +56,20 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## run a whole federation on this machine (ARGS="--exit --json" ends after the summary)
 	@$(BIN)/kx demo $(ARGS)
 
+.PHONY: browser
+browser: ## is there a Chromium for the tests of the pages? Debian's is installed where that can be done
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+		command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'installing Chromium and Chinese fonts, which the tests of the pages need'; \
+		{ apt-get install -qq --yes --no-install-recommends $(BROWSER) \
+			|| { apt-get update -qq && apt-get install -qq --yes --no-install-recommends $(BROWSER); }; } >/dev/null 2>&1 \
+			&& exit 0; \
+	fi; \
+	echo 'The tests of the pages are skipped without Chromium and Chinese fonts; install $(BROWSER) (their names in Debian).' >&2
+
 .PHONY: test
-test: setup ## run all tests (ARGS are pytest's)
+test: setup browser ## run all tests (ARGS are pytest's)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 .PHONY: test-replay

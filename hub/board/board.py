@@ -33,6 +33,7 @@ from kuaixiang.domain.tree import BureauTree, short_name
 from kuaixiang.domain.words import DepartmentKind
 from kuaixiang.runtime.clock import from_micros
 from kuaixiang.web.console import Console, Page, Visit
+from kuaixiang.web.language import Name
 
 FOLDER: Final = Path(__file__).parent
 PRODUCT: Final = "Board"
@@ -107,7 +108,7 @@ class Board:
         return self.console.route(path, wrapped, *methods)
 
     def _bureau_name(self, code: str) -> str:
-        return short_name(self._tree.get(code).name) if code in self._tree else code
+        return Name(short_name(self._tree.get(code).name)) if code in self._tree else code
 
 
 def _department_name(_bureau: str, department: str) -> str:

@@ -25,7 +25,7 @@ from hub.words import Grouping
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.words import ClockKind
-from kuaixiang.web.language import word
+from kuaixiang.web.language import Name, word
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 
 GROUPINGS: Final = (
@@ -64,7 +64,7 @@ async def rows_page(view: View) -> Response:
     whole = number_of(total.rows[0], name) if name not in RATE_NAMES else None
     lines = [
         (
-            _key_name(view, by, row),
+            Name(_key_name(view, by, row)) if by in _BY_BUREAU else _key_name(view, by, row),
             _further(view, by, row.key, name),
             [cell(row, of) for of in columns],
             cell(row, name),

@@ -270,7 +270,7 @@ class Console:
             "language": language,
             "languages": tuple(Language),
             "asset": self._asset,
-            "name": languages.Name,
+            "chinese": languages.Name,
             "Role": Role,
             "refused_in": lambda refusal: (
                 (refusal.chinese, refusal.remedy_chinese)
