@@ -63,12 +63,16 @@ Value = str | int | datetime | date | None
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A line, its number, the names of bureaus, and the language: files are in Chinese, a page is in either."""
+    """A line, its number, the names of bureaus, and the language: files are in Chinese, a page is in either.
+
+    Where departments are known by name they are told by it, else by their codes.
+    """
 
     row: case_pb2.LedgerRow
     number: int
     bureau_name: Callable[[str], str]
     english: bool = False
+    department_name: Callable[[str], str] = str
 
     def said(self, both: Both) -> str:
         """A phrase in the line's language."""
@@ -106,9 +110,10 @@ def _told(place: Place) -> str:
 
 
 def _department(place: Place) -> str:
-    listed_ = (", " if place.english else "、").join(place.row.assisting_departments)
+    lead = place.department_name(place.row.department)
+    listed_ = (", " if place.english else "、").join(map(place.department_name, place.row.assisting_departments))
     assisting = place.said(Both(f" (with {listed_})", f"（协办 {listed_}）"))
-    return f"{place.row.department}{assisting}" if listed_ else place.row.department
+    return f"{lead}{assisting}" if listed_ else lead
 
 
 def _due(place: Place) -> date | None:
@@ -181,7 +186,7 @@ COLUMNS: Final = (
     Column("渠道", "Channel", 9, lambda place: place.word(Channel, place.row.channel) if place.row.channel else ""),
     Column("受理时间", "Accepted", 15, lambda place: _at(place.row.registered_at)),
     Column("受理单位", "Accepting bureau", 10, lambda place: place.bureau_name(place.row.origin_bureau)),
-    Column("受理部门", "Accepting department", 10, lambda place: place.row.accepting_department),
+    Column("受理部门", "Accepting department", 10, lambda place: place.department_name(place.row.accepting_department)),
     Column("受理人", "Accepted by", 10, lambda place: place.row.accepted_by),
     Column("告知情况", "Told", 15, _told),
     Column("转交时间", "Forwarded", 15, lambda place: _at(place.row.forwarded_at)),

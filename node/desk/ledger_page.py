@@ -27,6 +27,7 @@ from node.channels.ledger_export import ledger_page
 from node.channels.ledger_table import COLUMNS, Period, Place, Value, Writing, XlsxSink, export_request, line
 from node.days import day_of
 from node.desk.asking import Services, inside
+from node.desk.listing import services_departments
 
 PAGE_SIZE: Final = 50
 LINES_MAX: Final = 10_000_000
@@ -58,7 +59,11 @@ class _Pages:
         except Refused as refusal:
             return _page(visit, refusal=refusal)
         english = visit.language is Language.ENGLISH
-        places = [Place(row, at, self._bureau_name, english) for at, row in enumerate(answer.rows, first)]
+        names = services_departments(self._services, visit.person.bureau)
+        places = [
+            Place(row, at, self._bureau_name, english, lambda code: names.get(code, code))
+            for at, row in enumerate(answer.rows, first)
+        ]
         chosen = _chosen(visit)
         further = chosen | {"page": following, "line": str(first + len(places))}
         return _page(

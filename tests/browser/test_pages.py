@@ -283,6 +283,7 @@ async def test_a_form_is_refused_without_its_token_with_another_session_s_and_fr
     assert 403 == (await sent.value).status
     answer = await page.request.post(f"{desks.federation.desk(COUNTY)}/step-in", headers={"origin": "http://elsewhere"})
     assert 403 == answer.status
+    assert ["FromElsewhere"] == re.findall(r'data-rule="(\w+)"', await answer.text())
     answer = await page.request.post(page.url, form=form, max_redirects=0)
     assert 303 == answer.status
 
