@@ -184,13 +184,13 @@ async def test_every_page_of_the_board_is_whole_in_its_language_and_keeps_nobody
     assert {"/", "/board", "/bulletin", "/completeness", "/definitions"} <= look.seen
 
 
-@pytest.mark.parametrize("language", Language)
 async def send(page: Page, button: str) -> None:
     """Press a form's button and be at its answer."""
     async with page.expect_navigation():
         await page.click(button)
 
 
+@pytest.mark.parametrize("language", Language)
 async def test_every_answer_of_the_desk_is_whole_in_its_language_and_keeps_nobody_out(
     desks: Desks, language: Language, lived_in: list[str]
 ) -> None:
