@@ -19,6 +19,7 @@ from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2, referral_pb2
 from node.desk.asking import Services, asker, inside
 from node.desk.listing import services_departments
+from node.desk.live import live_from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,7 @@ class _CasePages:
 
     async def _page(self, visit: Visit, disclosure: Disclosure) -> Response:
         person, case_id = visit.person, visit.request.path_params["case_id"]
+        live = live_from(self._services, person.bureau)
         got = await self._get(visit, case_id, disclosure)
         place = self._services.office.place
         own_steps = self._steps(person.bureau, got.history, place.calendar, first=None)
@@ -80,7 +82,7 @@ class _CasePages:
             unreachable="",
             departments=services_departments(self._services, person.bureau),
             event_name=lambda event: _event_name(event, visit.language),
-            live="/live",
+            live=live,
         )
 
     async def _get(self, visit: Visit, case_id: str, disclosure: Disclosure) -> case_pb2.GetCaseResponse:
@@ -101,6 +103,7 @@ class _CasePages:
     async def timeline(self, visit: Visit) -> Response:
         """All that was done with the case in every bureau that it went through; asked along its hand-overs."""
         person, case_id = visit.person, visit.request.path_params["case_id"]
+        live = live_from(self._services, person.bureau)
         got = await self._get(visit, case_id, Disclosure.MASKED)
         calendar = self._services.office.place.calendar
         tracked = await self._services.referrals.Track(
@@ -126,7 +129,7 @@ class _CasePages:
             unreachable=tracked.unreachable,
             departments=services_departments(self._services, person.bureau),
             event_name=lambda event: _event_name(event, visit.language),
-            live="/live",
+            live=live,
         )
 
     @staticmethod

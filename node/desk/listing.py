@@ -11,6 +11,7 @@ from kuaixiang.domain.words import Category, Channel, OrderSide, Role, WorkTab
 from kuaixiang.web.console import Console, Visit
 from kuaixiang.wire.v1 import case_pb2, supervision_pb2
 from node.desk.asking import Services, inside
+from node.desk.live import live_from
 
 PAGE_SIZE: Final = 50
 """Rows of a page: what an officer looks through before he narrows the list."""
@@ -58,6 +59,7 @@ class _Listing:
     async def show(self, visit: Visit) -> Response:
         """A tab of the list; the filters are in the address, so that a list can be kept and sent on."""
         person, query = visit.person, visit.request.query_params
+        live = live_from(self._services, person.bureau)
         own = person.department if person.role is Role.HANDLER else ""
         wanted = _Wanted(
             tab=_number(query.get("tab"), WorkTab, FIRST_TAB.get(person.role, WorkTab.ALL)),
@@ -90,7 +92,7 @@ class _Listing:
             channels=list(Channel),
             departments=services_departments(self._services, person.bureau),
             own=own,
-            live="/live",
+            live=live,
         )
 
     async def _tabs(self, visit: Visit, wanted: _Wanted) -> list[tuple[WorkTab, case_pb2.WorkCount, str]]:

@@ -21,6 +21,14 @@ BEAT_SECONDS: Final = 15.0
 WAITING_MAX: Final = 1_000
 """Changes that wait for a slow browser; more than that are forgotten, and the next one brings the page up to date."""
 
+_DIGITS: Final = 15
+"""Of a position in a journal; whatever is longer is none."""
+
+
+def live_from(services: Services, bureau: str) -> str:
+    """The address of the stream for a page that is about to read: what changes before it listens is told then."""
+    return f"/live?from={services.office.ledger.heads[bureau].seq + 1}"
+
 
 def routes(console: Console, services: Services) -> list[Route]:
     """The stream of changes."""
@@ -38,8 +46,15 @@ async def _changes(visit: Visit, services: Services) -> AsyncIterator[str]:
         with contextlib.suppress(asyncio.QueueFull):
             waiting.put_nowait(case_id)
 
+    # A page that comes back after long is read anew anyway: it needs no more than what has just happened.
+    seq = services.office.ledger.heads[visit.person.bureau].seq
+    asked = visit.request.query_params.get("from", "")
+    from_seq = (
+        max(int(asked), seq - WAITING_MAX, 1) if asked.isascii() and asked.isdigit() and len(asked) <= _DIGITS else 0
+    )
+
     async def watch() -> None:
-        request = case_pb2.WatchCasesRequest(bureau=visit.person.bureau)
+        request = case_pb2.WatchCasesRequest(bureau=visit.person.bureau, from_seq=from_seq)
         async for change in services.cases.WatchCases(request, inside(visit.person)):
             put(change.case_id)
 

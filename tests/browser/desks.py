@@ -44,7 +44,7 @@ document.addEventListener("securitypolicyviolation", (event) => window.broken.pu
   `${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
 """
 
-_CASE: Final = re.compile(r"\d{6}-\d{4}-\d{7}")
+_NUMBER: Final = re.compile(r"\d{6}(-[0-9A-Z-]+)?")
 _NO_PAGES: Final = re.compile(
     r"^/(assets|language|step-out|live)\b|/files/|^/[a-z]+/(csv|docx|html|print|svg|xlsx)$|[.]xlsx$"
 )
@@ -161,11 +161,9 @@ async def form_of(page: Page, selector: str = "main form") -> Form:
 
 
 def shape(address: str) -> str:
-    """What addresses of one kind of page have in common: cases, and what is chosen, are left out."""
+    """What addresses of one kind of page have in common: cases and all that is chosen but a tab are left out."""
     parts = urlsplit(address)
-    asked = sorted({name for name, value in parse_qsl(parts.query) if value})
-    tab = dict(parse_qsl(parts.query)).get("tab", "")
-    return f"{_CASE.sub('CASE', parts.path)}?{','.join(asked)}{tab}"
+    return f"{_NUMBER.sub('NUMBER', parts.path)}?{dict(parse_qsl(parts.query)).get('tab', '')}"
 
 
 async def pages_of(page: Page, seen: set[str] | None = None) -> AsyncIterator[Page]:

@@ -184,6 +184,12 @@ async def test_every_page_of_the_board_is_whole_in_its_language_and_keeps_nobody
     assert {"/", "/board", "/bulletin", "/completeness", "/definitions"} <= look.seen
 
 
+async def send(page: Page, button: str) -> None:
+    """Press a form's button and be at its answer."""
+    async with page.expect_navigation():
+        await page.click(button)
+
+
 @pytest.mark.parametrize("language", Language)
 async def test_every_answer_of_the_desk_is_whole_in_its_language_and_keeps_nobody_out(
     desks: Desks, language: Language, lived_in: list[str]
@@ -192,21 +198,21 @@ async def test_every_answer_of_the_desk_is_whole_in_its_language_and_keeps_nobod
     page = await desks.step_in("T01", language=language)
     home = page.url
     await page.check("tbody input[name=case] >> nth=0")
-    await page.click("button[name=act][value=Dispatch]")
+    await send(page, "button[name=act][value=Dispatch]")
     await look.at(page, language, "bulk")
     await page.select_option("[name=to_department]", POLICY)
-    await page.click("button[value=preview]")
+    await send(page, "button[value=preview]")
     await look.at(page, language, "bulk preview")
     await page.goto(f"{home}search")
     await page.fill("main [name=search]", "专票")
-    await page.click("main form button")
+    await send(page, "main form button")
     await look.at(page, language, "found")
     await page.goto(f"{home}cases/{lived_in[3]}")
     await page.click("[data-act][data-htmx-powered] >> nth=0")
     await expect(page.locator("#dialog[open]")).to_be_visible()
     await look.at(page, language, "dialog")
     await page.keyboard.press("Escape")
-    await page.click("form[action$=private] button")
+    await send(page, "form[action$=private] button")
     await look.at(page, language, "in clear")
     await page.goto(f"{home}register")
     for name, value in (("taxpayer_name", "澄筠野百货商行第1分店"), ("contact", "15400001234"), ("text", "专票")):
@@ -215,7 +221,7 @@ async def test_every_answer_of_the_desk_is_whole_in_its_language_and_keeps_nobod
     await look.at(page, language, "duplicates")
     await page.fill("#f-contact", "?")
     await page.check("[name=category] >> nth=0")
-    await page.click("#register button.main")
+    await send(page, "#register button.main")
     await look.at(page, language, "refused registration")
     await page.goto(f"{home}cases/110101-2026-9999999")
     await look.at(page, language, "refused")

@@ -31,7 +31,7 @@ async def rows_told(bureaus: Federation, role: Role = Role.TAX_SERVICE, **more: 
 
 
 def table(page: str) -> list[list[str]]:
-    body = page.partition("<tbody")[2].partition(">")[2].partition("</tbody>")[0]
+    body = page.partition('<tbody translate="no">')[2].partition("</tbody>")[0]
     cells = re.compile(r"<t[dh][^>]*>(.*?)</t[dh]>", re.DOTALL)
     return [[unescape(re.sub(r"<[^>]+>", "", cell)) for cell in cells.findall(row)] for row in body.split("</tr>")[:-1]]
 
