@@ -40,7 +40,7 @@ from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
 from kuaixiang.domain.words import Category, Channel, Custody, Role, Telling
 from kuaixiang.facts import national_tree, published_calendar
 from kuaixiang.runtime.clock import FixedClock
-from kuaixiang.web.guard import NotOurForm
+from kuaixiang.web.guard import FromElsewhere, NotOurForm
 from kuaixiang.web.words import SHARED
 
 MONDAY = datetime(2026, 9, 21, 9, tzinfo=SHANGHAI)
@@ -254,10 +254,10 @@ async def test_a_control_without_the_token_or_from_elsewhere_is_refused_and_does
     cases: list[tuple[dict[str, str], dict[str, str], str]] = [
         ({}, {}, NotOurForm.__name__),
         ({"csrf": "x" * len(token)}, {}, NotOurForm.__name__),
-        ({"csrf": token}, {"Origin": "http://example.com"}, NotThisMachine.__name__),
-        ({"csrf": token}, {"Origin": f"http://127.0.0.1:{(port or 0) + 1}"}, NotThisMachine.__name__),
-        ({"csrf": token}, {"Origin": "null"}, NotThisMachine.__name__),
-        ({"csrf": token}, {"Sec-Fetch-Site": "same-site"}, NotThisMachine.__name__),
+        ({"csrf": token}, {"Origin": "http://example.com"}, FromElsewhere.__name__),
+        ({"csrf": token}, {"Origin": f"http://127.0.0.1:{(port or 0) + 1}"}, FromElsewhere.__name__),
+        ({"csrf": token}, {"Origin": "null"}, FromElsewhere.__name__),
+        ({"csrf": token}, {"Sec-Fetch-Site": "same-site"}, FromElsewhere.__name__),
         ({"csrf": token}, {"Host": f"stage.example.com:{port}"}, NotThisMachine.__name__),
     ]
     for fields, headers, rule in cases:
