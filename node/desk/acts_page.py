@@ -23,9 +23,8 @@ from kuaixiang.web.console import Console, NoSuchPage, Visit, as_refusal
 from kuaixiang.wire.codec import act_of
 from kuaixiang.wire.errors import HTTP_OF
 from node.cases import header_of
-from node.desk.asking import REQUEST_OF_ACT, Services, header, inside, new_key, rpc_of
+from node.desk.asking import REQUEST_OF_ACT, Services, departments_of, header, inside, new_key, rpc_of
 from node.desk.forms import ACTS, fields_of, filled_in
-from node.desk.listing import services_departments
 
 CHOICES_MAX: Final = 120
 """Subordinates that are offered in a choice: a province's prefectures and counties under direct administration."""
@@ -165,7 +164,7 @@ class _ActPages:
             key=key,
             refusal=refusal,
             preview=preview,
-            departments=services_departments(self._services, visit.person.bureau),
+            departments=departments_of(self._services, visit.person.bureau),
             choices=choices(office.place.tree, visit.person.bureau, case.competent_bureau),
         )
 

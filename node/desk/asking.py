@@ -39,6 +39,11 @@ class Services:
     directives: Directives
 
 
+def departments_of(services: Services, bureau: str) -> dict[str, str]:
+    """The departments of a bureau with their names, as its list of staff has them."""
+    return {code: department.name for code, department in services.office.place.staff(bureau).departments.items()}
+
+
 def inside(person: Person) -> Any:  # noqa: ANN401 - takes the place of gRPC's context
     """The call's context: the person asks as an office of his bureau."""
     return Inside(Caller(offices=frozenset({person.bureau})))

@@ -15,9 +15,8 @@ from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.web.console import Console, NoSuchPage, Visit, as_refusal
 from kuaixiang.wire.codec import act_of
 from node.cases import header_of
-from node.desk.asking import REQUEST_OF_ACT, Services, header, inside, new_key, rpc_of
+from node.desk.asking import REQUEST_OF_ACT, Services, departments_of, header, inside, new_key, rpc_of
 from node.desk.forms import ACTS, fields_of, filled_in
-from node.desk.listing import services_departments
 
 CASES_MAX: Final = 500
 """As many as a page of a list may have."""
@@ -82,7 +81,7 @@ class _BulkPages:
             typed=form.getlist,
             key=str(form.get("request_key", "")) or new_key(),
             refusal=refusal,
-            departments=services_departments(self._services, visit.person.bureau),
+            departments=departments_of(self._services, visit.person.bureau),
             live="",
         )
 

@@ -17,14 +17,13 @@ from kuaixiang.web.console import Console, Visit
 from kuaixiang.web.language import Language
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2, referral_pb2
-from node.desk.asking import Services, asker, inside
-from node.desk.listing import services_departments
+from node.desk.asking import Services, asker, departments_of, inside
 from node.desk.live import live_from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One entry of a case's timeline. `new_segment`: with it the case came to another bureau."""
+    """One entry of a case's timeline."""
 
     bureau: str
     at: datetime
@@ -34,7 +33,6 @@ class Step:
     department: str
     other_bureau: str
     note: str
-    new_segment: bool
     workdays: float
     """Working days since the case came to this bureau."""
 
@@ -67,7 +65,7 @@ class _CasePages:
         live = live_from(self._services, person.bureau)
         got = await self._get(visit, case_id, disclosure)
         place = self._services.office.place
-        own_steps = self._steps(person.bureau, got.history, place.calendar, first=None)
+        own_steps = self._steps(person.bureau, got.history, place.calendar)
         elsewhere = got.case.origin_bureau != person.bureau or bool(got.case.custody != 1)
         return visit.page(
             "case.html",
@@ -80,7 +78,7 @@ class _CasePages:
             steps=list(reversed(own_steps)),
             asks_elsewhere=elsewhere,
             unreachable="",
-            departments=services_departments(self._services, person.bureau),
+            departments=departments_of(self._services, person.bureau),
             event_name=lambda event: _event_name(event, visit.language),
             live=live,
         )
@@ -110,12 +108,12 @@ class _CasePages:
             referral_pb2.TrackRequest(bureau=person.bureau, case_id=case_id, whole=True), inside(person)
         )
         steps = [
-            *self._steps(person.bureau, got.history, calendar, first=None),
+            *self._steps(person.bureau, got.history, calendar),
             *(
                 step
                 for segment in tracked.segments
                 if segment.bureau != person.bureau
-                for step in self._steps(segment.bureau, segment.history, calendar, first=None)
+                for step in self._steps(segment.bureau, segment.history, calendar)
             ),
         ]
         # Of what happened at one instant, the last entry comes first, too.
@@ -127,21 +125,19 @@ class _CasePages:
             steps=steps,
             asks_elsewhere=False,
             unreachable=tracked.unreachable,
-            departments=services_departments(self._services, person.bureau),
+            departments=departments_of(self._services, person.bureau),
             event_name=lambda event: _event_name(event, visit.language),
             live=live,
         )
 
     @staticmethod
-    def _steps(
-        bureau: str, history: Iterable[case_pb2.HistoryItem], calendar: WorkingCalendar, *, first: datetime | None
-    ) -> list[Step]:
+    def _steps(bureau: str, history: Iterable[case_pb2.HistoryItem], calendar: WorkingCalendar) -> list[Step]:
         steps: list[Step] = []
-        began = first
+        began: datetime | None = None
         for item in history:
             at = instant(item.occurred_at)
-            new_segment = began is None or item.event == "received"
-            if new_segment or began is None:
+            # A case that comes again begins a segment of its own here.
+            if began is None or item.event == "received":
                 began = at
             steps.append(
                 Step(
@@ -153,7 +149,6 @@ class _CasePages:
                     department=item.department,
                     other_bureau=item.other_bureau,
                     note=item.note,
-                    new_segment=new_segment,
                     workdays=calendar.elapsed_workdays(began, max(at, began)),
                 )
             )

@@ -26,8 +26,7 @@ from kuaixiang.wire.v1 import case_pb2
 from node.channels.ledger_export import ledger_page
 from node.channels.ledger_table import COLUMNS, Period, Place, Value, Writing, XlsxSink, export_request, line
 from node.days import day_of
-from node.desk.asking import Services, inside
-from node.desk.listing import services_departments
+from node.desk.asking import Services, departments_of, inside
 
 PAGE_SIZE: Final = 50
 LINES_MAX: Final = 10_000_000
@@ -59,7 +58,7 @@ class _Pages:
         except Refused as refusal:
             return _page(visit, refusal=refusal)
         english = visit.language is Language.ENGLISH
-        names = services_departments(self._services, visit.person.bureau)
+        names = departments_of(self._services, visit.person.bureau)
         places = [
             Place(row, at, self._bureau_name, english, lambda code: names.get(code, code))
             for at, row in enumerate(answer.rows, first)

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from kuaixiang.domain.words import Category, Channel, OrderSide, Role, WorkTab
 from kuaixiang.web.console import Console, Visit
 from kuaixiang.wire.v1 import case_pb2, supervision_pb2
-from node.desk.asking import Services, inside
+from node.desk.asking import Services, departments_of, inside
 from node.desk.live import live_from
 
 PAGE_SIZE: Final = 50
@@ -90,7 +90,7 @@ class _Listing:
             first=wanted.address() if wanted.token else "",
             categories=list(Category),
             channels=list(Channel),
-            departments=services_departments(self._services, person.bureau),
+            departments=departments_of(self._services, person.bureau),
             own=own,
             live=live,
         )
@@ -136,11 +136,6 @@ class _Listing:
             after=token,
             live="",
         )
-
-
-def services_departments(services: Services, bureau: str) -> dict[str, str]:
-    """The departments of a bureau with their names, as its list of staff has them."""
-    return {code: department.name for code, department in services.office.place.staff(bureau).departments.items()}
 
 
 def _number(written: str | None, words: Any, default: int) -> int:  # noqa: ANN401 - an enumeration
