@@ -1,5 +1,6 @@
 """What holds of every page: both languages whole, nothing that keeps people out, keys, and what keeps others out."""
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from tests.browser.desks import (
     POLICY,
     PROVINCE,
     SERVICE,
+    WAIT_MS_MAX,
     DeskFederation,
     Desks,
     Form,
@@ -182,6 +184,64 @@ async def test_every_page_of_the_board_is_whole_in_its_language_and_keeps_nobody
     await look.crawl(page, language, set())
     look.judge()
     assert {"/", "/board", "/bulletin", "/completeness", "/definitions"} <= look.seen
+
+
+async def test_the_dashboard_s_totals_are_the_figures_of_kx_hub_stats(desks: Desks, lived_in: list[str]) -> None:
+    hub = desks.federation.hub(PROVINCE)
+    page = await desks.step_in("S01", PROVINCE, LEADERSHIP, at=desks.federation.board(PROVINCE))
+    days = "from=2026-09-01&to=2026-09-30"
+    while True:
+        (row,) = (await hub.figures(scope=PROVINCE, from_day="2026-09-01", to_day="2026-09-30")).rows
+        if row.facts["registered"] >= len(lived_in):
+            break
+        await asyncio.sleep(0.2)
+    await page.goto(f"{page.url}?{days}")
+    for name in ("registered", "completed"):
+        shown = await page.inner_text(f".cards .figure[href*='figure={name}&'], .cards .figure[href$='figure={name}']")
+        assert str(row.facts[name]) == shown
+    met, due = next((rate.numerator, rate.denominator) for rate in row.rates if rate.name == "on_time")
+    card = page.locator(".card", has=page.locator("[href*='figure=on_time']")).first
+    await expect(card).to_contain_text(f"{met} / {due}" if due else "—")
+
+
+async def test_a_supervisor_urges_from_the_ranking_and_the_county_answers(desks: Desks) -> None:
+    board = await desks.step_in("S01", PROVINCE, LEADERSHIP, at=desks.federation.board(PROVINCE))
+    await board.context.request.post(
+        f"{desks.federation.desk(PROVINCE)}/step-in",
+        form={"bureau": PROVINCE, "actor": "S01", "department": LEADERSHIP, "role": Role.SUPERVISOR.name},
+    )
+    await board.goto(f"{board.url}board")
+    await board.click("tr:has-text('东城区') >> text=催办")
+    await board.wait_for_url("**/orders/new?**")
+    await board.fill("[name=text]", "请核实临期诉求，三个工作日内书面回复")
+    await send(board, "main button.main")
+    order = urlsplit(board.url).path
+    assert order.startswith("/orders/")
+
+    county = await desks.step_in("T01")
+    while not await county.locator(f"a[href='{order}']").count():
+        await county.goto(f"{desks.federation.desk(COUNTY)}/orders")
+    await county.click(f"a[href='{order}']")
+    await county.goto(f"{county.url.partition('?')[0]}/acknowledge")
+    await send(county, "main button.main")
+    await county.goto(f"{desks.federation.desk(COUNTY)}{order}/answer")
+    await county.fill("[name=answer]", "已逐件核实，将按期办结")
+    await send(county, "main button.main")
+
+    await expect_at(board, f"{desks.federation.desk(PROVINCE)}{order}", "a[href$='/accept']")
+    await board.goto(f"{board.url}/accept")
+    await send(board, "main button.main")
+    await expect(board.locator("main")).to_contain_text("已逐件核实，将按期办结")
+    await expect(board.locator("main")).to_contain_text("已办结")
+
+
+async def expect_at(page: Page, address: str, selector: str) -> None:
+    """Load an address until what is waited for stands there: what another bureau did is on its way."""
+    async with asyncio.timeout(WAIT_MS_MAX / 1000):
+        while True:
+            await page.goto(address)
+            if await page.locator(selector).count():
+                return
 
 
 async def send(page: Page, button: str) -> None:
