@@ -17,7 +17,7 @@ from kuaixiang.domain.events import CaseEvent, Entry, OrderEvent, Private
 from kuaixiang.domain.identifiers import mask_name
 from kuaixiang.domain.labels import Both, listed
 from kuaixiang.domain.lights import CLOSED_STAGES, is_extended, light_of
-from kuaixiang.domain.registration import TEXT_CHARACTERS_MAX, at_most, check_key
+from kuaixiang.domain.registration import TEXT_CHARACTERS_MAX, at_most, check_department, check_key
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Disclosure, Role, Stage, WorkTab
 from kuaixiang.domain.worklist import end_of_today
 from kuaixiang.runtime.clock import to_micros
@@ -210,6 +210,8 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         """The ledger by filters, nearest deadline first, in pages."""
         check_officer(caller_of(context), request.bureau)
         self._office.check_hosted(request.bureau, "bureau")
+        if request.department:
+            check_department(request.department, "department")
         now = self._office.place.clock.now()
         now_us = to_micros(now)
         wanted = CaseFilter(
@@ -246,6 +248,8 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         """How many cases each tab of the work list has."""
         check_officer(caller_of(context), request.bureau)
         self._office.check_hosted(request.bureau, "bureau")
+        if request.department:
+            check_department(request.department, "department")
         now = self._office.place.clock.now()
         counts = await asyncio.to_thread(
             queries.count_work,

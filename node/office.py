@@ -195,6 +195,8 @@ class Office:
         What the act does to other cases, and what only the ledger's writer knows, is not looked at.
         """
         case = await self.read_case(header.bureau, header.case_id)
+        if header.expected_version and header.expected_version != case.version:
+            raise errors.VersionConflict(case.case_id, header.expected_version, case.version)
         context = self._context(header, case)
         after = case
         for event in decide(case, act, context):

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+from kuaixiang.domain.attachments import check_digest
 from kuaixiang.domain.disclosure import check_disclosure, masked
 from kuaixiang.domain.events import AttachmentRead, Entry, LedgerEvent, PrivateRead
 from kuaixiang.domain.registration import check_actor, check_department
@@ -59,6 +60,7 @@ async def let_read(office: Office, request: case_pb2.GetCaseRequest) -> Disclosu
 
 async def read_attachment(office: Office, request: case_pb2.ReadAttachmentRequest) -> AsyncIterator[bytes]:
     """The content of a file of a case, piece by piece; raises `Refused`. It cannot be masked: it is read in clear."""
+    check_digest(request.digest, "digest")
     reader = reader_of(office, request, request.case_id)
     check_disclosure(reader.role, Disclosure.FULL)
     pieces = office.read_attachment(request.bureau, request.case_id, request.digest)

@@ -92,6 +92,10 @@ class Look:
 class Nobody:
     """The stage has no officers."""
 
+    def knows(self, person: Person) -> bool:
+        """Whether the person is somebody here."""
+        return person in self.people()
+
     def people(self) -> Sequence[Person]:
         """None."""
         return ()

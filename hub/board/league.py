@@ -33,6 +33,7 @@ _RANK: Final = "rank"
 PAGE_CASES: Final = 50
 _SEPARATOR: Final = "."
 _POSITION_PARTS: Final = 3
+_POSITION_DIGITS: Final = 19
 
 
 class NoSuchPlace(Refused):
@@ -278,6 +279,7 @@ def _position(text: str) -> Position | None:
         return None
     parts = text.split(_SEPARATOR, _POSITION_PARTS - 1)
     digits = parts[0]
-    if len(parts) != _POSITION_PARTS or not (digits.isascii() and digits.isdigit()) or int(digits) >= 1 << 63:
+    is_number = digits.isascii() and digits.isdigit() and len(digits) <= _POSITION_DIGITS
+    if len(parts) != _POSITION_PARTS or "\0" in text or not is_number or int(digits) >= 1 << 63:
         raise NoSuchPlace
     return int(digits), parts[1], parts[2]

@@ -23,6 +23,10 @@ class Supervisors:
         """Who may step in now; nobody outside the demonstration."""
         return self._people
 
+    def knows(self, person: Person) -> bool:
+        """Whether the person is one of them."""
+        return person in self._people
+
 
 def _supervisors(tree: BureauTree, scope: str) -> list[Person]:
     everyone = tree.subtree(scope)

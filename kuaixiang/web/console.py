@@ -54,8 +54,10 @@ ASSETS: Final = Path(__file__).parent / "assets"
 TEMPLATES: Final = Path(__file__).parent / "templates"
 LANGUAGE_COOKIE: Final = "kx-language"
 LANGUAGE_SECONDS: Final = 400 * 24 * 3600
-FIELDS_MAX: Final = 600
-"""Fields of one form: a bulk act names at most 500 cases."""
+FIELDS_MAX: Final = 1_200
+"""Fields of one form: a bulk act names at most 500 cases, each with the version that was looked at."""
+BY_ITSELF: Final = "kx-by-itself"
+"""The header of what a page asks again without anybody having pressed anything."""
 
 NAMED: Final[Mapping[str, type[IntEnum]]] = {
     "stage_name": Stage,
@@ -87,6 +89,17 @@ class NoSuchPage(Refused):
         super().__init__("There is no such page.", "没有这个页面。")
 
 
+class CannotBeRead(Refused):
+    """What was sent is no form of ours, or not by the method that the page takes."""
+
+    condition = Condition.INVALID
+    remedy = "Load the page again and repeat what you did."
+    remedy_chinese = "请刷新页面后重新操作。"
+
+    def __init__(self) -> None:
+        super().__init__("What was sent cannot be read.", "提交的内容无法读取。")
+
+
 @dataclass(frozen=True, slots=True)
 class Visit:
     """One request by somebody who has stepped in."""
@@ -109,6 +122,10 @@ class Visit:
     async def form(self) -> FormData:
         """The form that was sent, ours for certain. Raises `NotOurForm`."""
         form = await self.request.form(max_fields=FIELDS_MAX)
+        texts = [value for _, value in form.multi_items() if isinstance(value, str)]
+        # A half of a character, which no browser sends, can be stored nowhere.
+        if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+            raise NotOurForm
         if not self.session.is_form_of(str(form.get("csrf", ""))):
             raise NotOurForm
         return form
@@ -175,15 +192,17 @@ class Console:
         return Starlette(
             routes=[*shared, *routes],
             middleware=[Middleware(Hardened, refuse=self._refusing)],
-            exception_handlers={HTTPException: self._no_page},
+            exception_handlers={HTTPException: self._no_page, Refused: self._refused},
         )
 
     def route(self, path: str, page: Page, *methods: str) -> Route:
         """A route for somebody who has stepped in; everybody else is led to where one does."""
 
         async def answer(request: Request) -> Response:
-            session = self._sessions.of(request.cookies.get(self._cookie, ""))
-            if session is None:
+            by_itself = BY_ITSELF in request.headers or request.url.path == "/live"
+            session = self._sessions.of(request.cookies.get(self._cookie, ""), touch=not by_itself)
+            # Whoever has been struck off the list since is nobody here any more.
+            if session is None or not self._sign_in.knows(session.person):
                 return self._to_step_in(request)
             visit = Visit(request, session, self._language(request), self)
             try:
@@ -192,6 +211,8 @@ class Console:
                 return await page(visit)
             except (Refused, WriterBusy, WriterStopped) as refusal:
                 return self.refusal(request, as_refusal(refusal), session)
+            except HTTPException:
+                raise
             except Exception:  # noqa: BLE001 - a fault of ours: logged here, its text kept from the page
                 # Not the address: what stands in it is nobody's business, and the trace says which page it was.
                 _log.exception("A page failed by a fault of this service.", action="web.fault")
@@ -204,6 +225,10 @@ class Console:
                 )
 
         return Route(path, answer, methods=list(methods) or ["GET"])
+
+    def stands(self, visit: Visit) -> bool:
+        """Whether the visit's session is still there: a stream ends with it."""
+        return self._sessions.of(visit.request.cookies.get(self._cookie, ""), touch=False) is visit.session
 
     # ------------------------------------------------------------ answers
 
@@ -336,9 +361,13 @@ class Console:
     async def _refusing(self, request: Request, refusal: Refused) -> Response:
         return self.refusal(request, refusal, None)
 
+    async def _refused(self, request: Request, error: Exception) -> Response:
+        return self.refusal(request, as_refusal(error), None)
+
     async def _no_page(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.NOT_FOUND
-        answer = self.refusal(request, NoSuchPage(), self._sessions.of(request.cookies.get(self._cookie, "")))
+        refusal = NoSuchPage() if status == HTTPStatus.NOT_FOUND else CannotBeRead()
+        answer = self.refusal(request, refusal, self._sessions.of(request.cookies.get(self._cookie, "")))
         answer.status_code = status
         return answer
 
@@ -361,6 +390,9 @@ def as_refusal(error: Exception) -> Refused:
 
 def local(address: str) -> str:
     """An address of this very site; its first page for one of another, which a link from outside may name."""
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return "/"
     safe = address.startswith("/") and not address.startswith(("//", "/\\")) and not parts.netloc
     return address if safe else "/"

@@ -13,8 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kuaixiang.domain.errors import Condition, Refused
 
-BODY_BYTES_MAX: Final = 21 * 1024 * 1024
+FILE_BYTES_MAX: Final = 21 * 1024 * 1024
 """A file of 20 MiB and the form around it."""
+FORM_BYTES_MAX: Final = 2 * 1024 * 1024
+"""Any other form: reading one takes the event loop's time."""
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+"""The names that pages answer to: none that another site could point at this machine (DNS rebinding)."""
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -29,6 +33,7 @@ HEADERS: Final = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "X-Frame-Options": "DENY",
 }
+LENGTH_DIGITS_MAX: Final = 12
 _PRIVATE: Final = "no-store"
 """Pages hold private data: nothing of them stays in a browser's or a proxy's cache."""
 
@@ -94,9 +99,12 @@ class Hardened:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "0")
         refusal: Refused | None = None
-        if scope["method"] not in SAFE and _is_from_elsewhere(headers):
+        bytes_max = FILE_BYTES_MAX if scope["path"].endswith("/files") else FORM_BYTES_MAX
+        if not _is_for_us(headers) or (scope["method"] not in SAFE and _is_from_elsewhere(headers)):
             refusal = FromElsewhere()
-        elif not length.isdigit() or int(length) > BODY_BYTES_MAX:
+        elif (
+            not (length.isascii() and length.isdigit() and len(length) <= LENGTH_DIGITS_MAX) or int(length) > bytes_max
+        ):
             refusal = BodyTooLarge()
         if refusal is not None:
             answer = await self._refuse(Request(scope), refusal)
@@ -108,11 +116,17 @@ class Hardened:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > BODY_BYTES_MAX:
+            if taken > bytes_max:
                 raise BodyTooLarge
             return message
 
         await self._app(scope, bounded, hardened)
+
+
+def _is_for_us(headers: Headers) -> bool:
+    """Whether the host that is asked for is this machine by a name of its own."""
+    host = headers.get("host", "")
+    return (host if host.endswith("]") else host.rpartition(":")[0] or host).strip("[]") in LOOPBACK
 
 
 def _is_from_elsewhere(headers: Headers) -> bool:
@@ -121,4 +135,7 @@ def _is_from_elsewhere(headers: Headers) -> bool:
     if site is not None:
         return site not in {"same-origin", "none"}
     origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host")
+    try:
+        return origin is not None and urlsplit(origin).netloc != headers.get("host")
+    except ValueError:
+        return True

@@ -42,7 +42,7 @@ class Session:
 
     def is_form_of(self, token: str) -> bool:
         """Whether a form's token is this session's."""
-        return hmac.compare_digest(self.csrf.encode(), token.encode())
+        return hmac.compare_digest(self.csrf.encode(), token.encode(errors="replace"))
 
 
 class SignIn(Protocol):
@@ -50,6 +50,10 @@ class SignIn(Protocol):
 
     def people(self) -> Sequence[Person]:
         """Who may step in without a password, in the demonstration; empty elsewhere."""
+        ...
+
+    def knows(self, person: Person) -> bool:
+        """Whether the person is still somebody here, in that capacity."""
         ...
 
 
@@ -68,8 +72,11 @@ class Sessions:
             self._sessions.popitem(last=False)
         return token
 
-    def of(self, token: str) -> Session | None:
-        """The session of a token; None for one that is unknown or has been idle too long."""
+    def of(self, token: str, *, touch: bool = True) -> Session | None:
+        """The session of a token; None for one that is unknown or has been idle too long.
+
+        `touch`: somebody is there. What a page asks by itself does not keep a session.
+        """
         session = self._sessions.get(token)
         if session is None:
             return None
@@ -77,8 +84,9 @@ class Sessions:
         if now - session.used_at > timedelta(hours=IDLE_HOURS_MAX):
             del self._sessions[token]
             return None
-        session.used_at = now
-        self._sessions.move_to_end(token)
+        if touch:
+            session.used_at = now
+            self._sessions.move_to_end(token)
         return session
 
     def end(self, token: str) -> None:

@@ -14,7 +14,7 @@ from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Clock
-from kuaixiang.domain.errors import Refused
+from kuaixiang.domain.errors import Refused, VersionConflict
 from kuaixiang.domain.events import ClockChange
 from kuaixiang.domain.referring import segment_clocks
 from kuaixiang.domain.tree import BureauTree
@@ -23,7 +23,17 @@ from kuaixiang.web.console import Console, NoSuchPage, Visit, as_refusal
 from kuaixiang.wire.codec import act_of
 from kuaixiang.wire.errors import HTTP_OF
 from node.cases import header_of
-from node.desk.asking import REQUEST_OF_ACT, Services, departments_of, header, inside, new_key, rpc_of
+from node.desk.asking import (
+    REQUEST_OF_ACT,
+    Services,
+    departments_of,
+    header,
+    inside,
+    key_of,
+    new_key,
+    rpc_of,
+    version_of,
+)
 from node.desk.forms import ACTS, fields_of, filled_in
 
 CHOICES_MAX: Final = 120
@@ -129,13 +139,12 @@ class _ActPages:
 
     @staticmethod
     def _request(visit: Visit, kind: type[Act], case_id: str, form: FormData) -> Any:  # noqa: ANN401 - any act's message
-        version = str(form.get("version", ""))
         return REQUEST_OF_ACT[kind](
             header=header(
                 visit.person,
                 case_id=case_id,
-                key=str(form.get("request_key", "")),
-                version=int(version) if version.isdigit() and len(version) < 10 else 0,  # noqa: PLR2004 - of uint32
+                key=key_of(form),
+                version=version_of(str(form.get("version", ""))),
             ),
             **filled_in(fields_of(kind), form),
         )
@@ -154,11 +163,14 @@ class _ActPages:
     ) -> Response:
         office = self._services.office
         case = await office.read_case(visit.person.bureau, case_id)
+        # The version that was looked at stays in the form until its reader has been told of another one.
+        looked_at = form is not None and not isinstance(refusal, VersionConflict)
         return visit.page(
             "_act.html" if visit.is_part else "act.html",
             status=HTTP_OF[refusal.condition] if refusal is not None else HTTPStatus.OK,
             act=kind,
             case=case,
+            version=str(form.get("version", "")) if form is not None and looked_at else str(case.version),
             fields=fields_of(kind),
             typed=form.getlist if form is not None else partial(_listed, given),
             key=key,

@@ -4,8 +4,12 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Final
 
+from starlette.datastructures import FormData
+
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.authority import Caller
+from kuaixiang.domain.errors import FieldMissing
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.runtime.server import Inside
 from kuaixiang.web.people import Person
@@ -19,6 +23,7 @@ from node.reconciliations import ReconciliationServicer
 from node.supervision import SupervisionServicer
 
 KEY_BYTES: Final = 16
+VERSION_DIGITS_MAX: Final = 9
 
 REQUEST_OF_ACT: Final[dict[type[Act] | type[OrderAct], type[Any]]] = {
     **{act: request for request, act in ACT_OF_REQUEST.items()},
@@ -66,6 +71,19 @@ def header(person: Person, *, case_id: str = "", key: str = "", version: int = 0
         request_key=key,
         expected_version=version,
     )
+
+
+def key_of(form: FormData) -> str:
+    """The key that a form was made with. Raises `FieldMissing`: without one it would be done as often as it is sent."""
+    key = str(form.get("request_key", ""))
+    if not key:
+        raise FieldMissing("request_key", Both("every form has one", "表单须带请求标识"))
+    return key
+
+
+def version_of(written: str) -> int:
+    """A case's version as a form says it; 0 for what is none."""
+    return int(written) if written.isascii() and written.isdigit() and len(written) <= VERSION_DIGITS_MAX else 0
 
 
 def asker(person: Person, case_id: str) -> Header:

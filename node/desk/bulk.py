@@ -10,16 +10,29 @@ from starlette.routing import Route
 from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.case import Case
-from kuaixiang.domain.errors import Refused
+from kuaixiang.domain.errors import FieldMalformed, Refused
+from kuaixiang.domain.labels import Both
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.web.console import Console, NoSuchPage, Visit, as_refusal
 from kuaixiang.wire.codec import act_of
 from node.cases import header_of
-from node.desk.asking import REQUEST_OF_ACT, Services, departments_of, header, inside, new_key, rpc_of
+from node.desk.asking import (
+    KEY_BYTES,
+    REQUEST_OF_ACT,
+    Services,
+    departments_of,
+    header,
+    inside,
+    key_of,
+    new_key,
+    rpc_of,
+    version_of,
+)
 from node.desk.forms import ACTS, fields_of, filled_in
 
 CASES_MAX: Final = 500
 """As many as a page of a list may have."""
+KEY_CHARACTERS: Final = 2 * KEY_BYTES
 
 BULK_ACTS: Final[tuple[type[Act], ...]] = (
     acts.Forward,
@@ -59,7 +72,13 @@ class _BulkPages:
         kind = ACTS.get(str(form.get("act", "")))
         if kind not in BULK_ACTS:
             raise NoSuchPage
-        chosen = list(dict.fromkeys(str(case_id) for case_id in form.getlist("case")))[:CASES_MAX]
+        chosen = list(dict.fromkeys(str(case_id) for case_id in form.getlist("case")))
+        if len(chosen) > CASES_MAX:
+            raise FieldMalformed(
+                "case_ids",
+                Both(f"names {len(chosen)} cases", f"选择了 {len(chosen)} 件"),
+                Both(f"Choose at most {CASES_MAX}.", f"一次最多选择 {CASES_MAX} 件。"),
+            )
         step = str(form.get("step", ""))
         refusal: Refused | None = None
         outcomes: list[Outcome] = []
@@ -99,8 +118,12 @@ class _BulkPages:
         self, visit: Visit, kind: type[Act], case_id: str, values: dict[str, object], form: FormData
     ) -> Outcome:
         # A key for each case, the same whenever the form is sent again.
-        key = f"{str(form.get('request_key', ''))[:32]}-{case_id}"
-        request = REQUEST_OF_ACT[kind](header=header(visit.person, case_id=case_id, key=key), **values)
+        key = f"{key_of(form)[:KEY_CHARACTERS]}-{case_id}"
+        versions = dict(
+            str(looked_at).split(" ", 1)[:2] for looked_at in form.getlist("version") if " " in str(looked_at)
+        )
+        head = header(visit.person, case_id=case_id, key=key, version=version_of(versions.get(case_id, "")))
+        request = REQUEST_OF_ACT[kind](header=head, **values)
         try:
             await getattr(self._services.cases, rpc_of(type(request)))(request, inside(visit.person))
         except (Refused, WriterBusy, WriterStopped) as error:

@@ -1,5 +1,6 @@
 """诉求 one case: where it stands and by when, what its taxpayer asks, what can be done, and all that was done."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2, referral_pb2
 from node.desk.asking import Services, asker, departments_of, inside
 from node.desk.live import live_from
+from node.ledger import queries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ def routes(console: Console, services: Services) -> list[Route]:
         console.route("/cases/{case_id}", cases.show),
         console.route("/cases/{case_id}/private", cases.show_private, "POST"),
         console.route("/cases/{case_id}/timeline", cases.timeline),
-        console.route("/cases/{case_id}/files/{digest}/{name:path}", cases.file),
+        console.route("/cases/{case_id}/files/{digest}", cases.file),
     ]
 
 
@@ -77,7 +79,7 @@ class _CasePages:
             acts=await self._services.office.possible(asker(person, case_id)),
             steps=list(reversed(own_steps)),
             asks_elsewhere=elsewhere,
-            unreachable="",
+            unreachable=(),
             departments=departments_of(self._services, person.bureau),
             event_name=lambda event: _event_name(event, visit.language),
             live=live,
@@ -124,7 +126,7 @@ class _CasePages:
             case=got.case,
             steps=steps,
             asks_elsewhere=False,
-            unreachable=tracked.unreachable,
+            unreachable=[*filter(None, (tracked.unreachable,)), *tracked.more_unreachable],
             departments=departments_of(self._services, person.bureau),
             event_name=lambda event: _event_name(event, visit.language),
             live=live,
@@ -157,6 +159,10 @@ class _CasePages:
     async def file(self, visit: Visit) -> Response:
         """The content of a file, to be kept and not shown: what it holds is the taxpayer's, not ours."""
         person, params = visit.person, visit.request.path_params
+        case = await self._services.office.read_case(person.bureau, params["case_id"])
+        files = await asyncio.to_thread(queries.attachments_of, self._services.office.ledger.database, case)
+        # Under the name that the ledger has, whatever an address says.
+        name = next((file.name for file in files if file.digest == params["digest"]), params["digest"])
         words: dict[str, Any] = {"role": person.role}
         pieces = self._services.cases.ReadAttachment(
             case_pb2.ReadAttachmentRequest(
@@ -181,7 +187,7 @@ class _CasePages:
         return StreamingResponse(
             content(),
             HTTPStatus.OK,
-            {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(params['name'])}"},
+            {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"},
             "application/octet-stream",
         )
 

@@ -51,6 +51,7 @@ _BY_NAME: Final[Mapping[str, Kind]] = {
     "issue_id": Kind.ISSUE,
 }
 _BY_TYPE: Final[Mapping[Any, Kind]] = {int: Kind.NUMBER, bool: Kind.TRUTH, datetime: Kind.DAY}
+DIGITS_MAX: Final = 10
 _HOUR_OF_A_DAY: Final = time(9)
 """A day that is filled in means its morning: reviews come up when the office opens."""
 
@@ -102,7 +103,7 @@ def _one(field: Field, form: FormData) -> str:
 
 def _number(field: Field, form: FormData) -> int:
     written = _one(field, form)
-    if not (written.isascii() and written.isdigit() and int(written) < 1 << 31):
+    if not (written.isascii() and written.isdigit() and len(written) <= DIGITS_MAX and int(written) < 1 << 31):
         raise FieldMalformed(
             field.name,
             Both("is no whole number", "不是整数"),

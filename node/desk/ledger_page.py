@@ -10,11 +10,10 @@ import tempfile
 from collections.abc import AsyncIterator
 from datetime import date, datetime
 from pathlib import Path
-from typing import Final
-from urllib.parse import urlencode
+from typing import BinaryIO, Final
+from urllib.parse import quote, urlencode
 
-from starlette.background import BackgroundTask
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from kuaixiang.domain.errors import Refused
@@ -26,11 +25,12 @@ from kuaixiang.wire.v1 import case_pb2
 from node.channels.ledger_export import ledger_page
 from node.channels.ledger_table import COLUMNS, Period, Place, Value, Writing, XlsxSink, export_request, line
 from node.days import day_of
-from node.desk.asking import Services, departments_of, inside
+from node.desk.asking import Services, departments_of, inside, version_of
 
 PAGE_SIZE: Final = 50
 LINES_MAX: Final = 10_000_000
 """No ledger is as long: a line's number comes from the address."""
+PIECE_BYTES: Final = 256 * 1024
 WIDE: Final = 19
 NARROW: Final = 10
 """Widths of columns, in characters, from which a text has room and below which a word is enough."""
@@ -51,7 +51,8 @@ class _Pages:
         """Some lines of the ledger, by the days of acceptance, in the order of acceptance."""
         query = visit.request.query_params
         number = query.get("line", "")
-        first = int(number) if number.isascii() and number.isdigit() and 0 < int(number) < LINES_MAX else 1
+        # Of the address, and only a number on the page.
+        first = max(1, min(version_of(number), LINES_MAX))
         try:
             request = _request(visit)
             answer, following = await ledger_page(self._services.office, request, query.get("page", ""), PAGE_SIZE)
@@ -87,19 +88,26 @@ class _Pages:
         writing = Writing(file, XlsxSink, bureau=bureau, bureau_name=self._bureau_name, period=period)
         try:
             await _write(writing, self._services.cases.ExportLedger(request, inside(visit.person)))
-        except BaseException:
+            content = file.open("rb")
+        finally:
+            # Whatever becomes of the answer, no ledger stays behind: an open file can be read without its name.
             shutil.rmtree(folder)
-            raise
         today = self._services.office.place.calendar.day_of(self._services.office.place.clock.now())
-        return FileResponse(
-            file,
+        name = quote(f"台账-{bureau}-{today.isoformat()}.xlsx")
+        return StreamingResponse(
+            _pieces(content),
             media_type="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-            filename=f"台账-{bureau}-{today.isoformat()}.xlsx",
-            background=BackgroundTask(shutil.rmtree, folder),
+            headers={"Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
         )
 
     def _bureau_name(self, code: str) -> str:
         return code_and_name(self._tree, code)
+
+
+async def _pieces(content: BinaryIO) -> AsyncIterator[bytes]:
+    with content:
+        while piece := await asyncio.to_thread(content.read, PIECE_BYTES):
+            yield piece
 
 
 async def _write(writing: Writing, answers: AsyncIterator[case_pb2.ExportLedgerResponse]) -> None:

@@ -140,4 +140,5 @@ class _Listing:
 
 def _number(written: str | None, words: Any, default: int) -> int:  # noqa: ANN401 - an enumeration
     """A word's number from an address; the default for what is none, for addresses are typed too."""
-    return int(written) if written and written.isdigit() and int(written) in set(map(int, words)) else int(default)
+    known = {str(int(word)): int(word) for word in words}
+    return known.get(written or "", int(default))

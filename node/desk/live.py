@@ -62,7 +62,7 @@ async def _changes(visit: Visit, services: Services) -> AsyncIterator[str]:
     forget = services.office.heard.listen(visit.person.bureau, put)
     try:
         yield "retry: 2000\n\n"
-        while not watching.done():
+        while not watching.done() and visit.console.stands(visit):
             try:
                 case_id = await asyncio.wait_for(waiting.get(), BEAT_SECONDS)
             except TimeoutError:
@@ -72,5 +72,4 @@ async def _changes(visit: Visit, services: Services) -> AsyncIterator[str]:
     finally:
         forget()
         watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        await asyncio.gather(watching, return_exceptions=True)

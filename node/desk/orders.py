@@ -24,7 +24,7 @@ from kuaixiang.web.people import Person
 from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, instant
 from kuaixiang.wire.errors import HTTP_OF
 from kuaixiang.wire.v1 import supervision_pb2 as pb
-from node.desk.asking import REQUEST_OF_ACT, Services, asker, header, inside, new_key, rpc_of
+from node.desk.asking import REQUEST_OF_ACT, Services, asker, header, inside, key_of, new_key, rpc_of
 from node.desk.forms import Field, Kind, fields_of, filled_in
 from node.desk.showing import (
     Due,
@@ -261,7 +261,7 @@ class _Pages:
         form = await visit.form()
         key = str(form.get("request_key", ""))
         try:
-            done = await self._perform(visit.person, kind, order_id, key, form)
+            done = await self._perform(visit.person, kind, order_id, key_of(form), form)
         except (Refused, WriterBusy, WriterStopped) as error:
             typed = {name: [str(value) for value in form.getlist(name)] for name in form}
             return self._form(visit, kind, order_id, typed, key=key, refusal=as_refusal(error))

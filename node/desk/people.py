@@ -31,3 +31,10 @@ class Listed:
             for role in sorted(officer.roles - AT_NO_DESK)
             for department in sorted(officer.departments)
         ]
+
+    def knows(self, person: Person) -> bool:
+        """Whether the list still has the officer, with that role and in that department."""
+        if not self._demonstration or person.bureau not in self._bureaus:
+            return False
+        officer = self._staff(person.bureau).officers.get(person.actor)
+        return officer is not None and person.role in officer.roles and person.department in officer.departments

@@ -14,7 +14,7 @@ from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.web.console import Console, Visit, as_refusal
 from kuaixiang.wire.errors import HTTP_OF
 from kuaixiang.wire.v1 import case_pb2
-from node.desk.asking import Services, header, inside, new_key
+from node.desk.asking import Services, header, inside, key_of, new_key
 from node.desk.forms import fields_of, filled_in
 
 FIELDS = {field.name: field for field in fields_of(acts.Register)}
@@ -41,7 +41,7 @@ class _RegisterPages:
         key = str(form.get("request_key", ""))
         try:
             request = case_pb2.RegisterCaseRequest(
-                header=header(visit.person, key=key), **filled_in(list(FIELDS.values()), form)
+                header=header(visit.person, key=key_of(form)), **filled_in(list(FIELDS.values()), form)
             )
             done = await self._services.cases.RegisterCase(request, inside(visit.person))
         except (Refused, WriterBusy, WriterStopped) as error:

@@ -32,7 +32,7 @@ from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.runtime.server import Context, caller_of
 from kuaixiang.runtime.streams import content
-from kuaixiang.wire.codec import attachment_of, enum_of
+from kuaixiang.wire.codec import attachment_of, enum_of, instant
 from kuaixiang.wire.v1 import referral_pb2, referral_pb2_grpc
 from node.attachments import UnknownAttachment
 from node.cases import clock_view, history_item
@@ -154,9 +154,33 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
                 bureau=following, case_id=case.case_id, asked=sorted(asked), whole=request.whole
             )
             further = await self._follow(question, seconds_for_a_hop(context))
+            self._add(response, further, asked)
             asked |= {segment.bureau for segment in further.segments} | {following}
-            response.MergeFrom(further)
         return response
+
+    def _add(self, response: referral_pb2.TrackResponse, further: referral_pb2.TrackResponse, asked: set[str]) -> None:
+        """Adds what a peer tells of itself and of those beyond it; nobody speaks for who has spoken already.
+
+        Nothing private travels here, whatever a peer sends; a segment that makes no sense is one that is missing.
+        """
+        away = [*filter(None, (further.unreachable,)), *further.more_unreachable]
+        for segment in further.segments:
+            if segment.bureau in asked or segment.bureau not in self._office.place.tree:
+                continue
+            for item in segment.history:
+                item.ClearField("note")
+            try:
+                for stamp in (*(item.occurred_at for item in segment.history), *(one.due_at for one in segment.clocks)):
+                    instant(stamp)
+            except FieldMalformed:
+                away.append(segment.bureau)
+                continue
+            response.segments.append(segment)
+        for bureau in away:
+            if not response.unreachable:
+                response.unreachable = bureau
+            elif bureau not in {response.unreachable, *response.more_unreachable}:
+                response.more_unreachable.append(bureau)
 
     async def _trackable(self, request: referral_pb2.TrackRequest, caller: Caller) -> Case:
         """The case, for its bureau's officers and for the bureaus it was handed over with."""

@@ -108,7 +108,7 @@ class Bench:
     ) -> AsyncIterator[httpx.AsyncClient]:
         """Somebody of a bureau who has stepped in."""
         transport = httpx.ASGITransport(app=self.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://board") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             await client.get(f"/language/{language}")
             who = {"bureau": bureau, "actor": "S01", "department": "leadership", "role": Role.SUPERVISOR.name}
             answer = await client.post("/step-in", data=who)

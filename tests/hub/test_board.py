@@ -443,7 +443,7 @@ async def test_nobody_sees_what_is_above_or_beside_his_own_bureau(bench: Bench) 
 
 
 async def test_pages_are_for_those_who_have_stepped_in(bench: Bench) -> None:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=bench.app), base_url="http://board") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=bench.app), base_url="http://127.0.0.1") as client:
         for path in PAGES:
             answer = await client.get(path)
             assert (answer.status_code, answer.headers["location"]) == (303, "/step-in")

@@ -450,8 +450,9 @@ class TrackResponse(_message.Message):
     SEGMENTS_FIELD_NUMBER: _builtins.int
     UNREACHABLE_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    MORE_UNREACHABLE_FIELD_NUMBER: _builtins.int
     unreachable: _builtins.str
-    """The bureau that could not be asked; else empty."""
+    """The bureau that could not be asked; else empty. Of several the first: `more_unreachable` has the others."""
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackedSegment]:
         """From the bureau asked first to the one responsible; the last one reached when `unreachable` is set."""
@@ -460,16 +461,19 @@ class TrackResponse(_message.Message):
     def progress(self) -> _case_pb2.CaseProgress:
         """What the bureau asked first has last heard of the case; for its own officers."""
 
+    @_builtins.property
+    def more_unreachable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
         segments: _abc.Iterable[Global___TrackedSegment] | None = ...,
         unreachable: _builtins.str = ...,
         progress: _case_pb2.CaseProgress | None = ...,
+        more_unreachable: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "segments", b"segments", "unreachable", b"unreachable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["more_unreachable", b"more_unreachable", "progress", b"progress", "segments", b"segments", "unreachable", b"unreachable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
