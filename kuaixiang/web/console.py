@@ -223,6 +223,9 @@ class Console:
                     session,
                     status=HTTPStatus.INTERNAL_SERVER_ERROR,
                 )
+            finally:
+                # Files that came with a form.
+                await request.close()
 
         return Route(path, answer, methods=list(methods) or ["GET"])
 
