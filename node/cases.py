@@ -472,7 +472,8 @@ def duplicate_view(duplicate: Duplicate) -> case_pb2.DuplicateCandidate:
 
 def history_item(seq: int, entry: Entry) -> case_pb2.HistoryItem:
     """A journal entry as a line of the case's history."""
-    words: dict[str, Any] = {"role": entry.role, **_standing(entry, "stage")}
+    particulars = {name: int(getattr(entry.event, name, 0) or 0) for name in _PARTICULARS}
+    words: dict[str, Any] = {"role": entry.role, **_standing(entry, "stage"), **particulars}
     return case_pb2.HistoryItem(
         seq=seq,
         version=entry.version,
@@ -483,8 +484,24 @@ def history_item(seq: int, entry: Entry) -> case_pb2.HistoryItem:
         event=event_name(entry.event),
         note=_written(entry.event.private),
         other_bureau=_other_bureau(entry),
+        departments=[code for name in _DEPARTMENTS for code in _codes(getattr(entry.event, name, ""))],
         **words,
     )
+
+
+_PARTICULARS: Final = ("telling", "told_by", "satisfaction", "workdays", "referral_kind")
+_DEPARTMENTS: Final = (
+    "to_department",
+    "lead_department",
+    "assisting_departments",
+    "part_department",
+    "for_department",
+)
+"""What of an event its line of the history tells besides."""
+
+
+def _codes(named: str | tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(filter(None, (named,))) if isinstance(named, str) else named
 
 
 def _written(private: Private | None) -> str:

@@ -14,6 +14,9 @@ from kuaixiang.text.cells import inert
 
 XLSX_ROWS_MAX: Final = 1_048_570
 """What a sheet of Excel holds, less the title, the headings and the note."""
+NAME_CHARACTERS_MAX: Final = 31
+NOT_IN_A_NAME: Final = str.maketrans(dict.fromkeys("[]:*?/\\'", " "))
+"""What a worksheet's name may not have."""
 COLUMN_CHARACTERS: Final = 14
 FIRST_COLUMN_CHARACTERS: Final = 28
 Value = int | float | str | None
@@ -89,7 +92,7 @@ def _as_xlsx(sheet: Sheet) -> bytes:
     head = book.add_format({"bold": True, "border": 1, "bg_color": "#F0F0F0", "text_wrap": True, "valign": "vcenter"})
     cell = book.add_format({"border": 1})
     percent = book.add_format({"border": 1, "num_format": "0.00%"})
-    page = book.add_worksheet()
+    page = book.add_worksheet(sheet.title.translate(NOT_IN_A_NAME)[:NAME_CHARACTERS_MAX])
     page.write_string(0, 0, sheet.title, title)
     page.write_string(1, 0, sheet.note)
     for column, heading in enumerate(sheet.headings):

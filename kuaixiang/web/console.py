@@ -11,7 +11,7 @@ from enum import IntEnum
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import jinja2
 import structlog
@@ -36,9 +36,11 @@ from kuaixiang.domain.words import (
     OrderLevel,
     OrderSide,
     OrderStage,
+    ReferralKind,
     Role,
     Satisfaction,
     Stage,
+    Telling,
 )
 from kuaixiang.runtime.server import LedgerClosed, TooMuchWaits
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
@@ -68,6 +70,8 @@ NAMED: Final[Mapping[str, type[IntEnum]]] = {
     "role_name": Role,
     "reason_name": DuplicateReason,
     "satisfaction_name": Satisfaction,
+    "telling_name": Telling,
+    "referral_kind_name": ReferralKind,
     "order_stage_name": OrderStage,
     "order_level_name": OrderLevel,
     "order_side_name": OrderSide,
@@ -320,7 +324,9 @@ class Console:
         if request.headers.get("hx-request"):
             # A part of a page cannot hold the page where one steps in: the whole browser goes there.
             return Response(status_code=HTTPStatus.UNAUTHORIZED, headers={"HX-Redirect": "/step-in"})
-        return RedirectResponse("/step-in", HTTPStatus.SEE_OTHER)
+        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        to = f"?to={quote(wanted, safe='')}" if request.method in SAFE and wanted != "/" else ""
+        return RedirectResponse(f"/step-in{to}", HTTPStatus.SEE_OTHER)
 
     async def _step_in(self, request: Request) -> Response:
         """Where somebody steps in. Only the demonstration has people who may without a password."""
@@ -342,6 +348,7 @@ class Console:
             people=[person for person in people if person.bureau == shown],
             bureaus=sorted({person.bureau for person in people}),
             shown=shown,
+            to=local(request.query_params.get("to", "/")),
         )
 
     async def _step_out(self, visit: Visit) -> Response:

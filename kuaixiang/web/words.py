@@ -15,6 +15,9 @@ SHARED: Final[Mapping[str, str]] = {
     "Close": "关闭",
     "Not possible": "无法办理",
     "To the first page": "返回首页",
+    "Step in as somebody else": "换一个岗位进入",
+    "The connection is lost, and nothing has been confirmed. Keep this page and press again: it cannot be done "
+    "twice.": ("与服务器的连接已中断，本次操作尚未确认。请保留本页，恢复后再按一次即可，不会重复办理。"),
     "The service failed": "系统故障",
     "The fault is in its log. Nothing that was answered before is lost. Look whether your last act is there before you "
     "repeat it.": "故障已记入日志，此前已确认的操作不会丢失。重新操作之前，请先核对上一次操作是否已经生效。",

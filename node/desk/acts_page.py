@@ -1,7 +1,7 @@
 """The acts: one form for each, as a dialog or as a page of its own, with what it would do to the clocks; done once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -34,7 +34,7 @@ from node.desk.asking import (
     rpc_of,
     version_of,
 )
-from node.desk.forms import ACTS, fields_of, filled_in
+from node.desk.forms import ACTS, Field, fields_of, filled_in
 
 CHOICES_MAX: Final = 120
 """Subordinates that are offered in a choice: a province's prefectures and counties under direct administration."""
@@ -171,7 +171,7 @@ class _ActPages:
             act=kind,
             case=case,
             version=str(form.get("version", "")) if form is not None and looked_at else str(case.version),
-            fields=fields_of(kind),
+            fields=[_asked_of(field, case) for field in fields_of(kind) if _is_asked(field, case)],
             typed=form.getlist if form is not None else partial(_listed, given),
             key=key,
             refusal=refusal,
@@ -179,6 +179,16 @@ class _ActPages:
             departments=departments_of(self._services, visit.person.bureau),
             choices=choices(office.place.tree, visit.person.bureau, case.competent_bureau),
         )
+
+
+def _is_asked(field: Field, case: Case) -> bool:
+    """Whether the field has anything to choose: of one extension that was asked for there is no question which."""
+    return field.name != "for_department" or len(case.extensions) > 1
+
+
+def _asked_of(field: Field, case: Case) -> Field:
+    """The field, needed where the case makes it so: a taxpayer who has not been told yet is told now (§四(一)2)."""
+    return replace(field, needed=True) if field.name == "telling" and case.telling is None else field
 
 
 def _listed(given: Mapping[str, str] | None, name: str) -> list[str]:
@@ -190,7 +200,7 @@ def choices(tree: BureauTree, bureau: str, competent: str = "") -> dict[str, lis
     """Where a case may well go: to the bureau that seems competent, to the superior, to a subordinate."""
     superior = tree.parent(bureau) if bureau in tree else None
     return {
-        "competent": [tree.get(competent)] if competent in tree else [],
+        "competent": [tree.get(competent)] if competent in tree and competent != bureau else [],
         "up": [tree.get(superior)] if superior else [],
         "down": [tree.get(code) for code in tree.children(bureau)[:CHOICES_MAX]] if bureau in tree else [],
     }

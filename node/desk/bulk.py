@@ -10,7 +10,7 @@ from starlette.routing import Route
 from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.case import Case
-from kuaixiang.domain.errors import FieldMalformed, Refused
+from kuaixiang.domain.errors import FieldMalformed, FieldMissing, Refused
 from kuaixiang.domain.labels import Both
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.web.console import Console, NoSuchPage, Visit, as_refusal
@@ -79,6 +79,8 @@ class _BulkPages:
                 Both(f"names {len(chosen)} cases", f"选择了 {len(chosen)} 件"),
                 Both(f"Choose at most {CASES_MAX}.", f"一次最多选择 {CASES_MAX} 件。"),
             )
+        if not chosen:
+            raise FieldMissing("case_ids", Both("choose cases first", "请先选择诉求"))
         step = str(form.get("step", ""))
         refusal: Refused | None = None
         outcomes: list[Outcome] = []

@@ -35,6 +35,7 @@ class Step:
     department: str
     other_bureau: str
     note: str
+    item: case_pb2.HistoryItem
     workdays: float
     """Working days since the case came to this bureau."""
 
@@ -109,14 +110,14 @@ class _CasePages:
         tracked = await self._services.referrals.Track(
             referral_pb2.TrackRequest(bureau=person.bureau, case_id=case_id, whole=True), inside(person)
         )
+        # In the order of the hand-overs: of what happened at one instant, an earlier bureau's came before.
+        segments = sorted(tracked.segments, key=lambda segment: segment.epoch)
         steps = [
-            *self._steps(person.bureau, got.history, calendar),
-            *(
-                step
-                for segment in tracked.segments
-                if segment.bureau != person.bureau
-                for step in self._steps(segment.bureau, segment.history, calendar)
-            ),
+            step
+            for segment in segments
+            for step in self._steps(
+                segment.bureau, got.history if segment.bureau == person.bureau else segment.history, calendar
+            )
         ]
         # Of what happened at one instant, the last entry comes first, too.
         steps.sort(key=lambda step: step.at)
@@ -151,6 +152,7 @@ class _CasePages:
                     department=item.department,
                     other_bureau=item.other_bureau,
                     note=item.note,
+                    item=item,
                     workdays=calendar.elapsed_workdays(began, max(at, began)),
                 )
             )

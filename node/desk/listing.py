@@ -7,8 +7,10 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 from starlette.routing import Route
 
+from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.words import Category, Channel, OrderSide, Role, WorkTab
 from kuaixiang.web.console import Console, Visit
+from kuaixiang.wire.errors import HTTP_OF
 from kuaixiang.wire.v1 import case_pb2, supervision_pb2
 from node.desk.asking import Services, departments_of, inside
 from node.desk.live import live_from
@@ -115,10 +117,20 @@ class _Listing:
     async def search(self, visit: Visit) -> Response:
         """Cases by their words. What is looked for is often a name: it is sent in a form, not in an address."""
         if visit.request.method == "GET":
-            return visit.page("search.html", searched="", rows=[], next_token="", after="", live="")
+            return visit.page("search.html", searched="", rows=[], next_token="", after="", refusal=None, live="")
         form = await visit.form()
         searched, token = str(form.get("search", "")).strip(), str(form.get("after", ""))
-        answer = await self._services.cases.ListCases(
+        shown: dict[str, Any] = {"searched": searched, "after": token, "live": ""}
+        try:
+            answer = await self._find(visit, searched, token)
+        except Refused as refusal:
+            status = HTTP_OF[refusal.condition]
+            return visit.page("search.html", status=status, rows=[], next_token="", refusal=refusal, **shown)
+        rows = list(zip(answer.cases, answer.briefs, strict=True))
+        return visit.page("search.html", rows=rows, next_token=answer.next_page_token, refusal=None, **shown)
+
+    async def _find(self, visit: Visit, searched: str, token: str) -> case_pb2.ListCasesResponse:
+        return await self._services.cases.ListCases(
             case_pb2.ListCasesRequest(
                 bureau=visit.person.bureau,
                 search=searched,
@@ -127,14 +139,6 @@ class _Listing:
                 include_brief=True,
             ),
             inside(visit.person),
-        )
-        return visit.page(
-            "search.html",
-            searched=searched,
-            rows=list(zip(answer.cases, answer.briefs, strict=True)),
-            next_token=answer.next_page_token,
-            after=token,
-            live="",
         )
 
 

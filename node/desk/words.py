@@ -35,8 +35,8 @@ WORDS: Final[Mapping[str, str]] = {
     # Search.
     "Search": "搜索",
     "Words of the request, taxpayer, number, contact or case": "诉求内容、纳税人、信用代码、联系方式或诉求编号",
-    "A Chinese word has two characters at least; several words must all be there.": (
-        "中文词至少两个字；输入多个词时须同时包含。"
+    "A Chinese word has two characters at least; numbers must be whole; several words must all be there.": (
+        "中文词至少两个字；编号、电话、信用代码须完整；输入多个词时须同时包含。"
     ),
     "Found": "搜索结果",
     "No case has all of these words.": "没有同时包含这些词的诉求。",
@@ -87,6 +87,9 @@ WORDS: Final[Mapping[str, str]] = {
         "对方接收之前本单位时限暂不计算，接收后即停止。"
     ),
     "No clock changes.": "时限不变。",
+    "goes to": "移交至",
+    "by way of": "经由",
+    "%(n)s working days": "%(n)s 个工作日",
     "%(n)s working days, by": "%(n)s 个工作日，截止",
     "another bureau, named beside": "其他单位，在旁边填写",
     "or its code; type a part of its name to find it": "或填写单位代码；输入名称可查找",

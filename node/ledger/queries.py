@@ -239,7 +239,9 @@ def readings(database: Database, bureau: str, case_id: str) -> list[HistoryEntry
     query = (
         sa.select(_J.seq, _J.public)
         .where(_J.bureau == bureau, _J.case_id == case_id, _J.version == 0, _J.kind.in_(READINGS))
-        .order_by(_J.seq.desc())
+        # An expression: in the order of seq itself the database would walk through the whole journal, the newest first,
+        # for a case that nobody has read.
+        .order_by((_J.seq + 0).desc())
         .limit(READINGS_MAX)
     )
     with database.reading() as connection:

@@ -75,6 +75,15 @@
     }
   });
 
+  // ------------------------------------------------------------ what was not confirmed is said, until something is
+  const lost = (is) => { const bar = document.getElementById("lost"); if (bar) bar.hidden = !is; };
+  document.addEventListener("htmx:error", () => lost(true));
+  document.addEventListener("htmx:after:request", () => lost(false));
+
+  // ------------------------------------------------------------ buttons for what is chosen: nothing is, at first
+  for (const shown of document.querySelectorAll("[data-selected]"))
+    for (const button of shown.querySelectorAll("button")) button.disabled = true;
+
   // ------------------------------------------------------------ live: the server says what has changed, parts that
   // show it ask again. Without it, or when it breaks off, pages are as they were loaded.
   const refresh = (name) => {

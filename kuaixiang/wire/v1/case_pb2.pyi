@@ -1379,6 +1379,12 @@ class HistoryItem(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     OTHER_BUREAU_FIELD_NUMBER: _builtins.int
+    TELLING_FIELD_NUMBER: _builtins.int
+    TOLD_BY_FIELD_NUMBER: _builtins.int
+    SATISFACTION_FIELD_NUMBER: _builtins.int
+    WORKDAYS_FIELD_NUMBER: _builtins.int
+    DEPARTMENTS_FIELD_NUMBER: _builtins.int
+    REFERRAL_KIND_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     version: _builtins.int
     """0 on a reading, which leaves the case as it was and has no stage."""
@@ -1392,10 +1398,20 @@ class HistoryItem(_message.Message):
     """What was written with the act; empty unless private data were asked for."""
     other_bureau: _builtins.str
     """The other bureau of a referral or conclusion; else empty."""
+    telling: _common_pb2.Telling.ValueType
+    """What the act was in particular, where it was so: told about what, by what means, how satisfied, working days of an
+    extension, departments that it named, which way a case went.
+    """
+    told_by: _common_pb2.Channel.ValueType
+    satisfaction: _common_pb2.Satisfaction.ValueType
+    workdays: _builtins.int
+    referral_kind: _common_pb2.ReferralKind.ValueType
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def recorded_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def departments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -1410,10 +1426,16 @@ class HistoryItem(_message.Message):
         stage: _common_pb2.Stage.ValueType = ...,
         note: _builtins.str = ...,
         other_bureau: _builtins.str = ...,
+        telling: _common_pb2.Telling.ValueType = ...,
+        told_by: _common_pb2.Channel.ValueType = ...,
+        satisfaction: _common_pb2.Satisfaction.ValueType = ...,
+        workdays: _builtins.int = ...,
+        departments: _abc.Iterable[_builtins.str] | None = ...,
+        referral_kind: _common_pb2.ReferralKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at", "recorded_at", b"recorded_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "department", b"department", "event", b"event", "note", b"note", "occurred_at", b"occurred_at", "other_bureau", b"other_bureau", "recorded_at", b"recorded_at", "role", b"role", "seq", b"seq", "stage", b"stage", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "department", b"department", "departments", b"departments", "event", b"event", "note", b"note", "occurred_at", b"occurred_at", "other_bureau", b"other_bureau", "recorded_at", b"recorded_at", "referral_kind", b"referral_kind", "role", b"role", "satisfaction", b"satisfaction", "seq", b"seq", "stage", b"stage", "telling", b"telling", "told_by", b"told_by", "version", b"version", "workdays", b"workdays"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
