@@ -31,7 +31,7 @@ from demo.stage.controls import Controls, Deed
 from demo.stage.drawing import BOX_HEIGHT, BOX_WIDTH, drawn, traffic
 from demo.stage.words import CHINESE
 from kuaixiang.domain.calendar import WorkingCalendar
-from kuaixiang.domain.errors import Condition, Refused
+from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.tree import short_name
 from kuaixiang.web.console import FIELDS_MAX, LANGUAGE_COOKIE, Console
@@ -54,17 +54,6 @@ PARTS: Final = frozenset({"people", "tree", "ledgers", "lists", "controls"})
 MOVES_SHOWN: Final = 10
 HAPPENINGS_MAX: Final = 50
 HAPPENINGS_SHOWN: Final = 8
-
-
-class NotThisMachine(Refused):
-    """The stage is asked for under a name, or from a page, that is not its own."""
-
-    condition = Condition.FORBIDDEN
-    remedy = "Open the address that the demonstration has printed, in a browser of this machine."
-    remedy_chinese = "请在本机浏览器中打开演示程序输出的地址。"
-
-    def __init__(self) -> None:
-        super().__init__("The stage answers its own pages on this machine only.", "演示台只响应本机上它自己的页面。")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +102,6 @@ class Stage:
         self.controls = Controls(sight.federation, calendar)
         self._port = free_port()
         self.url = f"http://{HOST}:{self._port}/"
-        self._hosts = frozenset({f"{HOST}:{self._port}", f"localhost:{self._port}"})
         self._token = secrets.token_urlsafe(TOKEN_BYTES)
         self._drawing = drawn(sight.federation.tree)
         self._happenings: deque[Happening] = deque(maxlen=HAPPENINGS_MAX)
@@ -178,17 +166,11 @@ class Stage:
     def _route(self, path: str, page: Callable[[Request], Awaitable[Response]], method: str = "GET") -> Route:
         async def answer(request: Request) -> Response:
             try:
-                self._require_ours(request)
                 return await page(request)
             except Refused as refusal:
                 return self._console.refusal(request, refusal, None)
 
         return Route(path, answer, methods=[method])
-
-    def _require_ours(self, request: Request) -> None:
-        """Raises `NotThisMachine` for a name that leads here from elsewhere, whatever is sent there."""
-        if request.headers.get("host", "") not in self._hosts:
-            raise NotThisMachine
 
     async def _first_page(self, request: Request) -> Response:
         told = request.query_params.get("told", "")

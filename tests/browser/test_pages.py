@@ -373,7 +373,7 @@ async def test_people_of_the_list_step_in_and_nobody_else_and_outside_the_demons
     page = await (await desks.context()).new_page()
     desk = desks.federation.desk(COUNTY)
     await page.goto(desk)
-    await page.wait_for_url("**/step-in")
+    await page.wait_for_url("**/step-in*")
     names = await page.locator("main tbody td:first-child").all_inner_texts()
     assert {"R01", "T03", "H02", "D01", "B01", "S01", "A01"} <= set(names)
     assert "channel-12366" not in names
@@ -382,12 +382,12 @@ async def test_people_of_the_list_step_in_and_nobody_else_and_outside_the_demons
     for field, lie in lies.items():
         await page.request.post(f"{desk}/step-in", form=true | {field: lie})
         await page.goto(f"{desk}/search")
-        assert page.url.endswith("/step-in")
+        assert "/step-in" == urlsplit(page.url).path
     await page.click("tr:has-text('R01') button")
     await expect(page.locator(".who")).to_contain_text("R01")
     await page.click("form[action='/step-out'] button")
     await page.goto(f"{desk}/search")
-    assert page.url.endswith("/step-in")
+    assert "/step-in" == urlsplit(page.url).path
 
     closed = desks.federation.desk(CLOSED)
     await page.goto(closed)
@@ -395,10 +395,10 @@ async def test_people_of_the_list_step_in_and_nobody_else_and_outside_the_demons
     assert 0 == await page.locator("main form").count()
     await page.request.post(f"{closed}/step-in", form=true | {"bureau": CLOSED})
     await page.goto(f"{closed}/search")
-    assert page.url.endswith("/step-in")
+    assert "/step-in" == urlsplit(page.url).path
 
 
 async def test_each_desk_has_sessions_of_its_own(desks: Desks) -> None:
     page = await desks.step_in("R01")
     await page.goto(f"{desks.federation.desk(HEADQUARTERS)}/search")
-    assert page.url.endswith("/step-in")
+    assert "/step-in" == urlsplit(page.url).path
