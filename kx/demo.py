@@ -336,7 +336,7 @@ def _suggest(console: Console, performed: "Performed") -> None:
         f"# the ledger of {county}, a case of it, and a new one on its way up: put its number in the place of CASE",
         at(county),
         "kx case list",
-        f"kx case show {performed.an_example(county)} --private",
+        f"kx case show {performed.an_example(county)} --private --role registrar",
         "kx case export --role tax-service --actor T01 --out ledger.xlsx",
         f"kx staff check {shlex.quote(str(federation.staff_file))} --bureau {county}",
         "kx case duplicates --text 我们也遇到同样的问题，季度销售额没有超过三十万元，两张专票要不要单独缴税？",

@@ -61,6 +61,7 @@ def application(services: Services, *, demonstration: bool) -> Starlette:
         "bulk_acts": bulk.BULK_ACTS,
         "choices_for_bulk": lambda code: choices(tree, code),
         "refer": acts.Refer,
+        "approve": acts.ApproveExtension,
         "attach": acts.Attach,
         "new_key": new_key,
         "published_issues": services.directives.issues,

@@ -48,6 +48,7 @@ WORDS: Final[Mapping[str, str]] = {
     "sent back %(n)s times": "退回 %(n)s 次",
     "given here by the ruling of": "裁定单位：",
     "dispatch returned %(n)s times": "退回分办 %(n)s 次",
+    "An extension is asked for; it is decided by:": "已申请延期，待审批：",
     "Not acknowledged yet by": "尚未确认结论的单位：",
     "The taxpayer seems to belong to": "该纳税人似乎属于",
     "Refer it there": "移交该单位",

@@ -164,7 +164,7 @@ def test_each_refusal_names_its_rule_field_and_remedy_in_both_languages(officers
     cases: list[tuple[Result, str, str]] = [
         (clerk(*issue, "--to", COUNTY), "RoleNotAllowed", "header.role"),
         (headquarters(*issue, "--to", "990000"), "NotASubordinate", "final_bureau"),
-        (at(officers, COUNTY, "supervisor")(*issue, "--to", PROVINCE), "NotASubordinate", "final_bureau"),
+        (at(officers, COUNTY, "supervisor")(*issue, "--to", PROVINCE), "NoSubordinates", ""),
         (headquarters("issue", "--text", " ", "--workdays", "3", "--to", COUNTY, "--json"), "FieldMissing", "text"),
         (county("answer", order_id, "--answer", "x", "--json"), "OrderActNotAllowed", ""),
         (headquarters("accept", order_id, "--json"), "OrderActNotAllowed", ""),
