@@ -195,8 +195,7 @@ class Office:
         What the act does to other cases, and what only the ledger's writer knows, is not looked at.
         """
         case = await self.read_case(header.bureau, header.case_id)
-        if header.expected_version and header.expected_version != case.version:
-            raise errors.VersionConflict(case.case_id, header.expected_version, case.version)
+        _check_version(header, case)
         context = self._context(header, case)
         after = case
         for event in decide(case, act, context):
@@ -254,8 +253,7 @@ class Office:
             case = draft.case(bureau, header.case_id)
             if case is None:
                 raise errors.UnknownCase(bureau, header.case_id)
-            if header.expected_version and header.expected_version != case.version:
-                raise errors.VersionConflict(case.case_id, header.expected_version, case.version)
+            _check_version(header, case)
         context = self._context(header, case)
         if isinstance(act, acts.Register):
             case_id = new_case_id(bureau, context.now, draft.head(bureau).cases_registered + 1)
@@ -613,6 +611,12 @@ class _Linked:
 
     def lead_in(self, draft: Draft, bureau: str) -> Case | None:
         return draft.case(bureau, self.lead) if self.lead else None
+
+
+def _check_version(header: Header, case: Case) -> None:
+    """Raises `VersionConflict` for a case that has changed since the version that the caller has looked at."""
+    if header.expected_version and header.expected_version != case.version:
+        raise errors.VersionConflict(case.case_id, header.expected_version, case.version)
 
 
 def _check_held(draft: Draft, attachments: Iterable[Attachment]) -> None:

@@ -34,9 +34,8 @@ from kuaixiang.domain.calendar import WorkingCalendar
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.tree import short_name
-from kuaixiang.web.console import FIELDS_MAX, LANGUAGE_COOKIE, Console
+from kuaixiang.web.console import FIELDS_MAX, Console
 from kuaixiang.web.guard import NotOurForm
-from kuaixiang.web.language import language_of
 from kuaixiang.web.people import TOKEN_BYTES, Person
 from kuaixiang.web.serving import serving_pages
 
@@ -106,7 +105,6 @@ class Stage:
         self._drawing = drawn(sight.federation.tree)
         self._happenings: deque[Happening] = deque(maxlen=HAPPENINGS_MAX)
         self._count = 0
-        self._ending = asyncio.Event()
         self._resources = contextlib.AsyncExitStack()
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in sorted((FOLDER / "assets").iterdir())))
         self._console = Console(
@@ -139,7 +137,6 @@ class Stage:
             await resources.enter_async_context(serving_pages(self.application, f"{HOST}:{self._port}"))
             looking = asyncio.create_task(self._keep_looking())
             resources.push_async_callback(_cancelled, looking)
-            resources.callback(self._ending.set)
             self._resources = resources.pop_all()
         return self
 
@@ -222,7 +219,6 @@ class Stage:
         return self._console.page(
             request,
             template,
-            language_of(request.cookies.get(LANGUAGE_COOKIE)),
             None,
             **{
                 "look": look,
@@ -275,8 +271,8 @@ class Stage:
     async def _ends_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._ending.wait()
-        return self._ending.is_set()
+                await self._console.ending.wait()
+        return self._console.ending.is_set()
 
     # ------------------------------------------------------------ what happens
 

@@ -1,7 +1,7 @@
 """What the pages ask of the hub for whoever has stepped in: its own services, called inside the process."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hub.board.days import Days
@@ -56,7 +56,8 @@ class Asking:
         """All of them, whatever the limit."""
         found: list[OpenCase] = []
         while True:
-            some = await self.open_cases(_next(wanted, found))
+            after = found[-1].position if found else None
+            some = await self.open_cases(replace(wanted, after=after, limit=CASES_AT_A_TIME))
             found += some
             if len(some) < CASES_AT_A_TIME:
                 return found
@@ -103,14 +104,3 @@ class Asking:
             grouping=by,
             compare=compare,
         )
-
-
-def _next(wanted: Wanted, found: Sequence[OpenCase]) -> Wanted:
-    return Wanted(
-        scope=wanted.scope,
-        light=wanted.light,
-        category=wanted.category,
-        own_only=wanted.own_only,
-        after=found[-1].position if found else None,
-        limit=CASES_AT_A_TIME,
-    )

@@ -20,7 +20,7 @@ from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.periods import Period, PeriodKind, period_of
 from kuaixiang.domain.tree import BureauTree, short_name
 from kuaixiang.web.console import Visit
-from kuaixiang.web.language import Language
+from kuaixiang.web.language import Language, shown_instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class View:
 
     def note(self, as_of: datetime | None) -> str:
         """What stands under the title of a file: scope, days, how current."""
-        told = as_of.astimezone(SHANGHAI).strftime("%Y-%m-%d %H:%M") if as_of is not None else self.say("no data yet")
+        told = shown_instant(as_of) if as_of is not None else self.say("no data yet")
         return f"{self.scope} {self.bureau(self.scope)}　{self.shown_days}　{self.say('Data as of')}: {told}"
 
 

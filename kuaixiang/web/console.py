@@ -3,6 +3,7 @@
 A page is a function of a `Visit`. It works without scripts; with them, htmx puts its answers into a part of the page.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,9 +34,6 @@ from kuaixiang.domain.words import (
     Custody,
     DuplicateReason,
     Light,
-    OrderLevel,
-    OrderSide,
-    OrderStage,
     ReferralKind,
     Role,
     Satisfaction,
@@ -50,7 +48,7 @@ from kuaixiang.web.language import Language, Words, language_of
 from kuaixiang.web.people import Person, Session, Sessions, SignIn
 from kuaixiang.web.words import SHARED
 from kuaixiang.wire.codec import instant
-from kuaixiang.wire.errors import HTTP_OF
+from kuaixiang.wire.errors import BUSY_RETRY_SECONDS, HTTP_OF
 
 ASSETS: Final = Path(__file__).parent / "assets"
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -72,9 +70,6 @@ NAMED: Final[Mapping[str, type[IntEnum]]] = {
     "satisfaction_name": Satisfaction,
     "telling_name": Telling,
     "referral_kind_name": ReferralKind,
-    "order_stage_name": OrderStage,
-    "order_level_name": OrderLevel,
-    "order_side_name": OrderSide,
     "light_name": Light,
 }
 """Functions of the templates that name a word by its number on the wire."""
@@ -121,17 +116,19 @@ class Visit:
     @property
     def is_part(self) -> bool:
         """Whether only a part of the page is wanted: htmx says so, a browser that loads the page does not."""
-        return self.request.headers.get("hx-request-type", "") == "partial"
+        return _is_part(self.request)
 
     async def form(self) -> FormData:
         """The form that was sent, ours for certain. Raises `NotOurForm`."""
         form = await self.request.form(max_fields=FIELDS_MAX)
-        texts = [value for _, value in form.multi_items() if isinstance(value, str)]
-        # A half of a character, which no browser sends, can be stored nowhere.
-        if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
-            raise NotOurForm
         if not self.session.is_form_of(str(form.get("csrf", ""))):
             raise NotOurForm
+        try:
+            for _, value in form.multi_items():
+                str(value).encode()
+        except UnicodeEncodeError:
+            # A half of a character, which no browser sends, can be stored nowhere.
+            raise NotOurForm from None
         return form
 
     def to(self, address: str) -> Response:
@@ -140,9 +137,9 @@ class Visit:
             return Response(status_code=HTTPStatus.NO_CONTENT, headers={"HX-Redirect": address})
         return RedirectResponse(address, HTTPStatus.SEE_OTHER)
 
-    def page(self, template: str, *, status: int = HTTPStatus.OK, **values: Any) -> Response:
-        """A page of the template."""
-        return self.console.page(self.request, template, self.language, self.session, status=status, **values)
+    def page(self, template: str, *, refusal: Refused | None = None, **values: Any) -> Response:
+        """A page of the template; with `refusal` it tells what was refused, and has its status."""
+        return self.console.page(self.request, template, self.session, refusal=refusal, **values)
 
 
 Page = Callable[[Visit], Awaitable[Response]]
@@ -171,6 +168,8 @@ class Console:
         self._sign_in = sign_in
         self._sessions = Sessions()
         self.words = Words(SHARED, words)
+        self.ending = asyncio.Event()
+        """Set when the pages are served no longer: what streams to them ends then."""
         self._common = {"now": now, **(common or {})}
         loader = jinja2.FileSystemLoader([templates, TEMPLATES])
         self._environments = {language: self._environment(loader, language) for language in Language}
@@ -193,18 +192,23 @@ class Console:
             Route("/language/{language}", self._choose_language),
             self.route("/step-out", self._step_out, "POST"),
         ]
-        return Starlette(
+        app = Starlette(
             routes=[*shared, *routes],
-            middleware=[Middleware(Hardened, refuse=self._refusing)],
+            middleware=[Middleware(Hardened, refuse=self._refused)],
             exception_handlers={HTTPException: self._no_page, Refused: self._refused},
         )
+        app.state.ending = self.ending
+        return app
 
-    def route(self, path: str, page: Page, *methods: str) -> Route:
-        """A route for somebody who has stepped in; everybody else is led to where one does."""
+    def route(self, path: str, page: Page, *methods: str, by_itself: bool = False) -> Route:
+        """A route for somebody who has stepped in; everybody else is led to where one does.
+
+        `by_itself`: browsers ask for it without anybody having pressed anything.
+        """
 
         async def answer(request: Request) -> Response:
-            by_itself = BY_ITSELF in request.headers or request.url.path == "/live"
-            session = self._sessions.of(request.cookies.get(self._cookie, ""), touch=not by_itself)
+            touch = not (by_itself or BY_ITSELF in request.headers)
+            session = self._sessions.of(request.cookies.get(self._cookie, ""), touch=touch)
             # Whoever has been struck off the list since is nobody here any more.
             if session is None or not self._sign_in.knows(session.person):
                 return self._to_step_in(request)
@@ -220,13 +224,7 @@ class Console:
             except Exception:  # noqa: BLE001 - a fault of ours: logged here, its text kept from the page
                 # Not the address: what stands in it is nobody's business, and the trace says which page it was.
                 _log.exception("A page failed by a fault of this service.", action="web.fault")
-                return self.page(
-                    request,
-                    "fault.html",
-                    visit.language,
-                    session,
-                    status=HTTPStatus.INTERNAL_SERVER_ERROR,
-                )
+                return self.page(request, "fault.html", session, status=HTTPStatus.INTERNAL_SERVER_ERROR)
             finally:
                 # Files that came with a form.
                 await request.close()
@@ -243,30 +241,32 @@ class Console:
         self,
         request: Request,
         template: str,
-        language: Language,
         session: Session | None,
         *,
         status: int = HTTPStatus.OK,
+        refusal: Refused | None = None,
         **values: Any,
     ) -> Response:
-        """A page of the template, in the language."""
-        person = session.person if session is not None else None
-        body = self._environments[language].get_template(template)
-        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        text = body.render(
-            **self._common | {"session": session, "person": person, "path": request.url.path, "here": here} | values
-        )
-        return HTMLResponse(text, status_code=status)
+        """A page of the template, in the language of whoever asks; with a refusal, of its status."""
+        body = self._environments[self._language(request)].get_template(template)
+        known = {
+            "session": session,
+            "person": session.person if session is not None else None,
+            "path": request.url.path,
+            "here": _address_of(request),
+            "refusal": refusal,
+        }
+        answer = HTMLResponse(body.render(**self._common | known | values), status_code=status)
+        if refusal is not None:
+            answer.status_code = HTTP_OF[refusal.condition]
+            if refusal.condition is Condition.BUSY:
+                answer.headers["Retry-After"] = str(BUSY_RETRY_SECONDS)
+        return answer
 
     def refusal(self, request: Request, refusal: Refused, session: Session | None) -> Response:
         """A refusal as a page, or as a part of one."""
-        status = HTTP_OF[refusal.condition]
-        part = request.headers.get("hx-request-type", "") == "partial"
-        template = "_refusal.html" if part else "refused.html"
-        answer = self.page(request, template, self._language(request), session, status=status, refusal=refusal)
-        if refusal.condition is Condition.BUSY:
-            answer.headers["Retry-After"] = "1"
-        return answer
+        template = "_refusal.html" if _is_part(request) else "refused.html"
+        return self.page(request, template, session, refusal=refusal)
 
     # ------------------------------------------------------------ inside
 
@@ -324,7 +324,7 @@ class Console:
         if request.headers.get("hx-request"):
             # A part of a page cannot hold the page where one steps in: the whole browser goes there.
             return Response(status_code=HTTPStatus.UNAUTHORIZED, headers={"HX-Redirect": "/step-in"})
-        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        wanted = _address_of(request)
         to = f"?to={quote(wanted, safe='')}" if request.method in SAFE and wanted != "/" else ""
         return RedirectResponse(f"/step-in{to}", HTTPStatus.SEE_OTHER)
 
@@ -343,7 +343,6 @@ class Console:
         return self.page(
             request,
             "step_in.html",
-            self._language(request),
             None,
             people=[person for person in people if person.bureau == shown],
             bureaus=sorted({person.bureau for person in people}),
@@ -368,9 +367,6 @@ class Console:
         )
         return answer
 
-    async def _refusing(self, request: Request, refusal: Refused) -> Response:
-        return self.refusal(request, refusal, None)
-
     async def _refused(self, request: Request, error: Exception) -> Response:
         return self.refusal(request, as_refusal(error), None)
 
@@ -380,6 +376,14 @@ class Console:
         answer = self.refusal(request, refusal, self._sessions.of(request.cookies.get(self._cookie, "")))
         answer.status_code = status
         return answer
+
+
+def _is_part(request: Request) -> bool:
+    return request.headers.get("hx-request-type", "") == "partial"
+
+
+def _address_of(request: Request) -> str:
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
 def _named(kind: type[IntEnum], language: Language) -> Callable[[int], str]:

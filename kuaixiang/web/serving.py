@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from kuaixiang.runtime.serving import CannotListen
 
 GRACE_SECONDS: Final = 1
-"""Requests under way at a stop have so long to end; live pages are told at once."""
+"""Requests under way at a stop have so long to end; streams are told at once."""
 CONNECTIONS_MAX: Final = 1_000
 KEEP_ALIVE_SECONDS: Final = 75
 
@@ -74,6 +74,7 @@ async def serving_pages(app: Starlette, address: str) -> AsyncIterator[int]:
         await server.up.wait()
         yield int(listener.getsockname()[1])
     finally:
+        app.state.ending.set()
         server.should_exit = True
         await serving
         listener.close()

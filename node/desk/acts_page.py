@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from http import HTTPStatus
 from typing import Any, Final
 
 from starlette.datastructures import FormData
@@ -21,7 +20,6 @@ from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.web.console import Console, NoSuchPage, Visit, as_refusal
 from kuaixiang.wire.codec import act_of
-from kuaixiang.wire.errors import HTTP_OF
 from node.cases import header_of
 from node.desk.asking import (
     REQUEST_OF_ACT,
@@ -32,10 +30,12 @@ from node.desk.asking import (
     key_of,
     new_key,
     rpc_of,
-    version_of,
+    whole_number,
 )
 from node.desk.forms import ACTS, Field, fields_of, filled_in
+from node.desk.showing import found_among
 
+FOUND_MAX: Final = 20
 CHOICES_MAX: Final = 120
 """Subordinates that are offered in a choice: a province's prefectures and counties under direct administration."""
 
@@ -115,12 +115,7 @@ class _ActPages:
         """Bureaus whose code or name has what is typed, for the line beside the choice."""
         typed = visit.request.query_params.get("final_bureau", "").strip()
         tree = self._services.office.place.tree
-        found = [
-            bureau
-            for bureau in tree.bureaus.values()
-            if typed and (bureau.code.startswith(typed) or typed in bureau.name)
-        ]
-        return visit.page("_bureaus.html", bureaus=found[:20])
+        return visit.page("_bureaus.html", bureaus=found_among(tree, tree.bureaus, typed, FOUND_MAX) if typed else [])
 
     async def _foresee(self, request: Any, kind: type[Act]) -> Preview:  # noqa: ANN401 - any act's message
         office = self._services.office
@@ -144,7 +139,7 @@ class _ActPages:
                 visit.person,
                 case_id=case_id,
                 key=key_of(form),
-                version=version_of(str(form.get("version", ""))),
+                version=whole_number(str(form.get("version", ""))),
             ),
             **filled_in(fields_of(kind), form),
         )
@@ -167,7 +162,6 @@ class _ActPages:
         looked_at = form is not None and not isinstance(refusal, VersionConflict)
         return visit.page(
             "_act.html" if visit.is_part else "act.html",
-            status=HTTP_OF[refusal.condition] if refusal is not None else HTTPStatus.OK,
             act=kind,
             case=case,
             version=str(form.get("version", "")) if form is not None and looked_at else str(case.version),

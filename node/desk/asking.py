@@ -23,7 +23,8 @@ from node.reconciliations import ReconciliationServicer
 from node.supervision import SupervisionServicer
 
 KEY_BYTES: Final = 16
-VERSION_DIGITS_MAX: Final = 9
+DIGITS_MAX: Final = 9
+"""Of a version or a line: what fits into 32 bits."""
 
 REQUEST_OF_ACT: Final[dict[type[Act] | type[OrderAct], type[Any]]] = {
     **{act: request for request, act in ACT_OF_REQUEST.items()},
@@ -81,9 +82,9 @@ def key_of(form: FormData) -> str:
     return key
 
 
-def version_of(written: str) -> int:
-    """A case's version as a form says it; 0 for what is none."""
-    return int(written) if written.isascii() and written.isdigit() and len(written) <= VERSION_DIGITS_MAX else 0
+def whole_number(written: str, digits_max: int = DIGITS_MAX) -> int:
+    """A number as an address or a hidden field says it; 0 for what is none."""
+    return int(written) if written.isascii() and written.isdigit() and len(written) <= digits_max else 0
 
 
 def asker(person: Person, case_id: str) -> Header:

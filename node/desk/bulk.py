@@ -1,7 +1,9 @@
 """One act on several cases: first what it would do to each, then each by itself, done once however often it is sent."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from starlette.datastructures import FormData
 from starlette.responses import Response
@@ -15,6 +17,7 @@ from kuaixiang.domain.labels import Both
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.web.console import Console, NoSuchPage, Visit, as_refusal
 from kuaixiang.wire.codec import act_of
+from kuaixiang.wire.v1 import case_pb2
 from node.cases import header_of
 from node.desk.asking import (
     KEY_BYTES,
@@ -26,7 +29,7 @@ from node.desk.asking import (
     key_of,
     new_key,
     rpc_of,
-    version_of,
+    whole_number,
 )
 from node.desk.forms import ACTS, fields_of, filled_in
 
@@ -90,8 +93,11 @@ class _BulkPages:
             except Refused as wrong:
                 refusal, step = wrong, ""
             else:
+                # Together: the ledger's writer commits what waits in one go.
+                heads = _headers(visit, chosen, form if step == "do" else None)
                 tried = self._do if step == "do" else self._foresee
-                outcomes = [await tried(visit, kind, case_id, values, form) for case_id in chosen]
+                requests = [REQUEST_OF_ACT[kind](header=head, **values) for head in heads]
+                outcomes = await asyncio.gather(*(tried(visit, request) for request in requests))
         return visit.page(
             "bulk.html",
             act=kind,
@@ -106,28 +112,35 @@ class _BulkPages:
             live="",
         )
 
-    async def _foresee(
-        self, visit: Visit, kind: type[Act], case_id: str, values: dict[str, object], form: FormData
-    ) -> Outcome:
-        request = REQUEST_OF_ACT[kind](header=header(visit.person, case_id=case_id), **values)
+    async def _foresee(self, visit: Visit, request: Any) -> Outcome:  # noqa: ANN401 - any act's message
+        case_id = request.header.case_id
         try:
             before, after = await self._services.office.foresee(header_of(request), act_of(request))
         except Refused as refusal:
             return Outcome(case_id=case_id, refusal=refusal)
         return Outcome(case_id=case_id, before=before, after=after)
 
-    async def _do(
-        self, visit: Visit, kind: type[Act], case_id: str, values: dict[str, object], form: FormData
-    ) -> Outcome:
-        # A key for each case, the same whenever the form is sent again.
-        key = f"{key_of(form)[:KEY_CHARACTERS]}-{case_id}"
-        versions = dict(
-            str(looked_at).split(" ", 1)[:2] for looked_at in form.getlist("version") if " " in str(looked_at)
-        )
-        head = header(visit.person, case_id=case_id, key=key, version=version_of(versions.get(case_id, "")))
-        request = REQUEST_OF_ACT[kind](header=head, **values)
+    async def _do(self, visit: Visit, request: Any) -> Outcome:  # noqa: ANN401 - any act's message
+        case_id = request.header.case_id
         try:
             await getattr(self._services.cases, rpc_of(type(request)))(request, inside(visit.person))
         except (Refused, WriterBusy, WriterStopped) as error:
             return Outcome(case_id=case_id, refusal=as_refusal(error))
         return Outcome(case_id=case_id, after=await self._services.office.read_case(visit.person.bureau, case_id))
+
+
+def _headers(visit: Visit, chosen: Sequence[str], form: FormData | None) -> list[case_pb2.ActHeader]:
+    """Who acts on each case; with the form, once however often it is sent, and on what its preview has shown."""
+    if form is None:
+        return [header(visit.person, case_id=case_id) for case_id in chosen]
+    key, versions = key_of(form)[:KEY_CHARACTERS], _versions(form)
+    return [
+        header(visit.person, case_id=case_id, key=f"{key}-{case_id}", version=versions.get(case_id, 0))
+        for case_id in chosen
+    ]
+
+
+def _versions(form: FormData) -> dict[str, int]:
+    """The version of each case that the preview was of."""
+    parts = (str(looked_at).partition(" ") for looked_at in form.getlist("version"))
+    return {case_id: whole_number(version) for case_id, _, version in parts}

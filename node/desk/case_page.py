@@ -12,14 +12,13 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from kuaixiang.domain.calendar import WorkingCalendar
-from kuaixiang.domain.labels import EVENTS
 from kuaixiang.domain.words import Disclosure
 from kuaixiang.web.console import Console, Visit
-from kuaixiang.web.language import Language
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2, referral_pb2
-from node.desk.asking import Services, asker, departments_of, inside
+from node.desk.asking import Services, asker, inside
 from node.desk.live import live_from
+from node.desk.showing import event_name
 from node.ledger import queries
 
 
@@ -29,12 +28,6 @@ class Step:
 
     bureau: str
     at: datetime
-    event: str
-    actor: str
-    role: int
-    department: str
-    other_bureau: str
-    note: str
     item: case_pb2.HistoryItem
     workdays: float
     """Working days since the case came to this bureau."""
@@ -69,7 +62,6 @@ class _CasePages:
         got = await self._get(visit, case_id, disclosure)
         place = self._services.office.place
         own_steps = self._steps(person.bureau, got.history, place.calendar)
-        elsewhere = got.case.origin_bureau != person.bureau or bool(got.case.custody != 1)
         return visit.page(
             "case.html",
             case=got.case,
@@ -79,10 +71,10 @@ class _CasePages:
             in_clear=disclosure is Disclosure.FULL,
             acts=await self._services.office.possible(asker(person, case_id)),
             steps=list(reversed(own_steps)),
-            asks_elsewhere=elsewhere,
+            # A case that has come back has been elsewhere, too.
+            asks_elsewhere=any(item.other_bureau for item in got.history),
             unreachable=(),
-            departments=departments_of(self._services, person.bureau),
-            event_name=lambda event: _event_name(event, visit.language),
+            event_name=event_name,
             live=live,
         )
 
@@ -128,8 +120,7 @@ class _CasePages:
             steps=steps,
             asks_elsewhere=False,
             unreachable=[*filter(None, (tracked.unreachable,)), *tracked.more_unreachable],
-            departments=departments_of(self._services, person.bureau),
-            event_name=lambda event: _event_name(event, visit.language),
+            event_name=event_name,
             live=live,
         )
 
@@ -146,12 +137,6 @@ class _CasePages:
                 Step(
                     bureau=bureau,
                     at=at,
-                    event=item.event,
-                    actor=item.actor,
-                    role=int(item.role),
-                    department=item.department,
-                    other_bureau=item.other_bureau,
-                    note=item.note,
                     item=item,
                     workdays=calendar.elapsed_workdays(began, max(at, began)),
                 )
@@ -192,7 +177,3 @@ class _CasePages:
             {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"},
             "application/octet-stream",
         )
-
-
-def _event_name(event: str, language: Language) -> str:
-    return EVENTS.get(event, event) if language is Language.CHINESE else event.replace("_", " ")

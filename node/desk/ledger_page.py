@@ -20,12 +20,11 @@ from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.tree import code_and_name
 from kuaixiang.web.console import Console, Visit
 from kuaixiang.web.language import Language, Name
-from kuaixiang.wire.errors import HTTP_OF
 from kuaixiang.wire.v1 import case_pb2
 from node.channels.ledger_export import ledger_page
 from node.channels.ledger_table import COLUMNS, Period, Place, Value, Writing, XlsxSink, export_request, line
 from node.days import day_of
-from node.desk.asking import Services, departments_of, inside, version_of
+from node.desk.asking import Services, departments_of, inside, whole_number
 
 PAGE_SIZE: Final = 50
 LINES_MAX: Final = 10_000_000
@@ -52,7 +51,7 @@ class _Pages:
         query = visit.request.query_params
         number = query.get("line", "")
         # Of the address, and only a number on the page.
-        first = max(1, min(version_of(number), LINES_MAX))
+        first = max(1, min(whole_number(number), LINES_MAX))
         try:
             request = _request(visit)
             answer, following = await ledger_page(self._services.office, request, query.get("page", ""), PAGE_SIZE)
@@ -162,7 +161,6 @@ def _page(
     english = visit.language is Language.ENGLISH
     return visit.page(
         "ledger.html",
-        status=HTTP_OF[refusal.condition] if refusal is not None else 200,
         headings=[
             (
                 column.english if english else column.heading,

@@ -10,14 +10,12 @@ from starlette.routing import Route
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.words import Category, Channel, OrderSide, Role, WorkTab
 from kuaixiang.web.console import Console, Visit
-from kuaixiang.wire.errors import HTTP_OF
 from kuaixiang.wire.v1 import case_pb2, supervision_pb2
 from node.desk.asking import Services, departments_of, inside
 from node.desk.live import live_from
 
 PAGE_SIZE: Final = 50
 """Rows of a page: what an officer looks through before he narrows the list."""
-ORDERS_COUNTED_MAX: Final = 100
 
 FIRST_TAB: Final = {
     Role.REGISTRAR: WorkTab.TO_FORWARD,
@@ -93,7 +91,6 @@ class _Listing:
             categories=list(Category),
             channels=list(Channel),
             departments=departments_of(self._services, person.bureau),
-            own=own,
             live=live,
         )
 
@@ -106,28 +103,23 @@ class _Listing:
 
     async def _orders(self, visit: Visit) -> int:
         side: Any = OrderSide.RECEIVED
-        answer = await self._services.supervision.ListOrders(
-            supervision_pb2.ListOrdersRequest(
-                bureau=visit.person.bureau, side=side, open=True, page_size=ORDERS_COUNTED_MAX
-            ),
-            inside(visit.person),
-        )
-        return len(answer.orders)
+        received = supervision_pb2.ListOrdersRequest(bureau=visit.person.bureau, side=side, open=True)
+        (count,) = await self._services.supervision.count_orders([received], inside(visit.person))
+        return count
 
     async def search(self, visit: Visit) -> Response:
         """Cases by their words. What is looked for is often a name: it is sent in a form, not in an address."""
         if visit.request.method == "GET":
-            return visit.page("search.html", searched="", rows=[], next_token="", after="", refusal=None, live="")
+            return visit.page("search.html", searched="", rows=[], next_token="", after="", live="")
         form = await visit.form()
         searched, token = str(form.get("search", "")).strip(), str(form.get("after", ""))
         shown: dict[str, Any] = {"searched": searched, "after": token, "live": ""}
         try:
             answer = await self._find(visit, searched, token)
         except Refused as refusal:
-            status = HTTP_OF[refusal.condition]
-            return visit.page("search.html", status=status, rows=[], next_token="", refusal=refusal, **shown)
+            return visit.page("search.html", rows=[], next_token="", refusal=refusal, **shown)
         rows = list(zip(answer.cases, answer.briefs, strict=True))
-        return visit.page("search.html", rows=rows, next_token=answer.next_page_token, refusal=None, **shown)
+        return visit.page("search.html", rows=rows, next_token=answer.next_page_token, **shown)
 
     async def _find(self, visit: Visit, searched: str, token: str) -> case_pb2.ListCasesResponse:
         return await self._services.cases.ListCases(

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from kuaixiang.web.console import Console, Visit
 from kuaixiang.wire.v1 import case_pb2
-from node.desk.asking import Services, inside
+from node.desk.asking import Services, inside, whole_number
 
 BEAT_SECONDS: Final = 15.0
 """A line at least so often: proxies close what is silent, and a browser that has gone is noticed."""
@@ -36,7 +36,7 @@ def routes(console: Console, services: Services) -> list[Route]:
     async def live(visit: Visit) -> Response:
         return StreamingResponse(_changes(visit, services), media_type="text/event-stream")
 
-    return [console.route("/live", live)]
+    return [console.route("/live", live, by_itself=True)]
 
 
 async def _changes(visit: Visit, services: Services) -> AsyncIterator[str]:
@@ -48,10 +48,8 @@ async def _changes(visit: Visit, services: Services) -> AsyncIterator[str]:
 
     # A page that comes back after long is read anew anyway: it needs no more than what has just happened.
     seq = services.office.ledger.heads[visit.person.bureau].seq
-    asked = visit.request.query_params.get("from", "")
-    from_seq = (
-        max(int(asked), seq - WAITING_MAX, 1) if asked.isascii() and asked.isdigit() and len(asked) <= _DIGITS else 0
-    )
+    asked = whole_number(visit.request.query_params.get("from", ""), _DIGITS)
+    from_seq = max(asked, seq - WAITING_MAX, 1) if asked else 0
 
     async def watch() -> None:
         request = case_pb2.WatchCasesRequest(bureau=visit.person.bureau, from_seq=from_seq)
@@ -59,17 +57,21 @@ async def _changes(visit: Visit, services: Services) -> AsyncIterator[str]:
             put(change.case_id)
 
     watching = asyncio.create_task(watch())
+    ending = asyncio.create_task(visit.console.ending.wait())
+    ending.add_done_callback(lambda _: put(""))
     forget = services.office.heard.listen(visit.person.bureau, put)
     try:
         yield "retry: 2000\n\n"
-        while not watching.done() and visit.console.stands(visit):
+        while not watching.done() and not ending.done() and visit.console.stands(visit):
             try:
                 case_id = await asyncio.wait_for(waiting.get(), BEAT_SECONDS)
             except TimeoutError:
                 yield ": \n\n"
                 continue
-            yield f"event: changed\ndata: {case_id}\n\n"
+            if case_id:
+                yield f"event: changed\ndata: {case_id}\n\n"
     finally:
         forget()
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in (watching, ending):
+            task.cancel()
+        await asyncio.gather(watching, ending, return_exceptions=True)

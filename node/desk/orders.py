@@ -4,16 +4,15 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from starlette.datastructures import FormData
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from kuaixiang.domain import order_acts
-from kuaixiang.domain.errors import Condition, Refused
+from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.orders import Order
@@ -22,7 +21,6 @@ from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.web.console import Console, NoSuchPage, Visit, as_refusal
 from kuaixiang.web.people import Person
 from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, instant
-from kuaixiang.wire.errors import HTTP_OF
 from kuaixiang.wire.v1 import supervision_pb2 as pb
 from node.desk.asking import REQUEST_OF_ACT, Services, asker, header, inside, key_of, new_key, rpc_of
 from node.desk.forms import Field, Kind, fields_of, filled_in
@@ -265,10 +263,7 @@ class _Pages:
         except (Refused, WriterBusy, WriterStopped) as error:
             typed = {name: [str(value) for value in form.getlist(name)] for name in form}
             return self._form(visit, kind, order_id, typed, key=key, refusal=as_refusal(error))
-        page = f"/orders/{order_id or done.order.order_id}"
-        if visit.is_part:
-            return Response(status_code=HTTPStatus.NO_CONTENT, headers={"HX-Redirect": page})
-        return RedirectResponse(page, HTTPStatus.SEE_OTHER)
+        return visit.to(f"/orders/{order_id or done.order.order_id}")
 
     async def _perform(self, person: Person, kind: type[OrderAct], order_id: str, key: str, form: FormData) -> Any:  # noqa: ANN401 - the act's answer
         message = REQUEST_OF_ACT[kind]
@@ -289,10 +284,8 @@ class _Pages:
         refusal: Refused | None = None,
     ) -> Response:
         fields = fields_of(kind)
-        status = HTTP_OF[refusal.condition] if refusal is not None else HTTPStatus.OK
-        answer = visit.page(
+        return visit.page(
             "order_act.html",
-            status=status,
             part=visit.is_part,
             name=act_name(kind),
             fields=[(field, CALLED.get(field.name), list(typed.get(field.name, ()))) for field in fields],
@@ -303,9 +296,6 @@ class _Pages:
             wrong=refusal.field.rpartition(".")[2] if refusal is not None else "",
             **self._choices(fields, visit.person.bureau, typed),
         )
-        if refusal is not None and refusal.condition is Condition.BUSY:
-            answer.headers["Retry-After"] = "1"
-        return answer
 
     def _choices(self, fields: tuple[Field, ...], bureau: str, typed: Mapping[str, list[str]]) -> dict[str, Any]:
         """The bureaus that the form offers; `searched`: some that fit what is typed, of too many for a list."""

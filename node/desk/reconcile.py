@@ -13,7 +13,6 @@ from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.words import DifferenceKind, Outcome, ReferralState, Refusal
 from kuaixiang.web.console import Console, Visit
 from kuaixiang.wire.codec import instant
-from kuaixiang.wire.errors import HTTP_OF
 from kuaixiang.wire.v1 import reconciliation_pb2 as pb
 from node.desk.asking import Services, inside
 
@@ -100,7 +99,6 @@ class _Pages:
         neighbours = [_neighbour(code, tree.parent(bureau), last.get(code)) for code in tree.neighbours(bureau)]
         return visit.page(
             "reconcile.html",
-            status=HTTP_OF[refusal.condition] if refusal is not None else 200,
             neighbours=neighbours,
             mismatches=[_standing(one) for one in told.mismatches],
             standing=told.standing,

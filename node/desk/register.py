@@ -1,6 +1,5 @@
 """受理登记 on one page (§四(一)1): likely duplicates are shown while one types, an answer on the spot goes with it."""
 
-from http import HTTPStatus
 from typing import Any
 
 from starlette.datastructures import FormData
@@ -12,7 +11,6 @@ from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.words import Channel, Role
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.web.console import Console, Visit, as_refusal
-from kuaixiang.wire.errors import HTTP_OF
 from kuaixiang.wire.v1 import case_pb2
 from node.desk.asking import Services, header, inside, key_of, new_key
 from node.desk.forms import fields_of, filled_in
@@ -67,7 +65,6 @@ class _RegisterPages:
     def _form(visit: Visit, *, key: str, form: FormData, refusal: Refused | None = None) -> Response:
         return visit.page(
             "register.html",
-            status=HTTP_OF[refusal.condition] if refusal is not None else HTTPStatus.OK,
             fields=FIELDS,
             typed=form.getlist,
             key=key,

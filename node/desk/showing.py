@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from kuaixiang.domain.acts import Act
@@ -14,17 +14,15 @@ from kuaixiang.wire.v1 import case_pb2
 
 GROUP: Final = "supervise "
 """How the names of the acts on orders begin, as commands."""
-_A_MOMENT: Final = timedelta(microseconds=1)
-"""A deadline ends at 24:00 of its day, which by itself is the first instant of the next one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A running clock on a page. `on` is an instant of its last day, whose 24:00 is the deadline."""
+    """A running clock on a page."""
 
     light: Light
     kind: ClockKind
-    on: datetime
+    due_at: datetime
     department: str
     extended: bool
     provisional: bool
@@ -36,7 +34,7 @@ def due_of(clock: case_pb2.Clock) -> Due:
     return Due(
         light=light,
         kind=ClockKind(clock.kind),
-        on=instant(clock.due_at) - _A_MOMENT,
+        due_at=instant(clock.due_at),
         department=clock.department,
         extended=clock.extended,
         provisional=clock.provisional,
@@ -74,8 +72,13 @@ def bureaus_below(tree: BureauTree, code: str) -> tuple[Below, ...]:
 
 def found_below(tree: BureauTree, code: str, wanted: str, limit: int) -> list[Below]:
     """Bureaus under a bureau whose code begins so or whose name contains it, the nearest to it first."""
+    return found_among(tree, tree.subtree(code)[1:], wanted, limit)
+
+
+def found_among(tree: BureauTree, codes: Iterable[str], wanted: str, limit: int) -> list[Below]:
+    """Of these bureaus those whose code begins so or whose name contains it, in their order."""
     wanted = wanted.strip()
-    found = (Below(one, tree.get(one).name) for one in tree.subtree(code)[1:])
+    found = (Below(one, tree.get(one).name) for one in codes)
     return _first(limit, (one for one in found if one.code.startswith(wanted) or wanted in one.name))
 
 

@@ -15,10 +15,9 @@ from kuaixiang.domain.order_errors import NotASubordinate
 from kuaixiang.domain.words import Category, Custody, Light, Role, Stage
 from kuaixiang.web.console import Console, Visit
 from kuaixiang.wire.codec import instant
-from kuaixiang.wire.errors import HTTP_OF
 from kuaixiang.wire.v1 import case_pb2
 from kuaixiang.wire.v1 import supervision_pb2 as pb
-from node.desk.asking import Services, inside
+from node.desk.asking import Services, inside, whole_number
 from node.desk.orders import may_issue
 from node.desk.showing import Due, due_of, event_name
 from node.supervision import SubordinateUnreachable
@@ -126,7 +125,6 @@ class _Pages:
             refusal = away
         return visit.page(
             "subordinate_case.html",
-            status=HTTP_OF[refusal.condition] if refusal is not None else 200,
             code=code,
             case_id=case_id,
             crumbs=self._crumbs(visit, code),
@@ -137,7 +135,7 @@ class _Pages:
         )
 
     def _request(self, visit: Visit, code: str, *, light: str = "", **more: Any) -> pb.ListSubordinateCasesRequest:
-        number: Any = int(light) if light.isascii() and light.isdigit() and len(light) == 1 else 0
+        number: Any = whole_number(light, 1)
         return pb.ListSubordinateCasesRequest(bureau=visit.person.bureau, subordinate=code, light=number, **more)
 
     def _check_below(self, visit: Visit, code: str) -> None:
@@ -161,7 +159,6 @@ class _Pages:
     ) -> Response:
         return visit.page(
             "subordinate.html",
-            status=HTTP_OF[away.condition] if away is not None else 200,
             code=code,
             crumbs=self._crumbs(visit, code),
             below=self._tree.children(code),
