@@ -105,11 +105,11 @@ class NoSuchValue(Refused):
 _LOG: Final = structlog.get_logger(__name__)
 
 
-def counted_scope(asked: str, store: Store, tree: BureauTree) -> str:
+def counted_scope(asked: str, hub_scope: str, tree: BureauTree) -> str:
     """The scope asked for, the hub's own by default. Raises `NotCounted`."""
-    scope = asked or store.scope
-    if scope not in tree or not tree.contains(store.scope, scope):
-        raise NotCounted(scope, store.scope)
+    scope = asked or hub_scope
+    if scope not in tree or not tree.contains(hub_scope, scope):
+        raise NotCounted(scope, hub_scope)
     return scope
 
 
@@ -175,7 +175,7 @@ class Statistics(StatisticsServiceServicer):
 
     async def PublishPeriod(self, request: pb.PublishPeriodRequest, context: Context) -> pb.PublishPeriodResponse:
         """Keeps the figures of a period that is over as an edition."""
-        scope = counted_scope(request.scope, self._store, self._tree)
+        scope = counted_scope(request.scope, self._store.scope, self._tree)
         published_by = check_publisher(caller_of(context), scope)
         period = parse_period(request.period)
         override = Override(request.override_by, request.override_second, request.override_reason)
@@ -278,7 +278,7 @@ class Statistics(StatisticsServiceServicer):
 
     async def open_cases(self, wanted: Wanted, context: Context) -> list[OpenCase]:
         """Open cases of a scope, public parts alone."""
-        scope = counted_scope(wanted.scope, self._store, self._tree)
+        scope = counted_scope(wanted.scope, self._store.scope, self._tree)
         check_overseer(caller_of(context), scope, self._tree)
 
         def read() -> list[OpenCase]:
@@ -313,7 +313,7 @@ class Statistics(StatisticsServiceServicer):
         )
 
     def _scope(self, asked: str, context: Context) -> str:
-        scope = counted_scope(asked, self._store, self._tree)
+        scope = counted_scope(asked, self._store.scope, self._tree)
         check_reader(caller_of(context), scope, self._tree)
         return scope
 

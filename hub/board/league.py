@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from hub.board.view import View, value_of
 from hub.bulletin.contents import MINIMUM_SAMPLE
 from hub.bulletin.league import LEAGUE_COUNTS, LEAGUE_RATES, League, LeagueLine
 from hub.lights import OpenCase, Position, RunningClock, Wanted
-from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.calendar import SHANGHAI, last_day
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.words import Category, Channel, Light, Stage
 from kuaixiang.runtime.clock import from_micros
@@ -189,8 +189,6 @@ async def cases_page(view: View) -> Response:
         channel_words={int(one): one for one in Channel},
         first=view.here() if wanted.after is not None else "",
         following=view.here(after=_written(shown[-1].position)) if len(cases) > PAGE_CASES else "",
-        instant=from_micros,
-        last_moment=_last_moment,
         completeness=view.asking.completeness(),
     )
 
@@ -233,7 +231,7 @@ def _case_row(view: View, case: OpenCase) -> list[Value]:
         _word(view, Category, case.category),
         _word(view, Channel, case.channel),
         word(clock.kind, view.language) if clock is not None else None,
-        f"{_last_moment(clock):%Y-%m-%d}" if clock is not None else None,
+        _last_day(clock).isoformat() if clock is not None else None,
         _days_left(view, case),
         view.say("yes") if any(clock.is_extended for clock in case.clocks) else None,
     ]
@@ -248,12 +246,11 @@ def _days_left(view: View, case: OpenCase) -> int | None:
     """Days of the calendar, not working days, up to the nearest deadline's last day; negative once it has passed."""
     if not case.clocks:
         return None
-    return (_last_moment(case.clocks[0]).date() - view.today).days
+    return (_last_day(case.clocks[0]) - view.today).days
 
 
-def _last_moment(clock: RunningClock) -> datetime:
-    """An instant of a deadline's last day: a deadline is 24:00 of it, which is the first instant of the next."""
-    return from_micros(clock.due_us - 1).astimezone(SHANGHAI)
+def _last_day(clock: RunningClock) -> date:
+    return last_day(from_micros(clock.due_us))
 
 
 def _wanted(view: View, limit: int) -> Wanted:

@@ -14,7 +14,7 @@ from hub.board.sheets import Sheet, as_sheet_file
 from hub.bulletin.document import Cell, Kind
 from hub.bulletin.files import File
 from hub.bulletin.reading import place_name
-from hub.servicer import NotCounted, Statistics
+from hub.servicer import Statistics, counted_scope
 from kuaixiang.domain.authority import Caller, check_overseer
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.periods import Period, PeriodKind, period_of
@@ -150,9 +150,7 @@ def view_of(visit: Visit, statistics: Statistics, tree: BureauTree, hub_scope: s
     """
     asked = visit.request.query_params
     own = visit.person.bureau
-    scope = asked.get("scope") or own
-    if scope not in tree or not tree.contains(hub_scope, scope):
-        raise NotCounted(scope, hub_scope)
+    scope = counted_scope(asked.get("scope") or own, hub_scope, tree)
     check_overseer(Caller(offices=frozenset({own})), scope, tree)
     days = days_of(asked, now.astimezone(SHANGHAI).date())
     return View(visit, tree, Asking(statistics, visit.person, scope), days, now)

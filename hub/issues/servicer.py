@@ -42,7 +42,7 @@ class Issues(IssueServiceServicer):
 
     async def FindIssues(self, request: pb.FindIssuesRequest, context: Context) -> pb.FindIssuesResponse:
         """Requests of a period that ask the same, most first."""
-        scope = counted_scope(request.scope, self._store, self._tree)
+        scope = counted_scope(request.scope, self._store.scope, self._tree)
         check_issues(caller_of(context), scope, self._tree)
         wanted = _period(request, scope)
         async with self._finding:

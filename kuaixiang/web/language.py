@@ -1,13 +1,13 @@
 """The two languages of the pages. Chinese is what officers get first; English is complete."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime
 from enum import IntEnum, StrEnum
 from typing import Final
 
 from markupsafe import escape
 
-from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.calendar import SHANGHAI, last_day
 from kuaixiang.domain.labels import Both, field_term, name, term
 
 _WEEKDAYS: Final = "一二三四五六日"
@@ -52,15 +52,18 @@ def field_name(field: str, language: Language) -> str:
 
 
 def shown_day(at: datetime, language: Language) -> str:
-    """A day in Shanghai with its day of the week."""
-    local = at.astimezone(SHANGHAI)
-    weekday = f"周{_WEEKDAYS[local.weekday()]}" if language is Language.CHINESE else f"{local:%a}"
-    return f"{local:%Y-%m-%d} {weekday}"
+    """The day of an instant in Shanghai, with its day of the week."""
+    return _with_weekday(at.astimezone(SHANGHAI).date(), language)
 
 
 def shown_due(at: datetime, language: Language) -> str:
-    """The day at whose end a deadline lies: the instant itself is the first one of the day after."""
-    return shown_day(at - timedelta.resolution, language)
+    """The day at whose end a deadline lies."""
+    return _with_weekday(last_day(at), language)
+
+
+def _with_weekday(day: date, language: Language) -> str:
+    weekday = f"周{_WEEKDAYS[day.weekday()]}" if language is Language.CHINESE else f"{day:%a}"
+    return f"{day:%Y-%m-%d} {weekday}"
 
 
 def shown_instant(at: datetime) -> str:
