@@ -1,13 +1,17 @@
 """What somebody with a browser and bad intentions, or with bad luck, does to the desk: nothing is lost, doubled or shown."""
 
 import tempfile
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from kuaixiang.domain.errors import VersionConflict
 from kuaixiang.domain.words import Channel, Role
+from kuaixiang.web.serving import serving_pages
+from node.desk.application import application
 from node.ledger import queries
 from node.ledger.queries import CaseFilter
 from tests.desk.offices import Pages
@@ -154,3 +158,19 @@ async def test_a_file_goes_out_under_the_name_that_the_ledger_has(county: Pages,
     assert ("attachment; filename*=UTF-8''a.txt", b"abc") == (answer.headers["content-disposition"], answer.content)
     assert 404 == (await county.client.get(f"/cases/{case_id}/files/{address}/x.exe")).status_code
     assert 422 == (await county.client.get(f"/cases/{case_id}/files/%00")).status_code
+
+
+async def test_open_pages_end_with_the_service_and_nothing_is_said_of_a_fault(
+    county: Pages, caplog: pytest.LogCaptureFixture
+) -> None:
+    person = {"bureau": COUNTY, "actor": "tax_service-1", "department": "tax-service", "role": "TAX_SERVICE"}
+    async with AsyncExitStack() as open_page:
+        async with serving_pages(application(county.services, demonstration=True), "127.0.0.1:0") as port:
+            browser = await open_page.enter_async_context(httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}"))
+            assert 303 == (await browser.post("/step-in", data=person)).status_code
+            stream = await open_page.enter_async_context(browser.stream("GET", "/live"))
+            lines = stream.aiter_lines()
+            assert "retry: 2000" == await anext(lines)
+        # The service has ended: so has the stream, in order.
+        assert [] == [line async for line in lines if line]
+    assert [] == [record for record in caplog.records if record.levelname == "ERROR"]
