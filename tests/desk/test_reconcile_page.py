@@ -1,18 +1,16 @@
 """对账 at the desk: what the last comparison found, what stands case by case, and comparing now."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kuaixiang.domain.events import Concluded, Entry
 from kuaixiang.domain.labels import field_term, term
 from kuaixiang.domain.words import Custody, Outcome, Role
 from node import reconciler as reconciler_module
 from tests.desk.offices import Pages, pages_of
 from tests.federation.bureaus import COUNTY, PREFECTURE, Federation
 from tests.federation.test_reconciliation import answered_above, settled
-from tests.ledger.tampering import copy_database, put_back, rewrite
+from tests.ledger.tampering import copy_database, put_back, rewrite, with_all_withdrawn
 
 
 @pytest.fixture(autouse=True)
@@ -68,16 +66,7 @@ async def test_what_either_ledger_says_is_told_in_words_of_the_field(bureaus: Fe
     case_id = await answered_above(bureaus)
     node = bureaus.node(COUNTY)
     await node.stop()
-
-    def changed(entries: list[Entry]) -> list[Entry]:
-        return [
-            replace(entry, event=replace(entry.event, outcome=Outcome.WITHDRAWN))
-            if isinstance(entry.event, Concluded)
-            else entry
-            for entry in entries
-        ]
-
-    rewrite(node.url, node.codes, COUNTY, changed)
+    rewrite(node.url, node.codes, COUNTY, with_all_withdrawn)
     await node.start(deliver=False)
     async with pages_of(bureaus, COUNTY) as pages:
         await pages.step_in(COUNTY, Role.TAX_SERVICE)

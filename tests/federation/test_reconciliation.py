@@ -12,7 +12,7 @@ from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.errors import LedgersDisagree, MismatchStands, NotAPair
 from kuaixiang.domain.events import Concluded, Entry, Received
 from kuaixiang.domain.reconciliation import FieldDifference
-from kuaixiang.domain.words import Custody, DifferenceKind, Outcome, Stage
+from kuaixiang.domain.words import Custody, DifferenceKind, Stage
 from kuaixiang.runtime import pki
 from kuaixiang.wire.v1 import reconciliation_pb2 as pb
 from kuaixiang.wire.v1.reconciliation_pb2_grpc import ReconciliationServiceStub
@@ -34,7 +34,7 @@ from tests.federation.bureaus import (
     Federation,
     until,
 )
-from tests.ledger.tampering import copy_database, put_back, rewrite
+from tests.ledger.tampering import copy_database, put_back, rewrite, with_all_withdrawn
 from tests.node.callers import refusal_of
 
 HERE, THERE, DIFFERENT = DifferenceKind.MISSING_HERE, DifferenceKind.MISSING_THERE, DifferenceKind.DIFFERENT
@@ -193,16 +193,7 @@ async def test_a_changed_conclusion_is_named_with_what_either_ledger_says(bureau
     case_id = await answered_above(bureaus)
     node = bureaus.node(COUNTY)
     await node.stop()
-
-    def changed(entries: list[Entry]) -> list[Entry]:
-        return [
-            replace(entry, event=replace(entry.event, outcome=Outcome.WITHDRAWN))
-            if isinstance(entry.event, Concluded)
-            else entry
-            for entry in entries
-        ]
-
-    rewrite(node.url, node.codes, COUNTY, changed)
+    rewrite(node.url, node.codes, COUNTY, with_all_withdrawn)
     await restarted(bureaus, COUNTY)
     (found,) = (await compared(bureaus, COUNTY, PREFECTURE)).comparison.differences
     assert (case_id, DIFFERENT) == (found.case_id, found.kind)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from kuaixiang.domain.events import Entry
+from kuaixiang.domain.events import Concluded, Entry
+from kuaixiang.domain.words import Outcome
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.wire import chain
 from kuaixiang.wire.codec import decode_entry, encode_entry, event_name
@@ -74,3 +75,13 @@ def rewrite(url: str, bureaus: Sequence[str], bureau: str, change: Callable[[lis
         ledger.rebuild()
     finally:
         ledger.close()
+
+
+def with_all_withdrawn(entries: list[Entry]) -> list[Entry]:
+    """The entries with every case concluded as withdrawn, however it ended."""
+    return [
+        replace(entry, event=replace(entry.event, outcome=Outcome.WITHDRAWN))
+        if isinstance(entry.event, Concluded)
+        else entry
+        for entry in entries
+    ]
