@@ -5,15 +5,39 @@ from dataclasses import dataclass
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.tree import BureauTree, Relation
+from kuaixiang.domain.words import Channel, Role, TokenScope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedIn:
+    """An officer who has proven to this service who he is. `roles`: those that he has in that bureau now."""
+
+    bureau: str
+    actor: str
+    roles: frozenset[Role]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelToken:
+    """What the token that came with a call lets a channel do: in one bureau, as one channel, within its scopes."""
+
+    bureau: str
+    channel: Channel
+    scopes: frozenset[TokenScope]
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What a certificate says of its holder: bureaus it serves, bureaus whose officers it stands for, hubs it runs."""
+    """What a certificate says of its holder: bureaus it serves, bureaus whose officers it stands for, hubs it runs.
+
+    Besides, who has signed in at that terminal, or the channel's token that came with the call; at most one of them.
+    """
 
     bureaus: frozenset[str] = frozenset()
     offices: frozenset[str] = frozenset()
     hubs: frozenset[str] = frozenset()
+    officer: SignedIn | None = None
+    token: ChannelToken | None = None
 
     @property
     def codes(self) -> frozenset[str]:

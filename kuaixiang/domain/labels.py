@@ -33,6 +33,7 @@ from kuaixiang.domain.words import (
     Satisfaction,
     Stage,
     Telling,
+    TokenScope,
     WorkTab,
 )
 
@@ -108,6 +109,7 @@ TERMS: Final[Mapping[type[IntEnum], tuple[str, ...]]] = {
         "待审批",
         "全部",
     ),
+    TokenScope: ("登记诉求", "查询办理进度"),
 }
 """The Chinese term of each word, in the order of the words' numbers, which begin at 1."""
 

@@ -259,3 +259,10 @@ class WorkTab(IntEnum):
     ELSEWHERE = 10
     TO_DECIDE = 11
     ALL = 12
+
+
+class TokenScope(IntEnum):
+    """What the token of a channel 渠道 lets its holder do."""
+
+    REGISTER = 1
+    STATUS = 2

@@ -871,6 +871,28 @@ WORK_TAB_ALL: WorkTab.ValueType  # 12
 """全部"""
 Global___WorkTab: _TypeAlias = WorkTab  # noqa: Y015
 
+class _TokenScope:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TokenScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TokenScope.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOKEN_SCOPE_UNSPECIFIED: _TokenScope.ValueType  # 0
+    TOKEN_SCOPE_REGISTER: _TokenScope.ValueType  # 1
+    """登记诉求"""
+    TOKEN_SCOPE_STATUS: _TokenScope.ValueType  # 2
+    """查询办理进度"""
+
+class TokenScope(_TokenScope, metaclass=_TokenScopeEnumTypeWrapper):
+    """What the token of a channel 渠道 lets its holder do."""
+
+TOKEN_SCOPE_UNSPECIFIED: TokenScope.ValueType  # 0
+TOKEN_SCOPE_REGISTER: TokenScope.ValueType  # 1
+"""登记诉求"""
+TOKEN_SCOPE_STATUS: TokenScope.ValueType  # 2
+"""查询办理进度"""
+Global___TokenScope: _TypeAlias = TokenScope  # noqa: Y015
+
 @_typing.final
 class Attachment(_message.Message):
     """附件: a file of a case. Its content is found by the digest, and is the same file wherever it is kept."""
