@@ -9,8 +9,8 @@ import grpc
 import grpc.aio
 
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.runtime.pki import CertificatePaths, dns_name
-from kuaixiang.runtime.tls import open_channel
+from kuaixiang.runtime.channels import Channels
+from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 from kuaixiang.wire.v1.ledger_pb2 import (
     CaseTerms,
@@ -47,8 +47,9 @@ class Ledgers:
 
     def __init__(self, tree: BureauTree, certificates: CertificatePaths) -> None:
         self._tree = tree
-        self._certificates = certificates
-        self._channels: OrderedDict[str, grpc.aio.Channel] = OrderedDict()
+        self._channels = Channels(certificates)
+        self._used: OrderedDict[str, None] = OrderedDict()
+        """Bureaus that there are channels to, the one that was asked least lately first."""
         self._busy: dict[str, int] = {}
 
     def has(self, bureau: str) -> bool:
@@ -113,26 +114,24 @@ class Ledgers:
 
     async def close(self) -> None:
         """Close every channel."""
-        while self._channels:
-            _, channel = self._channels.popitem()
-            await channel.close()
+        self._used.clear()
+        await self._channels.close()
 
-    async def _stub(self, bureau: str) -> "LedgerServiceStub":
+    async def _stub(self, bureau: str) -> LedgerServiceStub:
         endpoint = self._tree.get(bureau).endpoint
         if not endpoint:
             raise LedgerUnreachable(bureau, "the tree does not say where it is")
-        channel = self._channels.get(bureau)
-        if channel is None:
-            channel = open_channel(endpoint, dns_name("node", bureau), self._certificates)
-            self._channels[bureau] = channel
-        self._channels.move_to_end(bureau)
+        channel = self._channels.channel(bureau, endpoint)
+        self._used[bureau] = None
+        self._used.move_to_end(bureau)
         self._busy[bureau] = self._busy.get(bureau, 0) + 1
-        while len(self._channels) > CHANNELS_MAX:
+        while len(self._used) > CHANNELS_MAX:
             # Looked for anew after each closing: what was idle before may have been taken up meanwhile.
-            idle = next((code for code in self._channels if code not in self._busy), None)
+            idle = next((code for code in self._used if code not in self._busy), None)
             if idle is None:
                 break
-            await self._channels.pop(idle).close()
+            del self._used[idle]
+            await self._channels.drop(idle)
         return LedgerServiceStub(channel)
 
     def _done(self, bureau: str) -> None:

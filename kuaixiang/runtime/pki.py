@@ -251,6 +251,7 @@ def issue(
 ) -> CertificatePaths:
     """Issue a certificate for one process that acts for these codes, with a new key and a copy of the authority's.
 
+    The authority's `ca.crt` is copied whole: while one authority follows another it holds both, the new one first.
     `valid_from` is now when absent; `force` replaces a certificate that is there (a running server picks the new one up
     by itself). Raises `AuthorityMissing`, `CertificateExists`, `NoCodes`, `TooManyCodes`, `MalformedCode`,
     `ValidityImpossible`, `AuthorityNotValid`, `FileUnreadable`, `KeyMismatch`, `FolderUnwritable`.
@@ -265,7 +266,7 @@ def issue(
     paths = CertificatePaths.in_folder(out_folder)
     if not force and (paths.certificate.exists() or paths.key.exists()):
         raise CertificateExists(out_folder)
-    authority, authority_key = _load_authority(folder_ca)
+    trusted_pem, authority, authority_key = _load_authority(folder_ca)
     begins, ends = _validity(valid_from, days)
     if begins < authority.not_valid_before_utc or ends > authority.not_valid_after_utc:
         raise AuthorityNotValid((begins, ends), (authority.not_valid_before_utc, authority.not_valid_after_utc))
@@ -288,7 +289,7 @@ def issue(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    _write(paths.ca, authority.public_bytes(serialization.Encoding.PEM), 0o644)
+    _write(paths.ca, trusted_pem, 0o644)
     _write(paths.key, _pem_of_key(key), 0o600)
     _write(paths.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
     return paths
@@ -401,15 +402,17 @@ def _key_usage(*, authority: bool) -> x509.KeyUsage:
     )
 
 
-def _load_authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def _load_authority(folder: Path) -> tuple[bytes, x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """All that is trusted, in PEM; the authority that issues, which is the first of it; its key."""
     paths = AuthorityPaths.in_folder(folder)
     if not (paths.certificate.exists() and paths.key.exists()):
         raise AuthorityMissing(folder)
-    certificate = _parse_certificates(paths.certificate, _read(paths.certificate))[0]
+    trusted_pem = _read(paths.certificate)
+    certificate = _parse_certificates(paths.certificate, trusted_pem)[0]
     key = _parse_key(paths.key, _read(paths.key))
     if key.public_key() != certificate.public_key():
         raise KeyMismatch(paths.certificate, paths.key)
-    return certificate, key
+    return trusted_pem, certificate, key
 
 
 def _read(path: Path) -> bytes:

@@ -1,7 +1,7 @@
 """Peers speak mutual TLS: both sides show a certificate of the federation's authority.
 
 A server picks up a renewed certificate by itself, at the next connection. A client's credentials are fixed when its
-channel is opened: after a renewal it opens a new channel and closes the old one.
+channel is opened: after a renewal it takes a new channel (`kuaixiang.runtime.channels`).
 """
 
 from collections.abc import Sequence
@@ -129,20 +129,27 @@ def server_credentials(paths: CertificatePaths) -> grpc.ServerCredentials:
     )
 
 
-def channel_credentials(paths: CertificatePaths) -> grpc.ChannelCredentials:
-    """Credentials for a client, as the files are now. Raises `FileUnreadable`, `KeyMismatch`."""
-    credentials = load(paths)
+def channel_credentials(credentials: Credentials) -> grpc.ChannelCredentials:
+    """Credentials for a client, for good: a renewal takes a new channel."""
     return grpc.ssl_channel_credentials(credentials.ca_pem, credentials.key_pem, credentials.certificate_pem)
 
 
 def open_channel(endpoint: str, server_name: str, paths: CertificatePaths, options: Options = ()) -> grpc.aio.Channel:
+    """A channel to `host:port` with the certificate that is in the files now; otherwise as `channel_to`.
+
+    Raises `FileUnreadable`, `KeyMismatch`.
+    """
+    return channel_to(endpoint, server_name, load(paths), options)
+
+
+def channel_to(endpoint: str, server_name: str, credentials: Credentials, options: Options = ()) -> grpc.aio.Channel:
     """A channel to `host:port`, which must show a certificate with that DNS name (`pki.dns_name`).
 
-    Keep it: one long-lived channel per peer. `options` are added to `CHANNEL_OPTIONS` and win over them. Raises
-    `FileUnreadable`, `KeyMismatch`; nothing is sent before the first call.
+    Keep it: one long-lived channel per peer. `options` are added to `CHANNEL_OPTIONS` and win over them. Nothing is
+    sent before the first call.
     """
     named = {**dict(CHANNEL_OPTIONS), "grpc.ssl_target_name_override": server_name, **dict(options)}
-    return grpc.aio.secure_channel(endpoint, channel_credentials(paths), options=tuple(named.items()))
+    return grpc.aio.secure_channel(endpoint, channel_credentials(credentials), options=tuple(named.items()))
 
 
 def _configuration(credentials: Credentials) -> grpc.ServerCertificateConfiguration:

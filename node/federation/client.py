@@ -1,16 +1,16 @@
 """Links to other bureaus' nodes: one long-lived channel for each, under mutual TLS, opened when first needed."""
 
-import asyncio
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import grpc
 import grpc.aio
 
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.runtime.pki import CertificatePaths, Credentials, LiveCredentials, dns_name
-from kuaixiang.runtime.tls import Options, open_channel
+from kuaixiang.runtime.channels import Channels
+from kuaixiang.runtime.pki import CertificatePaths
+from kuaixiang.runtime.tls import Options
 from kuaixiang.wire.errors import RemoteRefusal, from_call
 from kuaixiang.wire.v1.reconciliation_pb2_grpc import ReconciliationServiceStub
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
@@ -66,27 +66,24 @@ def failure_of(error: grpc.aio.AioRpcError) -> Failure:
     return Failure(what, error.code().name, refusal.rule if refusal else "")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Link:
     channel: grpc.aio.Channel
     referrals: ReferralServiceStub
     reconciliation: ReconciliationServiceStub
     supervision: SupervisionServiceStub
-    credentials: Credentials
 
 
 class Links:
-    """Opens a link to a bureau when it is first asked for, and again when the node's certificate has been renewed.
+    """Opens a link to a bureau when it is first asked for, and again after a renewal of certificates or a move.
 
     A bureau of this very node is reached like any other.
     """
 
     def __init__(self, tree: BureauTree, paths: CertificatePaths) -> None:
         self._tree = tree
-        self._paths = paths
-        self._live = LiveCredentials(paths)
+        self._channels = Channels(paths, LINK_OPTIONS)
         self._links: dict[str, _Link] = {}
-        self._closing: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -114,23 +111,14 @@ class Links:
         endpoint = self._tree.get(bureau).endpoint if bureau in self._tree else ""
         if not endpoint:
             raise NoEndpoint(bureau)
-        credentials = self._live.current()
+        channel = self._channels.channel(bureau, endpoint)
         link = self._links.get(bureau)
-        if link is None or link.credentials is not credentials:
-            # A channel's credentials are fixed when it is opened.
-            if link is not None:
-                self._retire(link)
-            channel = open_channel(endpoint, dns_name("node", bureau), self._paths, LINK_OPTIONS)
+        if link is None or link.channel is not channel:
             stubs = ReferralServiceStub(channel), ReconciliationServiceStub(channel), SupervisionServiceStub(channel)
-            link = self._links[bureau] = _Link(channel, *stubs, credentials)
+            link = self._links[bureau] = _Link(channel, *stubs)
         return link
 
     async def close(self) -> None:
         """Close all links; calls under way are cancelled."""
-        links, self._links = self._links, {}
-        await asyncio.gather(*(link.channel.close() for link in links.values()), *self._closing)
-
-    def _retire(self, link: _Link) -> None:
-        closing = asyncio.ensure_future(link.channel.close(CALL_SECONDS_MAX))
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+        self._links.clear()
+        await self._channels.close()

@@ -308,7 +308,7 @@ async def test_health_and_reflection_answer(callers: Callers) -> None:
 async def test_reflection_lists_the_services(node: service.Running, tmp_path: Any, callers: Callers) -> None:
     callers.channel()
     paths = pki.CertificatePaths.in_folder(tmp_path / f"office-{COUNTY}")
-    credentials = tls.channel_credentials(paths)
+    credentials = tls.channel_credentials(pki.load(paths))
 
     def services() -> list[str]:
         name = ("grpc.ssl_target_name_override", pki.dns_name("node", COUNTY))
