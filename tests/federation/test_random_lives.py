@@ -6,19 +6,19 @@ KX_TEST_SEED the first one's seed.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pytest
 
-from demo.tally import facts_of
 from hub.fold import Packed, read_entries, unpack
 from hub.measures import measure_name
 from kuaixiang.domain.events import Entry
-from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome, Custody, Stage
+from kuaixiang.domain.words import Custody, Stage
 from kuaixiang.wire.v1 import journal_pb2
 from node.ledger import queries
 from tests.domain.federation import check_clocks
 from tests.domain.story import TREE
+from tests.faults.checker.figures import counted_by_hand
 from tests.ledger.bureaus import Desks, check_journal, desks
 from tests.ledger.test_pair_records import compared
 
@@ -53,19 +53,6 @@ def journal_of(opened: Desks, bureau: str) -> list[journal_pb2.Segment]:
 
 def entries_of(segments: Iterable[journal_pb2.Segment]) -> list[journal_pb2.Entry]:
     return [journal_pb2.Entry.FromString(one.public) for segment in segments for one in segment.entries]
-
-
-def counted_by_hand(entries: Sequence[journal_pb2.Entry]) -> Counter[str]:
-    """Facts, and deadlines met and missed, by code that has nothing in common with the hub's."""
-    counts = Counter(fact for entry in entries for fact in facts_of(entry))
-    for entry in entries:
-        for change in entry.clocks:
-            kind, action = ClockKind(change.kind).name.lower(), int(change.action)
-            if action == ClockAction.OVERDUE:
-                counts[f"{kind}_missed"] += 1
-            elif action == ClockAction.STOPPED and int(change.outcome) == ClockOutcome.MET:
-                counts[f"{kind}_met"] += 1
-    return counts
 
 
 def told_by_the_hub(tallies: dict[Packed, int], wanted: Iterable[str]) -> Counter[str]:
