@@ -69,8 +69,12 @@ browser: ## is there a Chromium for the tests of the pages? Debian's is installe
 	echo 'The tests of the pages are skipped without Chromium and Chinese fonts; install $(BROWSER) (their names in Debian).' >&2
 
 .PHONY: test
-test: setup browser ## run all tests (ARGS are pytest's)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+test: setup browser ## run the tests, but those of more than ten seconds each (ARGS are pytest's)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow" $(ARGS)
+
+.PHONY: test-slow
+test-slow: setup browser ## run the tests of more than ten seconds each: whole demonstrations, random lives, killed processes
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow $(ARGS)
 
 .PHONY: test-replay
 test-replay: setup ## play the four real logs in full (half an hour, hence not in test; KX_DATA names their folder)

@@ -19,7 +19,6 @@ SECONDS_MAX = 180
 
 
 @pytest.mark.nats
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_short_demonstration_shows_the_whole_notice_loses_nothing_and_its_hub_equals_the_ledgers(
     tmp_path: Path,

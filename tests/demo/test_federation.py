@@ -128,6 +128,7 @@ async def test_a_refusal_arrives_with_its_rule_and_a_strange_bureau_is_named(fed
 
 @pytest.mark.nats
 @pytest.mark.postgres
+@pytest.mark.slow
 async def test_ledgers_and_hub_can_be_kept_in_postgresql(tmp_path: Path) -> None:
     tree = part_of(national_tree(), [PROVINCE])
     async with Federation(

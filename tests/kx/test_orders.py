@@ -107,6 +107,7 @@ def test_an_order_of_headquarters_for_a_county_is_answered_returned_answered_and
     assert order_id in between("list", "--side", "relayed").stdout
 
 
+@pytest.mark.slow
 def test_an_order_outlives_the_death_of_every_node_on_its_way(officers: Officers) -> None:
     headquarters = at(officers, HEADQUARTERS, "bureau-head")
     county = at(officers, COUNTY, "tax-service", "tax-service")

@@ -40,6 +40,7 @@ def answered_by_the_province(officers: Officers) -> str:
     return case_id
 
 
+@pytest.mark.slow
 def test_ledgers_that_agree_and_what_a_restored_backup_has_lost(officers: Officers) -> None:
     county = officers.at(COUNTY, "tax-service")
     kept = answered_by_the_province(officers)

@@ -27,6 +27,7 @@ def until(case: Callable[..., Result], case_id: str, stage: str, custody: str) -
     pytest.fail(f"case {case_id} is {seen or 'not there'}, not {stage} {custody}, after {WAIT_SECONDS} s")
 
 
+@pytest.mark.slow
 def test_a_case_escalated_twice_is_completed_at_headquarters_and_written_off_in_all_three_ledgers(
     officers: Officers,
 ) -> None:

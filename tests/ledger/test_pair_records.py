@@ -69,7 +69,7 @@ async def refer_to_and_fro(opened: Desks, chance: Random) -> None:
         opened.clock.advance(HOUR)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 async def test_after_hand_overs_to_and_fro_the_two_ledgers_of_a_pair_agree_but_for_what_was_forged(
     database_url: str, seed: int
 ) -> None:
