@@ -2,19 +2,19 @@
 
 import importlib.util
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from typer.testing import CliRunner
 
 from hub.settings import HubSettings
 from kuaixiang.domain.labels import name
 from kuaixiang.domain.words import Role
 from kuaixiang.facts.staff import parse_staff
+from kx.main import app
 from node.settings import NodeSettings
 
 ROOT = Path(__file__).parents[2]
@@ -155,15 +155,8 @@ def commands() -> list[tuple[Path, str]]:
 
 @cache
 def help_of(*words: str) -> str:
-    done = subprocess.run(
-        [Path(sys.executable).with_name("kx"), *words, "--help"],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={"PATH": "/usr/bin:/bin", "COLUMNS": "300", "NO_COLOR": "1", "TERM": "dumb", "LC_ALL": "C.UTF-8"},
-    )
-    assert 0 == done.returncode, f"kx {' '.join(words)}: {done.stdout}{done.stderr}"
+    done = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "300", "NO_COLOR": "1", "TERM": "dumb"})
+    assert 0 == done.exit_code, f"kx {' '.join(words)}: {done.output}"
     return done.stdout
 
 
