@@ -569,9 +569,20 @@ def part_of(tree: BureauTree, codes: Iterable[str]) -> BureauTree:
 
 def tree_text(tree: BureauTree) -> str:
     """The tree in the form that `kuaixiang.facts.load_tree` reads."""
-    lines = [f"# version: {tree.version}", "gb_code,name,tier,parent,endpoint,desk"]
+    lines = [f"# version: {tree.version}", "gb_code,name,tier,parent,endpoint,desk,fingerprints,formerly"]
     lines += [
-        ",".join((one.code, _cell(one.name), TIER_WORDS[one.tier], one.parent or "", one.endpoint, one.desk))
+        ",".join(
+            (
+                one.code,
+                _cell(one.name),
+                TIER_WORDS[one.tier],
+                one.parent or "",
+                one.endpoint,
+                one.desk,
+                " ".join(one.fingerprints),
+                " ".join(one.formerly),
+            )
+        )
         for one in tree.bureaus.values()
     ]
     return "\n".join(lines) + "\n"

@@ -173,6 +173,7 @@ _BY_EVENT: Final[Mapping[str, tuple[int, ...]]] = {
     "became_due_soon": (),
     "clocks_recomputed": (),
     "calendar_adopted": (),
+    "tree_adopted": (),
     "directive_published": (),
     "ledgers_reconciled": (),
     "mismatch_found": (),

@@ -17,6 +17,7 @@ def add_commands(app: typer.Typer) -> None:
     for name, command in (
         ("publish-calendar", publish_calendar),
         ("publish-issue", publish_issue),
+        ("publish-tree", publish_tree),
         ("directives", directives),
         ("show-issue", issue),
     ):
@@ -40,17 +41,39 @@ def publish_calendar(
     from kuaixiang.wire.v1 import directive_pb2
 
     with failures_shown(as_json=asking.as_json):
-        try:
-            text = file.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as fault:
-            raise Failed(
-                Both(f"{file} cannot be read as UTF-8 text.", f"{file} 无法按 UTF-8 文本读取。"),
-                field=str(file),
-                rule=type(fault).__name__,
-                remedy=Both("Save it as UTF-8.", "请另存为 UTF-8 编码。"),
-            ) from fault
-        request = directive_pb2.PublishCalendarRequest(calendar=text)
+        request = directive_pb2.PublishCalendarRequest(calendar=_text_of(file))
         _publish(Acting(asking, who, once), "PublishCalendar", request, "the calendar")
+
+
+@takes(who=who_options, once=acting_options, asking=asking_options)
+def publish_tree(
+    *,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The tree; `kx tree check` checks it."),
+    ],
+    who: Who,
+    once: Once,
+    asking: Asking,
+) -> None:
+    """Publish a version of the tree of bureaus 发布机构树, at headquarters; every node and hub adopts it as it runs."""
+    from kuaixiang.wire.v1 import directive_pb2
+
+    with failures_shown(as_json=asking.as_json):
+        request = directive_pb2.PublishTreeRequest(tree=_text_of(file))
+        _publish(Acting(asking, who, once), "PublishTree", request, "the tree")
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise Failed(
+            Both(f"{file} cannot be read as UTF-8 text.", f"{file} 无法按 UTF-8 文本读取。"),
+            field=str(file),
+            rule=type(fault).__name__,
+            remedy=Both("Save it as UTF-8.", "请另存为 UTF-8 编码。"),
+        ) from fault
 
 
 @takes(who=who_options, once=acting_options, asking=asking_options)

@@ -199,12 +199,11 @@ def show_directives(asking: Asking, directives: Sequence[directive_pb2.Directive
     table = _table("published", "what", "version, number", "title")
     for one in directives:
         kind = int(one.kind)
-        calendar = kind == DirectiveKind.CALENDAR
         table.add_row(
             local(from_micros(one.published_at_us)),
             word(DirectiveKind, kind),
-            one.calendar_version if calendar else one.subject,
-            "" if calendar else escape(one.issue.title),
+            one.calendar_version or one.tree_version or one.subject,
+            escape(one.issue.title),
         )
     _console().print(table)
     _console().print(

@@ -1,45 +1,36 @@
 """Directives: what headquarters has published, as this node knows it; published here when this node is headquarters'.
 
 A directive is kept in the bytes that headquarters signed, shown to officers, and handed on to whoever asks. A calendar
-that is newer than the one in force is put in force: each bureau of the node records that it has adopted it, in the
-transaction in which it is kept, and the sweep computes the open deadlines again. Which calendar is in force after a
-restart follows from what is kept.
+or a tree that is newer than the one in force is put in force: each bureau of the node records that it has adopted it,
+in the transaction in which it is kept; after another calendar the sweep computes the open deadlines again. Which of
+them is in force after a restart follows from what is kept.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 import structlog
-from google.protobuf.message import DecodeError
 from prometheus_client import Counter, Gauge
 
 from kuaixiang.domain.calendar import WorkingCalendar
 from kuaixiang.domain.desk import Context
-from kuaixiang.domain.directives import (
-    CalendarUnusable,
-    Issue,
-    check_amendment,
-    check_issue,
-    check_publisher,
-    edition,
-)
-from kuaixiang.domain.errors import Condition, FieldMalformed, FieldMissing, Refused
-from kuaixiang.domain.events import CalendarAdopted, DirectivePublished
-from kuaixiang.domain.labels import Both
+from kuaixiang.domain.directives import Issue, check_amendment, check_issue, check_publisher, edition
+from kuaixiang.domain.errors import Condition, Refused
+from kuaixiang.domain.events import CalendarAdopted, DirectivePublished, LedgerEvent, TreeAdopted
+from kuaixiang.domain.succession import check_adoption, check_succession
+from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import DirectiveKind
-from kuaixiang.facts import FactsError, parse_calendar
 from kuaixiang.runtime.clock import from_micros, to_micros
+from kuaixiang.runtime.directives import Published, Subject, calendar_of, checked, tree_of
+from kuaixiang.runtime.seal import Seal
 from kuaixiang.wire.v1 import directive_pb2, referral_pb2
-from node.federation.seal import Seal
 from node.ledger import queries
 from node.ledger.ledger import Draft, Work
-from node.office import Header, Noted, Office
+from node.office import Header, Noted, Office, Place
 
-DIRECTIVE_BYTES_MAX: Final = 512 * 1024
-"""A calendar of twenty years is some 60 KB."""
 ANSWER_BYTES_MAX: Final = 1024 * 1024
 """Directives in one answer, well below gRPC's four megabytes; whoever lacks more asks again."""
 
@@ -51,11 +42,13 @@ REFUSED: Final = Counter(
 IN_FORCE: Final = Gauge(
     "kx_calendar_in_force", "1 for the version of the working calendar that deadlines are computed from.", ["version"]
 )
+TREE_IN_FORCE: Final = Gauge("kx_tree_in_force", "1 for the version of the tree of bureaus that holds.", ["version"])
+TREES_NOT_ADOPTED: Final = Counter(
+    "kx_trees_not_adopted_total",
+    "Trees of headquarters that were kept and not adopted: they leave out or move what is of this process.",
+)
 
 _log: Final = structlog.get_logger(__name__)
-
-Subject = tuple[int, str]
-"""Kind, and what of that kind."""
 
 
 class UnknownIssue(Refused):
@@ -68,19 +61,6 @@ class UnknownIssue(Refused):
 
     def __init__(self, issue_id: str) -> None:
         super().__init__(f"There is no common issue {issue_id}.", f"没有编号为 {issue_id} 的共性诉求。")
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A directive: what it says, and the bytes that headquarters signed."""
-
-    content: directive_pb2.Directive
-    signed: directive_pb2.SignedDirective
-
-    @property
-    def about(self) -> Subject:
-        """What it is about: of two about the same the later stands."""
-        return (int(self.content.kind), self.content.subject)
 
 
 class Directives:
@@ -98,9 +78,8 @@ class Directives:
             signed = directive_pb2.SignedDirective(directive=row.directive, signature=signature)
             published = Published(directive_pb2.Directive.FromString(row.directive), signed)
             self._latest[published.about] = published
-            if row.kind == DirectiveKind.CALENDAR:
-                self._put_in_force(self._newer_calendar(published))
-        _show_in_force(office.place.calendar)
+            self._put_in_force(self._newer(published))
+        _show_in_force(office.place)
 
     # ------------------------------------------------------------ publishing, at headquarters
 
@@ -118,6 +97,22 @@ class Directives:
 
         content = directive_pb2.Directive(calendar_version=calendar.version, calendar=text)
         return await self._publish(header, DirectiveKind.CALENDAR, "", content, check)
+
+    async def publish_tree(self, header: Header, text: str) -> Noted:
+        """Publishes a version of the tree of bureaus in the form of its files; every node and hub adopts it.
+
+        Raises `NotHeadquarters`, `NotForThisRole`, `TreeUnusable`, `TreeUnnumbered`, `TreeNotNewer`, `TreeMovesRoot`,
+        `TreeForgetsBureaus`, `TreeMovesSites`, `TreeForgetsSuperiors`, `TreeLocksOut` and what every act of a person
+        does.
+        """
+        check_publisher(DirectiveKind.TREE, header.bureau, self._root, header.role)
+        tree = tree_of(text)
+
+        def check(context: Context) -> None:
+            check_succession(tree, context.tree, self._seal.fingerprint())
+
+        content = directive_pb2.Directive(tree_version=tree.version, tree=text)
+        return await self._publish(header, DirectiveKind.TREE, "", content, check)
 
     async def publish_issue(self, header: Header, issue: Issue) -> Noted:
         """Publishes a confirmed common issue, or a new wording of one.
@@ -152,7 +147,7 @@ class Directives:
             at = from_micros(published.content.published_at_us)
             event = DirectivePublished(directive_kind=kind, subject=subject, published_at=at, digest=digest)
             seq = draft.note(context, event).seq
-            self._write(draft, [published], self._newer_calendar(published))
+            self._write(draft, [published], self._newer(published))
             return seq
 
         async with self._changing:
@@ -198,15 +193,15 @@ class Directives:
             if not new:
                 return 0
             news = list(new.values())
-            calendar = self._newer_calendar(*news)
-            work = Work(run=lambda draft: self._write(draft, news, calendar), bureau=self._office.ledger.bureaus[0])
+            newer = self._newer(*news)
+            work = Work(run=lambda draft: self._write(draft, news, newer), bureau=self._office.ledger.bureaus[0])
             await self._office.ledger.do(work)
             self._keep(news)
             return len(news)
 
     def _checked(self, signed: directive_pb2.SignedDirective) -> Published | None:
         try:
-            return Published(directive_of(signed, self._seal, self._root), signed)
+            return checked(signed, self._seal, self._root)
         except Refused as refusal:
             REFUSED.inc()
             _log.warning(
@@ -216,13 +211,19 @@ class Directives:
 
     # ------------------------------------------------------------ reading
 
-    def newer_than(self, have: Mapping[Subject, int]) -> tuple[list[directive_pb2.SignedDirective], bool]:
+    def newer_than(
+        self, have: Mapping[Subject, int], kinds: Collection[int] = ()
+    ) -> tuple[list[directive_pb2.SignedDirective], bool]:
         """Of each subject the newest, where it is newer than what somebody has, oldest first; whether there are more.
 
-        What is of a kind that this version does not know is handed on like anything else.
+        Of some kinds, or of all: what is of a kind that this version does not know is handed on like anything else.
         """
         wanted = sorted(
-            (known for about, known in self._latest.items() if known.content.published_at_us > have.get(about, 0)),
+            (
+                known
+                for about, known in self._latest.items()
+                if known.content.published_at_us > have.get(about, 0) and (not kinds or about[0] in kinds)
+            ),
             key=lambda known: known.content.published_at_us,
         )
         answer: list[directive_pb2.SignedDirective] = []
@@ -248,22 +249,27 @@ class Directives:
 
     # ------------------------------------------------------------ inside
 
-    def _newer_calendar(self, *published: Published) -> WorkingCalendar | None:
-        """The calendar among them that is newer than the one in force."""
-        newest, number = None, edition(self._office.place.calendar.version)
+    def _newer(self, *published: Published) -> "_Newer":
+        """What is among them that is newer than what is in force."""
+        place, found = self._office.place, _Newer()
         for one in published:
-            if one.about[0] == DirectiveKind.CALENDAR and edition(one.content.calendar_version) > number:
-                newest, number = calendar_of(one.content.calendar), edition(one.content.calendar_version)
-        return newest
+            if one.about[0] == DirectiveKind.CALENDAR:
+                calendar = found.calendar or place.calendar
+                if edition(one.content.calendar_version) > edition(calendar.version):
+                    found.calendar = calendar_of(one.content.calendar)
+            elif one.about[0] == DirectiveKind.TREE:
+                tree = found.tree or place.tree
+                if edition(one.content.tree_version) > edition(tree.version):
+                    found.take_tree(one.content, place.tree, self._office.ledger.bureaus)
+        return found
 
-    def _write(self, draft: Draft, news: Iterable[Published], calendar: WorkingCalendar | None) -> None:
+    def _write(self, draft: Draft, news: Iterable[Published], newer: "_Newer") -> None:
         for one in news:
             content, signature = one.content, one.signed.signature.SerializeToString()
             draft.put_directive(content.kind, content.subject, content.published_at_us, one.signed.directive, signature)
-        if calendar is not None:
+        for event in newer.events():
             for bureau in self._office.ledger.bureaus:
-                context = self._office.system_context(bureau)
-                draft.note(context, CalendarAdopted(calendar_version=calendar.version))
+                draft.note(self._office.system_context(bureau), event)
 
     def _keep(self, news: Iterable[Published]) -> None:
         """After the commit."""
@@ -271,80 +277,74 @@ class Directives:
         for one in news:
             self._latest[one.about] = one
             KEPT.labels(_kind_name(one.content.kind)).inc()
-        calendar = self._newer_calendar(*news)
-        self._put_in_force(calendar)
-        if calendar is not None:
-            _show_in_force(calendar)
+        newer = self._newer(*news)
+        self._put_in_force(newer)
+        _show_in_force(self._office.place)
+        if newer.calendar is not None:
             _log.info(
                 "A calendar is adopted; open deadlines are computed again.",
                 action="directive.calendar",
-                version=calendar.version,
-                horizon=calendar.horizon.isoformat(),
+                version=newer.calendar.version,
+                horizon=newer.calendar.horizon.isoformat(),
+            )
+        if newer.tree is not None:
+            _log.info(
+                "A tree of bureaus is adopted.",
+                action="directive.tree",
+                version=newer.tree.version,
+                bureaus=len(newer.tree),
             )
         if news:
             for tell in self.listeners:
                 tell()
 
-    def _put_in_force(self, calendar: WorkingCalendar | None) -> None:
-        if calendar is not None:
-            self._office.place.in_force.adopt(calendar)
+    def _put_in_force(self, newer: "_Newer") -> None:
+        if newer.calendar is not None:
+            self._office.place.in_force.adopt(newer.calendar)
+        if newer.tree is not None:
+            self._office.place.trees.adopt(newer.tree)
 
 
-def _show_in_force(calendar: WorkingCalendar) -> None:
-    IN_FORCE.clear()
-    IN_FORCE.labels(calendar.version).set(1)
+@dataclass(slots=True)
+class _Newer:
+    """What is to be put in force: a calendar, a tree, with its digest; or nothing."""
+
+    calendar: WorkingCalendar | None = None
+    tree: BureauTree | None = None
+    tree_digest: bytes = b""
+
+    def take_tree(self, content: directive_pb2.Directive, in_force: BureauTree, bureaus: Iterable[str]) -> None:
+        """The tree of a directive, if this node can go on with it; otherwise the one in force stays, and it is told."""
+        tree = tree_of(content.tree)
+        try:
+            check_adoption(tree, in_force, bureaus)
+        except Refused as refusal:
+            TREES_NOT_ADOPTED.inc()
+            _log.error(
+                "A tree of bureaus cannot be adopted here.",
+                action="directive.tree_refused",
+                version=tree.version,
+                rule=refusal.rule,
+                reason=str(refusal),
+            )
+            return
+        self.tree, self.tree_digest = tree, sha256(content.tree.encode()).digest()
+
+    def events(self) -> list[LedgerEvent]:
+        """What each bureau records of it."""
+        events: list[LedgerEvent] = []
+        if self.calendar is not None:
+            events.append(CalendarAdopted(calendar_version=self.calendar.version))
+        if self.tree is not None:
+            events.append(TreeAdopted(tree_version=self.tree.version, digest=self.tree_digest))
+        return events
+
+
+def _show_in_force(place: Place) -> None:
+    for gauge, version in ((IN_FORCE, place.calendar.version), (TREE_IN_FORCE, place.tree.version)):
+        gauge.clear()
+        gauge.labels(version).set(1)
 
 
 def _kind_name(kind: int) -> str:
     return DirectiveKind(kind).name.lower() if kind in set(DirectiveKind) else "other"
-
-
-def calendar_of(text: str) -> WorkingCalendar:
-    """The calendar of a text; raises `CalendarUnusable`."""
-    if len(text.encode()) > DIRECTIVE_BYTES_MAX:
-        raise CalendarUnusable(f"it has more than {DIRECTIVE_BYTES_MAX} bytes")
-    try:
-        return parse_calendar(text)
-    except FactsError as fault:
-        raise CalendarUnusable(str(fault)) from fault
-
-
-def directive_of(signed: directive_pb2.SignedDirective, seal: Seal, headquarters: str) -> directive_pb2.Directive:
-    """The directive in its envelope, proven to be headquarters'.
-
-    Raises `SignatureNotProven`, `FieldMalformed`, `FieldMissing`, `CalendarUnusable`, `CalendarUnnumbered`.
-    """
-    seal.check_kept(signed.directive, signed.signature, headquarters)
-    if len(signed.directive) > DIRECTIVE_BYTES_MAX * 2:
-        raise _malformed(Both(f"has {len(signed.directive)} bytes", f"共 {len(signed.directive)} 字节，过大"))
-    try:
-        directive = directive_pb2.Directive.FromString(signed.directive)
-    except DecodeError as fault:
-        raise _malformed(Both("is not a serialized directive", "无法读取")) from fault
-    if not directive.kind or directive.published_at_us <= 0:
-        raise FieldMissing("directive.kind", Both("it says what is published", "须写明发布的内容"))
-    kind = int(directive.kind)
-    if kind == DirectiveKind.CALENDAR:
-        calendar = calendar_of(directive.calendar)
-        if calendar.version != directive.calendar_version or not edition(calendar.version):
-            raise _malformed(Both("names another version than its calendar", "版本号与日历不一致"))
-    elif kind == DirectiveKind.ISSUE:
-        check_issue(issue_of(directive.issue))
-        if directive.issue.issue_id != directive.subject:
-            raise _malformed(Both("is about another issue than it names", "编号与内容不一致"))
-    return directive
-
-
-def issue_of(message: directive_pb2.ConfirmedIssue) -> Issue:
-    """An issue from the wire."""
-    return Issue(
-        issue_id=message.issue_id,
-        title=message.title,
-        owner=message.owner,
-        standard_answer=message.standard_answer,
-    )
-
-
-def _malformed(what: Both) -> FieldMalformed:
-    remedy: Any = Both("Headquarters publishes it anew.", "请税务总局重新发布。")
-    return FieldMalformed("directive", what, remedy)

@@ -16,6 +16,7 @@ from kuaixiang.domain.labels import Both
 from kuaixiang.domain.registration import check_case_id
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.clock import MICROS_PER_SECOND, SECONDS_PER_DAY, Clock, from_micros, to_micros
+from kuaixiang.runtime.in_force import InForce
 from kuaixiang.runtime.server import Context, caller_of
 from kuaixiang.text.masking import mask
 from kuaixiang.text.terms import key_terms
@@ -40,9 +41,9 @@ CHARACTERS_SHOWN_MAX: Final = 300
 class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     """Answers LedgerService for the bureaus of one node; `clock` dates the heads."""
 
-    def __init__(self, ledger: Ledger, tree: BureauTree, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, trees: InForce[BureauTree], clock: Clock) -> None:
         self._ledger = ledger
-        self._tree = tree
+        self._trees = trees
         self._clock = clock
 
     async def ReadJournal(
@@ -141,11 +142,11 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     def _check(self, caller: Caller, bureau: str) -> None:
         if bureau not in self._ledger.heads:
             raise NotThisBureau(bureau, self._ledger.bureaus, "bureau")
-        check_supervisor(caller, bureau, self._tree)
+        check_supervisor(caller, bureau, self._trees.value)
 
     def _may(self, caller: Caller, bureau: str) -> bool:
         try:
-            check_supervisor(caller, bureau, self._tree)
+            check_supervisor(caller, bureau, self._trees.value)
         except NotAuthorised:
             return False
         return True

@@ -44,6 +44,7 @@ from kuaixiang.domain.words import (
 )
 from kuaixiang.runtime.chance import Chance
 from kuaixiang.runtime.clock import Clock
+from kuaixiang.runtime.in_force import InForce
 from kuaixiang.wire.codec import attachment_of, enum_of, instant_of
 from kuaixiang.wire.v1 import referral_pb2
 from node.attachments import AttachmentsMissing, AttachmentStore, ContentLost, Missing, UnknownAttachment
@@ -99,31 +100,13 @@ class Noted:
     repeated: bool
 
 
-class CalendarInForce:
-    """The working calendar that deadlines are computed from now; another one takes its place when it is adopted."""
-
-    __slots__ = ("_calendar",)
-
-    def __init__(self, calendar: WorkingCalendar) -> None:
-        self._calendar = calendar
-
-    @property
-    def calendar(self) -> WorkingCalendar:
-        """The one in force."""
-        return self._calendar
-
-    def adopt(self, calendar: WorkingCalendar) -> None:
-        """From now on deadlines come from this one. Safe between threads: whoever decides reads it once."""
-        self._calendar = calendar
-
-
 class Place:
     """What holds at the node: the tree, the working calendar in force, the limits, the time, and who works where.
 
     `staff` gives the departments and officers of a bureau, as they are now.
     """
 
-    __slots__ = ("clock", "in_force", "rules", "staff", "tree")
+    __slots__ = ("clock", "in_force", "rules", "staff", "trees")
 
     def __init__(
         self,
@@ -133,8 +116,8 @@ class Place:
         clock: Clock,
         staff: Callable[[str], Staff] = lambda _: UNLISTED,
     ) -> None:
-        self.tree = tree
-        self.in_force = CalendarInForce(calendar)
+        self.trees = InForce(tree)
+        self.in_force = InForce(calendar)
         self.rules = rules
         self.clock = clock
         self.staff = staff
@@ -142,7 +125,12 @@ class Place:
     @property
     def calendar(self) -> WorkingCalendar:
         """The working calendar in force."""
-        return self.in_force.calendar
+        return self.in_force.value
+
+    @property
+    def tree(self) -> BureauTree:
+        """The tree of bureaus in force."""
+        return self.trees.value
 
 
 class Office:

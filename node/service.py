@@ -13,6 +13,7 @@ from kuaixiang.runtime import logs
 from kuaixiang.runtime.bus import Bus
 from kuaixiang.runtime.clock import clock_from
 from kuaixiang.runtime.exposition import start_exposition
+from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.serving import serving, told_to_stop
 from kuaixiang.web.serving import serving_pages
 from kuaixiang.wire.v1 import (
@@ -40,7 +41,6 @@ from node.events.publisher import Publisher
 from node.federation.client import Links
 from node.federation.courier import Courier
 from node.federation.directives import DirectiveServicer, Follower
-from node.federation.seal import Seal
 from node.federation.server import ReferralServicer
 from node.journals import LedgerServicer
 from node.ledger.ledger import Ledger
@@ -117,13 +117,13 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
             publisher = Publisher(ledger, bus, place.tree, place.clock)
             publisher.start()
             stack.push_async_callback(publisher.stop)
-        links = Links(place.tree, paths)
+        links = Links(place.trees, paths)
         stack.push_async_callback(links.close)
         courier = Courier(office, links, seal)
         await _going(stack, courier)
         tidying = Tidying(office.attachments)
         await _going(stack, tidying)
-        follower = Follower(directives, links, place.tree, settings.bureaus)
+        follower = Follower(directives, links, place.trees, settings.bureaus)
         await _going(stack, follower)
         sweep = Sweep(office, after=follower.looked)
         await _going(stack, sweep)
@@ -143,7 +143,7 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
             case_pb2_grpc.add_CaseServiceServicer_to_server(services.cases, server)
             referral_pb2_grpc.add_ReferralServiceServicer_to_server(services.referrals, server)
             supervision_pb2_grpc.add_SupervisionServiceServicer_to_server(services.supervision, server)
-            journals = LedgerServicer(ledger, place.tree, place.clock)
+            journals = LedgerServicer(ledger, place.trees, place.clock)
             ledger_pb2_grpc.add_LedgerServiceServicer_to_server(journals, server)
             directive_pb2_grpc.add_DirectiveServiceServicer_to_server(DirectiveServicer(office, directives), server)
             reconciliation_pb2_grpc.add_ReconciliationServiceServicer_to_server(services.reconciliations, server)

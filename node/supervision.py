@@ -35,13 +35,13 @@ from kuaixiang.domain.registration import (
 from kuaixiang.domain.words import Custody, Light, OrderLevel, OrderSide, OrderStage, Stage
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.pki import PkiError
+from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.server import Context, Inside, caller_of
 from kuaixiang.wire.codec import enum_of, event_name, order_act_of, timestamp
 from kuaixiang.wire.errors import RefusedElsewhere, from_call
 from kuaixiang.wire.v1 import supervision_pb2, supervision_pb2_grpc
 from node.cases import case_view, clock_view, header_of, history_item
 from node.federation.client import Links, NoEndpoint, failure_of
-from node.federation.seal import Seal
 from node.federation.server import HeardFrom, check_bureau, check_instant, seconds_for_a_hop
 from node.ledger import queries
 from node.ledger.queries import CaseFilter, HistoryEntry, OrderFilter

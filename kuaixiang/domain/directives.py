@@ -1,4 +1,7 @@
-"""Directives: what headquarters publishes to every bureau, and what a new version of the calendar must be like."""
+"""Directives: what headquarters publishes to every bureau, and what a new version of the calendar must be like.
+
+What a new version of the tree must be like is in `kuaixiang.domain.succession`.
+"""
 
 import re
 from dataclasses import dataclass
@@ -14,11 +17,12 @@ from kuaixiang.domain.words import DirectiveKind, Role
 PUBLISHERS: Final = {
     DirectiveKind.CALENDAR: frozenset({Role.SUPERVISOR, Role.BUREAU_HEAD}),
     DirectiveKind.ISSUE: frozenset({Role.SUPERVISOR, Role.BUREAU_HEAD, Role.TAX_SERVICE}),
+    DirectiveKind.TREE: frozenset({Role.SUPERVISOR, Role.BUREAU_HEAD}),
 }
 """Who publishes at headquarters. Common issues are found and answered by tax service (§四(五))."""
 ANSWER_CHARACTERS_MAX: Final = 10_000
 
-_EDITION: Final = re.compile(r"\d{1,9}(\.\d{1,9}){0,3}")
+_EDITION: Final = re.compile(r"\d{1,9}([.-]\d{1,9}){0,3}")
 _ISSUE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
 _DAY: Final = timedelta(days=1)
 
@@ -134,8 +138,8 @@ class CalendarChangesPast(Refused):
 
 
 def edition(version: str) -> Edition:
-    """A calendar's version as numbers that compare: 2026.10 is after 2026.9; empty for one that is not numbered."""
-    return tuple(map(int, version.split("."))) if _EDITION.fullmatch(version) else ()
+    """A version as numbers that compare: 2026.10, or 2026-10, is after 2026.9; empty for one that is not numbered."""
+    return tuple(map(int, version.replace("-", ".").split("."))) if _EDITION.fullmatch(version) else ()
 
 
 def check_publisher(kind: DirectiveKind, bureau: str, headquarters: str, role: Role) -> None:

@@ -460,6 +460,14 @@ class CalendarAdopted(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TreeAdopted(LedgerEvent):
+    """From this entry on that version of the tree holds, which headquarters has published; `digest` is its SHA-256."""
+
+    tree_version: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DirectivePublished(LedgerEvent):
     """Headquarters has published a directive; `digest` is SHA-256 of what it signed."""
 

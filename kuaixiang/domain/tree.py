@@ -124,6 +124,19 @@ class TierNotBelowParent(TreeError):
         )
 
 
+class UnknownFormerSuperior(TreeError):
+    """A bureau names an earlier superior that is not in the tree, or itself, or the present one."""
+
+    def __init__(self, code: str, former: str) -> None:
+        super().__init__(code, former)
+        self.codes = (code,)
+        self.code = code
+        self.former = former
+
+    def __str__(self) -> str:
+        return f"bureau {self.code} cannot have stood under {self.former!r} earlier"
+
+
 class UnknownBureau(LookupError):
     """A code that no bureau of the tree has."""
 
@@ -165,6 +178,12 @@ class Bureau:
     """Where its node answers, host:port; empty when the tree does not say."""
     desk: str = ""
     """Address of its desk's pages, http(s)://host[:port]; empty when the tree does not say."""
+    fingerprints: tuple[str, ...] = ()
+    """SHA-256 of the certificates that speak for it, in hexadecimal; none: every one of the authority's that names it.
+    Several, so that the next one is listed before it is taken into use."""
+    formerly: tuple[str, ...] = ()
+    """Codes of its earlier superiors. What it shares with them is ended with them: hand-overs that are not decided,
+    results of cases that went through both."""
 
 
 class BureauTree:
@@ -176,7 +195,8 @@ class BureauTree:
         """Build and check the tree.
 
         Raises:
-            BadBureauCode, DuplicateBureau, NoRoot, SeveralRoots, OrphanBureau, BureauCycle, TierNotBelowParent.
+            BadBureauCode, DuplicateBureau, NoRoot, SeveralRoots, OrphanBureau, BureauCycle, TierNotBelowParent,
+            UnknownFormerSuperior.
 
         """
         self._version = version
@@ -187,6 +207,9 @@ class BureauTree:
             if bureau.parent is not None:
                 _check_under(bureau, self._bureaus)
                 children[bureau.parent].append(bureau.code)
+            for former in bureau.formerly:
+                if former not in self._bureaus or former in {bureau.code, bureau.parent}:
+                    raise UnknownFormerSuperior(bureau.code, former)
         self._children = {code: tuple(below) for code, below in children.items()}
         self._ancestors: dict[str, tuple[str, ...]] = {self._root: ()}
         reached = [self._root]
@@ -306,6 +329,11 @@ class BureauTree:
         if a in above_b:
             return Relation.CHILD if above_b[0] == a else Relation.DESCENDANT
         return Relation.ELSEWHERE
+
+    def is_under(self, code: str, superior: str) -> bool:
+        """Whether a bureau stands, or stood once, directly under that superior."""
+        bureau = self.get(code)
+        return superior == bureau.parent or superior in bureau.formerly
 
     def site(self, code: str) -> str:
         """Give the site whose message bus serves a bureau: its provincial bureau's code, or the root's above that."""

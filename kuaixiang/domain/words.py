@@ -176,6 +176,7 @@ class DirectiveKind(IntEnum):
 
     CALENDAR = 1
     ISSUE = 2
+    TREE = 3
 
 
 class DuplicateReason(IntEnum):

@@ -21,10 +21,14 @@ OFF, WORK = "off", "work"
 """Words of the kind column."""
 
 TREE_COLUMNS = ("gb_code", "name", "tier", "parent")
-ENDPOINT_COLUMN, DESK_COLUMN = "endpoint", "desk"
-"""A fifth column of the tree, and a sixth, both optional."""
+MORE_TREE_COLUMNS = ("endpoint", "desk", "fingerprints", "formerly")
+"""Further columns of the tree, in this order; as many of them as are wanted. The last two list by spaces."""
 DESK_ADDRESS = re.compile(r"https?://[^/\s?#]+")
 """Where pages are, without a path: whatever else stood there would become a link on a superior's board."""
+ENDPOINT = re.compile(r"([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+"""Where a node answers: host:port, with an IPv6 address in brackets."""
+FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+"""SHA-256 in hexadecimal, once the colons that OpenSSL writes are taken out."""
 TIERS = {
     "national": Tier.NATIONAL,
     "provincial": Tier.PROVINCIAL,
@@ -90,32 +94,41 @@ def parse_calendar(text: str, source: str = "the calendar") -> WorkingCalendar:
 def parse_tree(text: str, source: str = "the tree") -> BureauTree:
     """Read a tree of bureaus.
 
-    Its edition line is `# version:`; its columns `gb_code,name,tier,parent` and, if wanted, `endpoint`, or
-    `endpoint` and `desk`. The root's parent is empty. `source` is what an error calls the text.
+    Its edition line is `# version:`; its columns `gb_code,name,tier,parent` and, if wanted, `endpoint`, `desk`,
+    `fingerprints` and `formerly`, in this order; leave off those at the end that are not wanted. The root's parent is
+    empty. `source` is what an error calls the text.
 
     Raises:
         FactsMalformed.
 
     """
     table = _read(text, source)
-    with_endpoint = (*TREE_COLUMNS, ENDPOINT_COLUMN)
-    _check_columns(table, TREE_COLUMNS, with_endpoint, (*with_endpoint, DESK_COLUMN))
+    every_column = (*TREE_COLUMNS, *MORE_TREE_COLUMNS)
+    _check_columns(table, *(every_column[:count] for count in range(len(TREE_COLUMNS), len(every_column) + 1)))
     listed: dict[str, int] = {}
     bureaus = []
     for line, row in table.rows:
-        code, name, tier, parent, endpoint, desk = (*row, "", "")[: len(TREE_COLUMNS) + 2]
+        code, name, tier, parent, endpoint, desk, pinned, formerly = (*row, "", "", "", "")[: len(every_column)]
         if not is_division_code(code):
             raise FactsMalformed(source, line, f"the bureau code is {code!r}", f"write {DIVISION_DIGITS} digits")
         if not name:
             raise FactsMalformed(source, line, f"bureau {code} has no name", "write its name")
         if tier not in TIERS:
             raise FactsMalformed(source, line, f"the tier is {tier!r}", f"write one of {', '.join(TIERS)}")
+        if endpoint and not ENDPOINT.fullmatch(endpoint):
+            raise FactsMalformed(source, line, f"the endpoint is {endpoint!r}", "write host:port, or leave it empty")
         if desk and not DESK_ADDRESS.fullmatch(desk):
             raise FactsMalformed(source, line, f"the desk is {desk!r}", "write http://host:port, or leave it empty")
         if code in listed:
             raise FactsMalformed(source, line, f"{code} is listed already on line {listed[code]}", "keep one of them")
         listed[code] = line
-        bureaus.append(Bureau(code, name, TIERS[tier], parent or None, endpoint, desk))
+        fingerprints = tuple(written.replace(":", "").lower() for written in pinned.split())
+        for fingerprint in fingerprints:
+            if not FINGERPRINT.fullmatch(fingerprint):
+                remedy = "write SHA-256 of the certificate, as `kx pki show` does"
+                raise FactsMalformed(source, line, f"the fingerprint is {fingerprint!r}", remedy)
+        bureau = Bureau(code, name, TIERS[tier], parent or None, endpoint, desk, fingerprints, tuple(formerly.split()))
+        bureaus.append(bureau)
     _, version = _edition(table, "version")
     try:
         return BureauTree(version, bureaus)

@@ -39,10 +39,9 @@ def application(services: Services, *, demonstration: bool) -> Starlette:
     """The desk of the node's bureaus. `demonstration`: who is on a list of staff steps in without a password."""
     place = services.office.place
     bureaus = services.office.ledger.bureaus
-    tree = place.tree
 
     def bureau_name(code: str) -> str:
-        return Name(short_name(tree.get(code).name)) if code in tree else code
+        return Name(short_name(place.tree.get(code).name)) if code in place.tree else code
 
     def department_name(bureau: str, code: str) -> str:
         department = place.staff(bureau).departments.get(code)
@@ -54,12 +53,12 @@ def application(services: Services, *, demonstration: bool) -> Starlette:
         "bureau_name": bureau_name,
         "department_name": department_name,
         "act_name": _act_name,
-        "superior": lambda code: tree.parent(code) if code in tree else None,
-        "subordinates": lambda code: tree.children(code) if code in tree else (),
+        "superior": lambda code: place.tree.parent(code) if code in place.tree else None,
+        "subordinates": lambda code: place.tree.children(code) if code in place.tree else (),
         "reads_in_clear": lambda role: READS.get(role) is Disclosure.FULL,
         "roles_of": ROLES.__getitem__,
         "bulk_acts": bulk.BULK_ACTS,
-        "choices_for_bulk": lambda code: choices(tree, code),
+        "choices_for_bulk": lambda code: choices(place.tree, code),
         "refer": acts.Refer,
         "approve": acts.ApproveExtension,
         "attach": acts.Attach,

@@ -44,7 +44,7 @@ def routes(console: Console, services: Services) -> list[Route]:
 class _Pages:
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._tree = services.office.place.tree
+        self._place = services.office.place
 
     async def shown(self, visit: Visit) -> Response:
         """Some lines of the ledger, by the days of acceptance, in the order of acceptance."""
@@ -100,7 +100,7 @@ class _Pages:
         )
 
     def _bureau_name(self, code: str) -> str:
-        return code_and_name(self._tree, code)
+        return code_and_name(self._place.tree, code)
 
 
 async def _pieces(content: BinaryIO) -> AsyncIterator[bytes]:

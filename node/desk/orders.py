@@ -122,7 +122,7 @@ def may_issue(services: Services, person: Person) -> bool:
 class _Pages:
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._tree = services.office.place.tree
+        self._place = services.office.place
 
     # ------------------------------------------------------------ lists
 
@@ -251,7 +251,7 @@ class _Pages:
     async def bureaus(self, visit: Visit) -> Response:
         """Subordinates by what is typed into the field that names one."""
         found = found_below(
-            self._tree, visit.person.bureau, visit.request.query_params.get("final_bureau", ""), FOUND_MAX
+            self._place.tree, visit.person.bureau, visit.request.query_params.get("final_bureau", ""), FOUND_MAX
         )
         return visit.page("_bureaus.html", bureaus=found)
 
@@ -269,7 +269,7 @@ class _Pages:
         message = REQUEST_OF_ACT[kind]
         values = filled_in(fields_of(kind), form)
         if "final_bureau" in values:
-            values["final_bureau"] = code_named(self._tree, person.bureau, values["final_bureau"])
+            values["final_bureau"] = code_named(self._place.tree, person.bureau, values["final_bureau"])
         request = message(header=header(person, case_id=order_id, key=key), **values)
         return await getattr(self._services.supervision, rpc_of(message))(request, inside(person))
 
@@ -300,15 +300,15 @@ class _Pages:
     def _choices(self, fields: tuple[Field, ...], bureau: str, typed: Mapping[str, list[str]]) -> dict[str, Any]:
         """The bureaus that the form offers; `searched`: some that fit what is typed, of too many for a list."""
         kinds = {field.kind for field in fields}
-        searched = len(self._tree.subtree(bureau)) > OPTIONS_MAX
+        searched = len(self._place.tree.subtree(bureau)) > OPTIONS_MAX
         options, named = [], ""
         if Kind.BUREAU in kinds:
             wanted = "".join(typed.get("final_bureau", ()))
             options = found_below(
-                self._tree, bureau, wanted if searched else "", FOUND_MAX if searched else OPTIONS_MAX
+                self._place.tree, bureau, wanted if searched else "", FOUND_MAX if searched else OPTIONS_MAX
             )
-            named = self._tree.get(wanted).name if wanted in self._tree else ""
-        below = bureaus_below(self._tree, bureau) if Kind.BUREAUS in kinds else ()
+            named = self._place.tree.get(wanted).name if wanted in self._place.tree else ""
+        below = bureaus_below(self._place.tree, bureau) if Kind.BUREAUS in kinds else ()
         return {"options": options, "searched": searched, "named": named, "below": below}
 
 

@@ -67,7 +67,7 @@ def routes(console: Console, services: Services) -> list[Route]:
 class _Pages:
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._tree = services.office.place.tree
+        self._place = services.office.place
 
     async def top(self, visit: Visit) -> Response:
         """The bureaus directly under this one."""
@@ -139,12 +139,12 @@ class _Pages:
         return pb.ListSubordinateCasesRequest(bureau=visit.person.bureau, subordinate=code, light=number, **more)
 
     def _check_below(self, visit: Visit, code: str) -> None:
-        if code not in self._tree or not self._tree.contains(visit.person.bureau, code):
+        if code not in self._place.tree or not self._place.tree.contains(visit.person.bureau, code):
             raise NotASubordinate(visit.person.bureau, code, "subordinate")
 
     def _crumbs(self, visit: Visit, code: str) -> list[str]:
         """From this bureau down to the one that is shown."""
-        return list(reversed(self._tree.route(code, visit.person.bureau)))
+        return list(reversed(self._place.tree.route(code, visit.person.bureau)))
 
     def _page(
         self,
@@ -161,7 +161,7 @@ class _Pages:
             "subordinate.html",
             code=code,
             crumbs=self._crumbs(visit, code),
-            below=self._tree.children(code),
+            below=self._place.tree.children(code),
             cases=cases,
             chosen=chosen or {},
             lights=tuple(Light),

@@ -63,7 +63,6 @@ class Live:
     def __init__(self, office: Office, bus: Bus, *, there: Told, look: Superior) -> None:
         self._office = office
         self._bus = bus
-        self._tree: BureauTree = office.place.tree
         self._own = frozenset(office.ledger.bureaus)
         self._there = there
         self._look = look
@@ -72,6 +71,10 @@ class Live:
         self._subscriptions: list[Subscription] = []
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._loop = Loop("live", self.step, LOOK_SECONDS)
+
+    @property
+    def _tree(self) -> BureauTree:
+        return self._office.place.tree
 
     async def start(self) -> None:
         """Begin to hear and to tell."""

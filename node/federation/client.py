@@ -9,6 +9,7 @@ import grpc.aio
 
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.channels import Channels
+from kuaixiang.runtime.in_force import InForce
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.tls import Options
 from kuaixiang.wire.errors import RemoteRefusal, from_call
@@ -80,8 +81,8 @@ class Links:
     A bureau of this very node is reached like any other.
     """
 
-    def __init__(self, tree: BureauTree, paths: CertificatePaths) -> None:
-        self._tree = tree
+    def __init__(self, trees: InForce[BureauTree], paths: CertificatePaths) -> None:
+        self._trees = trees
         self._channels = Channels(paths, LINK_OPTIONS)
         self._links: dict[str, _Link] = {}
 
@@ -108,7 +109,8 @@ class Links:
         return self._link(bureau).channel
 
     def _link(self, bureau: str) -> _Link:
-        endpoint = self._tree.get(bureau).endpoint if bureau in self._tree else ""
+        tree = self._trees.value
+        endpoint = tree.get(bureau).endpoint if bureau in tree else ""
         if not endpoint:
             raise NoEndpoint(bureau)
         channel = self._channels.channel(bureau, endpoint)

@@ -25,6 +25,7 @@ from kuaixiang.domain.errors import Refused
 from kuaixiang.runtime.clock import EPOCH, SystemClock, from_micros
 from kuaixiang.runtime.loops import Loop, doubled
 from kuaixiang.runtime.pki import PkiError
+from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.streams import send
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.wire.errors import from_call
@@ -34,7 +35,6 @@ from node.attachments import AttachmentsMissing, Missing
 from node.federation import offers, statements
 from node.federation.client import CALL_SECONDS_MAX, Failed, Links, NoEndpoint, failure_of
 from node.federation.offers import Message, SnapshotErased
-from node.federation.seal import Seal
 from node.federation.statements import OrderMessage, WordingErased
 from node.ledger import queries
 from node.ledger.blobs import CHUNK_BYTES

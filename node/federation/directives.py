@@ -14,13 +14,15 @@ from kuaixiang.domain.directives import check_issue_id
 from kuaixiang.domain.errors import FieldMalformed
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.tree import BureauTree
+from kuaixiang.runtime.directives import issue_of
+from kuaixiang.runtime.in_force import InForce
 from kuaixiang.runtime.loops import Loop
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.runtime.server import Context, caller_of
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.wire.v1 import directive_pb2, directive_pb2_grpc
 from node.cases import header_of
-from node.directives import Directives, issue_of
+from node.directives import Directives
 from node.federation.client import Links, NoEndpoint
 from node.office import Office
 
@@ -49,16 +51,20 @@ class Follower:
     `looked` is set when the first look has ended, whatever came of it.
     """
 
-    def __init__(self, directives: Directives, links: Links, tree: BureauTree, bureaus: Sequence[str]) -> None:
+    def __init__(
+        self, directives: Directives, links: Links, trees: InForce[BureauTree], bureaus: Sequence[str]
+    ) -> None:
         self.looked = asyncio.Event()
         self._directives = directives
         self._links = links
-        self._superiors = superiors_of(tree, bureaus)
+        self._trees = trees
+        self._bureaus = bureaus
+        self._woken_by = ""
         self._loop = Loop("directives", self.step, LOOK_SECONDS)
 
     async def start(self) -> None:
         """Begin, with a look now."""
-        if not self._superiors:
+        if not superiors_of(self._trees.value, self._bureaus):
             self.looked.set()
             return
         self._loop.start()
@@ -69,15 +75,16 @@ class Follower:
 
     def wake(self, superior: str) -> None:
         """That superior's node has something new: look now, and there first."""
-        if superior in self._superiors:
-            self._superiors.remove(superior)
-            self._superiors.insert(0, superior)
+        if superior in superiors_of(self._trees.value, self._bureaus):
+            self._woken_by = superior
             self._loop.wake()
 
     async def step(self) -> bool:
         """Ask, and keep what is new; whether there is more."""
         try:
-            for superior in self._superiors:
+            for superior in sorted(
+                superiors_of(self._trees.value, self._bureaus), key=lambda code: code != self._woken_by
+            ):
                 answer = await self._ask(superior)
                 if answer is not None:
                     taken = await self._directives.take(answer.directives)
@@ -142,6 +149,14 @@ class DirectiveServicer(directive_pb2_grpc.DirectiveServiceServicer):
         noted = await self._directives.publish_issue(header_of(request), issue_of(request.issue))
         return directive_pb2.PublishResponse(seq=noted.seq, repeated_request=noted.repeated)
 
+    async def PublishTree(
+        self, request: directive_pb2.PublishTreeRequest, context: Context
+    ) -> directive_pb2.PublishResponse:
+        """Publishes a version of the tree of bureaus. Raises what `Directives.publish_tree` does."""
+        check_officer(caller_of(context), request.header.bureau)
+        noted = await self._directives.publish_tree(header_of(request), request.tree)
+        return directive_pb2.PublishResponse(seq=noted.seq, repeated_request=noted.repeated)
+
     async def ReadDirectives(
         self, request: directive_pb2.ReadDirectivesRequest, context: Context
     ) -> directive_pb2.ReadDirectivesResponse:
@@ -155,7 +170,7 @@ class DirectiveServicer(directive_pb2_grpc.DirectiveServiceServicer):
                 Both("List of each subject the newest.", "每个事项只列最新一项。"),
             )
         have = {(int(held.kind), held.subject): held.published_at_us for held in request.have}
-        found, more = self._directives.newer_than(have)
+        found, more = self._directives.newer_than(have, request.kinds)
         return directive_pb2.ReadDirectivesResponse(directives=found, more=more)
 
     async def GetPublishedIssue(

@@ -30,6 +30,7 @@ from kuaixiang.domain.registration import (
 from kuaixiang.domain.words import Custody, Outcome
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.pki import PkiError
+from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.server import Context, caller_of
 from kuaixiang.runtime.streams import content
 from kuaixiang.wire.codec import attachment_of, enum_of, instant
@@ -37,7 +38,6 @@ from kuaixiang.wire.v1 import referral_pb2, referral_pb2_grpc
 from node.attachments import UnknownAttachment
 from node.cases import clock_view, history_item
 from node.federation.client import Links, NoEndpoint, failure_of
-from node.federation.seal import Seal
 from node.ledger import queries
 from node.ledger.queries import HistoryEntry
 from node.office import Office

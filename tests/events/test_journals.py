@@ -12,6 +12,7 @@ import pytest
 from kuaixiang.runtime import pki, tls
 from kuaixiang.runtime.bus import Bus
 from kuaixiang.runtime.clock import to_micros
+from kuaixiang.runtime.in_force import InForce
 from kuaixiang.runtime.server import Answering
 from kuaixiang.wire.errors import RemoteRefusal, from_call
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
@@ -48,7 +49,7 @@ async def node(desk: Desk, tmp_path: Path, bureaus: tuple[str, str]) -> AsyncIte
     pki.init_authority(tmp_path / "ca", "Test federation")
     paths = pki.issue(tmp_path / "ca", tmp_path / "node", "node", bureaus)
     server = grpc.aio.server(interceptors=(Answering(),), options=tls.SERVER_OPTIONS)
-    add_LedgerServiceServicer_to_server(LedgerServicer(desk.ledger, desk.tree, desk.clock), server)
+    add_LedgerServiceServicer_to_server(LedgerServicer(desk.ledger, InForce(desk.tree), desk.clock), server)
     port = server.add_secure_port("127.0.0.1:0", tls.server_credentials(paths))
     await server.start()
     try:

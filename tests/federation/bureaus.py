@@ -30,13 +30,13 @@ from kuaixiang.domain.words import Category, Channel, Custody, Role, Stage, Tell
 from kuaixiang.facts import published_calendar
 from kuaixiang.runtime import pki, tls
 from kuaixiang.runtime.clock import FixedClock
+from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.server import Answering, Context
 from kuaixiang.wire.v1 import reconciliation_pb2_grpc, referral_pb2, referral_pb2_grpc, supervision_pb2_grpc
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
 from kuaixiang.wire.v1.supervision_pb2_grpc import SupervisionServiceStub
 from node.federation.client import Links
 from node.federation.courier import Courier
-from node.federation.seal import Seal
 from node.federation.server import ReferralServicer
 from node.ledger import queries
 from node.ledger.ledger import Ledger
@@ -196,7 +196,7 @@ class Node:
         ledger = Ledger(self.url, self.codes)
         ledger.start()
         office = Office(ledger, self.place, self.seal.sign)
-        links = Links(self.place.tree, self.paths)
+        links = Links(self.place.trees, self.paths)
         courier = Courier(office, links, self.seal)
         server = grpc.aio.server(interceptors=(self.link, Answering()), options=tls.SERVER_OPTIONS)
         referral_pb2_grpc.add_ReferralServiceServicer_to_server(

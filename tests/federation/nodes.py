@@ -138,6 +138,11 @@ class Nodes:
         async with self.directives(HEADQUARTERS, "office", HEADQUARTERS) as stub:
             return await stub.PublishCalendar(request, timeout=10)
 
+    async def publish_tree(self, tree: BureauTree, key: str = "", **header: Any) -> directive_pb2.PublishResponse:
+        request = directive_pb2.PublishTreeRequest(header=_header(key, **header), tree=tree_text(tree))
+        async with self.directives(HEADQUARTERS, "office", HEADQUARTERS) as stub:
+            return await stub.PublishTree(request, timeout=10)
+
     async def publish_issue(self, issue: directive_pb2.ConfirmedIssue) -> directive_pb2.PublishResponse:
         request = directive_pb2.PublishIssueRequest(header=_header(""), issue=issue)
         async with self.directives(HEADQUARTERS, "office", HEADQUARTERS) as stub:
@@ -163,6 +168,10 @@ class Nodes:
     def version(self, bureau: str) -> str:
         """The calendar in force at a bureau's node."""
         return self.up[bureau].office.place.calendar.version
+
+    def tree_version(self, bureau: str) -> str:
+        """The tree in force at a bureau's node."""
+        return self.up[bureau].office.place.tree.version
 
     def case(self, bureau: str, case_id: str) -> Case | None:
         return queries.one_case(self.up[bureau].office.ledger.database, bureau, case_id)

@@ -16,12 +16,12 @@ from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.events import BecameOverdue, CalendarAdopted, ClocksRecomputed, DirectivePublished
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import ClockKind, DirectiveKind, Role
+from kuaixiang.runtime.seal import Seal
 from kuaixiang.wire.errors import from_call
 from kuaixiang.wire.v1 import common_pb2, directive_pb2, referral_pb2
 from node.directives import Directives
 from node.federation import directives as federation_directives
 from node.federation.directives import superiors_of
-from node.federation.seal import Seal
 from tests.federation.bureaus import SECONDS, until
 from tests.federation.nodes import (
     BUREAUS,

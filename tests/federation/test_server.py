@@ -9,10 +9,10 @@ import pytest
 from kuaixiang.domain.words import Custody, Outcome, Refusal, Stage
 from kuaixiang.runtime import pki
 from kuaixiang.runtime.clock import to_micros
+from kuaixiang.runtime.seal import Seal
 from kuaixiang.wire.errors import RemoteRefusal
 from kuaixiang.wire.v1 import referral_pb2
 from node.federation import offers
-from node.federation.seal import Seal
 from node.federation.server import EPOCH_MAX, OFFER_BYTES_MAX, OFFERED_EPOCH_MAX, PATH_BUREAUS_MAX, SKEW_MICROS_MAX
 from tests.federation.bureaus import (
     COUNTY,

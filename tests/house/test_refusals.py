@@ -109,7 +109,7 @@ def test_there_are_refusals_of_every_part() -> None:
         "kuaixiang.domain.errors",
         "kuaixiang.domain.authority",
         "kuaixiang.runtime.server",
-        "node.federation.seal",
+        "kuaixiang.runtime.seal",
         "hub.servicer",
     } <= parts
 

@@ -86,6 +86,7 @@ PUBLIC = {
     "BecameDueSoon": "",
     "ClocksRecomputed": "",
     "CalendarAdopted": "calendar_version",
+    "TreeAdopted": "tree_version digest",
     "DirectivePublished": "directive_kind subject published_at_us digest",
     "LedgersReconciled": "peer from_day to_day matched pending missing_here missing_there different",
     "MismatchFound": "peer difference",
@@ -145,7 +146,7 @@ def test_text_that_anybody_may_write_is_in_no_public_field() -> None:
         "assisting_departments", "part_department", "referral_id", "previous_referral_id", "to_bureau", "final_bureau",
         "path", "from_bureau", "origin_bureau", "handled_by", "disputants", "ruled_by",
         "lead_case_id", "issue_id", "for_department", "subject", "nonce", "issuer", "case_ids", "parent_order_id",
-        "peer", "from_day", "to_day",
+        "peer", "from_day", "to_day", "tree_version",
     }  # fmt: skip
     assert codes | owners == strings
 

@@ -626,6 +626,8 @@ class _DirectiveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Directi
     """工作日历"""
     DIRECTIVE_KIND_ISSUE: _DirectiveKind.ValueType  # 2
     """共性诉求及统一答复口径"""
+    DIRECTIVE_KIND_TREE: _DirectiveKind.ValueType  # 3
+    """机构树"""
 
 class DirectiveKind(_DirectiveKind, metaclass=_DirectiveKindEnumTypeWrapper):
     """What headquarters publishes to every bureau."""
@@ -635,6 +637,8 @@ DIRECTIVE_KIND_CALENDAR: DirectiveKind.ValueType  # 1
 """工作日历"""
 DIRECTIVE_KIND_ISSUE: DirectiveKind.ValueType  # 2
 """共性诉求及统一答复口径"""
+DIRECTIVE_KIND_TREE: DirectiveKind.ValueType  # 3
+"""机构树"""
 Global___DirectiveKind: _TypeAlias = DirectiveKind  # noqa: Y015
 
 class _DifferenceKind:

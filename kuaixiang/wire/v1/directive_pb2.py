@@ -27,7 +27,7 @@ from kuaixiang.wire.v1 import common_pb2 as kuaixiang_dot_wire_dot_v1_dot_common
 from kuaixiang.wire.v1 import referral_pb2 as kuaixiang_dot_wire_dot_v1_dot_referral__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!kuaixiang/wire/v1/directive.proto\x12\x11kuaixiang.wire.v1\x1a\x1ckuaixiang/wire/v1/case.proto\x1a\x1ekuaixiang/wire/v1/common.proto\x1a kuaixiang/wire/v1/referral.proto\"\xc3\x01\n\tDirective\x12.\n\x04kind\x18\x15 \x01(\x0e\x32 .kuaixiang.wire.v1.DirectiveKind\x12\x0f\n\x07subject\x18\x16 \x01(\t\x12\x17\n\x0fpublished_at_us\x18\x17 \x01(\x03\x12\x18\n\x10\x63\x61lendar_version\x18\x18 \x01(\t\x12\x10\n\x08\x63\x61lendar\x18\x19 \x01(\t\x12\x30\n\x05issue\x18\x1a \x01(\x0b\x32!.kuaixiang.wire.v1.ConfirmedIssue\"U\n\x0fSignedDirective\x12\x11\n\tdirective\x18\x01 \x01(\x0c\x12/\n\tsignature\x18\x02 \x01(\x0b\x32\x1c.kuaixiang.wire.v1.Signature\"Y\n\x0e\x43onfirmedIssue\x12\x10\n\x08issue_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x17\n\x0fstandard_answer\x18\x04 \x01(\t\"X\n\x16PublishCalendarRequest\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.kuaixiang.wire.v1.ActHeader\x12\x10\n\x08\x63\x61lendar\x18\x02 \x01(\t\"u\n\x13PublishIssueRequest\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.kuaixiang.wire.v1.ActHeader\x12\x30\n\x05issue\x18\x02 \x01(\x0b\x32!.kuaixiang.wire.v1.ConfirmedIssue\"Q\n\x0fPublishResponse\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x17\n\x0fpublished_at_us\x18\x02 \x01(\x03\x12\x18\n\x10repeated_request\x18\x03 \x01(\x08\"W\n\x15ReadDirectivesRequest\x12\x0e\n\x06\x62ureau\x18\x01 \x01(\t\x12.\n\x04have\x18\x02 \x03(\x0b\x32 .kuaixiang.wire.v1.HeldDirective\"i\n\rHeldDirective\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .kuaixiang.wire.v1.DirectiveKind\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x17\n\x0fpublished_at_us\x18\x03 \x01(\x03\"^\n\x16ReadDirectivesResponse\x12\x36\n\ndirectives\x18\x01 \x03(\x0b\x32\".kuaixiang.wire.v1.SignedDirective\x12\x0c\n\x04more\x18\x02 \x01(\x08\"<\n\x18GetPublishedIssueRequest\x12\x0e\n\x06\x62ureau\x18\x01 \x01(\t\x12\x10\n\x08issue_id\x18\x02 \x01(\t\"f\n\x19GetPublishedIssueResponse\x12\x30\n\x05issue\x18\x01 \x01(\x0b\x32!.kuaixiang.wire.v1.ConfirmedIssue\x12\x17\n\x0fpublished_at_us\x18\x02 \x01(\x03\x32\xa7\x03\n\x10\x44irectiveService\x12`\n\x0fPublishCalendar\x12).kuaixiang.wire.v1.PublishCalendarRequest\x1a\".kuaixiang.wire.v1.PublishResponse\x12Z\n\x0cPublishIssue\x12&.kuaixiang.wire.v1.PublishIssueRequest\x1a\".kuaixiang.wire.v1.PublishResponse\x12\x65\n\x0eReadDirectives\x12(.kuaixiang.wire.v1.ReadDirectivesRequest\x1a).kuaixiang.wire.v1.ReadDirectivesResponse\x12n\n\x11GetPublishedIssue\x12+.kuaixiang.wire.v1.GetPublishedIssueRequest\x1a,.kuaixiang.wire.v1.GetPublishedIssueResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!kuaixiang/wire/v1/directive.proto\x12\x11kuaixiang.wire.v1\x1a\x1ckuaixiang/wire/v1/case.proto\x1a\x1ekuaixiang/wire/v1/common.proto\x1a kuaixiang/wire/v1/referral.proto\"\xe7\x01\n\tDirective\x12.\n\x04kind\x18\x15 \x01(\x0e\x32 .kuaixiang.wire.v1.DirectiveKind\x12\x0f\n\x07subject\x18\x16 \x01(\t\x12\x17\n\x0fpublished_at_us\x18\x17 \x01(\x03\x12\x18\n\x10\x63\x61lendar_version\x18\x18 \x01(\t\x12\x10\n\x08\x63\x61lendar\x18\x19 \x01(\t\x12\x30\n\x05issue\x18\x1a \x01(\x0b\x32!.kuaixiang.wire.v1.ConfirmedIssue\x12\x14\n\x0ctree_version\x18\x1b \x01(\t\x12\x0c\n\x04tree\x18\x1c \x01(\t\"U\n\x0fSignedDirective\x12\x11\n\tdirective\x18\x01 \x01(\x0c\x12/\n\tsignature\x18\x02 \x01(\x0b\x32\x1c.kuaixiang.wire.v1.Signature\"Y\n\x0e\x43onfirmedIssue\x12\x10\n\x08issue_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x17\n\x0fstandard_answer\x18\x04 \x01(\t\"X\n\x16PublishCalendarRequest\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.kuaixiang.wire.v1.ActHeader\x12\x10\n\x08\x63\x61lendar\x18\x02 \x01(\t\"P\n\x12PublishTreeRequest\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.kuaixiang.wire.v1.ActHeader\x12\x0c\n\x04tree\x18\x02 \x01(\t\"u\n\x13PublishIssueRequest\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.kuaixiang.wire.v1.ActHeader\x12\x30\n\x05issue\x18\x02 \x01(\x0b\x32!.kuaixiang.wire.v1.ConfirmedIssue\"Q\n\x0fPublishResponse\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x17\n\x0fpublished_at_us\x18\x02 \x01(\x03\x12\x18\n\x10repeated_request\x18\x03 \x01(\x08\"\x88\x01\n\x15ReadDirectivesRequest\x12\x0e\n\x06\x62ureau\x18\x01 \x01(\t\x12.\n\x04have\x18\x02 \x03(\x0b\x32 .kuaixiang.wire.v1.HeldDirective\x12/\n\x05kinds\x18\x03 \x03(\x0e\x32 .kuaixiang.wire.v1.DirectiveKind\"i\n\rHeldDirective\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .kuaixiang.wire.v1.DirectiveKind\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x17\n\x0fpublished_at_us\x18\x03 \x01(\x03\"^\n\x16ReadDirectivesResponse\x12\x36\n\ndirectives\x18\x01 \x03(\x0b\x32\".kuaixiang.wire.v1.SignedDirective\x12\x0c\n\x04more\x18\x02 \x01(\x08\"<\n\x18GetPublishedIssueRequest\x12\x0e\n\x06\x62ureau\x18\x01 \x01(\t\x12\x10\n\x08issue_id\x18\x02 \x01(\t\"f\n\x19GetPublishedIssueResponse\x12\x30\n\x05issue\x18\x01 \x01(\x0b\x32!.kuaixiang.wire.v1.ConfirmedIssue\x12\x17\n\x0fpublished_at_us\x18\x02 \x01(\x03\x32\x81\x04\n\x10\x44irectiveService\x12`\n\x0fPublishCalendar\x12).kuaixiang.wire.v1.PublishCalendarRequest\x1a\".kuaixiang.wire.v1.PublishResponse\x12Z\n\x0cPublishIssue\x12&.kuaixiang.wire.v1.PublishIssueRequest\x1a\".kuaixiang.wire.v1.PublishResponse\x12X\n\x0bPublishTree\x12%.kuaixiang.wire.v1.PublishTreeRequest\x1a\".kuaixiang.wire.v1.PublishResponse\x12\x65\n\x0eReadDirectives\x12(.kuaixiang.wire.v1.ReadDirectivesRequest\x1a).kuaixiang.wire.v1.ReadDirectivesResponse\x12n\n\x11GetPublishedIssue\x12+.kuaixiang.wire.v1.GetPublishedIssueRequest\x1a,.kuaixiang.wire.v1.GetPublishedIssueResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,27 +35,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kuaixiang.wire.v1.directive
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DIRECTIVE']._serialized_start=153
-  _globals['_DIRECTIVE']._serialized_end=348
-  _globals['_SIGNEDDIRECTIVE']._serialized_start=350
-  _globals['_SIGNEDDIRECTIVE']._serialized_end=435
-  _globals['_CONFIRMEDISSUE']._serialized_start=437
-  _globals['_CONFIRMEDISSUE']._serialized_end=526
-  _globals['_PUBLISHCALENDARREQUEST']._serialized_start=528
-  _globals['_PUBLISHCALENDARREQUEST']._serialized_end=616
-  _globals['_PUBLISHISSUEREQUEST']._serialized_start=618
-  _globals['_PUBLISHISSUEREQUEST']._serialized_end=735
-  _globals['_PUBLISHRESPONSE']._serialized_start=737
-  _globals['_PUBLISHRESPONSE']._serialized_end=818
-  _globals['_READDIRECTIVESREQUEST']._serialized_start=820
-  _globals['_READDIRECTIVESREQUEST']._serialized_end=907
-  _globals['_HELDDIRECTIVE']._serialized_start=909
-  _globals['_HELDDIRECTIVE']._serialized_end=1014
-  _globals['_READDIRECTIVESRESPONSE']._serialized_start=1016
-  _globals['_READDIRECTIVESRESPONSE']._serialized_end=1110
-  _globals['_GETPUBLISHEDISSUEREQUEST']._serialized_start=1112
-  _globals['_GETPUBLISHEDISSUEREQUEST']._serialized_end=1172
-  _globals['_GETPUBLISHEDISSUERESPONSE']._serialized_start=1174
-  _globals['_GETPUBLISHEDISSUERESPONSE']._serialized_end=1276
-  _globals['_DIRECTIVESERVICE']._serialized_start=1279
-  _globals['_DIRECTIVESERVICE']._serialized_end=1702
+  _globals['_DIRECTIVE']._serialized_end=384
+  _globals['_SIGNEDDIRECTIVE']._serialized_start=386
+  _globals['_SIGNEDDIRECTIVE']._serialized_end=471
+  _globals['_CONFIRMEDISSUE']._serialized_start=473
+  _globals['_CONFIRMEDISSUE']._serialized_end=562
+  _globals['_PUBLISHCALENDARREQUEST']._serialized_start=564
+  _globals['_PUBLISHCALENDARREQUEST']._serialized_end=652
+  _globals['_PUBLISHTREEREQUEST']._serialized_start=654
+  _globals['_PUBLISHTREEREQUEST']._serialized_end=734
+  _globals['_PUBLISHISSUEREQUEST']._serialized_start=736
+  _globals['_PUBLISHISSUEREQUEST']._serialized_end=853
+  _globals['_PUBLISHRESPONSE']._serialized_start=855
+  _globals['_PUBLISHRESPONSE']._serialized_end=936
+  _globals['_READDIRECTIVESREQUEST']._serialized_start=939
+  _globals['_READDIRECTIVESREQUEST']._serialized_end=1075
+  _globals['_HELDDIRECTIVE']._serialized_start=1077
+  _globals['_HELDDIRECTIVE']._serialized_end=1182
+  _globals['_READDIRECTIVESRESPONSE']._serialized_start=1184
+  _globals['_READDIRECTIVESRESPONSE']._serialized_end=1278
+  _globals['_GETPUBLISHEDISSUEREQUEST']._serialized_start=1280
+  _globals['_GETPUBLISHEDISSUEREQUEST']._serialized_end=1340
+  _globals['_GETPUBLISHEDISSUERESPONSE']._serialized_start=1342
+  _globals['_GETPUBLISHEDISSUERESPONSE']._serialized_end=1444
+  _globals['_DIRECTIVESERVICE']._serialized_start=1447
+  _globals['_DIRECTIVESERVICE']._serialized_end=1960
 # @@protoc_insertion_point(module_scope)

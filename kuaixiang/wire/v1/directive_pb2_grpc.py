@@ -46,6 +46,11 @@ class DirectiveServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.PublishIssueRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.PublishResponse.FromString,
                 _registered_method=True)
+        self.PublishTree = channel.unary_unary(
+                '/kuaixiang.wire.v1.DirectiveService/PublishTree',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.PublishTreeRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.PublishResponse.FromString,
+                _registered_method=True)
         self.ReadDirectives = channel.unary_unary(
                 '/kuaixiang.wire.v1.DirectiveService/ReadDirectives',
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.ReadDirectivesRequest.SerializeToString,
@@ -77,6 +82,13 @@ class DirectiveServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PublishTree(self, request, context):
+        """Publishes a version of the tree of bureaus, at headquarters; every node and hub adopts it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadDirectives(self, request, context):
         """The newest directives that the caller does not have, oldest first.
         """
@@ -102,6 +114,11 @@ def add_DirectiveServiceServicer_to_server(servicer, server):
             'PublishIssue': grpc.unary_unary_rpc_method_handler(
                     servicer.PublishIssue,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.PublishIssueRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.PublishResponse.SerializeToString,
+            ),
+            'PublishTree': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishTree,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.PublishTreeRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_directive__pb2.PublishResponse.SerializeToString,
             ),
             'ReadDirectives': grpc.unary_unary_rpc_method_handler(
@@ -170,6 +187,33 @@ class DirectiveService:
             target,
             '/kuaixiang.wire.v1.DirectiveService/PublishIssue',
             kuaixiang_dot_wire_dot_v1_dot_directive__pb2.PublishIssueRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_directive__pb2.PublishResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishTree(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.DirectiveService/PublishTree',
+            kuaixiang_dot_wire_dot_v1_dot_directive__pb2.PublishTreeRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_directive__pb2.PublishResponse.FromString,
             options,
             channel_credentials,

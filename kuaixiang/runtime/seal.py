@@ -1,5 +1,6 @@
-"""The node's seal: it signs what a bureau of ours says, and checks what a peer is said to have said."""
+"""A process's seal: it signs what a bureau of ours says, and checks what another is said to have said."""
 
+from hashlib import sha256
 from typing import Final
 
 import structlog
@@ -32,16 +33,20 @@ class SignatureNotProven(Refused):
 
 
 class Seal:
-    """Signs and checks by the files of a node's certificate, as last renewed. Raises `pki.PkiError`."""
+    """Signs and checks by the files of a process's certificate, as last renewed. Raises `pki.PkiError`."""
 
     def __init__(self, paths: CertificatePaths) -> None:
         self._paths = paths
         self._live = LiveCredentials(paths)
 
     def sign(self, payload: bytes) -> referral_pb2.Signature:
-        """The node's signature over the payload; may be called from any thread."""
+        """The process's signature over the payload; may be called from any thread."""
         signature = signing.sign(payload, self._paths)
         return referral_pb2.Signature(certificate_der=signature.certificate_der, value=signature.value)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate it signs by, in hexadecimal."""
+        return sha256(self._live.current().certificate_der).hexdigest()
 
     def check(self, payload: bytes, signature: referral_pb2.Signature, bureau: str) -> None:
         """Returns if that bureau has signed the payload just now; raises `SignatureNotProven`."""
