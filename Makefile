@@ -26,6 +26,9 @@ protoc = $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=$(1) --grpc_pyt
 # What the pages are tested in.
 BROWSER := chromium fonts-noto-cjk
 
+# What faults are made with.
+TOOLS := iproute2 nftables fiu-utils faketime fuse3
+
 # What a target passes on: make test ARGS="-k custody", make demo ARGS="--exit --json".
 ARGS ?=
 
@@ -68,12 +71,24 @@ browser: ## is there a Chromium for the tests of the pages? Debian's is installe
 	fi; \
 	echo 'The tests of the pages are skipped without Chromium and Chinese fonts; install $(BROWSER) (their names in Debian).' >&2
 
+.PHONY: tools
+tools: ## are there the tools that faults are made with? Debian's are installed where that can be done
+	@for name in ip tc nft fiu-run faketime fusermount3; do command -v $$name >/dev/null || missing=1; done; \
+	[ -z "$$missing" ] && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'installing $(TOOLS), which faults are made with'; \
+		{ apt-get install -qq --yes --no-install-recommends $(TOOLS) \
+			|| { apt-get update -qq && apt-get install -qq --yes --no-install-recommends $(TOOLS); }; } >/dev/null 2>&1 \
+			&& exit 0; \
+	fi; \
+	echo 'Tests of faults are skipped without their tools; install $(TOOLS) (their names in Debian).' >&2
+
 .PHONY: test
-test: setup browser ## run the tests, but those of more than ten seconds each (ARGS are pytest's)
+test: setup browser tools ## run the tests, but those of more than ten seconds each (ARGS are pytest's)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow" $(ARGS)
 
 .PHONY: test-slow
-test-slow: setup browser ## run the tests of more than ten seconds each: whole demonstrations, random lives, killed processes
+test-slow: setup browser tools ## run the tests of more than ten seconds each: whole demonstrations, random lives, killed processes
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow $(ARGS)
 
 .PHONY: test-replay
@@ -81,8 +96,9 @@ test-replay: setup ## play the four real logs in full (half an hour, hence not i
 	KX_TEST_REPLAY=full $(BIN)/python -m pytest tests/demo/replay/test_replay.py -k whole -s $(ARGS)
 
 .PHONY: test-faults
-test-faults: setup ## forty random kills, freezes and cuts under work (KX_TEST_FAULTS more or fewer, KX_TEST_SEED again)
-	KX_TEST_FAULTS=$${KX_TEST_FAULTS:-40} $(BIN)/python -m pytest tests/faults -s $(ARGS)
+test-faults: setup tools ## 1,000 kills, 200 partitions and more under work (KX_TEST_KILLS, KX_TEST_PARTITIONS, KX_TEST_SEED)
+	KX_TEST_KILLS=$${KX_TEST_KILLS:-1000} KX_TEST_PARTITIONS=$${KX_TEST_PARTITIONS:-200} \
+		$(BIN)/python -m pytest tests/faults -s $(ARGS)
 
 .PHONY: bench
 bench: setup ## run the benchmarks, one after the other (ARGS="bench/NAME.py" runs one)

@@ -55,6 +55,9 @@ DATABASE_SIDES: Final = ("", "-wal", "-shm")
 RECONNECT_MS_MAX: Final = 500
 """An officer's terminal looks for a node that went away this often; between nodes it is ten seconds."""
 
+LOOPBACK: Final = "127.0.0.1"
+"""Where everything listens, unless the services are on machines of their own."""
+
 TIER_WORDS: Final = {
     Tier.NATIONAL: "national",
     Tier.PROVINCIAL: "provincial",
@@ -104,6 +107,7 @@ class Service:
     codes: tuple[str, ...]
     """The bureaus whose ledgers a node keeps; a hub's scope."""
     kind: pki.Kind
+    host: str
     port: int
     metrics_port: int
     config: Path
@@ -119,12 +123,12 @@ class Service:
     @property
     def endpoint(self) -> str:
         """host:port for gRPC."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def metrics_url(self) -> str:
         """Where /metrics answers."""
-        return f"http://127.0.0.1:{self.metrics_port}/metrics"
+        return f"http://{self.host}:{self.metrics_port}/metrics"
 
 
 class Federation:
@@ -135,7 +139,8 @@ class Federation:
     departments and officers; without one terminals are believed. `hubs` are the scopes to count;
     by default the root's. `node_settings` and `hub_settings` win over the settings made here. `compiled_by`: another
     federation on this machine, whose compiled code this one's children use. With `pages` each node serves its desk and
-    each hub its board, on this machine's own address and without a password.
+    each hub its board, on this machine's own address and without a password. `hosts`: the address of each service, by
+    its name, that is on a machine of its own; what they share, NATS and PostgreSQL, is then at `shared_host`.
 
     Not for two event loops; as an asynchronous context manager it is started and stopped.
     """
@@ -154,6 +159,8 @@ class Federation:
         hub_settings: Mapping[str, object] | None = None,
         compiled_by: "Federation | None" = None,
         pages: bool = False,
+        hosts: Mapping[str, str] = MappingProxyType({}),
+        shared_host: str = LOOPBACK,
     ) -> None:
         self.directory = directory.absolute()
         self._placement = [tuple(group) for group in placement] if placement is not None else shared_by_site(tree)
@@ -161,7 +168,10 @@ class Federation:
         self._ports = {code: port for group in self._placement for port in [free_port()] for code in group}
         # A node's desk serves all its bureaus.
         self._desk_ports = {code: free_port() for code in {group[0] for group in self._placement}} if pages else {}
-        self.tree = with_endpoints(tree, self._ports, self._desks())
+        self._hosts = dict(hosts)
+        self._shared_host = shared_host
+        of_bureau = {code: self._host("node", group) for group in self._placement for code in group}
+        self.tree = with_endpoints(tree, self._ports, self._desks(), of_bureau)
         self.database = database
         self._clock_start = clock_start
         self._staff = staff
@@ -177,7 +187,7 @@ class Federation:
         self._readers: dict[str, HubReader] = {}
         self._clock: SharedClockDriver | None = None
         self._postgres: Postgres | None = None
-        self.sites = Sites(self.directory / "nats", [code for code in tree.sites() if code != tree.root])
+        self.sites = Sites(self.directory / "nats", [code for code in tree.sites() if code != tree.root], shared_host)
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -209,7 +219,7 @@ class Federation:
                 together.append(asyncio.to_thread(self._compile))
             if self.database is Database.POSTGRESQL:
                 # A place of its own: PostgreSQL does not run as root, and a temporary directory is its owner's alone.
-                self._postgres = Postgres()
+                self._postgres = Postgres(host=self._shared_host)
                 together.append(asyncio.to_thread(self._postgres.start))
             await _all(together)
             self.nodes = tuple([await asyncio.to_thread(self._node, group) for group in self._placement])
@@ -445,7 +455,7 @@ class Federation:
             "bureaus": list(group),
             "nats_url": self.sites[self.tree.site(group[0])].url,
             "certificates": str(self.certificates("node", group[0])),
-            "listen": f"127.0.0.1:{self._ports[group[0]]}",
+            "listen": f"{self._host('node', group)}:{self._ports[group[0]]}",
         }
         if self._staff:
             settings["staff"] = str(self.staff_file)
@@ -459,7 +469,7 @@ class Federation:
             "scope": scope,
             "nats_url": site.hub_url,
             "certificates": str(self.certificates("hub", scope)),
-            "listen": f"127.0.0.1:{free_port()}",
+            "listen": f"{self._host('hub', (scope,))}:{free_port()}",
         }
         return self._service("hub", (scope,), settings | self._pages_at("board", free_port()) | self._hub_settings)
 
@@ -474,13 +484,14 @@ class Federation:
         return {setting: f"127.0.0.1:{port}", "demonstration": True} if self._pages else {}
 
     def _service(self, kind: pki.Kind, codes: tuple[str, ...], settings: Mapping[str, object]) -> Service:
-        name = f"{kind}-{codes[0]}"
+        name = service_name(kind, codes)
         metrics_port = free_port()
         config = self.directory / "settings" / f"{name}.toml"
         database = self._database_url(name)
         common: dict[str, object] = {
             "tree": str(self.tree_file),
             "database": database,
+            "metrics_host": self._host(kind, codes),
             "metrics_port": metrics_port,
             "reflection": True,
         }
@@ -489,24 +500,27 @@ class Federation:
         config.parent.mkdir(parents=True, exist_ok=True)
         config.touch(mode=0o600)  # it holds passwords of the site and the database
         config.write_text(toml_text({**common, **settings}), encoding="utf-8")
-        process = ChildProcess(
-            name,
-            [sys.executable, "-m", "demo.serve", kind, str(config)],
-            log=self.directory / "logs" / f"{name}.log",
-            environment=self._environment,
-        )
         pages = settings.get("desk") or settings.get("board")
         return Service(
             name=name,
             codes=codes,
             kind=kind,
+            host=self._host(kind, codes),
             port=int(str(settings["listen"]).rpartition(":")[2]),
             metrics_port=metrics_port,
             config=config,
             terminal=pki.CertificatePaths.in_folder(self.certificates("office", codes[0])),
-            process=process,
+            process=self._process(name, [sys.executable, "-m", "demo.serve", kind, str(config)]),
             pages_url=f"http://{pages}" if pages else "",
         )
+
+    def _process(self, name: str, command: Sequence[str]) -> ChildProcess:
+        """The process of a service, not started."""
+        log = self.directory / "logs" / f"{name}.log"
+        return ChildProcess(name, command, log=log, environment=self._environment)
+
+    def _host(self, kind: pki.Kind, codes: Sequence[str]) -> str:
+        return self._hosts.get(service_name(kind, codes), LOOPBACK)
 
     def _database_url(self, name: str) -> str:
         if self._postgres is None:
@@ -532,6 +546,11 @@ class Federation:
         return service.channel
 
 
+def service_name(kind: pki.Kind, codes: Sequence[str]) -> str:
+    """What a service is called: its settings, its log and its database are named so."""
+    return f"{kind}-{codes[0]}"
+
+
 def shared_by_site(tree: BureauTree) -> list[tuple[str, ...]]:
     """One node process for the bureaus of a site, several where a certificate could not name them all."""
     by_site: dict[str, list[str]] = {}
@@ -545,15 +564,18 @@ def shared_by_site(tree: BureauTree) -> list[tuple[str, ...]]:
 
 
 def with_endpoints(
-    tree: BureauTree, ports: Mapping[str, int], desks: Mapping[str, str] = MappingProxyType({})
+    tree: BureauTree,
+    ports: Mapping[str, int],
+    desks: Mapping[str, str] = MappingProxyType({}),
+    hosts: Mapping[str, str] = MappingProxyType({}),
 ) -> BureauTree:
-    """The tree with the addresses of the nodes and desks on this machine; bureaus without a port have none."""
+    """The tree with the addresses of the nodes and desks, on this machine but for `hosts`; without a port: none."""
     return BureauTree(
         tree.version,
         [
             replace(
                 bureau,
-                endpoint=f"127.0.0.1:{ports[bureau.code]}" if bureau.code in ports else "",
+                endpoint=f"{hosts.get(bureau.code, LOOPBACK)}:{ports[bureau.code]}" if bureau.code in ports else "",
                 desk=desks.get(bureau.code, ""),
             )
             for bureau in tree.bureaus.values()

@@ -33,6 +33,8 @@ STOP_SECONDS_MAX: Final = 15.0
 
 CONNECT_SECONDS_MAX: Final = 2
 
+LOOPBACK: Final = "127.0.0.1"
+
 ADMINISTRATOR: Final = "postgres"
 """Superuser and maintenance database."""
 
@@ -40,7 +42,6 @@ ACCOUNTS: Final = ("postgres", "nobody")
 """PostgreSQL refuses to run as root: then the first of these accounts that exists."""
 
 SETTINGS: Final = {
-    "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "fsync": "on",
     "synchronous_commit": "on",
@@ -111,9 +112,11 @@ class Postgres:
     """One PostgreSQL server with its data in `directory`; as a context manager it is started and stopped.
 
     The directory is made when it does not exist. Without one a temporary directory is used, which `stop` removes.
+    `host`: the address of this machine to listen on; by default other machines do not reach it.
     """
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, host: str = LOOPBACK) -> None:
+        self.host = host
         self._temporary = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="kuaixiang-postgres-"))
         self.port = free_port()
@@ -147,7 +150,7 @@ class Postgres:
 
     def database_url(self, database: str) -> str:
         """SQLAlchemy URL of a database of this server, with user and password."""
-        return f"postgresql+psycopg://{ADMINISTRATOR}:{self.password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql+psycopg://{ADMINISTRATOR}:{self.password}@{self.host}:{self.port}/{database}"
 
     def start(self) -> Self:
         """Make the data directory unless it exists, start the server and wait until it answers.
@@ -158,7 +161,8 @@ class Postgres:
         data = self.directory / "data"
         if not (data / "PG_VERSION").exists():
             self._initdb(binaries, data)
-        options = [argument for name, value in SETTINGS.items() for argument in ("-c", f"{name}={value}")]
+        settings = SETTINGS | {"listen_addresses": self.host}
+        options = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
         self.process.command = (str(binaries / "postgres"), "-D", str(data), "-p", str(self.port), *options)
         try:
             self.process.start().wait_ready(self._answers, READY_SECONDS_MAX)
@@ -187,7 +191,7 @@ class Postgres:
 
     def _connect(self) -> psycopg.Connection:
         return psycopg.connect(
-            host="127.0.0.1",
+            host=self.host,
             port=self.port,
             user=ADMINISTRATOR,
             password=self.password,
@@ -235,6 +239,9 @@ class Postgres:
         if done.returncode != 0:
             shutil.rmtree(data, ignore_errors=True)
             raise InitdbFailed(data, done.stdout + done.stderr)
+        if self.host != LOOPBACK:
+            with (data / "pg_hba.conf").open("a", encoding="ascii") as access:
+                access.write("host all all all scram-sha-256\n")
 
     def _reachable_binaries(self) -> Path:
         """The binaries, copied beside the data when the unprivileged account cannot reach where they are installed."""

@@ -67,6 +67,8 @@ PROXY_CHUNK_BYTES: Final = 65_536
 MONITOR_SECONDS_MAX: Final = 2.0
 """A monitoring request to a server on this machine."""
 
+LOOPBACK: Final = "127.0.0.1"
+
 SAMPLE_PROVINCES: Final = ("110000", "330000")
 """The provinces of ``deploy/nats`` and of the compose file: Beijing's districts hang directly under it, Zhejiang has
 prefectures between."""
@@ -414,8 +416,16 @@ class Site:
     """
 
     def __init__(
-        self, code: str, domain: str, *, is_national: bool, directory: Path, provinces: Sequence[str] = ()
+        self,
+        code: str,
+        domain: str,
+        *,
+        is_national: bool,
+        directory: Path,
+        provinces: Sequence[str] = (),
+        host: str = LOOPBACK,
     ) -> None:
+        self.host = host
         self.code = code
         self.domain = domain
         self.is_national = is_national
@@ -431,7 +441,7 @@ class Site:
         )
         self.conf = SiteConf(
             code=code,
-            listen=f"127.0.0.1:{self.port}",
+            listen=f"{host}:{self.port}",
             monitor=f"127.0.0.1:{self.monitor_port}",
             store=str(directory / domain),
             leaf_listen=f"127.0.0.1:{self.leaf_port}" if is_national else "",
@@ -441,12 +451,12 @@ class Site:
     @property
     def url(self) -> str:
         """NATS URL for the nodes of this site, with user and password."""
-        return f"nats://node:{self.node_password}@127.0.0.1:{self.port}"
+        return f"nats://node:{self.node_password}@{self.host}:{self.port}"
 
     @property
     def hub_url(self) -> str:
         """NATS URL for a statistics hub at this site, with user and password."""
-        return f"nats://hub:{self.hub_password}@127.0.0.1:{self.port}"
+        return f"nats://hub:{self.hub_password}@{self.host}:{self.port}"
 
     @property
     def monitor_url(self) -> str:
@@ -484,16 +494,22 @@ def _secret() -> str:
 class Sites:
     """The NATS sites of a federation: one national, one per province, linked as leaves through cuttable links.
 
+    `host` is the address of this machine that nodes and hubs reach them at; the links between them stay inside it.
     As a context manager it starts all of them and waits for the links; on leaving everything is stopped.
     """
 
-    def __init__(self, directory: Path, provinces: Sequence[str]) -> None:
+    def __init__(self, directory: Path, provinces: Sequence[str], host: str = LOOPBACK) -> None:
         self.directory = directory
         self.national = Site(
-            HEADQUARTERS, site_domain(HEADQUARTERS), is_national=True, directory=directory, provinces=provinces
+            HEADQUARTERS,
+            site_domain(HEADQUARTERS),
+            is_national=True,
+            directory=directory,
+            provinces=provinces,
+            host=host,
         )
         self.provinces = tuple(
-            Site(code, site_domain(code), is_national=False, directory=directory) for code in provinces
+            Site(code, site_domain(code), is_national=False, directory=directory, host=host) for code in provinces
         )
         self._by_code = {site.code: site for site in (self.national, *self.provinces)}
         self._links = {site.code: free_port() for site in self.provinces}

@@ -18,7 +18,7 @@ from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.loops import Loop, doubled
-from kuaixiang.runtime.writer import WriterBusy, WriterStopped
+from kuaixiang.runtime.server import NOT_NOW
 from node.ledger import queries
 from node.office import Office
 
@@ -109,7 +109,7 @@ class Sweep:
         results = await asyncio.gather(*(self._office.note_time(*subject) for subject in batch), return_exceptions=True)
         recorded = Tally[str]()
         for subject, result in zip(batch, results, strict=True):
-            if isinstance(result, (WriterBusy, WriterStopped)):
+            if isinstance(result, NOT_NOW):
                 continue  # that says nothing of the subject: the next step tries again
             if isinstance(result, BaseException):
                 self._set_aside(subject, result)

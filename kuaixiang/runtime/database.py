@@ -69,6 +69,15 @@ class DatabaseUnavailable(DatabaseError):
         super().__init__(f"The database {database} cannot be opened: {reason}.")
 
 
+class DatabaseSilent(DatabaseError):
+    """The database was open and does not answer: it is away, too busy, or its disk cannot be read."""
+
+    def __init__(self, database: str, reason: str) -> None:
+        self.database = database
+        self.reason = reason
+        super().__init__(f"The database {database} does not answer: {reason}.")
+
+
 class Rows:
     """A statement over many rows, compiled for powers of two of them.
 
@@ -194,15 +203,27 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A reader's connection with one consistent view."""
-        with self.readers.connect() as connection, connection.begin():
+        """A reader's connection with one consistent view. Raises `DatabaseSilent`."""
+        with self._view(self.readers) as connection:
             yield connection
 
     @contextmanager
     def looking(self) -> Iterator[sa.Connection]:
-        """The writer's own connection for reading: it never waits for readers to give one back."""
-        with self._lookups.connect() as connection, connection.begin():
+        """The writer's own connection for reading: it never waits for readers to give one back.
+
+        Raises `DatabaseSilent`.
+        """
+        with self._view(self._lookups) as connection:
             yield connection
+
+    @contextmanager
+    def _view(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        try:
+            with engine.connect() as connection, connection.begin():
+                yield connection
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as failure:
+            reason = str(getattr(failure, "orig", failure)).strip().partition("\n")[0].rstrip(".")
+            raise DatabaseSilent(self.name, reason) from failure
 
     def _insert(self, table: sa.Table, rows: int) -> Any:  # noqa: ANN401 - the dialects' own statement, no common base
         insert = sqlite_insert(table) if self.is_sqlite else postgresql_insert(table)

@@ -12,6 +12,7 @@ from prometheus_client import Counter, Histogram
 
 from kuaixiang.domain.authority import Caller
 from kuaixiang.domain.errors import Condition, Refused
+from kuaixiang.runtime.database import DatabaseSilent
 from kuaixiang.runtime.tls import identity_of_peer
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.wire.errors import to_status
@@ -25,6 +26,9 @@ RPC_SECONDS: Final = Histogram(
 )
 
 _log: Final = structlog.get_logger(__name__)
+
+NOT_NOW: Final = (WriterBusy, WriterStopped, DatabaseSilent)
+"""What says nothing of the question: it may be asked again."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -51,6 +55,17 @@ class LedgerClosed(Refused):
 
     def __init__(self) -> None:
         super().__init__("The ledger is closed.", "台账已关闭。")
+
+
+class DatabaseAway(Refused):
+    """What is asked for cannot be read now."""
+
+    condition = Condition.BUSY
+    remedy = "Try again in a moment, an act under the same request key; the service's log says why."
+    remedy_chinese = "请稍后重试，操作请使用同一请求标识；原因见服务日志。"
+
+    def __init__(self) -> None:
+        super().__init__("The database does not answer.", "数据库没有响应。")
 
 
 class NotReadable(Refused):
@@ -153,7 +168,7 @@ def _unary(
         started = time.perf_counter()
         try:
             response = await inner(read(request), context)
-        except (Refused, WriterBusy, WriterStopped) as refusal:
+        except (Refused, *NOT_NOW) as refusal:
             await _refuse(context, refusal, method)
         except grpc.aio.AbortError:
             raise
@@ -180,7 +195,7 @@ def _stream(
             async for response in inner(read(request), context):
                 yield response
             answered.inc()
-        except (Refused, WriterBusy, WriterStopped) as refusal:
+        except (Refused, *NOT_NOW) as refusal:
             await _refuse(context, refusal, method)
         except grpc.aio.AbortError:
             raise
@@ -192,15 +207,23 @@ def _stream(
     return call
 
 
+def as_refusal(error: Exception) -> Refused:
+    """What a call may be answered with, as a refusal: one of `NOT_NOW`, or a refusal already."""
+    if isinstance(error, WriterBusy):
+        return TooMuchWaits(error)
+    if isinstance(error, WriterStopped):
+        return LedgerClosed()
+    if isinstance(error, DatabaseSilent):
+        _log.warning("The database does not answer.", action="database.silent", reason=error.reason)
+        return DatabaseAway()
+    assert isinstance(error, Refused)  # noqa: S101 - callers catch these alone
+    return error
+
+
 async def _refuse(context: Context, refusal: Exception, method: str) -> None:
-    if isinstance(refusal, WriterBusy):
-        refusal = TooMuchWaits(refusal)
-    elif isinstance(refusal, WriterStopped):
-        refusal = LedgerClosed()
-    if isinstance(refusal, Refused):
-        status = rpc_status.to_status(to_status(refusal))
-        RPCS.labels(method, status.code.name).inc()
-        await context.abort_with_status(status)
+    status = rpc_status.to_status(to_status(as_refusal(refusal)))
+    RPCS.labels(method, status.code.name).inc()
+    await context.abort_with_status(status)
 
 
 async def _fault(context: Context, method: str) -> None:

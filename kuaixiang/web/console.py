@@ -40,8 +40,7 @@ from kuaixiang.domain.words import (
     Stage,
     Telling,
 )
-from kuaixiang.runtime.server import LedgerClosed, TooMuchWaits
-from kuaixiang.runtime.writer import WriterBusy, WriterStopped
+from kuaixiang.runtime.server import NOT_NOW, as_refusal
 from kuaixiang.web import language as languages
 from kuaixiang.web.guard import SAFE, Hardened, NotOurForm
 from kuaixiang.web.language import Language, Words, language_of
@@ -217,7 +216,7 @@ class Console:
                 if request.method not in SAFE:
                     await visit.form()
                 return await page(visit)
-            except (Refused, WriterBusy, WriterStopped) as refusal:
+            except (Refused, *NOT_NOW) as refusal:
                 return self.refusal(request, as_refusal(refusal), session)
             except HTTPException:
                 raise
@@ -390,16 +389,6 @@ def _named(kind: type[IntEnum], language: Language) -> Callable[[int], str]:
     known = {int(value): languages.word(value, language) for value in kind}
     # A newer peer may send a word that this version does not know: its number is shown.
     return lambda number: known.get(int(number), str(number) if number else "")
-
-
-def as_refusal(error: Exception) -> Refused:
-    """What an act may be answered with, as a refusal."""
-    if isinstance(error, WriterBusy):
-        return TooMuchWaits(error)
-    if isinstance(error, WriterStopped):
-        return LedgerClosed()
-    assert isinstance(error, Refused)  # noqa: S101 - callers catch these three
-    return error
 
 
 def local(address: str) -> str:

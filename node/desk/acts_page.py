@@ -17,8 +17,8 @@ from kuaixiang.domain.errors import Refused, VersionConflict
 from kuaixiang.domain.events import ClockChange
 from kuaixiang.domain.referring import segment_clocks
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.runtime.writer import WriterBusy, WriterStopped
-from kuaixiang.web.console import Console, NoSuchPage, Visit, as_refusal
+from kuaixiang.runtime.server import NOT_NOW, as_refusal
+from kuaixiang.web.console import Console, NoSuchPage, Visit
 from kuaixiang.wire.codec import act_of
 from node.cases import header_of
 from node.desk.asking import (
@@ -92,7 +92,7 @@ class _ActPages:
         try:
             request = self._request(visit, kind, case_id, form)
             await getattr(self._services.cases, rpc_of(type(request)))(request, inside(visit.person))
-        except (Refused, WriterBusy, WriterStopped) as error:
+        except (Refused, *NOT_NOW) as error:
             refusal = as_refusal(error)
             return await self._form(
                 visit, kind, case_id, form=form, key=str(form.get("request_key", "")), refusal=refusal

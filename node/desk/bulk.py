@@ -14,8 +14,8 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.errors import FieldMalformed, FieldMissing, Refused
 from kuaixiang.domain.labels import Both
-from kuaixiang.runtime.writer import WriterBusy, WriterStopped
-from kuaixiang.web.console import Console, NoSuchPage, Visit, as_refusal
+from kuaixiang.runtime.server import NOT_NOW, as_refusal
+from kuaixiang.web.console import Console, NoSuchPage, Visit
 from kuaixiang.wire.codec import act_of
 from kuaixiang.wire.v1 import case_pb2
 from node.cases import header_of
@@ -124,7 +124,7 @@ class _BulkPages:
         case_id = request.header.case_id
         try:
             await getattr(self._services.cases, rpc_of(type(request)))(request, inside(visit.person))
-        except (Refused, WriterBusy, WriterStopped) as error:
+        except (Refused, *NOT_NOW) as error:
             return Outcome(case_id=case_id, refusal=as_refusal(error))
         return Outcome(case_id=case_id, after=await self._services.office.read_case(visit.person.bureau, case_id))
 

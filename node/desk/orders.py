@@ -17,8 +17,8 @@ from kuaixiang.domain.labels import Both
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.orders import Order
 from kuaixiang.domain.words import OrderLevel, OrderSide, OrderStage, Role
-from kuaixiang.runtime.writer import WriterBusy, WriterStopped
-from kuaixiang.web.console import Console, NoSuchPage, Visit, as_refusal
+from kuaixiang.runtime.server import NOT_NOW, as_refusal
+from kuaixiang.web.console import Console, NoSuchPage, Visit
 from kuaixiang.web.people import Person
 from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, instant
 from kuaixiang.wire.v1 import supervision_pb2 as pb
@@ -260,7 +260,7 @@ class _Pages:
         key = str(form.get("request_key", ""))
         try:
             done = await self._perform(visit.person, kind, order_id, key_of(form), form)
-        except (Refused, WriterBusy, WriterStopped) as error:
+        except (Refused, *NOT_NOW) as error:
             typed = {name: [str(value) for value in form.getlist(name)] for name in form}
             return self._form(visit, kind, order_id, typed, key=key, refusal=as_refusal(error))
         return visit.to(f"/orders/{order_id or done.order.order_id}")

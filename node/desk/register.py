@@ -9,8 +9,8 @@ from starlette.routing import Route
 from kuaixiang.domain import acts
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.words import Channel, Role
-from kuaixiang.runtime.writer import WriterBusy, WriterStopped
-from kuaixiang.web.console import Console, Visit, as_refusal
+from kuaixiang.runtime.server import NOT_NOW, as_refusal
+from kuaixiang.web.console import Console, Visit
 from kuaixiang.wire.v1 import case_pb2
 from node.desk.asking import Services, header, inside, key_of, new_key
 from node.desk.forms import fields_of, filled_in
@@ -42,7 +42,7 @@ class _RegisterPages:
                 header=header(visit.person, key=key_of(form)), **filled_in(list(FIELDS.values()), form)
             )
             done = await self._services.cases.RegisterCase(request, inside(visit.person))
-        except (Refused, WriterBusy, WriterStopped) as error:
+        except (Refused, *NOT_NOW) as error:
             # What has been typed comes back as it was, whatever stands against it.
             return self._form(visit, key=key, form=form, refusal=as_refusal(error))
         return visit.to(f"/cases/{done.case.case_id}")

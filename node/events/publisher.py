@@ -27,7 +27,7 @@ from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.bus import Ack, Bus, BusError, BusUnavailable, NoStreamForSubject, StreamDiffers, head_subject
 from kuaixiang.runtime.clock import Clock, to_micros
 from kuaixiang.runtime.loops import Loop, doubled
-from kuaixiang.runtime.writer import WriterBusy, WriterStopped
+from kuaixiang.runtime.server import NOT_NOW
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 from node.events.tail import Flight, Tail
 from node.ledger import queries
@@ -211,7 +211,7 @@ class Publisher:
 
         try:
             await self._ledger.do(Work(run=run, bureau=moved[0][0].bureau))
-        except (WriterBusy, WriterStopped) as refusal:
+        except NOT_NOW as refusal:
             # Nothing is lost: what was acknowledged since is sent again after a restart, and passed over.
             _log.info("The cursors are not kept now.", action="publisher.cursors", reason=type(refusal).__name__)
             return False

@@ -26,8 +26,8 @@ from kuaixiang.runtime.clock import EPOCH, SystemClock, from_micros
 from kuaixiang.runtime.loops import Loop, doubled
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.runtime.seal import Seal
+from kuaixiang.runtime.server import NOT_NOW
 from kuaixiang.runtime.streams import send
-from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.wire.errors import from_call
 from kuaixiang.wire.v1 import referral_pb2, supervision_pb2
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
@@ -279,7 +279,7 @@ class Destination:
         except grpc.aio.AioRpcError as error:
             failure = failure_of(error)
             result, rule = (Result.LATER if failure.what is Failed.PEER else Result.ASIDE), failure.rule or failure.code
-        except (NoEndpoint, PkiError, WriterBusy, WriterStopped) as failure_here:
+        except (NoEndpoint, PkiError, *NOT_NOW) as failure_here:
             result, rule = Result.LATER, type(failure_here).__name__
         except (Refused, SnapshotErased, WordingErased, UnusableReceipt) as unusable:
             result, rule = Result.ASIDE, type(unusable).__name__
@@ -389,7 +389,7 @@ class Destination:
                     await self._put(request, one)
         except grpc.aio.AioRpcError as error:
             rule = failure_of(error).rule or error.code().name
-        except (NoEndpoint, PkiError, Refused) as unusable:
+        except (NoEndpoint, PkiError, Refused, *NOT_NOW) as unusable:
             rule = type(unusable).__name__
         except Exception:  # noqa: BLE001 - a fault of ours with one case must not hold up the others
             _log.exception("A file could not be brought by a fault of this service.", action="attachment.fault")

@@ -18,8 +18,7 @@ from kuaixiang.runtime.directives import issue_of
 from kuaixiang.runtime.in_force import InForce
 from kuaixiang.runtime.loops import Loop
 from kuaixiang.runtime.pki import PkiError
-from kuaixiang.runtime.server import Context, caller_of
-from kuaixiang.runtime.writer import WriterBusy, WriterStopped
+from kuaixiang.runtime.server import NOT_NOW, Context, caller_of
 from kuaixiang.wire.v1 import directive_pb2, directive_pb2_grpc
 from node.cases import header_of
 from node.directives import Directives
@@ -90,7 +89,7 @@ class Follower:
                     taken = await self._directives.take(answer.directives)
                     self._loop.interval_seconds = _spread(LOOK_SECONDS)
                     return answer.more and taken > 0
-        except (WriterBusy, WriterStopped) as busy:
+        except NOT_NOW as busy:
             _log.info("Directives are not kept now.", action="directive.busy", reason=type(busy).__name__)
         else:
             UNANSWERED.inc()

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import grpc
 import pytest
@@ -14,6 +15,7 @@ from kuaixiang.domain.events import Received
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Custody, Stage
 from kuaixiang.runtime import pki
+from kuaixiang.runtime.database import DatabaseSilent
 from kuaixiang.runtime.server import Context
 from kuaixiang.wire.v1 import referral_pb2
 from node.federation import courier as courier_module
@@ -153,6 +155,29 @@ async def test_a_message_that_a_peer_refuses_is_set_aside_and_the_others_go_on(b
     destination.loop.wake()
     await bureaus.reached(COUNTY, first, Custody.RELEASED)
     await until(lambda: not destination.aside)
+
+
+async def test_a_database_that_does_not_answer_sets_no_case_aside(
+    bureaus: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = bureaus.node(COUNTY)
+    bureaus.node(PREFECTURE).link.fault = lose_answer
+    case_id = await bureaus.register(COUNTY)
+    await bureaus.refer(COUNTY, case_id, PREFECTURE)
+    destination = await until(lambda: node.parts.courier.destinations.get((COUNTY, PREFECTURE)))
+    history, asked = queries.history, []
+
+    def silent(*given: Any, **more: Any) -> Any:
+        asked.append(given)
+        if len(asked) == 1:
+            raise DatabaseSilent("ledger", "connection refused")
+        return history(*given, **more)
+
+    monkeypatch.setattr(queries, "history", silent)
+    destination.loop.wake()
+    await until(lambda: len(asked) > 1)
+    assert {} == destination.aside
+    await bureaus.reached(COUNTY, case_id, Custody.RELEASED)
 
 
 async def test_a_case_set_aside_is_tried_at_once_when_it_has_changed(bureaus: Federation) -> None:

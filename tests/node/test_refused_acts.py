@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
+import sqlalchemy as sa
 
 from kuaixiang.domain.registration import NOTE_CHARACTERS_MAX
 from kuaixiang.runtime import writer
@@ -53,3 +54,17 @@ async def test_an_act_that_comes_while_the_ledger_closes_is_refused(callers: Cal
     await asyncio.to_thread(node.office.ledger.writer.stop)
     refusal = await refusal_of(office.RegisterCase(registration()))
     assert ("LedgerClosed", "The ledger is closed.") == (refusal.rule, refusal.sentence.english)
+
+
+async def test_what_cannot_be_read_because_the_database_is_away_is_refused_until_it_is_back(
+    callers: Callers, node: service.Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = callers.office()
+    case_id = (await office.RegisterCase(registration())).case.case_id
+    request = case_pb2.ListCasesRequest(bureau="110101")
+    monkeypatch.setattr(node.office.ledger.database, "readers", sa.create_engine("sqlite:////nowhere/at/all.db"))
+    refusal = await refusal_of(office.ListCases(request))
+    assert ("DatabaseAway", grpc.StatusCode.RESOURCE_EXHAUSTED) == (refusal.rule, refusal.code)
+    assert "nowhere" not in refusal.sentence.english
+    monkeypatch.undo()
+    assert [case_id] == [case.case_id for case in (await office.ListCases(request)).cases]

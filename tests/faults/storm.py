@@ -1,0 +1,540 @@
+"""A storm: a federation at work while everything happens to it at once, and what is left of it looked at afterwards.
+
+``python -m tests.faults.storm --kills 250 --partitions 50`` (see `machines.PRIVATE` for what it must be started under).
+Services are on machines of their own; they and the NATS servers die by ``kill -9`` at random instants, also while they
+start; lines between them drop, reset and lose; meanwhile others stand still, clocks leap, stores are wiped. Who is
+restarted, and how soon, is like a service manager's. When it is over, everything is mended and must come right by itself.
+
+The seed decides what is done to whom; what coincides with what is up to the machine.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import functools
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from demo.federation import DATABASE_SIDES, Database, Federation, part_of, service_name
+from demo.mishaps import caught_up
+from demo.processes import ChildNotRunning, ChildProcess, ProcessError
+from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.tree import BureauTree
+from kuaixiang.domain.words import Custody, Stage
+from kuaixiang.facts import national_tree
+from tests.faults.checker.check import faults_in
+from tests.faults.checker.history import Came, History
+from tests.faults.machines import DROP, LOSE, RESET, SHARED, Cut, Machines
+from tests.faults.town import QUIET_SECONDS_MAX, Town, hub_view, journals_of, quiet
+from tests.faults.warm import Nursery, WarmChild
+
+MONDAY = datetime(2026, 9, 21, 9, tzinfo=SHANGHAI)
+HEADQUARTERS, PROVINCE, COUNTY, NEIGHBOUR = BUREAUS = ("000000", "110000", "110101", "110105")
+HUB = "hub-000000"
+CLERKS = 8
+CLERK_PAUSE_SECONDS_MAX = 0.25
+"""Eight officers who pause so: the machine is to be busy with dying and starting, and some acts are always under way."""
+KEEPER_SECONDS = 0.1
+"""How often it is looked at who has ended by itself."""
+KEEPER_PATIENCE_SECONDS = 1.0
+"""What has ended sooner after its start is left for so long: a manager of services does not start it all the time."""
+AFTERMATH_SECONDS = 10.0
+"""A service may notice only so much later that its database was away."""
+ALIVE_SECONDS = (0.05, 4.0)
+"""How old a service is, at least, when it is killed: some are killed before they serve, others in the middle of work."""
+DOWN_SECONDS_MAX = 0.4
+OUTAGE_SECONDS = (0.3, 3.0)
+LONG_OUTAGE_SECONDS = (5.0, 12.0)
+"""One outage in ten: longer than a line's own patience."""
+FAULT_ACTIONS = ("rpc.fault", "web.fault", "delivery.fault", "attachment.fault", "writer.after_commit_failed")
+"""Whatever befalls a service, it never says these of itself."""
+CALM_SECONDS_MAX = 60.0
+"""Until everything serves again."""
+
+
+class Flavour(StrEnum):
+    """What the services keep their data on."""
+
+    SQLITE = "sqlite"
+    POSTGRESQL = "postgresql"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How hard it storms."""
+
+    flavour: Flavour
+    seed: int
+    kills: int
+    partitions: int
+    mishaps: int
+    seconds_between_kills: float
+
+    @property
+    def arguments(self) -> list[str]:
+        """As the command line takes it."""
+        return [word for name, value in asdict(self).items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+@dataclass(slots=True)
+class Report:
+    """What happened."""
+
+    plan: dict[str, Any]
+    faults: dict[str, int] = field(default_factory=dict)
+    answered: int = 0
+    refused: int = 0
+    unknown: int = 0
+    cases: int = 0
+    travelled: int = 0
+    """Cases that are in several ledgers."""
+    entries: int = 0
+    storm_seconds: float = 0.0
+    mending_seconds: float = 0.0
+    found: list[str] = field(default_factory=list)
+    """What the checker refutes, and what nobody can explain; empty when all is well."""
+
+    def count(self, fault: str) -> None:
+        """One more of this kind."""
+        self.faults[fault] = self.faults.get(fault, 0) + 1
+
+
+class StormFederation(Federation):
+    """A federation whose services are forked, each on a machine of its own."""
+
+    def __init__(self, directory: Path, tree: BureauTree, machines: Machines, database: Database) -> None:
+        self.machines = machines
+        self.nursery: Nursery | None = None
+        super().__init__(
+            directory,
+            tree,
+            placement=[(bureau,) for bureau in BUREAUS],
+            database=database,
+            clock_start=MONDAY,
+            hosts=machines.address,
+            shared_host=SHARED,
+        )
+
+    def _process(self, name: str, command: Sequence[str]) -> ChildProcess:
+        return WarmChild(
+            name,
+            command,
+            log=self.directory / "logs" / f"{name}.log",
+            environment=self._environment,
+            nursery=self._nursery,
+            network=self.machines.network(name),
+        )
+
+    def _nursery(self) -> Nursery:
+        if self.nursery is None:
+            # Its first child is its own: the modules' compiled code comes from the federation's directory.
+            self.nursery = Nursery(self._environment, self.directory / "logs" / "nursery.log")
+            self.nursery.__enter__()
+        return self.nursery
+
+    async def stop(self) -> None:
+        await super().stop()
+        if self.nursery is not None:
+            self.nursery.__exit__(None, None, None)
+            self.nursery = None
+
+
+class Patient:
+    """A process of the federation that may be killed, with what starts it again. `lock`: somebody is at it."""
+
+    def __init__(self, name: str, process: ChildProcess, start: Callable[[], object]) -> None:
+        self.name = name
+        self.process = process
+        self.lock = asyncio.Lock()
+        self.excused_until = 0.0
+        """Up to then it may end by itself."""
+        self.started = time.monotonic()
+        self._start = start
+
+    @property
+    def free(self) -> bool:
+        """Whether nobody is at it and it runs."""
+        return not self.lock.locked() and self.process.alive
+
+    @property
+    def age_seconds(self) -> float:
+        """Since it was started last."""
+        return time.monotonic() - self.started
+
+    async def start(self) -> None:
+        """Start it, not waiting until it serves."""
+        await asyncio.to_thread(self._start)
+        self.started = time.monotonic()
+
+    async def kill(self) -> None:
+        """Kill -9."""
+        with contextlib.suppress(ChildNotRunning):  # it has ended by itself in this moment: it is killed all the same
+            await asyncio.to_thread(self.process.kill)
+
+
+class Storm:
+    """Does the harm, and undoes it."""
+
+    def __init__(self, federation: StormFederation, plan: Plan, report: Report) -> None:
+        self._federation = federation
+        self._plan = plan
+        self._report = report
+        self._machines = federation.machines
+        self._killed = 0
+        self._partitioned = 0
+        self._link_lock = asyncio.Lock()
+        sites = federation.sites
+        self.services = [
+            Patient(service.name, service.process, service.process.start) for service in federation.services
+        ]
+        self.buses = [Patient(site.domain, site.process, functools.partial(sites._launch, site)) for site in sites.all]
+        self.patients = [*self.services, *self.buses]
+        self.postgres: Patient | None = None
+        if federation._postgres is not None:
+            server = federation._postgres
+            self.postgres = Patient("postgres", server.process, server.start)
+            self.patients.append(self.postgres)
+        self._mishaps: list[Callable[[random.Random], Awaitable[str]]] = [
+            self._freeze,
+            self._freeze,
+            self._slow,
+            self._clock_leaps,
+            self._week_without_link,
+            self._bus_wiped,
+            self._hub_wiped,
+        ]
+
+    async def rage(self) -> None:
+        """Until as much has been done as was planned."""
+        keeper = asyncio.create_task(self._keep())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(2):
+                    group.create_task(self._killing(random.Random(f"{self._plan.seed} kills {number}")))
+                for number in range(3):
+                    group.create_task(self._parting(random.Random(f"{self._plan.seed} partitions {number}")))
+                group.create_task(self._happening(random.Random(f"{self._plan.seed} mishaps")))
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+
+    async def calm(self) -> None:
+        """Mend what is broken and start what has ended; raises ChildNotReady for what does not serve."""
+        for patient in self.patients:
+            async with patient.lock:
+                if not patient.process.alive:
+                    self._look_why(patient)
+                    await patient.start()
+        for site in self._federation.sites.all:
+            healthy = functools.partial(getattr, site, "healthy")
+            await asyncio.to_thread(site.process.wait_ready, healthy, CALM_SECONDS_MAX)
+        await asyncio.to_thread(self._federation.sites.wait_linked, None, CALM_SECONDS_MAX)
+        for service in self._federation.services:
+            await self._federation.wait_serving(service, CALM_SECONDS_MAX)
+
+    # ------------------------------------------------------------ who keeps them alive
+
+    async def _keep(self) -> None:
+        while True:
+            for patient in self.patients:
+                if (
+                    not patient.lock.locked()
+                    and not patient.process.alive
+                    and patient.age_seconds > KEEPER_PATIENCE_SECONDS
+                ):
+                    async with patient.lock:
+                        self._look_why(patient)
+                        await patient.start()
+            await asyncio.sleep(KEEPER_SECONDS)
+
+    def _look_why(self, patient: Patient) -> None:
+        """A process has ended that nobody has killed."""
+        status = patient.process.returncode
+        if time.monotonic() < patient.excused_until or self._database_is_away:
+            self._report.count(f"ended by itself with status {status}, as it should")
+            return
+        self._report.found.append(f"{patient.name} ended with status {status}:\n{patient.process.log_tail(12)}")
+
+    @property
+    def _database_is_away(self) -> bool:
+        return self.postgres is not None and not self.postgres.free
+
+    # ------------------------------------------------------------ kills
+
+    async def _killing(self, chance: random.Random) -> None:
+        while self._killed < self._plan.kills:
+            await asyncio.sleep(chance.expovariate(0.5 / self._plan.seconds_between_kills))
+            least = chance.uniform(*ALIVE_SECONDS)
+            kind = chance.random()
+            if kind < 0.05 and self.postgres is not None:
+                among = [self.postgres]
+            elif kind < 0.6:
+                among = self.services
+            else:
+                among = self.buses
+            victims = [one for one in among if one.free and one.age_seconds >= least]
+            if victims and self._killed < self._plan.kills:
+                self._killed += 1
+                await self._kill(chance.choice(victims), chance)
+
+    async def _kill(self, victim: Patient, chance: random.Random) -> None:
+        async with victim.lock:
+            await victim.kill()
+            self._report.count(f"kill -9 of {_kind(victim)}")
+            await asyncio.sleep(chance.uniform(0, DOWN_SECONDS_MAX))
+            await victim.start()
+            if victim is self.postgres:
+                for service in self.services:
+                    service.excused_until = time.monotonic() + AFTERMATH_SECONDS
+
+    # ------------------------------------------------------------ partitions
+
+    async def _parting(self, chance: random.Random) -> None:
+        duration = self._plan.kills * self._plan.seconds_between_kills
+        while self._partitioned < self._plan.partitions:
+            await asyncio.sleep(chance.expovariate(self._plan.partitions / duration / 3))
+            if self._partitioned >= self._plan.partitions:
+                break
+            self._partitioned += 1
+            seconds = chance.uniform(*(LONG_OUTAGE_SECONDS if chance.random() < 0.1 else OUTAGE_SECONDS))
+            if chance.random() < 0.1:
+                self._report.count("partition: leaf link")
+                async with self._link_cut():
+                    await asyncio.sleep(seconds)
+                continue
+            told, cuts = self._outage(chance)
+            self._report.count(f"partition: {told}")
+            await asyncio.to_thread(self._machines.cut, *cuts)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                await asyncio.to_thread(self._machines.mend, *cuts)
+
+    def _outage(self, chance: random.Random) -> tuple[str, list[Cut]]:
+        how = chance.choice([DROP, DROP, RESET, LOSE])
+        word = {DROP: "dropping", RESET: "resetting", LOSE: "losing"}[how]
+        one_way = chance.random() < 0.25
+        nodes = [service_name("node", [bureau]) for bureau in BUREAUS]
+        at, bus = self._machines.address, {site.code: site.port for site in self._federation.sites.all}
+
+        def cut(first: str, second: str) -> Cut:
+            return Cut(at[first], at[second], how, one_way=one_way)
+
+        kind = chance.random()
+        if kind < 0.4:
+            return f"two nodes, {word}", [cut(*chance.sample(nodes, 2))]
+        if kind < 0.55:
+            alone = chance.choice(nodes)
+            return f"one node alone, {word}", [cut(alone, other) for other in at if other != alone]
+        if kind < 0.65:
+            some = set(chance.sample(nodes, 2))
+            return f"in halves, {word}", [cut(a, b) for a in some for b in at if b not in some]
+        if kind < 0.8:
+            bureau = chance.choice(BUREAUS)
+            port = bus[HEADQUARTERS if bureau == HEADQUARTERS else PROVINCE]
+            return f"node and NATS, {word}", [Cut(at[service_name("node", [bureau])], SHARED, how, port, one_way)]
+        if kind < 0.9:
+            return f"hub and NATS, {word}", [Cut(at[HUB], SHARED, how, bus[HEADQUARTERS], one_way)]
+        return f"hub and nodes, {word}", [cut(HUB, node) for node in nodes]
+
+    @contextlib.asynccontextmanager
+    async def _link_cut(self) -> AsyncIterator[None]:
+        """The leaf link of the province is down; others that cut it meanwhile wait."""
+        sites = self._federation.sites
+        async with self._link_lock:
+            await asyncio.to_thread(sites.cut_link, PROVINCE)
+            try:
+                yield
+            finally:
+                await asyncio.to_thread(sites.restore_link, PROVINCE)
+
+    # ------------------------------------------------------------ mishaps
+
+    async def _happening(self, chance: random.Random) -> None:
+        duration = self._plan.kills * self._plan.seconds_between_kills
+        # Each of them once before any of them twice.
+        order: list[Callable[[random.Random], Awaitable[str]]] = []
+        for _ in range(self._plan.mishaps):
+            if not order:
+                order = chance.sample(self._mishaps, len(self._mishaps))
+            await asyncio.sleep(chance.expovariate(self._plan.mishaps / duration))
+            self._report.count(await order.pop()(chance))
+
+    async def _freeze(self, chance: random.Random) -> str:
+        victims = [one for one in [*self.services, *self.buses] if one.free]
+        if not victims:
+            return "nobody to freeze"
+        victim = chance.choice(victims)
+        async with victim.lock:
+            try:
+                victim.process.pause()
+                await asyncio.sleep(chance.uniform(0.5, 3))
+                victim.process.resume()
+            except ChildNotRunning:
+                pass  # it ended by itself; the keeper looks why
+        return f"SIGSTOP of {_kind(victim)}"
+
+    async def _slow(self, chance: random.Random) -> str:
+        name = chance.choice(list(self._machines.address))
+        await asyncio.to_thread(self._machines.slow, name, chance.choice([16, 64, 256]))
+        await asyncio.sleep(chance.uniform(1, 5))
+        await asyncio.to_thread(self._machines.slow, name, 0)
+        return "slow line"
+
+    async def _clock_leaps(self, chance: random.Random) -> str:
+        self._federation.clock.advance(timedelta(hours=chance.choice([1, 8, 24])))
+        return "business clock leaps"
+
+    async def _week_without_link(self, chance: random.Random) -> str:
+        async with self._link_cut():
+            for _ in range(7):
+                await asyncio.sleep(chance.uniform(0.3, 0.8))
+                self._federation.clock.advance(timedelta(days=1))
+        return "leaf link down for a week"
+
+    async def _bus_wiped(self, chance: random.Random) -> str:
+        victim = chance.choice(self.buses)
+        site = next(site for site in self._federation.sites.all if site.domain == victim.name)
+        async with victim.lock:
+            await victim.kill()
+            await asyncio.to_thread(shutil.rmtree, site.conf.store, ignore_errors=True)
+            await victim.start()
+        return "NATS storage wiped"
+
+    async def _hub_wiped(self, chance: random.Random) -> str:
+        victim = next(one for one in self.services if one.name == HUB)
+        async with victim.lock:
+            await victim.kill()
+            if self._federation._postgres is None:
+                file = self._federation.database_file(HUB)
+                for side in DATABASE_SIDES:
+                    file.with_name(file.name + side).unlink(missing_ok=True)
+            else:
+                await asyncio.to_thread(self._drop_database, HUB.replace("-", "_"))
+            await victim.start()
+        return "hub database wiped"
+
+    def _drop_database(self, name: str) -> None:
+        assert self._federation._postgres is not None
+        for _ in range(50):
+            # The server itself may be down just now.
+            with contextlib.suppress(Exception), self._federation._postgres._connect() as connection:
+                connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+                connection.execute(f'CREATE DATABASE "{name}"'.encode())
+                return
+            time.sleep(0.2)
+        raise AssertionError(f"{name} could not be wiped")
+
+
+def _kind(patient: Patient) -> str:
+    word = patient.name.partition("-")[0]
+    return word if word in {"node", "hub", "postgres"} else "nats-server"
+
+
+async def look(federation: Federation, town: Town, report: Report) -> None:
+    """Everything that must hold, into the report."""
+    owed = await quiet(federation)
+    journals = await journals_of(federation)
+    listed = {
+        bureau: {
+            case.case_id: (Stage(case.stage), Custody(case.custody)) async for case in federation.office(bureau).cases()
+        }
+        for bureau in federation.bureaus
+    }
+    with contextlib.suppress(ProcessError):  # what the hub lacks is in the reconciliation, by name
+        await caught_up(
+            federation, {bureau: journal.head.seq for bureau, journal in journals.items()}, QUIET_SECONDS_MAX
+        )
+    reconciled = await federation.hub().reconcile()
+    history = History(operations=town.operations, journals=journals, hub=await hub_view(federation))
+    came = town.count()
+    report.answered, report.refused, report.unknown = came[Came.OK], came[Came.REFUSED], came[Came.UNKNOWN]
+    report.cases = len(history.cases)
+    report.travelled = sum(len(known) > 1 for known in history.cases.values())
+    report.entries = sum(journal.head.seq for journal in journals.values())
+    report.found += owed
+    report.found += faults_in(history)
+    for bureau in federation.bureaus:
+        by_journal = {
+            case_id: (known[bureau].stage, known[bureau].custody)
+            for case_id, known in history.cases.items()
+            if bureau in known
+        }
+        if by_journal != listed[bureau]:
+            report.found.append(f"{bureau}: its list of cases is not the fold of its journal")
+    report.found += [f"hub: {mismatch}" for mismatch in reconciled.mismatches]
+    if (reconciled.ledgers_compared, list(reconciled.unreachable)) != (len(federation.bureaus), []):
+        report.found.append(f"hub: compared {reconciled.ledgers_compared}, not {list(reconciled.unreachable)}")
+    report.found += faults_logged(federation.directory / "logs")
+
+
+def faults_logged(logs: Path) -> list[str]:
+    """What services say went wrong by their own fault."""
+    return [
+        f"{log.name}: {line[:2000]}"
+        for log in sorted(logs.glob("*.log"))
+        for line in log.read_text("utf-8", errors="replace").splitlines()
+        if any(f'"action": "{action}"' in line for action in FAULT_ACTIONS)
+    ]
+
+
+async def weather(directory: Path, plan: Plan) -> Report:
+    """One storm, and what came of it."""
+    report = Report(asdict(plan))
+    machines = Machines([*(service_name("node", [bureau]) for bureau in BUREAUS), HUB])
+    await asyncio.to_thread(machines.build)
+    database = Database.POSTGRESQL if plan.flavour is Flavour.POSTGRESQL else Database.SQLITE
+    tree = part_of(national_tree(), [COUNTY, NEIGHBOUR])
+    async with StormFederation(directory, tree, machines, database) as federation:
+        town = Town(federation, random.Random(f"{plan.seed} town"), CLERK_PAUSE_SECONDS_MAX)
+        clerks = [asyncio.create_task(town.clerk()) for _ in range(CLERKS)]
+        storm = Storm(federation, plan, report)
+        begun = time.monotonic()
+        try:
+            await storm.rage()
+        finally:
+            report.storm_seconds = time.monotonic() - begun
+            begun = time.monotonic()
+            await storm.calm()
+            town.over = True
+            outcomes = await asyncio.gather(*clerks, return_exceptions=True)
+        report.found += [f"a terminal failed: {outcome!r}" for outcome in outcomes if outcome is not None]
+        await look(federation, town, report)
+        report.mending_seconds = time.monotonic() - begun
+    return report
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the report as JSON; status 1 when something was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--flavour", type=Flavour, default=Flavour.SQLITE)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1, 10**9))
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--partitions", type=int, default=10)
+    parser.add_argument("--mishaps", type=int, default=7)
+    parser.add_argument("--seconds-between-kills", type=float, default=1.0)
+    parser.add_argument("--directory", type=Path, help="where everything is kept; by default removed when all is well")
+    asked = vars(parser.parse_args(arguments))
+    directory = asked.pop("directory")
+    kept = directory or Path(tempfile.mkdtemp(prefix="kuaixiang-storm-"))
+    report = asyncio.run(weather(kept, Plan(**asked)))
+    print(json.dumps(asdict(report), ensure_ascii=False, indent=1))
+    if directory is None and not report.found:
+        shutil.rmtree(kept)
+    elif report.found:
+        print(f"logs and ledgers are in {kept}", file=sys.stderr)
+    return 1 if report.found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

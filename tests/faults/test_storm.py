@@ -1,0 +1,69 @@
+"""A federation in a storm of faults while its officers work: nothing acknowledged is lost, doubled or stranded.
+
+`make test-faults` storms for longer: KX_TEST_KILLS is the number of kills, KX_TEST_PARTITIONS that of partitions,
+KX_TEST_SEED repeats a seed. What is done in a storm is in `tests.faults.storm`.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.machines import PRIVATE
+from tests.faults.storm import Flavour, Plan
+from tests.faults.tools import need
+
+KILLS = int(os.environ.get("KX_TEST_KILLS", "6"))
+PARTITIONS = int(os.environ.get("KX_TEST_PARTITIONS", "3"))
+SEED = int(os.environ.get("KX_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
+PACE_SECONDS = float(os.environ.get("KX_TEST_PACE", "0.6"))
+"""From one kill to the next."""
+KILLS_IN_A_STORM = 125
+"""More are several storms, each looked at when it is over: what is found is then near to what has done it."""
+FLAVOURS = [Flavour.SQLITE, Flavour.POSTGRESQL]
+SECONDS_FOR_A_KILL_MAX = 8.0
+SECONDS_AROUND_MAX = 240.0
+
+
+def plans() -> Iterator[Plan]:
+    storms = -(-KILLS // KILLS_IN_A_STORM)
+    for number in range(storms):
+        yield Plan(
+            flavour=FLAVOURS[number % len(FLAVOURS)],
+            seed=SEED + number,
+            kills=KILLS // storms + (number < KILLS % storms),
+            partitions=PARTITIONS // storms + (number < PARTITIONS % storms),
+            mishaps=KILLS // storms // 4,
+            seconds_between_kills=PACE_SECONDS,
+        )
+
+
+@pytest.mark.nats
+@pytest.mark.timeout(SECONDS_AROUND_MAX * (1 + KILLS // KILLS_IN_A_STORM) + SECONDS_FOR_A_KILL_MAX * KILLS)
+def test_what_was_acknowledged_in_a_storm_is_there_once_and_nothing_is_stranded(tmp_path: Path) -> None:
+    need("namespaces", "ip", "tc", "nft")
+    total: Counter[str] = Counter()
+    found: list[str] = []
+    for plan in plans():
+        command = [*PRIVATE, sys.executable, "-m", "tests.faults.storm", *plan.arguments]
+        print(f"seed {plan.seed}:", *command[len(PRIVATE) + 1 :], flush=True)
+        done = subprocess.run(
+            [*command, "--directory", str(tmp_path / str(plan.seed))], stdout=subprocess.PIPE, text=True, check=False
+        )
+        report = json.loads(done.stdout)
+        total.update(report["faults"])
+        total.update(
+            {name: report[name] for name in ("answered", "refused", "unknown", "cases", "travelled", "entries")}
+        )
+        found += [f"seed {plan.seed}: {sentence}" for sentence in report["found"]]
+        print(json.dumps(report, ensure_ascii=False), flush=True)
+    for name, count in total.most_common():
+        print(f"{count:8} {name}")
+    assert found == []
+    assert total["answered"] > KILLS
