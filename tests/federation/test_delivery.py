@@ -177,6 +177,8 @@ async def test_a_database_that_does_not_answer_sets_no_case_aside(
     destination.loop.wake()
     await until(lambda: len(asked) > 1)
     assert {} == destination.aside
+    bureaus.node(PREFECTURE).link.fault = None
+    destination.loop.wake()
     await bureaus.reached(COUNTY, case_id, Custody.RELEASED)
 
 
