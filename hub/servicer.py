@@ -28,13 +28,13 @@ from hub.reconcile import Outcome
 from hub.store import Store, latest_edition
 from hub.words import Grouping
 from hub.worker import Worker
-from kuaixiang.domain.authority import check_overseer, check_publisher, check_reader
+from kuaixiang.domain.authority import Subject
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.labels import field_term
 from kuaixiang.domain.periods import YEAR_MAX, YEAR_MIN, Period, parse_period
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category, Channel, DepartmentKind
-from kuaixiang.runtime.server import Context, caller_of
+from kuaixiang.runtime.server import Context, admit
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceServicer
 
@@ -144,7 +144,7 @@ class Statistics(StatisticsServiceServicer):
 
     async def GetFigures(self, request: pb.GetFiguresRequest, context: Context) -> pb.GetFiguresResponse:
         """Figures of a period, grouped."""
-        scope = self._scope(request.scope, context)
+        scope = self._scope("GetFigures", request.scope, context)
         question = _question(request, scope)
         rows, published = await asyncio.to_thread(self._read, question, compared=request.compare)
         return pb.GetFiguresResponse(
@@ -155,7 +155,7 @@ class Statistics(StatisticsServiceServicer):
 
     async def GetCompleteness(self, request: pb.GetCompletenessRequest, context: Context) -> pb.GetCompletenessResponse:
         """Which bureaus have been heard from, and up to where."""
-        scope = self._scope(request.scope, context)
+        scope = self._scope("GetCompleteness", request.scope, context)
         return pb.GetCompletenessResponse(
             completeness=messages.completeness(self.completeness(scope), self._tree),
             marks=[
@@ -166,7 +166,7 @@ class Statistics(StatisticsServiceServicer):
 
     async def GetLights(self, request: pb.GetLightsRequest, context: Context) -> pb.GetLightsResponse:
         """Open cases now by light."""
-        scope = self._scope(request.scope, context)
+        scope = self._scope("GetLights", request.scope, context)
         rows = await asyncio.to_thread(self._read_lights, scope)
         return pb.GetLightsResponse(
             rows=[pb.Lights(**dataclasses.asdict(row)) for row in rows],
@@ -176,7 +176,7 @@ class Statistics(StatisticsServiceServicer):
     async def PublishPeriod(self, request: pb.PublishPeriodRequest, context: Context) -> pb.PublishPeriodResponse:
         """Keeps the figures of a period that is over as an edition."""
         scope = counted_scope(request.scope, self._store.scope, self._tree)
-        published_by = check_publisher(caller_of(context), scope)
+        published_by = str(admit(context, "PublishPeriod", Subject(bureau=scope), self._tree))
         period = parse_period(request.period)
         override = Override(request.override_by, request.override_second, request.override_reason)
         prepared = await asyncio.to_thread(self._prepare, scope, period, override, published_by)
@@ -194,7 +194,7 @@ class Statistics(StatisticsServiceServicer):
 
     async def GetCorrections(self, request: pb.GetCorrectionsRequest, context: Context) -> pb.GetCorrectionsResponse:
         """What has changed since the last edition of a period."""
-        scope = self._scope(request.scope, context)
+        scope = self._scope("GetCorrections", request.scope, context)
         period = parse_period(request.period)
         found = await asyncio.to_thread(self._corrections, scope, period)
         return pb.GetCorrectionsResponse(
@@ -206,7 +206,7 @@ class Statistics(StatisticsServiceServicer):
 
     async def Reconcile(self, request: pb.ReconcileRequest, context: Context) -> pb.ReconcileResponse:
         """Compares the hub with every ledger of the scope, by its hash alone where that is asked."""
-        scope = self._scope(request.scope, context)
+        scope = self._scope("Reconcile", request.scope, context)
         compare = reconcile.reconcile_heads if request.quick else reconcile.reconcile
         report = await compare(
             store=self._store,
@@ -236,7 +236,7 @@ class Statistics(StatisticsServiceServicer):
 
     async def bulletin(self, request: pb.GetBulletinRequest, context: Context) -> Bulletin:
         """The bulletin of a period, as a value; of no format."""
-        scope = self._scope(request.scope, context)
+        scope = self._scope("GetBulletin", request.scope, context)
         period = parse_period(request.period)
         marks, silent = self._folder.marks(), self._silent(self._tree.subtree(scope))
 
@@ -258,7 +258,7 @@ class Statistics(StatisticsServiceServicer):
 
     async def league(self, request: pb.GetFiguresRequest, context: Context) -> League:
         """The immediate subordinates of a scope, ranked over the days asked for as the bulletin ranks them."""
-        scope = self._scope(request.scope, context)
+        scope = self._scope("GetFigures", request.scope, context)
         question = _question(request, scope)
         marks, silent = self._folder.marks(), self._silent(self._tree.subtree(scope))
 
@@ -279,7 +279,7 @@ class Statistics(StatisticsServiceServicer):
     async def open_cases(self, wanted: Wanted, context: Context) -> list[OpenCase]:
         """Open cases of a scope, public parts alone."""
         scope = counted_scope(wanted.scope, self._store.scope, self._tree)
-        check_overseer(caller_of(context), scope, self._tree)
+        admit(context, "OverseeBoard", Subject(bureau=scope), self._tree)
 
         def read() -> list[OpenCase]:
             with self._store.reading() as connection:
@@ -289,7 +289,7 @@ class Statistics(StatisticsServiceServicer):
 
     async def issue_search(self, scope: str, days: tuple[date, date], context: Context) -> IssueSearch | None:
         """What the last search for common issues of these very days has found of a scope; None: there was none."""
-        counted = self._scope(scope, context)
+        counted = self._scope("GetFigures", scope, context)
 
         def read() -> IssueSearch | None:
             with self._store.reading() as connection:
@@ -299,7 +299,7 @@ class Statistics(StatisticsServiceServicer):
 
     async def outcomes(self, scope: str, context: Context) -> list[Outcome]:
         """What the last daily reconciliation has said of each ledger of a scope; empty before the first."""
-        counted = self._scope(scope, context)
+        counted = self._scope("Reconcile", scope, context)
 
         def read() -> list[Outcome]:
             with self._store.reading() as connection:
@@ -312,9 +312,9 @@ class Statistics(StatisticsServiceServicer):
             bureau for bureau in bureaus if self._folder.silent_seconds(bureau) > self._silent_after_seconds
         )
 
-    def _scope(self, asked: str, context: Context) -> str:
+    def _scope(self, rpc: str, asked: str, context: Context) -> str:
         scope = counted_scope(asked, self._store.scope, self._tree)
-        check_reader(caller_of(context), scope, self._tree)
+        admit(context, rpc, Subject(bureau=scope), self._tree)
         return scope
 
     def _read_lights(self, scope: str) -> list[LightRow]:

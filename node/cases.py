@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from kuaixiang.domain import acts
-from kuaixiang.domain.authority import check_officer
+from kuaixiang.domain.authority import Subject
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.disclosure import masked
@@ -22,7 +22,7 @@ from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Disclo
 from kuaixiang.domain.worklist import end_of_today
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import Database
-from kuaixiang.runtime.server import Context, TooMuchWaits, caller_of
+from kuaixiang.runtime.server import Context, TooMuchWaits, admit, caller_of
 from kuaixiang.runtime.streams import content
 from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.text.masking import beginning
@@ -34,6 +34,7 @@ from kuaixiang.wire.codec import (
     event_name,
     instant,
     micros_given,
+    rpc_of,
     timestamp,
 )
 from kuaixiang.wire.errors import chinese_of, to_status
@@ -76,7 +77,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
 
     async def _act(self, request: Any, context: Context) -> case_pb2.ActResponse:  # noqa: ANN401 - any act's message
         header = header_of(request)
-        check_officer(caller_of(context), header.bureau)
+        self._admit(context, rpc_of(type(request)), header.bureau)
         return self._response(await self._office.perform(header, act_of(request)))
 
     # Each RPC that is an act; what it does is said in case.proto and decided by the domain.
@@ -114,6 +115,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     WithdrawOffer = _act
     WriteOffCase = _act
 
+    def _admit(self, context: Context, rpc: str, bureau: str) -> None:
+        admit(context, rpc, Subject(bureau=bureau), self._office.place.tree)
+
     def _response(self, done: Done) -> case_pb2.ActResponse:
         return case_pb2.ActResponse(
             case=self._view(done.case),
@@ -129,7 +133,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         self, request_iterator: AsyncIterator[case_pb2.RegisterCasesRequest], context: Context
     ) -> AsyncIterator[case_pb2.RegisterCasesResponse]:
         """Registers a stream of cases; each is answered when durable, in the order of its arrival."""
+        # Whoever registers nowhere need not begin; each registration is checked for its own bureau besides.
         caller = caller_of(context)
+        self._admit(context, "RegisterCases", min(caller.offices | caller.bureaus, default=""))
         pending: asyncio.Queue[asyncio.Task[case_pb2.RegisterCasesResponse] | None] = asyncio.Queue(STREAM_WINDOW)
 
         async def read() -> None:
@@ -138,7 +144,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
                 async for message in request_iterator:
                     registration = message.registration
                     if registration.header.bureau:
-                        check_officer(caller, registration.header.bureau)
+                        self._admit(context, "RegisterCases", registration.header.bureau)
                     await pending.put(asyncio.ensure_future(self._register_one(index, registration)))
                     index += 1
             finally:
@@ -171,7 +177,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     ) -> case_pb2.ActResponse:
         """附件: takes in a file and attaches it, in one go; the same key again is the same act."""
         first = await anext(request_iterator, case_pb2.AttachFileRequest())
-        check_officer(caller_of(context), first.header.bureau)
+        self._admit(context, "AttachFile", first.header.bureau)
         act = act_of(first)
         assert isinstance(act, acts.Attach)  # noqa: S101 - what the codec's table says
         taken = content(request_iterator, context)
@@ -181,13 +187,13 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         self, request: case_pb2.ReadAttachmentRequest, context: Context
     ) -> AsyncIterator[case_pb2.ReadAttachmentResponse]:
         """The content of a file of a case; whoever may read the case's private part in clear may read it."""
-        check_officer(caller_of(context), request.bureau)
+        self._admit(context, "ReadAttachment", request.bureau)
         async for piece in readings.read_attachment(self._office, request):
             yield case_pb2.ReadAttachmentResponse(data=piece)
 
     async def GetCase(self, request: case_pb2.GetCaseRequest, context: Context) -> case_pb2.GetCaseResponse:
         """One case, with its history and its private part where asked, in clear only as `readings` lets it be read."""
-        check_officer(caller_of(context), request.bureau)
+        self._admit(context, "GetCase", request.bureau)
         case = await self._office.read_case(request.bureau, request.case_id)
         response = case_pb2.GetCaseResponse(case=self._view(case), progress=self._office.heard.of(case))
         database = self._office.ledger.database
@@ -208,7 +214,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
 
     async def ListCases(self, request: case_pb2.ListCasesRequest, context: Context) -> case_pb2.ListCasesResponse:
         """The ledger by filters, nearest deadline first, in pages."""
-        check_officer(caller_of(context), request.bureau)
+        self._admit(context, "ListCases", request.bureau)
         self._office.check_hosted(request.bureau, "bureau")
         if request.department:
             check_department(request.department, "department")
@@ -246,7 +252,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
 
     async def CountWork(self, request: case_pb2.CountWorkRequest, context: Context) -> case_pb2.CountWorkResponse:
         """How many cases each tab of the work list has."""
-        check_officer(caller_of(context), request.bureau)
+        self._admit(context, "CountWork", request.bureau)
         self._office.check_hosted(request.bureau, "bureau")
         if request.department:
             check_department(request.department, "department")
@@ -265,7 +271,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         self, request: case_pb2.ExportLedgerRequest, context: Context
     ) -> AsyncIterator[case_pb2.ExportLedgerResponse]:
         """The ledger as it is kept on paper, in the order of registration."""
-        check_officer(caller_of(context), request.bureau)
+        self._admit(context, "ExportLedger", request.bureau)
         async for answer in export_ledger(self._office, request):
             yield answer
 
@@ -273,7 +279,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         self, request: case_pb2.WatchCasesRequest, context: Context
     ) -> AsyncIterator[case_pb2.WatchCasesResponse]:
         """Every change in the ledger from a journal position on, as it is committed."""
-        check_officer(caller_of(context), request.bureau)
+        self._admit(context, "WatchCases", request.bureau)
         self._office.check_hosted(request.bureau, "bureau")
         ledger = self._office.ledger
         after = request.from_seq - 1 if request.from_seq else ledger.heads[request.bureau].seq
@@ -305,7 +311,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         self, request: case_pb2.FindDuplicatesRequest, context: Context
     ) -> case_pb2.FindDuplicatesResponse:
         """Cases of the last months that may be the one about to be registered, the likeliest first."""
-        check_officer(caller_of(context), request.bureau)
+        self._admit(context, "FindDuplicates", request.bureau)
         self._office.check_hosted(request.bureau, "bureau")
         at_most(request.text, "text", TEXT_CHARACTERS_MAX)
         asked = Request(

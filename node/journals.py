@@ -9,15 +9,15 @@ import zlib
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from kuaixiang.domain.authority import Caller, NotAuthorised, check_supervisor
+from kuaixiang.domain.authority import Subject
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.domain.errors import FieldMalformed, NotThisBureau
+from kuaixiang.domain.errors import FieldMalformed, NotThisBureau, Refused
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.registration import check_case_id
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.clock import MICROS_PER_SECOND, SECONDS_PER_DAY, Clock, from_micros, to_micros
 from kuaixiang.runtime.in_force import InForce
-from kuaixiang.runtime.server import Context, caller_of
+from kuaixiang.runtime.server import Context, admit
 from kuaixiang.text.masking import mask
 from kuaixiang.text.terms import key_terms
 from kuaixiang.wire.v1 import ledger_pb2, ledger_pb2_grpc
@@ -53,7 +53,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
         Raises `NotThisBureau`, `NotAuthorised`.
         """
-        self._check(caller_of(context), request.bureau)
+        self._admit(context, "ReadJournal", request.bureau)
         end = self._ledger.heads[request.bureau].seq
         last = min(request.to_seq or end, end)
         after = max(request.from_seq, FIRST_SEQ) - 1
@@ -77,10 +77,9 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
         Raises `NotThisBureau`, `NotAuthorised`.
         """
-        caller = caller_of(context)
         for bureau in request.bureaus:
-            self._check(caller, bureau)
-        bureaus = tuple(request.bureaus) or tuple(b for b in self._ledger.bureaus if self._may(caller, b))
+            self._admit(context, "GetHeads", bureau)
+        bureaus = tuple(request.bureaus) or self._readable(context)
         as_of_us = to_micros(self._clock.now())
         return ledger_pb2.GetHeadsResponse(heads=[head_of(self._ledger, bureau, as_of_us) for bureau in bureaus])
 
@@ -91,7 +90,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
         Raises `NotThisBureau`, `NotAuthorised`, `FieldMalformed`.
         """
-        self._check(caller_of(context), request.bureau)
+        self._admit(context, "ReadTerms", request.bureau)
         since_us, until_us = _period(request).span_us
         bureau, end = request.bureau, self._ledger.heads[request.bureau].seq
         database = self._ledger.database
@@ -120,7 +119,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
         Raises `NotThisBureau`, `NotAuthorised`, `FieldMalformed`.
         """
-        self._check(caller_of(context), request.bureau)
+        self._admit(context, "ReadMaskedTexts", request.bureau)
         if len(request.case_ids) > CASES_SHOWN_MAX:
             what = Both(f"has {len(request.case_ids)} cases", f"含 {len(request.case_ids)} 件诉求")
             remedy = Both(f"Ask for at most {CASES_SHOWN_MAX}.", f"每次最多查询 {CASES_SHOWN_MAX} 件。")
@@ -139,17 +138,25 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
             texts=[ledger_pb2.MaskedText(case_id=one, text=_beginning(text)) for one, text in by_case.items()]
         )
 
-    def _check(self, caller: Caller, bureau: str) -> None:
+    def _admit(self, context: Context, rpc: str, bureau: str) -> None:
         if bureau not in self._ledger.heads:
             raise NotThisBureau(bureau, self._ledger.bureaus, "bureau")
-        check_supervisor(caller, bureau, self._trees.value)
+        admit(context, rpc, Subject(bureau=bureau), self._trees.value)
 
-    def _may(self, caller: Caller, bureau: str) -> bool:
-        try:
-            check_supervisor(caller, bureau, self._trees.value)
-        except NotAuthorised:
-            return False
-        return True
+    def _readable(self, context: Context) -> tuple[str, ...]:
+        """Of the bureaus kept here those whose heads the caller may read; raises `NotAuthorised` for none at all."""
+        readable: list[str] = []
+        refusal: Refused | None = None
+        for bureau in self._ledger.bureaus:
+            try:
+                self._admit(context, "GetHeads", bureau)
+            except Refused as refused:
+                refusal = refused
+            else:
+                readable.append(bureau)
+        if refusal is not None and not readable:
+            raise refusal
+        return tuple(readable)
 
 
 def _terms_of(registrations: list[texts.Registration]) -> list[ledger_pb2.CaseTerms]:

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
-from kuaixiang.domain.authority import check_pair, check_supervisor
+from kuaixiang.domain.authority import Subject
 from kuaixiang.domain.errors import FieldMalformed, NotAPair
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.reconciliation import Difference
 from kuaixiang.domain.registration import check_case_id
 from kuaixiang.domain.words import DifferenceKind
 from kuaixiang.runtime.clock import from_micros
-from kuaixiang.runtime.server import Context, caller_of
+from kuaixiang.runtime.server import Context, admit, caller_of
 from kuaixiang.wire.codec import timestamp
 from kuaixiang.wire.v1 import reconciliation_pb2 as pb
 from kuaixiang.wire.v1 import reconciliation_pb2_grpc
@@ -40,7 +40,7 @@ class ReconciliationServicer(reconciliation_pb2_grpc.ReconciliationServiceServic
 
         Raises `NotThisBureau`, `NotAuthorised`, `NotAPair`, `FieldMalformed`.
         """
-        self._check_pair(context, request.bureau, request.peer)
+        self._admit_pair(context, "GetPairDigests", request.bureau, request.peer)
         period = period_of(request.from_day, request.to_day)
         found = await asyncio.to_thread(digests_of, self._office, request.bureau, request.peer, period)
         return pb.GetPairDigestsResponse(days=digest_messages(found))
@@ -52,7 +52,7 @@ class ReconciliationServicer(reconciliation_pb2_grpc.ReconciliationServiceServic
 
         Raises `NotThisBureau`, `NotAuthorised`, `NotAPair`, `FieldMalformed`.
         """
-        self._check_pair(context, request.bureau, request.peer)
+        self._admit_pair(context, "ReadPairRecords", request.bureau, request.peer)
         _at_most(request.days, "days", READ_DAYS_MAX)
         _at_most(request.case_ids, "case_ids", READ_CASES_MAX)
         days = [day_of(day, "days") for day in request.days]
@@ -78,10 +78,10 @@ class ReconciliationServicer(reconciliation_pb2_grpc.ReconciliationServiceServic
         """
         bureau, peer = request.bureau, request.peer
         if peer:
-            self._check_pair(context, bureau, peer)
+            self._admit_pair(context, "ReconcileLedgers", bureau, peer)
         else:
             self._office.check_hosted(bureau, "bureau")
-            check_supervisor(caller_of(context), bureau, self._office.place.tree)
+            admit(context, "ReconcileLedgers", Subject(bureau=bureau), self._office.place.tree)
         period = self._reconciler.usual_period()
         if request.from_day or request.to_day:
             period = period_of(
@@ -105,7 +105,7 @@ class ReconciliationServicer(reconciliation_pb2_grpc.ReconciliationServiceServic
         Raises `NotThisBureau`, `NotAuthorised`.
         """
         self._office.check_hosted(request.bureau, "bureau")
-        check_supervisor(caller_of(context), request.bureau, self._office.place.tree)
+        admit(context, "ListMismatches", Subject(bureau=request.bureau), self._office.place.tree)
         database = self._office.ledger.database
         standing = await asyncio.to_thread(queries.standing_mismatches, database, (request.bureau,))
         last = await asyncio.to_thread(queries.last_reconciliations, database, (request.bureau,))
@@ -115,9 +115,9 @@ class ReconciliationServicer(reconciliation_pb2_grpc.ReconciliationServiceServic
             standing=len(standing),
         )
 
-    def _check_pair(self, context: Context, bureau: str, peer: str) -> None:
+    def _admit_pair(self, context: Context, rpc: str, bureau: str, peer: str) -> None:
         self._office.check_hosted(bureau, "bureau")
-        check_pair(caller_of(context), bureau, peer, self._office.place.tree)
+        admit(context, rpc, Subject(bureau=bureau, parties=frozenset({peer})), self._office.place.tree)
         if peer not in self._reconciler.peers(bureau):
             raise NotAPair(bureau, peer)
 

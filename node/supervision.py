@@ -14,12 +14,7 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError, Message
 
-from kuaixiang.domain.authority import (
-    check_officer,
-    check_order_from_superior,
-    check_report_from_subordinate,
-    check_supervisor,
-)
+from kuaixiang.domain.authority import Subject
 from kuaixiang.domain.errors import Condition, FieldMalformed, FieldMissing, Refused
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.lights import CLOSED_STAGES, is_extended, light_of
@@ -36,8 +31,8 @@ from kuaixiang.domain.words import Custody, Light, OrderLevel, OrderSide, OrderS
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.runtime.seal import Seal
-from kuaixiang.runtime.server import Context, Inside, caller_of
-from kuaixiang.wire.codec import enum_of, event_name, order_act_of, timestamp
+from kuaixiang.runtime.server import Context, Inside, admit
+from kuaixiang.wire.codec import enum_of, event_name, order_act_of, rpc_of, timestamp
 from kuaixiang.wire.errors import RefusedElsewhere, from_call
 from kuaixiang.wire.v1 import supervision_pb2, supervision_pb2_grpc
 from node.cases import case_view, clock_view, header_of, history_item
@@ -82,11 +77,14 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         self._seal = seal
         self._heard_from = heard_from
 
+    def _admit(self, context: Context | Inside, rpc: str, bureau: str, speaker: str = "") -> None:
+        admit(context, rpc, Subject(bureau=bureau, speaker=speaker), self._office.place.tree)
+
     # ------------------------------------------------------------ officers
 
     async def _perform(self, request: Any, context: Context) -> OrdersDone:  # noqa: ANN401 - any act's message
         header = header_of(request)
-        check_officer(caller_of(context), header.bureau)
+        self._admit(context, rpc_of(type(request)), header.bureau)
         self._office.check_hosted(header.bureau)
         return await self._office.orders.perform(header, order_act_of(request))
 
@@ -116,7 +114,7 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         self, request: supervision_pb2.GetOrderRequest, context: Context
     ) -> supervision_pb2.GetOrderResponse:
         """One order, with its texts and its history where asked."""
-        check_officer(caller_of(context), request.bureau)
+        self._admit(context, "GetOrder", request.bureau)
         self._office.check_hosted(request.bureau, "bureau")
         order = await self._office.orders.read(request.bureau, request.order_id)
         (view,) = await self._views((order,))
@@ -139,7 +137,7 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         self, request: supervision_pb2.ListOrdersRequest, context: Context
     ) -> supervision_pb2.ListOrdersResponse:
         """The bureau's orders by filters, nearest deadline first, in pages."""
-        check_officer(caller_of(context), request.bureau)
+        self._admit(context, "ListOrders", request.bureau)
         self._office.check_hosted(request.bureau, "bureau")
         wanted = self._orders_wanted(request)
         orders, token = await asyncio.to_thread(
@@ -152,7 +150,7 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
     ) -> list[int]:
         """How many orders each of some lists has, on all its pages; for the pages of the bureau's desk."""
         for request in requests:
-            check_officer(caller_of(context), request.bureau)
+            self._admit(context, "ListOrders", request.bureau)
             self._office.check_hosted(request.bureau, "bureau")
         wanted = [self._orders_wanted(request) for request in requests]
         return await asyncio.to_thread(queries.count_orders, self._office.ledger.database, wanted)
@@ -191,8 +189,7 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         """
         statement = _read(supervision_pb2.OrderStatement, request.statement, "statement")
         self._check_statement(statement)
-        tree = self._office.place.tree
-        check_order_from_superior(caller_of(context), statement.from_bureau, statement.to_bureau, tree)
+        self._admit(context, "DeliverOrder", statement.to_bureau, statement.from_bureau)
         self._office.check_hosted(statement.to_bureau)
         self._seal.check(request.statement, request.signature, statement.from_bureau)
         self._heard_from(statement.to_bureau, statement.from_bureau)
@@ -204,8 +201,7 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         """What has become of an order at a subordinate, recorded. Raises what `DeliverOrder` raises."""
         report = _read(supervision_pb2.OrderReport, request.report, "report")
         self._check_report(report)
-        tree = self._office.place.tree
-        check_report_from_subordinate(caller_of(context), report.from_bureau, report.to_bureau, tree)
+        self._admit(context, "ReportOrder", report.to_bureau, report.from_bureau)
         self._office.check_hosted(report.to_bureau)
         self._seal.check(request.report, request.signature, report.from_bureau)
         self._heard_from(report.to_bureau, report.from_bureau)
@@ -272,7 +268,7 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         Raises `NotThisBureau`, `NotAuthorised`, `NotASubordinate`, `FieldMalformed`, `SubordinateUnreachable`.
         """
         light = enum_of(Light, request.light, "light") if request.light else None
-        if self._goes_on(request.bureau, request.subordinate, context):
+        if self._goes_on("ListSubordinateCases", request, context):
             following = self._next(request.bureau, request.subordinate)
             question = supervision_pb2.ListSubordinateCasesRequest()
             question.CopyFrom(request)
@@ -294,7 +290,7 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         Raises what `ListSubordinateCases` raises, and `UnknownCase`.
         """
         check_case_id(request.case_id, "case_id")
-        if self._goes_on(request.bureau, request.subordinate, context):
+        if self._goes_on("GetSubordinateCase", request, context):
             following = self._next(request.bureau, request.subordinate)
             question = supervision_pb2.GetSubordinateCaseRequest(
                 bureau=following, subordinate=request.subordinate, case_id=request.case_id
@@ -315,13 +311,18 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
             history=[history_item(item.seq, item.entry) for item in history],
         )
 
-    def _goes_on(self, bureau: str, subordinate: str, context: Context) -> bool:
+    def _goes_on(
+        self,
+        rpc: str,
+        request: supervision_pb2.ListSubordinateCasesRequest | supervision_pb2.GetSubordinateCaseRequest,
+        context: Context,
+    ) -> bool:
         """Whether the question is for a bureau further down; checks who asks."""
-        tree = self._office.place.tree
+        bureau, subordinate, tree = request.bureau, request.subordinate, self._office.place.tree
         self._office.check_hosted(bureau, "bureau")
         if subordinate not in tree or not tree.contains(bureau, subordinate):
             raise NotASubordinate(bureau, subordinate, "subordinate")
-        check_supervisor(caller_of(context), subordinate, tree)
+        self._admit(context, rpc, subordinate)
         return bureau != subordinate
 
     def _next(self, bureau: str, subordinate: str) -> str:

@@ -15,7 +15,7 @@ from hub.bulletin.document import Cell, Kind
 from hub.bulletin.files import File
 from hub.bulletin.reading import place_name
 from hub.servicer import Statistics, counted_scope
-from kuaixiang.domain.authority import Caller, check_overseer
+from kuaixiang.domain.authority import Caller, Subject, decide_access
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.periods import Period, PeriodKind, period_of
 from kuaixiang.domain.tree import BureauTree, short_name
@@ -151,7 +151,7 @@ def view_of(visit: Visit, statistics: Statistics, tree: BureauTree, hub_scope: s
     asked = visit.request.query_params
     own = visit.person.bureau
     scope = counted_scope(asked.get("scope") or own, hub_scope, tree)
-    check_overseer(Caller(offices=frozenset({own})), scope, tree)
+    decide_access(Caller(offices=frozenset({own})), "OverseeBoard", Subject(bureau=scope), tree)
     days = days_of(asked, now.astimezone(SHANGHAI).date())
     return View(visit, tree, Asking(statistics, visit.person, scope), days, now)
 

@@ -13,11 +13,11 @@ from hub.ledgers import Ledgers
 from hub.servicer import EmptyPeriod, counted_scope, day_of
 from hub.store import Store
 from hub.worker import Worker
-from kuaixiang.domain.authority import check_issues, check_reader
+from kuaixiang.domain.authority import Subject
 from kuaixiang.domain.errors import FieldMalformed, FieldMissing, Refused
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.runtime.server import Context, caller_of
+from kuaixiang.runtime.server import Context, admit
 from kuaixiang.wire.codec import timestamp
 from kuaixiang.wire.v1 import issues_pb2 as pb
 from kuaixiang.wire.v1.issues_pb2_grpc import IssueServiceServicer
@@ -40,10 +40,14 @@ class Issues(IssueServiceServicer):
         self._now = now
         self._finding = asyncio.Lock()
 
+    def _admit(self, context: Context, rpc: str) -> None:
+        """What is confirmed here is of the hub's own scope."""
+        admit(context, rpc, Subject(bureau=self._store.scope), self._tree)
+
     async def FindIssues(self, request: pb.FindIssuesRequest, context: Context) -> pb.FindIssuesResponse:
         """Requests of a period that ask the same, most first."""
         scope = counted_scope(request.scope, self._store.scope, self._tree)
-        check_issues(caller_of(context), scope, self._tree)
+        admit(context, "FindIssues", Subject(bureau=scope), self._tree)
         wanted = _period(request, scope)
         async with self._finding:
             findings = await find_issues(store=self._store, tree=self._tree, ledgers=self._ledgers, wanted=wanted)
@@ -52,7 +56,7 @@ class Issues(IssueServiceServicer):
 
     async def ConfirmIssue(self, request: pb.ConfirmIssueRequest, context: Context) -> pb.ConfirmIssueResponse:
         """Makes an issue of its own number, or changes a confirmed one."""
-        check_issues(caller_of(context), self._store.scope, self._tree)
+        self._admit(context, "ConfirmIssue")
         wanted = Wanted(
             issue_id=request.issue_id,
             title=request.title.strip(),
@@ -69,7 +73,7 @@ class Issues(IssueServiceServicer):
 
     async def ListIssues(self, request: pb.ListIssuesRequest, context: Context) -> pb.ListIssuesResponse:
         """The confirmed issues, latest first, in pages."""
-        check_reader(caller_of(context), self._store.scope, self._tree)
+        self._admit(context, "ListIssues")
         found, more = await asyncio.to_thread(catalogue.issues, self._store, request.page_size, request.page_token)
         return pb.ListIssuesResponse(issues=[_issue(issue) for issue in found], next_page_token=more)
 
@@ -77,7 +81,7 @@ class Issues(IssueServiceServicer):
         self, request: pb.GetConfirmedIssueRequest, context: Context
     ) -> pb.GetConfirmedIssueResponse:
         """One confirmed issue."""
-        check_reader(caller_of(context), self._store.scope, self._tree)
+        self._admit(context, "GetConfirmedIssue")
         return pb.GetConfirmedIssueResponse(
             issue=_issue(await asyncio.to_thread(catalogue.issue_of, self._store, request.issue_id))
         )

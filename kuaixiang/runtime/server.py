@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, Final
 
 import grpc
@@ -10,8 +11,9 @@ from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 from prometheus_client import Counter, Histogram
 
-from kuaixiang.domain.authority import Caller
+from kuaixiang.domain.authority import ACCESS, Access, Caller, NoRuleForCall, Subject, decide_access
 from kuaixiang.domain.errors import Condition, Refused
+from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.database import DatabaseSilent
 from kuaixiang.runtime.tls import identity_of_peer
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
@@ -104,8 +106,36 @@ def caller_of(context: Context | Inside) -> Caller:
     return Caller(identity.bureaus, identity.offices, identity.hubs)
 
 
+class AnsweredUnasked(Exception):
+    """A handler has answered a call of which nobody has asked whether the caller may make it: a fault of ours."""
+
+    def __init__(self, rpc: str) -> None:
+        self.rpc = rpc
+        super().__init__(f"{rpc} answers without having been admitted by its row of the table of authority")
+
+
+_ADMITTED: Final[ContextVar[set[str] | None]] = ContextVar("admitted", default=None)
+"""The calls that the one under way has been admitted as; None outside of a call over the wire."""
+
+
+def admit(context: Context | Inside, rpc: str, subject: Subject, tree: BureauTree) -> Access:
+    """What every handler begins with: whether the caller may make this call about that subject.
+
+    Raises what `decide_access` raises.
+    """
+    access = decide_access(caller_of(context), rpc, subject, tree)
+    admitted = _ADMITTED.get()
+    if admitted is not None:
+        admitted.add(rpc)
+    return access
+
+
 class Answering(grpc.aio.ServerInterceptor):
-    """Turns refusals into statuses with details, counts calls, and keeps faults of ours out of the answer."""
+    """Turns refusals into statuses with details, counts calls, and keeps faults of ours out of the answer.
+
+    A call without a row in the table of authority is refused before its handler runs; an answer of a handler that has
+    not been admitted (`admit`) does not leave.
+    """
 
     def __init__(self) -> None:
         self._known: dict[str, Any] = {}
@@ -158,6 +188,20 @@ def _reader(handler: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - grpc's hand
     return each if handler.request_streaming else one
 
 
+def _begin(method: str) -> set[str]:
+    """What a call begins with: nothing is admitted. Raises `NoRuleForCall`."""
+    if method not in ACCESS:
+        raise NoRuleForCall(method)
+    admitted: set[str] = set()
+    _ADMITTED.set(admitted)
+    return admitted
+
+
+def _check_admitted(admitted: set[str], method: str) -> None:
+    if method not in admitted:
+        raise AnsweredUnasked(method)
+
+
 def _unary(
     inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any], method: str
 ) -> Callable[[Any, Context], Awaitable[Any]]:
@@ -167,7 +211,9 @@ def _unary(
     async def call(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
         started = time.perf_counter()
         try:
+            admitted = _begin(method)
             response = await inner(read(request), context)
+            _check_admitted(admitted, method)
         except (Refused, *NOT_NOW) as refusal:
             await _refuse(context, refusal, method)
         except grpc.aio.AbortError:
@@ -192,7 +238,9 @@ def _stream(
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
         started = time.perf_counter()
         try:
+            admitted = _begin(method)
             async for response in inner(read(request), context):
+                _check_admitted(admitted, method)
                 yield response
             answered.inc()
         except (Refused, *NOT_NOW) as refusal:

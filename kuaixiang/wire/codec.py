@@ -339,6 +339,11 @@ ACT_OF_ORDER_REQUEST: Mapping[type[Message], type[OrderAct]] = {
 """What each request of the supervision service that is an act asks."""
 
 
+def rpc_of(request: type[Message]) -> str:
+    """The name of the call that takes a request: they are alike but for the ending."""
+    return str(request.DESCRIPTOR.name).removesuffix("Request")
+
+
 def act_of(request: Message) -> Act:
     """The act that a request asks; raises `FieldMissing` or `FieldMalformed`."""
     return _asked(_ACT_FORMS[type(request)], request)

@@ -19,7 +19,7 @@ from kuaixiang.domain.referring import segment_clocks
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.server import NOT_NOW, as_refusal
 from kuaixiang.web.console import Console, NoSuchPage, Visit
-from kuaixiang.wire.codec import act_of
+from kuaixiang.wire.codec import act_of, rpc_of
 from node.cases import header_of
 from node.desk.asking import (
     REQUEST_OF_ACT,
@@ -29,7 +29,6 @@ from node.desk.asking import (
     inside,
     key_of,
     new_key,
-    rpc_of,
     whole_number,
 )
 from node.desk.forms import ACTS, Field, fields_of, filled_in

@@ -92,8 +92,3 @@ def asker(person: Person, case_id: str) -> Header:
     return Header(
         bureau=person.bureau, case_id=case_id, actor=person.actor, role=person.role, department=person.department
     )
-
-
-def rpc_of(request: type[Any]) -> str:
-    """The name of the call that takes a request: an act's are alike but for the ending."""
-    return str(request.DESCRIPTOR.name).removesuffix("Request")

@@ -16,7 +16,7 @@ from kuaixiang.domain.errors import FieldMalformed, FieldMissing, Refused
 from kuaixiang.domain.labels import Both
 from kuaixiang.runtime.server import NOT_NOW, as_refusal
 from kuaixiang.web.console import Console, NoSuchPage, Visit
-from kuaixiang.wire.codec import act_of
+from kuaixiang.wire.codec import act_of, rpc_of
 from kuaixiang.wire.v1 import case_pb2
 from node.cases import header_of
 from node.desk.asking import (
@@ -28,7 +28,6 @@ from node.desk.asking import (
     inside,
     key_of,
     new_key,
-    rpc_of,
     whole_number,
 )
 from node.desk.forms import ACTS, fields_of, filled_in

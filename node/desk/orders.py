@@ -20,9 +20,9 @@ from kuaixiang.domain.words import OrderLevel, OrderSide, OrderStage, Role
 from kuaixiang.runtime.server import NOT_NOW, as_refusal
 from kuaixiang.web.console import Console, NoSuchPage, Visit
 from kuaixiang.web.people import Person
-from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, instant
+from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, instant, rpc_of
 from kuaixiang.wire.v1 import supervision_pb2 as pb
-from node.desk.asking import REQUEST_OF_ACT, Services, asker, header, inside, key_of, new_key, rpc_of
+from node.desk.asking import REQUEST_OF_ACT, Services, asker, header, inside, key_of, new_key
 from node.desk.forms import Field, Kind, fields_of, filled_in
 from node.desk.showing import (
     Due,

@@ -9,7 +9,7 @@ import grpc.aio
 import structlog
 from prometheus_client import Counter
 
-from kuaixiang.domain.authority import check_officer, check_subordinate
+from kuaixiang.domain.authority import Subject
 from kuaixiang.domain.directives import check_issue_id
 from kuaixiang.domain.errors import FieldMalformed
 from kuaixiang.domain.labels import Both
@@ -18,7 +18,7 @@ from kuaixiang.runtime.directives import issue_of
 from kuaixiang.runtime.in_force import InForce
 from kuaixiang.runtime.loops import Loop
 from kuaixiang.runtime.pki import PkiError
-from kuaixiang.runtime.server import NOT_NOW, Context, caller_of
+from kuaixiang.runtime.server import NOT_NOW, Context, admit
 from kuaixiang.wire.v1 import directive_pb2, directive_pb2_grpc
 from node.cases import header_of
 from node.directives import Directives
@@ -132,11 +132,14 @@ class DirectiveServicer(directive_pb2_grpc.DirectiveServiceServicer):
         self._office = office
         self._directives = directives
 
+    def _admit(self, context: Context, rpc: str, bureau: str) -> None:
+        admit(context, rpc, Subject(bureau=bureau), self._office.place.tree)
+
     async def PublishCalendar(
         self, request: directive_pb2.PublishCalendarRequest, context: Context
     ) -> directive_pb2.PublishResponse:
         """Publishes a version of the working calendar. Raises what `Directives.publish_calendar` does."""
-        check_officer(caller_of(context), request.header.bureau)
+        self._admit(context, "PublishCalendar", request.header.bureau)
         noted = await self._directives.publish_calendar(header_of(request), request.calendar)
         return directive_pb2.PublishResponse(seq=noted.seq, repeated_request=noted.repeated)
 
@@ -144,7 +147,7 @@ class DirectiveServicer(directive_pb2_grpc.DirectiveServiceServicer):
         self, request: directive_pb2.PublishIssueRequest, context: Context
     ) -> directive_pb2.PublishResponse:
         """Publishes a confirmed common issue. Raises what `Directives.publish_issue` does."""
-        check_officer(caller_of(context), request.header.bureau)
+        self._admit(context, "PublishIssue", request.header.bureau)
         noted = await self._directives.publish_issue(header_of(request), issue_of(request.issue))
         return directive_pb2.PublishResponse(seq=noted.seq, repeated_request=noted.repeated)
 
@@ -152,7 +155,7 @@ class DirectiveServicer(directive_pb2_grpc.DirectiveServiceServicer):
         self, request: directive_pb2.PublishTreeRequest, context: Context
     ) -> directive_pb2.PublishResponse:
         """Publishes a version of the tree of bureaus. Raises what `Directives.publish_tree` does."""
-        check_officer(caller_of(context), request.header.bureau)
+        self._admit(context, "PublishTree", request.header.bureau)
         noted = await self._directives.publish_tree(header_of(request), request.tree)
         return directive_pb2.PublishResponse(seq=noted.seq, repeated_request=noted.repeated)
 
@@ -161,7 +164,7 @@ class DirectiveServicer(directive_pb2_grpc.DirectiveServiceServicer):
     ) -> directive_pb2.ReadDirectivesResponse:
         """The newest directives that the caller does not have. Raises `NotThisBureau`, `NotAuthorised`."""
         self._office.check_hosted(request.bureau, "bureau")
-        check_subordinate(caller_of(context), request.bureau, self._office.place.tree)
+        self._admit(context, "ReadDirectives", request.bureau)
         if len(request.have) > HAVE_MAX:
             raise FieldMalformed(
                 "have",
@@ -176,7 +179,7 @@ class DirectiveServicer(directive_pb2_grpc.DirectiveServiceServicer):
         self, request: directive_pb2.GetPublishedIssueRequest, context: Context
     ) -> directive_pb2.GetPublishedIssueResponse:
         """A common issue, for the bureau's officers. Raises `NotThisBureau`, `NotAuthorised`, `UnknownIssue`."""
-        check_officer(caller_of(context), request.bureau)
+        self._admit(context, "GetPublishedIssue", request.bureau)
         self._office.check_hosted(request.bureau, "bureau")
         check_issue_id(request.issue_id)
         found = self._directives.issue(request.issue_id)

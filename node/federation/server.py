@@ -14,7 +14,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from kuaixiang.domain.attachments import check_attachments
-from kuaixiang.domain.authority import Caller, NotAuthorised, check_peer
+from kuaixiang.domain.authority import Subject
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.errors import FieldMalformed, FieldMissing, UnknownCase
 from kuaixiang.domain.identifiers import is_division_code
@@ -31,7 +31,7 @@ from kuaixiang.domain.words import Custody, Outcome
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.runtime.seal import Seal
-from kuaixiang.runtime.server import Context, caller_of
+from kuaixiang.runtime.server import Context, admit
 from kuaixiang.runtime.streams import content
 from kuaixiang.wire.codec import attachment_of, enum_of, instant
 from kuaixiang.wire.v1 import referral_pb2, referral_pb2_grpc
@@ -84,7 +84,7 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         files of the case are not here, `AttachmentsMissing`, which is no decision.
         """
         offer = offer_of(request, to_micros(self._office.place.clock.now()))
-        self._check_peer(context, offer.from_bureau, offer.to_bureau)
+        self._admit_peer(context, "Offer", offer.from_bureau, offer.to_bureau)
         self._seal.check(request.offer, request.signature, offer.from_bureau)
         return referral_pb2.Receipt.FromString(await self._office.decide_offer(offer))
 
@@ -97,7 +97,7 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         """
         first = await anext(request_iterator, referral_pb2.PutAttachmentRequest())
         offer = offer_of(first.offer, to_micros(self._office.place.clock.now()))
-        self._check_peer(context, offer.from_bureau, offer.to_bureau)
+        self._admit_peer(context, "PutAttachment", offer.from_bureau, offer.to_bureau)
         self._seal.check(first.offer.offer, first.offer.signature, offer.from_bureau)
         listed = {attachment.digest: attachment for attachment in offer.snapshot.attachments}
         if first.digest not in listed:
@@ -115,7 +115,7 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         check_case_id(request.case_id, "case_id")
         _check_epoch(request.epoch)
         check_instant(request.offered_at_us, "offered_at_us", to_micros(self._office.place.clock.now()))
-        self._check_peer(context, request.from_bureau, request.to_bureau)
+        self._admit_peer(context, "Withdraw", request.from_bureau, request.to_bureau)
         return referral_pb2.Receipt.FromString(await self._office.withdraw_offer(request))
 
     async def Conclude(self, request: referral_pb2.ConcludeRequest, context: Context) -> referral_pb2.ConcludeResponse:
@@ -125,7 +125,7 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         `ImpossibleConclusion`.
         """
         _check_conclusion(request, to_micros(self._office.place.clock.now()))
-        self._check_peer(context, request.from_bureau, request.to_bureau)
+        self._admit_peer(context, "Conclude", request.from_bureau, request.to_bureau)
         return referral_pb2.ConcludeResponse(seq=await self._office.hear_conclusion(request))
 
     async def Track(self, request: referral_pb2.TrackRequest, context: Context) -> referral_pb2.TrackResponse:
@@ -140,7 +140,7 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
                 Both(f"names {len(request.asked)} bureaus", f"有 {len(request.asked)} 个之多"),
                 Both("Begin at the case's first bureau.", "请从首次受理该诉求的单位开始查询。"),
             )
-        case = await self._trackable(request, caller_of(context))
+        case = await self._trackable(request, context)
         response = referral_pb2.TrackResponse(segments=[await self._segment(case, whole=request.whole)])
         if not request.asked:
             progress = self._office.heard.of(case)
@@ -182,25 +182,16 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
             elif bureau not in {response.unreachable, *response.more_unreachable}:
                 response.more_unreachable.append(bureau)
 
-    async def _trackable(self, request: referral_pb2.TrackRequest, caller: Caller) -> Case:
+    async def _trackable(self, request: referral_pb2.TrackRequest, context: Context) -> Case:
         """The case, for its bureau's officers and for the bureaus it was handed over with."""
-        own = request.bureau in caller.bureaus | caller.offices
-        refusal = NotAuthorised(
-            Both("follow the cases of {bureau}", "跟踪{bureau}的诉求"),
-            request.bureau,
-            Both(
-                "Its own officers do, and bureaus that handed the case to it.", "本单位人员和移交该诉求的单位可以跟踪。"
-            ),
-        )
+        tree = self._office.place.tree
         try:
             case = await self._office.read_case(request.bureau, request.case_id)
         except UnknownCase:
             # A stranger does not learn which cases there are.
-            if own:
-                raise
-            raise refusal from None
-        if not own and caller.bureaus.isdisjoint(case.neighbour_bureaus):
-            raise refusal
+            admit(context, "Track", Subject(bureau=request.bureau), tree)
+            raise
+        admit(context, "Track", Subject(bureau=request.bureau, parties=frozenset(case.neighbour_bureaus)), tree)
         return case
 
     async def _segment(self, case: Case, *, whole: bool) -> referral_pb2.TrackedSegment:
@@ -232,8 +223,8 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         _log.info("A case could not be followed further.", action="track.unreachable", bureau=bureau, reason=reason)
         return referral_pb2.TrackResponse(unreachable=bureau)
 
-    def _check_peer(self, context: Context, from_bureau: str, to_bureau: str) -> None:
-        check_peer(caller_of(context), from_bureau, to_bureau, self._office.place.tree)
+    def _admit_peer(self, context: Context, rpc: str, from_bureau: str, to_bureau: str) -> None:
+        admit(context, rpc, Subject(bureau=to_bureau, speaker=from_bureau), self._office.place.tree)
         self._office.check_hosted(to_bureau)
         self._heard_from(to_bureau, from_bureau)
 

@@ -1,124 +1,207 @@
-"""Who may ask what of a bureau: each question for each relation in the tree; denied unless allowed."""
+"""Who may ask what: every call for each capacity and relation, each role, each token; denied unless allowed."""
 
-from collections.abc import Callable
+import dataclasses
 
 import pytest
 
-from kuaixiang.domain import authority
-from kuaixiang.domain.authority import Caller, NotAuthorised
-from tests.domain.story import BEIJING, DONGCHENG, HANGZHOU, HEADQUARTERS, SHANGCHENG, TREE, XIHU, ZHEJIANG
+from docs.draw_authority import DOCUMENT, document
+from kuaixiang.domain import authority, lifecycle, orders
+from kuaixiang.domain.authority import (
+    ACCESS,
+    PAGES,
+    Access,
+    Caller,
+    Capacity,
+    ChannelToken,
+    NoRuleForCall,
+    NotAuthorised,
+    NotForOfficer,
+    NotForToken,
+    SignedIn,
+    Subject,
+    decide_access,
+)
+from kuaixiang.domain.errors import Refused
+from kuaixiang.domain.words import Channel, Role, TokenScope
+from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, ACT_OF_REQUEST, rpc_of
+from tests.authority import (
+    ASKED,
+    COUNTY,
+    GROUP_OF,
+    HEADQUARTERS,
+    NOWHERE,
+    OTHER_COUNTY,
+    PEOPLE,
+    PROVINCE,
+    ROLES_OF_READINGS,
+    TREE,
+    WHO,
+    caller_as,
+    cells,
+    methods,
+)
 
-NOWHERE = "990000"
-WHO = {
-    "self": HANGZHOU,
-    "parent": ZHEJIANG,
-    "ancestor": HEADQUARTERS,
-    "child": SHANGCHENG,
-    "sibling": BEIJING,
-    "elsewhere": DONGCHENG,
-    "unknown": NOWHERE,
+ROLES_OF_ACTS = {
+    **{rpc_of(request): lifecycle.ROLES[act] - {Role.CHANNEL} for request, act in ACT_OF_REQUEST.items()},
+    **{rpc_of(request): orders.ROLES[act] for request, act in ACT_OF_ORDER_REQUEST.items()},
+    "RegisterCases": frozenset({Role.REGISTRAR, Role.TAX_SERVICE}),
 }
-KINDS: dict[str, Callable[[str], Caller]] = {
-    "node": lambda code: Caller(bureaus=frozenset({code})),
-    "office": lambda code: Caller(offices=frozenset({code})),
-    "hub": lambda code: Caller(hubs=frozenset({code})),
+ROLES = {**ROLES_OF_ACTS, **ROLES_OF_READINGS}
+FOR_CHANNELS = {
+    "RegisterCase": TokenScope.REGISTER,
+    "RegisterCases": TokenScope.REGISTER,
+    "GetCase": TokenScope.STATUS,
 }
 
-# What a certificate of a kind, for a bureau of a relation, may ask of Hangzhou.
-# fmt: off
-ALLOWED = """
-         relation   officer supervisor reader peer  order   report pair
-node     self          x        x        x     .       .        .    x
-node     parent        .        x        x     x       x        .    x
-node     ancestor      .        x        x     .       .        .    x
-node     child         .        .        x     x       .        x    x
-node     sibling       .        .        .     .       .        .    .
-node     elsewhere     .        .        .     .       .        .    .
-node     unknown       .        .        .     .       .        .    .
-office   self          x        x        x     .       .        .    x
-office   parent        .        x        x     .       .        .    x
-office   ancestor      .        x        x     .       .        .    x
-office   child         .        .        x     .       .        .    .
-office   sibling       .        .        .     .       .        .    .
-office   elsewhere     .        .        .     .       .        .    .
-office   unknown       .        .        .     .       .        .    .
-hub      self          .        x        x     .       .        .    x
-hub      parent        .        x        x     .       .        .    x
-hub      ancestor      .        x        x     .       .        .    x
-hub      child         .        .        x     .       .        .    .
-hub      sibling       .        .        .     .       .        .    .
-hub      elsewhere     .        .        .     .       .        .    .
-hub      unknown       .        .        .     .       .        .    .
-"""
-# fmt: on
-ROWS = [line.split() for line in ALLOWED.strip().splitlines()[1:]]
 
-
-def answer(check: Callable[[], None]) -> str:
+def answer(caller: Caller, rpc: str, subject: Subject) -> str:
     try:
-        check()
-    except NotAuthorised:
-        return "."
-    return "x"
+        decide_access(caller, rpc, subject, TREE)
+    except Refused as refusal:
+        return type(refusal).__name__
+    return "allowed"
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]} of {row[1]}")
-def test_a_certificate_allows_what_the_table_says(row: list[str]) -> None:
-    kind, relation, *expected = row
-    code = WHO[relation]
-    caller = KINDS[kind](code)
-    assert expected == [
-        answer(lambda: authority.check_officer(caller, HANGZHOU)),
-        answer(lambda: authority.check_supervisor(caller, HANGZHOU, TREE)),
-        answer(lambda: authority.check_reader(caller, HANGZHOU, TREE)),
-        answer(lambda: authority.check_peer(caller, code, HANGZHOU, TREE)),
-        answer(lambda: authority.check_order_from_superior(caller, code, HANGZHOU, TREE)),
-        answer(lambda: authority.check_report_from_subordinate(caller, code, HANGZHOU, TREE)),
-        answer(lambda: authority.check_pair(caller, HANGZHOU, code, TREE)),
-    ]
+def about(rpc: str, code: str) -> Subject:
+    """The call about the bureau asked, the caller's own bureau being whatever else it names."""
+    speaks = ACCESS[rpc].speaks is not None
+    return Subject(bureau=ASKED, speaker=code if speaks else "", parties=frozenset({code}))
 
 
-def test_the_table_has_every_kind_and_relation() -> None:
-    assert [(kind, relation) for kind in KINDS for relation in WHO] == [(row[0], row[1]) for row in ROWS]
+def test_every_call_of_the_wire_has_one_row_and_every_row_a_call() -> None:
+    assert set(methods()) | PAGES == set(ACCESS) == set(GROUP_OF) == set(ROLES)
 
 
-def test_nobody_may_do_anything_without_a_name() -> None:
-    nobody = Caller()
-    assert list(".......") == [
-        answer(lambda: authority.check_officer(nobody, HANGZHOU)),
-        answer(lambda: authority.check_supervisor(nobody, HANGZHOU, TREE)),
-        answer(lambda: authority.check_reader(nobody, HANGZHOU, TREE)),
-        answer(lambda: authority.check_peer(nobody, ZHEJIANG, HANGZHOU, TREE)),
-        answer(lambda: authority.check_order_from_superior(nobody, ZHEJIANG, HANGZHOU, TREE)),
-        answer(lambda: authority.check_report_from_subordinate(nobody, SHANGCHENG, HANGZHOU, TREE)),
-        answer(lambda: authority.check_pair(nobody, HANGZHOU, ZHEJIANG, TREE)),
-    ]
+@pytest.mark.parametrize("rpc", ACCESS)
+def test_a_certificate_allows_what_is_written(rpc: str) -> None:
+    expected = {(kind, relation): allowed for kind, relation, allowed in cells(rpc)}
+    assert len(Capacity) * len(WHO) == len(expected)
+    found = {
+        (kind, relation): answer(caller_as(kind, WHO[relation]), rpc, about(rpc, WHO[relation]))
+        for kind, relation in expected
+    }
+    assert {cell: "allowed" if allowed else "NotAuthorised" for cell, allowed in expected.items()} == found
 
 
-def test_nobody_speaks_for_another_bureau() -> None:
-    for check in (authority.check_peer, authority.check_order_from_superior):
-        with pytest.raises(NotAuthorised, match=ZHEJIANG):
-            check(Caller(bureaus=frozenset({SHANGCHENG})), ZHEJIANG, HANGZHOU, TREE)
+@pytest.mark.parametrize("rpc", ACCESS)
+def test_an_officer_who_has_signed_in_is_held_to_his_roles(rpc: str) -> None:
+    refused = "NotAuthorised" if GROUP_OF[rpc] in {"peers", "down", "up"} else "NotForOfficer"
+    for role in Role:
+        signed_in = SignedIn(bureau=ASKED, actor="Z01", roles=frozenset({role}))
+        expected = "allowed" if role in ROLES[rpc] else refused
+        assert expected == answer(Caller(offices=frozenset({ASKED}), officer=signed_in), rpc, about(rpc, ASKED)), role
+
+
+@pytest.mark.parametrize("rpc", ACCESS)
+def test_a_channels_token_allows_what_its_scope_says(rpc: str) -> None:
+    for scope in TokenScope:
+        token = ChannelToken(bureau=ASKED, channel=Channel.WEBSITE, scopes=frozenset({scope}))
+        caller = Caller(offices=frozenset({ASKED}), token=token)
+        refused = "NotAuthorised" if GROUP_OF[rpc] in {"peers", "down", "up"} else "NotForToken"
+        expected = "allowed" if FOR_CHANNELS.get(rpc) is scope else refused
+        assert expected == answer(caller, rpc, about(rpc, ASKED)), scope
+
+
+@pytest.mark.parametrize("rpc", ACCESS)
+def test_nobody_may_do_anything_without_a_name(rpc: str) -> None:
+    assert "NotAuthorised" == answer(Caller(), rpc, about(rpc, ASKED))
+    assert "NotAuthorised" == answer(Caller(), rpc, about(rpc, ""))
+
+
+def test_a_call_without_a_row_is_nobodys() -> None:
+    everybody = Caller(bureaus=frozenset(WHO.values()), offices=frozenset(WHO.values()), hubs=frozenset(WHO.values()))
+    with pytest.raises(NoRuleForCall, match="EraseEverything"):
+        decide_access(everybody, "EraseEverything", Subject(bureau=ASKED), TREE)
+
+
+@pytest.mark.parametrize("rpc", [rpc for rpc, rule in ACCESS.items() if rule.speaks is not None])
+def test_nobody_speaks_for_another_bureau(rpc: str) -> None:
+    for speaker in (PROVINCE, COUNTY):
+        others = frozenset(WHO.values()) - {speaker}
+        with pytest.raises(NotAuthorised, match=speaker):
+            decide_access(
+                Caller(bureaus=others, offices=frozenset({speaker})),
+                rpc,
+                Subject(bureau=ASKED, speaker=speaker),
+                TREE,
+            )
 
 
 def test_a_node_of_several_bureaus_speaks_for_each_of_them() -> None:
-    both = Caller(bureaus=frozenset({SHANGCHENG, XIHU}))
-    authority.check_peer(both, XIHU, HANGZHOU, TREE)
-    authority.check_officer(both, SHANGCHENG)
+    both = Caller(bureaus=frozenset({COUNTY, OTHER_COUNTY}))
+    for speaker in (COUNTY, OTHER_COUNTY):
+        access = decide_access(both, "Offer", Subject(bureau=ASKED, speaker=speaker), TREE)
+        assert Access(capacity=Capacity.NODE, code=speaker) == access
 
 
-def test_a_bureau_that_is_not_in_the_tree_is_nobodys_to_read() -> None:
-    with pytest.raises(NotAuthorised):
-        authority.check_supervisor(Caller(hubs=frozenset({HEADQUARTERS})), NOWHERE, TREE)
+def test_a_neighbour_compares_its_own_ledger_and_not_anothers() -> None:
+    for rpc in ("GetPairDigests", "ReadPairRecords", "ReconcileLedgers"):
+        subject = Subject(bureau=ASKED, parties=frozenset({OTHER_COUNTY}))
+        assert "NotAuthorised" == answer(Caller(bureaus=frozenset({COUNTY})), rpc, subject)
 
 
-def test_figures_of_a_scope_that_is_not_in_the_tree_are_refused() -> None:
-    with pytest.raises(NotAuthorised):
-        authority.check_reader(Caller(hubs=frozenset({HEADQUARTERS})), NOWHERE, TREE)
+def test_only_who_had_the_case_follows_it() -> None:
+    for code in WHO.values():
+        expected = "allowed" if code == ASKED else "NotAuthorised"
+        assert expected == answer(Caller(bureaus=frozenset({code})), "Track", Subject(bureau=ASKED))
+
+
+def test_an_officer_is_of_his_own_bureau_whatever_else_the_terminal_is_for() -> None:
+    signed_in = SignedIn(bureau=COUNTY, actor="Z01", roles=frozenset(PEOPLE))
+    terminal = Caller(
+        bureaus=frozenset({ASKED}),
+        offices=frozenset({ASKED, COUNTY}),
+        hubs=frozenset({HEADQUARTERS}),
+        officer=signed_in,
+    )
+    for rpc in ("ListCases", "ReadJournal", "PublishPeriod"):
+        assert "NotAuthorised" == answer(terminal, rpc, Subject(bureau=ASKED))
+    assert "allowed" == answer(terminal, "ListCases", Subject(bureau=COUNTY))
+
+
+def test_an_officer_at_a_terminal_of_another_bureau_is_nobody() -> None:
+    signed_in = SignedIn(bureau=ASKED, actor="Z01", roles=frozenset(PEOPLE))
+    terminal = Caller(offices=frozenset({COUNTY}), officer=signed_in)
+    for bureau in (ASKED, COUNTY):
+        assert "NotAuthorised" == answer(terminal, "ListCases", Subject(bureau=bureau))
+
+
+def test_a_bureau_that_is_not_in_the_tree_is_nobodys_but_its_own() -> None:
+    for rpc in ("ReadJournal", "GetFigures", "ReadDirectives"):
+        assert "NotAuthorised" == answer(Caller(hubs=frozenset({HEADQUARTERS})), rpc, Subject(bureau=NOWHERE))
+        assert "allowed" == answer(Caller(bureaus=frozenset({NOWHERE})), rpc, Subject(bureau=NOWHERE))
+
+
+def test_what_a_publication_is_signed_with_says_as_what() -> None:
+    for kind in ("office", "hub"):
+        access = decide_access(caller_as(kind, PROVINCE), "PublishPeriod", Subject(bureau=PROVINCE), TREE)
+        assert f"{kind} {PROVINCE}" == str(access)
 
 
 def test_the_refusal_names_the_bureau_and_the_certificate_to_use() -> None:
     with pytest.raises(NotAuthorised) as refusal:
-        authority.check_officer(Caller(), HANGZHOU)
-    assert HANGZHOU in str(refusal.value)
-    assert f"Use a certificate for an office of bureau {HANGZHOU}." == refusal.value.remedy
+        decide_access(Caller(), "ListCases", Subject(bureau=ASKED), TREE)
+    assert ASKED in str(refusal.value)
+    assert f"Use a certificate for an office of bureau {ASKED}." == refusal.value.remedy
+
+
+def test_the_refusals_of_officers_and_tokens_say_what_it_takes() -> None:
+    officer = SignedIn(bureau=ASKED, actor="Z01", roles=frozenset({Role.HANDLER}))
+    with pytest.raises(NotForOfficer) as refusal:
+        decide_access(Caller(offices=frozenset({ASKED}), officer=officer), "ReadJournal", Subject(bureau=ASKED), TREE)
+    assert "handler" in str(refusal.value)
+    assert "It takes the role deputy-head or bureau-head or supervisor or auditor." == refusal.value.remedy
+    token = ChannelToken(bureau=ASKED, channel=Channel.WEBSITE, scopes=frozenset())
+    with pytest.raises(NotForToken, match=ASKED):
+        decide_access(Caller(offices=frozenset({ASKED}), token=token), "RegisterCase", Subject(bureau=ASKED), TREE)
+
+
+def test_a_row_that_is_forgotten_allows_nothing() -> None:
+    """The columns' default is nobody: what a row does not say, it denies."""
+    empty = authority.Rule(errand=ACCESS["ListCases"].errand)
+    assert [frozenset(), frozenset(), frozenset(), frozenset()] == [empty.node, empty.office, empty.hub, empty.party]
+    assert {column.name for column in dataclasses.fields(authority.Rule)} >= {"node", "office", "hub", "party"}
+
+
+def test_the_document_is_drawn_from_the_table_as_it_is() -> None:
+    assert document() == DOCUMENT.read_text(encoding="utf-8"), "run python -m docs.draw_authority --write"

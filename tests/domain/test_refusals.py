@@ -5,12 +5,13 @@ from collections.abc import Callable
 import pytest
 
 from kuaixiang.domain import acts, errors
-from kuaixiang.domain.authority import Caller, NotAuthorised, check_officer
+from kuaixiang.domain.authority import Caller, NotAuthorised, Subject, decide_access
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.identifiers import make_taxpayer_number
 from kuaixiang.domain.lifecycle import check_role, stage_after
 from kuaixiang.domain.registration import at_most, check_department, check_registration
 from kuaixiang.domain.words import Custody, Role, Stage
+from tests.authority import TREE
 
 CASE = "330106-2026-0000001"
 NUMBER = "taxpayer_number is not a taxpayer number: the taxpayer identification number is not valid"
@@ -95,7 +96,7 @@ SAID: list[tuple[Callable[[], object], str, str, str, str]] = [
         "须由以下岗位办理：分管局领导、主要领导。",
     ),
     (
-        lambda: check_officer(Caller(offices=frozenset({"330106"})), "330100"),
+        lambda: decide_access(Caller(offices=frozenset({"330106"})), "ForwardCase", Subject(bureau="330100"), TREE),
         "This certificate does not allow its holder to work on the cases of bureau 330100.",
         "Use a certificate for an office of bureau 330100.",
         "该证书无权办理单位 330100 的诉求。",
@@ -188,6 +189,6 @@ def test_a_refusal_says_exactly_this(
 
 def test_a_bureau_that_is_not_named_is_called_empty_in_both_languages() -> None:
     with pytest.raises(NotAuthorised) as caught:
-        check_officer(Caller(), "")
+        decide_access(Caller(), "ForwardCase", Subject(bureau=""), TREE)
     assert "bureau (empty)" in str(caught.value)
     assert "单位 （空） 的诉求" in caught.value.chinese

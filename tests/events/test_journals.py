@@ -170,7 +170,9 @@ async def test_heads_are_those_asked_for_or_all_that_the_caller_may_read(
     async with node.asked_by("office", second) as stub:
         assert expected[1:] == list((await stub.GetHeads(GetHeadsRequest(), timeout=SECONDS)).heads)
     async with node.asked_by("hub", OTHER_SITE) as stub:
-        assert [] == list((await stub.GetHeads(GetHeadsRequest(), timeout=SECONDS)).heads)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await stub.GetHeads(GetHeadsRequest(), timeout=SECONDS)
+        assert grpc.StatusCode.PERMISSION_DENIED == raised.value.code()
 
 
 async def test_a_read_ends_where_the_journal_ended_when_it_was_asked_for(

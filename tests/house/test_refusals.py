@@ -91,6 +91,8 @@ def sample(hint: Any) -> Any:
         return next(iter(hint))
     if get_origin(hint) is tuple:
         return (sample(get_args(hint)[0]),)
+    if get_origin(hint) is frozenset:
+        return frozenset({sample(get_args(hint)[0])})
     return SAMPLES[hint]
 
 

@@ -20,7 +20,6 @@ from hub.publishing import (
 from hub.query import Completeness
 from hub.store import ALONE
 from hub.words import Lack
-from kuaixiang.domain.authority import Caller, NotAuthorised, check_publisher
 from kuaixiang.domain.periods import Period, parse_period
 from kuaixiang.runtime.clock import to_micros
 from tests.hub.bench import Bench, cases
@@ -28,7 +27,6 @@ from tests.hub.journals import (
     BEIJING,
     DAY,
     DONGCHENG,
-    HANGZHOU,
     HEADQUARTERS,
     MONDAY,
     SHANGCHENG,
@@ -227,16 +225,3 @@ def test_a_bureau_without_subordinates_can_be_published_too(bench: Bench) -> Non
     found = corrections(bench, SHANGCHENG)
     assert changed(found)[SHANGCHENG, "registered"] == (2, 3)
     assert len(found.grounds) == 1
-
-
-def test_only_the_scopes_own_office_and_hub_publish() -> None:
-    assert check_publisher(Caller(offices=frozenset({ZHEJIANG})), ZHEJIANG) == "office 330000"
-    assert check_publisher(Caller(hubs=frozenset({ZHEJIANG})), ZHEJIANG) == "hub 330000"
-    for caller in (
-        Caller(),
-        Caller(offices=frozenset({HEADQUARTERS, HANGZHOU}), hubs=frozenset({HEADQUARTERS})),
-        Caller(bureaus=frozenset({ZHEJIANG})),
-    ):
-        with pytest.raises(NotAuthorised) as refused:
-            check_publisher(caller, ZHEJIANG)
-        assert "330000" in refused.value.chinese
