@@ -7,8 +7,8 @@ whoever drives it. Used by ``kx demo``, ``kx replay``, tests and benchmarks::
         office = federation.office("110101")
         await office.do(registrar, acts.Register(...), key="case-1")
 
-Everything lies under `directory`: authority, certificates, settings, databases, JetStream stores, logs. Certificates
-are valid both now and at the clock's start, because gRPC and signatures look at the machine's own time.
+Everything lies under `directory`: authority, certificates, keys, settings, databases, JetStream stores, logs.
+Certificates are valid both now and at the clock's start, because gRPC and signatures look at the machine's own time.
 """
 
 import asyncio
@@ -417,6 +417,11 @@ class Federation:
         """The SQLite database of a service; there is none where the rows are in PostgreSQL."""
         return self.directory / "databases" / f"{service_name}.db"
 
+    @property
+    def keys(self) -> Path:
+        """The folder of the nodes' keys of private data, apart from their databases."""
+        return self.directory / "keys"
+
     def certificates(self, kind: pki.Kind, name: str) -> Path:
         """The folder of a process's or a terminal's certificate; of a shared node the first bureau's code names it."""
         return self.directory / "certificates" / f"{kind}-{name}"
@@ -455,6 +460,7 @@ class Federation:
             "bureaus": list(group),
             "nats_url": self.sites[self.tree.site(group[0])].url,
             "certificates": str(self.certificates("node", group[0])),
+            "data_key": str(self.keys / f"node-{group[0]}.key"),
             "listen": f"{self._host('node', group)}:{self._ports[group[0]]}",
         }
         if self._staff:

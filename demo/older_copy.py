@@ -77,6 +77,7 @@ class OlderCounty:
         await asyncio.to_thread(self._copy, PROVINCE, databases / self._file(PROVINCE).name)
         await asyncio.to_thread(self._copy, COUNTY, newest)
         await asyncio.to_thread(copy_database, self._old, county_file)
+        await asyncio.to_thread(shutil.copytree, self._federation.keys, self._folder / "keys")
         # The copies hold receipts that this authority's certificates have signed.
         await asyncio.to_thread(shutil.copytree, self._federation.authority, self._folder / "authority")
         placement = ((PROVINCE,), (COUNTY,))

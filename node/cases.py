@@ -21,7 +21,6 @@ from kuaixiang.domain.registration import TEXT_CHARACTERS_MAX, at_most, check_de
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Disclosure, Role, Stage, WorkTab
 from kuaixiang.domain.worklist import end_of_today
 from kuaixiang.runtime.clock import to_micros
-from kuaixiang.runtime.database import Database
 from kuaixiang.runtime.server import Context, TooMuchWaits, admit, caller_of
 from kuaixiang.runtime.streams import content
 from kuaixiang.runtime.writer import WriterBusy
@@ -43,6 +42,7 @@ from node import readings
 from node.channels.ledger_export import export_ledger
 from node.duplicates import Duplicate, Duplicates, Request
 from node.ledger import queries
+from node.ledger.database import LedgerDatabase
 from node.ledger.queries import CaseFilter, TabCount
 from node.ledger.search import read_search
 from node.office import Done, Header, Office
@@ -452,7 +452,7 @@ def count_view(count: TabCount) -> case_pb2.WorkCount:
     return case_pb2.WorkCount(tab=tab, count=count.count, more=count.more)
 
 
-def briefs(database: Database, bureau: str, cases: Sequence[Case]) -> list[case_pb2.Brief]:
+def briefs(database: LedgerDatabase, bureau: str, cases: Sequence[Case]) -> list[case_pb2.Brief]:
     """What each of some cases is about, read at once; an empty one where the private part has been erased."""
     known = queries.snapshots(database, bureau, cases)
     return [brief(known[case.case_id]) if case.case_id in known else case_pb2.Brief() for case in cases]

@@ -94,14 +94,15 @@ async def _going(stack: contextlib.AsyncExitStack, chore: Chore) -> None:
 async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler] = ()) -> AsyncIterator[Running]:
     """A node in this event loop, for the time of the block; `more` are handlers to serve beside its own.
 
-    Raises `DatabaseHeld` and the like, `FileUnreadable` for a certificate, `CannotListen`, `PortUnavailable`,
+    Raises `DatabaseHeld` and the like, `VaultError` for the key of private data, `FileUnreadable` for a certificate,
+    `CannotListen`, `PortUnavailable`,
     `ClockFileMissing`.
     """
     staff = StaffList(settings.staff, settings.bureaus)
     place = Place(settings.load_tree(), settings.load_calendar(), settings.rules, clock_from(settings.clock), staff.of)
     paths = settings.certificate_paths
     async with contextlib.AsyncExitStack() as stack:
-        ledger = Ledger(settings.database, settings.bureaus)
+        ledger = Ledger(settings.database, settings.bureaus, settings.data_key)
         stack.push_async_callback(asyncio.to_thread, ledger.close)
         ledger.start()
         await _going(stack, staff)

@@ -32,6 +32,9 @@ class NodeSettings(BaseSettings):
     """Departments and officers of the bureaus, read again when it changes; when absent, terminals are believed."""
     database: str = "sqlite:///var/node.db"
     """SQLAlchemy URL: SQLite in a file or PostgreSQL."""
+    data_key: Path | None = None
+    """File of the keys of private data at rest, mode 0600, made when a new ledger has none; beside a SQLite database
+    (`node.db.key`) or `var/node.key` when absent."""
     nats_url: SecretStr | None = SecretStr("nats://127.0.0.1:4222")
     """The NATS server of the bureaus' site, with user and password; empty: the hub reads the ledgers by gRPC."""
     listen: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] = "127.0.0.1:7440"

@@ -225,6 +225,14 @@ class Database:
             reason = str(getattr(failure, "orig", failure)).strip().partition("\n")[0].rstrip(".")
             raise DatabaseSilent(self.name, reason) from failure
 
+    def truncate_log(self) -> None:
+        """Folds SQLite's write-ahead log in and empties it, so that nothing of what was erased lies on in it."""
+        if self.is_sqlite:
+            # Not in a transaction, in which a log cannot be folded in.
+            raw = self.writing.connection.driver_connection
+            assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - the driver of this dialect
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def _insert(self, table: sa.Table, rows: int) -> Any:  # noqa: ANN401 - the dialects' own statement, no common base
         insert = sqlite_insert(table) if self.is_sqlite else postgresql_insert(table)
         return insert.values([{column.name: sa.bindparam(None, unique=True) for column in table.columns}] * rows)
@@ -308,6 +316,8 @@ def _engine(url: sa.URL, *, sqlite: bool, reader: bool) -> sa.Engine:
         else:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            # What is erased, or replaced by a sealed value, must not lie on in free pages.
+            connection.execute("PRAGMA secure_delete = ON")
             connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
 

@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from prometheus_client import Counter
 
+from kuaixiang.runtime.vault import mode_open
+
 Kind = Literal["node", "office", "hub"]
 
 TRUST_DOMAIN: Final = "kuaixiang"
@@ -138,6 +140,18 @@ class FileUnreadable(PkiError):
         self.path = path
         self.reason = reason
         super().__init__(f"{path} cannot be used: {reason}.")
+
+
+class KeyOpen(PkiError):
+    """A key file can be read by others than its owner."""
+
+    def __init__(self, path: Path, mode: int) -> None:
+        self.path = path
+        self.mode = mode
+        super().__init__(
+            f"The key {path} is open to others than its owner (mode {mode:04o}). "
+            f"Close it: chmod 600 {path}; and if others may have read it, issue a new certificate."
+        )
 
 
 class FolderUnwritable(PkiError):
@@ -296,12 +310,12 @@ def issue(
 
 
 def load(paths: CertificatePaths) -> Credentials:
-    """Read a process's certificate, key and authority. Raises `FileUnreadable`, `KeyMismatch`."""
+    """Read a process's certificate, key and authority. Raises `FileUnreadable`, `KeyOpen`, `KeyMismatch`."""
     ca_pem = _read(paths.ca)
     _parse_certificates(paths.ca, ca_pem)
     certificate_pem = _read(paths.certificate)
     certificate = _parse_certificates(paths.certificate, certificate_pem)[0]
-    key_pem = _read(paths.key)
+    key_pem = _read_key(paths.key)
     key = _parse_key(paths.key, key_pem)
     if key.public_key() != certificate.public_key():
         raise KeyMismatch(paths.certificate, paths.key)
@@ -409,7 +423,7 @@ def _load_authority(folder: Path) -> tuple[bytes, x509.Certificate, ec.EllipticC
         raise AuthorityMissing(folder)
     trusted_pem = _read(paths.certificate)
     certificate = _parse_certificates(paths.certificate, trusted_pem)[0]
-    key = _parse_key(paths.key, _read(paths.key))
+    key = _parse_key(paths.key, _read_key(paths.key))
     if key.public_key() != certificate.public_key():
         raise KeyMismatch(paths.certificate, paths.key)
     return trusted_pem, certificate, key
@@ -420,6 +434,13 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as failure:
         raise FileUnreadable(path, failure.strerror or str(failure)) from failure
+
+
+def _read_key(path: Path) -> bytes:
+    pem = _read(path)
+    if mode := mode_open(path):
+        raise KeyOpen(path, mode)
+    return pem
 
 
 def _parse_certificates(path: Path, pem: bytes) -> list[x509.Certificate]:

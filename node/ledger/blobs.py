@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
+import structlog
 
 from kuaixiang.runtime.database import Database
+from kuaixiang.runtime.vault import SealBroken
 from node.ledger import schema
+from node.ledger.database import LedgerDatabase, chunk_place
 
+_log: Final = structlog.get_logger(__name__)
 CHUNK_BYTES: Final = 256 * 1024
 """One piece is one transaction's share: an officer's act that comes meanwhile waits for no more than that."""
 GARBAGE_MAX: Final = 100
@@ -76,16 +80,22 @@ def blob(database: Database, digest: str) -> Blob | None:
         return find(connection, [digest]).get(digest)
 
 
-def chunk(database: Database, digest: str, number: int) -> bytes | None:
-    """A piece of a file's content, counted from 0."""
+def chunk(database: LedgerDatabase, digest: str, number: int) -> bytes | None:
+    """A piece of a file's content, counted from 0; None for one that is not kept, or does not open any more."""
     table = schema.BLOB_CHUNKS
     query = sa.select(table.c.data).where(table.c.digest == digest, table.c.number == number)
     with database.reading() as connection:
         data = connection.execute(query).scalar_one_or_none()
-    return bytes(data) if data is not None else None
+    if data is None:
+        return None
+    try:
+        return database.vault.open(chunk_place(digest, number), data)
+    except SealBroken as broken:
+        _log.exception("A piece of a file does not open.", action="vault.broken", place=broken.place)
+        return None
 
 
-def hash_of(database: Database, digest: str, chunks: int) -> Any:  # noqa: ANN401 - hashlib's object has no public type
+def hash_of(database: LedgerDatabase, digest: str, chunks: int) -> Any:  # noqa: ANN401 - hashlib's object has no public type
     """SHA-256 over the first pieces of a file as they are kept."""
     found = hashlib.sha256()
     for number in range(chunks):

@@ -36,11 +36,13 @@ from kuaixiang.domain.words import Category, Channel
 from kuaixiang.runtime.chance import Chance
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import Database
+from kuaixiang.runtime.vault import SealBroken
 from kuaixiang.runtime.writer import GroupCommitWriter
 from kuaixiang.wire import chain
 from kuaixiang.wire.codec import UNREADABLE, decode_entry, encode_entry, encode_private, event_name
-from node.ledger import blobs, projections, schema
+from node.ledger import blobs, projections, schema, sealing
 from node.ledger.blobs import Blob
+from node.ledger.database import LedgerDatabase, chunk_place, request_place
 from node.ledger.search import word_rows
 
 CASES_CACHED_MAX: Final = 50_000
@@ -49,7 +51,6 @@ CASES_LISTED_MAX: Final = 5_000
 """Folded cases kept for lists beside those: a hundred pages, about 15 MB. Folding one takes several milliseconds."""
 ORDERS_CACHED_MAX: Final = 5_000
 """Folded supervision orders kept in memory: a province's open ones."""
-MIGRATIONS: Final = Path(__file__).parent / "migrations"
 FIRST_GENERATION: Final = 1
 _CHANCE: Final = Chance()
 
@@ -121,11 +122,16 @@ class Work:
 
 
 class Ledger:
-    """Opens the ledger of `bureaus` in a database; raises what `Database` raises."""
+    """Opens the ledger of `bureaus` in a database; raises what `LedgerDatabase` raises.
 
-    def __init__(self, url: str, bureaus: Sequence[str]) -> None:
+    What an older version has left unsealed is sealed before anything else.
+    """
+
+    def __init__(self, url: str, bureaus: Sequence[str], key_file: Path | None = None) -> None:
         self.bureaus = tuple(bureaus)
-        self.database = Database(url, service="ledger", migrations=MIGRATIONS)
+        self.database = LedgerDatabase(url, key_file)
+        if self.database.vault.plain:
+            sealing.reseal(self.database)
         self.statements = _Statements(self.database)
         self.heads = self._heads()
         self.cache: _Cache[Case] = _Cache(CASES_CACHED_MAX)
@@ -405,12 +411,22 @@ class LedgerBatch:
             if keys:
                 table = schema.REQUESTS
                 for row in connection.execute(_of(table, table.c.request_key, keys)):
-                    self.requests[row.bureau, row.request_key] = Request(bytes(row.digest), row.case_id, row.seq)
+                    self.requests[row.bureau, row.request_key] = Request(
+                        opened_digest(self.ledger.database, row), row.case_id, row.seq
+                    )
             if references:
                 table = schema.REFERENCES
-                pairs = {(bureau, reference) for bureau, _, reference in references}
-                for row in connection.execute(_of(table, table.c.reference, pairs)):
-                    self.references[row.bureau, row.channel, row.reference] = (row.case_id, row.seq)
+                vault = self.ledger.database.vault
+                tokens = {
+                    (bureau, token): reference
+                    for bureau, _, reference in references
+                    for token in vault.references(bureau, reference)
+                }
+                for row in connection.execute(_of(table, table.c.reference, tokens)):
+                    # Asked for one bureau, a token is of no other.
+                    reference = tokens.get((row.bureau, row.reference))
+                    if reference is not None:
+                        self.references[row.bureau, row.channel, reference] = (row.case_id, row.seq)
             if referrals:
                 table = schema.DECISIONS
                 for row in connection.execute(_of(table, table.c.referral_id, referrals)):
@@ -450,6 +466,14 @@ class LedgerBatch:
 def _of(table: sa.Table, column: sa.Column[Any], pairs: Iterable[tuple[str, str]]) -> sa.Select[Any]:
     bureaus = {bureau for bureau, _ in pairs}
     return sa.select(table).where(table.c.bureau.in_(bureaus), column.in_([value for _, value in pairs]))
+
+
+def opened_digest(database: LedgerDatabase, row: Any) -> bytes:  # noqa: ANN401 - a row of `requests`
+    """What a caller's key meant; of one that does not open nothing is known, and no request is equal to it."""
+    try:
+        return database.vault.open(request_place(row.bureau, row.request_key), row.digest)
+    except SealBroken:
+        return b""
 
 
 def load_cases(connection: sa.Connection, keys: Iterable[CaseKey]) -> dict[CaseKey, Case | EntryUnreadable]:
@@ -631,11 +655,13 @@ class Draft:
         if private is not None:
             payload, salt = encode_private(private), _CHANCE.draw(chain.SALT_BYTES)
             digest = chain.private_digest(salt, payload)
-            rows.private.append((entry.bureau, seq, salt, payload))
+            database = self._batch.ledger.database
+            rows.private.append((entry.bureau, seq, database.seal_private(entry.bureau, seq, salt, payload)))
             if isinstance(entry.event, Registered) and private.channel_reference and entry.channel is not None:
-                reference = (entry.bureau, int(entry.channel), private.channel_reference)
-                rows.references.append((*reference, entry.case_id, seq))
-                self._references[reference] = (entry.case_id, seq)
+                reference = private.channel_reference
+                token = database.vault.references(entry.bureau, reference)[-1]
+                rows.references.append((entry.bureau, int(entry.channel), token, entry.case_id, seq))
+                self._references[entry.bureau, int(entry.channel), reference] = (entry.case_id, seq)
         hash_ = chain.link(head.hash, head.generation, seq, digest, public)
         rows.journal.append(
             (
@@ -656,7 +682,7 @@ class Draft:
         )
         rows.referrals.extend(projections.referral_rows(entry, before))
         rows.attachments.extend(projections.attachment_rows(entry, seq))
-        rows.words.extend(word_rows(entry, seq))
+        rows.words.extend(word_rows(entry, seq, self._batch.ledger.database.vault))
         registered = head.cases_registered + isinstance(entry.event, Registered)
         issued = head.orders_issued + isinstance(entry.event, OrderIssued)
         return Head(head.bureau, head.generation, seq, hash_, registered, issued)
@@ -664,7 +690,8 @@ class Draft:
     def keep_request(self, bureau: str, request_key: str, request: Request) -> None:
         """Remembers what was done under a caller's key."""
         self._requests[bureau, request_key] = request
-        self._rows.requests.append((bureau, request_key, request.digest, request.case_id, request.seq))
+        sealed = self._batch.ledger.database.vault.seal(request_place(bureau, request_key), request.digest)
+        self._rows.requests.append((bureau, request_key, sealed, request.case_id, request.seq))
 
     def keep_receipt(self, bureau: str, referral_id: str, receipt: bytes) -> None:
         """Remembers a decision, word for word."""
@@ -677,7 +704,8 @@ class Draft:
 
     def put_chunk(self, digest: str, number: int, data: bytes) -> None:
         """Keeps a piece of a file's content."""
-        self._rows.chunks.append((digest, number, data))
+        sealed = self._batch.ledger.database.vault.seal(chunk_place(digest, number), data)
+        self._rows.chunks.append((digest, number, sealed))
 
     def drop_blob(self, digest: str) -> None:
         """Gives up a file's content, unless it is complete and some case has the file."""

@@ -22,6 +22,7 @@ from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import Database
 from kuaixiang.wire.codec import decode_entry
 from node.ledger import schema
+from node.ledger.database import LedgerDatabase
 from node.ledger.search import word_rows
 
 if TYPE_CHECKING:
@@ -301,7 +302,7 @@ def attachment_rows(entry: Entry, seq: int) -> list[tuple[Any, ...]]:
     return [(entry.bureau, entry.case_id, attachment.digest, seq) for attachment in private.attachments]
 
 
-def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> int:
+def rebuild(database: LedgerDatabase, make: "_Statements", bureaus: Iterable[str]) -> int:
     """Empties the projections of the bureaus and folds them from the journal; the number of entries folded."""
     folded = 0
     for bureau in bureaus:
@@ -334,10 +335,11 @@ def rebuild(database: Database, make: "_Statements", bureaus: Iterable[str]) -> 
                 before.setdefault(entry.case_id, known)
                 referrals.extend(referral_rows(entry, known))
                 attachments.extend(attachment_rows(entry, seq))
-                words.extend(word_rows(entry, seq))
+                words.extend(word_rows(entry, seq, database.vault))
                 private = entry.event.private
                 if isinstance(entry.event, events.Registered) and private and private.channel_reference:
-                    references.append((bureau, int(entry.channel or 0), private.channel_reference, entry.case_id, seq))
+                    token = database.vault.references(bureau, private.channel_reference)[-1]
+                    references.append((bureau, int(entry.channel or 0), token, entry.case_id, seq))
                 after = evolve(known, entry)
                 if after is not None:
                     cases[entry.case_id] = after
@@ -367,10 +369,10 @@ def _put_head(database: Database, make: "_Statements", bureau: str, seq: int, co
         database.run(make.put_bureau, [(bureau, row.generation, seq, bytes(row.hash), *counted)])
 
 
-def _read(database: Database, bureau: str, after_seq: int) -> list[tuple[int, Entry]]:
+def _read(database: LedgerDatabase, bureau: str, after_seq: int) -> list[tuple[int, Entry]]:
     journal, private = schema.JOURNAL, schema.PRIVATE
     query = (
-        sa.select(journal.c.seq, journal.c.public, private.c.payload)
+        sa.select(journal.c.seq, journal.c.public, private.c.sealed)
         .select_from(
             journal.outerjoin(private, (private.c.bureau == journal.c.bureau) & (private.c.seq == journal.c.seq))
         )
@@ -381,6 +383,6 @@ def _read(database: Database, bureau: str, after_seq: int) -> list[tuple[int, En
     with database.reading() as connection:
         rows = connection.execute(query).all()
     return [
-        (seq, decode_entry(bytes(public), bytes(payload) if payload is not None else None))
-        for seq, public, payload in rows
+        (seq, decode_entry(bytes(public), database.open_private(bureau, seq, sealed) if sealed is not None else None))
+        for seq, public, sealed in rows
     ]

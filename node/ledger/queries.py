@@ -37,9 +37,10 @@ from kuaixiang.runtime.clock import from_micros, to_micros
 from kuaixiang.runtime.database import Database
 from kuaixiang.wire.codec import UNREADABLE, decode_entry, decode_private
 from kuaixiang.wire.v1 import journal_pb2
-from node.ledger import schema
+from node.ledger import schema, texts
+from node.ledger.database import LedgerDatabase
 from node.ledger.ledger import FoldedCases, load_cases, load_orders, readable
-from node.ledger.search import search_page
+from node.ledger.search import Asked, search_page
 
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 500
@@ -196,7 +197,7 @@ def one_case(database: Database, bureau: str, case_id: str) -> Case | None:
         return readable(load_cases(connection, [(bureau, case_id)]).get((bureau, case_id)))
 
 
-def history(database: Database, bureau: str, case_id: str, *, private: bool) -> list[HistoryEntry]:
+def history(database: LedgerDatabase, bureau: str, case_id: str, *, private: bool) -> list[HistoryEntry]:
     """The entries of a case, first to last."""
     found = histories(database, bureau, [case_id], private=private).get(case_id, [])
     if isinstance(found, EntryUnreadable):
@@ -205,12 +206,12 @@ def history(database: Database, bureau: str, case_id: str, *, private: bool) -> 
 
 
 def histories(
-    database: Database, bureau: str, case_ids: Sequence[str], *, private: bool
+    database: LedgerDatabase, bureau: str, case_ids: Sequence[str], *, private: bool
 ) -> dict[str, list[HistoryEntry] | EntryUnreadable]:
     """The entries of each case, first to last; of a case whose entries cannot be read, what stands against it."""
     journal, parts = schema.JOURNAL, schema.PRIVATE
     query = (
-        sa.select(journal.c.case_id, journal.c.seq, journal.c.public, parts.c.payload)
+        sa.select(journal.c.case_id, journal.c.seq, journal.c.public, parts.c.sealed)
         .select_from(journal.outerjoin(parts, (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)))
         .where(journal.c.bureau == bureau, journal.c.case_id.in_(case_ids), journal.c.version > 0)
         .order_by(journal.c.case_id, journal.c.version)
@@ -224,7 +225,10 @@ def histories(
                 HistoryEntry(
                     row.seq,
                     decode_entry(
-                        bytes(row.public), bytes(row.payload) if private and row.payload is not None else None
+                        bytes(row.public),
+                        database.open_private(bureau, row.seq, row.sealed)
+                        if private and row.sealed is not None
+                        else None,
                     ),
                 )
                 for row in entries
@@ -265,51 +269,68 @@ def in_order_of_registration(
     return [LedgerPlace(*row) for row in rows]
 
 
-def private_of(database: Database, bureau: str, case_id: str, version: int) -> Private | None:
-    """The private part of one entry of a case; None when it has none or it has been erased."""
+def private_of(database: LedgerDatabase, bureau: str, case_id: str, version: int) -> Private | None:
+    """The private part of one entry of a case; None when it has none or it has been erased.
+
+    Raises `EntryUnreadable`.
+    """
     journal, parts = schema.JOURNAL, schema.PRIVATE
     query = (
-        sa.select(parts.c.payload)
+        sa.select(parts.c.seq, parts.c.sealed)
         .select_from(journal.join(parts, (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)))
         .where(journal.c.bureau == bureau, journal.c.case_id == case_id, journal.c.version == version)
     )
     with database.reading() as connection:
-        payload = connection.execute(query).scalar_one_or_none()
-    return decode_private(bytes(payload)) if payload is not None else None
+        row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    try:
+        return decode_private(database.open_private(bureau, row.seq, row.sealed))
+    except UNREADABLE:
+        raise EntryUnreadable(bureau, case_id) from None
 
 
-def snapshots(database: Database, bureau: str, cases: Sequence[Case]) -> dict[str, Private]:
-    """The private parts that hold the requests of cases, by their numbers; without those that have been erased."""
+def snapshots(database: LedgerDatabase, bureau: str, cases: Sequence[Case]) -> dict[str, Private]:
+    """The private parts that hold the requests of cases, by their numbers; without what is erased or does not open."""
     journal, parts = schema.JOURNAL, schema.PRIVATE
     of_both = (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)
     wanted = {case.case_id: case.snapshot_version for case in cases}
     query = (
-        sa.select(journal.c.case_id, journal.c.version, parts.c.payload)
+        sa.select(journal.c.seq, journal.c.case_id, journal.c.version, parts.c.sealed)
         .select_from(journal.join(parts, of_both))
         # Not by pairs: SQLite looks those up by no index. Nearly all requests are the first entries of their cases.
         .where(journal.c.bureau == bureau, journal.c.case_id.in_(wanted), journal.c.version.in_({*wanted.values()}))
     )
     with database.reading() as connection:
         rows = connection.execute(query).all()
-    return {row.case_id: decode_private(bytes(row.payload)) for row in rows if row.version == wanted[row.case_id]}
+    found = {
+        row.case_id: texts.private_kept(database, bureau, row.seq, row.sealed)
+        for row in rows
+        if row.version == wanted[row.case_id]
+    }
+    return {case_id: private for case_id, private in found.items() if private is not None}
 
 
-def attachments_of(database: Database, case: Case) -> tuple[Attachment, ...]:
-    """The files of a case, as it came here last and as they were attached since."""
+def attachments_of(database: LedgerDatabase, case: Case) -> tuple[Attachment, ...]:
+    """The files of a case, as it came here last and as they were attached since. Raises `EntryUnreadable`."""
     known = schema.ATTACHMENTS
     query = sa.select(known.c.seq).where(known.c.bureau == case.bureau, known.c.case_id == case.case_id).distinct()
     journal, parts = schema.JOURNAL, schema.PRIVATE
     entries = (
-        sa.select(journal.c.public, parts.c.payload)
+        sa.select(journal.c.seq, journal.c.public, parts.c.sealed)
         .select_from(journal.join(parts, (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)))
         .where(journal.c.bureau == case.bureau, journal.c.seq.in_(query))
         .order_by(journal.c.seq)
     )
     with database.reading() as connection:
         rows = connection.execute(entries).all()
-    return attachments_in(
-        (decode_entry(bytes(public), bytes(payload)) for public, payload in rows), case.snapshot_version
-    )
+    try:
+        entries_read = [
+            decode_entry(bytes(public), database.open_private(case.bureau, seq, sealed)) for seq, public, sealed in rows
+        ]
+    except UNREADABLE:
+        raise EntryUnreadable(case.bureau, case.case_id) from None
+    return attachments_in(entries_read, case.snapshot_version)
 
 
 def has_request(database: Database, bureau: str, request_key: str) -> bool:
@@ -321,7 +342,7 @@ def has_request(database: Database, bureau: str, request_key: str) -> bool:
 
 
 def list_cases(
-    database: Database,
+    database: LedgerDatabase,
     wanted: CaseFilter,
     page_size: int,
     page_token: str,
@@ -333,9 +354,12 @@ def list_cases(
     `folded` are cases that are in memory: of these only what the database has in another version is read again.
     """
     size = min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
-    page_of = _page_of_search if wanted.pieces else _page_by_deadline
+    asked = database.vault.tokens_asked(wanted.bureau, wanted.pieces) if wanted.pieces else []
     with database.reading() as connection:
-        versions, more = page_of(connection, wanted, size, page_token)
+        if asked:
+            versions, more = _page_of_search(connection, wanted, asked, size, page_token)
+        else:
+            versions, more = _page_by_deadline(connection, wanted, size, page_token)
         cases = folded.get(wanted.bureau, versions) if folded else {}
         missing = [(wanted.bureau, case_id) for case_id in versions if case_id not in cases]
         read = load_cases(connection, missing)
@@ -368,13 +392,11 @@ def _page_by_deadline(
 
 
 def _page_of_search(
-    connection: sa.Connection, wanted: CaseFilter, size: int, page_token: str
+    connection: sa.Connection, wanted: CaseFilter, asked: Asked, size: int, page_token: str
 ) -> tuple[dict[str, int], str]:
-    """As `_page_by_deadline`."""
+    """As `_page_by_deadline`, of the cases with what is asked for."""
     before = _read_search_token(page_token) if page_token else None
-    found, at = search_page(
-        connection, wanted.bureau, wanted.pieces, before=before, size=size, conditions=_conditions(wanted)
-    )
+    found, at = search_page(connection, wanted.bureau, asked, before=before, size=size, conditions=_conditions(wanted))
     return found, _search_token(at) if at is not None else ""
 
 

@@ -9,8 +9,10 @@ projection either, for no journal could make it again. `peers` and `cursors` rem
 have come; losing them costs repetitions, which are harmless. `clocks` and `deliveries` are of cases and of supervision
 orders: `case_id` is the number of either.
 
-`private` and `case_words` alone hold what is private. Whoever deletes a private part, by whatever means, takes its
-words with it: the database itself sees to that.
+`private` and `blob_chunks` alone hold what is private, sealed under the key of a file that is not in the database;
+`case_words` and `channel_references` hold keyed digests of it, and `requests` sealed ones. `data_keys` says which keys
+are needed. Whoever deletes a private part, by whatever means, takes its words with it: the database itself sees to
+that.
 
 Instants are microseconds since 1970-01-01T00:00Z.
 """
@@ -72,9 +74,9 @@ PRIVATE: Final = sa.Table(
     METADATA,
     _text("bureau", key=True),
     _number("seq", key=True),
-    _bytes("salt"),
-    _bytes("payload"),
+    _bytes("sealed"),
 )
+"""The private parts of entries with their salts, sealed (`kuaixiang.runtime.vault`)."""
 
 DECISIONS: Final = sa.Table(
     "decisions",
@@ -93,6 +95,7 @@ REQUESTS: Final = sa.Table(
     _text("case_id"),
     _number("seq"),
 )
+"""What callers' keys meant: `digest` of the whole request, which has private data in it, sealed."""
 
 CASES: Final = sa.Table(
     "cases",
@@ -130,8 +133,8 @@ CASE_WORDS: Final = sa.Table(
     sa.Index("case_words_by_case", "bureau", "case_id"),
 )
 """What the entries of cases are found by. `doc` is the bureau's code and the entry's seq in one number, `words` the
-pieces of the entry's private part, separated by spaces (`node.ledger.search`). The database keeps an index of the words
-beside it, each of its own kind."""
+tokens of the pieces of the entry's private part, separated by spaces (`node.ledger.search`). The database keeps an
+index of the words beside it, each of its own kind."""
 
 REFERENCES: Final = sa.Table(
     "channel_references",
@@ -142,6 +145,7 @@ REFERENCES: Final = sa.Table(
     _text("case_id"),
     _number("seq"),
 )
+"""The cases registered under channels' own references; `reference` is a token (`kuaixiang.runtime.vault`)."""
 
 CLOCKS: Final = sa.Table(
     "clocks",
@@ -281,6 +285,10 @@ BLOB_CHUNKS: Final = sa.Table(
     _number("number", key=True),
     _bytes("data"),
 )
+"""The pieces of files' content, sealed."""
+
+DATA_KEYS: Final = sa.Table("data_keys", METADATA, _text("key_id", key=True))
+"""The keys, by their ids in hexadecimal digits, under which something here may be sealed; zeros for what is plain."""
 
 PEERS: Final = sa.Table(
     "peers",

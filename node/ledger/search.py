@@ -1,10 +1,10 @@
 """Finding cases by words: what the entries of a ledger are found by, and looking for it.
 
 Each entry of a case with a private part is one document: the registration with what it says, a later one with its note.
-Its pieces (`kuaixiang.text.finding`) stand in `case_words`, written in the transaction of the entry. The database keeps
-its own index of them by triggers: FTS5 on SQLite, GIN over `tsvector` on PostgreSQL. Both get pieces that were cut
-here, so that they find the same; on SQLite by the tokenizer `ascii`, which leaves every piece whole, where `unicode61`
-would cut one with a character newer than its tables in two.
+Its pieces (`kuaixiang.text.finding`) stand in `case_words`, written in the transaction of the entry: not themselves but
+tokens of them (`kuaixiang.runtime.vault`), so that the index finds what is asked for and cannot be read. The database
+keeps its own index of them by triggers: FTS5 on SQLite, GIN over `tsvector` on PostgreSQL. Both get what was
+cut here, so that they find the same.
 
 A document's number begins with its bureau's code: looking in one bureau is looking in a range of numbers, and the
 newest come first without sorting, so that a word that is everywhere costs no more than a page of it.
@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from kuaixiang.domain.errors import FieldMalformed
 from kuaixiang.domain.events import CaseEvent, Entry, OfferDeclined, Received, Registered
 from kuaixiang.domain.labels import Both
+from kuaixiang.runtime.vault import Vault
 from kuaixiang.text.finding import number_pieces, pieces_asked, pieces_of
-from kuaixiang.wire.codec import UNREADABLE, decode_entry
 from node.ledger import schema
 
 SEARCH_CHARACTERS_MAX: Final = 200
@@ -28,9 +28,11 @@ HITS_READ_MAX: Final = 2_000
 """Entries looked at for one page: some 10 ms. What else restricts may pass over all of them; the next page goes on."""
 SEQ_BITS: Final = 40
 """Bits of a document's number for the entry's seq: a bureau's journal has fewer than 10^12 entries."""
-ENTRIES_READ: Final = 5_000
-"""Entries of an older ledger whose words are taken at a time."""
 
+Asked = Sequence[Sequence[str]]
+"""What an entry must have to be found: all the tokens of one of these, which are of one key each."""
+
+_QUOTE: Final = "'"
 _DOC: Final = schema.CASE_WORDS.c.doc
 _CASE_ID: Final = schema.CASE_WORDS.c.case_id
 _HITS_SQLITE: Final = (
@@ -60,7 +62,7 @@ def doc_number(bureau: str, seq: int) -> int:
     return (int(bureau) << SEQ_BITS) + seq
 
 
-def word_rows(entry: Entry, seq: int) -> list[tuple[Any, ...]]:
+def word_rows(entry: Entry, seq: int, vault: Vault) -> list[tuple[Any, ...]]:
     """What an entry is found by; nothing for one that is of no case or has nothing private."""
     event = entry.event
     private = event.private
@@ -73,7 +75,9 @@ def word_rows(entry: Entry, seq: int) -> list[tuple[Any, ...]]:
         said = (private.taxpayer_name, private.taxpayer_number, private.contact, digits, private.text)
         pieces = pieces_of(*said, private.place, private.channel_reference, private.note)
         pieces = tuple(dict.fromkeys((*pieces, *number_pieces(entry.case_id))))
-    return [(doc_number(entry.bureau, seq), entry.bureau, entry.case_id, " ".join(pieces))] if pieces else []
+    if not pieces:
+        return []
+    return [(doc_number(entry.bureau, seq), entry.bureau, entry.case_id, " ".join(vault.tokens(entry.bureau, pieces)))]
 
 
 def read_search(search: str) -> tuple[str, ...]:
@@ -101,27 +105,31 @@ def read_search(search: str) -> tuple[str, ...]:
 
 
 def found_before(
-    connection: sa.Connection, bureau: str, pieces: Sequence[str], case_ids: Collection[str], from_doc: int
+    connection: sa.Connection, bureau: str, asked: Asked, case_ids: Collection[str], from_doc: int
 ) -> set[str]:
-    """Which of the cases have all the pieces in an entry from a document on: an earlier page has shown them."""
+    """Which of the cases have what is asked for in an entry from a document on: an earlier page has shown them."""
     table = schema.CASE_WORDS
     query = sa.select(table.c.case_id, table.c.words).where(
         table.c.bureau == bureau, table.c.case_id.in_(case_ids), table.c.doc >= from_doc
     )
-    wanted = set(pieces)
-    return {case_id for case_id, words in connection.execute(query) if wanted <= set(words.split(" "))}
+    wanted = [set(tokens) for tokens in asked]
+    return {
+        case_id
+        for case_id, words in connection.execute(query)
+        if any(tokens <= set(words.split(" ")) for tokens in wanted)
+    }
 
 
 def search_page(
     connection: sa.Connection,
     bureau: str,
-    pieces: Sequence[str],
+    asked: Asked,
     *,
     before: int | None,
     size: int,
     conditions: Sequence[sa.ColumnElement[bool]],
 ) -> tuple[dict[str, int], int | None]:
-    """A page of cases with all the pieces in one entry, the newest such entry first, and where the next page begins.
+    """A page of cases with what is asked for in one entry, the newest such entry first, and where the next page begins.
 
     The cases are told with their versions. `conditions` on `cases` say which are wanted at all. No case is on two
     pages. After `HITS_READ_MAX` entries a page ends with what it has; the next page's place is None after the last one.
@@ -129,8 +137,8 @@ def search_page(
     found: dict[str, int] = {}
     at, read, limit = before, 0, size + 1
     while read < HITS_READ_MAX:
-        wanted, oldest, hits = _look(connection, bureau, pieces, conditions=conditions, before=at, limit=limit)
-        shown = found_before(connection, bureau, pieces, {row.case_id for row in wanted}, before) if before else set()
+        wanted, oldest, hits = _look(connection, bureau, asked, conditions=conditions, before=at, limit=limit)
+        shown = found_before(connection, bureau, asked, {row.case_id for row in wanted}, before) if before else set()
         for row in wanted:
             if row.case_id not in shown and row.case_id not in found:
                 if len(found) == size:
@@ -148,20 +156,20 @@ def search_page(
 def _look(
     connection: sa.Connection,
     bureau: str,
-    pieces: Sequence[str],
+    asked: Asked,
     *,
     conditions: Sequence[sa.ColumnElement[bool]],
     before: int | None,
     limit: int,
 ) -> tuple[list[Any], int, int]:
-    """Which of the next entries with the pieces are of cases that are wanted; the oldest of all, and how many."""
+    """Which of the next entries with what is asked for are of wanted cases; the oldest of all, and how many."""
     cases = schema.CASES
     first, end = doc_number(bureau, 0), doc_number(bureau, 1 << SEQ_BITS)
-    # Pieces are letters and digits alone: within quotes no database takes them for anything else.
+    # Tokens are hexadecimal digits alone: within quotes no database takes them for anything else.
     if connection.dialect.name == "sqlite":
-        hits, asked = _HITS_SQLITE, " ".join(f'"{piece}"' for piece in pieces)
+        hits, text = _HITS_SQLITE, _any(asked, '"', " AND ", " OR ")
     else:
-        hits, asked = _HITS_POSTGRESQL, " & ".join(f"'{piece}'" for piece in (f"@{bureau}", *pieces))
+        hits, text = _HITS_POSTGRESQL, f"'@{bureau}' & ({_any(asked, _QUOTE, ' & ', ' | ')})"
     of_both = (cases.c.bureau == bureau) & (cases.c.case_id == hits.c.case_id)
     wanted = (
         sa.select(hits.c.doc, cases.c.case_id, cases.c.version)
@@ -170,36 +178,13 @@ def _look(
     )
     # The last row tells of all that was looked at.
     looked_at = sa.select(sa.func.min(hits.c.doc), sa.literal(""), sa.func.count())
-    span = {"asked": asked, "first": first, "before": end if before is None else min(max(before, first), end)}
+    span = {"asked": text, "first": first, "before": end if before is None else min(max(before, first), end)}
     rows = list(connection.execute(wanted.union_all(looked_at), {**span, "hits": limit}))
     (summary,) = [row for row in rows if not row.case_id]
     newest_first = sorted((row for row in rows if row.case_id), key=lambda row: -row.doc)
     return newest_first, summary.doc or first, summary.version
 
 
-def fill(connection: sa.Connection) -> None:
-    """Takes the words of all entries of a ledger that had no table for them yet; one that cannot be read has none."""
-    journal, parts = schema.JOURNAL, schema.PRIVATE
-    of_both = (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)
-    place = sa.tuple_(parts.c.bureau, parts.c.seq)
-    query = (
-        sa.select(parts.c.bureau, parts.c.seq, journal.c.public, parts.c.payload)
-        .select_from(parts.join(journal, of_both))
-        .order_by(parts.c.bureau, parts.c.seq)
-        .limit(ENTRIES_READ)
-    )
-    after = ("", 0)
-    columns = schema.CASE_WORDS.columns.keys()
-    while entries := connection.execute(query.where(place > after)).all():
-        rows = [row for entry in entries for row in _old_rows(entry.seq, entry.public, entry.payload)]
-        if rows:
-            made = [dict(zip(columns, row, strict=True)) for row in rows]
-            connection.execute(sa.insert(schema.CASE_WORDS), made)
-        after = (entries[-1].bureau, entries[-1].seq)
-
-
-def _old_rows(seq: int, public: bytes, payload: bytes) -> list[tuple[Any, ...]]:
-    try:
-        return word_rows(decode_entry(bytes(public), bytes(payload)), seq)
-    except UNREADABLE:
-        return []
+def _any(asked: Asked, quote: str, also: str, either: str) -> str:
+    """What is asked for, in the signs of a database."""
+    return either.join(f"({also.join(f'{quote}{token}{quote}' for token in tokens)})" for tokens in asked)

@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
+import structlog
 
 from kuaixiang.domain.events import Private
 from kuaixiang.domain.words import Category, Stage
 from kuaixiang.runtime.database import Database
+from kuaixiang.runtime.vault import SealBroken
 from kuaixiang.wire.codec import decode_private
 from kuaixiang.wire.v1 import journal_pb2
 from node.ledger import schema
+from node.ledger.database import LedgerDatabase
 
+_log: Final = structlog.get_logger(__name__)
 REGISTERED: Final = "registered"
 RECEIVED: Final = "received"
 """Events whose private part is a whole request: of the bureau's own taxpayers, and of those referred to it."""
@@ -20,7 +24,7 @@ RECEIVED: Final = "received"
 _J: Final = schema.JOURNAL.c
 _P: Final = schema.PRIVATE.c
 _TEXTS: Final = sa.select(
-    _J.seq, _J.case_id, _J.kind, _J.occurred_at_us, _J.recorded_at_us, _J.public, _P.payload
+    _J.seq, _J.case_id, _J.kind, _J.occurred_at_us, _J.recorded_at_us, _J.public, _P.sealed
 ).select_from(schema.JOURNAL.join(schema.PRIVATE, (_P.bureau == _J.bureau) & (_P.seq == _J.seq)))
 
 
@@ -55,23 +59,23 @@ def first_seq_at(database: Database, bureau: str, at_us: int, end_seq: int) -> i
 
 
 def registrations(
-    database: Database, bureau: str, after_seq: int, limit: int, kinds: Collection[str] = (REGISTERED, RECEIVED)
+    database: LedgerDatabase, bureau: str, after_seq: int, limit: int, kinds: Collection[str] = (REGISTERED, RECEIVED)
 ) -> list[Registration]:
     """The registrations after a position, first to last, those of which the text is kept."""
     query = _TEXTS.where(_J.bureau == bureau, _J.seq > after_seq, _J.kind.in_(kinds)).order_by(_J.seq).limit(limit)
-    return _read(database, query)
+    return _read(database, bureau, query)
 
 
-def registrations_at(database: Database, bureau: str, seqs: Sequence[int]) -> list[Registration]:
+def registrations_at(database: LedgerDatabase, bureau: str, seqs: Sequence[int]) -> list[Registration]:
     """The registrations at some positions."""
-    return _read(database, _TEXTS.where(_J.bureau == bureau, _J.seq.in_(seqs))) if seqs else []
+    return _read(database, bureau, _TEXTS.where(_J.bureau == bureau, _J.seq.in_(seqs))) if seqs else []
 
 
-def registrations_of(database: Database, bureau: str, case_ids: Sequence[str]) -> list[Registration]:
+def registrations_of(database: LedgerDatabase, bureau: str, case_ids: Sequence[str]) -> list[Registration]:
     """The registrations of some cases."""
     kinds = (REGISTERED, RECEIVED)
     query = _TEXTS.where(_J.bureau == bureau, _J.case_id.in_(case_ids), _J.kind.in_(kinds)).order_by(_J.seq)
-    return _read(database, query) if case_ids else []
+    return _read(database, bureau, query) if case_ids else []
 
 
 def stages_of(database: Database, bureau: str, case_ids: Sequence[str]) -> dict[str, Stage]:
@@ -82,10 +86,10 @@ def stages_of(database: Database, bureau: str, case_ids: Sequence[str]) -> dict[
         return {row.case_id: Stage(row.stage) for row in connection.execute(query)}
 
 
-def _read(database: Database, query: sa.Select[Any]) -> list[Registration]:
+def _read(database: LedgerDatabase, bureau: str, query: sa.Select[Any]) -> list[Registration]:
     with database.reading() as connection:
         rows = connection.execute(query).all()
-    found = (
+    found = [
         Registration(
             seq,
             case_id,
@@ -93,8 +97,18 @@ def _read(database: Database, query: sa.Select[Any]) -> list[Registration]:
             occurred_at_us,
             recorded_at_us,
             Category(journal_pb2.Entry.FromString(bytes(public)).category),
-            decode_private(bytes(payload)),
+            private,
         )
-        for seq, case_id, kind, occurred_at_us, recorded_at_us, public, payload in rows
-    )
+        for seq, case_id, kind, occurred_at_us, recorded_at_us, public, sealed in rows
+        if (private := private_kept(database, bureau, seq, sealed)) is not None
+    ]
     return [registration for registration in found if registration.private.text]
+
+
+def private_kept(database: LedgerDatabase, bureau: str, seq: int, sealed: bytes) -> Private | None:
+    """A private part for those who read many; None, with a line in the log, for one that does not open."""
+    try:
+        return decode_private(database.open_private(bureau, seq, sealed))
+    except SealBroken as broken:
+        _log.exception("A private part does not open.", action="vault.broken", place=broken.place)
+        return None

@@ -259,8 +259,7 @@ def check_journal(database: Any, bureau: str) -> int:
         assert head == bytes(row["prev_hash"])
         digest = chain.NO_PRIVATE
         if seq in salted:
-            _, _, salt, payload = salted[seq]
-            digest = chain.private_digest(bytes(salt), bytes(payload))
+            digest = chain.private_digest(*database.open_salted(bureau, seq, salted[seq][2]))
         assert digest == bytes(row["private_digest"])
         head = chain.link(head, row["generation"], seq, digest, bytes(row["public"]))
         assert head == bytes(row["hash"])

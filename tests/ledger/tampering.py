@@ -48,7 +48,7 @@ def rewrite(url: str, bureaus: Sequence[str], bureau: str, change: Callable[[lis
         with ledger.database.reading() as connection:
             rows = connection.execute(sa.select(table).where(table.c.bureau == bureau).order_by(table.c.seq)).all()
             kept = {
-                row.seq: (bytes(row.salt), bytes(row.payload))
+                row.seq: ledger.database.open_salted(bureau, row.seq, row.sealed)
                 for row in connection.execute(sa.select(private).where(private.c.bureau == bureau))
             }
         entries = [decode_entry(bytes(row.public)) for row in rows]
@@ -71,7 +71,8 @@ def rewrite(url: str, bureaus: Sequence[str], bureau: str, change: Callable[[lis
                     sa.insert(table).values((bureau, seq, 1, *about, public, digest, before, head))
                 )
                 if part:
-                    ledger.database.writing.execute(sa.insert(private).values((bureau, seq, *part)))
+                    sealed = ledger.database.seal_private(bureau, seq, *part)
+                    ledger.database.writing.execute(sa.insert(private).values((bureau, seq, sealed)))
         ledger.rebuild()
     finally:
         ledger.close()

@@ -22,6 +22,7 @@ from node.ledger.queries import CaseFilter
 from node.ledger.search import read_search
 from tests.domain.story import DISPATCH, FORWARD, HANGZHOU, HOUR, MONDAY, REGISTER, SHANGCHENG
 from tests.ledger.bureaus import BUREAUS, Desks, desks, execute, table_rows
+from tests.ledger.older import unseal
 
 OPEN = frozenset(Stage) - {Stage.RECONSIDERATION, Stage.WITHDRAWN, Stage.WRITTEN_OFF}
 TO_WRITE_OFF = {Stage.FED_BACK, Stage.FOLLOWED_UP, Stage.CONCLUDED, Stage.RECONSIDERATION, Stage.WITHDRAWN}
@@ -271,6 +272,7 @@ async def test_a_ledger_of_an_older_version_gets_its_piles_and_words_when_it_is_
         config.set_main_option("script_location", str(Path(node.ledger.__file__).parent / "migrations"))
         config.set_main_option("version_locations", str(Path(node.ledger.__file__).parent / "migrations" / "versions"))
         config.set_main_option("path_separator", "newline")
+        unseal(opened.database)
         connection = opened.database.writing
         config.attributes["connection"] = connection
         with connection.begin():

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from kuaixiang.runtime.database import Database, DatabaseHeld, DatabaseUnavailable, UnsupportedDatabase
-from node.ledger.ledger import MIGRATIONS
+from node.ledger.database import MIGRATIONS
 from node.ledger.schema import CURSORS, PEERS
 
 

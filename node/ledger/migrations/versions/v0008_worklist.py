@@ -1,9 +1,10 @@
-"""The work list by piles, and the words that cases are found by, both filled from what the ledger has."""
+"""The work list by piles, filled from what the ledger has, and the words that cases are found by.
+
+The words are taken when the private parts are sealed, after 0009.
+"""
 
 import sqlalchemy as sa
 from alembic import op
-
-from node.ledger.search import fill
 
 revision = "0008"
 down_revision = "0007"
@@ -67,9 +68,8 @@ POSTGRESQL = (
 
 
 def upgrade() -> None:
-    """Add the column and the table, fill both, and have the database keep its index of the words."""
-    connection = op.get_bind()
-    sqlite = connection.dialect.name == "sqlite"
+    """Add the column and the table, fill the column, and have the database keep its index of the words."""
+    sqlite = op.get_bind().dialect.name == "sqlite"
     op.add_column("cases", sa.Column("pile", sa.BigInteger, nullable=False, server_default="0"))
     op.execute(f"UPDATE cases SET pile = {PILE}")  # noqa: S608 - a constant
     op.create_index("cases_by_pile", "cases", ["bureau", "pile", "next_due_us", "case_id"])
@@ -85,7 +85,6 @@ def upgrade() -> None:
     op.create_index("case_words_by_case", "case_words", ["bureau", "case_id"])
     for statement in SQLITE if sqlite else POSTGRESQL:
         op.execute(statement)
-    fill(connection)
 
 
 def downgrade() -> None:
