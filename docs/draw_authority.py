@@ -28,8 +28,8 @@ HEAD: Final = """\
 # Who may ask what
 
 Drawn from `kuaixiang/domain/authority.py` by `python -m docs.draw_authority --write`; a test holds it to the table,
-and others hold every cell to what is written apart from it in `tests/authority.py`: the table, the servicers, and
-samples of each row over mutual TLS.
+and others hold every cell to what `tests/authority.py` says apart from it: the table, and a node and a hub that are
+asked everything over mutual TLS, by every kind of certificate.
 
 **A call without a row is refused to everybody, before its handler runs; what a row does not allow, it denies.** Callers
 are known by the certificate of their connection. It names bureaus in three capacities: as their *node*, as an *office*
