@@ -118,7 +118,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:
         url = options.database or f"sqlite:///{folder}/hub.db"
         with Store(url, tree, "000000") as store:
-            folder_ = Folder(store=store, tree=tree, now_us=lambda: to_micros(MONDAY))
+            folder_ = Folder(store=store, now_us=lambda: to_micros(MONDAY))
             started = time.perf_counter()
             folded = sum(
                 folder_.take(messages[at : at + per_batch]).entries for at in range(0, len(messages), per_batch)

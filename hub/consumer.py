@@ -38,17 +38,24 @@ class Consumer:
         self._bus = bus
         self._folder = folder
         self._worker = worker
-        self._durables = {site: bus.durable(site_domain(site), f"hub-{scope}") for site in sites}
+        self._scope = scope
+        self._durables: dict[str, Durable] = {}
         self._queue: asyncio.Queue[_Pulled] = asyncio.Queue(QUEUED_MAX)
         self._tasks: list[asyncio.Task[None]] = []
+        self._sites = sites
 
     def start(self) -> None:
         """Begin to pull and fold."""
-        loop = asyncio.get_running_loop()
-        self._tasks = [
-            loop.create_task(self._pull(site, durable), name=f"pull {site}") for site, durable in self._durables.items()
-        ]
-        self._tasks.append(loop.create_task(self._fold(), name="fold"))
+        self._tasks.append(asyncio.get_running_loop().create_task(self._fold(), name="fold"))
+        self.follow(self._sites)
+
+    def follow(self, sites: Sequence[str]) -> None:
+        """Pull these sites too, those that are not pulled already."""
+        for site in sites:
+            if site not in self._durables:
+                durable = self._durables[site] = self._bus.durable(site_domain(site), f"hub-{self._scope}")
+                pulling = self._pull(site, durable)
+                self._tasks.append(asyncio.get_running_loop().create_task(pulling, name=f"pull {site}"))
 
     async def stop(self) -> None:
         """Stop; a batch that is being written is finished, what waits is given back."""

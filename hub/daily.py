@@ -17,7 +17,6 @@ from hub.reconcile import Report, compare_whole, keep_outcomes, reconcile_heads
 from hub.store import Store
 from hub.worker import Worker
 from kuaixiang.domain.calendar import SHANGHAI, latest_hour
-from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.clock import to_micros
 
 NAMED_MAX: Final = 100
@@ -34,7 +33,6 @@ class DailyReconciliation:
         *,
         store: Store,
         worker: Worker,
-        tree: BureauTree,
         ledgers: Ledgers,
         now: Callable[[], datetime],
         settle_seconds: float,
@@ -43,7 +41,6 @@ class DailyReconciliation:
     ) -> None:
         self._store = store
         self._worker = worker
-        self._tree = tree
         self._ledgers = ledgers
         self._now = now
         self._settle_seconds = settle_seconds
@@ -63,7 +60,7 @@ class DailyReconciliation:
         """Compare, show what was found in the metrics and the log, and keep it for the bulletins."""
         store, ledgers, scope = self._store, self._ledgers, self._store.scope
         report = await reconcile_heads(
-            store=store, tree=self._tree, ledgers=ledgers, scope=scope, settle_seconds=self._settle_seconds
+            store=store, tree=self._store.tree, ledgers=ledgers, scope=scope, settle_seconds=self._settle_seconds
         )
         whole = Report()
         await compare_whole(whole, self.read_whole_today(), store, ledgers, self._settle_seconds)
@@ -74,7 +71,7 @@ class DailyReconciliation:
         # To be behind is no disagreement, and has an alarm of its own.
         behind = report.behind | whole.behind
         report.mismatches = [one for one in report.mismatches if not (one.what == "head" and one.bureau in behind)]
-        await self._worker.run(keep_outcomes, store, self._tree, report, to_micros(self._now()))
+        await self._worker.run(keep_outcomes, store, self._store.tree, report, to_micros(self._now()))
         RECONCILIATION_MISMATCHES.set(len(report.mismatches))
         RECONCILIATION_UNREACHABLE.set(len(report.unreachable))
         RECONCILED_AT.set(time.time())
@@ -104,6 +101,6 @@ class DailyReconciliation:
         turn = self._now().astimezone(SHANGHAI).toordinal() % self._whole_days
         return [
             bureau
-            for number, bureau in enumerate(self._tree.subtree(self._store.scope))
+            for number, bureau in enumerate(self._store.tree.subtree(self._store.scope))
             if number % self._whole_days == turn
         ]

@@ -31,7 +31,6 @@ from hub.fold import (
 from hub.metrics import BATCHES, COMMIT_SECONDS, ENTRIES, HEADS, LAG_SECONDS, PARKED, POISON, REFOLDS, SEGMENTS
 from hub.parking import Parking
 from hub.store import Store
-from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.bus import HEAD_PREFIX, JOURNAL_PREFIX
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 
@@ -68,16 +67,13 @@ class Folder:
         self,
         *,
         store: Store,
-        tree: BureauTree,
         now_us: Callable[[], int],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._tree = tree
         self._now_us = now_us
         self._monotonic = monotonic
-        self._scope = frozenset(tree.subtree(store.scope))
-        self._marks = {bureau: mark for bureau, mark in store.marks().items() if bureau in self._scope}
+        self._marks = {bureau: mark for bureau, mark in store.marks().items() if self._counts(bureau)}
         self._parking = Parking()
         self._heard: dict[str, float] = {}
         self._doubted: set[str] = set()
@@ -200,6 +196,10 @@ class Folder:
 
     # ------------------------------------------------------------ inside
 
+    def _counts(self, bureau: str) -> bool:
+        tree = self._store.tree
+        return bureau in tree and tree.contains(self._store.scope, bureau)
+
     def _take_one(self, message: Message, run: "_Run") -> None:
         subject = message.subject
         if subject.startswith(_JOURNAL):
@@ -209,9 +209,9 @@ class Folder:
         else:
             raise Undecodable(subject)
         bureau = subject.rpartition(".")[2]
-        if bureau not in self._scope:
+        if not self._counts(bureau):
             raise OutsideScope(bureau, self._store.scope)
-        expected = self._tree.site(bureau)
+        expected = self._store.tree.site(bureau)
         if message.site != expected or subject.split(".")[-2] != expected:
             raise WrongSite(bureau, message.site, expected)
         try:

@@ -10,7 +10,11 @@ import grpc.aio
 
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.channels import Channels
+from kuaixiang.runtime.in_force import InForce
 from kuaixiang.runtime.pki import CertificatePaths
+from kuaixiang.wire.v1.common_pb2 import DIRECTIVE_KIND_TREE
+from kuaixiang.wire.v1.directive_pb2 import ReadDirectivesRequest, SignedDirective
+from kuaixiang.wire.v1.directive_pb2_grpc import DirectiveServiceStub
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 from kuaixiang.wire.v1.ledger_pb2 import (
     CaseTerms,
@@ -27,6 +31,8 @@ HEAD_SECONDS_MAX: Final = 5.0
 """A head is one row; a node that needs longer is as good as away."""
 READ_SECONDS_MAX: Final = 600.0
 """A whole journal: ten million entries at the fold's own pace."""
+TREE_SECONDS_MAX: Final = 10.0
+"""A megabyte at most, over a provincial line."""
 TEXTS_AT_ONCE: Final = 20
 """Masked texts that a ledger tells at a time."""
 TEXTS_SECONDS_MAX: Final = 10.0
@@ -45,8 +51,8 @@ class LedgerUnreachable(Exception):
 class Ledgers:
     """Every ledger of the tree that has an endpoint. One event loop."""
 
-    def __init__(self, tree: BureauTree, certificates: CertificatePaths) -> None:
-        self._tree = tree
+    def __init__(self, trees: InForce[BureauTree], certificates: CertificatePaths) -> None:
+        self._trees = trees
         self._channels = Channels(certificates)
         self._used: OrderedDict[str, None] = OrderedDict()
         """Bureaus that there are channels to, the one that was asked least lately first."""
@@ -54,7 +60,7 @@ class Ledgers:
 
     def has(self, bureau: str) -> bool:
         """Whether the tree says where the bureau's ledger is."""
-        return bool(self._tree.get(bureau).endpoint)
+        return bool(self._trees.value.get(bureau).endpoint)
 
     async def head(self, bureau: str) -> Head:
         """The end of a bureau's journal. Raises `LedgerUnreachable`."""
@@ -112,13 +118,29 @@ class Ledgers:
             self._done(bureau)
         return found
 
+    async def trees(self, bureau: str, published_at_us: int) -> list[SignedDirective]:
+        """The tree that a bureau's node has of headquarters, if published after that. Raises `LedgerUnreachable`."""
+        stub = DirectiveServiceStub(await self._channel(bureau))
+        request = ReadDirectivesRequest(bureau=bureau, kinds=[DIRECTIVE_KIND_TREE])
+        request.have.add(kind=DIRECTIVE_KIND_TREE, published_at_us=published_at_us)
+        try:
+            answer = await stub.ReadDirectives(request, timeout=TREE_SECONDS_MAX)
+        except grpc.aio.AioRpcError as failure:
+            raise LedgerUnreachable(bureau, _reason(failure)) from failure
+        finally:
+            self._done(bureau)
+        return list(answer.directives)
+
     async def close(self) -> None:
         """Close every channel."""
         self._used.clear()
         await self._channels.close()
 
     async def _stub(self, bureau: str) -> LedgerServiceStub:
-        endpoint = self._tree.get(bureau).endpoint
+        return LedgerServiceStub(await self._channel(bureau))
+
+    async def _channel(self, bureau: str) -> grpc.aio.Channel:
+        endpoint = self._trees.value.get(bureau).endpoint
         if not endpoint:
             raise LedgerUnreachable(bureau, "the tree does not say where it is")
         channel = self._channels.channel(bureau, endpoint)
@@ -132,7 +154,7 @@ class Ledgers:
                 break
             del self._used[idle]
             await self._channels.drop(idle)
-        return LedgerServiceStub(channel)
+        return channel
 
     def _done(self, bureau: str) -> None:
         left = self._busy.pop(bureau, 1) - 1

@@ -4,6 +4,7 @@ For a stopped hub: it takes the database for itself. A bureau whose ledger canno
 and is named; nothing is dropped that cannot be folded again. A quarantine ends here, if the ledger now verifies.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,31 +38,28 @@ async def rebuild(
 
     Raises `DatabaseHeld` while the hub runs, and what opening the database and the certificates raise.
     """
-    tree = settings.load_tree()
     clock = clock_from(settings.clock)
     found = Rebuilt()
     started = time.perf_counter()
-    wanted = bureaus or tree.subtree(settings.scope)
-    ledgers = Ledgers(tree, settings.certificate_paths)
-    worker = Worker()
-    try:
-        with Store(settings.database, tree, settings.scope) as store:
-            folder = Folder(store=store, tree=tree, now_us=lambda: to_micros(clock.now()))
-            refiller = Refiller(
-                folder=folder,
-                worker=worker,
-                ledgers=ledgers,
-                bureaus=wanted,
-                refill_after_seconds=settings.refill_after_seconds,
-                silent_after_seconds=settings.silent_after_seconds,
-            )
-            for done, bureau in enumerate(wanted, start=1):
-                await _again(bureau, folder, worker, refiller, found)
-                told(done, len(wanted), bureau)
-            await worker.close()
-    finally:
-        await worker.close()
-        await ledgers.close()
+    async with contextlib.AsyncExitStack() as stack:
+        store = stack.enter_context(Store(settings.database, settings.load_tree(), settings.scope))
+        worker = Worker()
+        stack.push_async_callback(worker.close)
+        ledgers = Ledgers(store.trees, settings.certificate_paths)
+        stack.push_async_callback(ledgers.close)
+        wanted = bureaus or store.tree.subtree(settings.scope)
+        folder = Folder(store=store, now_us=lambda: to_micros(clock.now()))
+        refiller = Refiller(
+            folder=folder,
+            worker=worker,
+            ledgers=ledgers,
+            bureaus=lambda: wanted,
+            refill_after_seconds=settings.refill_after_seconds,
+            silent_after_seconds=settings.silent_after_seconds,
+        )
+        for done, bureau in enumerate(wanted, start=1):
+            await _again(bureau, folder, worker, refiller, found)
+            told(done, len(wanted), bureau)
     found.seconds = time.perf_counter() - started
     return found
 

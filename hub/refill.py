@@ -39,7 +39,7 @@ class Refiller:
         folder: Folder,
         worker: Worker,
         ledgers: Ledgers,
-        bureaus: Iterable[str],
+        bureaus: Callable[[], Iterable[str]],
         refill_after_seconds: float,
         silent_after_seconds: float,
         monotonic: Callable[[], float] = time.monotonic,
@@ -47,7 +47,7 @@ class Refiller:
         self._folder = folder
         self._worker = worker
         self._ledgers = ledgers
-        self._bureaus = tuple(bureau for bureau in bureaus if ledgers.has(bureau))
+        self._bureaus = bureaus
         self._refill_after_seconds = refill_after_seconds
         self._silent_after_seconds = silent_after_seconds
         self._monotonic = monotonic
@@ -62,8 +62,9 @@ class Refiller:
         due = [bureau for bureau in wanted if self._may(bureau)]
         silent = [
             bureau
-            for bureau in self._bureaus
+            for bureau in self._bureaus()
             if bureau not in due
+            and self._ledgers.has(bureau)
             and self._folder.silent_seconds(bureau) > self._silent_after_seconds
             and self._may(bureau)
         ]

@@ -12,6 +12,7 @@ import structlog
 from hub.board.board import Board
 from hub.consumer import Consumer
 from hub.daily import DailyReconciliation
+from hub.directives import TreeFollower
 from hub.folder import Folder
 from hub.issues.servicer import Issues
 from hub.ledgers import Ledgers
@@ -26,6 +27,7 @@ from kuaixiang.runtime.bus import Bus
 from kuaixiang.runtime.clock import clock_from, to_micros
 from kuaixiang.runtime.exposition import start_exposition
 from kuaixiang.runtime.loops import Loop, Step
+from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.serving import serving, told_to_stop
 from kuaixiang.web.serving import serving_pages
 from kuaixiang.wire.v1 import issues_pb2, statistics_pb2
@@ -62,23 +64,21 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
     Raises `DatabaseHeld`, `OtherScope` and the like, `FileUnreadable` for a certificate, `CannotListen`,
     `PortUnavailable`, `ClockFileMissing`.
     """
-    tree = settings.load_tree()
     clock = clock_from(settings.clock)
 
     def now_us() -> int:
         return to_micros(clock.now())
 
     async with contextlib.AsyncExitStack() as stack:
-        store = stack.enter_context(Store(settings.database, tree, settings.scope))
+        store = stack.enter_context(Store(settings.database, settings.load_tree(), settings.scope))
         worker = Worker()
         stack.push_async_callback(worker.close)
-        folder = Folder(store=store, tree=tree, now_us=now_us)
-        ledgers = Ledgers(tree, settings.certificate_paths)
+        folder = Folder(store=store, now_us=now_us)
+        ledgers = Ledgers(store.trees, settings.certificate_paths)
         stack.push_async_callback(ledgers.close)
         statistics = Statistics(
             store=store,
             folder=folder,
-            tree=tree,
             ledgers=ledgers,
             worker=worker,
             now_us=now_us,
@@ -89,7 +89,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
             folder=folder,
             worker=worker,
             ledgers=ledgers,
-            bureaus=tree.subtree(settings.scope),
+            bureaus=lambda: store.tree.subtree(settings.scope),
             refill_after_seconds=settings.refill_after_seconds,
             silent_after_seconds=settings.silent_after_seconds,
         )
@@ -98,11 +98,11 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
         stack.callback(exposition.stop)
         bus = Bus(settings.nats_url.get_secret_value(), name=f"hub-{settings.scope}")
         await stack.enter_async_context(bus)
-        sites = settings.followed_sites(tree)
+        sites = settings.followed_sites(store.tree)
         consumer = Consumer(bus=bus, folder=folder, worker=worker, scope=settings.scope, sites=sites)
         stack.push_async_callback(consumer.stop)
 
-        issues = Issues(store=store, worker=worker, tree=tree, ledgers=ledgers, now=clock.now)
+        issues = Issues(store=store, worker=worker, ledgers=ledgers, now=clock.now)
 
         def add(server: grpc.aio.Server) -> None:
             add_StatisticsServiceServicer_to_server(statistics, server)
@@ -115,7 +115,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
         if settings.board:
             board = Board(
                 statistics=statistics,
-                tree=tree,
+                trees=store.trees,
                 scope=settings.scope,
                 now=clock.now,
                 demonstration=settings.demonstration,
@@ -128,7 +128,6 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
         daily = DailyReconciliation(
             store=store,
             worker=worker,
-            tree=tree,
             ledgers=ledgers,
             now=clock.now,
             settle_seconds=settings.settle_seconds,
@@ -136,6 +135,14 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
             whole_days=settings.reconcile_whole_days,
         )
         await stack.enter_async_context(Loop("hub-reconcile", daily.step, WATCH_SECONDS))
+        follower = TreeFollower(
+            store=store,
+            worker=worker,
+            ledgers=ledgers,
+            seal=Seal(settings.certificate_paths),
+            adopted=lambda: consumer.follow(settings.followed_sites(store.tree)),
+        )
+        await stack.enter_async_context(follower)
         _LOG.info(
             "The hub serves.",
             action="hub.start",
@@ -144,7 +151,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
             metrics_port=exposition.port,
             board_port=board_port,
             sites=len(sites),
-            tree_version=tree.version,
+            tree_version=store.tree.version,
         )
         yield Running(port, exposition.port, board_port, folder, worker.failed)
         _LOG.info("The hub stops.", action="hub.stop", scope=settings.scope)

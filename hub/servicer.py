@@ -121,7 +121,6 @@ class Statistics(StatisticsServiceServicer):
         *,
         store: Store,
         folder: Folder,
-        tree: BureauTree,
         ledgers: Ledgers,
         worker: Worker,
         now_us: Callable[[], int],
@@ -130,7 +129,6 @@ class Statistics(StatisticsServiceServicer):
     ) -> None:
         self._store = store
         self._folder = folder
-        self._tree = tree
         self._ledgers = ledgers
         self._worker = worker
         self._now_us = now_us
@@ -139,7 +137,7 @@ class Statistics(StatisticsServiceServicer):
 
     def completeness(self, scope: str, until_us: int = 0) -> query.Completeness:
         """How complete the figures of a scope are now; with `until_us`, up to that instant."""
-        bureaus = self._tree.subtree(scope)
+        bureaus = self._store.tree.subtree(scope)
         return query.completeness(bureaus, self._folder.marks(), self._silent(bureaus), until_us)
 
     async def GetFigures(self, request: pb.GetFiguresRequest, context: Context) -> pb.GetFiguresResponse:
@@ -149,18 +147,18 @@ class Statistics(StatisticsServiceServicer):
         rows, published = await asyncio.to_thread(self._read, question, compared=request.compare)
         return pb.GetFiguresResponse(
             rows=[messages.compared(row) for row in rows],
-            completeness=messages.completeness(self.completeness(scope), self._tree),
-            published=None if published is None else messages.published(published, self._tree),
+            completeness=messages.completeness(self.completeness(scope), self._store.tree),
+            published=None if published is None else messages.published(published, self._store.tree),
         )
 
     async def GetCompleteness(self, request: pb.GetCompletenessRequest, context: Context) -> pb.GetCompletenessResponse:
         """Which bureaus have been heard from, and up to where."""
         scope = self._scope("GetCompleteness", request.scope, context)
         return pb.GetCompletenessResponse(
-            completeness=messages.completeness(self.completeness(scope), self._tree),
+            completeness=messages.completeness(self.completeness(scope), self._store.tree),
             marks=[
                 messages.mark(self._folder.mark(bureau), self._folder.parked_entries(bureau))
-                for bureau in self._tree.subtree(scope)
+                for bureau in self._store.tree.subtree(scope)
             ],
         )
 
@@ -170,13 +168,13 @@ class Statistics(StatisticsServiceServicer):
         rows = await asyncio.to_thread(self._read_lights, scope)
         return pb.GetLightsResponse(
             rows=[pb.Lights(**dataclasses.asdict(row)) for row in rows],
-            completeness=messages.completeness(self.completeness(scope), self._tree),
+            completeness=messages.completeness(self.completeness(scope), self._store.tree),
         )
 
     async def PublishPeriod(self, request: pb.PublishPeriodRequest, context: Context) -> pb.PublishPeriodResponse:
         """Keeps the figures of a period that is over as an edition."""
-        scope = counted_scope(request.scope, self._store.scope, self._tree)
-        published_by = str(admit(context, "PublishPeriod", Subject(bureau=scope), self._tree))
+        scope = counted_scope(request.scope, self._store.scope, self._store.tree)
+        published_by = str(admit(context, "PublishPeriod", Subject(bureau=scope), self._store.tree))
         period = parse_period(request.period)
         override = Override(request.override_by, request.override_second, request.override_reason)
         prepared = await asyncio.to_thread(self._prepare, scope, period, override, published_by)
@@ -190,7 +188,7 @@ class Statistics(StatisticsServiceServicer):
                 edition=edition.edition,
                 complete=edition.complete,
             )
-        return pb.PublishPeriodResponse(edition=messages.edition(edition, self._tree), unchanged=not is_new)
+        return pb.PublishPeriodResponse(edition=messages.edition(edition, self._store.tree), unchanged=not is_new)
 
     async def GetCorrections(self, request: pb.GetCorrectionsRequest, context: Context) -> pb.GetCorrectionsResponse:
         """What has changed since the last edition of a period."""
@@ -198,9 +196,9 @@ class Statistics(StatisticsServiceServicer):
         period = parse_period(request.period)
         found = await asyncio.to_thread(self._corrections, scope, period)
         return pb.GetCorrectionsResponse(
-            edition=messages.edition(found.edition, self._tree),
-            bureaus=[messages.correction(changed, self._tree) for changed in found.bureaus],
-            grounds=[messages.correction(changed, self._tree) for changed in found.grounds],
+            edition=messages.edition(found.edition, self._store.tree),
+            bureaus=[messages.correction(changed, self._store.tree) for changed in found.bureaus],
+            grounds=[messages.correction(changed, self._store.tree) for changed in found.grounds],
             definitions=DEFINITIONS,
         )
 
@@ -210,7 +208,7 @@ class Statistics(StatisticsServiceServicer):
         compare = reconcile.reconcile_heads if request.quick else reconcile.reconcile
         report = await compare(
             store=self._store,
-            tree=self._tree,
+            tree=self._store.tree,
             ledgers=self._ledgers,
             scope=scope,
             settle_seconds=self._settle_seconds,
@@ -238,13 +236,13 @@ class Statistics(StatisticsServiceServicer):
         """The bulletin of a period, as a value; of no format."""
         scope = self._scope("GetBulletin", request.scope, context)
         period = parse_period(request.period)
-        marks, silent = self._folder.marks(), self._silent(self._tree.subtree(scope))
+        marks, silent = self._folder.marks(), self._silent(self._store.tree.subtree(scope))
 
         def read() -> Bulletin:
             with self._store.reading() as connection:
                 material = read_material(
                     connection,
-                    tree=self._tree,
+                    tree=self._store.tree,
                     scope=scope,
                     period=period,
                     marks=marks,
@@ -260,13 +258,13 @@ class Statistics(StatisticsServiceServicer):
         """The immediate subordinates of a scope, ranked over the days asked for as the bulletin ranks them."""
         scope = self._scope("GetFigures", request.scope, context)
         question = _question(request, scope)
-        marks, silent = self._folder.marks(), self._silent(self._tree.subtree(scope))
+        marks, silent = self._folder.marks(), self._silent(self._store.tree.subtree(scope))
 
         def read() -> League:
             with self._store.reading() as connection:
                 return read_league(
                     connection,
-                    tree=self._tree,
+                    tree=self._store.tree,
                     question=question,
                     marks=marks,
                     silent=silent,
@@ -278,12 +276,14 @@ class Statistics(StatisticsServiceServicer):
 
     async def open_cases(self, wanted: Wanted, context: Context) -> list[OpenCase]:
         """Open cases of a scope, public parts alone."""
-        scope = counted_scope(wanted.scope, self._store.scope, self._tree)
-        admit(context, "OverseeBoard", Subject(bureau=scope), self._tree)
+        scope = counted_scope(wanted.scope, self._store.scope, self._store.tree)
+        admit(context, "OverseeBoard", Subject(bureau=scope), self._store.tree)
 
         def read() -> list[OpenCase]:
             with self._store.reading() as connection:
-                return open_cases(connection, self._tree, dataclasses.replace(wanted, scope=scope), self._now_us())
+                return open_cases(
+                    connection, self._store.tree, dataclasses.replace(wanted, scope=scope), self._now_us()
+                )
 
         return await asyncio.to_thread(read)
 
@@ -293,7 +293,7 @@ class Statistics(StatisticsServiceServicer):
 
         def read() -> IssueSearch | None:
             with self._store.reading() as connection:
-                return issue_search(connection, self._tree, counted, days)
+                return issue_search(connection, self._store.tree, counted, days)
 
         return await asyncio.to_thread(read)
 
@@ -303,7 +303,7 @@ class Statistics(StatisticsServiceServicer):
 
         def read() -> list[Outcome]:
             with self._store.reading() as connection:
-                return reconcile.read_outcomes(connection, self._tree.subtree(counted))
+                return reconcile.read_outcomes(connection, self._store.tree.subtree(counted))
 
         return await asyncio.to_thread(read)
 
@@ -313,25 +313,25 @@ class Statistics(StatisticsServiceServicer):
         )
 
     def _scope(self, rpc: str, asked: str, context: Context) -> str:
-        scope = counted_scope(asked, self._store.scope, self._tree)
-        admit(context, rpc, Subject(bureau=scope), self._tree)
+        scope = counted_scope(asked, self._store.scope, self._store.tree)
+        admit(context, rpc, Subject(bureau=scope), self._store.tree)
         return scope
 
     def _read_lights(self, scope: str) -> list[LightRow]:
         with self._store.reading() as connection:
-            return lights(connection, self._tree, scope, self._now_us())
+            return lights(connection, self._store.tree, scope, self._now_us())
 
     def _read(self, question: Question, *, compared: bool) -> tuple[list[Compared], Corrections | None]:
         with self._store.reading() as connection:
             if compared:
-                rows = compare(connection, self._tree, question, self._now_us())
+                rows = compare(connection, self._store.tree, question, self._now_us())
             else:
-                rows = [Compared(row) for row in query.figures(connection, self._tree, question, self._now_us())]
+                rows = [Compared(row) for row in query.figures(connection, self._store.tree, question, self._now_us())]
             first, last = question.from_day, question.to_day
             period = None if first is None or last is None else whole_period(first, last)
             if period is None or latest_edition(connection, question.scope, str(period)) is None:
                 return rows, None
-            return rows, publishing.corrections(connection, self._tree, question.scope, period)
+            return rows, publishing.corrections(connection, self._store.tree, question.scope, period)
 
     def _prepare(
         self, scope: str, period: Period, override: Override, published_by: str
@@ -341,7 +341,7 @@ class Statistics(StatisticsServiceServicer):
         with self._store.reading() as connection:
             return publishing.prepare(
                 connection,
-                self._tree,
+                self._store.tree,
                 scope=scope,
                 period=period,
                 completeness=found,
@@ -352,7 +352,7 @@ class Statistics(StatisticsServiceServicer):
 
     def _corrections(self, scope: str, period: Period) -> Corrections:
         with self._store.reading() as connection:
-            return publishing.corrections(connection, self._tree, scope, period)
+            return publishing.corrections(connection, self._store.tree, scope, period)
 
 
 # ---------------------------------------------------------------- what is asked

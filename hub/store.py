@@ -7,9 +7,9 @@ kept, and the next start goes on from the marks.
 Tallies are kept for each bureau alone (`reach` 0) and, for each bureau with subordinates, for all of them and itself
 (`reach` 1), so that any figure of any tier is read and not summed over the tree. Both are kept by month once more
 (`reach` 2, and 3 for the bureau alone over all grounds), so that a year is not summed over its days. All of it follows
-from the bureaus' own rows and the tree: when the tree has changed it is summed up anew at the start. When entries have
-come to be counted in another way (`hub.measures.DEFINITIONS`), the marks go back to the beginning and every ledger is
-folded again.
+from the bureaus' own rows and the tree: when another tree is adopted, or given at the start, it is summed up anew. When
+entries have come to be counted in another way (`hub.measures.DEFINITIONS`), the marks go back to the beginning and
+every ledger is folded again.
 """
 
 import hashlib
@@ -27,8 +27,12 @@ from hub.bulk import Bulk
 from hub.editions import Cell, Edition
 from hub.fold import UNTOLD, Batch, Mark, Packed, by_month, pack, roll_up, unpack
 from hub.measures import DEFINITIONS
+from kuaixiang.domain.succession import newer
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.database import Database, DatabaseError
+from kuaixiang.runtime.directives import Published, show_tree, tree_of
+from kuaixiang.runtime.in_force import InForce
+from kuaixiang.wire.v1 import directive_pb2
 
 ALONE: Final = 0
 """Reach of a tally: the bureau by itself."""
@@ -142,6 +146,14 @@ RECONCILED: Final = sa.Table(
     sa.Column("unreachable", sa.SmallInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+PUBLISHED_TREES: Final = sa.Table(
+    "published_trees",
+    METADATA,
+    sa.Column("published_at_us", sa.BigInteger, primary_key=True),
+    sa.Column("directive", sa.LargeBinary, nullable=False),
+    sa.Column("signature", sa.LargeBinary, nullable=False),
+)
+"""The newest tree that headquarters has published, as it signed it."""
 FACTS: Final = sa.Table(
     "hub_facts",
     METADATA,
@@ -168,12 +180,17 @@ class OtherScope(DatabaseError):
 class Store:
     """The hub's side of its database. Writing is for one thread at a time, `reading` for any.
 
+    The tree in force is the one given, or the one that headquarters has published, if that is newer.
+
     Opening takes the lock and brings the tables up to date. Raises `OtherScope`, `DatabaseHeld`, `UnsupportedDatabase`,
     `DatabaseUnavailable`; `UnknownBureau` when the scope is not in the tree.
     """
 
     def __init__(self, url: str, tree: BureauTree, scope: str) -> None:
         self.scope = scope
+        self.trees = InForce(tree)
+        self.tree_published_at_us = 0
+        """Of the published tree that is kept; 0 when there is none."""
         self._superiors = superiors_of(tree, scope)
         self._database = Database(url, service="hub", migrations=Path(__file__).parent / "migrations")
         self._connection = self._database.writing
@@ -186,6 +203,7 @@ class Store:
         self._drop_clock = bulk.drop(OPEN_CLOCKS, "bureau", "case_id", "kind", "department")
         self._drop_clocks = bulk.drop(OPEN_CLOCKS, "bureau", "case_id")
         try:
+            self._take_up_tree()
             self._take_over()
         except BaseException:
             self.close()
@@ -211,7 +229,30 @@ class Store:
                 connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             yield connection
 
+    @property
+    def tree(self) -> BureauTree:
+        """The tree in force."""
+        return self.trees.value
+
     # ------------------------------------------------------------ writing
+
+    def adopt(self, tree: BureauTree, published: Published) -> None:
+        """Keep a tree as it was published, sum up for the superiors that it names, and put it in force, durably."""
+        before, self._superiors = self._superiors, superiors_of(tree, self.scope)
+        row = {
+            "published_at_us": published.content.published_at_us,
+            "directive": published.signed.directive,
+            "signature": published.signed.signature.SerializeToString(),
+        }
+        with self._connection.begin():
+            self._connection.execute(sa.delete(PUBLISHED_TREES))
+            self._connection.execute(sa.insert(PUBLISHED_TREES), [row])
+            if before != self._superiors:
+                self._sum_up()
+                shape = sa.update(FACTS).where(FACTS.c.name == _SHAPE)
+                self._connection.execute(shape.values(value=_shape_of(self._superiors)))
+        self.tree_published_at_us = published.content.published_at_us
+        self._put_in_force(tree)
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -295,6 +336,23 @@ class Store:
         self._bulk.run(self._add_tally, rows)
 
     # ------------------------------------------------------------ opening
+
+    def _take_up_tree(self) -> None:
+        """Go on with the tree that was adopted last, if it is newer than the one given."""
+        with self._connection.begin():
+            row = self._connection.execute(sa.select(PUBLISHED_TREES)).one_or_none()
+        tree = self.tree
+        if row is not None:
+            kept = directive_pb2.Directive.FromString(bytes(row.directive))
+            self.tree_published_at_us = row.published_at_us
+            published = tree_of(kept.tree)
+            tree = published if newer(published, tree) else tree
+            self._superiors = superiors_of(tree, self.scope)
+        self._put_in_force(tree)
+
+    def _put_in_force(self, tree: BureauTree) -> None:
+        self.trees.adopt(tree)
+        show_tree(tree)
 
     def _take_over(self) -> None:
         """Check that the database is of this scope, and that its tallies are of this tree and these definitions."""

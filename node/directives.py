@@ -24,7 +24,16 @@ from kuaixiang.domain.succession import check_adoption, check_succession
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import DirectiveKind
 from kuaixiang.runtime.clock import from_micros, to_micros
-from kuaixiang.runtime.directives import Published, Subject, calendar_of, checked, tree_of
+from kuaixiang.runtime.directives import (
+    DIRECTIVES_REFUSED,
+    TREES_NOT_ADOPTED,
+    Published,
+    Subject,
+    calendar_of,
+    checked,
+    show_tree,
+    tree_of,
+)
 from kuaixiang.runtime.seal import Seal
 from kuaixiang.wire.v1 import directive_pb2, referral_pb2
 from node.ledger import queries
@@ -35,17 +44,8 @@ ANSWER_BYTES_MAX: Final = 1024 * 1024
 """Directives in one answer, well below gRPC's four megabytes; whoever lacks more asks again."""
 
 KEPT: Final = Counter("kx_directives_kept_total", "Directives of headquarters that were new here.", ["kind"])
-REFUSED: Final = Counter(
-    "kx_directives_refused_total",
-    "Directives that a superior's node offered and that were not taken: forged or broken.",
-)
 IN_FORCE: Final = Gauge(
     "kx_calendar_in_force", "1 for the version of the working calendar that deadlines are computed from.", ["version"]
-)
-TREE_IN_FORCE: Final = Gauge("kx_tree_in_force", "1 for the version of the tree of bureaus that holds.", ["version"])
-TREES_NOT_ADOPTED: Final = Counter(
-    "kx_trees_not_adopted_total",
-    "Trees of headquarters that were kept and not adopted: they leave out or move what is of this process.",
 )
 
 _log: Final = structlog.get_logger(__name__)
@@ -203,7 +203,7 @@ class Directives:
         try:
             return checked(signed, self._seal, self._root)
         except Refused as refusal:
-            REFUSED.inc()
+            DIRECTIVES_REFUSED.inc()
             _log.warning(
                 "A directive is not taken.", action="directive.refused", rule=refusal.rule, reason=str(refusal)
             )
@@ -341,9 +341,9 @@ class _Newer:
 
 
 def _show_in_force(place: Place) -> None:
-    for gauge, version in ((IN_FORCE, place.calendar.version), (TREE_IN_FORCE, place.tree.version)):
-        gauge.clear()
-        gauge.labels(version).set(1)
+    IN_FORCE.clear()
+    IN_FORCE.labels(place.calendar.version).set(1)
+    show_tree(place.tree)
 
 
 def _kind_name(kind: int) -> str:

@@ -32,6 +32,7 @@ from kuaixiang.domain.labels import term
 from kuaixiang.domain.tree import BureauTree, short_name
 from kuaixiang.domain.words import DepartmentKind
 from kuaixiang.runtime.clock import from_micros
+from kuaixiang.runtime.in_force import InForce
 from kuaixiang.web.console import Console, Page, Visit
 from kuaixiang.web.language import Name
 
@@ -47,20 +48,20 @@ class Board:
         self,
         *,
         statistics: Statistics,
-        tree: BureauTree,
+        trees: InForce[BureauTree],
         scope: str,
         now: Callable[[], datetime],
         demonstration: bool,
     ) -> None:
         self._statistics = statistics
-        self._tree = tree
+        self._trees = trees
         self._scope = scope
         self._now = now
         self.console = Console(
             name="board",
             templates=FOLDER / "templates",
             words=WORDS,
-            sign_in=Supervisors(tree, scope, demonstration=demonstration),
+            sign_in=Supervisors(trees.value, scope, demonstration=demonstration),
             now=now,
             assets=FOLDER / "assets",
             common={
@@ -102,13 +103,14 @@ class Board:
 
     def _route(self, path: str, page: Callable[[View], Awaitable[Response]], *methods: str) -> Route:
         async def viewed(visit: Visit) -> Response:
-            return await page(view_of(visit, self._statistics, self._tree, self._scope, self._now()))
+            return await page(view_of(visit, self._statistics, self._trees.value, self._scope, self._now()))
 
         wrapped: Page = viewed
         return self.console.route(path, wrapped, *methods)
 
     def _bureau_name(self, code: str) -> str:
-        return Name(short_name(self._tree.get(code).name)) if code in self._tree else code
+        tree = self._trees.value
+        return Name(short_name(tree.get(code).name)) if code in tree else code
 
 
 def _department_name(_bureau: str, department: str) -> str:

@@ -16,7 +16,6 @@ from hub.worker import Worker
 from kuaixiang.domain.authority import Subject
 from kuaixiang.domain.errors import FieldMalformed, FieldMissing, Refused
 from kuaixiang.domain.labels import Both
-from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.server import Context, admit
 from kuaixiang.wire.codec import timestamp
 from kuaixiang.wire.v1 import issues_pb2 as pb
@@ -30,27 +29,24 @@ LIMIT_MAX: Final = 200
 class Issues(IssueServiceServicer):
     """Answers IssueService for a hub. Issues are found for one caller at a time: it takes a processor and memory."""
 
-    def __init__(
-        self, *, store: Store, worker: Worker, tree: BureauTree, ledgers: Ledgers, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, *, store: Store, worker: Worker, ledgers: Ledgers, now: Callable[[], datetime]) -> None:
         self._store = store
         self._worker = worker
-        self._tree = tree
         self._ledgers = ledgers
         self._now = now
         self._finding = asyncio.Lock()
 
     def _admit(self, context: Context, rpc: str) -> None:
         """What is confirmed here is of the hub's own scope."""
-        admit(context, rpc, Subject(bureau=self._store.scope), self._tree)
+        admit(context, rpc, Subject(bureau=self._store.scope), self._store.tree)
 
     async def FindIssues(self, request: pb.FindIssuesRequest, context: Context) -> pb.FindIssuesResponse:
         """Requests of a period that ask the same, most first."""
-        scope = counted_scope(request.scope, self._store.scope, self._tree)
-        admit(context, "FindIssues", Subject(bureau=scope), self._tree)
+        scope = counted_scope(request.scope, self._store.scope, self._store.tree)
+        admit(context, "FindIssues", Subject(bureau=scope), self._store.tree)
         wanted = _period(request, scope)
         async with self._finding:
-            findings = await find_issues(store=self._store, tree=self._tree, ledgers=self._ledgers, wanted=wanted)
+            findings = await find_issues(store=self._store, tree=self._store.tree, ledgers=self._ledgers, wanted=wanted)
             await self._worker.run(kept.keep, self._store, wanted, findings, self._now())
         return _findings(wanted, findings)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
+from prometheus_client import Counter, Gauge
 
 from kuaixiang.domain.calendar import WorkingCalendar
 from kuaixiang.domain.directives import CalendarUnusable, Issue, check_issue, edition
@@ -21,6 +22,19 @@ CALENDAR_BYTES_MAX: Final = 512 * 1024
 TREE_BYTES_MAX: Final = 2 * 1024 * 1024
 """The national tree is 200 KB; 3,200 bureaus with endpoint, desk and two fingerprints each are some 900 KB."""
 DIRECTIVE_BYTES_MAX: Final = TREE_BYTES_MAX + 1024
+
+LOOKS_UNANSWERED: Final = Counter(
+    "kx_directive_looks_unanswered_total", "Looks for directives to which no superior's node answered."
+)
+DIRECTIVES_REFUSED: Final = Counter(
+    "kx_directives_refused_total",
+    "Directives that a superior's node offered and that were not taken: forged or broken.",
+)
+TREE_IN_FORCE: Final = Gauge("kx_tree_in_force", "1 for the version of the tree of bureaus that holds.", ["version"])
+TREES_NOT_ADOPTED: Final = Counter(
+    "kx_trees_not_adopted_total",
+    "Trees of headquarters that were kept and not adopted: they leave out or move what is of this process.",
+)
 
 Subject = tuple[int, str]
 """Kind, and what of that kind."""
@@ -98,6 +112,12 @@ def checked(signed: directive_pb2.SignedDirective, seal: Seal, headquarters: str
         case _:
             pass  # Of a kind that this version does not know: kept and handed on.
     return Published(directive, signed)
+
+
+def show_tree(tree: BureauTree) -> None:
+    """The version in force, as a metric."""
+    TREE_IN_FORCE.clear()
+    TREE_IN_FORCE.labels(tree.version).set(1)
 
 
 def _check_version(named: str, found: str) -> None:

@@ -7,14 +7,13 @@ from typing import Final
 
 import grpc.aio
 import structlog
-from prometheus_client import Counter
 
 from kuaixiang.domain.authority import Subject
 from kuaixiang.domain.directives import check_issue_id
 from kuaixiang.domain.errors import FieldMalformed
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.runtime.directives import issue_of
+from kuaixiang.runtime.directives import LOOKS_UNANSWERED, issue_of
 from kuaixiang.runtime.in_force import InForce
 from kuaixiang.runtime.loops import Loop
 from kuaixiang.runtime.pki import PkiError
@@ -35,10 +34,6 @@ LOOK_SECONDS_MAX: Final = 5.0
 """One question. The sweep begins after the first look, and must not wait long for a superior that is away."""
 HAVE_MAX: Final = 20_000
 """Subjects in one question; more are no issues that anybody could keep in mind."""
-
-UNANSWERED: Final = Counter(
-    "kx_directive_looks_unanswered_total", "Looks for directives to which no superior's node answered."
-)
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -92,7 +87,7 @@ class Follower:
         except NOT_NOW as busy:
             _log.info("Directives are not kept now.", action="directive.busy", reason=type(busy).__name__)
         else:
-            UNANSWERED.inc()
+            LOOKS_UNANSWERED.inc()
         finally:
             self.looked.set()
         self._loop.interval_seconds = _spread(LOOK_AGAIN_SECONDS)

@@ -28,9 +28,7 @@ class Bench:
 
     def open(self) -> None:
         self.store = Store(self.url, self.tree, self.scope)
-        self.folder = Folder(
-            store=self.store, tree=self.tree, now_us=lambda: to_micros(self.now), monotonic=lambda: self.seconds
-        )
+        self.folder = Folder(store=self.store, now_us=lambda: to_micros(self.now), monotonic=lambda: self.seconds)
 
     def reopen(self) -> None:
         self.store.close()

@@ -66,19 +66,20 @@ class Bench:
     ) -> None:
         self.tree = tree
         self.store = Store(url, tree, scope)
-        self.folder = Folder(store=self.store, tree=tree, now_us=lambda: to_micros(now))
+        self.folder = Folder(store=self.store, now_us=lambda: to_micros(now))
         self.worker = Worker()
         self.statistics = Statistics(
             store=self.store,
             folder=self.folder,
-            tree=tree,
-            ledgers=Ledgers(tree, CertificatePaths.in_folder(Path("nowhere"))),
+            ledgers=Ledgers(self.store.trees, CertificatePaths.in_folder(Path("nowhere"))),
             worker=self.worker,
             now_us=lambda: to_micros(now),
             silent_after_seconds=3600,
             settle_seconds=0,
         )
-        board = Board(statistics=self.statistics, tree=tree, scope=scope, now=lambda: now, demonstration=True)
+        board = Board(
+            statistics=self.statistics, trees=self.store.trees, scope=scope, now=lambda: now, demonstration=True
+        )
         self.words = board.console.words
         self.app = board.application()
 

@@ -64,7 +64,7 @@ class Bench:
 
     def __init__(self, url: str) -> None:
         self.store = Store(url, TREE, HEADQUARTERS)
-        self.folder = Folder(store=self.store, tree=TREE, now_us=lambda: to_micros(DECEMBER_3))
+        self.folder = Folder(store=self.store, now_us=lambda: to_micros(DECEMBER_3))
 
     def feed(self, *journals: Journal, until: datetime = DECEMBER_3) -> None:
         for journal in journals:

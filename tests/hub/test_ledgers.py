@@ -9,6 +9,7 @@ import pytest
 from hub import ledgers
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.runtime import channels, pki
+from kuaixiang.runtime.in_force import InForce
 
 CODES = ("110000", "120000", "130000", "140000")
 TREE = BureauTree(
@@ -42,7 +43,7 @@ async def test_a_channel_that_is_taken_up_again_is_not_closed(monkeypatch: pytes
 
     monkeypatch.setattr(channels, "channel_to", open_one)
     pki.init_authority(tmp_path, "test")
-    asking = ledgers.Ledgers(TREE, pki.issue(tmp_path, tmp_path / "hub", "hub", ["000000"]))
+    asking = ledgers.Ledgers(InForce(TREE), pki.issue(tmp_path, tmp_path / "hub", "hub", ["000000"]))
     for bureau in ("110000", "120000", "130000"):
         await asking._stub(bureau)
         asking._done(bureau)

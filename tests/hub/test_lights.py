@@ -38,7 +38,7 @@ class Bench:
 
     def __init__(self, url: str) -> None:
         self.store = Store(url, TREE, HEADQUARTERS)
-        self.folder = Folder(store=self.store, tree=TREE, now_us=lambda: to_micros(MONDAY))
+        self.folder = Folder(store=self.store, now_us=lambda: to_micros(MONDAY))
 
     def feed(self, *journals: Journal, since: int = 1) -> None:
         messages = [

@@ -21,6 +21,7 @@ from hub.store import TALLIES, Store
 from hub.worker import Worker
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.runtime.clock import FixedClock, to_micros
+from kuaixiang.runtime.in_force import InForce
 from kuaixiang.wire.v1 import journal_pb2
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kx.hub import app
@@ -202,13 +203,12 @@ async def test_every_day_at_the_hour_set_the_hub_compares_itself_and_reads_each_
     async with counted(federation, database_url, journal):
         pass
     clock = FixedClock(MONDAY)
-    ledgers = Ledgers(federation.tree, federation.paths["hub"])
+    ledgers = Ledgers(InForce(federation.tree), federation.paths["hub"])
     with Store(database_url, federation.tree, "000000") as store:
         worker = Worker()
         daily = DailyReconciliation(
             store=store,
             worker=worker,
-            tree=federation.tree,
             ledgers=ledgers,
             now=clock.now,
             settle_seconds=0.0,
