@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -14,11 +14,13 @@ from kuaixiang.runtime.bus import Bus
 from kuaixiang.runtime.clock import clock_from
 from kuaixiang.runtime.exposition import start_exposition
 from kuaixiang.runtime.seal import Seal
-from kuaixiang.runtime.serving import serving, told_to_stop
+from kuaixiang.runtime.serving import Health, serving, told_to_stop
 from kuaixiang.web.serving import serving_pages
 from kuaixiang.wire.v1 import (
     case_pb2,
     case_pb2_grpc,
+    cosign_pb2,
+    cosign_pb2_grpc,
     directive_pb2,
     directive_pb2_grpc,
     ledger_pb2,
@@ -39,6 +41,8 @@ from node.duplicates import Duplicates
 from node.events.live import Live
 from node.events.publisher import Publisher
 from node.federation.client import Links
+from node.federation.cosign import CosignServicer
+from node.federation.cosigner import Cosigner
 from node.federation.courier import Courier
 from node.federation.directives import DirectiveServicer, Follower
 from node.federation.server import ReferralServicer
@@ -51,6 +55,7 @@ from node.settings import NodeSettings
 from node.staff import StaffList
 from node.supervision import SupervisionServicer
 from node.sweep import Sweep
+from node.witness import Rereader, Witness
 
 _log: Final = structlog.get_logger(__name__)
 _SERVICES: Final = (
@@ -60,6 +65,7 @@ _SERVICES: Final = (
     directive_pb2.DESCRIPTOR.services_by_name["DirectiveService"].full_name,
     reconciliation_pb2.DESCRIPTOR.services_by_name["ReconciliationService"].full_name,
     supervision_pb2.DESCRIPTOR.services_by_name["SupervisionService"].full_name,
+    cosign_pb2.DESCRIPTOR.services_by_name["CosignService"].full_name,
 )
 
 
@@ -77,17 +83,57 @@ class Running:
 class Chore(Protocol):
     """Something that goes on in the background."""
 
-    async def start(self) -> None:
+    def start(self) -> Awaitable[None] | None:
         """Begin."""
 
     async def stop(self) -> None:
         """End, what is under way included."""
 
 
-async def _going(stack: contextlib.AsyncExitStack, chore: Chore) -> None:
-    """The chore begins, and ends with the node."""
-    await chore.start()
-    stack.push_async_callback(chore.stop)
+class Chores:
+    """Background chores that begin together and end with the node, the last one first."""
+
+    def __init__(self, stack: contextlib.AsyncExitStack) -> None:
+        self._stack = stack
+        self._waiting: list[Chore] = []
+
+    def add(self, chore: Chore) -> None:
+        """Have it begin with the others."""
+        self._stack.push_async_callback(chore.stop)
+        self._waiting.append(chore)
+
+    async def begin(self) -> None:
+        """Begin those that wait."""
+        waiting, self._waiting = self._waiting, []
+        for chore in waiting:
+            begun = chore.start()
+            if begun is not None:
+                await begun
+
+
+def add_services(server: grpc.aio.Server, services: Services) -> None:
+    """Have the server answer for what the pages ask too, and for journals and directives."""
+    office = services.office
+    case_pb2_grpc.add_CaseServiceServicer_to_server(services.cases, server)
+    referral_pb2_grpc.add_ReferralServiceServicer_to_server(services.referrals, server)
+    supervision_pb2_grpc.add_SupervisionServiceServicer_to_server(services.supervision, server)
+    journals = LedgerServicer(office.ledger, office.place.trees, office.place.clock)
+    ledger_pb2_grpc.add_LedgerServiceServicer_to_server(journals, server)
+    directives = DirectiveServicer(office, services.directives)
+    directive_pb2_grpc.add_DirectiveServiceServicer_to_server(directives, server)
+    reconciliation_pb2_grpc.add_ReconciliationServiceServicer_to_server(services.reconciliations, server)
+
+
+def cosigner_of(settings: NodeSettings, office: Office, links: Links, seal: Seal) -> Cosigner:
+    """What has the node's journals cosigned."""
+    return Cosigner(
+        office,
+        links,
+        seal,
+        wait_seconds=settings.cosigned_start_seconds,
+        must_be_proven=settings.require_cosigned_start,
+        interval_seconds=settings.cosign_seconds,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -105,31 +151,34 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         ledger = Ledger(settings.database, settings.bureaus, settings.data_key)
         stack.push_async_callback(asyncio.to_thread, ledger.close)
         ledger.start()
-        await _going(stack, staff)
+        await staff.start()
+        stack.push_async_callback(staff.stop)
         seal = Seal(paths)
         office = Office(ledger, place, seal.sign)
         directives = Directives(office, seal)
         exposition = start_exposition(settings.metrics_host, settings.metrics_port)
         stack.callback(exposition.stop)
+        # They begin when it is known whether the ledgers are the latest; a peer is answered before that.
+        chores = Chores(stack)
         bus: Bus | None = None
         if settings.nats_url is not None:
             bus = Bus(settings.nats_url.get_secret_value(), name=f"node-{settings.bureaus[0]}")
             await stack.enter_async_context(bus)
-            publisher = Publisher(ledger, bus, place.tree, place.clock)
-            publisher.start()
-            stack.push_async_callback(publisher.stop)
+            chores.add(Publisher(ledger, bus, place.tree, place.clock))
         links = Links(place.trees, paths)
         stack.push_async_callback(links.close)
         courier = Courier(office, links, seal)
-        await _going(stack, courier)
-        tidying = Tidying(office.attachments)
-        await _going(stack, tidying)
+        chores.add(courier)
+        chores.add(Tidying(office.attachments))
         follower = Follower(directives, links, place.trees, settings.bureaus)
-        await _going(stack, follower)
-        sweep = Sweep(office, after=follower.looked)
-        await _going(stack, sweep)
+        chores.add(follower)
+        chores.add(Sweep(office, after=follower.looked))
         reconciler = Reconciler(office, links, hour=settings.reconcile_hour, days=settings.reconcile_days)
-        await _going(stack, reconciler)
+        chores.add(reconciler)
+        witness = Witness(office, links, seal)
+        chores.add(Rereader(office, witness))
+        cosigner = cosigner_of(settings, office, links, seal)
+        stack.push_async_callback(cosigner.stop)
         duplicates = Duplicates(ledger, place.clock, settings.duplicates_days)
         services = Services(
             office=office,
@@ -141,23 +190,24 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         )
 
         def add(server: grpc.aio.Server) -> None:
-            case_pb2_grpc.add_CaseServiceServicer_to_server(services.cases, server)
-            referral_pb2_grpc.add_ReferralServiceServicer_to_server(services.referrals, server)
-            supervision_pb2_grpc.add_SupervisionServiceServicer_to_server(services.supervision, server)
-            journals = LedgerServicer(ledger, place.trees, place.clock)
-            ledger_pb2_grpc.add_LedgerServiceServicer_to_server(journals, server)
-            directive_pb2_grpc.add_DirectiveServiceServicer_to_server(DirectiveServicer(office, directives), server)
-            reconciliation_pb2_grpc.add_ReconciliationServiceServicer_to_server(services.reconciliations, server)
+            add_services(server, services)
+            cosign_pb2_grpc.add_CosignServiceServicer_to_server(CosignServicer(office, witness), server)
             server.add_generic_rpc_handlers(tuple(more))
 
+        health = Health(_SERVICES)
         port = await stack.enter_async_context(
-            serving(settings.listen, paths, _SERVICES, add, reflect=settings.reflection)
+            serving(settings.listen, paths, _SERVICES, add, reflect=settings.reflection, health=health)
         )
+        await health.say(healthy=False)
         if bus is not None:
             # Only now: whoever is told that this node is there calls it at once.
             live = Live(office, bus, there=courier.heard_from, look=follower.wake)
             directives.listeners.append(live.directives_are_new)
-            await _going(stack, live)
+            chores.add(live)
+        cosigner.listeners.append(lambda: health.say(healthy=cosigner.takes_acts))
+        await cosigner.start()
+        await health.say(healthy=cosigner.takes_acts)
+        await chores.begin()
         desk_port = 0
         if settings.desk:
             pages = application(services, demonstration=settings.demonstration)

@@ -65,6 +65,12 @@ class NodeSettings(BaseSettings):
     """The hour in Shanghai, by the business clock, at which each ledger is compared with its superior's (对账)."""
     reconcile_days: Annotated[int, Field(ge=1, le=3660)] = 366
     """How many days of hand-overs, up to today, are compared when no period is named."""
+    cosign_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 30.0
+    """Seconds between two showings of a ledger to its witness 台账见证; what a lost disk takes beyond that is lost."""
+    cosigned_start_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
+    """Seconds that a start waits for the witnesses' word that its ledgers are the latest; then it does without."""
+    require_cosigned_start: bool = False
+    """Whether a ledger takes no acts until its witnesses have said that it is the latest, however long that takes."""
     duplicates_days: Annotated[int, Field(ge=0, le=366)] = 90
     """How many days back cases are compared with one about to be registered; 0 compares none."""
     desk: Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$")] = ""

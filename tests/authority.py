@@ -53,37 +53,37 @@ WHO: Final = {
 # a bureau, it is the caller's own.
 # fmt: off
 ALLOWED: Final = """
-         relation    own  line  above  below  peers  down  up  tracks  pairs  publishes
-node     self         x     x     x      x      .     .    .     x       x        .
-node     parent       .     x     x      .      x     x    .     x       x        .
-node     ancestor     .     x     x      .      .     .    .     x       x        .
-node     child        .     x     .      x      x     .    x     x       x        .
-node     descendant   .     x     .      x      .     .    .     x       .        .
-node     sibling      .     .     .      .      .     .    .     x       .        .
-node     elsewhere    .     .     .      .      .     .    .     x       .        .
-node     unknown      .     .     .      .      .     .    .     x       .        .
-node     once-above   .     .     .      .      x     x    .     x       .        .
-node     once-below   .     .     .      .      x     .    x     x       .        .
-office   self         x     x     x      x      .     .    .     x       x        x
-office   parent       .     x     x      .      .     .    .     .       x        .
-office   ancestor     .     x     x      .      .     .    .     .       x        .
-office   child        .     x     .      x      .     .    .     .       .        .
-office   descendant   .     x     .      x      .     .    .     .       .        .
-office   sibling      .     .     .      .      .     .    .     .       .        .
-office   elsewhere    .     .     .      .      .     .    .     .       .        .
-office   unknown      .     .     .      .      .     .    .     .       .        .
-office   once-above   .     .     .      .      .     .    .     .       .        .
-office   once-below   .     .     .      .      .     .    .     .       .        .
-hub      self         .     x     x      x      .     .    .     .       x        x
-hub      parent       .     x     x      .      .     .    .     .       x        .
-hub      ancestor     .     x     x      .      .     .    .     .       x        .
-hub      child        .     x     .      x      .     .    .     .       .        .
-hub      descendant   .     x     .      x      .     .    .     .       .        .
-hub      sibling      .     .     .      .      .     .    .     .       .        .
-hub      elsewhere    .     .     .      .      .     .    .     .       .        .
-hub      unknown      .     .     .      .      .     .    .     .       .        .
-hub      once-above   .     .     .      .      .     .    .     .       .        .
-hub      once-below   .     .     .      .      .     .    .     .       .        .
+         relation    own  line  above  below  peers  down  up  tracks  pairs  publishes  shows
+node     self         x     x     x      x      .     .    .     x       x        .        .
+node     parent       .     x     x      .      x     x    .     x       x        .        x
+node     ancestor     .     x     x      .      .     .    .     x       x        .        .
+node     child        .     x     .      x      x     .    x     x       x        .        x
+node     descendant   .     x     .      x      .     .    .     x       .        .        x
+node     sibling      .     .     .      .      .     .    .     x       .        .        .
+node     elsewhere    .     .     .      .      .     .    .     x       .        .        .
+node     unknown      .     .     .      .      .     .    .     x       .        .        .
+node     once-above   .     .     .      .      x     x    .     x       .        .        .
+node     once-below   .     .     .      .      x     .    x     x       .        .        .
+office   self         x     x     x      x      .     .    .     x       x        x        .
+office   parent       .     x     x      .      .     .    .     .       x        .        .
+office   ancestor     .     x     x      .      .     .    .     .       x        .        .
+office   child        .     x     .      x      .     .    .     .       .        .        .
+office   descendant   .     x     .      x      .     .    .     .       .        .        .
+office   sibling      .     .     .      .      .     .    .     .       .        .        .
+office   elsewhere    .     .     .      .      .     .    .     .       .        .        .
+office   unknown      .     .     .      .      .     .    .     .       .        .        .
+office   once-above   .     .     .      .      .     .    .     .       .        .        .
+office   once-below   .     .     .      .      .     .    .     .       .        .        .
+hub      self         .     x     x      x      .     .    .     .       x        x        .
+hub      parent       .     x     x      .      .     .    .     .       x        .        .
+hub      ancestor     .     x     x      .      .     .    .     .       x        .        .
+hub      child        .     x     .      x      .     .    .     .       .        .        .
+hub      descendant   .     x     .      x      .     .    .     .       .        .        .
+hub      sibling      .     .     .      .      .     .    .     .       .        .        .
+hub      elsewhere    .     .     .      .      .     .    .     .       .        .        .
+hub      unknown      .     .     .      .      .     .    .     .       .        .        .
+hub      once-above   .     .     .      .      .     .    .     .       .        .        .
+hub      once-below   .     .     .      .      .     .    .     .       .        .        .
 """
 # fmt: on
 
@@ -102,15 +102,16 @@ GROUPS: Final = {
     """,
     "above": """
         ListSubordinateCases GetSubordinateCase ReadJournal GetHeads ReadTerms ReadMaskedTexts ListMismatches FindIssues
-        ConfirmIssue OverseeBoard
+        ConfirmIssue OverseeBoard ListWitnessed
     """,
     "below": "ReadDirectives",
-    "peers": "Offer PutAttachment Withdraw Conclude",
+    "peers": "Offer PutAttachment Withdraw Conclude ReadHandedOver",
     "down": "DeliverOrder",
     "up": "ReportOrder",
     "tracks": "Track",
     "pairs": "GetPairDigests ReadPairRecords ReconcileLedgers",
     "publishes": "PublishPeriod",
+    "shows": "CosignHead GetCosigned ReadWitnessed",
 }
 GROUP_OF: Final = {rpc: group for group, rpcs in GROUPS.items() for rpc in rpcs.split()}
 
@@ -131,7 +132,19 @@ ROLES_OF_READINGS: Final = {
     "PublishTree": frozenset({Role.SUPERVISOR, Role.BUREAU_HEAD}),
     "PublishIssue": frozenset({Role.SUPERVISOR, Role.BUREAU_HEAD, Role.TAX_SERVICE}),
     **dict.fromkeys(
-        ("Offer", "PutAttachment", "Withdraw", "Conclude", "DeliverOrder", "ReportOrder"), frozenset[Role]()
+        (
+            "Offer",
+            "PutAttachment",
+            "Withdraw",
+            "Conclude",
+            "DeliverOrder",
+            "ReportOrder",
+            "CosignHead",
+            "GetCosigned",
+            "ReadWitnessed",
+            "ReadHandedOver",
+        ),
+        frozenset[Role](),
     ),
     **dict.fromkeys(
         [
@@ -155,6 +168,7 @@ ROLES_OF_READINGS: Final = {
             "ListSubordinateCases",
             "GetSubordinateCase",
             "ListMismatches",
+            "ListWitnessed",
             "GetPairDigests",
             "ReadPairRecords",
             "ReconcileLedgers",

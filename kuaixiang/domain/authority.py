@@ -263,6 +263,17 @@ _DIRECTIVES = Errand(
     Both("read what headquarters has published from {bureau}", "向{bureau}索取总局发布的指令"),
     Both("Its own bureaus and those below it may.", "本单位及其下级单位可以索取。"),
 )
+_WITNESSING = Errand(
+    Both("have a ledger witnessed by {bureau}", "由{bureau}见证台账"),
+    Both(
+        "A superior witnesses a ledger, and of headquarters a direct subordinate; check the tree.",
+        "台账由上级单位见证，税务总局的台账由直接下级见证，请核对机构树。",
+    ),
+)
+_SPEAKING_OF_LEDGERS = Errand(
+    Both("speak for {bureau}", "代表{bureau}申请台账见证"),
+    Both("Use the certificate of the node of bureau {code}.", "请使用单位 {code} 的节点证书。"),
+)
 _FIGURES = Errand(
     Both("read the figures of {bureau}", "查阅{bureau}的统计数据"),
     Both("Offices, bureaus and hubs of that scope may.", "该范围内的单位、办公证书和汇总中心可以查阅。"),
@@ -302,6 +313,12 @@ def _peers(errand: Errand, speaks: Errand, neighbours: Relations) -> Rule:
     return Rule(errand=errand, node=neighbours, once=neighbours, speaks=speaks, roles=frozenset())
 
 
+_WITNESSING_RULE = Rule(
+    errand=_WITNESSING,
+    node=frozenset({Relation.PARENT, Relation.CHILD, Relation.DESCENDANT}),
+    speaks=_SPEAKING_OF_LEDGERS,
+    roles=frozenset(),
+)
 _FIGURES_RULE = Rule(errand=_FIGURES, node=LINE, office=LINE, hub=LINE)
 
 ACCESS: Final[Mapping[str, Rule]] = MappingProxyType(
@@ -380,6 +397,12 @@ ACCESS: Final[Mapping[str, Rule]] = MappingProxyType(
         "ReadPairRecords": _superiors(OFFICERS, party=NEIGHBOURS),
         "ReconcileLedgers": _superiors(OFFICERS, party=NEIGHBOURS),
         "ListMismatches": _superiors(OFFICERS),
+        # CosignService: a node shows its ledger to a superior, headquarters' to subordinates; neighbours give back.
+        "CosignHead": _WITNESSING_RULE,
+        "GetCosigned": _WITNESSING_RULE,
+        "ReadWitnessed": _WITNESSING_RULE,
+        "ListWitnessed": _superiors(OFFICERS),
+        "ReadHandedOver": _peers(_REFERRALS, _SPEAKING_OF_CASES, NEIGHBOURS),
         # DirectiveService: headquarters publishes at its own node (`directives.check_publisher`); all below it read.
         "PublishCalendar": _own(PUBLISHERS[DirectiveKind.CALENDAR]),
         "PublishIssue": _own(PUBLISHERS[DirectiveKind.ISSUE]),

@@ -191,6 +191,8 @@ _NOTED: Final = (
     events.ConclusionDelivered,
     events.MismatchFound,
     events.MismatchCleared,
+    events.SnapshotRestored,
+    events.PrivatePartsLost,
 )
 """Events that note what time, a calendar or a peer did."""
 
@@ -381,6 +383,8 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
             return {"mismatches": (*_mismatches_without(case, event.peer), found)}
         case events.MismatchCleared() as event:
             return {"mismatches": _mismatches_without(case, event.peer)}
+        case events.SnapshotRestored():
+            return {"snapshot_version": entry.version}
         case _:
             return {}
 

@@ -18,6 +18,7 @@ from kuaixiang.domain.words import (
     DepartmentKind,
     DifferenceKind,
     DirectiveKind,
+    LedgerFinding,
     OrderLevel,
     OrderStage,
     Outcome,
@@ -540,6 +541,68 @@ class LedgerExported(LedgerEvent):
     registered_from: datetime | None
     registered_before: datetime | None
     open_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerDoubted(LedgerEvent):
+    """台账存疑: the peer's ledger, which this bureau witnesses, contradicts what was seen of it.
+
+    Known is what was seen before, told what is shown now; of a rewritten ledger both are of the first entry that is
+    another one, where that could be found.
+    """
+
+    peer: str
+    finding: LedgerFinding
+    known_generation: int
+    known_seq: int
+    known_hash: bytes
+    told_generation: int
+    told_seq: int
+    told_hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerTrusted(LedgerEvent):
+    """台账恢复: the peer's ledger goes on in a new generation that says what it has lost; nothing stands against it."""
+
+    peer: str
+    trusted_generation: int
+    opened_seq: int
+    lost_entries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationOpened(LedgerEvent):
+    """开启新世代: the first entry of a generation, in a ledger that was restored from a backup.
+
+    The cosigned head is the last one of the generation before: the journal ends there, or has lost what is missing up
+    to it. `set_aside` counts entries of the backup that the cosigned journal denies.
+    """
+
+    witness: str
+    cosigned_generation: int
+    cosigned_seq: int
+    cosigned_hash: bytes
+    backup_seq: int
+    set_aside: int
+    cases_numbered: int
+    """Numbers of cases go on after this one, so that none is given out twice."""
+    orders_numbered: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotRestored(CaseEvent):
+    """A neighbour's ledger has given back what is private of the case."""
+
+    from_bureau: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrivatePartsLost(CaseEvent):
+    """What is private of these many entries of the case was lost with the database; `snapshot`: the request itself."""
+
+    entries: int
+    snapshot: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

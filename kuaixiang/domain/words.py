@@ -207,6 +207,17 @@ class DifferenceKind(IntEnum):
     DIFFERENT = 3
 
 
+class LedgerFinding(IntEnum):
+    """What a witness finds in a ledger that contradicts what it has seen of it."""
+
+    SHORTER = 1
+    """It ends before a head that was cosigned: cut off, or put back to an older copy."""
+    REWRITTEN = 2
+    """At a place that was cosigned it has another entry: rewritten, or gone on with from two copies."""
+    UNACCOUNTED = 3
+    """A new generation leaves out what was cosigned and does not say so."""
+
+
 class OrderLevel(IntEnum):
     """督办级别 (§五(三))."""
 

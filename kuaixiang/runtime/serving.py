@@ -33,6 +33,20 @@ class CannotListen(Exception):
         super().__init__(f"Cannot listen on {address}: it is in use or not of this machine.")
 
 
+class Health:
+    """What whoever looks is told of the health of some services; it may change while they are served."""
+
+    def __init__(self, services: Sequence[str]) -> None:
+        self.servicer = health_aio.HealthServicer()
+        self._names = ("", *services)
+
+    async def say(self, *, healthy: bool) -> None:
+        """From now on they are healthy, or not."""
+        status = health_pb2.HealthCheckResponse
+        for name in self._names:
+            await self.servicer.set(name, status.SERVING if healthy else status.NOT_SERVING)
+
+
 @contextlib.asynccontextmanager
 async def serving(
     address: str,
@@ -41,16 +55,18 @@ async def serving(
     add: Callable[[grpc.aio.Server], None],
     *,
     reflect: bool,
+    health: Health | None = None,
 ) -> AsyncIterator[int]:
     """A server of the services that `add` registers, for the time of the block; the port it listens on.
 
-    `services` are their full names, for health and reflection. Raises `CannotListen`, `pki.PkiError`.
+    `services` are their full names, for health and reflection; healthy from the start unless the caller brings what
+    says their health. Raises `CannotListen`, `pki.PkiError`.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     server = grpc.aio.server(interceptors=(Answering(),), options=tls.SERVER_OPTIONS)
     add(server)
-    health = health_aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    told = health or Health(services)
+    health_pb2_grpc.add_HealthServicer_to_server(told.servicer, server)
     if reflect:
         names = (*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
@@ -60,11 +76,11 @@ async def serving(
         raise CannotListen(address) from failure
     await server.start()
     try:
-        for name in ("", *services):
-            await health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        if health is None:
+            await told.say(healthy=True)
         yield port
     finally:
-        await health.enter_graceful_shutdown()
+        await told.servicer.enter_graceful_shutdown()
         await server.stop(GRACE_SECONDS)
 
 

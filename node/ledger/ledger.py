@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
@@ -25,10 +25,10 @@ from kuaixiang.domain.events import (
     CaseEvent,
     Entry,
     Event,
+    GenerationOpened,
     LedgerEvent,
     OfferDeclined,
     OrderEvent,
-    OrderIssued,
     Registered,
 )
 from kuaixiang.domain.orders import Order, evolve_order
@@ -74,6 +74,31 @@ class Head:
     hash: bytes
     cases_registered: int
     orders_issued: int = 0
+
+
+class Seen(NamedTuple):
+    """A head that a witness has cosigned, as `cosigned` and `witnessed` keep it: `head` is a CosignedHead."""
+
+    witness: str
+    bureau: str
+    generation: int
+    seq: int
+    hash: bytes
+    stated_at_us: int
+    cosigned_at_us: int
+    head: bytes
+
+
+class KeptSegment(NamedTuple):
+    """Entries of another ledger as a witness keeps them: `segment` is a Segment, compressed."""
+
+    witness: str
+    bureau: str
+    generation: int
+    first_seq: int
+    last_seq: int
+    kept_at_us: int
+    segment: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +162,8 @@ class Ledger:
         self.cache: _Cache[Case] = _Cache(CASES_CACHED_MAX)
         self.orders: _Cache[Order] = _Cache(ORDERS_CACHED_MAX)
         self.folded = FoldedCases(self.cached)
+        self.withheld: dict[str, Refused] = {}
+        """Bureaus whose journals take no entry, and why: nobody knows yet that they are the latest, or they are not."""
         self.changed: deque[Case] = deque(maxlen=CHANGED_MAX)
         """Cases that other bureaus had too, as committed, for whoever tells those bureaus."""
         self.writer: GroupCommitWriter[Work] = GroupCommitWriter("ledger", self._begin, Refused)
@@ -217,6 +244,11 @@ class _Statements:
         self.put_peer = database.put(schema.PEERS)
         self.put_cursor = database.put(schema.CURSORS)
         self.put_directive = database.put(schema.DIRECTIVES)
+        self.put_cosigned = database.put(schema.COSIGNED)
+        self.put_witnessed = database.put(schema.WITNESSED)
+        self.put_witnessed_segment = database.put(schema.WITNESSED_SEGMENTS)
+        self.put_doubt = database.put(schema.LEDGER_DOUBTS)
+        self.drop_doubt = database.drop(schema.LEDGER_DOUBTS, "bureau", "peer")
 
 
 class _Cache(Generic[T]):
@@ -280,6 +312,7 @@ class _Rows:
         "attachments",
         "blobs",
         "chunks",
+        "cosigned",
         "cursors",
         "decisions",
         "directives",
@@ -291,6 +324,8 @@ class _Rows:
         "references",
         "referrals",
         "requests",
+        "witnessed",
+        "witnessed_segments",
         "words",
     )
 
@@ -310,6 +345,9 @@ class _Rows:
         self.directives: list[tuple[Any, ...]] = []
         self.notes: list[Entry] = []
         self.words: list[tuple[Any, ...]] = []
+        self.cosigned: list[tuple[Any, ...]] = []
+        self.witnessed: list[tuple[Any, ...]] = []
+        self.witnessed_segments: list[tuple[Any, ...]] = []
 
     @property
     def empty(self) -> bool:
@@ -379,6 +417,9 @@ class LedgerBatch:
             run(make.put_peer, rows.peers)
             run(make.put_cursor, rows.cursors)
             run(make.put_directive, rows.directives)
+            run(make.put_cosigned, rows.cosigned)
+            run(make.put_witnessed, rows.witnessed)
+            run(make.put_witnessed_segment, rows.witnessed_segments)
             run(make.put_attachment, rows.attachments)
             run(make.add_words, rows.words)
             run(make.put_blob, rows.blobs)
@@ -639,6 +680,12 @@ class Draft:
             self._orders[context.bureau, order_id] = order
         return RecordedOrder(order, head.seq, head.hash)
 
+    def open_generation(self, context: Context, event: GenerationOpened) -> Recorded:
+        """Goes on in a new generation, of which the event is the first entry."""
+        head = self.head(context.bureau)
+        self._heads[context.bureau] = replace(head, generation=head.generation + 1)
+        return self.note(context, event)
+
     def note(self, context: Context, event: LedgerEvent, subject: str = "", version: int = 0) -> Recorded:
         """Appends an event that concerns no single case; `subject` and `version` name what it is about, if anything."""
         entry = entry_about(context, event, subject, version)
@@ -648,7 +695,10 @@ class Draft:
         return Recorded(None, head.seq, head.hash)
 
     def _append(self, head: Head, entry: Entry, before: Case | None) -> Head:
-        """Puts an entry at the journal's end; `before` is its case as it was."""
+        """Puts an entry at the journal's end; `before` is its case as it was. Raises why the journal takes none."""
+        withheld = self._batch.ledger.withheld.get(entry.bureau)
+        if withheld is not None:
+            raise withheld.with_traceback(None)
         public = encode_entry(entry)
         seq, digest, rows = head.seq + 1, chain.NO_PRIVATE, self._rows
         private = entry.event.private
@@ -683,9 +733,8 @@ class Draft:
         rows.referrals.extend(projections.referral_rows(entry, before))
         rows.attachments.extend(projections.attachment_rows(entry, seq))
         rows.words.extend(word_rows(entry, seq, self._batch.ledger.database.vault))
-        registered = head.cases_registered + isinstance(entry.event, Registered)
-        issued = head.orders_issued + isinstance(entry.event, OrderIssued)
-        return Head(head.bureau, head.generation, seq, hash_, registered, issued)
+        numbered = projections.numbered_after((head.cases_registered, head.orders_issued), entry.event)
+        return Head(head.bureau, head.generation, seq, hash_, *numbered)
 
     def keep_request(self, bureau: str, request_key: str, request: Request) -> None:
         """Remembers what was done under a caller's key."""
@@ -722,6 +771,18 @@ class Draft:
     def put_directive(self, kind: int, subject: str, published_at_us: int, directive: bytes, signature: bytes) -> None:
         """Keeps what headquarters has published, as it signed it."""
         self._rows.directives.append((kind, subject, published_at_us, directive, signature))
+
+    def put_cosigned(self, seen: Seen) -> None:
+        """Keeps what a witness has cosigned of a ledger of ours."""
+        self._rows.cosigned.append(seen)
+
+    def put_witnessed(self, seen: Seen) -> None:
+        """Remembers up to where a bureau of ours has cosigned another ledger."""
+        self._rows.witnessed.append(seen)
+
+    def put_witnessed_segment(self, kept: KeptSegment) -> None:
+        """Keeps entries of a ledger that a bureau of ours witnesses."""
+        self._rows.witnessed_segments.append(kept)
 
     def merge(self) -> None:
         """Makes what was staged part of the batch."""

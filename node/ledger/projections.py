@@ -71,6 +71,7 @@ def write_notes(database: Database, make: "_Statements", entries: Iterable[Entry
     """Puts the rows of entries that concern no case of this ledger, in the writer's open transaction."""
     absent: dict[tuple[str, str, str, int], tuple[int, int] | None] = {}
     reconciled: list[tuple[Any, ...]] = []
+    doubts: dict[tuple[str, str], tuple[Any, ...] | None] = {}
     for entry in entries:
         at_us = to_micros(entry.occurred_at)
         match entry.event:
@@ -81,11 +82,19 @@ def write_notes(database: Database, make: "_Statements", entries: Iterable[Entry
             case events.LedgersReconciled() as event:
                 counts = (event.matched, event.pending, event.missing_here, event.missing_there, event.different)
                 reconciled.append((entry.bureau, event.peer, at_us, event.from_day, event.to_day, *counts))
+            case events.LedgerDoubted() as event:
+                known = (event.known_generation, event.known_seq, event.known_hash)
+                told = (event.told_generation, event.told_seq, event.told_hash)
+                doubts[entry.bureau, event.peer] = (int(event.finding), *known, *told, at_us)
+            case events.LedgerTrusted() as event:
+                doubts[entry.bureau, event.peer] = None
             case _:
                 pass
     database.run(make.drop_mismatch, [key for key, row in absent.items() if row is None])
     database.run(make.put_mismatch, [(*key, *row) for key, row in absent.items() if row is not None])
     database.run(make.put_reconciliation, reconciled)
+    database.run(make.drop_doubt, [key for key, row in doubts.items() if row is None])
+    database.run(make.put_doubt, [(*key, *row) for key, row in doubts.items() if row is not None])
 
 
 def write_orders(database: Database, make: "_Statements", changes: Iterable[tuple[Order | None, Order]]) -> None:
@@ -302,6 +311,20 @@ def attachment_rows(entry: Entry, seq: int) -> list[tuple[Any, ...]]:
     return [(entry.bureau, entry.case_id, attachment.digest, seq) for attachment in private.attachments]
 
 
+def numbered_after(numbered: tuple[int, int], event: events.Event) -> tuple[int, int]:
+    """The last numbers given to a case and to an order, after an event."""
+    cases, orders = numbered
+    match event:
+        case events.Registered():
+            return cases + 1, orders
+        case events.OrderIssued():
+            return cases, orders + 1
+        case events.GenerationOpened() as opened:
+            return max(cases, opened.cases_numbered), max(orders, opened.orders_numbered)
+        case _:
+            return numbered
+
+
 def rebuild(database: LedgerDatabase, make: "_Statements", bureaus: Iterable[str]) -> int:
     """Empties the projections of the bureaus and folds them from the journal; the number of entries folded."""
     folded = 0
@@ -311,7 +334,7 @@ def rebuild(database: LedgerDatabase, make: "_Statements", bureaus: Iterable[str
                 database.writing.execute(sa.delete(table).where(table.c.bureau == bureau))
         cases: dict[str, Case] = {}
         orders: dict[str, Order] = {}
-        seq = registered = issued = 0
+        seq, numbered = 0, (0, 0)
         while entries := _read(database, bureau, seq):
             before = dict[str, Case | None]()
             orders_before = dict[str, Order | None]()
@@ -323,8 +346,7 @@ def rebuild(database: LedgerDatabase, make: "_Statements", bureaus: Iterable[str
             for seq, entry in entries:
                 if isinstance(entry.event, events.LedgerEvent):
                     notes.append(entry)
-                registered += isinstance(entry.event, events.Registered)
-                issued += isinstance(entry.event, events.OrderIssued)
+                numbered = numbered_after(numbered, entry.event)
                 if isinstance(entry.event, events.OrderEvent):
                     orders_before.setdefault(entry.case_id, orders.get(entry.case_id))
                     order = evolve_order(orders.get(entry.case_id), entry)
@@ -357,7 +379,7 @@ def rebuild(database: LedgerDatabase, make: "_Statements", bureaus: Iterable[str
                 write_notes(database, make, notes)
             folded += len(entries)
         if seq:
-            _put_head(database, make, bureau, seq, (registered, issued))
+            _put_head(database, make, bureau, seq, numbered)
     return folded
 
 

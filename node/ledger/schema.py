@@ -2,12 +2,13 @@
 
 `journal` and `private` are the truth. `decisions` and `requests` are answers given, kept so that the same question has
 the same answer for ever; `directives` are what headquarters has said, in its own bytes. `cases`, `clocks`,
-`referrals`, `conclusions`, `orders`, `deliveries`, `mismatches`, `reconciliations`, `attachments`, `case_words` and
-the numbers in `bureaus` are projections: changed in the transaction of the entry they follow from, and made again from
-the journal by `rebuild`. `blobs` and `blob_chunks` are the content of the files that private parts name by digest: no
-projection either, for no journal could make it again. `peers` and `cursors` remember how far deliveries and publication
-have come; losing them costs repetitions, which are harmless. `clocks` and `deliveries` are of cases and of supervision
-orders: `case_id` is the number of either.
+`referrals`, `conclusions`, `orders`, `deliveries`, `mismatches`, `reconciliations`, `attachments`, `case_words`,
+`ledger_doubts` and the numbers in `bureaus` are projections: changed in the transaction of the entry they follow from,
+and made again from the journal by `rebuild`. `blobs` and `blob_chunks` are the content of the files that private parts
+name by digest: no projection either, for no journal could make it again. `peers` and `cursors` remember how far
+deliveries and publication have come; losing them costs repetitions, which are harmless. `cosigned`, `witnessed` and
+`witnessed_segments` are evidence: what others have signed of these ledgers, and what others' ledgers have shown to
+these bureaus. `clocks` and `deliveries` are of cases and of supervision orders: `case_id` is the number of either.
 
 `private` and `blob_chunks` alone hold what is private, sealed under the key of a file that is not in the database;
 `case_words` and `channel_references` hold keyed digests of it, and `requests` sealed ones. `data_keys` says which keys
@@ -317,6 +318,63 @@ DIRECTIVES: Final = sa.Table(
 )
 """What headquarters has published, word for word as it signed it."""
 
+COSIGNED: Final = sa.Table(
+    "cosigned",
+    METADATA,
+    _text("witness", key=True),
+    _text("bureau", key=True),
+    _number("generation"),
+    _number("seq"),
+    _bytes("hash"),
+    _number("stated_at_us"),
+    _number("cosigned_at_us"),
+    _bytes("head"),
+)
+"""The last head of each of this node's ledgers that each witness has cosigned; `head` is a CosignedHead."""
+
+WITNESSED: Final = sa.Table(
+    "witnessed",
+    METADATA,
+    _text("witness", key=True),
+    _text("bureau", key=True),
+    _number("generation"),
+    _number("seq"),
+    _bytes("hash"),
+    _number("stated_at_us"),
+    _number("cosigned_at_us"),
+    _bytes("head"),
+)
+"""The last head that a bureau of this node has cosigned of each ledger that it witnesses."""
+
+WITNESSED_SEGMENTS: Final = sa.Table(
+    "witnessed_segments",
+    METADATA,
+    _text("witness", key=True),
+    _text("bureau", key=True),
+    _number("generation", key=True),
+    _number("first_seq", key=True),
+    _number("last_seq"),
+    _number("kept_at_us"),
+    _bytes("segment"),
+)
+"""The entries of those ledgers as they were shown; `segment` is a Segment, compressed by zlib."""
+
+LEDGER_DOUBTS: Final = sa.Table(
+    "ledger_doubts",
+    METADATA,
+    _text("bureau", key=True),
+    _text("peer", key=True),
+    _number("finding"),
+    _number("known_generation"),
+    _number("known_seq"),
+    _bytes("known_hash"),
+    _number("told_generation"),
+    _number("told_seq"),
+    _bytes("told_hash"),
+    _number("since_us"),
+)
+"""What stands against a ledger that the bureau witnesses."""
+
 PROJECTIONS: Final = (
     CASES,
     REFERENCES,
@@ -329,5 +387,6 @@ PROJECTIONS: Final = (
     RECONCILIATIONS,
     ATTACHMENTS,
     CASE_WORDS,
+    LEDGER_DOUBTS,
 )
 """Tables that `rebuild` empties and fills from the journal."""

@@ -85,7 +85,7 @@ def test_a_certificate_allows_what_is_written(rpc: str) -> None:
 
 @pytest.mark.parametrize("rpc", ACCESS)
 def test_an_officer_who_has_signed_in_is_held_to_his_roles(rpc: str) -> None:
-    refused = "NotAuthorised" if GROUP_OF[rpc] in {"peers", "down", "up"} else "NotForOfficer"
+    refused = "NotAuthorised" if GROUP_OF[rpc] in {"peers", "down", "up", "shows"} else "NotForOfficer"
     for role in Role:
         signed_in = SignedIn(bureau=ASKED, actor="Z01", roles=frozenset({role}))
         expected = "allowed" if role in ROLES[rpc] else refused
@@ -97,7 +97,7 @@ def test_a_channels_token_allows_what_its_scope_says(rpc: str) -> None:
     for scope in TokenScope:
         token = ChannelToken(bureau=ASKED, channel=Channel.WEBSITE, scopes=frozenset({scope}))
         caller = Caller(offices=frozenset({ASKED}), token=token)
-        refused = "NotAuthorised" if GROUP_OF[rpc] in {"peers", "down", "up"} else "NotForToken"
+        refused = "NotAuthorised" if GROUP_OF[rpc] in {"peers", "down", "up", "shows"} else "NotForToken"
         expected = "allowed" if FOR_CHANNELS.get(rpc) is scope else refused
         assert expected == answer(caller, rpc, about(rpc, ASKED)), scope
 

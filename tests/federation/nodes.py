@@ -72,6 +72,8 @@ class Nodes:
         self.tree = BureauTree("test", (replace(one, endpoint=f"127.0.0.1:{ports[one.code]}") for one in BUREAUS))
         (folder / "tree.csv").write_text(tree_text(self.tree), encoding="utf-8")
         self._serial = 0
+        self.settings: dict[str, Any] = {"cosigned_start_seconds": 0}
+        """Of every node that starts from now on. Usually nobody is waited for: nodes start one after the other."""
 
     def certificate(self, kind: pki.Kind, code: str) -> pki.CertificatePaths:
         folder = self.folder / f"{kind}-{code}"
@@ -92,6 +94,7 @@ class Nodes:
                 certificates=self.folder / f"node-{code}",
                 nats_url=self._sites[self.tree.site(code)].url if self._sites is not None else None,
                 clock=self.folder / "clock",
+                **self.settings,
             )
             stack = self._stacks[code] = AsyncExitStack()
             self.up[code] = await stack.enter_async_context(service.running(settings))

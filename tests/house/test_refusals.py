@@ -33,6 +33,7 @@ from kuaixiang.runtime.signing import ForgedSignature, SignatureRefused
 from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.wire.errors import RemoteRefusal
 from node.attachments import Missing
+from node.ledger.evidence import Place
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("kuaixiang", "node", "hub", "kx")
@@ -50,6 +51,7 @@ SAMPLES: dict[object, object] = {
     type[OrderAct]: order_acts.AnswerOrder,
     Both: Both("is wrong", "有误"),
     Missing: Missing("ab" * 32, 0),
+    Place: Place(1, 7, bytes(32)),
     RemoteRefusal: RemoteRefusal(
         grpc.StatusCode.NOT_FOUND, "UnknownCase", "case_id", Both("There is none.", "没有。"), Both("Ask.", "请查。")
     ),

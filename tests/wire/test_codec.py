@@ -96,6 +96,12 @@ PUBLIC = {
     "PrivateRead": "",
     "AttachmentRead": "",
     "LedgerExported": "registered_from_us registered_before_us open_only",
+    "LedgerDoubted": "peer finding known_generation known_seq known_hash told_generation told_seq told_hash",
+    "LedgerTrusted": "peer trusted_generation opened_seq lost_entries",
+    "GenerationOpened": "witness cosigned_generation cosigned_seq cosigned_hash backup_seq set_aside cases_numbered"
+    " orders_numbered",
+    "SnapshotRestored": "from_bureau",
+    "PrivatePartsLost": "entries snapshot",
     "OrderIssued": "nonce level to_bureau final_bureau case_ids answer_workdays parent_order_id",
     "OrderReceived": "nonce level issuer from_bureau to_bureau final_bureau case_ids answer_workdays step issued_at_us",
     "OrderArrived": "from_bureau step round received_at_us",
@@ -146,7 +152,7 @@ def test_text_that_anybody_may_write_is_in_no_public_field() -> None:
         "assisting_departments", "part_department", "referral_id", "previous_referral_id", "to_bureau", "final_bureau",
         "path", "from_bureau", "origin_bureau", "handled_by", "disputants", "ruled_by",
         "lead_case_id", "issue_id", "for_department", "subject", "nonce", "issuer", "case_ids", "parent_order_id",
-        "peer", "from_day", "to_day", "tree_version",
+        "peer", "from_day", "to_day", "tree_version", "witness",
     }  # fmt: skip
     assert codes | owners == strings
 

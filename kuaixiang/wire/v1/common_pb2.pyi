@@ -667,6 +667,32 @@ DIFFERENCE_KIND_DIFFERENT: DifferenceKind.ValueType  # 3
 """内容不符"""
 Global___DifferenceKind: _TypeAlias = DifferenceKind  # noqa: Y015
 
+class _LedgerFinding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LedgerFindingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LedgerFinding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LEDGER_FINDING_UNSPECIFIED: _LedgerFinding.ValueType  # 0
+    LEDGER_FINDING_SHORTER: _LedgerFinding.ValueType  # 1
+    """短于已见证"""
+    LEDGER_FINDING_REWRITTEN: _LedgerFinding.ValueType  # 2
+    """与已见证不符"""
+    LEDGER_FINDING_UNACCOUNTED: _LedgerFinding.ValueType  # 3
+    """新世代未说明缺失"""
+
+class LedgerFinding(_LedgerFinding, metaclass=_LedgerFindingEnumTypeWrapper):
+    """What a witness finds in a ledger that contradicts what it has seen of it."""
+
+LEDGER_FINDING_UNSPECIFIED: LedgerFinding.ValueType  # 0
+LEDGER_FINDING_SHORTER: LedgerFinding.ValueType  # 1
+"""短于已见证"""
+LEDGER_FINDING_REWRITTEN: LedgerFinding.ValueType  # 2
+"""与已见证不符"""
+LEDGER_FINDING_UNACCOUNTED: LedgerFinding.ValueType  # 3
+"""新世代未说明缺失"""
+Global___LedgerFinding: _TypeAlias = LedgerFinding  # noqa: Y015
+
 class _OrderLevel:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

@@ -109,6 +109,11 @@ class Entry(_message.Message):
     PRIVATE_READ_FIELD_NUMBER: _builtins.int
     ATTACHMENT_READ_FIELD_NUMBER: _builtins.int
     LEDGER_EXPORTED_FIELD_NUMBER: _builtins.int
+    LEDGER_DOUBTED_FIELD_NUMBER: _builtins.int
+    LEDGER_TRUSTED_FIELD_NUMBER: _builtins.int
+    GENERATION_OPENED_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_RESTORED_FIELD_NUMBER: _builtins.int
+    PRIVATE_PARTS_LOST_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     case_id: _builtins.str
     version: _builtins.int
@@ -260,6 +265,16 @@ class Entry(_message.Message):
     def attachment_read(self) -> Global___AttachmentRead: ...
     @_builtins.property
     def ledger_exported(self) -> Global___LedgerExported: ...
+    @_builtins.property
+    def ledger_doubted(self) -> Global___LedgerDoubted: ...
+    @_builtins.property
+    def ledger_trusted(self) -> Global___LedgerTrusted: ...
+    @_builtins.property
+    def generation_opened(self) -> Global___GenerationOpened: ...
+    @_builtins.property
+    def snapshot_restored(self) -> Global___SnapshotRestored: ...
+    @_builtins.property
+    def private_parts_lost(self) -> Global___PrivatePartsLost: ...
     def __init__(
         self,
         *,
@@ -344,12 +359,17 @@ class Entry(_message.Message):
         private_read: Global___PrivateRead | None = ...,
         attachment_read: Global___AttachmentRead | None = ...,
         ledger_exported: Global___LedgerExported | None = ...,
+        ledger_doubted: Global___LedgerDoubted | None = ...,
+        ledger_trusted: Global___LedgerTrusted | None = ...,
+        generation_opened: Global___GenerationOpened | None = ...,
+        snapshot_restored: Global___SnapshotRestored | None = ...,
+        private_parts_lost: Global___PrivatePartsLost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["absent_case_cleared", b"absent_case_cleared", "absent_case_found", b"absent_case_found", "accepted_directly", b"accepted_directly", "answered_on_the_spot", b"answered_on_the_spot", "attachment_added", b"attachment_added", "attachment_read", b"attachment_read", "became_due_soon", b"became_due_soon", "became_overdue", b"became_overdue", "calendar_adopted", b"calendar_adopted", "case_withdrawn", b"case_withdrawn", "clocks_recomputed", b"clocks_recomputed", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "deferred", b"deferred", "directive_published", b"directive_published", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "ledger_exported", b"ledger_exported", "ledgers_reconciled", b"ledgers_reconciled", "linked", b"linked", "mismatch_cleared", b"mismatch_cleared", "mismatch_found", b"mismatch_found", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "order_acknowledged", b"order_acknowledged", "order_answer_returned", b"order_answer_returned", "order_answered", b"order_answered", "order_arrived", b"order_arrived", "order_cancelled", b"order_cancelled", "order_clock_noted", b"order_clock_noted", "order_closed", b"order_closed", "order_delivered", b"order_delivered", "order_issued", b"order_issued", "order_received", b"order_received", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "private_read", b"private_read", "received", b"received", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "taxpayer_told", b"taxpayer_told", "tree_adopted", b"tree_adopted", "unlinked", b"unlinked", "written_off", b"written_off"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["absent_case_cleared", b"absent_case_cleared", "absent_case_found", b"absent_case_found", "accepted_directly", b"accepted_directly", "answered_on_the_spot", b"answered_on_the_spot", "attachment_added", b"attachment_added", "attachment_read", b"attachment_read", "became_due_soon", b"became_due_soon", "became_overdue", b"became_overdue", "calendar_adopted", b"calendar_adopted", "case_withdrawn", b"case_withdrawn", "clocks_recomputed", b"clocks_recomputed", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "deferred", b"deferred", "directive_published", b"directive_published", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "generation_opened", b"generation_opened", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "ledger_doubted", b"ledger_doubted", "ledger_exported", b"ledger_exported", "ledger_trusted", b"ledger_trusted", "ledgers_reconciled", b"ledgers_reconciled", "linked", b"linked", "mismatch_cleared", b"mismatch_cleared", "mismatch_found", b"mismatch_found", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "order_acknowledged", b"order_acknowledged", "order_answer_returned", b"order_answer_returned", "order_answered", b"order_answered", "order_arrived", b"order_arrived", "order_cancelled", b"order_cancelled", "order_clock_noted", b"order_clock_noted", "order_closed", b"order_closed", "order_delivered", b"order_delivered", "order_issued", b"order_issued", "order_received", b"order_received", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "private_parts_lost", b"private_parts_lost", "private_read", b"private_read", "received", b"received", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "snapshot_restored", b"snapshot_restored", "taxpayer_told", b"taxpayer_told", "tree_adopted", b"tree_adopted", "unlinked", b"unlinked", "written_off", b"written_off"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent_case_cleared", b"absent_case_cleared", "absent_case_found", b"absent_case_found", "accepted_directly", b"accepted_directly", "actor", b"actor", "answered_on_the_spot", b"answered_on_the_spot", "attachment_added", b"attachment_added", "attachment_read", b"attachment_read", "became_due_soon", b"became_due_soon", "became_overdue", b"became_overdue", "bureau", b"bureau", "calendar_adopted", b"calendar_adopted", "case_id", b"case_id", "case_withdrawn", b"case_withdrawn", "category", b"category", "channel", b"channel", "clocks", b"clocks", "clocks_recomputed", b"clocks_recomputed", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "custody", b"custody", "deferred", b"deferred", "department", b"department", "department_kind", b"department_kind", "directive_published", b"directive_published", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "epoch", b"epoch", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "ledger_exported", b"ledger_exported", "ledgers_reconciled", b"ledgers_reconciled", "linked", b"linked", "mismatch_cleared", b"mismatch_cleared", "mismatch_found", b"mismatch_found", "occurred_at_us", b"occurred_at_us", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "order_acknowledged", b"order_acknowledged", "order_answer_returned", b"order_answer_returned", "order_answered", b"order_answered", "order_arrived", b"order_arrived", "order_cancelled", b"order_cancelled", "order_clock_noted", b"order_clock_noted", "order_closed", b"order_closed", "order_delivered", b"order_delivered", "order_issued", b"order_issued", "order_received", b"order_received", "order_stage", b"order_stage", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "private_read", b"private_read", "received", b"received", "recorded_at_us", b"recorded_at_us", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "role", b"role", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "stage", b"stage", "taxpayer_told", b"taxpayer_told", "tree_adopted", b"tree_adopted", "unlinked", b"unlinked", "version", b"version", "written_off", b"written_off"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent_case_cleared", b"absent_case_cleared", "absent_case_found", b"absent_case_found", "accepted_directly", b"accepted_directly", "actor", b"actor", "answered_on_the_spot", b"answered_on_the_spot", "attachment_added", b"attachment_added", "attachment_read", b"attachment_read", "became_due_soon", b"became_due_soon", "became_overdue", b"became_overdue", "bureau", b"bureau", "calendar_adopted", b"calendar_adopted", "case_id", b"case_id", "case_withdrawn", b"case_withdrawn", "category", b"category", "channel", b"channel", "clocks", b"clocks", "clocks_recomputed", b"clocks_recomputed", "completed", b"completed", "concluded", b"concluded", "conclusion_delivered", b"conclusion_delivered", "conclusion_revoked", b"conclusion_revoked", "custody", b"custody", "deferred", b"deferred", "department", b"department", "department_kind", b"department_kind", "directive_published", b"directive_published", "dispatch_returned", b"dispatch_returned", "dispatched", b"dispatched", "epoch", b"epoch", "event", b"event", "extension_approved", b"extension_approved", "extension_asked", b"extension_asked", "extension_explained", b"extension_explained", "extension_refused", b"extension_refused", "feedback_given", b"feedback_given", "followed_up", b"followed_up", "forwarded", b"forwarded", "generation_opened", b"generation_opened", "issue_linked", b"issue_linked", "joint_handling_started", b"joint_handling_started", "ledger_doubted", b"ledger_doubted", "ledger_exported", b"ledger_exported", "ledger_trusted", b"ledger_trusted", "ledgers_reconciled", b"ledgers_reconciled", "linked", b"linked", "mismatch_cleared", b"mismatch_cleared", "mismatch_found", b"mismatch_found", "occurred_at_us", b"occurred_at_us", "offer_declined", b"offer_declined", "offer_refused", b"offer_refused", "offer_withdrawal_asked", b"offer_withdrawal_asked", "offered", b"offered", "order_acknowledged", b"order_acknowledged", "order_answer_returned", b"order_answer_returned", "order_answered", b"order_answered", "order_arrived", b"order_arrived", "order_cancelled", b"order_cancelled", "order_clock_noted", b"order_clock_noted", "order_closed", b"order_closed", "order_delivered", b"order_delivered", "order_issued", b"order_issued", "order_received", b"order_received", "order_stage", b"order_stage", "override_approved", b"override_approved", "override_asked", b"override_asked", "override_refused", b"override_refused", "part_added", b"part_added", "part_completed", b"part_completed", "part_returned", b"part_returned", "private_parts_lost", b"private_parts_lost", "private_read", b"private_read", "received", b"received", "recorded_at_us", b"recorded_at_us", "registered", b"registered", "released", b"released", "reopened", b"reopened", "resumed", b"resumed", "role", b"role", "ruled", b"ruled", "sent_to_reconsideration", b"sent_to_reconsideration", "snapshot_restored", b"snapshot_restored", "stage", b"stage", "taxpayer_told", b"taxpayer_told", "tree_adopted", b"tree_adopted", "unlinked", b"unlinked", "version", b"version", "written_off", b"written_off"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["registered", "answered_on_the_spot", "taxpayer_told", "forwarded", "dispatched", "dispatch_returned", "accepted_directly", "extension_asked", "extension_approved", "extension_refused", "joint_handling_started", "part_completed", "completed", "feedback_given", "followed_up", "reopened", "case_withdrawn", "deferred", "resumed", "sent_to_reconsideration", "offered", "offer_withdrawal_asked", "released", "offer_refused", "received", "offer_declined", "concluded", "conclusion_revoked", "conclusion_delivered", "written_off", "became_overdue", "became_due_soon", "clocks_recomputed", "calendar_adopted", "directive_published", "tree_adopted", "linked", "unlinked", "part_returned", "part_added", "extension_explained", "ruled", "override_asked", "override_approved", "override_refused", "attachment_added", "issue_linked", "order_issued", "order_received", "order_acknowledged", "order_answered", "order_answer_returned", "order_closed", "order_cancelled", "order_delivered", "order_clock_noted", "order_arrived", "ledgers_reconciled", "mismatch_found", "mismatch_cleared", "absent_case_found", "absent_case_cleared", "private_read", "attachment_read", "ledger_exported"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["registered", "answered_on_the_spot", "taxpayer_told", "forwarded", "dispatched", "dispatch_returned", "accepted_directly", "extension_asked", "extension_approved", "extension_refused", "joint_handling_started", "part_completed", "completed", "feedback_given", "followed_up", "reopened", "case_withdrawn", "deferred", "resumed", "sent_to_reconsideration", "offered", "offer_withdrawal_asked", "released", "offer_refused", "received", "offer_declined", "concluded", "conclusion_revoked", "conclusion_delivered", "written_off", "became_overdue", "became_due_soon", "clocks_recomputed", "calendar_adopted", "directive_published", "tree_adopted", "linked", "unlinked", "part_returned", "part_added", "extension_explained", "ruled", "override_asked", "override_approved", "override_refused", "attachment_added", "issue_linked", "order_issued", "order_received", "order_acknowledged", "order_answered", "order_answer_returned", "order_closed", "order_cancelled", "order_delivered", "order_clock_noted", "order_arrived", "ledgers_reconciled", "mismatch_found", "mismatch_cleared", "absent_case_found", "absent_case_cleared", "private_read", "attachment_read", "ledger_exported", "ledger_doubted", "ledger_trusted", "generation_opened", "snapshot_restored", "private_parts_lost"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -1661,6 +1681,170 @@ class LedgerExported(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LedgerExported: _TypeAlias = LedgerExported  # noqa: Y015
+
+@_typing.final
+class LedgerDoubted(_message.Message):
+    """台账存疑: the peer's ledger, which this bureau witnesses, contradicts what was seen of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    FINDING_FIELD_NUMBER: _builtins.int
+    KNOWN_GENERATION_FIELD_NUMBER: _builtins.int
+    KNOWN_SEQ_FIELD_NUMBER: _builtins.int
+    KNOWN_HASH_FIELD_NUMBER: _builtins.int
+    TOLD_GENERATION_FIELD_NUMBER: _builtins.int
+    TOLD_SEQ_FIELD_NUMBER: _builtins.int
+    TOLD_HASH_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    finding: _common_pb2.LedgerFinding.ValueType
+    known_generation: _builtins.int
+    known_seq: _builtins.int
+    known_hash: _builtins.bytes
+    told_generation: _builtins.int
+    told_seq: _builtins.int
+    told_hash: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+        finding: _common_pb2.LedgerFinding.ValueType = ...,
+        known_generation: _builtins.int = ...,
+        known_seq: _builtins.int = ...,
+        known_hash: _builtins.bytes = ...,
+        told_generation: _builtins.int = ...,
+        told_seq: _builtins.int = ...,
+        told_hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finding", b"finding", "known_generation", b"known_generation", "known_hash", b"known_hash", "known_seq", b"known_seq", "peer", b"peer", "told_generation", b"told_generation", "told_hash", b"told_hash", "told_seq", b"told_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerDoubted: _TypeAlias = LedgerDoubted  # noqa: Y015
+
+@_typing.final
+class LedgerTrusted(_message.Message):
+    """台账恢复: the peer's ledger goes on in a new generation that says what happened; nothing stands against it any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    TRUSTED_GENERATION_FIELD_NUMBER: _builtins.int
+    OPENED_SEQ_FIELD_NUMBER: _builtins.int
+    LOST_ENTRIES_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    trusted_generation: _builtins.int
+    opened_seq: _builtins.int
+    """The first entry of that generation, and how many entries that had been cosigned it has lost."""
+    lost_entries: _builtins.int
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+        trusted_generation: _builtins.int = ...,
+        opened_seq: _builtins.int = ...,
+        lost_entries: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lost_entries", b"lost_entries", "opened_seq", b"opened_seq", "peer", b"peer", "trusted_generation", b"trusted_generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerTrusted: _TypeAlias = LedgerTrusted  # noqa: Y015
+
+@_typing.final
+class GenerationOpened(_message.Message):
+    """开启新世代: the first entry of a generation, in a ledger that was restored from a backup."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITNESS_FIELD_NUMBER: _builtins.int
+    COSIGNED_GENERATION_FIELD_NUMBER: _builtins.int
+    COSIGNED_SEQ_FIELD_NUMBER: _builtins.int
+    COSIGNED_HASH_FIELD_NUMBER: _builtins.int
+    BACKUP_SEQ_FIELD_NUMBER: _builtins.int
+    SET_ASIDE_FIELD_NUMBER: _builtins.int
+    CASES_NUMBERED_FIELD_NUMBER: _builtins.int
+    ORDERS_NUMBERED_FIELD_NUMBER: _builtins.int
+    witness: _builtins.str
+    """The head that a witness had cosigned last; the journal ends there, or has lost what is missing up to it."""
+    cosigned_generation: _builtins.int
+    cosigned_seq: _builtins.int
+    cosigned_hash: _builtins.bytes
+    backup_seq: _builtins.int
+    """Where the backup ended, and how many of its entries nobody had cosigned and the cosigned journal denies."""
+    set_aside: _builtins.int
+    cases_numbered: _builtins.int
+    """Numbers of cases and orders go on after these, so that none is given out twice."""
+    orders_numbered: _builtins.int
+    def __init__(
+        self,
+        *,
+        witness: _builtins.str = ...,
+        cosigned_generation: _builtins.int = ...,
+        cosigned_seq: _builtins.int = ...,
+        cosigned_hash: _builtins.bytes = ...,
+        backup_seq: _builtins.int = ...,
+        set_aside: _builtins.int = ...,
+        cases_numbered: _builtins.int = ...,
+        orders_numbered: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup_seq", b"backup_seq", "cases_numbered", b"cases_numbered", "cosigned_generation", b"cosigned_generation", "cosigned_hash", b"cosigned_hash", "cosigned_seq", b"cosigned_seq", "orders_numbered", b"orders_numbered", "set_aside", b"set_aside", "witness", b"witness"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerationOpened: _TypeAlias = GenerationOpened  # noqa: Y015
+
+@_typing.final
+class SnapshotRestored(_message.Message):
+    """A neighbour's ledger has given back what is private of the case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_BUREAU_FIELD_NUMBER: _builtins.int
+    from_bureau: _builtins.str
+    def __init__(
+        self,
+        *,
+        from_bureau: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_bureau", b"from_bureau"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotRestored: _TypeAlias = SnapshotRestored  # noqa: Y015
+
+@_typing.final
+class PrivatePartsLost(_message.Message):
+    """What is private of these many entries of the case was lost with the database."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    entries: _builtins.int
+    snapshot: _builtins.bool
+    """Of the request itself: names, contact and text."""
+    def __init__(
+        self,
+        *,
+        entries: _builtins.int = ...,
+        snapshot: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrivatePartsLost: _TypeAlias = PrivatePartsLost  # noqa: Y015
 
 @_typing.final
 class OrderIssued(_message.Message):

@@ -1,0 +1,198 @@
+"""What witnesses have seen: heads cosigned of these ledgers and of others', and the entries kept of others'."""
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from kuaixiang.domain.words import LedgerFinding
+from kuaixiang.runtime.database import Database
+from kuaixiang.wire.chain import GENESIS, links
+from kuaixiang.wire.v1 import journal_pb2
+from node.ledger import schema
+from node.ledger.ledger import KeptSegment, Seen
+
+_J = schema.JOURNAL.c
+_K = schema.WITNESSED_SEGMENTS.c
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An entry's place in a journal, and its hash; position 0 stands before the first."""
+
+    generation: int = 0
+    seq: int = 0
+    hash: bytes = GENESIS
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What stands against a ledger that a bureau witnesses."""
+
+    bureau: str
+    peer: str
+    finding: LedgerFinding
+    known: Place
+    told: Place
+    since_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Entries of another ledger that are kept together: `first_seq` names them, `last_seq` is the last that counts."""
+
+    generation: int
+    first_seq: int
+    last_seq: int
+
+
+def place_at(database: Database, bureau: str, seq: int) -> Place | None:
+    """What this node's own journal has at a position."""
+    if seq == 0:
+        return Place()
+    query = sa.select(_J.generation, _J.seq, _J.hash).where(_J.bureau == bureau, _J.seq == seq)
+    with database.reading() as connection:
+        row = connection.execute(query).one_or_none()
+    return None if row is None else Place(row.generation, row.seq, bytes(row.hash))
+
+
+def opening_after(database: Database, bureau: str, generation: int) -> tuple[int, bytes] | None:
+    """The first entry of a later generation than that: its position and public part; None when there is none."""
+    query = (
+        sa.select(_J.seq, _J.public)
+        .where(_J.bureau == bureau, _J.generation > generation, _J.kind == "generation_opened")
+        .order_by(_J.seq)
+        .limit(1)
+    )
+    with database.reading() as connection:
+        row = connection.execute(query).one_or_none()
+    return None if row is None else (row.seq, bytes(row.public))
+
+
+def cosigned(database: Database) -> list[Seen]:
+    """The last head of each ledger of this node that each witness has cosigned."""
+    return _seen(database, schema.COSIGNED)
+
+
+def witnessed(database: Database) -> list[Seen]:
+    """The last head that each bureau of this node has cosigned of each ledger that it witnesses."""
+    return _seen(database, schema.WITNESSED)
+
+
+def _seen(database: Database, table: sa.Table) -> list[Seen]:
+    with database.reading() as connection:
+        rows = connection.execute(sa.select(table).order_by(table.c.witness, table.c.bureau)).all()
+    return [
+        Seen(
+            row.witness,
+            row.bureau,
+            row.generation,
+            row.seq,
+            bytes(row.hash),
+            row.stated_at_us,
+            row.cosigned_at_us,
+            bytes(row.head),
+        )
+        for row in rows
+    ]
+
+
+def doubts(database: Database) -> list[Doubt]:
+    """What stands against ledgers that bureaus of this node witness."""
+    table = schema.LEDGER_DOUBTS
+    with database.reading() as connection:
+        rows = connection.execute(sa.select(table).order_by(table.c.bureau, table.c.peer)).all()
+    return [
+        Doubt(
+            row.bureau,
+            row.peer,
+            LedgerFinding(row.finding),
+            Place(row.known_generation, row.known_seq, bytes(row.known_hash)),
+            Place(row.told_generation, row.told_seq, bytes(row.told_hash)),
+            row.since_us,
+        )
+        for row in rows
+    ]
+
+
+def spans(database: Database, witness: str, bureau: str) -> list[Span]:
+    """The kept entries of a ledger, first to last: of a generation only what the next one has not replaced."""
+    query = sa.select(_K.generation, _K.first_seq, _K.last_seq).where(_K.witness == witness, _K.bureau == bureau)
+    with database.reading() as connection:
+        kept = [Span(*row) for row in connection.execute(query)]
+    return in_force(kept)
+
+
+def in_force(kept: Iterable[Span]) -> list[Span]:
+    """Those of some spans, cut short, that a later generation has not replaced; first to last."""
+    found: list[Span] = []
+    end = None
+    for span in sorted(kept, key=lambda one: (one.generation, one.first_seq), reverse=True):
+        last = span.last_seq if end is None else min(span.last_seq, end)
+        if span.first_seq <= last:
+            found.append(Span(span.generation, span.first_seq, last))
+            end = span.first_seq - 1
+    return found[::-1]
+
+
+def kept_segment(database: Database, witness: str, bureau: str, span: Span) -> journal_pb2.Segment:
+    """The entries of a span as they were shown."""
+    query = sa.select(_K.segment).where(
+        _K.witness == witness, _K.bureau == bureau, _K.generation == span.generation, _K.first_seq == span.first_seq
+    )
+    with database.reading() as connection:
+        data = connection.execute(query).scalar_one()
+    segment = journal_pb2.Segment.FromString(zlib.decompress(bytes(data)))
+    return first_of(segment, span.last_seq - span.first_seq + 1)
+
+
+def first_of(segment: journal_pb2.Segment, count: int) -> journal_pb2.Segment:
+    """The first entries of a segment."""
+    if count >= len(segment.entries):
+        return segment
+    del segment.entries[count:]
+    segment.last_hash = hashes_of(segment)[-1]
+    return segment
+
+
+def after_seq(segment: journal_pb2.Segment, seq: int) -> journal_pb2.Segment:
+    """The entries of a segment after a position, which must not be its last."""
+    known = seq + 1 - segment.first_seq
+    if known <= 0:
+        return segment
+    cut = journal_pb2.Segment()
+    cut.CopyFrom(segment)
+    cut.prev_hash = hashes_of(segment)[known - 1]
+    cut.first_seq = seq + 1
+    del cut.entries[:known]
+    return cut
+
+
+def hashes_of(segment: journal_pb2.Segment) -> list[bytes]:
+    """The hashes of a segment's entries, as they follow from what stands before them."""
+    sealed = [(entry.private_digest, entry.public) for entry in segment.entries]
+    return links(segment.prev_hash, segment.generation, segment.first_seq, sealed)
+
+
+def hash_at(database: Database, witness: str, bureau: str, found: Sequence[Span], seq: int) -> bytes | None:
+    """The hash of a kept entry; `GENESIS` before the first, None for one that is not kept."""
+    if seq == 0:
+        return GENESIS
+    for span in found:
+        if span.first_seq <= seq <= span.last_seq:
+            return hashes_of(kept_segment(database, witness, bureau, span))[seq - span.first_seq]
+    return None
+
+
+def kept(witness: str, segment: journal_pb2.Segment, at_us: int) -> KeptSegment:
+    """A segment as it is kept."""
+    return KeptSegment(
+        witness,
+        segment.bureau,
+        segment.generation,
+        segment.first_seq,
+        segment.first_seq + len(segment.entries) - 1,
+        at_us,
+        zlib.compress(segment.SerializeToString()),
+    )

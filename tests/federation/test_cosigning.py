@@ -1,0 +1,337 @@
+"""Nobody rewrites a ledger unseen: a witness cosigns what continues what it has seen, and finds what does not."""
+
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+import pytest_asyncio
+import sqlalchemy as sa
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from kuaixiang.domain import acts
+from kuaixiang.domain.errors import FieldMalformed
+from kuaixiang.domain.events import LedgerDoubted, LedgerTrusted
+from kuaixiang.domain.words import LedgerFinding, Role
+from kuaixiang.runtime.seal import Seal
+from kuaixiang.wire import chain
+from kuaixiang.wire.errors import from_call
+from kuaixiang.wire.v1 import cosign_pb2 as pb
+from kuaixiang.wire.v1 import journal_pb2
+from kuaixiang.wire.v1.cosign_pb2_grpc import CosignServiceStub
+from node.federation.cosigner import LedgerRefuted, LedgerUnproven
+from node.ledger import evidence, schema
+from node.ledger.ledger import Ledger, Seen
+from node.witness import HeadContradicted, HeadUnfollowed, StatementOvertaken
+from tests.federation.bureaus import until
+from tests.federation.nodes import COUNTY, PREFECTURE, Nodes, nodes
+
+QUICK = {"cosigned_start_seconds": 5, "cosign_seconds": 0.1}
+
+
+@pytest_asyncio.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[Nodes]:
+    """A county and its prefecture, which witnesses its ledger."""
+    async with nodes(tmp_path) as made:
+        made.settings |= QUICK | {"cosigned_start_seconds": 0}
+        await made.start(PREFECTURE)
+        made.settings |= QUICK
+        await made.start(COUNTY)
+        yield made
+
+
+def seen(made: Nodes, witness: str = PREFECTURE, bureau: str = COUNTY) -> Seen | None:
+    """What the witness has cosigned of the ledger."""
+    found = evidence.witnessed(made.up[witness].office.ledger.database)
+    return next((one for one in found if (one.witness, one.bureau) == (witness, bureau)), None)
+
+
+async def cosigned(made: Nodes, witness: str = PREFECTURE, bureau: str = COUNTY) -> Seen:
+    """What the witness has cosigned, once that is the whole ledger."""
+    ledger = made.up[bureau].office.ledger
+
+    def whole() -> Seen | None:
+        found = seen(made, witness, bureau)
+        return found if found is not None and found.seq == ledger.heads[bureau].seq else None
+
+    return await until(whole)
+
+
+def doubts(made: Nodes, witness: str = PREFECTURE) -> list[LedgerDoubted]:
+    return [entry.event for entry in made.events(witness, LedgerDoubted)]  # type: ignore[misc]
+
+
+def in_database(made: Nodes, bureau: str, change: Callable[[sa.Connection], Any]) -> None:
+    """Somebody changes the database of a stopped node."""
+    ledger = Ledger(f"sqlite:///{made.folder / bureau}.db", (bureau,))
+    try:
+        with ledger.database.writing.begin():
+            change(ledger.database.writing)
+    finally:
+        ledger.close()
+
+
+def copy(made: Nodes, bureau: str, name: str) -> Path:
+    kept = made.folder / name
+    shutil.copy(made.folder / f"{bureau}.db", kept)
+    return kept
+
+
+def rewritten_from(first: int, bureau: str) -> Callable[[sa.Connection], None]:
+    """The actor of an entry is another, and every hash from there on is made to fit."""
+
+    def change(connection: sa.Connection) -> None:
+        table = schema.JOURNAL
+        rows = connection.execute(sa.select(table).where(table.c.bureau == bureau).order_by(table.c.seq)).all()
+        before = rows[first - 2].hash if first > 1 else chain.GENESIS
+        for row in rows[first - 1 :]:
+            public = bytes(row.public)
+            if row.seq == first:
+                assert b"officer-1" in public
+                public = public.replace(b"officer-1", b"officer-9")
+            after = chain.link(bytes(before), row.generation, row.seq, bytes(row.private_digest), public)
+            connection.execute(
+                sa.update(table)
+                .where(table.c.bureau == bureau, table.c.seq == row.seq)
+                .values(public=public, prev_hash=bytes(before), hash=after)
+            )
+            before = after
+        connection.execute(sa.update(schema.BUREAUS).where(schema.BUREAUS.c.bureau == bureau).values(hash=before))
+        connection.execute(sa.delete(schema.COSIGNED))
+
+    return change
+
+
+@pytest.mark.asyncio
+async def test_a_ledger_that_grows_is_cosigned_by_its_superior_and_both_keep_it(pair: Nodes) -> None:
+    for _ in range(3):
+        await pair.accept(COUNTY)
+    witnessed = await cosigned(pair)
+    ledger = pair.up[COUNTY].office.ledger
+    assert ledger.heads[COUNTY].hash == witnessed.hash
+    (kept,) = await until(lambda: [one for one in evidence.cosigned(ledger.database) if one.seq == witnessed.seq])
+    assert (kept.hash, kept.generation) == (witnessed.hash, witnessed.generation)
+    assert [] == doubts(pair)
+
+
+@pytest.mark.asyncio
+async def test_an_honest_restart_finds_nothing(pair: Nodes) -> None:
+    await pair.accept(COUNTY)
+    await cosigned(pair)
+    await pair.stop(COUNTY)
+    await pair.start(COUNTY)
+    await pair.accept(COUNTY)
+    await cosigned(pair)
+    assert [] == doubts(pair)
+
+
+@pytest.mark.asyncio
+async def test_an_older_copy_takes_no_acts_and_its_witness_records_it(pair: Nodes) -> None:
+    case_id = await pair.register(COUNTY)
+    await cosigned(pair)
+    await pair.stop(COUNTY)
+    older = copy(pair, COUNTY, "older.db")
+    await pair.start(COUNTY)
+    await pair.accept(COUNTY)
+    last = await cosigned(pair)
+    await pair.stop(COUNTY)
+    shutil.copy(older, pair.folder / f"{COUNTY}.db")
+
+    await pair.start(COUNTY)
+    end = pair.up[COUNTY].office.ledger.heads[COUNTY].seq
+    assert end < last.seq
+    with pytest.raises(LedgerRefuted, match=rf"entries {end + 1} to {last.seq} are missing"):
+        await pair.register(COUNTY)
+    with pytest.raises(LedgerRefuted):
+        await pair.act(COUNTY, case_id, acts.Withdraw(reason="撤回"), Role.REGISTRAR)
+    (doubt,) = await until(lambda: doubts(pair))
+    assert (LedgerFinding.SHORTER, last.seq, last.hash, end) == (
+        doubt.finding,
+        doubt.known_seq,
+        doubt.known_hash,
+        doubt.told_seq,
+    )
+
+
+@pytest.mark.asyncio
+async def test_the_newest_copy_put_back_is_trusted_again_by_itself(pair: Nodes) -> None:
+    await pair.register(COUNTY)
+    await cosigned(pair)
+    await pair.stop(COUNTY)
+    older = copy(pair, COUNTY, "older.db")
+    await pair.start(COUNTY)
+    await pair.accept(COUNTY)
+    await cosigned(pair)
+    await pair.stop(COUNTY)
+    newest = copy(pair, COUNTY, "newest.db")
+    shutil.copy(older, pair.folder / f"{COUNTY}.db")
+    await pair.start(COUNTY)
+    await until(lambda: doubts(pair))
+    await pair.stop(COUNTY)
+    shutil.copy(newest, pair.folder / f"{COUNTY}.db")
+    await pair.start(COUNTY)
+    await pair.accept(COUNTY)
+    await cosigned(pair)
+    assert await until(lambda: pair.events(PREFECTURE, LedgerTrusted))
+    assert [] == evidence.doubts(pair.up[PREFECTURE].office.ledger.database)
+
+
+@pytest.mark.asyncio
+async def test_an_entry_rewritten_in_the_database_is_named_by_its_witness(pair: Nodes) -> None:
+    for _ in range(3):
+        await pair.accept(COUNTY)
+    await cosigned(pair)
+    await pair.stop(COUNTY)
+    in_database(pair, COUNTY, rewritten_from(3, COUNTY))
+    await pair.start(COUNTY)
+    with pytest.raises(LedgerRefuted):
+        await pair.register(COUNTY)
+    (doubt,) = await until(lambda: doubts(pair))
+    assert (LedgerFinding.REWRITTEN, 3) == (doubt.finding, doubt.known_seq)
+    assert doubt.known_hash != doubt.told_hash
+
+
+@pytest.mark.asyncio
+async def test_a_journal_that_was_cut_off_is_found_without_asking_anybody(pair: Nodes) -> None:
+    for _ in range(3):
+        await pair.accept(COUNTY)
+    last = await cosigned(pair)
+    await pair.stop(COUNTY, PREFECTURE)
+
+    def cut(connection: sa.Connection) -> None:
+        table = schema.JOURNAL
+        connection.execute(sa.delete(table).where(table.c.seq > last.seq - 2))
+        (hash_,) = connection.execute(sa.select(table.c.hash).where(table.c.seq == last.seq - 2)).one()
+        connection.execute(sa.update(schema.BUREAUS).values(seq=last.seq - 2, hash=hash_))
+
+    in_database(pair, COUNTY, cut)
+    await pair.start(COUNTY)
+    with pytest.raises(LedgerRefuted, match=rf"entries {last.seq - 1} to {last.seq} are missing"):
+        await pair.register(COUNTY)
+
+
+class Shower:
+    """Shows a made-up journal to a witness, as the county's node would."""
+
+    def __init__(self, made: Nodes) -> None:
+        self.made = made
+        self.seal = Seal(made.certificate("node", COUNTY))
+        self.at = 1_700_000_000_000_000
+
+    def segment(
+        self, first: int, publics: list[bytes], before: bytes = chain.GENESIS, generation: int = 1
+    ) -> journal_pb2.Segment:
+        sealed = [(chain.NO_PRIVATE, public) for public in publics]
+        return journal_pb2.Segment(
+            bureau=COUNTY,
+            generation=generation,
+            first_seq=first,
+            prev_hash=before,
+            entries=[journal_pb2.SegmentEntry(public=public, private_digest=digest) for digest, public in sealed],
+            last_hash=chain.links(before, generation, first, sealed)[-1],
+        )
+
+    async def show(self, segment: journal_pb2.Segment, *, at: int = 0, bare: bool = False) -> pb.CosignHeadResponse:
+        self.at += 1
+        stated = pb.HeadStatement(
+            bureau=COUNTY,
+            generation=segment.generation,
+            seq=segment.first_seq + len(segment.entries) - 1,
+            hash=segment.last_hash,
+            witness=PREFECTURE,
+            stated_at_us=at or self.at,
+        ).SerializeToString()
+        request = pb.CosignHeadRequest(
+            statement=stated, signature=self.seal.sign(stated), segment=None if bare else segment
+        )
+        async with self.made.channel(PREFECTURE, "node", COUNTY) as channel:
+            return await CosignServiceStub(channel).CosignHead(request, timeout=10)
+
+    async def refused(self, segment: journal_pb2.Segment, **more: Any) -> str:
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await self.show(segment, **more)
+        found = from_call(refusal.value)
+        assert found is not None
+        return found.rule
+
+
+@pytest.mark.asyncio
+async def test_a_witness_cosigns_only_what_continues_what_it_has_seen(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as made:
+        await made.start(PREFECTURE)
+        shower = Shower(made)
+        first = shower.segment(1, [b"a", b"b", b"c"])
+        assert HeadUnfollowed.__name__ == await shower.refused(shower.segment(2, [b"b"], before=bytes(32)))
+        await shower.show(first)
+        await shower.show(first, bare=True)
+        assert StatementOvertaken.__name__ == await shower.refused(first, at=shower.at - 1)
+        second = shower.segment(4, [b"d"], before=first.last_hash)
+        await shower.show(second)
+        assert HeadUnfollowed.__name__ == await shower.refused(shower.segment(6, [b"f"], before=second.last_hash))
+        for contradiction in (
+            first,
+            shower.segment(4, [b"x"], before=first.last_hash),
+            shower.segment(4, [b"x", b"y"], before=first.last_hash),
+            shower.segment(5, [b"e"], before=bytes(32)),
+            shower.segment(5, [b"e"], before=second.last_hash, generation=2),
+        ):
+            assert HeadContradicted.__name__ == await shower.refused(contradiction)
+        await shower.show(shower.segment(4, [b"d", b"e"], before=first.last_hash))
+        forged = shower.segment(6, [b"f"])
+        forged.last_hash = bytes(32)
+        assert FieldMalformed.__name__ == await shower.refused(forged)
+        found = seen(made)
+        assert found is not None
+        assert (1, 5) == (found.generation, found.seq)
+
+
+@pytest.mark.asyncio
+async def test_what_a_witness_says_it_has_cosigned_needs_the_bureaus_own_signature(pair: Nodes) -> None:
+    await pair.accept(COUNTY)
+    last = await cosigned(pair)
+    await pair.stop(COUNTY)
+    table = schema.WITNESSED
+    lie = pb.CosignedHead.FromString(last.head)
+    stated = pb.HeadStatement.FromString(lie.statement)
+    stated.seq += 5
+    lie.statement = stated.SerializeToString()
+    lie.signature.CopyFrom(Seal(pair.certificate("node", PREFECTURE)).sign(lie.statement))
+    await pair.stop(PREFECTURE)
+    in_database(pair, PREFECTURE, lambda it: it.execute(sa.update(table).values(head=lie.SerializeToString())))
+    pair.settings |= {"cosigned_start_seconds": 0}
+    await pair.start(PREFECTURE, COUNTY)
+    await pair.register(COUNTY)
+    assert [] == doubts(pair)
+
+
+@pytest.mark.asyncio
+async def test_a_ledger_that_must_be_proven_waits_for_its_witness(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as made:
+        made.settings |= {"cosigned_start_seconds": 0, "cosign_seconds": 0.1, "require_cosigned_start": True}
+        await made.start(COUNTY)
+        with pytest.raises(LedgerUnproven):
+            await made.register(COUNTY)
+        assert not await healthy(made, COUNTY)
+        made.settings |= {"require_cosigned_start": False}
+        await made.start(PREFECTURE)
+        await until(lambda: not made.up[COUNTY].office.ledger.withheld)
+        await made.register(COUNTY)
+        assert await healthy(made, COUNTY)
+
+
+async def healthy(made: Nodes, bureau: str) -> bool:
+    async with made.channel(bureau, "node", bureau) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+@pytest.mark.asyncio
+async def test_a_witness_that_is_away_stops_nothing(pair: Nodes) -> None:
+    await pair.stop(PREFECTURE)
+    for _ in range(3):
+        await pair.accept(COUNTY)
+    await pair.start(PREFECTURE)
+    await cosigned(pair)
