@@ -528,6 +528,11 @@ class Site:
         )
 
     @property
+    def port(self) -> int:
+        """Where nodes and hubs connect."""
+        return int(self.conf.listen.rpartition(":")[2])
+
+    @property
     def url(self) -> str:
         """NATS URL of this site; who connects shows a certificate."""
         return f"tls://{self.conf.listen}"
@@ -586,9 +591,9 @@ class Sites:
 
     `nodes` says for each site which bureaus share a node process; by default one node keeps all ledgers of a site.
     `hubs` are the scopes of hubs, each by the site that it connects to. Certificates lie in the folder `certificates`,
-    by kind and first code; those that are not there are issued by `authority`, which is made if there is none. `host` is
-    the address of this machine that nodes and hubs reach them at; the links between them stay inside it. As a context
-    manager it starts all of them and waits for the links; on leaving everything is stopped.
+    by kind and first code; those that are not there are issued by `authority`, which is made if there is none.
+    `host` is the address of this machine that nodes and hubs reach them at; the links between them stay inside it. As a
+    context manager it starts all of them and waits for the links; on leaving everything is stopped.
     """
 
     def __init__(

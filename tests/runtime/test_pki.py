@@ -260,7 +260,7 @@ def test_kx_pki_refuses_with_a_sentence_and_exit_code_2(
 
 def test_a_nats_site_is_verified_by_the_hosts_at_which_it_is_dialled(tmp_path: Path, authority: Path) -> None:
     paths = pki.issue(authority, tmp_path / "site", "nats", ["330000"], hosts=["nats-hq", "127.0.0.1"])
-    names = load(paths).certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    names = pki.load(paths).certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert ["330000.nats.kuaixiang.internal", "nats-hq"] == names.get_values_for_type(x509.DNSName)
     assert ["127.0.0.1"] == [str(address) for address in names.get_values_for_type(x509.IPAddress)]
 
@@ -277,8 +277,6 @@ def test_a_nats_site_is_verified_by_the_hosts_at_which_it_is_dialled(tmp_path: P
         ("nats", ""),
     ],
 )
-def test_no_host_makes_a_certificate_somebody_elses(
-    tmp_path: Path, authority: Path, kind: pki.Kind, host: str
-) -> None:
+def test_no_host_makes_a_certificate_somebody_elses(tmp_path: Path, authority: Path, kind: pki.Kind, host: str) -> None:
     with pytest.raises(pki.HostNotItsOwn):
         pki.issue(authority, tmp_path / "site", kind, ["330000"], hosts=[host])
