@@ -99,7 +99,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
         bus = Bus(
             Access(
                 url=settings.nats_url.get_secret_value(),
-                site=tree.site(settings.scope),
+                site=store.tree.site(settings.scope),
                 user=hub_user(settings.scope),
                 certificates=settings.certificate_paths,
             )
