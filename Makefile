@@ -100,6 +100,14 @@ test-faults: setup tools ## 1,000 kills, 200 partitions and more under work (KX_
 	KX_TEST_KILLS=$${KX_TEST_KILLS:-1000} KX_TEST_PARTITIONS=$${KX_TEST_PARTITIONS:-200} \
 		$(BIN)/python -m pytest tests/faults -s $(ARGS)
 
+.PHONY: test-simulation
+test-simulation: setup ## live seeded schedules of faults in one process for five minutes (KX_TEST_SIMULATION seconds)
+	KX_TEST_SIMULATION=$${KX_TEST_SIMULATION:-300} $(BIN)/python -m pytest tests/simulation/test_simulation.py -s $(ARGS)
+
+.PHONY: test-mutants
+test-mutants: setup ## break the code in two dozen ways on purpose; the simulation has to notice each
+	KX_TEST_MUTANTS=all $(BIN)/python -m pytest tests/simulation/test_mutants.py -s $(ARGS)
+
 .PHONY: bench
 bench: setup ## run the benchmarks, one after the other (ARGS="bench/NAME.py" runs one)
 	@set -e; for program in $(or $(ARGS),$(sort $(wildcard bench/[a-z]*.py))); do \

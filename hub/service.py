@@ -23,7 +23,7 @@ from hub.settings import HubSettings
 from hub.store import Store
 from hub.worker import Worker
 from kuaixiang.runtime import logs
-from kuaixiang.runtime.bus import Access, Bus, hub_user
+from kuaixiang.runtime.bus import Bus
 from kuaixiang.runtime.clock import clock_from, to_micros
 from kuaixiang.runtime.exposition import start_exposition
 from kuaixiang.runtime.loops import Loop, Step
@@ -96,14 +96,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
         stack.push_async_callback(refiller.stop)
         exposition = start_exposition(settings.metrics_host, settings.metrics_port)
         stack.callback(exposition.stop)
-        bus = Bus(
-            Access(
-                url=settings.nats_url.get_secret_value(),
-                site=store.tree.site(settings.scope),
-                user=hub_user(settings.scope),
-                certificates=settings.certificate_paths,
-            )
-        )
+        bus = Bus(settings.nats_url.get_secret_value(), name=f"hub-{settings.scope}")
         await stack.enter_async_context(bus)
         sites = settings.followed_sites(store.tree)
         consumer = Consumer(bus=bus, folder=folder, worker=worker, scope=settings.scope, sites=sites)

@@ -26,8 +26,8 @@ class HubSettings(BaseSettings):
     """The tree of bureaus, whose `endpoint` column says where each ledger answers; the shipped one when absent."""
     database: str = "sqlite:///var/hub.db"
     """SQLAlchemy URL: SQLite in a file or PostgreSQL."""
-    nats_url: SecretStr = SecretStr("tls://127.0.0.1:4222")
-    """The NATS server of the scope's own site, with this hub's certificate."""
+    nats_url: SecretStr = SecretStr("nats://127.0.0.1:4222")
+    """The NATS server of the scope's own site, with user and password."""
     sites: Annotated[tuple[str, ...], NoDecode] = ()
     """Codes of the sites to follow, in the environment separated by commas; all of the scope when empty."""
     listen: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] = "127.0.0.1:7450"

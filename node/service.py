@@ -10,7 +10,7 @@ import grpc.aio
 import structlog
 
 from kuaixiang.runtime import logs
-from kuaixiang.runtime.bus import Access, Bus, node_user
+from kuaixiang.runtime.bus import Bus
 from kuaixiang.runtime.clock import clock_from
 from kuaixiang.runtime.exposition import start_exposition
 from kuaixiang.runtime.seal import Seal
@@ -162,15 +162,7 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         chores = Chores(stack)
         bus: Bus | None = None
         if settings.nats_url is not None:
-            first = settings.bureaus[0]
-            bus = Bus(
-                Access(
-                    url=settings.nats_url.get_secret_value(),
-                    site=place.tree.site(first),
-                    user=node_user(first),
-                    certificates=paths,
-                )
-            )
+            bus = Bus(settings.nats_url.get_secret_value(), name=f"node-{settings.bureaus[0]}")
             await stack.enter_async_context(bus)
             chores.add(Publisher(ledger, bus, place.tree, place.clock))
         links = Links(place.trees, paths)

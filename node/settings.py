@@ -35,8 +35,8 @@ class NodeSettings(BaseSettings):
     data_key: Path | None = None
     """File of the keys of private data at rest, mode 0600, made when a new ledger has none; beside a SQLite database
     (`node.db.key`) or `var/node.key` when absent."""
-    nats_url: SecretStr | None = SecretStr("tls://127.0.0.1:4222")
-    """The NATS server of the bureaus' site, with this node's certificate; empty: the hub reads the ledgers by gRPC."""
+    nats_url: SecretStr | None = SecretStr("nats://127.0.0.1:4222")
+    """The NATS server of the bureaus' site, with user and password; empty: the hub reads the ledgers by gRPC."""
     listen: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] = "127.0.0.1:7440"
     """host:port for gRPC; port 0 takes a free one."""
     metrics_host: str = "127.0.0.1"

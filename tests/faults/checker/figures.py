@@ -12,6 +12,9 @@ from tests.faults.checker.history import History, HubView
 CLOSED = frozenset({Stage.RECONSIDERATION, Stage.WITHDRAWN, Stage.WRITTEN_OFF})
 
 
+_NOWHERE = (0, 0, b"")
+
+
 def counted_by_hand(entries: Iterable[Entry]) -> Counter[str]:
     """Facts, and deadlines met and missed, by code that has nothing in common with the hub's."""
     counts: Counter[str] = Counter()
@@ -35,8 +38,7 @@ def the_hub_says_what_the_journals_add_up_to(history: History) -> list[str]:
         return []
     found = []
     for bureau, journal in history.journals.items():
-        mark = hub.marks.get(bureau)
-        if mark is not None and mark[1] != journal.head.seq:
+        if bureau in hub.quarantined or (hub.marks and hub.marks.get(bureau, _NOWHERE)[1] != journal.head.seq):
             continue  # behind: the rule below
         public = (sealed.public for segment in journal.segments for sealed in segment.entries)
         counted, told = counted_by_hand(map(Entry.FromString, public)), hub.facts.get(bureau, {})
@@ -71,11 +73,15 @@ def the_hub_stands_where_the_journals_do(history: History) -> list[str]:
     hub = history.hub
     if hub is None:
         return []
-    found = [f"{bureau}: the hub has quarantined it: {reason}" for bureau, reason in hub.quarantined.items()]
+    found = [
+        f"{bureau}: the hub has quarantined it: {reason}"
+        for bureau, reason in hub.quarantined.items()
+        if bureau not in history.suspected
+    ]
     for bureau, journal in history.journals.items():
-        if bureau in hub.quarantined or (bureau not in hub.marks and not hub.marks):
+        if bureau in hub.quarantined or not hub.marks:
             continue
-        generation, seq, hash_ = hub.marks.get(bureau, (0, 0, b""))
+        generation, seq, hash_ = hub.marks.get(bureau, _NOWHERE)
         if seq and not history.has(bureau, seq, hash_):
             found.append(f"{bureau}: the hub has folded generation {generation} seq {seq}, which is not its journal's")
         if history.settled and seq != journal.head.seq:

@@ -105,6 +105,8 @@ class History:
     hub: HubView | None = None
     settled: bool = True
     alarmed: frozenset[tuple[str, str]] = frozenset()
+    suspected: frozenset[str] = frozenset()
+    """Bureaus in whose names a stranger has published: the hub may have quarantined them, and tells nothing wrong."""
 
     @cached_property
     def lines(self) -> Mapping[str, Sequence[Line]]:

@@ -1,0 +1,65 @@
+"""A database that outlives the process using it, and forgets what was not synced when the power goes.
+
+It is the real `Database` over SQLite in a memory file system, opened once and given to each incarnation of its owner. A
+killed process loses its open transaction. A loss of power keeps what was committed, as SQLite promises it for
+`synchronous=FULL`; if the connection was not opened so, everything since the process's start is gone.
+"""
+
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kuaixiang.runtime.database import Database
+
+MEMORY = Path("/dev/shm")
+FULL = 2
+"""`PRAGMA synchronous`: a commit has returned from its fsync."""
+
+
+class Disk:
+    """The disk of one process that uses one database, which `make` opens by its URL, and which stays open."""
+
+    def __init__(self, make: Callable[[str], Database]) -> None:
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="kx-simulated-", dir=MEMORY if MEMORY.is_dir() else None, ignore_cleanup_errors=True
+        )
+        self.database = make(f"sqlite:///{self._folder.name}/it.db")
+        self._really_close = self.database.close
+        # The process ends; the disk stays.
+        setattr(self.database, "close", lambda: None)  # noqa: B010 - a method of this one object
+        self.shared: dict[str, Any] = {}
+        """What is compiled once for this database, by whom."""
+        self._empty = self._copy()
+        self._synced: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        self._really_close()
+        self._folder.cleanup()
+
+    def wipe(self) -> None:
+        """As new."""
+        self._synced = None
+        self._empty.backup(self._raw())
+
+    def opened(self) -> Database:
+        """A process opens it."""
+        (level,) = self._raw().execute("PRAGMA synchronous").fetchone()
+        self._synced = None if level >= FULL else self._copy()
+        return self.database
+
+    def lose_power(self) -> None:
+        """What was not synced is gone."""
+        if self._synced is not None:
+            self._synced.backup(self._raw())
+
+    def _copy(self) -> sqlite3.Connection:
+        copy = sqlite3.connect(":memory:")
+        self._raw().backup(copy)
+        return copy
+
+    def _raw(self) -> sqlite3.Connection:
+        raw = self.database.writing.connection.dbapi_connection
+        assert isinstance(raw, sqlite3.Connection)
+        return raw
