@@ -17,8 +17,11 @@ PRIVATE: Final = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-chil
 SHARED: Final = "10.99.0.1"
 """The router's own address: the NATS sites, PostgreSQL and the terminals are there."""
 
-NAMES: Final = Path("/run/netns")
+OWN: Final = Path("/run")
+"""Once `Machines.build` has mounted it, a memory disk that nobody else sees and that goes with the harness."""
+NAMES: Final = OWN / "netns"
 """Where ip(8) keeps namespaces by name."""
+TEMPORARY: Final = OWN / "tmp"
 
 
 DROP: Final = "drop"
@@ -75,8 +78,11 @@ class Machines:
 
     def build(self) -> None:
         """Make them. Raises CalledProcessError where this harness is not in namespaces of its own."""
-        NAMES.mkdir(parents=True, exist_ok=True)
-        run("mount", "-t", "tmpfs", "tmpfs", str(NAMES.parent))
+        run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(OWN))
+        # Shared memory is named by process ids, which begin anew in here.
+        run("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/dev/shm")
+        for folder in (NAMES, TEMPORARY):
+            folder.mkdir(parents=True)
         run("ip", "link", "set", "lo", "up")
         run("ip", "address", "add", f"{SHARED}/32", "dev", "lo")
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1", "ascii")

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import os
 import random
 import shutil
 import sys
@@ -23,18 +24,21 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from demo.federation import DATABASE_SIDES, Database, Federation, part_of, service_name
+from demo.federation import DATABASE_SIDES, Database, Federation, part_of, service_name, with_endpoints
 from demo.mishaps import caught_up
-from demo.processes import ChildNotRunning, ChildProcess, ProcessError
+from demo.processes import ChildDied, ChildNotRunning, ChildProcess, ProcessError
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Custody, Stage
 from kuaixiang.facts import national_tree
+from kuaixiang.runtime.writer import EXIT_COMMIT_FAILED
 from tests.faults.checker.check import faults_in
 from tests.faults.checker.history import Came, History
-from tests.faults.machines import DROP, LOSE, RESET, SHARED, Cut, Machines
+from tests.faults.forgetful import Mount, mounted
+from tests.faults.machines import DROP, LOSE, OWN, RESET, SHARED, TEMPORARY, Cut, Machines, run
+from tests.faults.meddler import Meddler
 from tests.faults.town import QUIET_SECONDS_MAX, Town, hub_view, journals_of, quiet
 from tests.faults.warm import Nursery, WarmChild
 
@@ -44,6 +48,12 @@ HUB = "hub-000000"
 CLERKS = 8
 CLERK_PAUSE_SECONDS_MAX = 0.25
 """Eight officers who pause so: the machine is to be busy with dying and starting, and some acts are always under way."""
+POWER_CUTS = 0.6
+"""The share of deaths in which the disk's cache is lost too, where there are such disks."""
+FULL_DISK = "768m"
+"""Room for the databases and their logs, or the NATS stores, of a storm."""
+FAKETIME = "/usr/$LIB/faketime/libfaketime.so.1"
+"""What faketime(1) has a program load."""
 KEEPER_SECONDS = 0.1
 """How often it is looked at who has ended by itself."""
 KEEPER_PATIENCE_SECONDS = 1.0
@@ -66,7 +76,11 @@ class Flavour(StrEnum):
     """What the services keep their data on."""
 
     SQLITE = "sqlite"
+    """On disks that are full at times, and answer with I/O errors."""
+    POWER = "power"
+    """SQLite and the NATS stores on disks that forget at a power cut what was not synced."""
     POSTGRESQL = "postgresql"
+    """A PostgreSQL server that is killed, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,8 @@ class Plan:
     partitions: int
     mishaps: int
     seconds_between_kills: float
+    meddled: int
+    """1: what bureaus say to each other goes through peers that meddle (`tests.faults.meddler`)."""
 
     @property
     def arguments(self) -> list[str]:
@@ -104,15 +120,17 @@ class Report:
     found: list[str] = field(default_factory=list)
     """What the checker refutes, and what nobody can explain; empty when all is well."""
 
-    def count(self, fault: str) -> None:
-        """One more of this kind."""
-        self.faults[fault] = self.faults.get(fault, 0) + 1
+    def count(self, fault: str, times: int = 1) -> None:
+        """One more of this kind, or several."""
+        self.faults[fault] = self.faults.get(fault, 0) + times
 
 
 class StormFederation(Federation):
     """A federation whose services are forked, each on a machine of its own."""
 
-    def __init__(self, directory: Path, tree: BureauTree, machines: Machines, database: Database) -> None:
+    def __init__(
+        self, directory: Path, tree: BureauTree, machines: Machines, database: Database, chance: random.Random | None
+    ) -> None:
         self.machines = machines
         self.nursery: Nursery | None = None
         super().__init__(
@@ -124,6 +142,23 @@ class StormFederation(Federation):
             hosts=machines.address,
             shared_host=SHARED,
         )
+        self.meddlers: dict[str, Meddler] = {}
+        if chance is not None:
+            for bureau in BUREAUS:
+                self.meddlers[bureau] = Meddler(self, bureau, SHARED, random.Random(chance.random()))
+            ports = {bureau: meddler.port for bureau, meddler in self.meddlers.items()}
+            self.tree = with_endpoints(self.tree, ports, hosts=dict.fromkeys(ports, SHARED))
+
+    def door(self, bureau: str) -> tuple[str, int]:
+        """Where other bureaus and the hub reach it: the address, and the port where the address is not its alone."""
+        meddler = self.meddlers.get(bureau)
+        return (SHARED, meddler.port) if meddler else (self.node(bureau).host, 0)
+
+    async def start(self) -> Self:
+        await super().start()
+        for meddler in self.meddlers.values():
+            await meddler.start()
+        return self
 
     def _process(self, name: str, command: Sequence[str]) -> ChildProcess:
         return WarmChild(
@@ -143,6 +178,8 @@ class StormFederation(Federation):
         return self.nursery
 
     async def stop(self) -> None:
+        for meddler in self.meddlers.values():
+            await meddler.stop()
         await super().stop()
         if self.nursery is not None:
             self.nursery.__exit__(None, None, None)
@@ -159,6 +196,8 @@ class Patient:
         self.excused_until = 0.0
         """Up to then it may end by itself."""
         self.started = time.monotonic()
+        self.cut_power: Callable[[str, float], None] | None = None
+        """What its disk forgets, by a seed and the share of unsynced pages that have reached it all the same."""
         self._start = start
 
     @property
@@ -180,6 +219,12 @@ class Patient:
         """Kill -9."""
         with contextlib.suppress(ChildNotRunning):  # it has ended by itself in this moment: it is killed all the same
             await asyncio.to_thread(self.process.kill)
+
+    async def live_under(self, *prefix: str) -> None:
+        """Start it as a program of its own under another one, for this one life."""
+        assert isinstance(self.process, WarmChild)
+        self.process.prefix = prefix
+        await self.start()
 
 
 class Storm:
@@ -212,35 +257,46 @@ class Storm:
             self._week_without_link,
             self._bus_wiped,
             self._hub_wiped,
+            self._process_clock_leaps,
         ]
+        if plan.flavour is Flavour.SQLITE:
+            self._mishaps += [self._databases_full, self._buses_full, self._disk_errors, self._disk_errors]
+        self._keeper = asyncio.create_task(self._keep())
 
     async def rage(self) -> None:
         """Until as much has been done as was planned."""
-        keeper = asyncio.create_task(self._keep())
-        try:
-            async with asyncio.TaskGroup() as group:
-                for number in range(2):
-                    group.create_task(self._killing(random.Random(f"{self._plan.seed} kills {number}")))
-                for number in range(3):
-                    group.create_task(self._parting(random.Random(f"{self._plan.seed} partitions {number}")))
-                group.create_task(self._happening(random.Random(f"{self._plan.seed} mishaps")))
-        finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
+        async with asyncio.TaskGroup() as group:
+            for number in range(2):
+                group.create_task(self._killing(random.Random(f"{self._plan.seed} kills {number}")))
+            for number in range(3):
+                group.create_task(self._parting(random.Random(f"{self._plan.seed} partitions {number}")))
+            group.create_task(self._happening(random.Random(f"{self._plan.seed} mishaps")))
 
     async def calm(self) -> None:
-        """Mend what is broken and start what has ended; raises ChildNotReady for what does not serve."""
-        for patient in self.patients:
-            async with patient.lock:
-                if not patient.process.alive:
-                    self._look_why(patient)
-                    await patient.start()
+        """Wait until all that was started again serves; raises ChildNotReady for what does not."""
+        if self._federation._postgres is not None:
+            server = self._federation._postgres
+            await asyncio.to_thread(server.process.wait_ready, server._answers)
         for site in self._federation.sites.all:
             healthy = functools.partial(getattr, site, "healthy")
             await asyncio.to_thread(site.process.wait_ready, healthy, CALM_SECONDS_MAX)
         await asyncio.to_thread(self._federation.sites.wait_linked, None, CALM_SECONDS_MAX)
+        deadline = time.monotonic() + CALM_SECONDS_MAX
         for service in self._federation.services:
-            await self._federation.wait_serving(service, CALM_SECONDS_MAX)
+            while True:
+                try:
+                    await self._federation.wait_serving(service, CALM_SECONDS_MAX)
+                except ChildDied:
+                    if time.monotonic() > deadline:
+                        raise
+                    await asyncio.sleep(KEEPER_PATIENCE_SECONDS)
+                else:
+                    break
+
+    async def close(self) -> None:
+        """Nobody is started again from now on."""
+        self._keeper.cancel()
+        await asyncio.gather(self._keeper, return_exceptions=True)
 
     # ------------------------------------------------------------ who keeps them alive
 
@@ -263,7 +319,7 @@ class Storm:
         if time.monotonic() < patient.excused_until or self._database_is_away:
             self._report.count(f"ended by itself with status {status}, as it should")
             return
-        self._report.found.append(f"{patient.name} ended with status {status}:\n{patient.process.log_tail(12)}")
+        self._report.found.append(f"{patient.name} ended with status {status}: {last_words(patient.process)}")
 
     @property
     def _database_is_away(self) -> bool:
@@ -290,7 +346,12 @@ class Storm:
     async def _kill(self, victim: Patient, chance: random.Random) -> None:
         async with victim.lock:
             await victim.kill()
-            self._report.count(f"kill -9 of {_kind(victim)}")
+            if victim.cut_power is not None and chance.random() < POWER_CUTS:
+                reached = chance.choice([0.0, 0.0, 0.5, 0.9])
+                await asyncio.to_thread(victim.cut_power, f"{self._plan.seed} {self._killed}", reached)
+                self._report.count(f"power cut of {_kind(victim)}")
+            else:
+                self._report.count(f"kill -9 of {_kind(victim)}")
             await asyncio.sleep(chance.uniform(0, DOWN_SECONDS_MAX))
             await victim.start()
             if victim is self.postgres:
@@ -321,31 +382,45 @@ class Storm:
                 await asyncio.to_thread(self._machines.mend, *cuts)
 
     def _outage(self, chance: random.Random) -> tuple[str, list[Cut]]:
+        nodes = [service_name("node", [bureau]) for bureau in BUREAUS]
         how = chance.choice([DROP, DROP, RESET, LOSE])
         word = {DROP: "dropping", RESET: "resetting", LOSE: "losing"}[how]
         one_way = chance.random() < 0.25
-        nodes = [service_name("node", [bureau]) for bureau in BUREAUS]
         at, bus = self._machines.address, {site.code: site.port for site in self._federation.sites.all}
 
-        def cut(first: str, second: str) -> Cut:
-            return Cut(at[first], at[second], how, one_way=one_way)
+        def apart(first: str, second: str) -> list[Cut]:
+            """Two services, of which the second is a node."""
+            cuts = [Cut(at[first], *self._to(second, how, one_way))]
+            if first != HUB and not one_way:
+                cuts.append(Cut(at[second], *self._to(first, how, one_way)))
+            return cuts
 
         kind = chance.random()
         if kind < 0.4:
-            return f"two nodes, {word}", [cut(*chance.sample(nodes, 2))]
+            first, second = chance.sample(nodes, 2)
+            return f"two nodes, {word}", apart(first, second)
         if kind < 0.55:
             alone = chance.choice(nodes)
-            return f"one node alone, {word}", [cut(alone, other) for other in at if other != alone]
+            return f"one node alone, {word}", [
+                one for other in (*nodes, HUB) if other != alone for one in apart(other, alone)
+            ]
         if kind < 0.65:
             some = set(chance.sample(nodes, 2))
-            return f"in halves, {word}", [cut(a, b) for a in some for b in at if b not in some]
+            return f"in halves, {word}", [
+                one for a in (*nodes, HUB) if a not in some for b in sorted(some) for one in apart(a, b)
+            ]
         if kind < 0.8:
             bureau = chance.choice(BUREAUS)
             port = bus[HEADQUARTERS if bureau == HEADQUARTERS else PROVINCE]
             return f"node and NATS, {word}", [Cut(at[service_name("node", [bureau])], SHARED, how, port, one_way)]
         if kind < 0.9:
             return f"hub and NATS, {word}", [Cut(at[HUB], SHARED, how, bus[HEADQUARTERS], one_way)]
-        return f"hub and nodes, {word}", [cut(HUB, node) for node in nodes]
+        return f"hub and nodes, {word}", [one for node in nodes for one in apart(HUB, node)]
+
+    def _to(self, node: str, how: str, one_way: bool) -> tuple[str, str, int, bool]:
+        """A node's side of a cut."""
+        host, port = self._federation.door(node.partition("-")[2])
+        return host, how, port, one_way
 
     @contextlib.asynccontextmanager
     async def _link_cut(self) -> AsyncIterator[None]:
@@ -424,6 +499,78 @@ class Storm:
             await victim.start()
         return "hub database wiped"
 
+    async def _process_clock_leaps(self, chance: random.Random) -> str:
+        victim = self._some_service(chance)
+        if victim is None:
+            return "nobody whose clock could leap"
+        async with victim.lock:
+            await victim.kill()
+            hours = chance.choice([-30, -2, 2, 30, 100])
+            # Not by the command of that name: it stays the parent, and would be what is killed.
+            preload = (f"LD_PRELOAD={FAKETIME}", f"FAKETIME={hours:+d}h", "FAKETIME_DONT_FAKE_MONOTONIC=1")
+            await victim.live_under("env", *preload)
+        return "process clock leaps"
+
+    async def _disk_errors(self, chance: random.Random) -> str:
+        victim = self._some_service(chance)
+        if victim is None:
+            return "nobody whose disk could fail"
+        async with victim.lock:
+            await victim.kill()
+            probability = chance.choice([0.002, 0.02, 0.2])
+            points = chance.choice(["posix/io/sync/*", "posix/io/rw/pwrite*", "posix/io/sync/*"])
+            victim.excused_until = time.monotonic() + 3600
+            await victim.live_under("fiu-run", "-x", "-c", f"enable_random name={points},probability={probability}")
+            lived = asyncio.get_running_loop().time() + chance.uniform(4, 8)
+            while victim.process.alive and asyncio.get_running_loop().time() < lived:
+                await asyncio.sleep(KEEPER_SECONDS)
+            if victim.process.alive:
+                await victim.kill()
+                told = "disk with I/O errors, survived"
+            else:
+                told = f"disk with I/O errors, ended with status {victim.process.returncode}"
+                if victim.process.returncode not in {EXIT_COMMIT_FAILED, 1}:
+                    self._report.found.append(f"{victim.name}: {told}: {last_words(victim.process)}")
+            await victim.start()
+            victim.excused_until = 0.0
+        return told
+
+    async def _databases_full(self, chance: random.Random) -> str:
+        for service in self.services:
+            service.excused_until = time.monotonic() + 3600
+        async with self._full(self._federation.directory / "databases", chance):
+            await asyncio.sleep(chance.uniform(1, 4))
+        for service in self.services:
+            service.excused_until = time.monotonic() + AFTERMATH_SECONDS
+        return "disk full: databases"
+
+    async def _buses_full(self, chance: random.Random) -> str:
+        async with self._full(self._federation.directory / "nats", chance):
+            await asyncio.sleep(chance.uniform(1, 4))
+        # A nats-server that has met a full disk wants to be started again.
+        for bus in self.buses:
+            async with bus.lock:
+                await bus.kill()
+                await bus.start()
+        return "disk full: NATS stores"
+
+    @contextlib.asynccontextmanager
+    async def _full(self, disk: Path, chance: random.Random) -> AsyncIterator[None]:
+        """Nothing is left on the disk, but for a few blocks."""
+        ballast = disk / "ballast"
+        left = os.statvfs(disk)
+        size = max(0, left.f_bavail * left.f_frsize - chance.choice([0, 0, 16, 200, 1000]) * 1024)
+        with ballast.open("wb") as file, contextlib.suppress(OSError):
+            os.posix_fallocate(file.fileno(), 0, size)
+        try:
+            yield
+        finally:
+            ballast.unlink()
+
+    def _some_service(self, chance: random.Random) -> Patient | None:
+        free = [one for one in self.services if one.free]
+        return chance.choice(free) if free else None
+
     def _drop_database(self, name: str) -> None:
         assert self._federation._postgres is not None
         for _ in range(50):
@@ -434,6 +581,11 @@ class Storm:
                 return
             time.sleep(0.2)
         raise AssertionError(f"{name} could not be wiped")
+
+
+def last_words(process: ChildProcess) -> str:
+    """The end of its log, on a line."""
+    return process.log_tail(1)[:500]
 
 
 def _kind(patient: Patient) -> str:
@@ -481,11 +633,44 @@ async def look(federation: Federation, town: Town, report: Report) -> None:
 def faults_logged(logs: Path) -> list[str]:
     """What services say went wrong by their own fault."""
     return [
-        f"{log.name}: {line[:2000]}"
+        f"{log.name}: {line[:600]}"
         for log in sorted(logs.glob("*.log"))
         for line in log.read_text("utf-8", errors="replace").splitlines()
         if any(f'"action": "{action}"' in line for action in FAULT_ACTIONS)
     ]
+
+
+def prepare_disks(
+    stack: contextlib.AsyncExitStack, federation: StormFederation, flavour: Flavour
+) -> dict[str, Callable[[str, float], None]]:
+    """What databases and NATS stores are on; what cuts the power of each process, by its name."""
+    places = [federation.directory / "databases", *(Path(site.conf.store) for site in federation.sites.all)]
+    (federation.directory / "logs").mkdir(parents=True)
+    if flavour is Flavour.SQLITE:
+        for place in (places[0], federation.directory / "nats"):
+            place.mkdir()
+            run("mount", "-t", "tmpfs", "-o", f"mode=755,size={FULL_DISK}", "tmpfs", str(place))
+    if flavour is not Flavour.POWER:
+        return {}
+    mounts = [
+        stack.enter_context(mounted(place, OWN / "backing" / place.name, federation.directory / "logs" / "disks.log"))
+        for place in places
+    ]
+
+    def cut(mount: Mount, prefix: str) -> Callable[[str, float], None]:
+        return lambda seed, reached: mount.cut(prefix, seed, reached)
+
+    services = [service_name("node", [bureau]) for bureau in federation.bureaus]
+    return {name: cut(mounts[0], f"/{name}.db") for name in (*services, HUB)} | {
+        site.domain: cut(mount, "/") for site, mount in zip(federation.sites.all, mounts[1:], strict=True)
+    }
+
+
+def keep_evidence(live: Path, directory: Path, report: Report) -> None:
+    """The logs, and the databases where something was found."""
+    for name in ("logs", "databases") if report.found or not report.entries else ("logs",):
+        if (live / name).exists():
+            shutil.copytree(live / name, directory / name, dirs_exist_ok=True)
 
 
 async def weather(directory: Path, plan: Plan) -> Report:
@@ -493,17 +678,34 @@ async def weather(directory: Path, plan: Plan) -> Report:
     report = Report(asdict(plan))
     machines = Machines([*(service_name("node", [bureau]) for bureau in BUREAUS), HUB])
     await asyncio.to_thread(machines.build)
+    # In memory: what a disk forgets is the forgetful file system's part, and others may keep this machine's disk busy.
+    tempfile.tempdir = str(TEMPORARY)
+    live = OWN / "storm"
     database = Database.POSTGRESQL if plan.flavour is Flavour.POSTGRESQL else Database.SQLITE
     tree = part_of(national_tree(), [COUNTY, NEIGHBOUR])
-    async with StormFederation(directory, tree, machines, database) as federation:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(keep_evidence, live, directory, report)
+        federation = StormFederation(
+            live, tree, machines, database, random.Random(f"{plan.seed} meddlers") if plan.meddled else None
+        )
+        disks = await asyncio.to_thread(prepare_disks, stack, federation, plan.flavour)
+        await stack.enter_async_context(federation)
         town = Town(federation, random.Random(f"{plan.seed} town"), CLERK_PAUSE_SECONDS_MAX)
         clerks = [asyncio.create_task(town.clerk()) for _ in range(CLERKS)]
         storm = Storm(federation, plan, report)
+        stack.push_async_callback(storm.close)
+        for patient in [*storm.services, *storm.buses]:
+            if patient.name in disks:
+                patient.cut_power = disks[patient.name]
         begun = time.monotonic()
         try:
             await storm.rage()
         finally:
             report.storm_seconds = time.monotonic() - begun
+            for meddler in federation.meddlers.values():
+                meddler.quiet = True
+                for told, count in meddler.done.items():
+                    report.count(f"peer: {told}", count)
             begun = time.monotonic()
             await storm.calm()
             town.over = True
@@ -523,6 +725,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--partitions", type=int, default=10)
     parser.add_argument("--mishaps", type=int, default=7)
     parser.add_argument("--seconds-between-kills", type=float, default=1.0)
+    parser.add_argument("--meddled", type=int, choices=[0, 1], default=0)
     parser.add_argument("--directory", type=Path, help="where everything is kept; by default removed when all is well")
     asked = vars(parser.parse_args(arguments))
     directory = asked.pop("directory")

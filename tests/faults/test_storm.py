@@ -26,7 +26,8 @@ PACE_SECONDS = float(os.environ.get("KX_TEST_PACE", "0.6"))
 """From one kill to the next."""
 KILLS_IN_A_STORM = 125
 """More are several storms, each looked at when it is over: what is found is then near to what has done it."""
-FLAVOURS = [Flavour.SQLITE, Flavour.POSTGRESQL]
+FLAVOURS = [(Flavour.POWER, 0), (Flavour.SQLITE, 1), (Flavour.POWER, 1), (Flavour.POSTGRESQL, 1)]
+"""One after the other, and whether peers meddle."""
 SECONDS_FOR_A_KILL_MAX = 8.0
 SECONDS_AROUND_MAX = 240.0
 
@@ -34,8 +35,10 @@ SECONDS_AROUND_MAX = 240.0
 def plans() -> Iterator[Plan]:
     storms = -(-KILLS // KILLS_IN_A_STORM)
     for number in range(storms):
+        flavour, meddled = FLAVOURS[number % len(FLAVOURS)]
         yield Plan(
-            flavour=FLAVOURS[number % len(FLAVOURS)],
+            flavour=flavour,
+            meddled=meddled,
             seed=SEED + number,
             kills=KILLS // storms + (number < KILLS % storms),
             partitions=PARTITIONS // storms + (number < PARTITIONS % storms),
@@ -47,7 +50,7 @@ def plans() -> Iterator[Plan]:
 @pytest.mark.nats
 @pytest.mark.timeout(SECONDS_AROUND_MAX * (1 + KILLS // KILLS_IN_A_STORM) + SECONDS_FOR_A_KILL_MAX * KILLS)
 def test_what_was_acknowledged_in_a_storm_is_there_once_and_nothing_is_stranded(tmp_path: Path) -> None:
-    need("namespaces", "ip", "tc", "nft")
+    need("namespaces", "ip", "tc", "nft", "faketime", "fiu-run", "fusermount3", "/dev/fuse")
     total: Counter[str] = Counter()
     found: list[str] = []
     for plan in plans():
