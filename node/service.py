@@ -46,6 +46,7 @@ from node.federation.cosigner import Cosigner
 from node.federation.courier import Courier
 from node.federation.directives import DirectiveServicer, Follower
 from node.federation.server import ReferralServicer
+from node.fitness import Fitness
 from node.journals import LedgerServicer
 from node.ledger.ledger import Ledger
 from node.office import Office, Place
@@ -204,9 +205,10 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
             live = Live(office, bus, there=courier.heard_from, look=follower.wake)
             directives.listeners.append(live.directives_are_new)
             chores.add(live)
-        cosigner.listeners.append(lambda: health.say(healthy=cosigner.takes_acts))
+        fitness = Fitness(health, ledger.database, cosigner)
+        chores.add(fitness)
         await cosigner.start()
-        await health.say(healthy=cosigner.takes_acts)
+        await fitness.say()
         await chores.begin()
         desk_port = 0
         if settings.desk:

@@ -11,14 +11,17 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import sqlalchemy as sa
+import structlog
 from alembic import command
 from alembic.config import Config
+from prometheus_client import Gauge
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -38,6 +41,16 @@ ROWS_MAX: Final = 128
 """Rows in one statement: 13 columns of them are far below either database's limit of parameters."""
 CHECKPOINT_PAGES: Final = 8_192
 """Pages in the write-ahead log before the writer folds it in: 32 MiB, so that a busy minute has few checkpoints."""
+FREE_BYTES_MIN: Final = 64 * 1024 * 1024
+"""Room that the disk under an SQLite file must have before a batch is begun: the write-ahead log grows to 32 MiB, and
+the largest batch is some 30 MiB. A write that the disk breaks off half-way would end the process."""
+
+WRITABLE: Final = Gauge(
+    "kx_database_writable", "Whether the database takes writes (1), or its disk is full or it is read-only (0)."
+)
+WRITABLE.set(1)
+
+_log: Final = structlog.get_logger(__name__)
 
 
 class DatabaseError(Exception):
@@ -76,6 +89,25 @@ class DatabaseSilent(DatabaseError):
         self.database = database
         self.reason = reason
         super().__init__(f"The database {database} does not answer: {reason}.")
+
+
+class Unwritable(StrEnum):
+    """Why a database takes no writes."""
+
+    FULL = "its disk is full"
+    READ_ONLY = "it is read-only"
+
+
+_SQLITE_CODES: Final = {sqlite3.SQLITE_FULL: Unwritable.FULL, sqlite3.SQLITE_READONLY: Unwritable.READ_ONLY}
+_POSTGRESQL_CODES: Final = {"53100": Unwritable.FULL, "25006": Unwritable.READ_ONLY}
+
+
+class DatabaseNotWritable(DatabaseSilent):
+    """The database takes no writes now; nothing of what was to be written is in it."""
+
+    def __init__(self, database: str, why: Unwritable) -> None:
+        self.why = why
+        super().__init__(database, f"{why}, and takes no writes")
 
 
 class Rows:
@@ -117,6 +149,7 @@ class Database:
         self._url = sa.make_url(url)
         self._service = service
         self._lock_file: int | None = None
+        self._unwritable: Unwritable | None = None
         backend = self._url.get_backend_name()
         self.is_sqlite = backend == "sqlite"
         if backend not in {"sqlite", "postgresql"} or (self.is_sqlite and not self._url.database):
@@ -202,6 +235,63 @@ class Database:
             self.writing.exec_driver_sql(text, parameters)
 
     @contextmanager
+    def committing(self) -> Iterator[None]:
+        """One durable transaction of the writer.
+
+        Raises `DatabaseNotWritable` while the database takes no writes; then nothing has been written. A commit that
+        fails raises what the driver does: what the disk has kept is not known.
+        """
+        self.check_writable()
+        try:
+            transaction = self.writing.begin()
+            try:
+                yield
+            except BaseException:
+                transaction.rollback()
+                raise
+        except sa.exc.DBAPIError as failure:
+            why = _unwritable(failure)
+            if why is None:
+                raise
+            raise self._found(why) from failure
+        transaction.commit()
+        self._tell(None)
+
+    def check_writable(self) -> None:
+        """Asks the disk under an SQLite file. Raises `DatabaseNotWritable`.
+
+        Of PostgreSQL only a write tells, so that what the last one has told is not looked at here.
+        """
+        if not self.is_sqlite:
+            return
+        disk = os.statvfs(Path(self._url.database or "").parent)
+        if disk.f_flag & os.ST_RDONLY:
+            raise self._found(Unwritable.READ_ONLY)
+        if disk.f_bavail * disk.f_frsize < FREE_BYTES_MIN:
+            raise self._found(Unwritable.FULL)
+        if self._unwritable is not None:
+            self._tell(None)
+
+    @property
+    def unwritable(self) -> Unwritable | None:
+        """Why it took no writes when that was last tried or looked at; None when it did."""
+        return self._unwritable
+
+    def _found(self, why: Unwritable) -> DatabaseNotWritable:
+        self._tell(why)
+        return DatabaseNotWritable(self.name, why)
+
+    def _tell(self, why: Unwritable | None) -> None:
+        if why is self._unwritable:
+            return
+        self._unwritable = why
+        WRITABLE.set(why is None)
+        if why is None:
+            _log.info("The database takes writes again.", action="database.writable")
+        else:
+            _log.error("The database takes no writes.", action="database.not_writable", reason=why.value)
+
+    @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A reader's connection with one consistent view. Raises `DatabaseSilent`."""
         with self._view(self.readers) as connection:
@@ -274,6 +364,14 @@ class Database:
         config.attributes["connection"] = self.writing
         with self.writing.begin():
             command.upgrade(config, "head")
+
+
+def _unwritable(failure: sa.exc.DBAPIError) -> Unwritable | None:
+    """Why a statement was refused, where that is because nothing can be written."""
+    cause = failure.orig
+    if isinstance(cause, sqlite3.Error):
+        return _SQLITE_CODES.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
+    return _POSTGRESQL_CODES.get(getattr(cause, "sqlstate", "") or "")
 
 
 def _engine(url: sa.URL, *, sqlite: bool, reader: bool) -> sa.Engine:

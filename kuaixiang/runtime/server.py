@@ -14,7 +14,7 @@ from prometheus_client import Counter, Histogram
 from kuaixiang.domain.authority import ACCESS, Access, Caller, NoRuleForCall, Subject, decide_access
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.runtime.database import DatabaseSilent
+from kuaixiang.runtime.database import DatabaseNotWritable, DatabaseSilent, Unwritable
 from kuaixiang.runtime.tls import identity_of_peer
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.wire.errors import to_status
@@ -68,6 +68,20 @@ class DatabaseAway(Refused):
 
     def __init__(self) -> None:
         super().__init__("The database does not answer.", "数据库没有响应。")
+
+
+class LedgerNotWritable(Refused):
+    """Nothing can be written now; what is there can be read."""
+
+    condition = Condition.BUSY
+    remedy = "Nothing was done. Try again under the same request key when those who run the service have mended it."
+    remedy_chinese = "本次操作未执行。请联系运维人员，恢复后使用同一请求标识重试。"
+
+    def __init__(self, why: DatabaseNotWritable) -> None:
+        chinese = {Unwritable.FULL: "磁盘空间已满", Unwritable.READ_ONLY: "数据库处于只读状态"}[why.why]
+        super().__init__(
+            f"The ledger can be read and not written: {why.why}.", f"台账只能查阅，暂不能办理：{chinese}。"
+        )
 
 
 class NotReadable(Refused):
@@ -261,6 +275,8 @@ def as_refusal(error: Exception) -> Refused:
         return TooMuchWaits(error)
     if isinstance(error, WriterStopped):
         return LedgerClosed()
+    if isinstance(error, DatabaseNotWritable):
+        return LedgerNotWritable(error)
     if isinstance(error, DatabaseSilent):
         _log.warning("The database does not answer.", action="database.silent", reason=error.reason)
         return DatabaseAway()

@@ -2,7 +2,8 @@
 
 While a commit is on its way to the disk, the next batch gathers; so the more callers there are, the more share a
 commit. A refusal of one piece of work leaves no trace of it in the batch. A failed commit answers nobody with success:
-what the disk has kept is not known, so the writer stops for good and says so, and the process ends and recovers.
+what the disk has kept is not known, so the writer stops for good and says so, and the process ends and recovers. A
+database that takes no writes, which is found before anything is written, answers everybody of the batch with that.
 """
 
 import asyncio
@@ -12,11 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import structlog
 from prometheus_client import Counter, Histogram
+
+from kuaixiang.runtime.database import DatabaseNotWritable
 
 BATCH_MAX: Final = 512
 """Pieces of work in one transaction: beyond this the rows per commit gain nothing and the first caller waits longer."""
@@ -56,7 +59,7 @@ class Batch(Protocol[W_contra]):
         """The result of one piece of work; whatever it raises leaves the batch as it was before."""
 
     def commit(self) -> None:
-        """Writes it durably; nothing to do for an empty one."""
+        """Writes it durably; nothing to do for an empty one. Raises `DatabaseNotWritable`: nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,21 +175,31 @@ class GroupCommitWriter(Generic[W]):
                 answers.setdefault(waiting.loop, []).append(self._answer(batch, waiting))
             written = time.perf_counter()
             batch.commit()
+        except DatabaseNotWritable as unwritable:
+            # Nothing is written: the process goes on, reads are answered, and the next batch is tried.
+            for told in answers.values():
+                told[:] = [replace(one, result=None, failure=one.failure or unwritable) for one in told]
+            self._tell(answers)
+            return
         except Exception:  # noqa: BLE001 - whatever it is, what the disk kept is unknown
             _log.exception("A commit failed; the process ends and recovers on start.", action="writer.commit_failed")
             os._exit(EXIT_COMMIT_FAILED)
         COMMIT_SECONDS.observe(time.perf_counter() - written)
         BATCH_SECONDS.observe(time.perf_counter() - started)
         BATCH_WORKS.observe(len(taken))
-        for loop, resolved in answers.items():
-            # A loop that is closed has nobody waiting in it any more.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(_resolve, resolved)
+        self._tell(answers)
         for call in self._after_commit:
             try:
                 call()
             except Exception:  # noqa: BLE001 - what is committed stands; the next commit calls again
                 _log.exception("What follows a commit failed.", action="writer.after_commit_failed")
+
+    @staticmethod
+    def _tell(answers: dict[asyncio.AbstractEventLoop, list[_Answer]]) -> None:
+        for loop, resolved in answers.items():
+            # A loop that is closed has nobody waiting in it any more.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_resolve, resolved)
 
     def _answer(self, batch: Batch[W], waiting: _Waiting[W]) -> _Answer:
         try:

@@ -385,13 +385,13 @@ class LedgerBatch:
         return result
 
     def commit(self) -> None:
-        """Writes what was staged, in one durable transaction."""
+        """Writes what was staged, in one durable transaction. Raises what `Database.committing` does."""
         rows = self.rows
         if rows.empty:
             return
         ledger = self.ledger
         run, make = ledger.database.run, ledger.statements
-        with ledger.database.writing.begin():
+        with ledger.database.committing():
             run(make.add_entry, rows.journal)
             run(make.add_private, rows.private)
             run(make.add_decision, rows.decisions)

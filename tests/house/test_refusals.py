@@ -29,6 +29,7 @@ from kuaixiang.domain.labels import ACTS, FIELDS, TERMS, Both, field_term
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.domain.periods import Period, parse_period
 from kuaixiang.facts import published_calendar
+from kuaixiang.runtime.database import DatabaseNotWritable, Unwritable
 from kuaixiang.runtime.signing import ForgedSignature, SignatureRefused
 from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.wire.errors import RemoteRefusal
@@ -60,6 +61,7 @@ SAMPLES: dict[object, object] = {
     DecodeError: DecodeError("Error parsing message"),
     SignatureRefused: ForgedSignature("330106"),
     WorkingCalendar: published_calendar(),
+    DatabaseNotWritable: DatabaseNotWritable("ledger.db", Unwritable.FULL),
     Completeness: Completeness(2, 1, 1, 0, 0, {"330106": Lack.BEHIND}),
 }
 """What a refusal is made of here; of a kind that is missing, add one."""
