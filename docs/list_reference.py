@@ -43,7 +43,15 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def sentences(kind: type[BaseSettings]) -> dict[str, str]:
-    """What stands under each field of a settings class."""
+    """What stands under each field of a settings class, and of those of ours that it is made from."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if issubclass(base, BaseSettings) and base is not BaseSettings:
+            found |= _own_sentences(base)
+    return found
+
+
+def _own_sentences(kind: type[BaseSettings]) -> dict[str, str]:
     body = ast.parse(inspect.getsource(kind)).body[0]
     found: dict[str, str] = {}
     if not isinstance(body, ast.ClassDef):

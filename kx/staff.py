@@ -1,5 +1,7 @@
 """`kx staff`: the departments and officers of bureaus, checked and shown before a node takes them."""
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,13 +9,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.labels import Both, name, term
 from kuaixiang.domain.staff import Staff
 from kx.output import Failed, failures_shown, print_json
 
 app = typer.Typer(
     name="staff",
-    help="The departments and officers of bureaus: check the list that a node is to take.",
+    help="The departments and officers of bureaus: check the list that a node is to take, set passwords.",
     no_args_is_help=True,
 )
 
@@ -86,3 +89,71 @@ def _print(console: Console, code: str, staff: Staff) -> None:
         )
     console.print(departments)
     console.print(officers)
+
+
+@app.command()
+def password(
+    *,
+    actor: Annotated[str, typer.Argument(metavar="ACTOR", help="The officer's number, as the list of staff has it.")],
+    users: Annotated[
+        Path,
+        typer.Option(envvar="KX_USERS", metavar="FILE.toml", help="The users file: the setting `users`."),
+    ],
+    bureau: Annotated[str, typer.Option(envvar="KX_BUREAU", metavar="CODE", help="The officer's bureau.")],
+    stdin: Annotated[bool, typer.Option("--stdin", help="Read the password from standard input, for scripts.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="The officer need not change it: he has typed it himself.")
+    ] = False,
+    disable: Annotated[bool, typer.Option("--disable", help="He may not sign in any more; his sessions end.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take him out of the file; his sessions end.")] = False,
+) -> None:
+    """Set an officer's password, which he changes when he signs in first; or disable him.
+
+    The password is asked for, or read from standard input: never an argument, which others on the machine could see.
+    """
+    from kuaixiang.accounts.passwords import hash_of
+    from kuaixiang.accounts.users import User, UsersFileUnusable, load_users, save_users
+    from kuaixiang.domain.identifiers import is_division_code
+    from kuaixiang.domain.registration import check_actor
+    from kuaixiang.domain.sign_in import check_password_fits
+
+    with failures_shown(as_json=False):
+        if not is_division_code(bureau):
+            raise Failed(Both("A code has six digits.", "单位代码为六位数字。"), field="--bureau", rule="NoBureau")
+        try:
+            check_actor(actor)
+            known = dict(load_users(users)) if users.exists() else {}
+            if disable or remove:
+                user = known.pop((bureau, actor), None)
+                if user is None:
+                    raise Failed(
+                        Both("It has no such officer.", "文件中没有该人员。"),
+                        field="ACTOR",
+                        rule="NoSuchUser",
+                    )
+                if disable:
+                    known[bureau, actor] = replace(user, disabled=True)
+            else:
+                typed = _typed(stdin=stdin)
+                check_password_fits(typed, actor)
+                known[bureau, actor] = User(hash_of(typed), must_change=not keep)
+            save_users(users, known)
+        except (UsersFileUnusable, OSError) as wrong:
+            raise Failed(
+                Both(f"{wrong}.", f"用户文件无法使用：{wrong}。"), field="--users", rule=type(wrong).__name__
+            ) from wrong
+        except Refused as refusal:
+            raise Failed(
+                Both(str(refusal), refusal.chinese),
+                field=refusal.field,
+                rule=refusal.rule,
+                remedy=Both(refusal.remedy, refusal.remedy_chinese),
+            ) from refusal
+    typer.echo(f"{users}: {bureau} {actor}")
+
+
+def _typed(*, stdin: bool) -> str:
+    """A password that nobody else sees."""
+    if stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    return str(typer.prompt("password 密码", hide_input=True, confirmation_prompt=True))

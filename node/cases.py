@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from kuaixiang.domain import acts
-from kuaixiang.domain.authority import Subject
+from kuaixiang.domain.authority import Caller, Subject
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.disclosure import masked
@@ -18,6 +18,7 @@ from kuaixiang.domain.identifiers import mask_name
 from kuaixiang.domain.labels import Both, listed
 from kuaixiang.domain.lights import CLOSED_STAGES, is_extended, light_of
 from kuaixiang.domain.registration import TEXT_CHARACTERS_MAX, at_most, check_department, check_key
+from kuaixiang.domain.sign_in import TokenNotForThis, check_token_channel
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Disclosure, Role, Stage, WorkTab
 from kuaixiang.domain.worklist import end_of_today
 from kuaixiang.runtime.clock import to_micros
@@ -78,6 +79,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     async def _act(self, request: Any, context: Context) -> case_pb2.ActResponse:  # noqa: ANN401 - any act's message
         header = header_of(request)
         self._admit(context, rpc_of(type(request)), header.bureau)
+        _check_channel(caller_of(context), request)
         return self._response(await self._office.perform(header, act_of(request)))
 
     # Each RPC that is an act; what it does is said in case.proto and decided by the domain.
@@ -145,6 +147,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
                     registration = message.registration
                     if registration.header.bureau:
                         self._admit(context, "RegisterCases", registration.header.bureau)
+                    _check_channel(caller, registration)
                     await pending.put(asyncio.ensure_future(self._register_one(index, registration)))
                     index += 1
             finally:
@@ -194,7 +197,12 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     async def GetCase(self, request: case_pb2.GetCaseRequest, context: Context) -> case_pb2.GetCaseResponse:
         """One case, with its history and its private part where asked, in clear only as `readings` lets it be read."""
         self._admit(context, "GetCase", request.bureau)
+        caller = caller_of(context)
         case = await self._office.read_case(request.bureau, request.case_id)
+        if caller.token is not None:
+            check_token_channel(caller.token, case.channel)
+            if request.include_history:
+                raise TokenNotForThis(caller.token, "include_history")
         response = case_pb2.GetCaseResponse(case=self._view(case), progress=self._office.heard.of(case))
         database = self._office.ledger.database
         disclosure = await readings.let_read(self._office, request)
@@ -329,6 +337,12 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     def _wake_watchers(self) -> None:
         for changed in self._watchers:
             changed.set()
+
+
+def _check_channel(caller: Caller, request: Any) -> None:  # noqa: ANN401 - any act's message
+    """Whoever registers by a channel's token registers as that channel; raises `TokenNotForThis`."""
+    if caller.token is not None:
+        check_token_channel(caller.token, enum_of(Channel, request.channel, "channel"))
 
 
 def header_of(request: Any) -> Header:  # noqa: ANN401 - any act's message

@@ -9,13 +9,16 @@ from typing import Final, Protocol
 import grpc.aio
 import structlog
 
+from kuaixiang.accounts.officers import Officers
+from kuaixiang.accounts.opening import officers_of
+from kuaixiang.accounts.servicer import add_sign_in
 from kuaixiang.runtime import logs
 from kuaixiang.runtime.bus import Bus
 from kuaixiang.runtime.clock import clock_from
 from kuaixiang.runtime.exposition import start_exposition
 from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.serving import Health, serving, told_to_stop
-from kuaixiang.web.serving import serving_pages
+from kuaixiang.web.serving import reach_of, serving_pages
 from kuaixiang.wire.v1 import (
     case_pb2,
     case_pb2_grpc,
@@ -29,6 +32,7 @@ from kuaixiang.wire.v1 import (
     reconciliation_pb2_grpc,
     referral_pb2,
     referral_pb2_grpc,
+    sign_in_pb2,
     supervision_pb2,
     supervision_pb2_grpc,
 )
@@ -67,6 +71,7 @@ _SERVICES: Final = (
     reconciliation_pb2.DESCRIPTOR.services_by_name["ReconciliationService"].full_name,
     supervision_pb2.DESCRIPTOR.services_by_name["SupervisionService"].full_name,
     cosign_pb2.DESCRIPTOR.services_by_name["CosignService"].full_name,
+    sign_in_pb2.DESCRIPTOR.services_by_name["SignInService"].full_name,
 )
 
 
@@ -138,12 +143,22 @@ def cosigner_of(settings: NodeSettings, office: Office, links: Links, seal: Seal
 
 
 @contextlib.asynccontextmanager
+async def _desk(settings: NodeSettings, services: Services, officers: Officers | None) -> AsyncIterator[int]:
+    """The officers' pages, for the time of the block, where the settings have them; their port, else 0."""
+    if not settings.desk:
+        yield 0
+        return
+    pages = application(services, demonstration=settings.demonstration, officers=officers, reach=reach_of(settings))
+    async with serving_pages(pages, settings.desk, settings.pages_certificates) as port:
+        yield port
+
+
+@contextlib.asynccontextmanager
 async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler] = ()) -> AsyncIterator[Running]:
     """A node in this event loop, for the time of the block; `more` are handlers to serve beside its own.
 
     Raises `DatabaseHeld` and the like, `VaultError` for the key of private data, `FileUnreadable` for a certificate,
-    `CannotListen`, `PortUnavailable`,
-    `ClockFileMissing`.
+    `CannotListen`, `PortUnavailable`, `ClockFileMissing`, `UsersFileUnusable`.
     """
     staff = StaffList(settings.staff, settings.bureaus)
     place = Place(settings.load_tree(), settings.load_calendar(), settings.rules, clock_from(settings.clock), staff.of)
@@ -154,6 +169,9 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         ledger.start()
         await staff.start()
         stack.push_async_callback(staff.stop)
+        officers = await stack.enter_async_context(
+            officers_of(settings, settings.database, bureaus=settings.bureaus, staff=staff.of)
+        )
         seal = Seal(paths)
         office = Office(ledger, place, seal.sign)
         directives = Directives(office, seal)
@@ -193,11 +211,12 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         def add(server: grpc.aio.Server) -> None:
             add_services(server, services)
             cosign_pb2_grpc.add_CosignServiceServicer_to_server(CosignServicer(office, witness), server)
+            add_sign_in(server, officers, lambda: place.tree)
             server.add_generic_rpc_handlers(tuple(more))
 
         health = Health(_SERVICES)
         port = await stack.enter_async_context(
-            serving(settings.listen, paths, _SERVICES, add, reflect=settings.reflection, health=health)
+            serving(settings.listen, paths, _SERVICES, add, reflect=settings.reflection, health=health, gate=officers)
         )
         await health.say(healthy=False)
         if bus is not None:
@@ -210,10 +229,7 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         await cosigner.start()
         await fitness.say()
         await chores.begin()
-        desk_port = 0
-        if settings.desk:
-            pages = application(services, demonstration=settings.demonstration)
-            desk_port = await stack.enter_async_context(serving_pages(pages, settings.desk))
+        desk_port = await stack.enter_async_context(_desk(settings, services, officers))
         _log.info(
             "The node serves.",
             action="node.start",

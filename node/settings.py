@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from kuaixiang.accounts.settings import SignInSettings
 from kuaixiang.domain.calendar import WorkingCalendar
 from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.tree import BureauTree
@@ -17,7 +18,7 @@ from kuaixiang.web.serving import is_loopback
 ENV_PREFIX: Final = "KX_NODE_"
 
 
-class NodeSettings(BaseSettings):
+class NodeSettings(SignInSettings):
     """What a node must be told. Give it to `node.service.serve`."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
@@ -74,7 +75,7 @@ class NodeSettings(BaseSettings):
     duplicates_days: Annotated[int, Field(ge=0, le=366)] = 90
     """How many days back cases are compared with one about to be registered; 0 compares none."""
     desk: Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$")] = ""
-    """host:port for the officers' web pages, an address of this machine alone; port 0 takes a free one; empty: none."""
+    """host:port for the officers' pages, beyond this machine with sign-in and TLS; port 0: a free one; empty: none."""
     demonstration: bool = False
     """Whether everybody on the list of staff may step in at the desk without a password; for demonstrations only."""
     log_level: str = "info"
@@ -114,16 +115,9 @@ class NodeSettings(BaseSettings):
             missing = [code for code in self.bureaus if code not in listed]
             if missing:
                 raise ImpossibleSetting("staff", f"{self.staff} lists nobody of {', '.join(missing)}")
+        self.check_sign_in(staff=self.staff, demonstration=self.demonstration)
+        self.check_pages("desk", self.desk, is_loopback=is_loopback(self.desk))
         return self
-
-    @field_validator("desk")
-    @classmethod
-    def _loopback(cls, value: str) -> str:
-        if value and not is_loopback(value):
-            raise ImpossibleSetting(
-                "desk", f"{value} can be reached from other machines, and the desk has no sign-in yet"
-            )
-        return value
 
     def load_tree(self) -> BureauTree:
         """The tree of bureaus. Raises `FactsError`."""

@@ -96,6 +96,7 @@ GROUPS: Final = {
         RefuseOverride WriteOffCase GetCase ListCases CountWork WatchCases ExportLedger ReadAttachment FindDuplicates
         IssueOrder CascadeOrder AcknowledgeOrder AnswerOrder AcceptAnswer ReturnAnswer CancelOrder GetOrder ListOrders
         PublishCalendar PublishIssue PublishTree GetPublishedIssue
+        SignIn SignOut GetSignIn IssueToken RevokeToken ListTokens
     """,
     "line": """
         GetFigures GetCompleteness GetCorrections GetLights Reconcile GetBulletin ListIssues GetConfirmedIssue
@@ -120,6 +121,12 @@ _LEADERS: Final = frozenset({Role.SUPERVISOR, Role.DEPUTY_HEAD, Role.BUREAU_HEAD
 _DESKS: Final = frozenset({Role.REGISTRAR, Role.TAX_SERVICE, Role.HANDLER})
 ROLES_OF_READINGS: Final = {
     "ReadAttachment": _DESKS,
+    "SignIn": PEOPLE,
+    "SignOut": PEOPLE,
+    "GetSignIn": PEOPLE,
+    "IssueToken": frozenset({Role.DEPUTY_HEAD, Role.BUREAU_HEAD}),
+    "RevokeToken": frozenset({Role.DEPUTY_HEAD, Role.BUREAU_HEAD}),
+    "ListTokens": frozenset({Role.DEPUTY_HEAD, Role.BUREAU_HEAD, Role.TAX_SERVICE, Role.AUDITOR}),
     "FindDuplicates": _DESKS,
     "ReadJournal": _LEADERS | {Role.AUDITOR},
     "GetHeads": _LEADERS | {Role.AUDITOR},

@@ -30,13 +30,14 @@ from demo.processes import free_port
 from demo.stage.controls import Controls, Deed
 from demo.stage.drawing import BOX_HEIGHT, BOX_WIDTH, drawn, traffic
 from demo.stage.words import CHINESE
+from kuaixiang.accounts.people import Person
+from kuaixiang.accounts.store import TOKEN_BYTES
 from kuaixiang.domain.calendar import WorkingCalendar
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.tree import short_name
 from kuaixiang.web.console import FIELDS_MAX, Console
 from kuaixiang.web.guard import NotOurForm
-from kuaixiang.web.people import TOKEN_BYTES, Person
 from kuaixiang.web.serving import serving_pages
 
 FOLDER: Final = Path(__file__).parent

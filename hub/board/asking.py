@@ -13,9 +13,9 @@ from hub.query import Completeness
 from hub.reconcile import Outcome
 from hub.servicer import Statistics
 from hub.words import Grouping
-from kuaixiang.domain.authority import Caller
+from kuaixiang.accounts.people import Person
+from kuaixiang.domain.authority import Caller, SignedIn
 from kuaixiang.runtime.server import Inside
-from kuaixiang.web.people import Person
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 
 CASES_AT_A_TIME: Final = 1_000
@@ -32,7 +32,9 @@ class Asking:
 
     @property
     def _context(self) -> Any:  # noqa: ANN401 - takes the place of gRPC's context
-        return Inside(Caller(offices=frozenset({self.person.bureau})))
+        person = self.person
+        officer = SignedIn(bureau=person.bureau, actor=person.actor, roles=frozenset({person.role}))
+        return Inside(Caller(offices=frozenset({person.bureau}), officer=officer))
 
     async def figures(
         self, days: Days, grouping: Grouping = Grouping.TOTAL, *, compare: bool = False

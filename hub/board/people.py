@@ -2,9 +2,9 @@
 
 from typing import Final
 
+from kuaixiang.accounts.people import Person
 from kuaixiang.domain.tree import BureauTree, Tier
 from kuaixiang.domain.words import Role
-from kuaixiang.web.people import Person
 
 COUNTIES_MAX: Final = 40
 """Bureaus below a provincial hub's own are listed up to so many: nobody looks for his own among hundreds."""

@@ -155,6 +155,8 @@ ANYWHERE: Final = frozenset(Relation)
 
 OFFICERS: Final = frozenset(Role) - {Role.CHANNEL, Role.SYSTEM}
 LEADERS: Final = frozenset({Role.SUPERVISOR, Role.DEPUTY_HEAD, Role.BUREAU_HEAD})
+TOKEN_KEEPERS: Final = frozenset({Role.DEPUTY_HEAD, Role.BUREAU_HEAD})
+TOKEN_READERS: Final = TOKEN_KEEPERS | {Role.TAX_SERVICE, Role.AUDITOR}
 READERS_IN_CLEAR: Final = frozenset(role for role, most in READS.items() if most is Disclosure.FULL)
 
 
@@ -286,6 +288,14 @@ _ISSUES = Errand(
     Both("find or confirm the common issues of {bureau}", "分析或者确认{bureau}的共性诉求"),
     Both("Its own offices and hub and those of its superiors may.", "该单位及其上级单位的办公证书和汇总中心可以办理。"),
 )
+_SIGNING_IN = Errand(
+    Both("sign in as an officer of {bureau}", "以{bureau}人员的身份登录"),
+    Both("Use a terminal of bureau {code}.", "请使用单位 {code} 的终端。"),
+)
+_TOKENS = Errand(
+    Both("manage the channels' tokens of {bureau}", "管理{bureau}的渠道令牌"),
+    Both("Use a terminal of bureau {code}.", "请使用单位 {code} 的终端。"),
+)
 _OVERSEEING = Errand(
     Both("oversee {bureau}", "督导{bureau}"),
     Both("Its own supervisors and those of its superiors may.", "该单位及其上级单位的督办人员可以查看。"),
@@ -409,6 +419,13 @@ ACCESS: Final[Mapping[str, Rule]] = MappingProxyType(
         "PublishTree": _own(PUBLISHERS[DirectiveKind.TREE]),
         "ReadDirectives": Rule(errand=_DIRECTIVES, node=BELOW, office=BELOW, hub=BELOW),
         "GetPublishedIssue": _own(),
+        # SignInService: at the bureau's own terminals. Its leaders give channels access, by name.
+        "SignIn": Rule(errand=_SIGNING_IN, node=SELF, office=SELF),
+        "SignOut": Rule(errand=_SIGNING_IN, node=SELF, office=SELF),
+        "GetSignIn": Rule(errand=_SIGNING_IN, node=SELF, office=SELF),
+        "IssueToken": Rule(errand=_TOKENS, node=SELF, office=SELF, roles=TOKEN_KEEPERS),
+        "RevokeToken": Rule(errand=_TOKENS, node=SELF, office=SELF, roles=TOKEN_KEEPERS),
+        "ListTokens": Rule(errand=_TOKENS, node=SELF, office=SELF, roles=TOKEN_READERS),
         # StatisticsService: figures without persons, for whoever is in line with the scope.
         "GetFigures": _FIGURES_RULE,
         "GetCompleteness": _FIGURES_RULE,

@@ -23,6 +23,7 @@ class Condition(Enum):
     FORBIDDEN = "forbidden"
     CONFLICT = "conflict"
     BUSY = "busy"
+    UNAUTHENTICATED = "unauthenticated"
 
 
 class Refused(Exception):

@@ -258,6 +258,11 @@ EVENTS: Final[Mapping[str, str]] = {
 """The Chinese term of each event of a case's history, by its name in the journal."""
 
 FIELDS: Final[Mapping[str, str]] = {
+    "password": "密码",
+    "new_password": "新密码",
+    "scopes": "授权范围",
+    "valid_days": "有效天数",
+    "token_id": "令牌编号",
     "bureau": "单位代码",
     "case_id": "诉求编号",
     "actor": "经办人",

@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import grpc
 import structlog
@@ -112,10 +112,30 @@ class Inside:
         """Whoever sends a file from inside has it all: nobody waits to be told to go ahead."""
 
 
+class Gate(Protocol):
+    """Who may come in, beyond what a certificate says: officers who have signed in, channels with a token."""
+
+    async def admit(self, caller: Caller, method: str, authorization: str) -> Caller:
+        """The caller with who came with the call; raises `Refused` for what may not come in."""
+        ...
+
+    def check(self, caller: Caller, message: Any) -> None:  # noqa: ANN401 - any request
+        """Whoever a request says acts or reads is who came with the call; raises `Refused`."""
+        ...
+
+
+_CALLER: Final[ContextVar[Caller | None]] = ContextVar("caller", default=None)
+"""Whom the gate has let in, for the time of the call."""
+
+
 def caller_of(context: Context | Inside) -> Caller:
-    """Who is calling, by the certificate; by the pages' session where the call comes from inside."""
+    """Who is calling: as the gate has let him in, else by the certificate; from inside, by the pages' session."""
     if isinstance(context, Inside):
         return context.caller
+    return _CALLER.get() or _by_certificate(context)
+
+
+def _by_certificate(context: Context) -> Caller:
     identity = identity_of_peer(context)
     return Caller(identity.bureaus, identity.offices, identity.hubs)
 
@@ -151,7 +171,8 @@ class Answering(grpc.aio.ServerInterceptor):
     not been admitted (`admit`) does not leave.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gate: Gate | None = None) -> None:
+        self._gate = gate
         self._known: dict[str, Any] = {}
 
     async def intercept_service(
@@ -167,11 +188,11 @@ class Answering(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith("/kuaixiang."):
             return handler
-        wrapped = self._known[method] = _wrapped(handler, method.rsplit("/", 1)[-1])
+        wrapped = self._known[method] = _wrapped(handler, method.rsplit("/", 1)[-1], self._gate)
         return wrapped
 
 
-def _wrapped(handler: Any, method: str) -> Any:  # noqa: ANN401 - grpc's handlers have no common type
+def _wrapped(handler: Any, method: str, gate: Gate | None) -> Any:  # noqa: ANN401 - grpc's handlers have no common type
     streams = handler.response_streaming
     make = (
         (grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler)
@@ -180,20 +201,24 @@ def _wrapped(handler: Any, method: str) -> Any:  # noqa: ANN401 - grpc's handler
     )
     name = f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if streams else 'unary'}"
     inner = getattr(handler, name)
-    read = _reader(handler)
-    behaviour = _stream(inner, read, method) if streams else _unary(inner, read, method)
+    read = _reader(handler, gate)
+    behaviour = _stream(inner, read, method, gate) if streams else _unary(inner, read, method, gate)
     # Bytes are read inside the call, so that what cannot be read is refused like anything else.
     return make(behaviour, request_deserializer=None, response_serializer=handler.response_serializer)
 
 
-def _reader(handler: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - grpc's handlers have no common type
+def _reader(handler: Any, gate: Gate | None) -> Callable[[Any], Any]:  # noqa: ANN401 - grpc's handlers have no common type
     parse = handler.request_deserializer
 
     def one(payload: bytes) -> Any:  # noqa: ANN401 - any message
         try:
-            return parse(payload)
+            message = parse(payload)
         except DecodeError as why:
             raise NotReadable(why) from why
+        caller = _CALLER.get()
+        if gate is not None and caller is not None:
+            gate.check(caller, message)
+        return message
 
     async def each(payloads: AsyncIterator[bytes]) -> AsyncIterator[Any]:
         async for payload in payloads:
@@ -216,8 +241,18 @@ def _check_admitted(admitted: set[str], method: str) -> None:
         raise AnsweredUnasked(method)
 
 
+async def _let_in(gate: Gate | None, context: Context, method: str) -> None:
+    """Asks the gate, where there is one; what it says holds for this call, which is a task of its own."""
+    if gate is None:
+        return
+    sent = dict(context.invocation_metadata() or ())
+    authorization = sent.get("authorization", "")
+    caller = await gate.admit(_by_certificate(context), method, str(authorization))
+    _CALLER.set(caller)
+
+
 def _unary(
-    inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any], method: str
+    inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any], method: str, gate: Gate | None
 ) -> Callable[[Any, Context], Awaitable[Any]]:
     seconds = RPC_SECONDS.labels(method)
     answered = RPCS.labels(method, "OK")
@@ -226,6 +261,7 @@ def _unary(
         started = time.perf_counter()
         try:
             admitted = _begin(method)
+            await _let_in(gate, context, method)
             response = await inner(read(request), context)
             _check_admitted(admitted, method)
         except (Refused, *NOT_NOW) as refusal:
@@ -244,7 +280,7 @@ def _unary(
 
 
 def _stream(
-    inner: Callable[..., AsyncIterator[Any]], read: Callable[[Any], Any], method: str
+    inner: Callable[..., AsyncIterator[Any]], read: Callable[[Any], Any], method: str, gate: Gate | None
 ) -> Callable[[Any, Context], AsyncIterator[Any]]:
     seconds = RPC_SECONDS.labels(method)
     answered = RPCS.labels(method, "OK")
@@ -253,6 +289,7 @@ def _stream(
         started = time.perf_counter()
         try:
             admitted = _begin(method)
+            await _let_in(gate, context, method)
             async for response in inner(read(request), context):
                 _check_admitted(admitted, method)
                 yield response

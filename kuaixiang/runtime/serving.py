@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from kuaixiang.runtime import tls
 from kuaixiang.runtime.pki import CertificatePaths
-from kuaixiang.runtime.server import Answering
+from kuaixiang.runtime.server import Answering, Gate
 
 GRACE_SECONDS: Final = 5.0
 """Calls under way at a stop have so long to end."""
@@ -56,14 +56,15 @@ async def serving(
     *,
     reflect: bool,
     health: Health | None = None,
+    gate: Gate | None = None,
 ) -> AsyncIterator[int]:
     """A server of the services that `add` registers, for the time of the block; the port it listens on.
 
     `services` are their full names, for health and reflection; healthy from the start unless the caller brings what
-    says their health. Raises `CannotListen`, `pki.PkiError`.
+    says their health. `gate` knows who has signed in. Raises `CannotListen`, `pki.PkiError`.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    server = grpc.aio.server(interceptors=(Answering(),), options=tls.SERVER_OPTIONS)
+    server = grpc.aio.server(interceptors=(Answering(gate),), options=tls.SERVER_OPTIONS)
     add(server)
     told = health or Health(services)
     health_pb2_grpc.add_HealthServicer_to_server(told.servicer, server)

@@ -25,6 +25,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from kuaixiang.accounts.officers import Officers
+from kuaixiang.accounts.people import Person
+from kuaixiang.accounts.sessions import Session, Sessions, session_of
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.words import (
@@ -42,9 +45,10 @@ from kuaixiang.domain.words import (
 )
 from kuaixiang.runtime.server import NOT_NOW, as_refusal
 from kuaixiang.web import language as languages
+from kuaixiang.web.door import ADDRESS, CAPACITY, Door, Reach
 from kuaixiang.web.guard import SAFE, Hardened, NotOurForm
 from kuaixiang.web.language import Language, Words, language_of
-from kuaixiang.web.people import Person, Session, Sessions, SignIn
+from kuaixiang.web.people import SignIn
 from kuaixiang.web.words import SHARED
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.errors import BUSY_RETRY_SECONDS, HTTP_OF
@@ -149,7 +153,8 @@ class Console:
 
     `name` tells its cookies from those of the other services on the same host; `home` is its first page. `now` is
     business time, which deadlines on the pages are shown against. `assets` is a folder of what this service's pages
-    need beyond the shared scripts and styles.
+    need beyond the shared scripts and styles. With `officers` people sign in; without, those whom `sign_in` knows step
+    in. `reach` says from where.
     """
 
     def __init__(
@@ -162,10 +167,16 @@ class Console:
         now: Callable[[], datetime],
         common: Mapping[str, Any] | None = None,
         assets: Path | None = None,
+        officers: Officers | None = None,
+        reach: Reach = Reach(),  # noqa: B008 - frozen
     ) -> None:
         self._cookie = f"kx-{name}"
         self._sign_in = sign_in
         self._sessions = Sessions()
+        self._hosts = reach.hosts
+        self._door = (
+            None if officers is None else Door(name=name, officers=officers, reach=reach, render=self.page, local=local)
+        )
         self.words = Words(SHARED, words)
         self.ending = asyncio.Event()
         """Set when the pages are served no longer: what streams to them ends then."""
@@ -187,13 +198,17 @@ class Console:
         shared: list[BaseRoute] = [
             # The longer address first: the first that fits answers.
             *(Mount(place, StaticFiles(directory=folder)) for folder, place in reversed(self._assets.items())),
-            Route("/step-in", self._step_in, methods=["GET", "POST"]),
+            *(
+                [Route("/step-in", self._step_in, methods=["GET", "POST"])]
+                if self._door is None
+                else self._door.routes(lambda path, page: self.route(path, page, "GET", "POST"))
+            ),
             Route("/language/{language}", self._choose_language),
             self.route("/step-out", self._step_out, "POST"),
         ]
         app = Starlette(
             routes=[*shared, *routes],
-            middleware=[Middleware(Hardened, refuse=self._refused)],
+            middleware=[Middleware(Hardened, refuse=self._refused, hosts=self._hosts)],
             exception_handlers={HTTPException: self._no_page, Refused: self._refused},
         )
         app.state.ending = self.ending
@@ -207,10 +222,10 @@ class Console:
 
         async def answer(request: Request) -> Response:
             touch = not (by_itself or BY_ITSELF in request.headers)
-            session = self._sessions.of(request.cookies.get(self._cookie, ""), touch=touch)
-            # Whoever has been struck off the list since is nobody here any more.
-            if session is None or not self._sign_in.knows(session.person):
-                return self._to_step_in(request)
+            session = self._session_of(request, touch=touch)
+            if session is None:
+                # A page that asks by itself is left as it is: somebody may be typing into it.
+                return await self._to_step_in(request) if touch else Response(status_code=HTTPStatus.NO_CONTENT)
             visit = Visit(request, session, self._language(request), self)
             try:
                 if request.method not in SAFE:
@@ -232,7 +247,15 @@ class Console:
 
     def stands(self, visit: Visit) -> bool:
         """Whether the visit's session is still there: a stream ends with it."""
-        return self._sessions.of(visit.request.cookies.get(self._cookie, ""), touch=False) is visit.session
+        return self._session_of(visit.request, touch=False) is visit.session
+
+    def _session_of(self, request: Request, *, touch: bool) -> Session | None:
+        """Who asks, if he has signed in or stepped in, and is somebody here still."""
+        if self._door is not None:
+            return self._door.session_of(request, touch=touch)
+        session = self._sessions.of(request.cookies.get(self._cookie, ""), touch=touch)
+        # Whoever has been struck off the list since is nobody here any more.
+        return session if session is not None and self._sign_in.knows(session.person) else None
 
     # ------------------------------------------------------------ answers
 
@@ -254,6 +277,8 @@ class Console:
             "path": request.url.path,
             "here": _address_of(request),
             "refusal": refusal,
+            "signs_in": self._door is not None,
+            "capacity_address": CAPACITY,
         }
         answer = HTMLResponse(body.render(**self._common | known | values), status_code=status)
         if refusal is not None:
@@ -319,13 +344,16 @@ class Console:
     def _language(request: Request) -> Language:
         return language_of(request.cookies.get(LANGUAGE_COOKIE))
 
-    def _to_step_in(self, request: Request) -> Response:
+    async def _to_step_in(self, request: Request) -> Response:
+        if self._door is not None and request.method not in SAFE:
+            return await self._door.ended(request, is_part=bool(request.headers.get("hx-request")))
+        door = "/step-in" if self._door is None else ADDRESS
         if request.headers.get("hx-request"):
             # A part of a page cannot hold the page where one steps in: the whole browser goes there.
-            return Response(status_code=HTTPStatus.UNAUTHORIZED, headers={"HX-Redirect": "/step-in"})
+            return Response(status_code=HTTPStatus.UNAUTHORIZED, headers={"HX-Redirect": door})
         wanted = _address_of(request)
         to = f"?to={quote(wanted, safe='')}" if request.method in SAFE and wanted != "/" else ""
-        return RedirectResponse(f"/step-in{to}", HTTPStatus.SEE_OTHER)
+        return RedirectResponse(f"{door}{to}", HTTPStatus.SEE_OTHER)
 
     async def _step_in(self, request: Request) -> Response:
         """Where somebody steps in. Only the demonstration has people who may without a password."""
@@ -336,7 +364,8 @@ class Console:
             for person in people:
                 if wanted == (person.bureau, person.actor, person.department, person.role.name):
                     answer = RedirectResponse(local(str(form.get("to", "/"))), HTTPStatus.SEE_OTHER)
-                    answer.set_cookie(self._cookie, self._sessions.begin(person), httponly=True, samesite="strict")
+                    token = await self._sessions.begin(session_of(person))
+                    answer.set_cookie(self._cookie, token, httponly=True, samesite="strict")
                     return answer
         shown = request.query_params.get("bureau", people[0].bureau if people else "")
         return self.page(
@@ -350,7 +379,9 @@ class Console:
         )
 
     async def _step_out(self, visit: Visit) -> Response:
-        self._sessions.end(visit.request.cookies.get(self._cookie, ""))
+        if self._door is not None:
+            return await self._door.out(visit.request)
+        await self._sessions.end(visit.request.cookies.get(self._cookie, ""))
         answer = RedirectResponse("/step-in", HTTPStatus.SEE_OTHER)
         answer.delete_cookie(self._cookie, httponly=True, samesite="strict")
         return answer
@@ -372,7 +403,7 @@ class Console:
     async def _no_page(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.NOT_FOUND
         refusal = NoSuchPage() if status == HTTPStatus.NOT_FOUND else CannotBeRead()
-        answer = self.refusal(request, refusal, self._sessions.of(request.cookies.get(self._cookie, "")))
+        answer = self.refusal(request, refusal, self._session_of(request, touch=True))
         answer.status_code = status
         return answer
 

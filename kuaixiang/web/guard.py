@@ -18,7 +18,8 @@ FILE_BYTES_MAX: Final = 21 * 1024 * 1024
 FORM_BYTES_MAX: Final = 2 * 1024 * 1024
 """Any other form: reading one takes the event loop's time."""
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
-"""The names that pages answer to: none that another site could point at this machine (DNS rebinding)."""
+"""The names that pages answer to besides those of the settings: none that another site could point at this machine
+(DNS rebinding)."""
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -76,9 +77,15 @@ class FromElsewhere(Refused):
 class Hardened:
     """Adds the headers, and refuses what pages of other sites send and bodies that are too large."""
 
-    def __init__(self, app: ASGIApp, refuse: Callable[[Request, Refused], Awaitable[ASGIApp]]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        refuse: Callable[[Request, Refused], Awaitable[ASGIApp]],
+        hosts: frozenset[str] = frozenset(),
+    ) -> None:
         self._app = app
         self._refuse = refuse
+        self._hosts = LOOPBACK | hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -100,7 +107,7 @@ class Hardened:
         length = headers.get("content-length", "0")
         refusal: Refused | None = None
         bytes_max = FILE_BYTES_MAX if scope["path"].endswith("/files") else FORM_BYTES_MAX
-        if not _is_for_us(headers) or (scope["method"] not in SAFE and _is_from_elsewhere(headers)):
+        if not _is_for_us(headers, self._hosts) or (scope["method"] not in SAFE and _is_from_elsewhere(headers)):
             refusal = FromElsewhere()
         elif (
             not (length.isascii() and length.isdigit() and len(length) <= LENGTH_DIGITS_MAX) or int(length) > bytes_max
@@ -123,10 +130,10 @@ class Hardened:
         await self._app(scope, bounded, hardened)
 
 
-def _is_for_us(headers: Headers) -> bool:
-    """Whether the host that is asked for is this machine by a name of its own."""
+def _is_for_us(headers: Headers, hosts: frozenset[str]) -> bool:
+    """Whether the host that is asked for is this service by a name of its own."""
     host = headers.get("host", "")
-    return (host if host.endswith("]") else host.rpartition(":")[0] or host).strip("[]") in LOOPBACK
+    return (host if host.endswith("]") else host.rpartition(":")[0] or host).strip("[]").lower() in hosts
 
 
 def _is_from_elsewhere(headers: Headers) -> bool:

@@ -4,13 +4,18 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
 
+from kuaixiang.accounts.settings import SignInSettings
+from kuaixiang.runtime.pki import FileUnreadable
 from kuaixiang.runtime.serving import CannotListen
+from kuaixiang.web.door import Reach
 
 GRACE_SECONDS: Final = 1
 """Requests under way at a stop have so long to end; streams are told at once."""
@@ -45,9 +50,21 @@ def is_loopback(address: str) -> bool:
         return False
 
 
+def reach_of(settings: SignInSettings) -> Reach:
+    """From where the pages are reached, by the settings."""
+    return Reach(
+        hosts=frozenset(host.lower() for host in settings.pages_hosts),
+        secure=settings.pages_certificates is not None or settings.pages_behind_proxy,
+        behind_proxy=settings.pages_behind_proxy,
+    )
+
+
 @contextlib.asynccontextmanager
-async def serving_pages(app: Starlette, address: str) -> AsyncIterator[int]:
-    """Pages at host:port, for the time of the block; the port. Raises `CannotListen`."""
+async def serving_pages(app: Starlette, address: str, certificates: Path | None = None) -> AsyncIterator[int]:
+    """Pages at host:port, for the time of the block, by TLS with the folder's tls.crt and tls.key; the port.
+
+    Raises `CannotListen`, `FileUnreadable`.
+    """
     host, _, port = address.rpartition(":")
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -67,7 +84,16 @@ async def serving_pages(app: Starlette, address: str) -> AsyncIterator[int]:
         limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        # Not left to a header: who asks is what the other end of the connection is, but for a proxy that is set.
+        proxy_headers=False,
+        ssl_certfile=certificates / "tls.crt" if certificates is not None else None,
+        ssl_keyfile=certificates / "tls.key" if certificates is not None else None,
     )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as failure:
+        listener.close()
+        raise FileUnreadable(Path(str(config.ssl_certfile)), str(failure)) from failure
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:

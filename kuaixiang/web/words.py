@@ -26,6 +26,27 @@ SHARED: Final[Mapping[str, str]] = {
     "This is the demonstration on one machine: everybody here is made up, and no password is asked for.": (
         "这是单机演示环境：人员均为虚构，无需密码。"
     ),
+    "Sign in": "登录",
+    "Sign out": "退出登录",
+    "Change role": "切换岗位",
+    "Your sign-in has ended. What you had typed is kept: sign in again, and send it once more.": (
+        "登录已失效，已填写的内容仍保留：请重新登录后再次提交。"
+    ),
+    "You have signed out.": "已退出登录。",
+    "Officer's number": "人员编号",
+    "Password": "密码",
+    "Choose a new password": "设置新密码",
+    "New password": "新密码",
+    "New password again": "再次输入新密码",
+    "Signed in again": "已重新登录",
+    "What you had typed is here, and nothing of it has been done yet. Files must be chosen again.": (
+        "此前填写的内容已保留，尚未提交；附件须重新选择。"
+    ),
+    "It will be done in your name:": "将以您的身份办理：",
+    "Send it now": "立即提交",
+    "In what capacity": "选择岗位",
+    "Go on": "进入",
+    "Go on as %(role)s, %(department)s": "以 %(department)s %(role)s 的身份进入",
     "Bureau": "单位",
     "Officer": "人员",
     "Role": "岗位",

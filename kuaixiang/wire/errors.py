@@ -28,6 +28,7 @@ CODE_OF: Mapping[Condition, int] = {
     Condition.FORBIDDEN: code_pb2.PERMISSION_DENIED,
     Condition.CONFLICT: code_pb2.ABORTED,
     Condition.BUSY: code_pb2.RESOURCE_EXHAUSTED,
+    Condition.UNAUTHENTICATED: code_pb2.UNAUTHENTICATED,
 }
 
 _CONDITION_OF: Mapping[grpc.StatusCode, Condition] = {
@@ -42,6 +43,7 @@ HTTP_OF: Mapping[Condition, HTTPStatus] = MappingProxyType(
         Condition.FORBIDDEN: HTTPStatus.FORBIDDEN,
         Condition.CONFLICT: HTTPStatus.CONFLICT,
         Condition.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
+        Condition.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
     }
 )
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from starlette.applications import Starlette
 
+from kuaixiang.accounts.officers import Officers
 from kuaixiang.domain import acts
 from kuaixiang.domain.disclosure import READS
 from kuaixiang.domain.labels import ACTS as ACT_NAMES
@@ -12,6 +13,7 @@ from kuaixiang.domain.lifecycle import ROLES
 from kuaixiang.domain.tree import short_name
 from kuaixiang.domain.words import Disclosure
 from kuaixiang.web.console import Console
+from kuaixiang.web.door import Reach
 from kuaixiang.web.language import Language, Name
 from node.desk import (
     acts_page,
@@ -35,8 +37,17 @@ from node.desk.words_supervision import SUPERVISION
 TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
-def application(services: Services, *, demonstration: bool) -> Starlette:
-    """The desk of the node's bureaus. `demonstration`: who is on a list of staff steps in without a password."""
+def application(
+    services: Services,
+    *,
+    demonstration: bool,
+    officers: Officers | None = None,
+    reach: Reach = Reach(),  # noqa: B008 - frozen
+) -> Starlette:
+    """The desk of the node's bureaus, where `officers` sign in; they come from where `reach` says.
+
+    `demonstration`: who is on a list of staff steps in without a password.
+    """
     place = services.office.place
     bureaus = services.office.ledger.bureaus
 
@@ -72,6 +83,8 @@ def application(services: Services, *, demonstration: bool) -> Starlette:
         sign_in=Listed(bureaus, place.staff, demonstration=demonstration),
         now=place.clock.now,
         common=common,
+        officers=officers,
+        reach=reach,
     )
     rooms = (
         listing,

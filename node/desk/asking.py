@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from starlette.datastructures import FormData
 
+from kuaixiang.accounts.people import Person
 from kuaixiang.domain.acts import Act
-from kuaixiang.domain.authority import Caller
+from kuaixiang.domain.authority import Caller, SignedIn
 from kuaixiang.domain.errors import FieldMissing
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.order_acts import OrderAct
 from kuaixiang.runtime.server import Inside
-from kuaixiang.web.people import Person
 from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, ACT_OF_REQUEST
 from kuaixiang.wire.v1 import case_pb2
 from node.cases import CaseServicer
@@ -51,8 +51,9 @@ def departments_of(services: Services, bureau: str) -> dict[str, str]:
 
 
 def inside(person: Person) -> Any:  # noqa: ANN401 - takes the place of gRPC's context
-    """The call's context: the person asks as an office of his bureau."""
-    return Inside(Caller(offices=frozenset({person.bureau})))
+    """The call's context: the person asks at an office of his bureau, in the role in which he is at the pages."""
+    officer = SignedIn(bureau=person.bureau, actor=person.actor, roles=frozenset({person.role}))
+    return Inside(Caller(offices=frozenset({person.bureau}), officer=officer))
 
 
 def new_key() -> str:

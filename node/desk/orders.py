@@ -11,6 +11,7 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 from starlette.routing import Route
 
+from kuaixiang.accounts.people import Person
 from kuaixiang.domain import order_acts
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.labels import Both
@@ -19,7 +20,6 @@ from kuaixiang.domain.orders import Order
 from kuaixiang.domain.words import OrderLevel, OrderSide, OrderStage, Role
 from kuaixiang.runtime.server import NOT_NOW, as_refusal
 from kuaixiang.web.console import Console, NoSuchPage, Visit
-from kuaixiang.web.people import Person
 from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, instant, rpc_of
 from kuaixiang.wire.v1 import supervision_pb2 as pb
 from node.desk.asking import REQUEST_OF_ACT, Services, asker, header, inside, key_of, new_key

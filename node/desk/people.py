@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+from kuaixiang.accounts.people import Person
 from kuaixiang.domain.staff import Staff
 from kuaixiang.domain.words import Role
-from kuaixiang.web.people import Person
 
 AT_NO_DESK = frozenset({Role.CHANNEL, Role.SYSTEM})
 """Roles of programs."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
+from kuaixiang.accounts.people import Person
 from kuaixiang.domain.staff import Officer, Staff
 from kuaixiang.domain.words import Role
-from kuaixiang.web.people import Person
 from node.cases import CaseServicer
 from node.desk.application import application
 from node.desk.asking import Services

@@ -23,6 +23,7 @@ from hub.query import Completeness
 from hub.words import Lack
 from kuaixiang.domain import acts, order_acts, words
 from kuaixiang.domain.acts import Act
+from kuaixiang.domain.authority import ChannelToken, SignedIn
 from kuaixiang.domain.calendar import WorkingCalendar
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.labels import ACTS, FIELDS, TERMS, Both, field_term
@@ -58,6 +59,10 @@ SAMPLES: dict[object, object] = {
     ),
     Period: parse_period("2026-10"),
     WriterBusy: WriterBusy(20_000),
+    SignedIn: SignedIn(bureau="330106", actor="zj-0007", roles=frozenset({words.Role.HANDLER})),
+    ChannelToken: ChannelToken(
+        bureau="330106", channel=words.Channel.HOTLINE, scopes=frozenset({words.TokenScope.STATUS})
+    ),
     DecodeError: DecodeError("Error parsing message"),
     SignatureRefused: ForgedSignature("330106"),
     WorkingCalendar: published_calendar(),

@@ -1,0 +1,101 @@
+"""The accounts' database: sessions and channels' tokens, each known by the hash of its secret. No journal.
+
+Tokens are 256 random bits, so that SHA-256 of them is as good as argon2: there is nothing to guess, and a call costs a
+microsecond. Whoever reads this database can sign in as nobody.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from kuaixiang.runtime.database import Database
+
+TOKEN_BYTES: Final = 32
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+METADATA: Final = sa.MetaData()
+
+SESSIONS: Final = sa.Table(
+    "sessions",
+    METADATA,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("bureau", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("role", sa.SmallInteger, nullable=False),
+    sa.Column("department", sa.Text, nullable=False),
+    sa.Column("claimed_roles", sa.Text, nullable=False),
+    sa.Column("claimed_departments", sa.Text, nullable=False),
+    sa.Column("credential", sa.Text, nullable=False),
+    sa.Column("csrf", sa.Text, nullable=False),
+    sa.Column("began_at_us", sa.BigInteger, nullable=False),
+    sa.Column("used_at_us", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+TOKENS: Final = sa.Table(
+    "channel_tokens",
+    METADATA,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("token_id", sa.Text, nullable=False),
+    sa.Column("bureau", sa.Text, nullable=False),
+    sa.Column("channel", sa.SmallInteger, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("issued_by", sa.Text, nullable=False),
+    sa.Column("issued_at_us", sa.BigInteger, nullable=False),
+    sa.Column("expires_at_us", sa.BigInteger, nullable=False),
+    sa.Column("revoked_at_us", sa.BigInteger, nullable=False),
+    sa.Column("used_at_us", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
+def new_secret(prefix: str) -> str:
+    """A fresh secret; the prefix tells what it is, so that one that has leaked is found by whoever looks for such."""
+    return f"{prefix}{secrets.token_urlsafe(TOKEN_BYTES)}"
+
+
+def key_of(secret: str) -> str:
+    """What a secret is kept as."""
+    return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
+
+
+class Store:
+    """The database, held by this process alone. Raises what `Database` raises."""
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url, service="accounts", migrations=MIGRATIONS)
+        self._put = {table: self._database.put(table) for table in (SESSIONS, TOKENS)}
+        self._drop = self._database.drop(SESSIONS, "key")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="accounts")
+
+    def rows(self, table: sa.Table) -> Sequence[Any]:
+        """All rows of a table, for a service that starts."""
+        with self._database.reading() as connection:
+            return connection.execute(sa.select(table)).all()
+
+    async def put(self, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Adds rows or replaces those of the same key; durable when it returns."""
+        await self._write(lambda: self._database.run(self._put[table], rows))
+
+    async def drop_sessions(self, keys: Iterable[str]) -> None:
+        """Deletes sessions; durable when it returns."""
+        gone = [(key,) for key in keys]
+        if gone:
+            await self._write(lambda: self._database.run(self._drop, gone))
+
+    async def close(self) -> None:
+        """Finish what was begun and give the database back."""
+        await asyncio.to_thread(self._thread.shutdown)
+        await asyncio.to_thread(self._database.close)
+
+    async def _write(self, work: Callable[[], None]) -> None:
+        def run() -> None:
+            with self._database.writing.begin():
+                work()
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, run)
