@@ -188,6 +188,7 @@ _BY_EVENT: Final[Mapping[str, tuple[int, ...]]] = {
     "generation_opened": (),
     "snapshot_restored": (),
     "private_parts_lost": (),
+    "private_erased": (),
     "order_issued": (Fact.ORDERS_ISSUED,),
     "order_arrived": (),
     "order_delivered": (),

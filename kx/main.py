@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "node": ("kx.node:app", "The service that keeps the ledgers of one or several bureaus."),
     "reconcile": ("kx.reconcile:reconcile", "Compare a bureau's ledger with its superior's and subordinates' 对账."),
     "hub": ("kx.hub:app", "Statistics of a bureau and everything under it."),
+    "verify": ("kx.verify:verify", "Prove an exported ledger complete and untampered, or name its first bad entry."),
     "pki": ("kx.pki:app", "Make the federation's certificate authority and issue certificates."),
     "calendar": ("kx.calendar:app", "The legal working calendar: days off, make-up working days 调休, deadlines."),
     "tree": ("kx.tree:app", "The tree of bureaus: who is above whom, and the way of a case."),

@@ -1,5 +1,6 @@
 """`kx node`: run the service of one or several bureaus, and what is done to the ledger of one that is stopped."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,10 @@ from kuaixiang.domain.labels import Both
 from kx.output import Bar, Failed, failures_shown, note, print_json
 
 if TYPE_CHECKING:
+    from typing import IO
+
     from node.ledger.ledger import Ledger
+    from node.settings import NodeSettings
 
 app = typer.Typer(
     name="node", help="The service that keeps the ledgers of one or several bureaus.", no_args_is_help=True
@@ -113,9 +117,130 @@ def rotate_key(config: Config = None, as_json: AsJson = False) -> None:
             Console(highlight=False).print(f"{resealed.values} values sealed under the key {key} in {seconds:.1f} s.")
 
 
+@app.command()
+def export(
+    bureau: Annotated[str, typer.Option(metavar="CODE", help="The bureau whose ledger is exported.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Where the export is written; readable by its owner alone.")
+    ],
+    config: Config = None,
+    *,
+    private: Annotated[
+        bool, typer.Option("--private", help="With what is private, in clear; recorded in the ledger before.")
+    ] = False,
+    actor: Annotated[str, typer.Option(metavar="WHO", help="Who exports; needed with --private.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write a stopped node's ledger to a file that proves itself (kx verify), signed by the node's certificate."""
+    from kuaixiang.domain.errors import Refused
+    from kuaixiang.runtime.pki import PkiError
+    from node import export as exporting
+
+    with failures_shown(as_json=as_json), _settings_and_ledger(config) as (settings, ledger):
+        if bureau not in ledger.heads:
+            raise Failed(
+                Both(f"The node does not keep the ledger of {bureau}.", f"本节点不承载单位 {bureau} 的台账。"),
+                field="--bureau",
+                rule="NotThisBureau",
+            )
+        if private and not actor:
+            raise Failed(
+                Both("An export with private data names who makes it.", "导出隐私内容须写明导出人。"),
+                field="--actor",
+                rule="FieldMissing",
+                remedy=Both("Say who exports by --actor.", "请用 --actor 写明导出人。"),
+            )
+        try:
+            if private:
+                exporting.record_export(settings, ledger, bureau, actor)
+            with _new_file(out) as file, Bar("Exporting", ledger.heads[bureau].seq) as bar:
+                said = exporting.export_ledger(
+                    ledger.database,
+                    ledger.heads[bureau],
+                    file,
+                    settings.certificate_paths,
+                    private=private,
+                    told=bar.reached,
+                )
+        except (PkiError, Refused) as refusal:
+            raise Failed(_not_run(refusal), rule=type(refusal).__name__) from refusal
+        except OSError as error:
+            said_why = Both(f"{out} cannot be written: {error.strerror}.", f"{out} 无法写入（{error.strerror}）。")
+            raise Failed(said_why, field="--out", rule="Unwritable") from None
+        if as_json:
+            print_json({"bureau": bureau, "generation": said.generation, "entries": said.seq, "hash": said.hash.hex()})
+        else:
+            Console(highlight=False).print(f"{said.seq} entries of {bureau} written to {out}, up to {said.hash.hex()}.")
+
+
+@app.command()
+def erase(
+    config: Config = None,
+    *,
+    due: Annotated[bool, typer.Option("--due", help="What the setting retention_years says is due; needed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be erased, and erase nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase the private data of cases whose term is over, in a stopped node; a running one does so by itself."""
+    from node.retention import Retention, erase_due, office_of
+
+    with failures_shown(as_json=as_json), _settings_and_ledger(config) as (settings, ledger):
+        if not due or settings.retention_years is None:
+            raise Failed(
+                Both("Nothing says what is to be erased.", "未指明删除范围。"),
+                field="--due" if not due else "retention_years",
+                rule="FieldMissing",
+                remedy=Both(
+                    "Set retention_years in the node's settings and give --due.",
+                    "请在节点设置中写明 retention_years，并使用 --due。",
+                ),
+            )
+        retention = Retention(office_of(settings, ledger), settings.retention_years)
+        found = list(retention.due())
+        if not dry_run:
+            erase_due(ledger, retention)
+        if as_json:
+            print_json(
+                {
+                    "erased": not dry_run,
+                    "cases": [
+                        {"bureau": one.bureau, "case_id": one.case_id, "parts": one.parts, "files": one.files}
+                        for one in found
+                    ],
+                }
+            )
+            return
+        console = Console(highlight=False)
+        for one in found:
+            console.print(f"{one.case_id} of {one.bureau}: {one.parts} private part(s), {one.files} file(s)")
+        word = "would be erased 将删除" if dry_run else "erased 已删除"
+        console.print(f"Private data of {len(found)} case(s) {word}.")
+
+
+@contextmanager
+def _new_file(out: Path) -> "Iterator[IO[bytes]]":
+    """A file that appears under its name when it is whole, its owner's alone."""
+    draft = out.with_name(f".{out.name}.{os.getpid()}.new")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(out)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 @contextmanager
 def _stopped(config: Path | None) -> "Iterator[Ledger]":
     """The ledger of a node that does not run. Raises `Failed`."""
+    with _settings_and_ledger(config) as (_, ledger):
+        yield ledger
+
+
+@contextmanager
+def _settings_and_ledger(config: Path | None) -> "Iterator[tuple[NodeSettings, Ledger]]":
+    """The settings and the ledger of a node that does not run. Raises `Failed`."""
     from kuaixiang.runtime.database import DatabaseError
     from kuaixiang.runtime.settings import WrongSetting, read_settings
     from kuaixiang.runtime.vault import VaultError
@@ -128,7 +253,7 @@ def _stopped(config: Path | None) -> "Iterator[Ledger]":
     except (WrongSetting, DatabaseError, VaultError) as refusal:
         raise Failed(_not_run(refusal), rule=type(refusal).__name__) from refusal
     try:
-        yield ledger
+        yield settings, ledger
     finally:
         ledger.close()
 

@@ -56,6 +56,7 @@ from node.ledger.ledger import Ledger
 from node.office import Office, Place
 from node.reconciler import Reconciler
 from node.reconciliations import ReconciliationServicer
+from node.retention import Retention
 from node.settings import NodeSettings
 from node.staff import StaffList
 from node.supervision import SupervisionServicer
@@ -198,6 +199,7 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         chores.add(Rereader(office, witness))
         cosigner = cosigner_of(settings, office, links, seal)
         stack.push_async_callback(cosigner.stop)
+        chores.add(Retention(office, settings.retention_years))
         duplicates = Duplicates(ledger, place.clock, settings.duplicates_days)
         services = Services(
             office=office,

@@ -74,6 +74,9 @@ class NodeSettings(SignInSettings):
     """Whether a ledger takes no acts until its witnesses have said that it is the latest, however long that takes."""
     duplicates_days: Annotated[int, Field(ge=0, le=366)] = 90
     """How many days back cases are compared with one about to be registered; 0 compares none."""
+    retention_years: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Years after its write-off for which a case keeps its private data; then they are erased, on record. Never when
+    absent."""
     desk: Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$")] = ""
     """host:port for the officers' pages, beyond this machine with sign-in and TLS; port 0: a free one; empty: none."""
     demonstration: bool = False

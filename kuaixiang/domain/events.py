@@ -606,6 +606,18 @@ class PrivatePartsLost(CaseEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrivateErased(LedgerEvent):
+    """删除隐私信息: by the rule of retention what was private of the entry's case, up to this entry, is gone."""
+
+    retention_years: int
+    ended_at: datetime
+    parts: int
+    """Entries whose private parts were erased."""
+    files: int
+    """Files that were erased with them, since no other case of the node has them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderIssued(OrderEvent):
     """下达督办: by this bureau, to a subordinate."""
 

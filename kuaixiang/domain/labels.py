@@ -234,6 +234,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "private_read": "查看隐私信息",
     "attachment_read": "查看附件",
     "ledger_exported": "导出台账",
+    "private_erased": "删除隐私信息",
     "ledgers_reconciled": "对账",
     "mismatch_found": "对账不符",
     "mismatch_cleared": "对账已相符",

@@ -40,9 +40,10 @@ from kuaixiang.runtime.vault import SealBroken
 from kuaixiang.runtime.writer import GroupCommitWriter
 from kuaixiang.wire import chain
 from kuaixiang.wire.codec import UNREADABLE, decode_entry, encode_entry, encode_private, event_name
-from node.ledger import blobs, projections, schema, sealing
+from node.ledger import blobs, erasing, projections, schema, sealing
 from node.ledger.blobs import Blob
 from node.ledger.database import LedgerDatabase, chunk_place, request_place
+from node.ledger.erasing import Kept
 from node.ledger.search import word_rows
 
 CASES_CACHED_MAX: Final = 50_000
@@ -317,6 +318,7 @@ class _Rows:
         "decisions",
         "directives",
         "dropped",
+        "erased",
         "journal",
         "notes",
         "peers",
@@ -340,6 +342,7 @@ class _Rows:
         self.blobs: list[tuple[Any, ...]] = []
         self.chunks: list[tuple[Any, ...]] = []
         self.dropped: list[str] = []
+        self.erased: list[tuple[str, str, Kept]] = []
         self.peers: list[tuple[Any, ...]] = []
         self.cursors: list[tuple[Any, ...]] = []
         self.directives: list[tuple[Any, ...]] = []
@@ -425,6 +428,7 @@ class LedgerBatch:
             run(make.put_blob, rows.blobs)
             run(make.put_chunk, rows.chunks)
             blobs.drop(ledger.database.writing, rows.dropped)
+            erasing.erase(ledger.database, rows.erased)
         ledger.heads.update(self.heads)
         ledger.cache.put(self.cases.items())
         ledger.orders.put(self.orders.items())
@@ -759,6 +763,10 @@ class Draft:
     def drop_blob(self, digest: str) -> None:
         """Gives up a file's content, unless it is complete and some case has the file."""
         self._rows.dropped.append(digest)
+
+    def erase(self, bureau: str, case_id: str, kept: Kept) -> None:
+        """Deletes what is private of a case."""
+        self._rows.erased.append((bureau, case_id, kept))
 
     def put_peer(self, bureau: str, peer: str, failures: int, next_attempt_at: datetime) -> None:
         """Remembers when a peer is to be tried again."""

@@ -50,8 +50,8 @@ COUNTED_MAX: Final = 999
 millisecond where a million would take a second."""
 LINKED_CASES_MAX: Final = 500
 """Cases that one completion may complete: one transaction of the writer."""
-READINGS: Final = ("private_read", "attachment_read")
-"""Events that say that a person read what is private of a case."""
+READINGS: Final = ("private_read", "attachment_read", "private_erased")
+"""Events that say that a person read what is private of a case, or that it was erased."""
 READINGS_MAX: Final = 500
 """Readings shown with a case: about 50 kB, whatever somebody's program asks for a thousand times."""
 SEQ_MAX: Final = 2**63 - 1
@@ -331,6 +331,24 @@ def attachments_of(database: LedgerDatabase, case: Case) -> tuple[Attachment, ..
     except UNREADABLE:
         raise EntryUnreadable(case.bureau, case.case_id) from None
     return attachments_in(entries_read, case.snapshot_version)
+
+
+def ordered_cases(database: Database, bureau: str) -> frozenset[str]:
+    """The cases that open supervision orders of the bureau name. Raises `EntryUnreadable`."""
+    table = schema.ORDERS
+    query = sa.select(table.c.order_id).where(table.c.bureau == bureau, table.c.open == 1)
+    with database.reading() as connection:
+        keys = [(bureau, order_id) for order_id in connection.execute(query).scalars()]
+        found = load_orders(connection, keys)
+    orders = (readable(order) for order in found.values())
+    return frozenset(case_id for order in orders if order is not None for case_id in order.case_ids)
+
+
+def cases_of(database: Database, bureau: str, case_ids: Sequence[str]) -> list[Case]:
+    """Some cases as committed; without those that cannot be read."""
+    with database.reading() as connection:
+        found = load_cases(connection, [(bureau, case_id) for case_id in case_ids])
+    return [case for case in found.values() if isinstance(case, Case)]
 
 
 def has_request(database: Database, bureau: str, request_key: str) -> bool:

@@ -102,6 +102,7 @@ PUBLIC = {
     " orders_numbered",
     "SnapshotRestored": "from_bureau",
     "PrivatePartsLost": "entries snapshot",
+    "PrivateErased": "retention_years ended_at_us parts files",
     "OrderIssued": "nonce level to_bureau final_bureau case_ids answer_workdays parent_order_id",
     "OrderReceived": "nonce level issuer from_bureau to_bureau final_bureau case_ids answer_workdays step issued_at_us",
     "OrderArrived": "from_bureau step round received_at_us",
