@@ -29,6 +29,7 @@ from kuaixiang.runtime.exposition import start_exposition
 from kuaixiang.runtime.loops import Loop, Step
 from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.serving import serving, told_to_stop
+from kuaixiang.runtime.trust import Trust
 from kuaixiang.web.serving import serving_pages
 from kuaixiang.wire.v1 import issues_pb2, statistics_pb2
 from kuaixiang.wire.v1.issues_pb2_grpc import add_IssueServiceServicer_to_server
@@ -71,6 +72,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
 
     async with contextlib.AsyncExitStack() as stack:
         store = stack.enter_context(Store(settings.database, settings.load_tree(), settings.scope))
+        trust = Trust(settings.certificate_paths, store.trees)
         worker = Worker()
         stack.push_async_callback(worker.close)
         folder = Folder(store=store, now_us=now_us)
@@ -109,7 +111,9 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
             add_IssueServiceServicer_to_server(issues, server)
 
         port = await stack.enter_async_context(
-            serving(settings.listen, settings.certificate_paths, _SERVICES, add, reflect=settings.reflection)
+            serving(
+                settings.listen, settings.certificate_paths, _SERVICES, add, trust=trust, reflect=settings.reflection
+            )
         )
         board_port = 0
         if settings.board:
@@ -139,7 +143,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
             store=store,
             worker=worker,
             ledgers=ledgers,
-            seal=Seal(settings.certificate_paths),
+            seal=Seal(settings.certificate_paths, trust),
             adopted=lambda: consumer.follow(settings.followed_sites(store.tree)),
         )
         await stack.enter_async_context(follower)

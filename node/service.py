@@ -18,6 +18,7 @@ from kuaixiang.runtime.clock import clock_from
 from kuaixiang.runtime.exposition import start_exposition
 from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.serving import Health, serving, told_to_stop
+from kuaixiang.runtime.trust import Trust
 from kuaixiang.web.serving import reach_of, serving_pages
 from kuaixiang.wire.v1 import (
     case_pb2,
@@ -173,7 +174,8 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         officers = await stack.enter_async_context(
             officers_of(settings, settings.database, bureaus=settings.bureaus, staff=staff.of)
         )
-        seal = Seal(paths)
+        trust = Trust(paths, place.trees)
+        seal = Seal(paths, trust)
         office = Office(ledger, place, seal.sign)
         directives = Directives(office, seal)
         exposition = start_exposition(settings.metrics_host, settings.metrics_port)
@@ -218,7 +220,16 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
 
         health = Health(_SERVICES)
         port = await stack.enter_async_context(
-            serving(settings.listen, paths, _SERVICES, add, reflect=settings.reflection, health=health, gate=officers)
+            serving(
+                settings.listen,
+                paths,
+                _SERVICES,
+                add,
+                trust=trust,
+                reflect=settings.reflection,
+                health=health,
+                gate=officers,
+            )
         )
         await health.say(healthy=False)
         if bus is not None:

@@ -45,7 +45,7 @@ class NodeSettings(SignInSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 9440
     """Port of /metrics; 0 takes a free one."""
     certificates: Path = Path("certificates")
-    """Folder that `kx pki issue --bureau` has written: ca.crt, tls.crt, tls.key."""
+    """Folder that `kx pki issue --bureau` has written: ca.crt, tls.crt, tls.key; ca.crl, if there is one."""
     clock: Path | None = None
     """File of a shared business clock, for demonstrations and replays; the machine's clock when absent."""
     reflection: bool = False

@@ -193,7 +193,7 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         self._office.check_hosted(statement.to_bureau)
         self._seal.check(request.statement, request.signature, statement.from_bureau)
         self._heard_from(statement.to_bureau, statement.from_bureau)
-        return supervision_pb2.OrderReceipt.FromString(await self._office.orders.hear_statement(statement))
+        return self._receipt(await self._office.orders.hear_statement(statement))
 
     async def ReportOrder(
         self, request: supervision_pb2.ReportOrderRequest, context: Context
@@ -205,7 +205,13 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         self._office.check_hosted(report.to_bureau)
         self._seal.check(request.report, request.signature, report.from_bureau)
         self._heard_from(report.to_bureau, report.from_bureau)
-        return supervision_pb2.OrderReceipt.FromString(await self._office.orders.hear_report(report))
+        return self._receipt(await self._office.orders.hear_report(report))
+
+    def _receipt(self, kept: bytes) -> supervision_pb2.OrderReceipt:
+        """The receipt as it was recorded, signed by the certificate that this node has now."""
+        receipt = supervision_pb2.OrderReceipt.FromString(kept)
+        receipt.signature.CopyFrom(self._seal.renewed(receipt.record, receipt.signature))
+        return receipt
 
     def _check_statement(self, statement: supervision_pb2.OrderStatement) -> None:
         _check_numbers("statement", statement)

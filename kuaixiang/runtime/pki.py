@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 import structlog
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -44,6 +45,8 @@ CODE_DIGITS: Final = 6
 
 AUTHORITY_CERTIFICATE: Final = "ca.crt"
 AUTHORITY_KEY: Final = "ca.key"
+AUTHORITY_LIST: Final = "ca.crl"
+"""The authority's list of revoked certificates (`kuaixiang.runtime.revocation`)."""
 CERTIFICATE: Final = "tls.crt"
 KEY: Final = "tls.key"
 
@@ -172,6 +175,14 @@ class KeyMismatch(PkiError):
         super().__init__(f"The key {key} does not belong to the certificate {certificate}.")
 
 
+class IssuedElsewhere(PkiError):
+    """No authority of the file has issued the certificate beside it."""
+
+    def __init__(self, ca: Path) -> None:
+        self.ca = ca
+        super().__init__(f"No authority in {ca} has issued the certificate beside it.")
+
+
 @dataclass(frozen=True, slots=True)
 class AuthorityPaths:
     """Where an authority lives: its certificate, for everybody, and its key, for nobody."""
@@ -248,8 +259,8 @@ def init_authority(
         .add_extension(identifier, critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write(paths.key, _pem_of_key(key), 0o600)
-    _write(paths.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    write_file(paths.key, _pem_of_key(key), 0o600)
+    write_file(paths.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
     return paths
 
 
@@ -265,7 +276,8 @@ def issue(
 ) -> CertificatePaths:
     """Issue a certificate for one process that acts for these codes, with a new key and a copy of the authority's.
 
-    The authority's `ca.crt` is copied whole: while one authority follows another it holds both, the new one first.
+    The authority's `ca.crt` is copied whole: while one authority follows another it holds both, the new one first; and
+    with it the list of what is revoked, if there is one.
     `valid_from` is now when absent; `force` replaces a certificate that is there (a running server picks the new one up
     by itself). Raises `AuthorityMissing`, `CertificateExists`, `NoCodes`, `TooManyCodes`, `MalformedCode`,
     `ValidityImpossible`, `AuthorityNotValid`, `FileUnreadable`, `KeyMismatch`, `FolderUnwritable`.
@@ -280,7 +292,7 @@ def issue(
     paths = CertificatePaths.in_folder(out_folder)
     if not force and (paths.certificate.exists() or paths.key.exists()):
         raise CertificateExists(out_folder)
-    trusted_pem, authority, authority_key = _load_authority(folder_ca)
+    trusted_pem, authority, authority_key = load_authority(folder_ca)
     begins, ends = _validity(valid_from, days)
     if begins < authority.not_valid_before_utc or ends > authority.not_valid_after_utc:
         raise AuthorityNotValid((begins, ends), (authority.not_valid_before_utc, authority.not_valid_after_utc))
@@ -303,24 +315,36 @@ def issue(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    _write(paths.ca, trusted_pem, 0o644)
-    _write(paths.key, _pem_of_key(key), 0o600)
-    _write(paths.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    write_file(paths.ca, trusted_pem, 0o644)
+    revoked = folder_ca / AUTHORITY_LIST
+    if revoked.exists():
+        write_file(out_folder / AUTHORITY_LIST, read_file(revoked), 0o644)
+    write_file(paths.key, _pem_of_key(key), 0o600)
+    write_file(paths.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
     return paths
 
 
 def load(paths: CertificatePaths) -> Credentials:
     """Read a process's certificate, key and authority. Raises `FileUnreadable`, `KeyOpen`, `KeyMismatch`."""
-    ca_pem = _read(paths.ca)
-    _parse_certificates(paths.ca, ca_pem)
-    certificate_pem = _read(paths.certificate)
-    certificate = _parse_certificates(paths.certificate, certificate_pem)[0]
+    ca_pem = read_file(paths.ca)
+    read_certificates(paths.ca, ca_pem)
+    certificate_pem = read_file(paths.certificate)
+    certificate = read_certificates(paths.certificate, certificate_pem)[0]
     key_pem = _read_key(paths.key)
     key = _parse_key(paths.key, key_pem)
     if key.public_key() != certificate.public_key():
         raise KeyMismatch(paths.certificate, paths.key)
     certificate_der = certificate.public_bytes(serialization.Encoding.DER)
     return Credentials(ca_pem, certificate_pem, certificate_der, key_pem, certificate, key)
+
+
+def issuer_of(certificate: x509.Certificate, ca: Path) -> x509.Certificate:
+    """The authority in a file that has issued a certificate. Raises `FileUnreadable`, `IssuedElsewhere`."""
+    for authority in read_certificates(ca, read_file(ca)):
+        with contextlib.suppress(InvalidSignature, ValueError, TypeError):
+            certificate.verify_directly_issued_by(authority)
+            return authority
+    raise IssuedElsewhere(ca)
 
 
 class LiveCredentials:
@@ -371,13 +395,14 @@ class LiveCredentials:
         )
 
     def _stamp(self) -> "_Stamp":
-        return tuple(_stamp_of(path) for path in (self.paths.ca, self.paths.certificate, self.paths.key))
+        return tuple(stamp_of(path) for path in (self.paths.ca, self.paths.certificate, self.paths.key))
 
 
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
-def _stamp_of(path: Path) -> tuple[int, int, int] | None:
+def stamp_of(path: Path) -> tuple[int, int, int] | None:
+    """What tells whether a file has changed; None when it is not there."""
     with contextlib.suppress(OSError):
         status = path.stat()
         return status.st_mtime_ns, status.st_ino, status.st_size
@@ -416,20 +441,24 @@ def _key_usage(*, authority: bool) -> x509.KeyUsage:
     )
 
 
-def _load_authority(folder: Path) -> tuple[bytes, x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """All that is trusted, in PEM; the authority that issues, which is the first of it; its key."""
+def load_authority(folder: Path) -> tuple[bytes, x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """All that is trusted, in PEM; the authority that issues, which is the first of it; its key.
+
+    Raises `AuthorityMissing`, `FileUnreadable`, `KeyMismatch`.
+    """
     paths = AuthorityPaths.in_folder(folder)
     if not (paths.certificate.exists() and paths.key.exists()):
         raise AuthorityMissing(folder)
-    trusted_pem = _read(paths.certificate)
-    certificate = _parse_certificates(paths.certificate, trusted_pem)[0]
+    trusted_pem = read_file(paths.certificate)
+    certificate = read_certificates(paths.certificate, trusted_pem)[0]
     key = _parse_key(paths.key, _read_key(paths.key))
     if key.public_key() != certificate.public_key():
         raise KeyMismatch(paths.certificate, paths.key)
     return trusted_pem, certificate, key
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """What is in a file. Raises `FileUnreadable`."""
     try:
         return path.read_bytes()
     except OSError as failure:
@@ -437,13 +466,14 @@ def _read(path: Path) -> bytes:
 
 
 def _read_key(path: Path) -> bytes:
-    pem = _read(path)
+    pem = read_file(path)
     if mode := mode_open(path):
         raise KeyOpen(path, mode)
     return pem
 
 
-def _parse_certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
+def read_certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
+    """The certificates in a file's content, at least one. Raises `FileUnreadable`."""
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError as failure:
@@ -466,7 +496,7 @@ def _pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
+def write_file(path: Path, content: bytes, mode: int) -> None:
     """Replace a file whole, with the mode from its first byte on, so that a key is never open for an instant."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:

@@ -1,5 +1,6 @@
 """A process's seal: it signs what a bureau of ours says, and checks what another is said to have said."""
 
+from datetime import datetime
 from hashlib import sha256
 from typing import Final
 
@@ -9,6 +10,9 @@ from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.runtime import signing
 from kuaixiang.runtime.clock import SystemClock
 from kuaixiang.runtime.pki import CertificatePaths, LiveCredentials
+from kuaixiang.runtime.revocation import serial_text
+from kuaixiang.runtime.tls import Peer
+from kuaixiang.runtime.trust import Trust
 from kuaixiang.wire.v1 import referral_pb2
 
 _log: Final = structlog.get_logger(__name__)
@@ -33,16 +37,27 @@ class SignatureNotProven(Refused):
 
 
 class Seal:
-    """Signs and checks by the files of a process's certificate, as last renewed. Raises `pki.PkiError`."""
+    """Signs and checks by the files of a process's certificate, as last renewed. Raises `pki.PkiError`.
 
-    def __init__(self, paths: CertificatePaths) -> None:
+    `trust` says whose signatures are not believed; by default those of revoked certificates.
+    """
+
+    def __init__(self, paths: CertificatePaths, trust: Trust | None = None) -> None:
         self._paths = paths
         self._live = LiveCredentials(paths)
+        self._trust = trust or Trust(paths)
 
     def sign(self, payload: bytes) -> referral_pb2.Signature:
         """The process's signature over the payload; may be called from any thread."""
         signature = signing.sign(payload, self._paths)
         return referral_pb2.Signature(certificate_der=signature.certificate_der, value=signature.value)
+
+    def renewed(self, payload: bytes, signature: referral_pb2.Signature) -> referral_pb2.Signature:
+        """A signature of ours that was kept, made anew if this process has another certificate since.
+
+        The earlier one may have been revoked, or taken out of the tree, and would prove nothing to whoever asks now.
+        """
+        return signature if signature.certificate_der == self._live.current().certificate_der else self.sign(payload)
 
     def fingerprint(self) -> str:
         """SHA-256 of the certificate it signs by, in hexadecimal."""
@@ -51,14 +66,15 @@ class Seal:
     def check(self, payload: bytes, signature: referral_pb2.Signature, bureau: str) -> None:
         """Returns if that bureau has signed the payload just now; raises `SignatureNotProven`."""
         try:
-            self._verify(payload, signature, bureau)
+            self._check_pinned(self._verify(payload, signature, bureau))
         except signing.SignatureRefused as why:
             raise self._refusal(bureau, why) from why
 
     def check_kept(self, payload: bytes, signature: referral_pb2.Signature, bureau: str) -> None:
-        """Like `check`, for what may have been signed before and kept: a repeated receipt is the first, word for word.
+        """Like `check`, for what may have been signed before and kept: a directive of last year, a receipt.
 
-        Its signer's certificate may have expired since, while a link was down.
+        Its signer's certificate may have expired since, and the tree may list others: whoever was away for a while
+        would otherwise believe nothing that leads to the present tree. A revoked one proves nothing here either.
         """
         try:
             try:
@@ -66,12 +82,23 @@ class Seal:
             except signing.CertificateNotValid as expired:
                 if expired.at < expired.ends:
                     raise
-                signing.verify(payload, _signature(signature), bureau, self._live.current().ca_pem, expired.ends)
+                self._verify(payload, signature, bureau, expired.ends)
         except signing.SignatureRefused as why:
             raise self._refusal(bureau, why) from why
 
-    def _verify(self, payload: bytes, signature: referral_pb2.Signature, bureau: str) -> None:
-        signing.verify(payload, _signature(signature), bureau, self._live.current().ca_pem, _REAL.now())
+    def _verify(
+        self, payload: bytes, signature: referral_pb2.Signature, bureau: str, at: datetime | None = None
+    ) -> Peer:
+        trusted_pem = self._live.current().ca_pem
+        signer = signing.verify(payload, _signature(signature), bureau, trusted_pem, at or _REAL.now())
+        if self._trust.revoked(signer):
+            raise signing.RevokedSigner(serial_text(signer.serial))
+        return signer
+
+    def _check_pinned(self, signer: Peer) -> None:
+        bureau = self._trust.unpinned(signer)
+        if bureau:
+            raise signing.UnpinnedSigner(bureau, signer.fingerprint)
 
     @staticmethod
     def _refusal(bureau: str, why: signing.SignatureRefused) -> SignatureNotProven:

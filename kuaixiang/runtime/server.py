@@ -15,7 +15,9 @@ from kuaixiang.domain.authority import ACCESS, Access, Caller, NoRuleForCall, Su
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.database import DatabaseNotWritable, DatabaseSilent, Unwritable
-from kuaixiang.runtime.tls import identity_of_peer
+from kuaixiang.runtime.revocation import serial_text
+from kuaixiang.runtime.tls import identity_of_peer, peer_of
+from kuaixiang.runtime.trust import Trust
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.wire.errors import to_status
 
@@ -96,6 +98,34 @@ class NotReadable(Refused):
         super().__init__(f"The request cannot be read: {fault}.", f"请求报文无法读取（{fault}）。")
 
 
+class CertificateRevoked(Refused):
+    """The authority has revoked the caller's certificate."""
+
+    condition = Condition.FORBIDDEN
+    remedy = "Have a new certificate issued, with a new key."
+    remedy_chinese = "请重新申领证书并更换密钥。"
+
+    def __init__(self, serial: str) -> None:
+        self.serial = serial
+        super().__init__(f"The certificate {serial} is revoked.", f"证书 {serial} 已被吊销。")
+
+
+class CertificateNotPinned(Refused):
+    """The tree lists other certificates for a bureau that the caller's certificate names."""
+
+    condition = Condition.FORBIDDEN
+    remedy = "Use the bureau's listed certificate, or ask headquarters to publish a tree that lists this one."
+    remedy_chinese = "请使用机构树所列的证书，或者报税务总局在机构树中登记该证书。"
+
+    def __init__(self, bureau: str, fingerprint: str) -> None:
+        self.bureau = bureau
+        self.fingerprint = fingerprint
+        super().__init__(
+            f"The certificate {fingerprint[:16]}… is not one that the tree lists for bureau {bureau}.",
+            f"证书 {fingerprint[:16]}… 不在机构树为单位 {bureau} 所列的证书之中。",
+        )
+
+
 class Inside:
     """The context of a call that does not come over the wire: this process's web pages ask for somebody they know."""
 
@@ -171,7 +201,9 @@ class Answering(grpc.aio.ServerInterceptor):
     not been admitted (`admit`) does not leave.
     """
 
-    def __init__(self, gate: Gate | None = None) -> None:
+    def __init__(self, trust: Trust | None, gate: Gate | None = None) -> None:
+        """`trust` says whose calls are refused; None: there are no certificates, as in a test without TLS."""
+        self._trust = trust
         self._gate = gate
         self._known: dict[str, Any] = {}
 
@@ -188,11 +220,26 @@ class Answering(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith("/kuaixiang."):
             return handler
-        wrapped = self._known[method] = _wrapped(handler, method.rsplit("/", 1)[-1], self._gate)
+        name = method.rsplit("/", 1)[-1]
+        wrapped = self._known[method] = _wrapped(handler, name, self._believe, self._gate)
         return wrapped
 
+    def _believe(self, context: Context) -> None:
+        """Raises `CertificateRevoked`, `CertificateNotPinned`."""
+        if self._trust is None:
+            return
+        peer = peer_of(context)
+        if self._trust.revoked(peer):
+            raise CertificateRevoked(serial_text(peer.serial))
+        bureau = self._trust.unpinned(peer)
+        if bureau:
+            raise CertificateNotPinned(bureau, peer.fingerprint)
 
-def _wrapped(handler: Any, method: str, gate: Gate | None) -> Any:  # noqa: ANN401 - grpc's handlers have no common type
+
+_Believe = Callable[[Context], None]
+
+
+def _wrapped(handler: Any, method: str, believe: _Believe, gate: Gate | None) -> Any:  # noqa: ANN401 - as above
     streams = handler.response_streaming
     make = (
         (grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler)
@@ -202,7 +249,7 @@ def _wrapped(handler: Any, method: str, gate: Gate | None) -> Any:  # noqa: ANN4
     name = f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if streams else 'unary'}"
     inner = getattr(handler, name)
     read = _reader(handler, gate)
-    behaviour = _stream(inner, read, method, gate) if streams else _unary(inner, read, method, gate)
+    behaviour = (_stream if streams else _unary)(inner, read, method, believe, gate)
     # Bytes are read inside the call, so that what cannot be read is refused like anything else.
     return make(behaviour, request_deserializer=None, response_serializer=handler.response_serializer)
 
@@ -252,7 +299,11 @@ async def _let_in(gate: Gate | None, context: Context, method: str) -> None:
 
 
 def _unary(
-    inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any], method: str, gate: Gate | None
+    inner: Callable[..., Awaitable[Any]],
+    read: Callable[[Any], Any],
+    method: str,
+    believe: _Believe,
+    gate: Gate | None,
 ) -> Callable[[Any, Context], Awaitable[Any]]:
     seconds = RPC_SECONDS.labels(method)
     answered = RPCS.labels(method, "OK")
@@ -260,6 +311,7 @@ def _unary(
     async def call(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
         started = time.perf_counter()
         try:
+            believe(context)
             admitted = _begin(method)
             await _let_in(gate, context, method)
             response = await inner(read(request), context)
@@ -280,7 +332,11 @@ def _unary(
 
 
 def _stream(
-    inner: Callable[..., AsyncIterator[Any]], read: Callable[[Any], Any], method: str, gate: Gate | None
+    inner: Callable[..., AsyncIterator[Any]],
+    read: Callable[[Any], Any],
+    method: str,
+    believe: _Believe,
+    gate: Gate | None,
 ) -> Callable[[Any, Context], AsyncIterator[Any]]:
     seconds = RPC_SECONDS.labels(method)
     answered = RPCS.labels(method, "OK")
@@ -288,9 +344,12 @@ def _stream(
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
         started = time.perf_counter()
         try:
+            believe(context)
             admitted = _begin(method)
             await _let_in(gate, context, method)
             async for response in inner(read(request), context):
+                # Again for each message: a stream may be open for weeks.
+                believe(context)
                 _check_admitted(admitted, method)
                 yield response
             answered.inc()

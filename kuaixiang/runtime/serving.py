@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from kuaixiang.runtime import tls
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.server import Answering, Gate
+from kuaixiang.runtime.trust import Trust
 
 GRACE_SECONDS: Final = 5.0
 """Calls under way at a stop have so long to end."""
@@ -54,6 +55,7 @@ async def serving(
     services: Sequence[str],
     add: Callable[[grpc.aio.Server], None],
     *,
+    trust: Trust,
     reflect: bool,
     health: Health | None = None,
     gate: Gate | None = None,
@@ -61,10 +63,11 @@ async def serving(
     """A server of the services that `add` registers, for the time of the block; the port it listens on.
 
     `services` are their full names, for health and reflection; healthy from the start unless the caller brings what
-    says their health. `gate` knows who has signed in. Raises `CannotListen`, `pki.PkiError`.
+    says their health. `trust` says whom it does not answer, `gate` knows who has signed in. Raises `CannotListen`,
+    `pki.PkiError`.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    server = grpc.aio.server(interceptors=(Answering(gate),), options=tls.SERVER_OPTIONS)
+    server = grpc.aio.server(interceptors=(Answering(trust, gate),), options=tls.SERVER_OPTIONS)
     add(server)
     told = health or Health(services)
     health_pb2_grpc.add_HealthServicer_to_server(told.servicer, server)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from kuaixiang.domain.labels import listed
 from kuaixiang.runtime.pki import CertificatePaths, LiveCredentials
-from kuaixiang.runtime.tls import IDENTITIES_CACHED, identity_of_certificate
+from kuaixiang.runtime.tls import IDENTITIES_CACHED, Peer, peer_of_certificate
 
 SIGNERS_CACHED: Final = 16
 """Certificates that one process signs with: one, and a few in a demonstration that hosts several nodes."""
@@ -111,6 +111,26 @@ class CertificateNotValid(SignatureRefused):
         )
 
 
+class RevokedSigner(SignatureRefused):
+    """The authority has revoked the signer's certificate: whoever has its key may be anybody."""
+
+    def __init__(self, serial: str) -> None:
+        self.serial = serial
+        super().__init__(f"The signer's certificate {serial} is revoked.", f"签名证书 {serial} 已被吊销。")
+
+
+class UnpinnedSigner(SignatureRefused):
+    """The signer's certificate is not among those that the tree lists for a bureau that it names."""
+
+    def __init__(self, bureau_code: str, fingerprint: str) -> None:
+        self.bureau_code = bureau_code
+        self.fingerprint = fingerprint
+        super().__init__(
+            f"The signer's certificate {fingerprint[:16]}… is not one that the tree lists for {bureau_code}.",
+            f"签名证书 {fingerprint[:16]}… 不在机构树为单位 {bureau_code} 所列的证书之中。",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """A signature and the certificate whose key made it."""
@@ -122,7 +142,7 @@ class Signature:
 @dataclass(frozen=True, slots=True)
 class _Signer:
     key: ec.EllipticCurvePublicKey
-    bureaus: frozenset[str]
+    peer: Peer
     begins: datetime
     ends: datetime
 
@@ -133,8 +153,8 @@ def sign(payload: bytes, paths: CertificatePaths) -> Signature:
     return Signature(credentials.certificate_der, credentials.key.sign(payload, _ALGORITHM))
 
 
-def verify(payload: bytes, signature: Signature, bureau_code: str, authority_pem: bytes, at: datetime) -> None:
-    """Return if that bureau signed the payload with a certificate of the authority that was valid at that instant.
+def verify(payload: bytes, signature: Signature, bureau_code: str, authority_pem: bytes, at: datetime) -> Peer:
+    """Give the signer, if that bureau signed with a certificate of the authority that was valid at that instant.
 
     `authority_pem` holds one or more of the federation's authorities. Raises `UntrustedCertificate`,
     `CertificateNotValid`, `WrongSigner`, `ForgedSignature`.
@@ -142,12 +162,13 @@ def verify(payload: bytes, signature: Signature, bureau_code: str, authority_pem
     signer = _signer(signature.certificate_der, authority_pem)
     if not signer.begins <= at <= signer.ends:
         raise CertificateNotValid(at, signer.begins, signer.ends)
-    if bureau_code not in signer.bureaus:
-        raise WrongSigner(bureau_code, signer.bureaus)
+    if bureau_code not in signer.peer.identity.bureaus:
+        raise WrongSigner(bureau_code, signer.peer.identity.bureaus)
     try:
         signer.key.verify(signature.value, payload, _ALGORITHM)
     except InvalidSignature:
         raise ForgedSignature(bureau_code) from None
+    return signer.peer
 
 
 @lru_cache(maxsize=SIGNERS_CACHED)
@@ -162,7 +183,7 @@ def _signer(certificate_der: bytes, authority_pem: bytes) -> _Signer:
         certificate = x509.load_der_x509_certificate(certificate_der)
         key = certificate.public_key()
         is_authority = _is_authority(certificate)
-        identity = identity_of_certificate(certificate)
+        peer = peer_of_certificate(certificate)
     except _UNREADABLE as failure:
         raise UntrustedCertificate(Distrust.MALFORMED) from failure
     if is_authority:
@@ -172,7 +193,7 @@ def _signer(certificate_der: bytes, authority_pem: bytes) -> _Signer:
     authority = _issuer_of(certificate, authority_pem)
     return _Signer(
         key,
-        identity.bureaus,
+        peer,
         max(certificate.not_valid_before_utc, authority.not_valid_before_utc),
         min(certificate.not_valid_after_utc, authority.not_valid_after_utc),
     )

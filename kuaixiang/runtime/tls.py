@@ -12,6 +12,7 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from kuaixiang.runtime.pki import TRUST_DOMAIN, CertificatePaths, Credentials, LiveCredentials, load
 
@@ -94,16 +95,37 @@ def identity_of_certificate(certificate: x509.Certificate) -> Identity:
     return Identity(frozenset(codes["bureau"]), frozenset(codes["office"]), frozenset(codes["hub"]))
 
 
-def identity_of_peer(context: grpc.aio.ServicerContext[Any, Any]) -> Identity:
-    """Who is calling. The certificate was checked by the handshake. Raises `PeerWithoutCertificate`."""
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A certificate that was shown: for whom its holder may speak, and by what it is known in lists."""
+
+    identity: Identity
+    serial: int
+    fingerprint: str
+    """SHA-256 of the certificate, in hexadecimal."""
+
+
+def peer_of_certificate(certificate: x509.Certificate) -> Peer:
+    """What is known of the holder of a certificate."""
+    fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
+    return Peer(identity_of_certificate(certificate), certificate.serial_number, fingerprint)
+
+
+def peer_of(context: grpc.aio.ServicerContext[Any, Any]) -> Peer:
+    """Who is calling, and by which certificate. It was checked by the handshake. Raises `PeerWithoutCertificate`."""
     for pem in context.auth_context().get("x509_pem_cert", ()):
-        return _identity_of_pem(pem)
+        return _peer_of_pem(pem)
     raise PeerWithoutCertificate(context.peer())
 
 
+def identity_of_peer(context: grpc.aio.ServicerContext[Any, Any]) -> Identity:
+    """Who is calling. The certificate was checked by the handshake. Raises `PeerWithoutCertificate`."""
+    return peer_of(context).identity
+
+
 @lru_cache(maxsize=IDENTITIES_CACHED)
-def _identity_of_pem(pem: bytes) -> Identity:
-    return identity_of_certificate(x509.load_pem_x509_certificate(pem))
+def _peer_of_pem(pem: bytes) -> Peer:
+    return peer_of_certificate(x509.load_pem_x509_certificate(pem))
 
 
 def server_credentials(paths: CertificatePaths) -> grpc.ServerCredentials:

@@ -463,7 +463,7 @@ def decision_of(
 
     Raises `SignatureNotProven`, `UnusableReceipt`.
     """
-    seal.check_kept(receipt.decision, receipt.signature, asked.to_bureau)
+    seal.check(receipt.decision, receipt.signature, asked.to_bureau)
     try:
         decision = referral_pb2.Decision.FromString(receipt.decision)
     except DecodeError as failure:
@@ -479,7 +479,7 @@ def record_of(receipt: supervision_pb2.OrderReceipt, told: OrderMessage, seal: S
 
     Raises `SignatureNotProven`, `UnusableReceipt`.
     """
-    seal.check_kept(receipt.record, receipt.signature, told.to_bureau)
+    seal.check(receipt.record, receipt.signature, told.to_bureau)
     try:
         record = supervision_pb2.OrderRecord.FromString(receipt.record)
     except DecodeError as failure:

@@ -86,7 +86,7 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         offer = offer_of(request, to_micros(self._office.place.clock.now()))
         self._admit_peer(context, "Offer", offer.from_bureau, offer.to_bureau)
         self._seal.check(request.offer, request.signature, offer.from_bureau)
-        return referral_pb2.Receipt.FromString(await self._office.decide_offer(offer))
+        return self._receipt(await self._office.decide_offer(offer))
 
     async def PutAttachment(
         self, request_iterator: AsyncIterator[referral_pb2.PutAttachmentRequest], context: Context
@@ -116,7 +116,13 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         _check_epoch(request.epoch)
         check_instant(request.offered_at_us, "offered_at_us", to_micros(self._office.place.clock.now()))
         self._admit_peer(context, "Withdraw", request.from_bureau, request.to_bureau)
-        return referral_pb2.Receipt.FromString(await self._office.withdraw_offer(request))
+        return self._receipt(await self._office.withdraw_offer(request))
+
+    def _receipt(self, kept: bytes) -> referral_pb2.Receipt:
+        """The decision as it was recorded, word for word, signed by the certificate that this node has now."""
+        receipt = referral_pb2.Receipt.FromString(kept)
+        receipt.signature.CopyFrom(self._seal.renewed(receipt.decision, receipt.signature))
+        return receipt
 
     async def Conclude(self, request: referral_pb2.ConcludeRequest, context: Context) -> referral_pb2.ConcludeResponse:
         """How a case ended that went through both bureaus, or that it was reopened.

@@ -14,6 +14,7 @@ from kuaixiang.runtime.bus import Bus
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.in_force import InForce
 from kuaixiang.runtime.server import Answering
+from kuaixiang.runtime.trust import Trust
 from kuaixiang.wire.errors import RemoteRefusal, from_call
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 from kuaixiang.wire.v1.ledger_pb2 import GetHeadsRequest, ReadJournalRequest
@@ -48,7 +49,7 @@ class Node:
 async def node(desk: Desk, tmp_path: Path, bureaus: tuple[str, str]) -> AsyncIterator[Node]:
     pki.init_authority(tmp_path / "ca", "Test federation")
     paths = pki.issue(tmp_path / "ca", tmp_path / "node", "node", bureaus)
-    server = grpc.aio.server(interceptors=(Answering(),), options=tls.SERVER_OPTIONS)
+    server = grpc.aio.server(interceptors=(Answering(Trust(paths)),), options=tls.SERVER_OPTIONS)
     add_LedgerServiceServicer_to_server(LedgerServicer(desk.ledger, InForce(desk.tree), desk.clock), server)
     port = server.add_secure_port("127.0.0.1:0", tls.server_credentials(paths))
     await server.start()

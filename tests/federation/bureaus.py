@@ -32,6 +32,7 @@ from kuaixiang.runtime import pki, tls
 from kuaixiang.runtime.clock import FixedClock
 from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.server import Answering, Context
+from kuaixiang.runtime.trust import Trust
 from kuaixiang.wire.v1 import reconciliation_pb2_grpc, referral_pb2, referral_pb2_grpc, supervision_pb2_grpc
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
 from kuaixiang.wire.v1.supervision_pb2_grpc import SupervisionServiceStub
@@ -179,7 +180,8 @@ class Node:
         self.paths = paths
         self.place = place
         self.link = Link()
-        self.seal = Seal(paths)
+        self.trust = Trust(paths, place.trees)
+        self.seal = Seal(paths, self.trust)
         self.url = f"sqlite:///{folder / codes[0]}.db"
         self._parts: Parts | None = None
 
@@ -198,7 +200,7 @@ class Node:
         office = Office(ledger, self.place, self.seal.sign)
         links = Links(self.place.trees, self.paths)
         courier = Courier(office, links, self.seal)
-        server = grpc.aio.server(interceptors=(self.link, Answering()), options=tls.SERVER_OPTIONS)
+        server = grpc.aio.server(interceptors=(self.link, Answering(self.trust)), options=tls.SERVER_OPTIONS)
         referral_pb2_grpc.add_ReferralServiceServicer_to_server(
             ReferralServicer(office, links, self.seal, courier.heard_from), server
         )

@@ -59,7 +59,7 @@ class Table(grpc.GenericRpcHandler):
 @pytest_asyncio.fixture
 async def channel() -> AsyncIterator[grpc.aio.Channel]:
     reached.clear()
-    server = grpc.aio.server(interceptors=(Answering(),))
+    server = grpc.aio.server(interceptors=(Answering(None),))
     server.add_generic_rpc_handlers((Table(),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
