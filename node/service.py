@@ -202,10 +202,9 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         cosigner = cosigner_of(settings, office, links, seal)
         stack.push_async_callback(cosigner.stop)
         chores.add(Retention(office, settings.retention_years))
-        duplicates = Duplicates(ledger, place.clock, settings.duplicates_days)
         services = Services(
             office=office,
-            cases=CaseServicer(office, duplicates),
+            cases=CaseServicer(office, Duplicates(ledger, place.clock, settings.duplicates_days)),
             referrals=ReferralServicer(office, links, seal, courier.heard_from),
             supervision=SupervisionServicer(office, links, seal, courier.heard_from),
             reconciliations=ReconciliationServicer(office, reconciler),
