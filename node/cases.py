@@ -50,6 +50,8 @@ from node.office import Done, Header, Office
 
 STREAM_WINDOW: Final = 512
 """Registrations of one stream that may be under way: one batch of the writer. The sender waits beyond it."""
+SEQ_MAX: Final = 2**63 - 1
+"""What a database's integers hold; a journal never comes there."""
 WATCH_ENTRIES_MAX: Final = 500
 WATCH_BYTES_MAX: Final = 1 << 20
 """How much of a journal is read at a time for somebody who watches it."""
@@ -290,7 +292,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         self._admit(context, "WatchCases", request.bureau)
         self._office.check_hosted(request.bureau, "bureau")
         ledger = self._office.ledger
-        after = request.from_seq - 1 if request.from_seq else ledger.heads[request.bureau].seq
+        after = min(request.from_seq - 1, SEQ_MAX) if request.from_seq else ledger.heads[request.bureau].seq
         changed = asyncio.Event()
         self._watchers.add(changed)
         try:
