@@ -108,6 +108,10 @@ test-simulation: setup ## live seeded schedules of faults in one process for fiv
 test-mutants: setup ## break the code in two dozen ways on purpose; the simulation has to notice each
 	KX_TEST_MUTANTS=all $(BIN)/python -m pytest tests/simulation/test_mutants.py -s $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup ## hostile bytes into services and fold, led by coverage (ARGS="--minutes 5 --target node")
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
 .PHONY: bench
 bench: setup ## run the benchmarks, one after the other (ARGS="bench/NAME.py" runs one)
 	@set -e; for program in $(or $(ARGS),$(sort $(wildcard bench/[a-z]*.py))); do \

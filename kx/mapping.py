@@ -160,7 +160,7 @@ def load_mapping(file: Path | None) -> Mapping:
         return _mapping(settings)
     except OSError as error:
         why = Both(f"cannot be read: {error.strerror}", f"无法读取：{error.strerror}")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         why = Both(f"is no TOML: {error}", f"不是有效的 TOML：{error}")
     except _Wrong as wrong:
         why = Both(f"{wrong.setting}: {wrong.sentence.english}", f"设置 {wrong.setting}：{wrong.sentence.chinese}")

@@ -75,7 +75,7 @@ def load_users(file: Path) -> Users:
         raise UsersFileUnusable(file, "is too large", "it holds one line for each user")
     try:
         tables = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         raise UsersFileUnusable(file, "is not TOML", "write it with kx staff password") from None
     users: dict[tuple[str, str], User] = {}
     for bureau, table in tables.items():

@@ -44,7 +44,7 @@ def parse_staff(text: str, source: str = "the staff") -> Mapping[str, Staff]:
     """
     try:
         content = tomllib.loads(text.removeprefix("\ufeff"))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise FactsMalformed(source, 0, str(error), "write it as TOML") from error
     version = content.pop("version", "")
     if not isinstance(version, str) or not _VERSION.fullmatch(version):

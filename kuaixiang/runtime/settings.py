@@ -39,7 +39,7 @@ def read_settings(kind: type[S], file: Path | None = None, **given: object) -> S
         written = {} if file is None else tomllib.loads(file.read_text("utf-8"))
     except OSError as failure:
         raise WrongSetting({str(file): failure.strerror or str(failure)}, prefix) from failure
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
+    except (ValueError, RecursionError) as failure:
         raise WrongSetting({str(file): f"is not TOML: {failure}"}, prefix) from failure
     in_environment = {name.upper() for name in os.environ}
     from_file = {name: value for name, value in written.items() if f"{prefix}{name}".upper() not in in_environment}

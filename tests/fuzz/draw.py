@@ -8,7 +8,7 @@ form alone.
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor as Kinds
 from google.protobuf.message import Message
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ TEXTS = (
     "../../../etc/passwd",
     "'; DROP TABLE journal; --",
     "<script>alert(1)</script>",
-    "=HYPERLINK(\"http://x\")",
+    '=HYPERLINK("http://x")',
     "\u202e\u0000\ufeff",
     "\U0001f4a9" * 9,
     "e\u0301" * 40,
@@ -124,7 +124,7 @@ def filled(message: Message, draw: Draw, known: Sequence[str], depth: int = 0) -
             continue
         if field.is_repeated:
             _repeated(message, field, draw, known, depth)
-        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+        elif field.type == Kinds.TYPE_MESSAGE:
             if depth < DEPTH_MAX:
                 getattr(message, field.name).SetInParent()
                 filled(getattr(message, field.name), draw, known, depth + 1)
@@ -133,46 +133,47 @@ def filled(message: Message, draw: Draw, known: Sequence[str], depth: int = 0) -
     return message
 
 
-def _repeated(message: Message, field: FieldDescriptor, draw: Draw, known: Sequence[str], depth: int) -> None:
+def _repeated(message: Message, field: Any, draw: Draw, known: Sequence[str], depth: int) -> None:
     values: Any = getattr(message, field.name)
     for _ in range(draw.number(REPEATED_MAX)):
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             return  # no request has one
-        if field.type == FieldDescriptor.TYPE_MESSAGE:
+        if field.type == Kinds.TYPE_MESSAGE:
             if depth < DEPTH_MAX:
                 filled(values.add(), draw, known, depth + 1)
         else:
             values.append(_value(field, draw, known))
 
 
-def _set(message: Message, field: FieldDescriptor, value: object) -> None:
+def _set(message: Message, field: Any, value: object) -> None:
     setattr(message, field.name, value)
 
 
-def _value(field: FieldDescriptor, draw: Draw, known: Sequence[str]) -> Any:
+def _value(field: Any, draw: Draw, known: Sequence[str]) -> Any:
     if field.name in PLAUSIBLE and draw.chance(PLAUSIBLE_OF_256):
         return draw.choice(PLAUSIBLE[field.name])
     if field.name.endswith("case_id") and draw.chance(PLAUSIBLE_OF_256):
         return draw.choice(known[-3:])
     match field.type:
-        case FieldDescriptor.TYPE_STRING:
+        case Kinds.TYPE_STRING:
             return draw.choice(known) if draw.chance(150) else draw.text()
-        case FieldDescriptor.TYPE_BYTES:
+        case Kinds.TYPE_BYTES:
             return draw.bytes(80)
-        case FieldDescriptor.TYPE_BOOL:
+        case Kinds.TYPE_BOOL:
             return draw.chance(128)
-        case FieldDescriptor.TYPE_ENUM:
+        case Kinds.TYPE_ENUM:
             assert field.enum_type is not None
             numbers = [value.number for value in field.enum_type.values]
             return draw.choice(numbers) if draw.chance(230) else draw.choice((99, -1, 2**31 - 1))
-        case FieldDescriptor.TYPE_DOUBLE | FieldDescriptor.TYPE_FLOAT:
+        case Kinds.TYPE_DOUBLE | Kinds.TYPE_FLOAT:
             return draw.choice((0.0, -1.0, 1e308, float("nan"), float("inf")))
         case _:
             return _number(field, draw)
 
 
-def _number(field: FieldDescriptor, draw: Draw) -> int:
-    unsigned = field.cpp_type in {FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64}
-    bits = 32 if field.cpp_type in {FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_INT32} else 64
+def _number(field: Any, draw: Draw) -> int:
+    unsigned = field.cpp_type in {Kinds.CPPTYPE_UINT32, Kinds.CPPTYPE_UINT64}
+    bits = 32 if field.cpp_type in {Kinds.CPPTYPE_UINT32, Kinds.CPPTYPE_INT32} else 64
     least, most = (0, 2**bits - 1) if unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    return min(max(draw.choice(NUMBERS), least), most)
+    number: int = min(max(draw.choice(NUMBERS), least), most)
+    return number

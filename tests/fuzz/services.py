@@ -141,6 +141,8 @@ class Capturing:
 
     def __init__(self) -> None:
         self.generic: list[Any] = []
+        self.trust: Any = None
+        self.gate: Any = None
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
         self.generic += handlers
@@ -181,7 +183,7 @@ class Target:
 
     async def capture(self, server: Capturing) -> None:
         """Take the services' methods, wrapped as they are served."""
-        answering = Answering()
+        answering = Answering(server.trust, server.gate)
 
         async def find(details: Any) -> Any:
             return server.handler(details)
@@ -368,7 +370,8 @@ def _captured(module: Any, server: Capturing) -> Iterator[None]:
     """The service is served by nobody: its handlers are ours."""
 
     @contextlib.asynccontextmanager
-    async def serving(address: str, paths: object, services: object, add: Any, **_: object) -> AsyncIterator[int]:
+    async def serving(address: str, paths: object, services: object, add: Any, **more: Any) -> AsyncIterator[int]:
+        server.trust, server.gate = more["trust"], more.get("gate")
         add(server)
         yield 0
 
@@ -392,9 +395,9 @@ class Runner:
         self._target = self._runner.run(self._stack.enter_async_context(self._make(self._folder)))
         return self
 
-    def __exit__(self, *raised: Any) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._runner.run(self._stack.aclose())
-        self._runner.__exit__(*raised)
+        self._runner.close()
 
     def call(self, data: bytes) -> str:
         """One call. Raises `Finding`."""

@@ -362,3 +362,10 @@ async def test_no_bureau_lists_or_counts_anothers_work(callers: Callers) -> None
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call
         assert refused.value.code() in {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INVALID_ARGUMENT}
+
+
+async def test_a_watch_from_beyond_every_journal_waits_like_any_other(callers: Callers) -> None:
+    watch = callers.office().WatchCases(case_pb2.WatchCasesRequest(bureau=COUNTY, from_seq=2**64 - 1), timeout=0.5)
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await watch.read()
+    assert grpc.StatusCode.DEADLINE_EXCEEDED is ended.value.code()
