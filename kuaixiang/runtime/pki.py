@@ -23,7 +23,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from kuaixiang.runtime.vault import mode_open
 
@@ -55,6 +55,12 @@ RENEWALS: Final = Counter(
     "Changed certificate files that this process took into use or refused, by outcome.",
     ["outcome"],
 )
+
+EXPIRES: Final = Gauge(
+    "kx_certificate_expires_timestamp_seconds", "When the certificate that this process shows expires, Unix time."
+)
+EXPIRES_SOON: Final = timedelta(days=30)
+"""Whoever renews certificates by hand wants a month's notice; the log says so at each start and renewal."""
 
 log = structlog.get_logger(__name__)
 
@@ -361,6 +367,7 @@ class LiveCredentials:
         self._seen = self._stamp()
         self._refused = self._seen
         self._current = load(paths)
+        self._tell_expiry()
 
     def current(self) -> Credentials:
         """The newest credentials that fit together. Costs three `stat` calls while nothing has changed."""
@@ -386,6 +393,7 @@ class LiveCredentials:
                 )
             return
         self._seen = stamp
+        self._tell_expiry()
         RENEWALS.labels(outcome="loaded").inc()
         log.info(
             "A renewed certificate is in use.",
@@ -393,6 +401,17 @@ class LiveCredentials:
             certificate=str(self.paths.certificate),
             expires=self._current.certificate.not_valid_after_utc.isoformat(),
         )
+
+    def _tell_expiry(self) -> None:
+        ends = self._current.certificate.not_valid_after_utc
+        EXPIRES.set(ends.timestamp())
+        if ends - datetime.now(UTC) < EXPIRES_SOON:
+            log.warning(
+                "The certificate expires soon, or has expired: then no new connection is made with it.",
+                action="certificate.expires",
+                certificate=str(self.paths.certificate),
+                expires=ends.isoformat(),
+            )
 
     def _stamp(self) -> "_Stamp":
         return tuple(stamp_of(path) for path in (self.paths.ca, self.paths.certificate, self.paths.key))
