@@ -323,3 +323,17 @@ def everyday(first: date) -> WorkingCalendar:
     """A calendar without a day off around that day."""
     days = [first + timedelta(days=offset) for offset in range(-2, 60)]
     return WorkingCalendar("everyday", days[0], days[-1], frozenset(), frozenset(days))
+
+
+async def test_a_clock_that_is_set_back_stops_no_act_and_no_time_runs_backwards_in_a_case(
+    office: Office, clock: FixedClock
+) -> None:
+    clock.set(MONDAY + timedelta(hours=3))
+    ahead = await accept(office)
+    clock.set(MONDAY)
+    await do(office, ahead, acts.Complete(result="可以享受"), Role.HANDLER)
+    await accept(office, 2)
+    history = queries.history(office.ledger.database, BUREAU, ahead, private=False)
+    times = [item.entry.occurred_at for item in history]
+    assert sorted(times) == times
+    assert MONDAY + timedelta(hours=3) == times[-1]
