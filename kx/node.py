@@ -1,5 +1,6 @@
 """`kx node`: run the service of one or several bureaus, and what is done to the ledger of one that is stopped."""
 
+import asyncio
 import os
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from node.ledger.ledger import Ledger
+    from node.restoration import Restored
     from node.settings import NodeSettings
 
 app = typer.Typer(
@@ -229,6 +231,95 @@ def _new_file(out: Path) -> "Iterator[IO[bytes]]":
         draft.replace(out)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@app.command()
+def refill(
+    config: Config = None,
+    set_aside: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Where entries go that the cosigned ledger denies, with what is private in them."
+        ),
+    ] = None,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Go on where the backup ends if nobody can give back what is missing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Restore a stopped node's ledgers after a backup was put back: refill them, and go on in a new generation.
+
+    What the witness has kept is put back and held to the head that it cosigned; neighbours give back what is private of
+    cases that were handed over; what nobody has is named. No number of a case is given out twice.
+    """
+    from kuaixiang.runtime.clock import ClockError
+    from kuaixiang.runtime.database import DatabaseError
+    from kuaixiang.runtime.pki import PkiError
+    from kuaixiang.runtime.settings import WrongSetting, read_settings
+    from kuaixiang.runtime.vault import VaultError
+    from node.restoration import NotRestored, restore
+    from node.settings import NodeSettings
+
+    with failures_shown(as_json=as_json):
+        try:
+            settings = read_settings(NodeSettings, config)
+            restored = asyncio.run(restore(settings, aside=set_aside, accept_loss=accept_loss))
+        except NotRestored as refusal:
+            said = Both(str(refusal), f"台账未能恢复：{refusal}")
+            remedy = Both(refusal.remedy, f"处理办法：{refusal.remedy}")
+            raise Failed(said, rule=type(refusal).__name__, remedy=remedy) from refusal
+        except (WrongSetting, DatabaseError, VaultError, PkiError, ClockError) as refusal:
+            raise Failed(_not_run(refusal), rule=type(refusal).__name__) from refusal
+        if as_json:
+            print_json({"ledgers": [_restored(one) for one in restored]})
+        else:
+            _show_restored(restored)
+
+
+def _restored(one: "Restored") -> dict[str, object]:
+    return {
+        "bureau": one.bureau,
+        "witness": one.witness,
+        "generation": one.generation,
+        "backup_seq": one.backup_seq,
+        "cosigned_seq": one.cosigned.seq,
+        "cosigned_hash": one.cosigned.hash.hex(),
+        "refilled": one.refilled,
+        "missing": one.missing,
+        "set_aside": one.set_aside,
+        "private": [
+            {
+                "case_id": part.case_id,
+                "entries": part.entries,
+                "request_lost": part.snapshot and not part.from_bureau,
+                "given_back_by": part.from_bureau,
+            }
+            for part in one.private
+        ],
+        "away": list(one.away),
+    }
+
+
+def _show_restored(restored: "list[Restored]") -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for one in restored:
+        held_to = f"{one.witness} had cosigned entry {one.cosigned.seq}" if one.witness else "nobody witnesses it"
+        console.print(
+            f"{one.bureau}: generation {one.generation} is open. The backup ended at entry {one.backup_seq}; "
+            f"{held_to}. "
+            f"{one.refilled} entries put back, {one.missing} lost, {one.set_aside} set aside.",
+            markup=False,
+        )
+        for part in one.private:
+            if part.from_bureau:
+                what = f"the request came back from {part.from_bureau}; {part.entries - 1} notes are lost"
+            elif part.snapshot:
+                what = f"the request and {part.entries - 1} notes are lost"
+            else:
+                what = f"{part.entries} notes are lost"
+            console.print(f"  {part.case_id}: {what}.", markup=False)
+        if one.away:
+            console.print(f"  Not asked for what is private, being away: {', '.join(one.away)}.", markup=False)
 
 
 @contextmanager

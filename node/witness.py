@@ -233,8 +233,9 @@ class Witness:
         ):
             raise unaccounted
         database = self._office.ledger.database
+        # None where nothing is kept any more, so that nothing could be given back either.
         before = evidence.hash_at(database, *pair, evidence.spans(database, *pair), segment.first_seq - 1)
-        if before != segment.prev_hash:
+        if before not in {None, segment.prev_hash}:
             raise unaccounted
         return _Judged(segment, opened)
 

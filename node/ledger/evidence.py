@@ -3,18 +3,21 @@
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import sqlalchemy as sa
 
 from kuaixiang.domain.words import LedgerFinding
 from kuaixiang.runtime.database import Database
-from kuaixiang.wire.chain import GENESIS, links
+from kuaixiang.wire.chain import GENESIS, link, links
 from kuaixiang.wire.v1 import journal_pb2
 from node.ledger import schema
 from node.ledger.ledger import KeptSegment, Seen
 
-_J = schema.JOURNAL.c
-_K = schema.WITNESSED_SEGMENTS.c
+ENTRIES_READ: Final = 5_000
+"""Entries of a chain that are computed at a time: some ten milliseconds."""
+_J: Final = schema.JOURNAL.c
+_K: Final = schema.WITNESSED_SEGMENTS.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +199,26 @@ def kept(witness: str, segment: journal_pb2.Segment, at_us: int) -> KeptSegment:
         at_us,
         zlib.compress(segment.SerializeToString()),
     )
+
+
+def chain_end(database: Database, bureau: str, to_seq: int) -> Place | None:
+    """What this node's own journal has at a position, its chain computed anew; None where the chain breaks before."""
+    at = Place()
+    query = (
+        sa.select(_J.seq, _J.generation, _J.public, _J.private_digest, _J.prev_hash, _J.hash)
+        .where(_J.bureau == bureau, _J.seq > sa.bindparam("after"), _J.seq <= to_seq)
+        .order_by(_J.seq)
+        .limit(ENTRIES_READ)
+    )
+    while at.seq < to_seq:
+        with database.reading() as connection:
+            rows = connection.execute(query, {"after": at.seq}).all()
+        if not rows:
+            return None
+        for row in rows:
+            before, hash_ = bytes(row.prev_hash), bytes(row.hash)
+            found = link(at.hash, row.generation, row.seq, bytes(row.private_digest), bytes(row.public))
+            if (row.seq, before, hash_) != (at.seq + 1, at.hash, found):
+                return None
+            at = Place(row.generation, row.seq, hash_)
+    return at

@@ -27,7 +27,7 @@ from kuaixiang.runtime import pki, tls
 from kuaixiang.runtime.clock import SharedClockDriver
 from kuaixiang.runtime.settings import read_settings
 from kuaixiang.wire.codec import decode_entry
-from kuaixiang.wire.v1 import case_pb2, common_pb2, directive_pb2, directive_pb2_grpc, journal_pb2
+from kuaixiang.wire.v1 import case_pb2, common_pb2, directive_pb2, directive_pb2_grpc
 from node import service
 from node.ledger import queries
 from node.office import Header
@@ -74,6 +74,8 @@ class Nodes:
         self._serial = 0
         self.settings: dict[str, Any] = {"cosigned_start_seconds": 0}
         """Of every node that starts from now on. Usually nobody is waited for: nodes start one after the other."""
+        self.databases: dict[str, str] = {}
+        """URLs of those that are not SQLite in the folder."""
 
     def certificate(self, kind: pki.Kind, code: str) -> pki.CertificatePaths:
         folder = self.folder / f"{kind}-{code}"
@@ -81,21 +83,24 @@ class Nodes:
             return pki.issue(self._authority, folder, kind, [code])
         return pki.CertificatePaths.in_folder(folder)
 
+    def settings_of(self, code: str) -> NodeSettings:
+        self.certificate("node", code)
+        return read_settings(
+            NodeSettings,
+            bureaus=(code,),
+            tree=self.folder / "tree.csv",
+            database=self.databases.get(code, f"sqlite:///{self.folder / code}.db"),
+            listen=self.tree.get(code).endpoint,
+            metrics_port=0,
+            certificates=self.folder / f"node-{code}",
+            nats_url=self._sites[self.tree.site(code)].url if self._sites is not None else None,
+            clock=self.folder / "clock",
+            **self.settings,
+        )
+
     async def start(self, *codes: str) -> None:
         for code in codes:
-            self.certificate("node", code)
-            settings = read_settings(
-                NodeSettings,
-                bureaus=(code,),
-                tree=self.folder / "tree.csv",
-                database=f"sqlite:///{self.folder / code}.db",
-                listen=self.tree.get(code).endpoint,
-                metrics_port=0,
-                certificates=self.folder / f"node-{code}",
-                nats_url=self._sites[self.tree.site(code)].url if self._sites is not None else None,
-                clock=self.folder / "clock",
-                **self.settings,
-            )
+            settings = self.settings_of(code)
             stack = self._stacks[code] = AsyncExitStack()
             self.up[code] = await stack.enter_async_context(service.running(settings))
 
@@ -188,8 +193,13 @@ class Nodes:
     def entries(self, bureau: str) -> list[Entry]:
         """The whole journal."""
         ledger = self.up[bureau].office.ledger
-        segment = queries.read_segment(ledger.database, bureau, 0, entries_max=500, bytes_max=1 << 20)
-        return [decode_entry(bytes(entry.public)) for entry in (segment or journal_pb2.Segment()).entries]
+        found: list[Entry] = []
+        while True:
+            # A segment is of one generation.
+            segment = queries.read_segment(ledger.database, bureau, len(found), entries_max=500, bytes_max=1 << 20)
+            if segment is None:
+                return found
+            found += [decode_entry(bytes(entry.public)) for entry in segment.entries]
 
     def events(self, bureau: str, kind: type[Event]) -> list[Entry]:
         return [entry for entry in self.entries(bureau) if isinstance(entry.event, kind)]
