@@ -114,6 +114,14 @@ class Mark:
         """Whether more of the journal is known to exist than has been folded."""
         return (self.announced_generation, self.announced_seq) > (self.generation, self.seq)
 
+    @property
+    def held(self) -> bool:
+        """Whether nothing of the bureau is folded any more: not if its journal is known to go on in a new generation.
+
+        What that says of itself is looked at in the ledger.
+        """
+        return bool(self.quarantine) and self.announced_generation <= self.generation
+
     def ends_at(self, head: Head) -> bool:
         """Whether the journal is known to end where it has been folded up to: nothing is missing here."""
         newer = head.generation >= self.generation

@@ -105,7 +105,7 @@ class Folder:
         return [
             bureau
             for bureau, since in list(self._behind_since.items())
-            if since <= limit and not self.mark(bureau).quarantine
+            if since <= limit and not self.mark(bureau).held
         ]
 
     def doubted(self) -> list[str]:
@@ -188,6 +188,13 @@ class Folder:
         REFOLDS.inc()
         _LOG.warning("A bureau is folded again from its first entry.", action="hub.refold", bureau=bureau)
 
+    def release(self, bureau: str) -> None:
+        """Fold a bureau again whose ledger goes on, in a new generation, from where it has been folded."""
+        run = _Run(self.mark, self._parking, self._now_us())
+        run.batch.marks[bureau] = replace(self.mark(bureau), quarantine="")
+        self._commit(run)
+        _LOG.warning("A journal goes on in a new generation and is folded again.", action="hub.release", bureau=bureau)
+
     def quarantine(self, bureau: str, reason: str) -> None:
         """Fold nothing of a bureau any more until it is rebuilt."""
         run = _Run(self.mark, self._parking, self._now_us())
@@ -248,7 +255,7 @@ class Folder:
 
     def _follow(self, old: Mark, new: Mark) -> None:
         """Remember since when a bureau has been behind; only progress starts the time anew."""
-        if not new.behind or new.quarantine:
+        if not new.behind or new.held:
             self._behind_since.pop(new.bureau, None)
         elif not old.behind or (old.generation, old.seq) != (new.generation, new.seq):
             self._behind_since[new.bureau] = self._monotonic()

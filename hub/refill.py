@@ -84,6 +84,8 @@ class Refiller:
         head = await self.head(bureau)
         if head.generation > mark.generation and mark.seq and not await self._continues(bureau, head.seq):
             await self._worker.run(self._folder.forget, bureau)
+        elif head.generation > mark.generation and mark.quarantine:
+            await self._worker.run(self._folder.release, bureau)
         elif (head.generation, head.seq) < (mark.generation, mark.seq):
             await self._worker.run(
                 self._folder.quarantine,

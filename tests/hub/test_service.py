@@ -182,6 +182,31 @@ async def test_a_fork_is_quarantined_and_the_other_bureaus_go_on(federation: Fed
         assert {found.what for found in report.mismatches} == {"quarantine", "head"}
 
 
+async def test_a_quarantine_ends_when_the_ledger_goes_on_in_a_new_generation(
+    federation: Federation, tmp_path: Path
+) -> None:
+    true = journal_of(federation, federation.north[0], 2)
+    forged = Journal(true.bureau)
+    forged.live("never happened")
+    forged.live("never happened either")
+    async with (
+        federation.hub(f"sqlite:///{tmp_path / 'hub.db'}") as hub,
+        federation.publishing("110000") as site,
+        federation.statistics(hub.port) as stub,
+    ):
+        await site.segment(true.segment())
+        await folded(hub, true)
+        await site.segment(forged.segment(8), again="x")
+        await until(lambda: bool(hub.folder.mark(true.bureau).quarantine), "the fork is not seen")
+        written = true.seq
+        true.restore(written)
+        true.live("after")
+        await site.segment(true.segment(written + 1))
+        await until(lambda: not hub.folder.mark(true.bureau).quarantine, "the new generation is not believed")
+        await folded(hub, true)
+        assert (await figures(stub))[""]["registered"] == 3
+
+
 async def test_entries_that_a_ledger_never_wrote_are_found_by_its_next_head(
     federation: Federation, tmp_path: Path
 ) -> None:
