@@ -40,6 +40,10 @@ from kuaixiang.runtime.tls import open_channel
 READY_SECONDS_MAX: Final = 120.0
 """A node is ready in about a second when it starts alone; dozens start together on a small, busy machine."""
 
+COSIGN_SECONDS: Final = 1.0
+"""A demonstration's fortnight takes under a minute: what its superiors have not seen for half a minute is days."""
+COSIGNED_START_SECONDS: Final = 2.0
+"""Superiors are killed on purpose; whoever starts meanwhile does not wait long for them."""
 PROBE_SECONDS: Final = 0.25
 """One question to a service that may not listen yet; between two of them its process is looked at."""
 
@@ -462,6 +466,8 @@ class Federation:
             "certificates": str(self.certificates("node", group[0])),
             "data_key": str(self.keys / f"node-{group[0]}.key"),
             "listen": f"{self._host('node', group)}:{self._ports[group[0]]}",
+            "cosign_seconds": COSIGN_SECONDS,
+            "cosigned_start_seconds": COSIGNED_START_SECONDS,
         }
         if self._staff:
             settings["staff"] = str(self.staff_file)

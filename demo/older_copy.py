@@ -1,29 +1,38 @@
-"""A ledger that has lost cases, and how reconciliation names them: an exercise on copies.
+"""A ledger that has lost cases, how that is found and how it goes on: an exercise on copies.
 
 The fault is made outside the federation, so that its own ledgers and the hub stay what they are: a province and a
-county of it are started a second time, apart and with NATS sites of their own, from copies of their databases. The
-province's is a copy of now; the county's is some days old, as if somebody had restored a backup. Comparing the two
-(对账, §五(三)) names each case that was handed over in between. Then the county's copy of now takes the place of the
-old one, and the two agree.
+county of it are started a second time, apart and with NATS sites of their own, from copies of their databases. Then the
+county's is put back to a copy that is some days old, as if somebody had restored a backup. Its node takes no acts, for
+the province has cosigned more of its ledger than is there; comparing the two (对账, §五(三)) names each case that was
+handed over in between. `kx node refill` puts back what the province has kept, the county goes on in a new generation,
+and the two agree.
 """
 
 import asyncio
 import shutil
 import sqlite3
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from demo.federation import Federation
 from demo.mishaps import copy_database
 from demo.story import Errand
 from demo.tally import read_journal
 from kuaixiang.domain.words import DifferenceKind
+from kuaixiang.runtime.settings import read_settings
 from kuaixiang.wire.v1 import journal_pb2
 from kuaixiang.wire.v1.reconciliation_pb2 import PairReport
+from node.restoration import Restored, restore
+from node.settings import NodeSettings
 
+REACHED_SECONDS_MAX: Final = 20.0
+AGAIN_SECONDS: Final = 0.5
+"""A link whose other end was started again is dialled within two seconds."""
 PROVINCE, COUNTY = "110000", "110101"
 """Each has a node of its own."""
 
@@ -36,18 +45,22 @@ class Exercise:
     """Cases handed over between the two since the old copy, by the county's own journal."""
     named: Mapping[str, str]
     """What the comparison said of which case: missing there, or different."""
+    refused: str
+    """Why the county's node did not compare on its side."""
+    restored: Restored
+    """What came of restoring it."""
     after: int
     """Differences once the county's ledger is the one of now again."""
 
     @property
     def found(self) -> bool:
-        """Whether every case that the old copy lacks was named."""
-        return self.handed_over <= self.named.keys()
+        """Whether the county took no acts, and every case that the old copy lacks was named."""
+        return bool(self.refused) and self.handed_over <= self.named.keys()
 
     @property
     def mended(self) -> bool:
-        """Whether nothing differed afterwards."""
-        return self.after == 0
+        """Whether it went on in a new generation, nothing lacking and nothing different."""
+        return self.restored.generation > 1 and not self.restored.missing and self.after == 0
 
 
 class OlderCounty:
@@ -70,13 +83,14 @@ class OlderCounty:
         await asyncio.to_thread(self._copy, COUNTY, self._old)
 
     async def hold(self, now: datetime) -> Exercise:
-        """Start the two from their copies, compare, mend, compare again. Raises ProcessError, OfficeError."""
+        """Start the two from their copies, put one back, compare, restore, compare again.
+
+        Raises ProcessError, OfficeError, NotRestored.
+        """
         databases = self._folder / "databases"
-        newest = self._folder / "newest.db"
         county_file = databases / self._file(COUNTY).name
-        await asyncio.to_thread(self._copy, PROVINCE, databases / self._file(PROVINCE).name)
-        await asyncio.to_thread(self._copy, COUNTY, newest)
-        await asyncio.to_thread(copy_database, self._old, county_file)
+        for bureau in (PROVINCE, COUNTY):
+            await asyncio.to_thread(self._copy, bureau, databases / self._file(bureau).name)
         await asyncio.to_thread(shutil.copytree, self._federation.keys, self._folder / "keys")
         # The copies hold receipts that this authority's certificates have signed.
         await asyncio.to_thread(shutil.copytree, self._federation.authority, self._folder / "authority")
@@ -91,14 +105,22 @@ class OlderCounty:
             compiled_by=self._federation,
         )
         async with apart:
-            (before,) = await apart.office(PROVINCE).reconcile(COUNTY)
+            county = await apart.stop_node(COUNTY)
+            await asyncio.to_thread(copy_database, self._old, county_file)
+            # It answers, and says that it does not serve.
+            await asyncio.to_thread(county.process.start)
+            await apart.office(COUNTY).head()
+            before = await _compared(apart)
             await apart.stop_node(COUNTY)
-            await asyncio.to_thread(copy_database, newest, county_file)
+            settings = read_settings(NodeSettings, county.config)
+            (restored,) = await restore(settings, aside=None, accept_loss=False)
             await apart.restart_node(COUNTY)
-            (after,) = await apart.office(PROVINCE).reconcile(COUNTY)
+            after = await _compared(apart)
         return Exercise(
             handed_over=await self._handed_over(),
             named={found.case_id: DifferenceKind(found.difference).name.lower() for found in before.differences},
+            refused=before.away,
+            restored=restored,
             after=_differing(after),
         )
 
@@ -117,6 +139,16 @@ class OlderCounty:
         target.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(self._file(bureau))) as source, closing(sqlite3.connect(target)) as copy:
             source.backup(copy)
+
+
+async def _compared(apart: Federation) -> PairReport:
+    """What the province says of the two ledgers; a county that has just been started again is there in a moment."""
+    deadline = time.monotonic() + REACHED_SECONDS_MAX
+    while True:
+        (report,) = await apart.office(PROVINCE).reconcile(COUNTY)
+        if report.bytes_exchanged or time.monotonic() >= deadline:
+            return report
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 def _with_province(entry: journal_pb2.Entry, offered: set[str]) -> bool:

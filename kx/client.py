@@ -28,6 +28,7 @@ from kuaixiang.wire.errors import from_call
 from kuaixiang.wire.v1 import (
     case_pb2,
     case_pb2_grpc,
+    cosign_pb2_grpc,
     directive_pb2_grpc,
     ledger_pb2,
     ledger_pb2_grpc,
@@ -173,6 +174,7 @@ def method_of(channel: grpc.aio.Channel, service: str, method: str) -> Any:  # n
     """A method of one of the node's services."""
     stubs: dict[str, Callable[[grpc.aio.Channel], object]] = {
         "CaseService": case_pb2_grpc.CaseServiceStub,
+        "CosignService": cosign_pb2_grpc.CosignServiceStub,
         "DirectiveService": directive_pb2_grpc.DirectiveServiceStub,
         "LedgerService": ledger_pb2_grpc.LedgerServiceStub,
         "ReferralService": referral_pb2_grpc.ReferralServiceStub,

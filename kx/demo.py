@@ -215,7 +215,9 @@ def _tell_deeds(say: Callable[[str], None], performed: "Performed") -> None:
         f"对账 Every ledger compared with its superior's: {told['pairs_that_differ']} differences. An exercise on "
         f"copies, apart from the federation: an older copy of {COUNTY} lacks {len(exercise.handed_over)} cases that "
         f"were handed over; {PROVINCE}'s comparison with it named {named}: "
-        f"{'all of them' if exercise.found else 'NOT ALL of them'}. With the copy of now {exercise.after} differ."
+        f"{'all of them' if exercise.found else 'NOT ALL of them'}. Its node took no acts until {PROVINCE} had given "
+        f"back {exercise.restored.refilled} entries; in generation {exercise.restored.generation} {exercise.after} "
+        "differ."
     )
     say(f"通报 The bulletin of {BULLETIN_PERIOD}: {', '.join(told['bulletin'])}")
 

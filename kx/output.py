@@ -292,6 +292,8 @@ def _plain(field: Any, value: Any) -> Any:  # noqa: ANN401 - a descriptor and wh
         if not value:
             return None
         return value if known is None else known.name.removeprefix(prefix).lower().replace("_", "-")
+    if isinstance(value, bytes):
+        return value.hex()
     if field.message_type is None:
         return value
     if field.message_type.full_name == "google.protobuf.Timestamp":

@@ -27,7 +27,7 @@ from kx.options import (
     text_given,
     who_options,
 )
-from kx.output import failures_shown, names, print_json, table_of, wide, word_parser
+from kx.output import DIFFERENT_EXIT_CODE, failures_shown, names, print_json, table_of, wide, word_parser
 
 GROUP: Final = "supervise "
 """How the table of acts names the commands of this group."""
@@ -261,6 +261,31 @@ def show(*, order_id: OrderId, asking: Asking) -> None:
             print_json(table_of(response))
         else:
             show_order(asking, response)
+
+
+# ---------------------------------------------------------------- subordinates' ledgers
+
+
+@app.command("ledgers")
+@takes(asking=asking_options)
+def ledgers(*, asking: Asking) -> None:
+    """List the ledgers that the bureau witnesses 台账见证: how far each is cosigned, and what contradicts that.
+
+    Ends with 1 when something stands against one of them.
+    """
+    from kuaixiang.wire.v1 import cosign_pb2
+    from kx.client import ask
+    from kx.views import show_witnessed
+
+    with failures_shown(as_json=asking.as_json):
+        request = cosign_pb2.ListWitnessedRequest(bureau=asking.bureau)
+        response: cosign_pb2.ListWitnessedResponse = ask(asking, "CosignService", "ListWitnessed", request)
+        if asking.as_json:
+            print_json(table_of(response))
+        else:
+            show_witnessed(asking, response.ledgers)
+    if any(one.HasField("doubt") for one in response.ledgers):
+        raise typer.Exit(DIFFERENT_EXIT_CODE)
 
 
 # ---------------------------------------------------------------- subordinates' open cases

@@ -23,6 +23,7 @@ from kuaixiang.domain.words import (
     DepartmentKind,
     DirectiveKind,
     DuplicateReason,
+    LedgerFinding,
     Light,
     OrderLevel,
     OrderStage,
@@ -33,7 +34,7 @@ from kuaixiang.domain.words import (
 )
 from kuaixiang.runtime.clock import from_micros
 from kuaixiang.wire.codec import instant
-from kuaixiang.wire.v1 import case_pb2, common_pb2, directive_pb2, referral_pb2, supervision_pb2
+from kuaixiang.wire.v1 import case_pb2, common_pb2, cosign_pb2, directive_pb2, referral_pb2, supervision_pb2
 from kx.options import Asking
 from kx.output import both, day_text, local, show_failure, wide
 
@@ -443,6 +444,26 @@ def show_orders(asking: Asking, orders: Sequence[supervision_pb2.Order], next_pa
     console.print(f"{len(orders)} order(s) of {asking.bureau_name(asking.bureau)}.")
     if next_page:
         console.print(f"More: --page {next_page}", soft_wrap=True)
+
+
+def show_witnessed(asking: Asking, ledgers: Sequence[cosign_pb2.WitnessedLedger]) -> None:
+    """The ledgers that the bureau witnesses, and what stands against them."""
+    table = _table("bureau", "cosigned up to 已见证至", "generation 世代", "at", "against it 存疑")
+    for one in ledgers:
+        against: Text | str = "-"
+        if one.HasField("doubt"):
+            doubt = one.doubt
+            against = Text(
+                f"{word(LedgerFinding, doubt.finding)}: entry {doubt.known_seq} {doubt.known_hash.hex()[:16]}…, shown "
+                f"entry {doubt.told_seq} {doubt.told_hash.hex()[:16]}…, since {_at(doubt.since)}",
+                _LATE,
+            )
+        table.add_row(asking.bureau_name(one.bureau), str(one.seq), str(one.generation), _at(one.cosigned_at), against)
+    console = _console()
+    console.print(table)
+    doubted = sum(one.HasField("doubt") for one in ledgers)
+    whose = asking.bureau_name(asking.bureau)
+    console.print(f"{len(ledgers)} ledger(s) witnessed by {whose}, {doubted} under doubt.", markup=False)
 
 
 def show_order(asking: Asking, response: supervision_pb2.GetOrderResponse) -> None:

@@ -161,7 +161,12 @@ class Reconciler:
     def _upwards(self) -> list[Pair]:
         tree = self._office.place.tree
         pairs = ((bureau, tree.parent(bureau)) for bureau in self._office.ledger.bureaus)
-        return [(bureau, parent) for bureau, parent in pairs if parent is not None and tree.get(parent).endpoint]
+        withheld = self._office.ledger.withheld
+        return [
+            (bureau, parent)
+            for bureau, parent in pairs
+            if parent is not None and tree.get(parent).endpoint and bureau not in withheld
+        ]
 
     def _is_due(self, pair: Pair) -> bool:
         latest = latest_hour(self._office.place.clock.now(), self._hour)

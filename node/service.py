@@ -130,6 +130,7 @@ def add_services(server: grpc.aio.Server, services: Services) -> None:
     directives = DirectiveServicer(office, services.directives)
     directive_pb2_grpc.add_DirectiveServiceServicer_to_server(directives, server)
     reconciliation_pb2_grpc.add_ReconciliationServiceServicer_to_server(services.reconciliations, server)
+    cosign_pb2_grpc.add_CosignServiceServicer_to_server(services.witness, server)
 
 
 def cosigner_of(settings: NodeSettings, office: Office, links: Links, seal: Seal) -> Cosigner:
@@ -209,11 +210,11 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
             supervision=SupervisionServicer(office, links, seal, courier.heard_from),
             reconciliations=ReconciliationServicer(office, reconciler),
             directives=directives,
+            witness=CosignServicer(office, witness),
         )
 
         def add(server: grpc.aio.Server) -> None:
             add_services(server, services)
-            cosign_pb2_grpc.add_CosignServiceServicer_to_server(CosignServicer(office, witness), server)
             add_sign_in(server, officers, lambda: place.tree)
             server.add_generic_rpc_handlers(tuple(more))
 

@@ -17,6 +17,7 @@ from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, ACT_OF_REQUEST
 from kuaixiang.wire.v1 import case_pb2
 from node.cases import CaseServicer
 from node.directives import Directives
+from node.federation.cosign import CosignServicer
 from node.federation.server import ReferralServicer
 from node.office import Header, Office
 from node.reconciliations import ReconciliationServicer
@@ -43,6 +44,7 @@ class Services:
     supervision: SupervisionServicer
     reconciliations: ReconciliationServicer
     directives: Directives
+    witness: CosignServicer
 
 
 def departments_of(services: Services, bureau: str) -> dict[str, str]:

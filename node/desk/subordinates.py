@@ -1,6 +1,7 @@
 """Superiors' view (§五(三), SPEC §7): the open cases below by light, down the tree to one case, public parts alone."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -12,10 +13,11 @@ from starlette.routing import Route
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.order_errors import NotASubordinate
-from kuaixiang.domain.words import Category, Custody, Light, Role, Stage
+from kuaixiang.domain.words import Category, Custody, LedgerFinding, Light, Role, Stage
 from kuaixiang.web.console import Console, Visit
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2
+from kuaixiang.wire.v1 import cosign_pb2 as pb_cosign
 from kuaixiang.wire.v1 import supervision_pb2 as pb
 from node.desk.asking import Services, inside, whole_number
 from node.desk.orders import may_issue
@@ -53,6 +55,19 @@ class Happened:
     other_bureau: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """A ledger that the bureau witnesses, and what stands against it."""
+
+    bureau: str
+    generation: int
+    seq: int
+    cosigned_at: datetime
+    doubt: pb_cosign.LedgerDoubt | None
+    finding: LedgerFinding | None
+    since: datetime | None
+
+
 def routes(console: Console, services: Services) -> list[Route]:
     """The pages of what is open below."""
     pages = _Pages(services)
@@ -70,8 +85,11 @@ class _Pages:
         self._place = services.office.place
 
     async def top(self, visit: Visit) -> Response:
-        """The bureaus directly under this one."""
-        return self._page(visit, visit.person.bureau, cases=None)
+        """The bureaus directly under this one, and the ledgers that it witnesses."""
+        request = pb_cosign.ListWitnessedRequest(bureau=visit.person.bureau)
+        witnessed = await self._services.witness.ListWitnessed(request, inside(visit.person))
+        ledgers = [_ledger(one) for one in witnessed.ledgers]
+        return self._page(visit, visit.person.bureau, cases=None, ledgers=ledgers)
 
     async def bureau(self, visit: Visit) -> Response:
         """A subordinate: the bureaus under it, and its own open cases."""
@@ -152,6 +170,7 @@ class _Pages:
         code: str,
         *,
         cases: list[Open] | None,
+        ledgers: Sequence[Ledger] = (),
         chosen: dict[str, str] | None = None,
         away: Refused | None = None,
         first: str = "",
@@ -163,6 +182,7 @@ class _Pages:
             crumbs=self._crumbs(visit, code),
             below=self._place.tree.children(code),
             cases=cases,
+            ledgers=ledgers,
             chosen=chosen or {},
             lights=tuple(Light),
             refusal=away,
@@ -170,6 +190,19 @@ class _Pages:
             next=next,
             may_issue=may_issue(self._services, visit.person),
         )
+
+
+def _ledger(found: pb_cosign.WitnessedLedger) -> Ledger:
+    doubt = found.doubt if found.HasField("doubt") else None
+    return Ledger(
+        bureau=found.bureau,
+        generation=found.generation,
+        seq=found.seq,
+        cosigned_at=instant(found.cosigned_at),
+        doubt=doubt,
+        finding=LedgerFinding(doubt.finding) if doubt is not None else None,
+        since=instant(doubt.since) if doubt is not None else None,
+    )
 
 
 def _open(found: pb.SubordinateCase) -> Open:

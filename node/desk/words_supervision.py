@@ -65,6 +65,15 @@ SUPERVISION: Final[Mapping[str, str]] = {
     "Leave it": "取消",
     # Subordinates.
     "Open cases below": "下级未结诉求",
+    "Ledgers that this bureau witnesses": "本单位见证的台账",
+    "Cosigned up to entry": "已见证至（项）",
+    "Generation": "世代",
+    "Cosigned at": "最近见证时间",
+    "What stands against it": "存疑事项",
+    "entry %(seq)s: %(known)s… was cosigned, %(told)s… is shown (entry %(at)s), since %(since)s": (
+        "第 %(seq)s 项已见证 %(known)s…，现出示 %(told)s…（第 %(at)s 项），发现于 %(since)s"
+    ),
+    "nothing": "无",
     "Open cases of %(bureau)s": "%(bureau)s未结诉求",
     "Bureaus under %(bureau)s": "%(bureau)s的下级单位",
     "Code": "代码",

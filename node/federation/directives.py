@@ -10,7 +10,7 @@ import structlog
 
 from kuaixiang.domain.authority import Subject
 from kuaixiang.domain.directives import check_issue_id
-from kuaixiang.domain.errors import FieldMalformed
+from kuaixiang.domain.errors import FieldMalformed, Refused
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.directives import LOOKS_UNANSWERED, issue_of
@@ -84,7 +84,8 @@ class Follower:
                     taken = await self._directives.take(answer.directives)
                     self._loop.interval_seconds = _spread(LOOK_SECONDS)
                     return answer.more and taken > 0
-        except NOT_NOW as busy:
+        except (*NOT_NOW, Refused) as busy:
+            # A ledger that takes no entry now cannot record that it has adopted a calendar.
             _log.info("Directives are not kept now.", action="directive.busy", reason=type(busy).__name__)
         else:
             LOOKS_UNANSWERED.inc()

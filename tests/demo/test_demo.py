@@ -41,6 +41,9 @@ def test_a_short_demonstration_shows_the_whole_notice_loses_nothing_and_its_hub_
     assert (told["calendar"]["version"], told["calendar"]["adopted_by"]) == ("2026.2", 10)
     assert told["older_copy"]["cases_lost"] > 0
     assert told["older_copy"]["fault_found"] is True
+    assert told["older_copy"]["takes_no_acts"] is True
+    assert told["older_copy"]["entries_put_back"] > 0
+    assert told["older_copy"]["generation"] == 2
     assert told["older_copy"]["differences_after"] == 0
     files = [tmp_path / file for file in told["bulletin"]]
     assert [file.suffix for file in files] == [".html", ".docx", ".xlsx"]

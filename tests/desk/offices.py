@@ -16,9 +16,11 @@ from node.desk.application import application
 from node.desk.asking import Services
 from node.directives import Directives
 from node.duplicates import Duplicates
+from node.federation.cosign import CosignServicer
 from node.federation.server import ReferralServicer
 from node.reconciliations import ReconciliationServicer
 from node.supervision import SupervisionServicer
+from node.witness import Witness
 from tests.federation.bureaus import Federation
 
 PARTIAL = {"HX-Request": "true", "HX-Request-Type": "partial"}
@@ -91,6 +93,7 @@ async def pages_of(bureaus: Federation, bureau: str) -> AsyncIterator[Pages]:
         supervision=SupervisionServicer(parts.office, parts.links, owner.seal, heard_from),
         reconciliations=ReconciliationServicer(parts.office, parts.reconciler),
         directives=Directives(parts.office, owner.seal),
+        witness=CosignServicer(parts.office, Witness(parts.office, parts.links, owner.seal)),
     )
     bureaus.place.staff = listed
     app = application(services, demonstration=True)

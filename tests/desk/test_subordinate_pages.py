@@ -4,11 +4,13 @@ from datetime import timedelta
 
 import pytest
 
+from kuaixiang.domain.events import LedgerDoubted
 from kuaixiang.domain.order_errors import NotASubordinate
-from kuaixiang.domain.words import Light, Role
+from kuaixiang.domain.words import LedgerFinding, Light, Role
 from kuaixiang.wire.errors import RefusedElsewhere
 from kuaixiang.wire.v1 import supervision_pb2 as pb
 from node.desk.asking import inside
+from node.ledger.ledger import Seen, Work
 from node.supervision import SubordinateUnreachable
 from tests.desk.offices import PARTIAL, Pages, everybody, pages_of
 from tests.federation.bureaus import (
@@ -127,3 +129,28 @@ async def test_a_county_has_nothing_below_and_both_languages_say_so(county: Page
     await superior.english()
     page = await superior.get(f"/subordinates/{OTHER_COUNTY}")
     assert "No open cases here." in page
+
+
+async def test_what_stands_against_a_ledger_below_shows_with_place_and_both_hashes(bureaus: Federation) -> None:
+    office = bureaus.office(PREFECTURE)
+    seen = Seen(PREFECTURE, COUNTY, 1, 12, b"\x0a" * 32, 1, 1, b"")
+    await office.ledger.do(Work(run=lambda draft: draft.put_witnessed(seen), bureau=PREFECTURE))
+    doubted = LedgerDoubted(
+        peer=COUNTY,
+        finding=LedgerFinding.REWRITTEN,
+        known_generation=1,
+        known_seq=7,
+        known_hash=b"\xab" * 32,
+        told_generation=1,
+        told_seq=7,
+        told_hash=b"\xcd" * 32,
+    )
+    await office.record_note(PREFECTURE, doubted)
+    async with pages_of(bureaus, PREFECTURE) as pages:
+        await pages.step_in(PREFECTURE, Role.SUPERVISOR)
+        page = await pages.get("/subordinates")
+        assert "本单位见证的台账" in page
+        assert "与已见证不符" in page
+        assert f"第 7 项已见证 {'ab' * 8}…，现出示 {'cd' * 8}…" in page
+        await pages.english()
+        assert f"entry 7: {'ab' * 8}… was cosigned" in await pages.get("/subordinates")

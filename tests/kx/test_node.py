@@ -7,6 +7,7 @@ import pytest
 
 from demo.federation import child_environment
 from demo.processes import ChildProcess
+from node.restoration import NUMBERS_LEFT_OUT
 from tests.kx.conftest import COUNTY, PROVINCE, Officers, kx, refusal, told
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
@@ -58,6 +59,24 @@ def test_a_running_ledger_is_not_rebuilt_and_a_stopped_one_shows_the_same_cases(
         officers.run(officers.federation.restart_node(COUNTY))
     assert (rebuilt["bureaus"], rebuilt["entries"]) == ([COUNTY], 3)
     assert told(registrar("list", "--json"))["cases"] == before
+
+
+def test_a_stopped_ledger_goes_on_in_a_new_generation_under_numbers_that_were_never_given(officers: Officers) -> None:
+    registrar = officers.at(COUNTY, "registrar", "counter")
+    request = ("--taxpayer", "甲店", "--contact", "13800138000", "--text", "发票", "--category", "纳税服务")
+    before = told(registrar("register", *request, "--key", "before-refill", "--json"))["case"]["case_id"]
+    config = officers.federation.node(COUNTY).config
+    assert refusal(kx("node", "refill", "--config", str(config), "--json"))["rule"] == "DatabaseHeld"
+    officers.run(officers.federation.stop_node(COUNTY))
+    try:
+        (restored,) = told(kx("node", "refill", "--config", str(config), "--json"))["ledgers"]
+        assert "generation 3 is open" in kx("node", "refill", "--config", str(config)).stdout
+    finally:
+        officers.run(officers.federation.restart_node(COUNTY))
+    told_of = tuple(restored[name] for name in ("bureau", "witness", "generation", "missing", "set_aside"))
+    assert told_of == (COUNTY, PROVINCE, 2, 0, 0)
+    after = told(registrar("register", *request, "--key", "after-refill", "--json"))["case"]["case_id"]
+    assert int(after[-7:]) > int(before[-7:]) + NUMBERS_LEFT_OUT
 
 
 def test_a_node_serves_until_it_is_told_to_stop(officers: Officers) -> None:

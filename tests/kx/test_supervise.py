@@ -8,7 +8,7 @@ import pytest
 from typer.testing import Result
 
 from kuaixiang.facts import CALENDAR_FILE
-from tests.kx.conftest import COUNTY, HEADQUARTERS, Officers, kx, refusal, told
+from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, Officers, kx, refusal, told
 from tests.kx.test_case import registered, shown, until
 
 pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
@@ -99,3 +99,15 @@ def test_how_an_escalated_case_goes_is_shown_where_it_was_registered(officers: O
     )
     assert seen["progress"]["bureau"] == HEADQUARTERS
     assert "last heard 最新进展  000000" in registrar("show", case_id).stdout
+
+
+def test_a_superior_sees_how_far_the_ledgers_below_are_cosigned(officers: Officers) -> None:
+    registered(officers.at(COUNTY, "registrar", "hall"))
+    head = officers.run(officers.federation.office(COUNTY).head())
+    ledgers = supervise(officers, PROVINCE)
+    seen = until(
+        lambda: told(ledgers("ledgers", "--json"))["ledgers"], lambda found: found and found[0]["seq"] >= head.seq
+    )
+    assert [(COUNTY, head.generation, None)] == [(one["bureau"], one["generation"], one["doubt"]) for one in seen]
+    assert "1 ledger(s) witnessed by" in ledgers("ledgers").stdout
+    assert "0 under doubt" in ledgers("ledgers").stdout
