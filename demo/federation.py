@@ -13,6 +13,7 @@ Certificates are valid both now and at the clock's start, because gRPC and signa
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import sys
@@ -438,6 +439,18 @@ class Federation:
         command = [sys.executable, "-c", "import hub.service, node.service"]
         with ChildProcess("compile", command, log=log, environment=self._environment) as process:
             process.start().wait(READY_SECONDS_MAX)
+
+    def pinned_tree(self, version: str, more: Mapping[str, Sequence[str]] = MappingProxyType({})) -> BureauTree:
+        """The tree under another version, with the fingerprints of the nodes' certificates as they are; `more` of some.
+
+        Raises `pki.PkiError`.
+        """
+        pinned: dict[str, tuple[str, ...]] = {}
+        for group in self._placement:
+            der = pki.load(pki.CertificatePaths.in_folder(self.certificates("node", group[0]))).certificate_der
+            pinned |= {code: (hashlib.sha256(der).hexdigest(), *more.get(code, ())) for code in group}
+        bureaus = (replace(one, fingerprints=pinned.get(one.code, ())) for one in self.tree.bureaus.values())
+        return BureauTree(version, bureaus)
 
     def _issue_certificates(self) -> None:
         now = datetime.now(UTC)

@@ -305,6 +305,11 @@ class Office:
         request = directive_pb2.PublishCalendarRequest(header=_header(self.bureau, officer, key=key), calendar=text)
         await self._ask(self._directives.PublishCalendar, request, "PublishCalendar")
 
+    async def publish_tree(self, officer: Officer, text: str, *, key: str) -> None:
+        """Publish a version of the tree of bureaus, at headquarters. Raises what `do` does."""
+        request = directive_pb2.PublishTreeRequest(header=_header(self.bureau, officer, key=key), tree=text)
+        await self._ask(self._directives.PublishTree, request, "PublishTree")
+
     async def reconcile(self, peer: str = "") -> list[reconciliation_pb2.PairReport]:
         """Compare the ledger with a superior's or a subordinate's 对账, with all of them by default; both record it.
 

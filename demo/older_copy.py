@@ -23,6 +23,7 @@ from demo.federation import Federation
 from demo.mishaps import copy_database
 from demo.story import Errand
 from demo.tally import read_journal
+from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import DifferenceKind
 from kuaixiang.runtime.settings import read_settings
 from kuaixiang.wire.v1 import journal_pb2
@@ -35,6 +36,8 @@ AGAIN_SECONDS: Final = 0.5
 """A link whose other end was started again is dialled within two seconds."""
 PROVINCE, COUNTY = "110000", "110101"
 """Each has a node of its own."""
+APART: Final = "9999"
+"""The version of the tree in the exercise: newer than any that headquarters has published and the copies hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class OlderCounty:
         placement = ((PROVINCE,), (COUNTY,))
         apart = Federation(
             self._folder,
-            self._federation.tree,
+            BureauTree(APART, self._federation.tree.bureaus.values()),
             placement=placement,
             clock_start=now,
             staff=self._staff,

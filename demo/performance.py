@@ -151,6 +151,7 @@ class Performed:
                 "adopted_by": events["calendar_adopted"],
                 "deadlines_recomputed": events["clocks_recomputed"],
             },
+            "tree": {"version": self.book.tree, "adopted_by": events["tree_adopted"]},
             "older_copy": {
                 "cases_lost": len(exercise.handed_over),
                 "cases_named": dict(exercise.named),

@@ -236,6 +236,8 @@ class Book:
     """Requests that the ledger itself said were a case already registered, before they were linked to it."""
     calendar: str = ""
     """The version of the calendar that headquarters has published and every bureau has adopted."""
+    tree: str = ""
+    """The version of the tree, with the nodes' certificates in it, that every bureau has adopted."""
 
 
 @dataclass(frozen=True, slots=True)

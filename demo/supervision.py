@@ -1,8 +1,9 @@
 """What superiors do in the demonstration besides handling cases: supervision orders, and another working calendar.
 
 A province urges a county about its open cases and is not content with the first answer; headquarters asks a province,
-which passes the order on to two of its counties and answers when they have (督办, §五(三)). Later headquarters
-publishes an amendment of the calendar, made up for the purpose, and every bureau computes its open deadlines again.
+which passes the order on to two of its counties and answers when they have (督办, §五(三)). Headquarters publishes the
+tree with the certificates of all nodes in it, so that from then on no other one of the authority speaks for a bureau;
+later an amendment of the calendar, made up for the purpose, and every bureau computes its open deadlines again.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from importlib.resources import files
 from random import Random
 from typing import Final
 
-from demo.federation import Federation
+from demo.federation import Federation, tree_text
 from demo.officers import Officer
 from demo.staff import LEADERSHIP
 from demo.story import DAY, Book, Errand, Hour, Pace, StoryBroken, office_hour
@@ -31,12 +32,14 @@ PROVINCE, COUNTY = "330000", "330109"
 CASCADE: Final = ("110000", ("110101", "110108"))
 """The province that headquarters asks, and the counties that it asks in turn."""
 
-PROVINCE_DAY, HEADQUARTERS_DAY, CALENDAR_DAY = 4, 5, 8
+TREE_DAY, PROVINCE_DAY, HEADQUARTERS_DAY, CALENDAR_DAY = 1, 4, 5, 8
 """Working days, from 0, on which it begins."""
 
 DAY_OFF: Final = date(2026, 10, 12)
 """The Monday after the fortnight, which the amended calendar turns into a day off."""
 AMENDED: Final = "2026.2"
+PINNED: Final = "2026-10"
+"""The version of the tree with certificates in it."""
 
 CASES_NAMED: Final = 3
 HAND_OVER_SECONDS_MAX: Final = 60.0
@@ -68,12 +71,13 @@ class Superiors:
     def errands(self, hours: Sequence[Hour]) -> list[Errand]:
         """What they do and when it begins."""
         return [
+            Errand("another tree", office_hour(hours, TREE_DAY), self._headquarters_publishes_a_tree),
             Errand("the order of a province", office_hour(hours, PROVINCE_DAY), self._a_province_supervises),
             Errand("the order of headquarters", office_hour(hours, HEADQUARTERS_DAY), self._headquarters_supervises),
             Errand("another calendar", office_hour(hours, CALENDAR_DAY), self._headquarters_publishes_a_calendar),
         ]
 
-    # ------------------------------------------------------------ the three of them
+    # ------------------------------------------------------------ the four of them
 
     async def _a_province_supervises(self) -> None:
         name = "the order of a province"
@@ -130,6 +134,17 @@ class Superiors:
 
         await self._until(root, AMENDED, "the calendar's adoption by every bureau", adopted)
         self._book.calendar = AMENDED
+
+    async def _headquarters_publishes_a_tree(self) -> None:
+        root, bureaus = self._federation.tree.root, len(self._federation.bureaus)
+        pinned = await asyncio.to_thread(self._federation.pinned_tree, PINNED)
+        await self._federation.office(root).publish_tree(SUPERVISOR, tree_text(pinned), key="demo-tree")
+
+        async def adopted() -> bool:
+            return self._watch.events["tree_adopted"] >= bureaus
+
+        await self._until(root, PINNED, "the tree's adoption by every bureau", adopted)
+        self._book.tree = PINNED
 
     # ------------------------------------------------------------ steps
 

@@ -209,6 +209,10 @@ def _tell_deeds(say: Callable[[str], None], performed: "Performed") -> None:
         f"工作日历 {calendar['version']}, made up for the demonstration, published by headquarters and adopted by "
         f"{calendar['adopted_by']} bureaus: deadlines computed again {calendar['deadlines_recomputed']} times."
     )
+    say(
+        f"机构树 {told['tree']['version']}, with the certificate of every node in it, published by headquarters and "
+        f"adopted by {told['tree']['adopted_by']} bureaus: no other certificate speaks for them."
+    )
     kinds = Counter(exercise.named.values())
     named = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(kinds.items())) or "nothing"
     say(

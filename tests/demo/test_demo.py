@@ -39,6 +39,7 @@ def test_a_short_demonstration_shows_the_whole_notice_loses_nothing_and_its_hub_
     assert told["attachments_travelled"] > 0
     assert told["orders"] == {"issued": 4, "cascaded": 2, "answers": 5, "answers_returned": 1, "accepted": 4}
     assert (told["calendar"]["version"], told["calendar"]["adopted_by"]) == ("2026.2", 10)
+    assert {"version": "2026-10", "adopted_by": 10} == told["tree"]
     assert told["older_copy"]["cases_lost"] > 0
     assert told["older_copy"]["fault_found"] is True
     assert told["older_copy"]["takes_no_acts"] is True

@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
 import pytest_asyncio
 
@@ -30,8 +33,12 @@ from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.domain.words import Category, Channel, Custody, Role, Stage, Telling
 from kuaixiang.facts import national_tree, parse_tree
+from kuaixiang.runtime import pki
 from kuaixiang.runtime.pki import CODES_MAX
-from kuaixiang.wire.errors import RemoteRefusal
+from kuaixiang.runtime.seal import Seal
+from kuaixiang.runtime.tls import open_channel
+from kuaixiang.wire.errors import RemoteRefusal, from_call
+from kuaixiang.wire.v1 import directive_pb2, directive_pb2_grpc
 
 MONDAY = datetime(2026, 9, 21, 9, tzinfo=SHANGHAI)
 HEADQUARTERS, PROVINCE, COUNTY, NEIGHBOUR = "000000", "110000", "110101", "110105"
@@ -124,6 +131,53 @@ async def test_a_refusal_arrives_with_its_rule_and_a_strange_bureau_is_named(fed
         federation.office("330000")
     assert refused.value.rule == "UnknownCase"
     assert strange.value.code == "330000"
+
+
+@pytest.mark.nats
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_county_renews_its_pinned_certificate_while_it_runs_and_another_one_of_its_name_is_refused(
+    federation: Federation, tmp_path: Path
+) -> None:
+    root, county = federation.office(HEADQUARTERS), federation.office(COUNTY)
+    supervisor = Officer("S01", Role.SUPERVISOR, "leadership")
+    bureaus = (HEADQUARTERS, PROVINCE, COUNTY, NEIGHBOUR)
+    async with Watch({bureau: federation.office(bureau) for bureau in bureaus}) as watch:
+
+        async def publish(tree: BureauTree, adopted: int) -> None:
+            await root.publish_tree(supervisor, tree_text(tree), key=f"tree-{tree.version}")
+            async with asyncio.timeout(SECONDS_MAX):
+                while watch.events["tree_adopted"] < adopted:
+                    await asyncio.sleep(0.05)
+
+        async def escalated(reference: str) -> None:
+            registered = await county.do(REGISTRAR, registration(reference), key=f"{reference}-register")
+            case_id = registered.case.case_id
+            await county.do(REGISTRAR, escalation(PROVINCE), case_id, key=f"{reference}-escalate")
+            await watch.until(
+                COUNTY, case_id, "its release", lambda seen: seen.custody is Custody.RELEASED, SECONDS_MAX
+            )
+
+        def issued(name: str) -> pki.CertificatePaths:
+            return pki.issue(federation.authority, tmp_path / name, "node", (COUNTY, NEIGHBOUR), days=20)
+
+        following, stolen = issued("following"), issued("stolen")
+        fingerprint = Seal(following).fingerprint()
+        more = {COUNTY: [fingerprint], NEIGHBOUR: [fingerprint]}
+        await publish(federation.pinned_tree("2026-10", more), 4)
+        await escalated("before")
+        node = federation.certificates("node", COUNTY)
+        for file in ("tls.key", "tls.crt"):
+            (node / file).write_bytes((tmp_path / "following" / file).read_bytes())
+        await escalated("after")
+        await publish(federation.pinned_tree("2026-11"), 8)
+        await escalated("finally")
+        endpoint = federation.tree.get(PROVINCE).endpoint
+        async with open_channel(endpoint, pki.dns_name("node", PROVINCE), stolen) as channel:
+            stub: Any = directive_pb2_grpc.DirectiveServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.ReadDirectives(directive_pb2.ReadDirectivesRequest(bureau=PROVINCE), timeout=10)
+    refusal = from_call(refused.value)
+    assert "CertificateNotPinned" == (refusal.rule if refusal else "")
 
 
 @pytest.mark.nats
