@@ -6,6 +6,7 @@ from dataclasses import replace
 import grpc
 import pytest
 
+from hub.settings import HubSettings
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Custody
 from kuaixiang.runtime import pki, revocation
@@ -13,6 +14,7 @@ from kuaixiang.runtime.revocation import revoke
 from kuaixiang.runtime.seal import Seal
 from kuaixiang.wire.v1 import referral_pb2
 from node.federation import courier
+from node.settings import NodeSettings
 from tests.federation.bureaus import COUNTY, OTHER_COUNTY, PREFECTURE, SECONDS, Federation, sealed
 from tests.federation.test_server import offered, refused
 from tests.node.callers import refusal_of
@@ -49,6 +51,10 @@ def pin(bureaus: Federation, *codes: str, to: list[pki.CertificatePaths]) -> Non
 def another(bureaus: Federation, name: str, *codes: str) -> pki.CertificatePaths:
     """Another certificate for those bureaus, as a thief of the authority's trust or a renewal has it."""
     return pki.issue(bureaus.authority, bureaus.folder / name, "node", codes or (COUNTY, OTHER_COUNTY))
+
+
+def test_a_service_does_not_describe_itself_unless_told_to() -> None:
+    assert (False, False) == tuple(kind.model_fields["reflection"].default for kind in (NodeSettings, HubSettings))
 
 
 async def test_a_revoked_certificate_is_refused_also_on_a_connection_that_is_open(bureaus: Federation) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from demo.federation import tree_text
 from kuaixiang.facts import CALENDAR_FILE
 from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, Officers, kx, refusal, told
 from tests.kx.test_case import registered, shown, until
@@ -65,6 +66,19 @@ def test_the_standard_answer_of_an_issue_shows_with_the_cases_that_are_linked_to
     assert "可直接开具红字发票。" in service("show", case_id).stdout
     assert told(service("show", case_id, "--json"))["issue"]["title"] == "红冲流程不清"
     assert refusal(supervise(officers, COUNTY)("show-issue", "GX-2026-0002", "--json"))["rule"] == "UnknownIssue"
+
+
+def test_a_tree_published_at_headquarters_is_listed_at_the_county_and_published_once(
+    officers: Officers, tmp_path: Path
+) -> None:
+    file = tmp_path / "tree.csv"
+    file.write_text(tree_text(officers.federation.pinned_tree("2026-10")), encoding="utf-8")
+    published = supervise(officers, HEADQUARTERS)("publish-tree", str(file))
+    assert "✓ the tree is published" in published.stdout
+    listed = until(lambda: supervise(officers, COUNTY)("directives"), lambda result: "2026-10" in result.stdout)
+    assert "tree 机构树" in listed.stdout
+    again = supervise(officers, HEADQUARTERS)("publish-tree", str(file), "--json")
+    assert refusal(again)["rule"] == "TreeNotNewer"
 
 
 def test_no_bureau_but_headquarters_publishes(officers: Officers, tmp_path: Path) -> None:
