@@ -45,9 +45,9 @@ from tests.faults.warm import Nursery, WarmChild
 MONDAY = datetime(2026, 9, 21, 9, tzinfo=SHANGHAI)
 HEADQUARTERS, PROVINCE, COUNTY, NEIGHBOUR = BUREAUS = ("000000", "110000", "110101", "110105")
 HUB = "hub-000000"
-CLERKS = 8
+CLERKS = 14
 CLERK_PAUSE_SECONDS_MAX = 0.25
-"""Eight officers who pause so: the machine is to be busy with dying and starting, and some acts are always under way."""
+"""Fourteen officers who pause so: the machine is to be busy with dying and starting, and some acts are always under way."""
 POWER_CUTS = 0.6
 """The share of deaths in which the disk's cache is lost too, where there are such disks."""
 FULL_DISK = "768m"

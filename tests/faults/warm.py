@@ -56,8 +56,12 @@ class Nursery:
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
-            with contextlib.suppress(OSError):
-                self._process.communicate(timeout=10)
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                with contextlib.suppress(OSError):
+                    pipe.close()
 
     def fork(self, arguments: Sequence[str], log: Path, network: str) -> Adopted:
         """A new service: `arguments` are those of `demo.serve`, `network` its namespace."""
