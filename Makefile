@@ -159,6 +159,22 @@ proto: setup ## generate kuaixiang/wire/v1 from proto/
 	@$(call protoc,.)
 	@echo 'generated $(GENERATED)'
 
+.PHONY: sbom
+sbom: setup ## build/sbom.json: every locked package with its hashes, as CycloneDX; nothing is asked
+	@mkdir -p build
+	@PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
+		--output-file build/sbom.json requirements.lock
+	@echo 'build/sbom.json'
+
+.PHONY: audit
+audit: setup ## are there known vulnerabilities in locked packages? (asks PyPI; status 2 where it cannot be asked)
+	@mkdir -p build && rm -f build/audit.json
+	@$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --progress-spinner off \
+		--format json --output build/audit.json 2>build/audit.log; status=$$?; \
+	if [ ! -s build/audit.json ]; then tail -n 1 build/audit.log >&2; \
+		echo 'The advisory service could not be asked: nothing is known of the locked packages.' >&2; exit 2; fi; \
+	cat build/audit.log; exit $$status
+
 .PHONY: lock
 lock: setup ## resolve requirements.lock from pyproject.toml (ARGS=--upgrade takes the newest)
 	$(BIN)/uv pip compile pyproject.toml --extra demo --group dev --universal --python-version 3.11 \

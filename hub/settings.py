@@ -24,8 +24,8 @@ class HubSettings(BaseSettings):
     """The bureau whose subtree is counted: 000000 for the nation."""
     tree: Path | None = None
     """The tree of bureaus, whose `endpoint` column says where each ledger answers; the shipped one when absent."""
-    database: str = "sqlite:///var/hub.db"
-    """SQLAlchemy URL: SQLite in a file or PostgreSQL."""
+    database: Annotated[str, Field(repr=False)] = "sqlite:///var/hub.db"
+    """SQLAlchemy URL: SQLite in a file or PostgreSQL, with its password; it is in no message and no log."""
     nats_url: SecretStr = SecretStr("nats://127.0.0.1:4222")
     """The NATS server of the scope's own site, with user and password."""
     sites: Annotated[tuple[str, ...], NoDecode] = ()

@@ -31,8 +31,8 @@ class NodeSettings(SignInSettings):
     """The working calendar; the shipped one when absent."""
     staff: Path | None = None
     """Departments and officers of the bureaus, read again when it changes; when absent, terminals are believed."""
-    database: str = "sqlite:///var/node.db"
-    """SQLAlchemy URL: SQLite in a file or PostgreSQL."""
+    database: Annotated[str, Field(repr=False)] = "sqlite:///var/node.db"
+    """SQLAlchemy URL: SQLite in a file or PostgreSQL, with its password; it is in no message and no log."""
     data_key: Path | None = None
     """File of the keys of private data at rest, mode 0600, made when a new ledger has none; beside a SQLite database
     (`node.db.key`) or `var/node.key` when absent."""
