@@ -3,17 +3,19 @@
 A new call takes a line in `GROUPS`, and in `ROLES_OF_READINGS` where it is no act.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Final
 
 from google.protobuf.descriptor import MethodDescriptor
 
+from kuaixiang.domain import lifecycle, orders
 from kuaixiang.domain.authority import Caller
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.domain.words import Role
 from kuaixiang.wire import v1
+from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, ACT_OF_REQUEST, rpc_of
 
 HEADQUARTERS, PROVINCE, PREFECTURE, COUNTY, BRANCH = "000000", "330000", "330100", "330106", "330107"
 OTHER_COUNTY, OTHER_PREFECTURE, OTHER_PROVINCE, NOWHERE = "330102", "330200", "110000", "990000"
@@ -186,6 +188,15 @@ ROLES_OF_READINGS: Final = {
     ),
 }
 """Which of a bureau's officers may make the calls that are no acts."""
+
+
+_ROLES_OF_ACTS: Final = {
+    **{rpc_of(request): lifecycle.ROLES[act] - {Role.CHANNEL} for request, act in ACT_OF_REQUEST.items()},
+    **{rpc_of(request): orders.ROLES[act] for request, act in ACT_OF_ORDER_REQUEST.items()},
+    "RegisterCases": frozenset({Role.REGISTRAR, Role.TAX_SERVICE}),
+}
+ROLES: Final[Mapping[str, frozenset[Role]]] = {**_ROLES_OF_ACTS, **ROLES_OF_READINGS}
+"""Which of a bureau's officers may make each call; who may do an act is the lifecycle's to say."""
 
 
 def cells(rpc: str) -> Iterator[tuple[str, str, bool]]:

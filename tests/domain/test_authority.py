@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from docs.draw_authority import DOCUMENT, document
-from kuaixiang.domain import authority, lifecycle, orders
+from kuaixiang.domain import authority
 from kuaixiang.domain.authority import (
     ACCESS,
     PAGES,
@@ -23,7 +23,6 @@ from kuaixiang.domain.authority import (
 )
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.words import Channel, Role, TokenScope
-from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, ACT_OF_REQUEST, rpc_of
 from tests.authority import (
     ASKED,
     COUNTY,
@@ -33,7 +32,7 @@ from tests.authority import (
     OTHER_COUNTY,
     PEOPLE,
     PROVINCE,
-    ROLES_OF_READINGS,
+    ROLES,
     TREE,
     WHO,
     caller_as,
@@ -41,12 +40,6 @@ from tests.authority import (
     methods,
 )
 
-ROLES_OF_ACTS = {
-    **{rpc_of(request): lifecycle.ROLES[act] - {Role.CHANNEL} for request, act in ACT_OF_REQUEST.items()},
-    **{rpc_of(request): orders.ROLES[act] for request, act in ACT_OF_ORDER_REQUEST.items()},
-    "RegisterCases": frozenset({Role.REGISTRAR, Role.TAX_SERVICE}),
-}
-ROLES = {**ROLES_OF_ACTS, **ROLES_OF_READINGS}
 FOR_CHANNELS = {
     "RegisterCase": TokenScope.REGISTER,
     "RegisterCases": TokenScope.REGISTER,

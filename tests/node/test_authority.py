@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 import pytest_asyncio
 import sqlalchemy as sa
+from argon2 import PasswordHasher
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -22,16 +23,18 @@ from google.protobuf.message_factory import GetMessageClass
 from demo.federation import tree_text
 from hub import service as hub_service
 from hub.settings import HubSettings
-from kuaixiang.accounts.users import save_users
+from kuaixiang.accounts.users import User, save_users
+from kuaixiang.domain.labels import name
 from kuaixiang.domain.tree import BureauTree
+from kuaixiang.domain.words import Role
 from kuaixiang.runtime import pki, tls
 from kuaixiang.runtime.clock import SharedClockDriver, to_micros
 from kuaixiang.runtime.settings import read_settings
 from kuaixiang.wire.errors import from_call
-from kuaixiang.wire.v1 import case_pb2, common_pb2, cosign_pb2, referral_pb2, supervision_pb2
+from kuaixiang.wire.v1 import case_pb2, cosign_pb2, referral_pb2, sign_in_pb2, sign_in_pb2_grpc, supervision_pb2
 from node import service as node_service
 from node.settings import NodeSettings
-from tests.authority import ASKED, BUREAUS, GROUP_OF, WHO, cells, methods
+from tests.authority import ASKED, BUREAUS, GROUP_OF, PEOPLE, ROLES, WHO, cells, methods
 from tests.federation.bureaus import free_ports
 from tests.node.callers import MORNING
 
@@ -53,8 +56,12 @@ version = "1"
 [{ASKED}.departments]
 tax-service = {{ name = "纳税服务科", kind = "tax-service" }}
 [{ASKED}.officers]
-R01 = {{ name = "任", roles = ["registrar"], departments = ["tax-service"] }}
-"""
+""" + "\n".join(
+    f'{role.name} = {{ name = "任", roles = ["{name(role)}"], departments = ["tax-service"] }}'
+    for role in sorted(PEOPLE)
+)
+"""An officer for each role, numbered by its name."""
+PASSWORD = "correct horse battery"
 
 Subject = tuple[str, str]
 """Kind of certificate, relation of its bureau."""
@@ -124,7 +131,8 @@ class Served:
         """The same node over a ledger of its own, whose officers sign in."""
         staff, users = self.folder / "staff.toml", self.folder / "users.toml"
         staff.write_text(STAFF, encoding="utf-8")
-        save_users(users, {})
+        quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+        save_users(users, {(ASKED, role.name): User(quick) for role in PEOPLE})
         other = {"database": f"sqlite:///{self.folder / 'officers.db'}", "staff": staff, "users": users}
         return read_settings(NodeSettings, **{**settings.model_dump(), **other})
 
@@ -138,13 +146,20 @@ class Served:
         finally:
             engine.dispose()
 
-    async def ask(self, rpc: str, subject: Subject) -> str:
-        """The rule by which the call is refused, or the code that it ends with."""
+    async def sign_in(self, role: Role) -> str:
+        """At an office of the bureau asked, as its officer of that role."""
+        proof = sign_in_pb2.SignInRequest(bureau=ASKED, actor=role.name, password=PASSWORD)
+        stub: Any = sign_in_pb2_grpc.SignInServiceStub(self.officers_channels["office", "self"])
+        answer: sign_in_pb2.SignInResponse = await stub.SignIn(proof, timeout=SECONDS)
+        return answer.token
+
+    async def ask(self, rpc: str, subject: Subject, role: Role | None = None, token: str = "") -> str:
+        """The rule by which the call is refused, or the code that it ends with; in a role by who has signed in."""
         method = methods()[rpc]
         service = method.containing_service
         channels = self.hub_channels if service.name in OF_THE_HUB else self.node_channels
-        channel = (self.officers_channels if service.name in OF_OFFICERS else channels)[subject]
-        request = request_of(rpc, WHO[subject[1]])
+        channel = (self.officers_channels if service.name in OF_OFFICERS or role else channels)[subject]
+        request = request_of(rpc, WHO[subject[1]], role)
         shape = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
         make: Any = getattr(channel, shape)(
             f"/{service.full_name}/{rpc}",
@@ -154,6 +169,7 @@ class Served:
         call = make(
             iter([request]) if method.client_streaming else request,
             timeout=STREAM_SECONDS if rpc in ENDLESS else SECONDS,
+            metadata=(("authorization", f"Bearer {token}"),) if token else None,
         )
         try:
             if method.server_streaming:
@@ -178,12 +194,13 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 # ---------------------------------------------------------------- requests that only the table can refuse
 
 
-def header() -> case_pb2.ActHeader:
+def header(role: Role | None = None) -> case_pb2.ActHeader:
+    in_the_role: Any = (role or Role.TAX_SERVICE).value
     return case_pb2.ActHeader(
         bureau=ASKED,
         case_id=NUMBER,
-        actor="officer-1",
-        role=common_pb2.ROLE_TAX_SERVICE,
+        actor=role.name if role else "officer-1",
+        role=in_the_role,
         department="tax-service",
     )
 
@@ -250,9 +267,6 @@ SPECIAL: dict[str, Callable[[str], Message]] = {
     "CosignHead": shown_head,
     "GetCosigned": lambda code: cosign_pb2.GetCosignedRequest(bureau=code, witness=ASKED),
     "ReadWitnessed": lambda code: cosign_pb2.ReadWitnessedRequest(bureau=code, witness=ASKED),
-    "RegisterCases": lambda _: case_pb2.RegisterCasesRequest(
-        registration=case_pb2.RegisterCaseRequest(header=header())
-    ),
 }
 FIELDS: dict[str, Callable[[str], Any]] = {
     "bureau": lambda _: ASKED,
@@ -273,8 +287,10 @@ FIELDS: dict[str, Callable[[str], Any]] = {
 """What a field of a request is given, where it has it: what it is about, and what is looked at before who asks."""
 
 
-def request_of(rpc: str, code: str) -> Message:
+def request_of(rpc: str, code: str, role: Role | None = None) -> Message:
     """A request of a bureau about the bureau asked, with a form that passes and nothing to do in it."""
+    if rpc == "RegisterCases":
+        return case_pb2.RegisterCasesRequest(registration=case_pb2.RegisterCaseRequest(header=header(role)))
     if rpc in SPECIAL:
         return SPECIAL[rpc](code)
     kind = methods()[rpc].input_type
@@ -282,7 +298,7 @@ def request_of(rpc: str, code: str) -> Message:
     fields: Any = request
     for field in kind.fields:
         if field.name == "header":
-            fields.header.CopyFrom(header())
+            fields.header.CopyFrom(header(role))
         elif field.name == "bureaus":
             fields.bureaus.append(ASKED)
         elif field.name in FIELDS and field.type != FieldDescriptor.TYPE_MESSAGE:
@@ -325,6 +341,23 @@ async def test_each_call_from_each_right_certificate_comes_through(served: Serve
                 refused[rpc, subject] = answer
     assert {} == refused
     assert len(methods()) < let_in
+
+
+async def test_each_call_of_an_officer_who_has_signed_in_is_held_to_his_roles(served: Served) -> None:
+    told: dict[tuple[str, str], str] = {}
+    of_the_node = [rpc for rpc, method in methods().items() if method.containing_service.name not in OF_THE_HUB]
+    office = ("office", "self")
+    at_an_office = {rpc: allowed for rpc in methods() for *one, allowed in cells(rpc) if tuple(one) == office}
+    for role in sorted(PEOPLE):
+        token = await served.sign_in(role)
+        # The one that ends the sign-in comes last.
+        for rpc in sorted(of_the_node, key=lambda one: one == "SignOut"):
+            answer = await served.ask(rpc, office, role, token)
+            refused = "NotForOfficer" if at_an_office[rpc] else "NotAuthorised"
+            let_in = at_an_office[rpc] and role in ROLES[rpc]
+            if (answer == refused) is let_in or answer in {"NotSignedIn", "NotYourRole", "INTERNAL", "UNAVAILABLE"}:
+                told[rpc, role.name] = answer
+    assert {} == told
 
 
 def test_every_call_is_asked() -> None:
