@@ -23,7 +23,7 @@ from kuaixiang.domain import acts
 from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.words import Category, Channel, Role
 from kuaixiang.facts import national_tree, published_calendar
-from kuaixiang.runtime.bus import JOURNAL_PREFIX, Bus, SiteUnavailable, site_domain
+from kuaixiang.runtime.bus import JOURNAL_PREFIX, Access, Bus, SiteUnavailable, site_domain
 from kuaixiang.runtime.clock import SystemClock
 from kuaixiang.wire.v1.journal_pb2 import Segment
 from kuaixiang.wire.v1.referral_pb2 import Signature
@@ -42,16 +42,16 @@ Arrivals = dict[tuple[str, int], float]
 """Bureau and seq, and when they came: CLOCK_MONOTONIC, which the machine's processes share."""
 
 
-def watch(url: str, pipe: Any) -> None:
+def watch(access: Access, pipe: Any) -> None:
     """The hub's process: pulls until told to stop, then tells what came when."""
-    asyncio.run(_watch(url, pipe))
+    asyncio.run(_watch(access, pipe))
 
 
-async def _watch(url: str, pipe: Any) -> None:
+async def _watch(access: Access, pipe: Any) -> None:
     arrivals: Arrivals = {}
-    async with Bus(url, name="bench-hub") as bus:
+    async with Bus(access, name="bench-hub") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
-        durable = bus.durable(site_domain(SITE), "bench")
+        durable = bus.durable(site_domain(SITE), access.user)
         pipe.send("ready")
         while True:
             if pipe.poll():
@@ -158,7 +158,7 @@ async def measure(sites: Sites, pipe: Any, folder: Path, cases: int) -> dict[str
     desk = Desk(folder)
     figures: dict[str, Any] = {}
     try:
-        async with Bus(sites[SITE].url, name="bench-node") as bus:
+        async with Bus(sites[SITE].node, name="bench-node") as bus:
             await bus.wait_connected(CONNECT_SECONDS)
             await bus.ensure_stream(SITE)
             await asyncio.to_thread(pipe.recv)
@@ -188,7 +188,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, Sites(Path(name) / "nats", (SITE,)) as sites:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=watch, args=(sites.national.hub_url, theirs), daemon=True)
+        process = context.Process(target=watch, args=(sites.national.hub, theirs), daemon=True)
         process.start()
         try:
             figures = asyncio.run(measure(sites, ours, Path(name), arguments.cases))

@@ -68,6 +68,7 @@ async def serve(folder: Path, ready: Any) -> None:
         metrics_port=0,
         certificates=folder / "node",
         nats_url=None,
+        calls_per_second=0,  # what the node can, not what it lets one terminal do
     )
     async with service.running(settings, [handler]) as node:
         ready.send(node.port)

@@ -192,7 +192,18 @@ class Federation:
         self._readers: dict[str, HubReader] = {}
         self._clock: SharedClockDriver | None = None
         self._postgres: Postgres | None = None
-        self.sites = Sites(self.directory / "nats", [code for code in tree.sites() if code != tree.root], shared_host)
+        self.sites = Sites(
+            self.directory / "nats",
+            [code for code in tree.sites() if code != tree.root],
+            nodes=_by_site(tree, self._placement),
+            hubs={
+                site: [scope for (scope,) in scopes]
+                for site, scopes in _by_site(tree, [(scope,) for scope in self._hub_scopes]).items()
+            },
+            authority=self.authority,
+            certificates=self.directory / "certificates",
+            host=shared_host,
+        )
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -216,10 +227,8 @@ class Federation:
             self.tree_file.write_text(tree_text(self.tree), encoding="utf-8")
             if self._staff:
                 self.staff_file.write_text(self._staff, encoding="utf-8")
-            together: list[Awaitable[object]] = [
-                asyncio.to_thread(self.sites.start),
-                asyncio.to_thread(self._issue_certificates),
-            ]
+            await asyncio.to_thread(self._issue_certificates)
+            together: list[Awaitable[object]] = [asyncio.to_thread(self.sites.start)]
             if self._environment.get("PYTHONPYCACHEPREFIX", "") == str(self.directory / "pycache"):
                 together.append(asyncio.to_thread(self._compile))
             if self.database is Database.POSTGRESQL:
@@ -460,13 +469,15 @@ class Federation:
         if not pki.AuthorityPaths.in_folder(self.authority).certificate.exists():
             pki.init_authority(self.authority, "Kuaixiang on one machine", days=days + 1, valid_from=begins)
 
-        def issue(kind: pki.Kind, codes: Sequence[str]) -> None:
+        def issue(kind: pki.Kind, codes: Sequence[str], hosts: Sequence[str] = ()) -> None:
             folder = self.certificates(kind, codes[0])
-            pki.issue(self.authority, folder, kind, codes, days, valid_from=begins, force=True)
+            pki.issue(self.authority, folder, kind, codes, days, hosts=hosts, valid_from=begins, force=True)
 
         for group in self._placement:
             issue("node", group)
             issue("office", group)
+        for site in self.sites.all:
+            issue("nats", [site.code], [LOOPBACK])
         for scope in self._hub_scopes:
             issue("hub", [scope])
             if not any(group[0] == scope for group in self._placement):
@@ -492,7 +503,7 @@ class Federation:
         site = self.sites[self.tree.site(scope)]
         settings: dict[str, object] = {
             "scope": scope,
-            "nats_url": site.hub_url,
+            "nats_url": site.url,
             "certificates": str(self.certificates("hub", scope)),
             "listen": f"{self._host('hub', (scope,))}:{free_port()}",
         }
@@ -523,7 +534,7 @@ class Federation:
         if self._clock_start is not None:
             common["clock"] = str(self.clock_file)
         config.parent.mkdir(parents=True, exist_ok=True)
-        config.touch(mode=0o600)  # it holds passwords of the site and the database
+        config.touch(mode=0o600)  # it holds the password of the database
         config.write_text(toml_text({**common, **settings}), encoding="utf-8")
         pages = settings.get("desk") or settings.get("board")
         return Service(
@@ -586,6 +597,14 @@ def shared_by_site(tree: BureauTree) -> list[tuple[str, ...]]:
         for codes in by_site.values()
         for start in range(0, len(codes), pki.CODES_MAX)
     ]
+
+
+def _by_site(tree: BureauTree, groups: Iterable[tuple[str, ...]]) -> dict[str, list[tuple[str, ...]]]:
+    """Groups of bureaus by the site of their first."""
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for group in groups:
+        found.setdefault(tree.site(group[0]), []).append(group)
+    return found
 
 
 def with_endpoints(

@@ -6,6 +6,9 @@ restored without touching either server. The configuration comes from `site_conf
 
     python -m demo.sites deploy/nats
 
+Who connects shows a certificate of the federation's authority, and is the user that is called by the first name in it.
+There is no password.
+
 Everything here blocks and may be called from any thread; from a coroutine use ``asyncio.to_thread``.
 """
 
@@ -14,7 +17,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import shutil
 import socket
 import struct
@@ -25,21 +27,30 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import quote
 
 from demo.processes import READY_POLL_SECONDS, ChildProcess, ProcessError, free_port
+from kuaixiang.runtime import pki
 from kuaixiang.runtime.bus import (
     ACCOUNT,
+    ACKS,
     DIRECTIVE_PREFIX,
+    HEAD_PREFIX,
     HEADQUARTERS,
+    JOURNAL_PREFIX,
     PROGRESS_PREFIX,
     STREAM,
     WAKE_PREFIX,
+    Access,
+    consumer_name,
+    hub_user,
+    inbox,
+    node_user,
+    operator_user,
     site_domain,
 )
 
@@ -68,15 +79,29 @@ MONITOR_SECONDS_MAX: Final = 2.0
 """A monitoring request to a server on this machine."""
 
 LOOPBACK: Final = "127.0.0.1"
+"""Where the sites of one machine dial each other; it stands in the national one's certificate."""
 
-SAMPLE_PROVINCES: Final = ("110000", "330000")
-"""The provinces of ``deploy/nats`` and of the compose file: Beijing's districts hang directly under it, Zhejiang has
-prefectures between."""
+HANDSHAKE_SECONDS_MAX: Final = 5
+"""A handshake takes milliseconds; the server's own two seconds are little where everything starts at once."""
+
+EVERY: Final = "*"
+"""For a bureau in a list of nodes: all of the site, and for a consumer: any name. Tests use it."""
+
+SAMPLE_NODES: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    HEADQUARTERS: ((HEADQUARTERS,),),
+    "110000": (("110000", "110101", "110102", "110108"),),
+    "330000": (("330000", "330100", "330102", "330106"),),
+}
+"""The sites of ``deploy/nats`` and the compose file, and which bureaus share a node process at each.
+
+Beijing's districts hang directly under it, Zhejiang has a prefecture between."""
 
 DEPLOYED_CLIENT_PORT: Final = 4222
 DEPLOYED_MONITOR_PORT: Final = 8222
 DEPLOYED_LEAF_PORT: Final = 7422
 DEPLOYED_STORE: Final = "/var/lib/nats"
+DEPLOYED_CERTIFICATES: Final = "/etc/nats/certificates"
+DEPLOYED_LEAF_URL: Final = f"tls://nats-hq:{DEPLOYED_LEAF_PORT}"
 
 
 class NatsServerMissing(ProcessError):
@@ -150,17 +175,24 @@ def nats_server_binary() -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteConf:
-    """What distinguishes the nats-server of one site from another's. Passwords come from its environment.
+    """What distinguishes the nats-server of one site from another's.
 
-    `leaf_listen` and `provinces` belong to the national site only.
+    `nodes` are the node processes of the site, each by the bureaus that it keeps the ledgers of, in the order of its
+    certificate; `hubs` the scopes of the hubs that connect here. `leaf_listen` and `provinces` belong to the national
+    site only, `leaf_url` to a province's. `any_consumer` lets hubs name consumers as they like.
     """
 
     code: str
     listen: str
     monitor: str
     store: str
+    certificates: str
+    nodes: tuple[tuple[str, ...], ...]
+    hubs: tuple[str, ...]
     leaf_listen: str = ""
+    leaf_url: str = ""
     provinces: tuple[str, ...] = ()
+    any_consumer: bool = False
 
     @property
     def domain(self) -> str:
@@ -176,20 +208,30 @@ class SiteConf:
 def site_conf(conf: SiteConf) -> str:
     """The nats-server configuration of one site.
 
-    Users: ``node`` for the bureaus' nodes of the site (they publish their site's journals and heads, may make the
-    stream, not delete it, and tell neighbours: each other, the province headquarters, headquarters everybody), ``hub``
-    for statistics (reads streams), and at the national site ``p<code>`` for each province's leaf, which may answer what
-    the hub asks, tell headquarters, and hear nothing but that and what is for its own bureaus.
+    Users, each called by the first DNS name in its certificate:
+
+    - one for each node process: publishes the journals and heads of its own bureaus and of no other, tells neighbours
+      (the site's bureaus, headquarters; headquarters everybody), hears what is for its own bureaus. The one that keeps
+      the ledger of the site's own bureau may make the stream; none may change, empty, delete or read it.
+    - one for each hub: reads streams by consumers of its own name, and publishes nothing.
+    - the site's own certificate is its operator's: everything about the site's own JetStream, by hand.
+    - at the national site one for each province's leaf: answers what hubs ask of that province, tells headquarters, and
+      hears nothing but that and what is for its own bureaus.
     """
     quoted = json.dumps
-    domain, site = conf.domain, conf.code
+    domain = conf.domain
+    tls = (
+        f"  tls {{ cert_file: {quoted(conf.certificates + '/' + pki.CERTIFICATE)}, "
+        f"key_file: {quoted(conf.certificates + '/' + pki.KEY)}, "
+        f"ca_file: {quoted(conf.certificates + '/' + pki.AUTHORITY_CERTIFICATE)}, timeout: {HANDSHAKE_SECONDS_MAX}"
+    )
     lines = [
         f"# NATS site {domain}. Written by `python -m demo.sites`; edit demo/sites.py instead.",
-        "# Passwords and the leaf's URL come from the environment. Let them begin with a letter and hold no blank, `#`",
-        "# or quote: nats-server reads a variable like a value of this file.",
         f"server_name: {quoted('kx-' + domain)}",
         f"listen: {quoted(conf.listen)}",
         f"http: {quoted(conf.monitor)}",
+        "# Who connects shows a certificate of the federation, and is the user of its first name. No password.",
+        f"{tls.lstrip()}, verify_and_map: true }}",
         "# A segment of the journal is some 30 KB; what is over 1 MB is a mistake.",
         "max_payload: 1MB",
         "# A dead link is given up after a minute instead of the default's six.",
@@ -213,41 +255,25 @@ def site_conf(conf: SiteConf) -> str:
         f"  {ACCOUNT} {{",
         "    jetstream: enabled",
         "    users: [",
-        *_user(
-            "node",
-            "KX_NATS_NODE_PASSWORD",
-            publish=[
-                f"kx.v1.journal.{site}.>",
-                f"kx.v1.head.{site}.>",
-                *_told_by_nodes(conf),
-                *(
-                    f"{prefix}.{action}.{STREAM}"
-                    for prefix in ("$JS.API", f"$JS.{domain}.API")
-                    for action in ("STREAM.INFO", "STREAM.CREATE")
-                ),
-            ],
-            subscribe=["_INBOX.>", *_heard_at(site)],
-        ),
-        *_user(
-            "hub",
-            "KX_NATS_HUB_PASSWORD",
-            publish=["$JS.API.>", "$JS.*.API.>", "$JS.ACK.>"],
-            subscribe=["_INBOX.>"],
-        ),
     ]
+    for bureaus in conf.nodes:
+        lines += _node(conf, bureaus)
+    for scope in conf.hubs:
+        lines += _hub(conf, scope)
+    lines += _user(
+        pki.dns_name("nats", conf.code),
+        "STANDARD",
+        publish=[f"{prefix}.>" for prefix in _own_api(domain)],
+        subscribe=[f"{inbox(operator_user(conf.code), '>')}"],
+    )
     for province in conf.provinces:
-        leaf = site_domain(province)
-        lines += _user(
-            leaf,
-            f"KX_NATS_LEAF_PASSWORD_{province}",
-            publish=["_INBOX.>", f"{PROGRESS_PREFIX}.{site}.>", f"{WAKE_PREFIX}.{site}.>"],
-            subscribe=[f"$JS.{leaf}.API.>", f"$JS.ACK.{leaf}.>", *_heard_at(province)],
-        )
+        lines += _leaf(conf, province)
     lines += ["    ]", "  }", "}", ""]
     if conf.is_national:
         lines += [
             "leafnodes {",
             f"  listen: {quoted(conf.leaf_listen)}",
+            f"{tls}, verify_and_map: true }}",
             "  # One province's interest is no other province's business.",
             "  isolate_leafnode_interest: true",
             "  # Provinces dial the address that they were given, not one that this server believes to have.",
@@ -259,17 +285,86 @@ def site_conf(conf: SiteConf) -> str:
             "leafnodes {",
             '  reconnect: "2s"',
             "  remotes: [",
-            f"    {{ url: $KX_NATS_LEAF_URL, account: {ACCOUNT} }}",
+            "    {",
+            f"      url: {quoted(conf.leaf_url)}",
+            f"      account: {ACCOUNT}",
+            f"    {tls} }}",
+            "      # What this site's stream keeps comes from this site's nodes alone.",
+            f"      deny_imports: {quoted([f'{JOURNAL_PREFIX}.>', f'{HEAD_PREFIX}.>'])}",
+            "    }",
             "  ]",
             "}",
         ]
     return "\n".join(lines) + "\n"
 
 
+def _node(conf: SiteConf, bureaus: Sequence[str]) -> list[str]:
+    """The user of one node process."""
+    site, own = conf.code, _own_api(conf.domain)
+    requests = ["STREAM.INFO", "STREAM.CREATE"] if site in bureaus else ["STREAM.INFO"]
+    return _user(
+        pki.dns_name("node", bureaus[0]),
+        "STANDARD",
+        publish=[
+            *(f"{prefix}.{site}.{bureau}" for prefix in (JOURNAL_PREFIX, HEAD_PREFIX) for bureau in bureaus),
+            *_told_by_nodes(conf),
+            *(f"{prefix}.{request}.{STREAM}" for prefix in own for request in requests),
+        ],
+        subscribe=[
+            *(f"{inbox(node_user(bureaus[0]), answering)}.>" for answering in (ACKS, conf.domain)),
+            *(f"{prefix}.{site}.{bureau}" for prefix in _BEST_EFFORT for bureau in bureaus),
+        ],
+    )
+
+
+def _hub(conf: SiteConf, scope: str) -> list[str]:
+    """The user of one hub, which reads the own site and, at the national one, those of the provinces."""
+    publish = []
+    for domain in (conf.domain, *map(site_domain, conf.provinces)):
+        consumer = EVERY if conf.any_consumer else consumer_name(hub_user(scope), domain)
+        for prefix in _own_api(domain) if domain == conf.domain else [f"$JS.{domain}.API"]:
+            publish.append(f"{prefix}.STREAM.INFO.{STREAM}")
+            publish += [
+                f"{prefix}.CONSUMER.{request}.{STREAM}.{consumer}"
+                for request in ("CREATE", "DURABLE.CREATE", "INFO", "MSG.NEXT")
+            ]
+        publish.append(f"$JS.ACK.{domain}.*.{STREAM}.{consumer}.>")
+    return _user(
+        pki.dns_name("hub", scope),
+        "STANDARD",
+        publish=publish,
+        subscribe=[f"{inbox(hub_user(scope), '>')}"],
+    )
+
+
+def _leaf(conf: SiteConf, province: str) -> list[str]:
+    """At the national site: the user of a province's leaf."""
+    domain = site_domain(province)
+    return _user(
+        pki.dns_name("nats", province),
+        "LEAFNODE",
+        publish=[
+            *(f"{inbox(hub_user(scope), domain)}.>" for scope in conf.hubs),
+            f"{PROGRESS_PREFIX}.{conf.code}.>",
+            f"{WAKE_PREFIX}.{conf.code}.>",
+        ],
+        subscribe=[
+            f"$JS.{domain}.API.>",
+            f"$JS.ACK.{domain}.>",
+            *(f"{prefix}.{province}.>" for prefix in _BEST_EFFORT),
+        ],
+    )
+
+
+def _own_api(domain: str) -> list[str]:
+    """The requests to the own site's JetStream: the server looks at what a request by its domain becomes, too."""
+    return ["$JS.API", f"$JS.{domain}.API"]
+
+
 def _told_by_nodes(conf: SiteConf) -> list[str]:
     """What a site's nodes may tell: best effort, between neighbours in the tree; directives only downwards."""
     if conf.is_national:
-        return [f"{prefix}.>" for prefix in (PROGRESS_PREFIX, WAKE_PREFIX, DIRECTIVE_PREFIX)]
+        return [f"{prefix}.>" for prefix in _BEST_EFFORT]
     sites = (conf.code, HEADQUARTERS)
     return [
         *(f"{prefix}.{site}.>" for prefix in (PROGRESS_PREFIX, WAKE_PREFIX) for site in sites),
@@ -277,19 +372,20 @@ def _told_by_nodes(conf: SiteConf) -> list[str]:
     ]
 
 
-def _heard_at(site: str) -> list[str]:
-    """What is for the bureaus of a site."""
-    return [f"{prefix}.{site}.>" for prefix in (PROGRESS_PREFIX, WAKE_PREFIX, DIRECTIVE_PREFIX)]
+_BEST_EFFORT: Final = (PROGRESS_PREFIX, WAKE_PREFIX, DIRECTIVE_PREFIX)
 
 
-def _user(name: str, password_variable: str, *, publish: Sequence[str], subscribe: Sequence[str]) -> list[str]:
+def _user(name: str, connection: str, *, publish: Sequence[str], subscribe: Sequence[str]) -> list[str]:
+    def listed(kind: str, subjects: Sequence[str]) -> list[str]:
+        return [f"          {kind}: [", *(f"            {json.dumps(subject)}" for subject in subjects), "          ]"]
+
     return [
         "      {",
         f"        user: {json.dumps(name)}",
-        f"        password: ${password_variable}",
+        f"        allowed_connection_types: [{json.dumps(connection)}]",
         "        permissions {",
-        f"          publish: {json.dumps(list(publish))}",
-        f"          subscribe: {json.dumps(list(subscribe))}",
+        *listed("publish", publish),
+        *listed("subscribe", subscribe),
         "        }",
         "      }",
     ]
@@ -297,8 +393,9 @@ def _user(name: str, password_variable: str, *, publish: Sequence[str], subscrib
 
 def sample_confs() -> dict[str, str]:
     """The files of ``deploy/nats``: name and content, for the sample federation in containers."""
+    provinces = tuple(code for code in SAMPLE_NODES if code != HEADQUARTERS)
     confs = {}
-    for code in (HEADQUARTERS, *SAMPLE_PROVINCES):
+    for code, nodes in SAMPLE_NODES.items():
         is_national = code == HEADQUARTERS
         confs[f"{site_domain(code)}.conf"] = site_conf(
             SiteConf(
@@ -306,8 +403,12 @@ def sample_confs() -> dict[str, str]:
                 listen=f"0.0.0.0:{DEPLOYED_CLIENT_PORT}",
                 monitor=f"0.0.0.0:{DEPLOYED_MONITOR_PORT}",
                 store=DEPLOYED_STORE,
+                certificates=DEPLOYED_CERTIFICATES,
+                nodes=nodes,
+                hubs=(code,),
                 leaf_listen=f"0.0.0.0:{DEPLOYED_LEAF_PORT}" if is_national else "",
-                provinces=SAMPLE_PROVINCES if is_national else (),
+                leaf_url="" if is_national else DEPLOYED_LEAF_URL,
+                provinces=provinces if is_national else (),
             )
         )
     return confs
@@ -410,58 +511,57 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 class Site:
-    """One NATS site: its nats-server, ports, secrets and store.
+    """One NATS site: its nats-server, ports, certificates and store.
 
-    `url` is for the bureaus' nodes (user ``node``), `hub_url` for the statistics hub (user ``hub``).
+    `node`, `hub` and `operator` are how its first node, its first hub and its operator reach it.
     """
 
-    def __init__(
-        self,
-        code: str,
-        domain: str,
-        *,
-        is_national: bool,
-        directory: Path,
-        provinces: Sequence[str] = (),
-        host: str = LOOPBACK,
-    ) -> None:
-        self.host = host
-        self.code = code
-        self.domain = domain
-        self.is_national = is_national
+    def __init__(self, conf: SiteConf, directory: Path, certificates: Path) -> None:
+        self.conf = conf
+        self.code = conf.code
+        self.domain = conf.domain
+        self.is_national = conf.is_national
         self.directory = directory
-        self.port = free_port()
-        self.monitor_port = free_port()
-        self.leaf_port = free_port() if is_national else 0
-        self.node_password = _secret()
-        self.hub_password = _secret()
-        self.leaf_passwords = {province: _secret() for province in provinces}
+        self.certificates = certificates
         self.process = ChildProcess(
-            f"nats-server {domain}", [], log=directory / f"{domain}.log", environment=dict(os.environ)
+            f"nats-server {conf.domain}", [], log=directory / f"{conf.domain}.log", environment=dict(os.environ)
         )
-        self.conf = SiteConf(
-            code=code,
-            listen=f"{host}:{self.port}",
-            monitor=f"127.0.0.1:{self.monitor_port}",
-            store=str(directory / domain),
-            leaf_listen=f"127.0.0.1:{self.leaf_port}" if is_national else "",
-            provinces=tuple(provinces),
-        )
+
+    @property
+    def port(self) -> int:
+        """Where nodes and hubs connect."""
+        return int(self.conf.listen.rpartition(":")[2])
 
     @property
     def url(self) -> str:
-        """NATS URL for the nodes of this site, with user and password."""
-        return f"nats://node:{self.node_password}@{self.host}:{self.port}"
+        """NATS URL of this site; who connects shows a certificate."""
+        return f"tls://{self.conf.listen}"
+
+    def access(self, kind: pki.Kind, code: str) -> Access:
+        """How the node whose first bureau it is, or the hub of that scope, or the operator reaches the site."""
+        users: dict[str, Callable[[str], str]] = {"node": node_user, "hub": hub_user, "nats": operator_user}
+        folder = pki.CertificatePaths.in_folder(self.certificates / f"{kind}-{code}")
+        return Access(url=self.url, site=self.code, user=users[kind](code), certificates=folder)
 
     @property
-    def hub_url(self) -> str:
-        """NATS URL for a statistics hub at this site, with user and password."""
-        return f"nats://hub:{self.hub_password}@{self.host}:{self.port}"
+    def node(self) -> Access:
+        """As the site's first node."""
+        return self.access("node", self.conf.nodes[0][0])
+
+    @property
+    def hub(self) -> Access:
+        """As the site's first hub."""
+        return self.access("hub", self.conf.hubs[0])
+
+    @property
+    def operator(self) -> Access:
+        """As the site's operator."""
+        return self.access("nats", self.code)
 
     @property
     def monitor_url(self) -> str:
         """Base URL of the server's monitoring pages (/healthz, /leafz, /jsz)."""
-        return f"http://127.0.0.1:{self.monitor_port}"
+        return f"http://{self.conf.monitor}"
 
     @property
     def healthy(self) -> bool:
@@ -486,33 +586,55 @@ class Site:
             return 0
 
 
-def _secret() -> str:
-    """A password that nats-server's configuration reader cannot take for a number."""
-    return "k" + secrets.token_hex(12)
-
-
 class Sites:
     """The NATS sites of a federation: one national, one per province, linked as leaves through cuttable links.
 
-    `host` is the address of this machine that nodes and hubs reach them at; the links between them stay inside it.
-    As a context manager it starts all of them and waits for the links; on leaving everything is stopped.
+    `nodes` says for each site which bureaus share a node process; by default one node keeps all ledgers of a site.
+    `hubs` are the scopes of hubs, each by the site that it connects to. Certificates lie in the folder `certificates`,
+    by kind and first code; those that are not there are issued by `authority`, which is made if there is none.
+    `host` is the address of this machine that nodes and hubs reach them at; the links between them stay inside it. As a
+    context manager it starts all of them and waits for the links; on leaving everything is stopped.
     """
 
-    def __init__(self, directory: Path, provinces: Sequence[str], host: str = LOOPBACK) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        provinces: Sequence[str],
+        *,
+        nodes: Mapping[str, Sequence[Sequence[str]]] | None = None,
+        hubs: Mapping[str, Sequence[str]] | None = None,
+        authority: Path | None = None,
+        certificates: Path | None = None,
+        host: str = LOOPBACK,
+        any_consumer: bool = False,
+    ) -> None:
         self.directory = directory
-        self.national = Site(
-            HEADQUARTERS,
-            site_domain(HEADQUARTERS),
-            is_national=True,
-            directory=directory,
-            provinces=provinces,
-            host=host,
-        )
-        self.provinces = tuple(
-            Site(code, site_domain(code), is_national=False, directory=directory, host=host) for code in provinces
-        )
+        self.authority = authority or directory / "authority"
+        self.certificates = certificates or directory / "certificates"
+        leaf_port = free_port()
+        self._links = {code: free_port() for code in provinces}
+
+        def site(code: str) -> Site:
+            is_national = code == HEADQUARTERS
+            conf = SiteConf(
+                code=code,
+                listen=f"{host}:{free_port()}",
+                monitor=f"{LOOPBACK}:{free_port()}",
+                store=str(directory / site_domain(code)),
+                certificates=str(self.certificates / f"nats-{code}"),
+                nodes=tuple(map(tuple, nodes.get(code, ()) if nodes is not None else [(code, EVERY)])),
+                hubs=tuple(hubs.get(code, ()) if hubs is not None else [code]),
+                leaf_listen=f"{LOOPBACK}:{leaf_port}" if is_national else "",
+                leaf_url="" if is_national else f"tls://{LOOPBACK}:{self._links[code]}",
+                provinces=tuple(provinces) if is_national else (),
+                any_consumer=any_consumer,
+            )
+            return Site(conf, directory, self.certificates)
+
+        self._leaf_port = leaf_port
+        self.national = site(HEADQUARTERS)
+        self.provinces = tuple(map(site, provinces))
         self._by_code = {site.code: site for site in (self.national, *self.provinces)}
-        self._links = {site.code: free_port() for site in self.provinces}
         self._proxy: LinkProxy | None = None
         self._binary: Path | None = None
 
@@ -542,10 +664,11 @@ class Sites:
         """
         self._binary = nats_server_binary()
         self.directory.mkdir(parents=True, exist_ok=True)
+        self.issue()
         self._proxy = LinkProxy()
         try:
             for port in self._links.values():
-                self._proxy.open(port, self.national.leaf_port)
+                self._proxy.open(port, self._leaf_port)
             # The national site first: a leaf that dials too early waits 2 s before the next attempt.
             self.start_site(HEADQUARTERS)
             for site in self.provinces:
@@ -592,7 +715,7 @@ class Sites:
 
     def restore_link(self, code: str) -> None:
         """Let the leaf of a province dial again; it does so within some 2 s (`wait_linked`). Raises NoLink."""
-        self._require_proxy().open(self._link(code), self.national.leaf_port)
+        self._require_proxy().open(self._link(code), self._leaf_port)
 
     def linked(self, code: str) -> bool:
         """Whether the leaf link of a province is up, as the province's own server says (/leafz)."""
@@ -624,19 +747,27 @@ class Sites:
         conf = self.directory / f"{site.domain}.conf"
         conf.write_text(site_conf(site.conf), encoding="utf-8")
         site.process.command = (str(self._binary), "-c", str(conf))
-        site.process.environment = os.environ | self.environment(site)
         site.process.start()
 
-    def environment(self, site: Site) -> dict[str, str]:
-        """The variables that the configuration of the site refers to."""
-        variables = {"KX_NATS_NODE_PASSWORD": site.node_password, "KX_NATS_HUB_PASSWORD": site.hub_password}
-        if site.is_national:
-            for province, password in site.leaf_passwords.items():
-                variables[f"KX_NATS_LEAF_PASSWORD_{province}"] = password
-        else:
-            password = quote(self.national.leaf_passwords[site.code])
-            variables["KX_NATS_LEAF_URL"] = f"nats-leaf://{site.domain}:{password}@127.0.0.1:{self._links[site.code]}"
-        return variables
+    def issue(self) -> None:
+        """Issue the certificates that are not there yet: of the sites, of their nodes and their hubs.
+
+        Raises what `pki.issue` does.
+        """
+        if not pki.AuthorityPaths.in_folder(self.authority).certificate.exists():
+            pki.init_authority(self.authority, "NATS sites on one machine")
+
+        def issue(kind: pki.Kind, codes: Sequence[str], hosts: Sequence[str] = ()) -> None:
+            folder = self.certificates / f"{kind}-{codes[0]}"
+            if not pki.CertificatePaths.in_folder(folder).certificate.exists():
+                pki.issue(self.authority, folder, kind, codes, hosts=hosts)
+
+        for site in self.all:
+            issue("nats", [site.code], [LOOPBACK])
+            for bureaus in site.conf.nodes:
+                issue("node", [bureau for bureau in bureaus if bureau != EVERY])
+            for scope in site.conf.hubs:
+                issue("hub", [scope])
 
 
 class SitesNotStarted(ProcessError):

@@ -34,6 +34,10 @@ certificate node-000000 --bureau 000000
 certificate node-110000 --bureau 110000 --bureau 110101 --bureau 110102 --bureau 110108
 certificate node-330000 --bureau 330000 --bureau 330100 --bureau 330102 --bureau 330106
 certificate hub-000000 --hub 000000
+# The host is how the provinces dial the national site.
+certificate nats-000000 --nats 000000 --host nats-hq
+certificate nats-110000 --nats 110000
+certificate nats-330000 --nats 330000
 # For whoever sits at a terminal: `kx case` and `kx hub` show it.
 certificate office-000000 --office 000000
 certificate office-110000 --office 110000 --office 110101 --office 110102 --office 110108
@@ -43,6 +47,7 @@ certificate office-330000 --office 330000 --office 330100 --office 330102 --offi
 if [ "$(id -u)" = 0 ]; then
     chmod 755 "$out/certificates"
     chown -R 10001:10001 "$out"/certificates/node-* "$out"/certificates/hub-*
+    # nats-server runs as root in its image.
     if [ -n "${SUDO_UID:-}" ]; then
         chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$out/.env" "$out/authority" "$out"/certificates/office-*
     fi

@@ -14,7 +14,16 @@ import structlog
 
 from hub.folder import Folder, Message
 from hub.worker import Worker, end_tasks
-from kuaixiang.runtime.bus import Bus, BusError, BusUnavailable, Delivery, Durable, SiteUnavailable, site_domain
+from kuaixiang.runtime.bus import (
+    Bus,
+    BusError,
+    BusUnavailable,
+    Delivery,
+    Durable,
+    SiteUnavailable,
+    hub_user,
+    site_domain,
+)
 
 FETCH_MESSAGES_MAX: Final = 200
 """Messages of one pull: 20,000 entries in full segments, far below what one consumer may have under way."""
@@ -53,7 +62,7 @@ class Consumer:
         """Pull these sites too, those that are not pulled already."""
         for site in sites:
             if site not in self._durables:
-                durable = self._durables[site] = self._bus.durable(site_domain(site), f"hub-{self._scope}")
+                durable = self._durables[site] = self._bus.durable(site_domain(site), hub_user(self._scope))
                 pulling = self._pull(site, durable)
                 self._tasks.append(asyncio.get_running_loop().create_task(pulling, name=f"pull {site}"))
 

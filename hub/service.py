@@ -23,7 +23,7 @@ from hub.settings import HubSettings
 from hub.store import Store
 from hub.worker import Worker
 from kuaixiang.runtime import logs
-from kuaixiang.runtime.bus import Bus
+from kuaixiang.runtime.bus import Access, Bus, hub_user
 from kuaixiang.runtime.clock import clock_from, to_micros
 from kuaixiang.runtime.exposition import start_exposition
 from kuaixiang.runtime.loops import Loop, Step
@@ -98,7 +98,14 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
         stack.push_async_callback(refiller.stop)
         exposition = start_exposition(settings.metrics_host, settings.metrics_port)
         stack.callback(exposition.stop)
-        bus = Bus(settings.nats_url.get_secret_value(), name=f"hub-{settings.scope}")
+        bus = Bus(
+            Access(
+                url=settings.nats_url.get_secret_value(),
+                site=store.tree.site(settings.scope),
+                user=hub_user(settings.scope),
+                certificates=settings.certificate_paths,
+            )
+        )
         await stack.enter_async_context(bus)
         sites = settings.followed_sites(store.tree)
         consumer = Consumer(bus=bus, folder=folder, worker=worker, scope=settings.scope, sites=sites)
@@ -112,7 +119,13 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
 
         port = await stack.enter_async_context(
             serving(
-                settings.listen, settings.certificate_paths, _SERVICES, add, trust=trust, reflect=settings.reflection
+                settings.listen,
+                settings.certificate_paths,
+                _SERVICES,
+                add,
+                trust=trust,
+                reflect=settings.reflection,
+                limits=settings.call_limits,
             )
         )
         board_port = 0
@@ -124,7 +137,9 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
                 now=clock.now,
                 demonstration=settings.demonstration,
             )
-            board_port = await stack.enter_async_context(serving_pages(board.application(), settings.board))
+            board_port = await stack.enter_async_context(
+                serving_pages(board.application(), settings.board, limits=settings.page_limits)
+            )
         consumer.start()
         await stack.enter_async_context(Loop("hub-refill", refiller.step, WATCH_SECONDS))
         watch = Loop("hub-completeness", _watch(statistics, settings.scope), WATCH_SECONDS)

@@ -15,7 +15,7 @@ from kx.output import REFUSED_EXIT_CODE, print_json
 
 EXPIRES_WITHIN_DAYS: Final = 30
 """A month to renew what expires."""
-WHOM = "Say for whom the certificate is: one of --bureau, --office and --hub, and only one of them."
+WHOM = "Say for whom the certificate is: one of --bureau, --office, --hub and --nats, and only one of them."
 
 app = typer.Typer(
     name="pki",
@@ -58,24 +58,32 @@ def issue(
     hub: Annotated[
         list[str] | None, typer.Option(metavar="CODE", help="The scope of a hub: 000000 for the whole nation.")
     ] = None,
+    nats: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CODE", help="The NATS site: a province, or 000000 for the national one."),
+    ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="By which name or address other sites dial this NATS site; repeat it."),
+    ] = None,
     days: Annotated[int, typer.Option(min=1, help="Days that the certificate is valid.")] = pki.CERTIFICATE_DAYS,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a certificate that is there, with a new key.")
     ] = False,
 ) -> None:
-    """Issue a certificate for one process: a node (--bureau), an officers' terminal (--office) or a hub (--hub)."""
-    kind: pki.Kind
-    match bureau or [], office or [], hub or []:
-        case [_, *_] as codes, [], []:
-            kind = "node"
-        case [], [_, *_] as codes, []:
-            kind = "office"
-        case [], [], [_, *_] as codes:
-            kind = "hub"
-        case _:
-            raise _refused(WHOM)
+    """Issue a certificate for one process: a node, an officers' terminal, a hub, or the server of a NATS site."""
+    asked: dict[pki.Kind, list[str]] = {
+        "node": bureau or [],
+        "office": office or [],
+        "hub": hub or [],
+        "nats": nats or [],
+    }
+    named = [(kind, codes) for kind, codes in asked.items() if codes]
+    if len(named) != 1:
+        raise _refused(WHOM)
+    kind, codes = named[0]
     try:
-        paths = pki.issue(authority, out, kind, codes, days, force=force)
+        paths = pki.issue(authority, out, kind, codes, days, hosts=host or [], force=force)
     except pki.PkiError as refusal:
         raise _refused(refusal) from None
     table = Table(show_header=False, box=None)

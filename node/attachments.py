@@ -7,6 +7,7 @@ by; before that no case can have it. What was broken off is kept for a day, so t
 """
 
 import asyncio
+import collections
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
@@ -21,6 +22,7 @@ from kuaixiang.domain.errors import Condition, FieldMalformed, Refused
 from kuaixiang.domain.events import Attachment
 from kuaixiang.domain.labels import Both
 from kuaixiang.runtime.clock import SystemClock, to_micros
+from kuaixiang.runtime.limits import LIMITED
 from kuaixiang.runtime.loops import Loop
 from node.ledger import blobs
 from node.ledger.blobs import CHUNK_BYTES, Blob
@@ -31,6 +33,11 @@ SILENCE_SECONDS_MAX: Final = 30.0
 GARBAGE_HOURS: Final = 24
 """Content that no case has got within a day will be sent again, if it is wanted at all. Real time."""
 TIDY_SECONDS: Final = 600.0
+UNDECIDED_BYTES_MAX: Final = 2 * 1024**3
+"""What one bureau's node may have here of files of offers that are not decided yet. A case has 400 MiB of files at
+most, and they are brought one after the other; what is given up is gone after a day."""
+UNDECIDED_RETRY_SECONDS: Final = 60.0
+"""When some of it may have been decided about."""
 
 TAKEN_IN: Final = Counter(
     "kx_attachments_taken_total",
@@ -87,6 +94,23 @@ class ContentUnderWay(Refused):
 
     def __init__(self, digest: str) -> None:
         super().__init__(f"The file {digest} is being received already.", f"文件 {digest} 正在接收中。")
+
+
+class TooMuchUndecided(Refused):
+    """A peer has brought more files than are kept for it before it makes the offers that they belong to."""
+
+    condition = Condition.LIMIT
+    field = "digest"
+    retry_seconds = UNDECIDED_RETRY_SECONDS
+    remedy = "Make the offers whose files are here, or wait a day: what no case has got is given up then."
+    remedy_chinese = "请先发送附件已送达的移交单，或者等待一天：未被任何诉求采用的附件届时会清除。"
+
+    def __init__(self, bureau: str, held_bytes: int) -> None:
+        super().__init__(
+            f"Files of {held_bytes} bytes from {bureau} already wait for the offers that they belong to.",
+            f"{bureau} 已送达 {held_bytes} 字节的附件，相应移交单尚未决定。",
+        )
+        LIMITED.labels("undecided_bytes").inc()
 
 
 class ContentLost(Refused):
@@ -152,32 +176,46 @@ class AttachmentStore:
         self._ledger = ledger
         self._under_way: set[str] = set()
         self._turn = asyncio.Lock()
+        # Bytes that are announced by whose calls are under way.
+        self._coming: collections.Counter[str] = collections.Counter()
 
-    async def take_in(self, attachment: Attachment, pieces: AsyncIterator[bytes], from_byte: int = 0) -> None:
+    async def take_in(
+        self, attachment: Attachment, pieces: AsyncIterator[bytes], from_byte: int = 0, *, brought_by: str = ""
+    ) -> None:
         """Takes in the content of a file, from a byte on up to which it is held already; returns when it is complete.
 
-        What is complete already is compared all the same: who does not have a file cannot attach it by its digest.
-        Raises `ContentDiffers`, `ContentBrokenOff`, `ContentUnderWay`, `FieldMalformed`, `WriterBusy`, `WriterStopped`.
+        `brought_by` is the bureau whose node brings it ahead of an offer. What is complete already is compared all the
+        same: who does not have a file cannot attach it by its digest.
+        Raises `ContentDiffers`, `ContentBrokenOff`, `ContentUnderWay`, `TooMuchUndecided`, `FieldMalformed`,
+        `WriterBusy`, `WriterStopped`.
         """
         result = "broken_off"
+        self._coming[brought_by] += attachment.size_bytes
         try:
             with self._alone(attachment.digest):
-                result = await self._take_in(attachment, pieces, from_byte)
+                result = await self._take_in(attachment, pieces, from_byte, brought_by)
         except Refused as refusal:
             if not isinstance(refusal, ContentBrokenOff):
                 result = "refused"
             raise
         finally:
+            self._coming[brought_by] -= attachment.size_bytes
+            if not self._coming[brought_by]:
+                del self._coming[brought_by]
             TAKEN_IN.labels(result).inc()
 
-    async def _take_in(self, attachment: Attachment, pieces: AsyncIterator[bytes], from_byte: int) -> str:
+    async def _take_in(
+        self, attachment: Attachment, pieces: AsyncIterator[bytes], from_byte: int, brought_by: str
+    ) -> str:
         digest, size = attachment.digest, attachment.size_bytes
         known = await self.find(digest)
         if known is not None and known.complete and known.size_bytes != size:
             # Content with this digest has another size: who announces this one must not write over what a case has.
             raise ContentDiffers(digest, size)
         if known is None or known.size_bytes != size:
-            known = Blob(digest=digest, size_bytes=size)
+            if brought_by:
+                await self._check_room(brought_by)
+            known = Blob(digest=digest, size_bytes=size, brought_by=brought_by)
         if from_byte > known.held_bytes or from_byte % CHUNK_BYTES:
             raise FieldMalformed(
                 "from_byte",
@@ -220,6 +258,13 @@ class AttachmentStore:
     async def _write(self, run: Callable[[Draft], None]) -> None:
         async with self._turn:
             await self._ledger.do(Work(run=run, bureau=""))
+
+    async def _check_room(self, bureau: str) -> None:
+        """Whether a peer may bring a file more. Raises `TooMuchUndecided`."""
+        held = await asyncio.to_thread(blobs.undecided_bytes, self._ledger.database, bureau)
+        # What is under way besides may be counted twice, never not at all.
+        if held + self._coming[bureau] > UNDECIDED_BYTES_MAX:
+            raise TooMuchUndecided(bureau, held)
 
     @contextlib.contextmanager
     def _alone(self, digest: str) -> Iterator[None]:

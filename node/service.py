@@ -13,7 +13,7 @@ from kuaixiang.accounts.officers import Officers
 from kuaixiang.accounts.opening import officers_of
 from kuaixiang.accounts.servicer import add_sign_in
 from kuaixiang.runtime import logs
-from kuaixiang.runtime.bus import Bus
+from kuaixiang.runtime.bus import Access, Bus, node_user
 from kuaixiang.runtime.clock import clock_from
 from kuaixiang.runtime.exposition import start_exposition
 from kuaixiang.runtime.seal import Seal
@@ -152,7 +152,7 @@ async def _desk(settings: NodeSettings, services: Services, officers: Officers |
         yield 0
         return
     pages = application(services, demonstration=settings.demonstration, officers=officers, reach=reach_of(settings))
-    async with serving_pages(pages, settings.desk, settings.pages_certificates) as port:
+    async with serving_pages(pages, settings.desk, settings.pages_certificates, limits=settings.page_limits) as port:
         yield port
 
 
@@ -185,7 +185,15 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         chores = Chores(stack)
         bus: Bus | None = None
         if settings.nats_url is not None:
-            bus = Bus(settings.nats_url.get_secret_value(), name=f"node-{settings.bureaus[0]}")
+            first = settings.bureaus[0]
+            bus = Bus(
+                Access(
+                    url=settings.nats_url.get_secret_value(),
+                    site=place.tree.site(first),
+                    user=node_user(first),
+                    certificates=paths,
+                )
+            )
             await stack.enter_async_context(bus)
             chores.add(Publisher(ledger, bus, place.tree, place.clock))
         links = Links(place.trees, paths)
@@ -229,6 +237,7 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
                 reflect=settings.reflection,
                 health=health,
                 gate=officers,
+                limits=settings.call_limits,
             )
         )
         await health.say(healthy=False)

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from demo.sites import Sites
+from kuaixiang.runtime.bus import Access
 from tests import services
 
 DATABASES = ("sqlite", "postgresql")
@@ -57,10 +58,10 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def nats_url() -> Iterator[str]:
-    """URL of a single NATS server with JetStream; the domain is hq, which one given by the environment must have too."""
-    with services.running_nats() as url:
-        yield url
+def nats_access() -> Iterator[Access]:
+    """A single NATS server with JetStream; the domain is hq, which one given by the environment must have too."""
+    with services.running_nats() as access:
+        yield access
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,8 @@ from sqlalchemy import make_url
 
 from demo.postgres import Postgres, postgres_binaries
 from demo.processes import ProcessError
-from demo.sites import Sites, nats_server_binary
+from demo.sites import EVERY, Sites, nats_server_binary
+from kuaixiang.runtime.bus import Access
 
 POSTGRES_URL_VARIABLE: Final = "KX_TEST_POSTGRES_URL"
 NATS_URL_VARIABLE: Final = "KX_TEST_NATS_URL"
@@ -39,6 +40,15 @@ BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chro
 
 TEST_PROVINCES: Final = ("110000", "330000")
 """The provinces of `nats_sites`: Beijing, with its districts right under it, and Zhejiang, with prefectures between."""
+
+
+TEST_NODES: Final = {
+    "000000": [["000000", EVERY]],
+    "110000": [["110000", EVERY]],
+    "330000": [["330000", EVERY], ["330100", "330102"], ["330106"]],
+}
+"""Whose nodes are users of `nats_sites`: the first of each site may publish for every bureau of it, since tests take
+codes of their own; in Zhejiang a prefecture with one of its districts, and another district, may publish for themselves."""
 
 
 class Backend(StrEnum):
@@ -76,7 +86,7 @@ def chosen_postgres() -> Choice:
 
 
 def chosen_nats() -> Choice:
-    """Where the single NATS server of `nats_url` comes from; `nats_sites` always needs the local binary."""
+    """Where the single NATS server of `nats_access` comes from; `nats_sites` always needs the local binary."""
     return _choose("NATS", NATS_URL_VARIABLE, _local_nats)
 
 
@@ -195,12 +205,12 @@ def running_postgres() -> Iterator[PostgresService]:
 
 
 @contextmanager
-def running_nats() -> Iterator[str]:
-    """The URL of a single NATS server with JetStream (domain hq where it is ours) from the chosen backend."""
+def running_nats() -> Iterator[Access]:
+    """How to reach a single NATS server with JetStream (domain hq where it is ours) from the chosen backend."""
     choice = chosen_nats()
     match choice.backend:
         case Backend.ENV:
-            yield os.environ[NATS_URL_VARIABLE]
+            yield _plain(os.environ[NATS_URL_VARIABLE])
         case Backend.DOCKER:
             with warnings.catch_warnings(), ExitStack() as stack:
                 warnings.simplefilter("ignore")
@@ -214,10 +224,10 @@ def running_nats() -> Iterator[str]:
                     Path(directory).chmod(0o755)
                     container = NatsContainer(NATS_IMAGE).with_volume_mapping(directory, "/kx", "ro")
                     stack.enter_context(container.with_command("-c /kx/nats.conf"))
-                    yield str(container.nats_uri())
+                    yield _plain(str(container.nats_uri()))
         case Backend.LOCAL:
             with TemporaryDirectory(prefix="kuaixiang-nats-") as directory, Sites(Path(directory), ()) as sites:
-                yield sites.national.url
+                yield sites.national.node
         case Backend.NONE:
             unavailable(choice)
 
@@ -228,8 +238,13 @@ def running_nats_sites(directory: Path) -> Iterator[Sites]:
     choice = chosen_nats_sites()
     if choice.backend is Backend.NONE:
         unavailable(choice)
-    with Sites(directory, TEST_PROVINCES) as sites:
+    with Sites(directory, TEST_PROVINCES, nodes=TEST_NODES, any_consumer=True) as sites:
         yield sites
+
+
+def _plain(url: str) -> Access:
+    """A server that is not ours: without TLS, and with the user of the URL, if any."""
+    return Access(url=url, site="000000", user="test")
 
 
 def _with_driver(url: str) -> str:

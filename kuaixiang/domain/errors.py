@@ -24,6 +24,8 @@ class Condition(Enum):
     CONFLICT = "conflict"
     BUSY = "busy"
     UNAUTHENTICATED = "unauthenticated"
+    LIMIT = "limit"
+    """The caller has asked too much; BUSY is the service's own state."""
 
 
 class Refused(Exception):
@@ -31,7 +33,7 @@ class Refused(Exception):
 
     The text of the exception is the English sentence, `chinese` the Chinese one. `rule` is a stable name, `field` the
     request's field at fault (empty when none is), `remedy` and `remedy_chinese` what to do. `facts` is for the program
-    that is refused: what it needs to do that.
+    that is refused: what it needs to do that. `retry_seconds` is when trying again makes sense, where it does.
     """
 
     condition: Condition = Condition.STATE
@@ -39,6 +41,7 @@ class Refused(Exception):
     remedy_chinese: str = ""
     field: str = ""
     facts: Mapping[str, str] = MappingProxyType({})
+    retry_seconds: float = 1.0
 
     def __init__(self, sentence: str, chinese: str) -> None:
         super().__init__(sentence)

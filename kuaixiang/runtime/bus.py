@@ -13,14 +13,22 @@ What it carries is transport, not truth: a journal that the bus lost is read aga
 
 The connection is made again for ever, and by a new client each time: nats-py's own reconnection ends for good at the
 first error that the server states (authorisation while a server restarts, too many connections).
+
+Who connects is said by the process's certificate, the one it speaks gRPC by: the server of the site knows a user for
+its first name, with exactly the subjects of that process. Inboxes lie under the user and the site that answers
+(`_INBOX.<user>.<domain>.…`), so that no other user may listen there and no other site may answer. What the server does
+not permit is said once in the log and counted, a refused publish at once to whoever waits for it; the rest goes on.
 """
 
 import asyncio
 import contextlib
 import json
+import re
+import secrets
+import ssl
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -33,6 +41,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as ClientSubscription
 from nats.js.manager import JetStreamManager
 from prometheus_client import Counter, Gauge
+
+from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name, load
 
 ACCOUNT: Final = "KX"
 """The NATS account of every site; a leaf binds it to the national site's account of the same name."""
@@ -92,6 +102,19 @@ UNANSWERED_PAUSE_SECONDS: Final = 0.1
 PULL_GRACE_SECONDS: Final = 0.5
 """A pull request has ended this long after its expiry even if the server's word of it was lost."""
 
+INBOX_PREFIX: Final = "_INBOX"
+ACKS: Final = "acks"
+"""What stands in an inbox for the site where it is the own one that acknowledges what was published."""
+
+INBOX_BYTES: Final = 16
+"""Of chance in an inbox's name: a stranger who guesses could answer in another's place, so that nobody can."""
+
+NOT_PERMITTED_NAMED_MAX: Final = 1_000
+"""Subjects of one connection of which a refusal is said once: more than a process has; the rest is counted."""
+
+_PERMISSIONS_VIOLATION: Final = re.compile(
+    r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE
+)
 _STREAM_NAME_IN_USE: Final = 10_058
 _STREAM_NOT_FOUND: Final = 10_059
 
@@ -105,6 +128,11 @@ PUBLISHES: Final = Counter(
     "kx_nats_publishes_total",
     "Messages published to a stream, by outcome: stored, duplicate, refused, unanswered.",
     ["connection", "outcome"],
+)
+NOT_PERMITTED: Final = Counter(
+    "kx_nats_not_permitted_total",
+    "Publishes and subscriptions that the server did not permit to this user, by kind.",
+    ["connection", "kind"],
 )
 FETCHED: Final = Counter("kx_nats_fetched_total", "Messages pulled from a site's stream.", ["connection", "domain"])
 REDELIVERED: Final = Counter(
@@ -148,6 +176,15 @@ class PublishRefused(BusError):
         self.code = code
         self.description = description
         super().__init__(f"Message {message_id} on {subject} was refused: {description} (NATS error {code}).")
+
+
+class NotPermitted(BusError):
+    """The server does not let this user publish on the subject, and will not until its configuration changes."""
+
+    def __init__(self, subject: str, user: str) -> None:
+        self.subject = subject
+        self.user = user
+        super().__init__(f"The site's server does not permit {user} to publish on {subject}.")
 
 
 class NoStreamForSubject(BusError):
@@ -271,17 +308,76 @@ class Backlog:
         return self.undelivered + self.unacknowledged
 
 
+def node_user(bureau: str) -> str:
+    """Under which name a node's inboxes lie; `bureau` is the first that it keeps the ledger of."""
+    return f"node-{bureau}"
+
+
+def hub_user(scope: str) -> str:
+    """Under which name a hub's inboxes lie, and how its consumers are called."""
+    return f"hub-{scope}"
+
+
+def operator_user(site: str) -> str:
+    """Under which name the inboxes of a site's operator lie, who shows the site's own certificate."""
+    return f"nats-{site}"
+
+
+def consumer_name(name: str, domain: str) -> str:
+    """What a durable consumer is called at a site.
+
+    The domain is in it, because a server that leaves the domain out of its acknowledgement subjects tells the sites'
+    consumers apart by nothing else.
+    """
+    return f"{name}-{domain}"
+
+
+def inbox(user: str, answering: str) -> str:
+    """Where a user hears what one site (its domain) answers, or what the own one acknowledges (`ACKS`)."""
+    return f"{INBOX_PREFIX}.{user}.{answering}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How a process reaches the NATS server of its site, and as whom.
+
+    `url` is `tls://host:port`, where the process shows its certificate and the server must show that of the `site`; any
+    other scheme is plain text, with the user and password in the URL, if any, which is never logged. `user` is one of
+    `node_user`, `hub_user` and `operator_user`.
+    """
+
+    url: str = field(repr=False)
+    site: str
+    user: str
+    certificates: CertificatePaths | None = None
+
+    def context(self) -> ssl.SSLContext | None:
+        """TLS by the files as they are now; None where the URL asks for none.
+
+        Raises `PkiError`, `ssl.SSLError` for files that do not fit together.
+        """
+        if self.certificates is None or urlsplit(self.url).scheme != "tls":
+            return None
+        credentials = load(self.certificates)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_verify_locations(cadata=credentials.ca_pem.decode("ascii"))
+        context.load_cert_chain(self.certificates.certificate, self.certificates.key)
+        return context
+
+
 class Bus:
     """One process's connection to the NATS server of its site; see the module.
 
-    `name` labels the connection in logs, metrics and the server's own monitoring. The URL carries user and password and
-    is never logged.
+    `name` labels the connection in logs, metrics and the server's own monitoring; it is the user when left out.
     """
 
-    def __init__(self, url: str, *, name: str, pending_max: int = PUBLISHES_PENDING_MAX) -> None:
-        self.name = name
+    def __init__(self, access: Access, *, name: str = "", pending_max: int = PUBLISHES_PENDING_MAX) -> None:
+        self.name = name = name or access.user
         self.epoch = 0
-        self._url = url
+        self._access = access
+        self._url = access.url
+        self._not_permitted: set[str] = set()
         self._client: Client | None = None
         self._up = asyncio.Event()
         self._closed = asyncio.Event()
@@ -476,10 +572,9 @@ class Bus:
         """A durable pull consumer of the stream of the site with that JetStream domain, from its first message on.
 
         Nothing is sent before the first `fetch`, so that a hub starts while sites are away. At the site the consumer is
-        called `<name>-<domain>`: a server that leaves the domain out of its acknowledgement subjects tells the sites'
-        consumers apart by nothing else.
+        called `consumer_name(name, domain)`.
         """
-        return Durable(self, domain, f"{name}-{domain}")
+        return Durable(self, domain, consumer_name(name, domain))
 
     # ------------------------------------------------------------ the connection
 
@@ -503,6 +598,7 @@ class Bus:
 
     async def _connect(self) -> bool:
         client = Client()
+        self._not_permitted.clear()
         self._closed = asyncio.Event()
         closed = self._closed
 
@@ -510,10 +606,13 @@ class Bus:
             closed.set()
 
         try:
+            secure = self._access.context()
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
                 await client.connect(
                     self._url,
                     name=self.name,
+                    tls=secure,
+                    tls_hostname=dns_name("nats", self._access.site) if secure is not None else None,
                     allow_reconnect=False,
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,
@@ -523,7 +622,7 @@ class Bus:
                     error_cb=self._on_error,
                     closed_cb=on_closed,
                 )
-                self._ack_inbox = client.new_inbox()
+                self._ack_inbox = self.new_inbox(ACKS)
                 await client.subscribe(f"{self._ack_inbox}.*", cb=self._on_ack)
                 await client.flush()
                 # Until none is left: one that is made meanwhile would else wait for the next connection.
@@ -531,13 +630,14 @@ class Bus:
                     for subscription in waiting:
                         await subscription.attach(client)
                     await client.flush()
-        except _NATS_FAILURES as failure:
+        except (*_NATS_FAILURES, PkiError) as failure:
             _log.warning(
                 "No connection to NATS; trying again.",
                 action="nats.connect",
                 connection=self.name,
                 server=self._server,
                 reason=type(failure).__name__,
+                message=str(failure),  # a certificate that is not known, a name that is not the site's
             )
             ERRORS.labels(self.name).inc()
             await self._discard(client, flush=False)
@@ -587,6 +687,10 @@ class Bus:
 
     async def _on_error(self, failure: Exception) -> None:
         ERRORS.labels(self.name).inc()
+        found = _PERMISSIONS_VIOLATION.search(str(failure)) if isinstance(failure, nats.errors.Error) else None
+        if found is not None:
+            self._refused(*found.groups())
+            return
         _log.warning(
             "The NATS client reports an error.",
             action="nats.error",
@@ -594,6 +698,25 @@ class Bus:
             reason=type(failure).__name__,
             # The server's own words (a permission, a limit); they name subjects, never payloads.
             message=str(failure) if isinstance(failure, nats.errors.Error) else "",
+        )
+
+    def _refused(self, kind: str, subject: str) -> None:
+        """The server has said that this user may not: who waits for it is told now, and the log once."""
+        NOT_PERMITTED.labels(self.name, kind).inc()
+        for publish in list(self._waiting.values()):
+            # nats-py tells the server's words in small letters.
+            if kind == "publish" and publish.subject.lower() == subject.lower():
+                publish.fail(NotPermitted(publish.subject, self._access.user), self.name)
+        if subject in self._not_permitted or len(self._not_permitted) >= NOT_PERMITTED_NAMED_MAX:
+            return
+        self._not_permitted.add(subject)
+        _log.error(
+            "The site's server does not permit this; its configuration knows another set of bureaus for this user.",
+            action="nats.not_permitted",
+            connection=self.name,
+            user=self._access.user,
+            kind=kind,
+            subject=subject,
         )
 
     async def _on_ack(self, message: Msg) -> None:
@@ -632,9 +755,13 @@ class Bus:
         except _NATS_FAILURES as failure:
             raise self.translated(failure, None) from failure
 
+    def new_inbox(self, answering: str) -> str:
+        """A subject that nobody can guess, under which one site's answers come."""
+        return f"{inbox(self._access.user, answering)}.{secrets.token_hex(INBOX_BYTES)}"
+
     def manager(self, domain: str, timeout_seconds: float) -> JetStreamManager:
         """The management requests of one site's JetStream. Raises BusUnavailable."""
-        return JetStreamManager(self.client(), prefix=f"$JS.{domain}.API", timeout=timeout_seconds)
+        return _Manager(self.client(), domain, self.new_inbox(domain), timeout_seconds)
 
     def translated(self, failure: BaseException, domain: str | None) -> BusError:
         """The one place where errors of nats-py become ours; `domain` is the site that was asked, if one was."""
@@ -676,6 +803,32 @@ def _require_same(domain: str, wanted: nats.js.api.StreamConfig, found: nats.js.
         raise StreamDiffers(domain, differences)
 
 
+class _Manager(JetStreamManager):
+    """nats-py's requests, answered in an inbox of that site: nats-py has one for all, where any site may answer."""
+
+    def __init__(self, client: Client, domain: str, answers: str, timeout_seconds: float) -> None:
+        super().__init__(client, prefix=f"$JS.{domain}.API", timeout=timeout_seconds)
+        self._client = client
+        self._answers = answers
+
+    async def _api_request(
+        self, req_subject: str, req: bytes = b"", timeout: float = API_SECONDS_MAX
+    ) -> dict[str, Any]:
+        subscription = await self._client.subscribe(self._answers)
+        try:
+            await self._client.publish(req_subject, req, reply=self._answers)
+            message = await subscription.next_msg(timeout=timeout)
+        finally:
+            if self._client.is_connected:
+                await subscription.unsubscribe()
+        if _status(message) == "503":
+            raise nats.js.errors.ServiceUnavailableError
+        answer: dict[str, Any] = json.loads(message.data)
+        if "error" in answer:
+            raise nats.js.errors.APIError.from_error(answer["error"])
+        return answer
+
+
 class _Publish:
     """One message on its way to a stream, and who waits for its acknowledgement."""
 
@@ -694,7 +847,7 @@ class _Publish:
 
     def fail(self, failure: BusError, connection: str) -> None:
         if not self.future.done():
-            refused = isinstance(failure, PublishRefused | NoStreamForSubject)
+            refused = isinstance(failure, PublishRefused | NoStreamForSubject | NotPermitted)
             PUBLISHES.labels(connection, "refused" if refused else "unanswered").inc()
             self.future.set_exception(failure)
 
@@ -873,7 +1026,7 @@ class Durable:
         if self._subscription is None or self._epoch != self._bus.epoch:
             self._forget()
             self._epoch = self._bus.epoch
-            self._inbox = client.new_inbox()
+            self._inbox = self._bus.new_inbox(self.domain)
             self._subscription = await client.subscribe(f"{self._inbox}.*")
         if not self._consumer_made:
             wanted = nats.js.api.ConsumerConfig(

@@ -9,7 +9,9 @@ certificates that were valid in 2012 and still are.
 """
 
 import contextlib
+import ipaddress
 import os
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,11 +29,11 @@ from prometheus_client import Counter, Gauge
 
 from kuaixiang.runtime.vault import mode_open
 
-Kind = Literal["node", "office", "hub"]
+Kind = Literal["node", "office", "hub", "nats"]
 
 TRUST_DOMAIN: Final = "kuaixiang"
 DNS_SUFFIX: Final = "kuaixiang.internal"
-ROLE_OF_KIND: Final[dict[Kind, str]] = {"node": "bureau", "office": "office", "hub": "hub"}
+ROLE_OF_KIND: Final[dict[Kind, str]] = {"node": "bureau", "office": "office", "hub": "hub", "nats": "nats"}
 
 AUTHORITY_DAYS: Final = 3650
 CERTIFICATE_DAYS: Final = 397
@@ -42,6 +44,8 @@ CODES_MAX: Final = 100
 """Codes in one certificate. gRPC's TLS drops a client whose certificate is over 8.4 KB (117 codes, measured with grpcio
 1.85), because the server's session tickets repeat it. A province's bureaus are hosted by a few processes."""
 CODE_DIGITS: Final = 6
+HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
+"""What a host may be called; no wildcard, and no name of the federation, by which a user of NATS is known."""
 
 AUTHORITY_CERTIFICATE: Final = "ca.crt"
 AUTHORITY_KEY: Final = "ca.key"
@@ -120,6 +124,14 @@ class MalformedCode(PkiError):
     def __init__(self, code: str) -> None:
         self.code = code
         super().__init__(f"{code!r} is no bureau code; it must be {CODE_DIGITS} digits.")
+
+
+class HostNotItsOwn(PkiError):
+    """A host name for a certificate that is none, or that is a name of the federation's own."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        super().__init__(f"{host!r} is no host name or address that a NATS site could be dialled at.")
 
 
 class ValidityImpossible(PkiError):
@@ -229,12 +241,12 @@ class Credentials:
 
 
 def dns_name(kind: Kind, code: str) -> str:
-    """The DNS name of a bureau's node, office or hub, which clients verify. Raises `MalformedCode`."""
+    """The DNS name of a node, office, hub or NATS site, which clients verify. Raises `MalformedCode`."""
     return f"{_checked(code)}.{ROLE_OF_KIND[kind]}.{DNS_SUFFIX}"
 
 
 def spiffe_uri(kind: Kind, code: str) -> str:
-    """The SPIFFE URI of a bureau's node, office or hub. Raises `MalformedCode`."""
+    """The SPIFFE URI of a node, office, hub or NATS site. Raises `MalformedCode`."""
     return f"spiffe://{TRUST_DOMAIN}/{ROLE_OF_KIND[kind]}/{_checked(code)}"
 
 
@@ -277,6 +289,7 @@ def issue(
     codes: Sequence[str],
     days: int = CERTIFICATE_DAYS,
     *,
+    hosts: Sequence[str] = (),
     valid_from: datetime | None = None,
     force: bool = False,
 ) -> CertificatePaths:
@@ -284,9 +297,11 @@ def issue(
 
     The authority's `ca.crt` is copied whole: while one authority follows another it holds both, the new one first; and
     with it the list of what is revoked, if there is one.
-    `valid_from` is now when absent; `force` replaces a certificate that is there (a running server picks the new one up
-    by itself). Raises `AuthorityMissing`, `CertificateExists`, `NoCodes`, `TooManyCodes`, `MalformedCode`,
-    `ValidityImpossible`, `AuthorityNotValid`, `FileUnreadable`, `KeyMismatch`, `FolderUnwritable`.
+    `hosts` are names and addresses by which a NATS site is dialled by other sites, whose servers verify those; nobody
+    else is verified by them. `valid_from` is now when absent; `force` replaces a certificate that is there (a running
+    server picks the new one up by itself). Raises `AuthorityMissing`, `CertificateExists`, `NoCodes`, `TooManyCodes`,
+    `MalformedCode`, `HostNotItsOwn`, `ValidityImpossible`, `AuthorityNotValid`, `FileUnreadable`, `KeyMismatch`,
+    `FolderUnwritable`.
     """
     wanted = tuple(dict.fromkeys(codes))
     if not wanted:
@@ -295,6 +310,7 @@ def issue(
         raise TooManyCodes(len(wanted))
     names: list[x509.GeneralName] = [x509.DNSName(dns_name(kind, code)) for code in wanted]
     names += [x509.UniformResourceIdentifier(spiffe_uri(kind, code)) for code in wanted]
+    names += [_host(kind, host) for host in hosts]
     paths = CertificatePaths.in_folder(out_folder)
     if not force and (paths.certificate.exists() or paths.key.exists()):
         raise CertificateExists(out_folder)
@@ -432,6 +448,16 @@ def _checked(code: str) -> str:
     if len(code) != CODE_DIGITS or not (code.isascii() and code.isdigit()):
         raise MalformedCode(code)
     return code
+
+
+def _host(kind: Kind, host: str) -> x509.GeneralName:
+    if kind != "nats":
+        raise HostNotItsOwn(host)
+    with contextlib.suppress(ValueError):
+        return x509.IPAddress(ipaddress.ip_address(host))
+    if not HOST_NAME.fullmatch(host) or host.lower().endswith(DNS_SUFFIX):
+        raise HostNotItsOwn(host)
+    return x509.DNSName(host)
 
 
 def _validity(valid_from: datetime | None, days: int) -> tuple[datetime, datetime]:

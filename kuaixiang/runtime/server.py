@@ -1,8 +1,10 @@
 """What every gRPC server of ours does around a call: who is calling, refusals made readable, counts and seconds."""
 
+import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import grpc
@@ -15,8 +17,9 @@ from kuaixiang.domain.authority import ACCESS, Access, Caller, NoRuleForCall, Su
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.database import DatabaseNotWritable, DatabaseSilent, Unwritable
+from kuaixiang.runtime.limits import DEFAULT_LIMITS, Allowance, CallLimits
 from kuaixiang.runtime.revocation import serial_text
-from kuaixiang.runtime.tls import identity_of_peer, peer_of
+from kuaixiang.runtime.tls import Identity, PeerWithoutCertificate, identity_of_peer, peer_of
 from kuaixiang.runtime.trust import Trust
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.wire.errors import to_status
@@ -28,6 +31,9 @@ RPC_SECONDS: Final = Histogram(
     ["method"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+
+AUTHORIZATION: Final = "authorization"
+"""The metadata under which a channel brings its token."""
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -194,17 +200,26 @@ def admit(context: Context | Inside, rpc: str, subject: Subject, tree: BureauTre
     return access
 
 
+@dataclass(frozen=True, slots=True)
+class _Doors:
+    """What every call of one server passes: whose certificate is not believed, how much may be asked, who signed in."""
+
+    believe: Callable[[Context], None]
+    gate: Gate | None
+    allowance: Allowance
+
+
 class Answering(grpc.aio.ServerInterceptor):
     """Turns refusals into statuses with details, counts calls, and keeps faults of ours out of the answer.
 
     A call without a row in the table of authority is refused before its handler runs; an answer of a handler that has
-    not been admitted (`admit`) does not leave.
+    not been admitted (`admit`) does not leave. A caller who asks more than `limits` is refused before anything is read.
     """
 
-    def __init__(self, trust: Trust | None, gate: Gate | None = None) -> None:
+    def __init__(self, trust: Trust | None, gate: Gate | None = None, limits: CallLimits = DEFAULT_LIMITS) -> None:
         """`trust` says whose calls are refused; None: there are no certificates, as in a test without TLS."""
         self._trust = trust
-        self._gate = gate
+        self._doors = _Doors(self._believe, gate, Allowance(limits, time.monotonic))
         self._known: dict[str, Any] = {}
 
     async def intercept_service(
@@ -220,8 +235,7 @@ class Answering(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith("/kuaixiang."):
             return handler
-        name = method.rsplit("/", 1)[-1]
-        wrapped = self._known[method] = _wrapped(handler, name, self._believe, self._gate)
+        wrapped = self._known[method] = _wrapped(handler, method.rsplit("/", 1)[-1], self._doors)
         return wrapped
 
     def _believe(self, context: Context) -> None:
@@ -236,10 +250,7 @@ class Answering(grpc.aio.ServerInterceptor):
             raise CertificateNotPinned(bureau, peer.fingerprint)
 
 
-_Believe = Callable[[Context], None]
-
-
-def _wrapped(handler: Any, method: str, believe: _Believe, gate: Gate | None) -> Any:  # noqa: ANN401 - as above
+def _wrapped(handler: Any, method: str, doors: _Doors) -> Any:  # noqa: ANN401 - grpc's handlers have no common type
     streams = handler.response_streaming
     make = (
         (grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler)
@@ -248,8 +259,9 @@ def _wrapped(handler: Any, method: str, believe: _Believe, gate: Gate | None) ->
     )
     name = f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if streams else 'unary'}"
     inner = getattr(handler, name)
-    read = _reader(handler, gate)
-    behaviour = (_stream if streams else _unary)(inner, read, method, believe, gate)
+    read = _reader(handler, doors.gate)
+    brings = handler.request_streaming
+    behaviour = _stream(inner, read, method, doors) if streams else _unary(inner, read, method, doors, brings)
     # Bytes are read inside the call, so that what cannot be read is refused like anything else.
     return make(behaviour, request_deserializer=None, response_serializer=handler.response_serializer)
 
@@ -272,6 +284,20 @@ def _reader(handler: Any, gate: Gate | None) -> Callable[[Any], Any]:  # noqa: A
             yield one(payload)
 
     return each if handler.request_streaming else one
+
+
+def _who(context: Context) -> tuple[Identity | str, bytes | None]:
+    """Whose bucket a call is counted in: the certificate's, and the token's that it brings besides, if any."""
+    peer: Identity | str
+    try:
+        peer = identity_of_peer(context)
+    except PeerWithoutCertificate:
+        peer = context.peer()
+    for name, value in context.invocation_metadata() or ():
+        if name == AUTHORIZATION:
+            token = value if isinstance(value, bytes) else value.encode()
+            return peer, hashlib.sha256(token).digest()
+    return peer, None
 
 
 def _begin(method: str) -> set[str]:
@@ -302,8 +328,8 @@ def _unary(
     inner: Callable[..., Awaitable[Any]],
     read: Callable[[Any], Any],
     method: str,
-    believe: _Believe,
-    gate: Gate | None,
+    doors: _Doors,
+    brings: bool,  # noqa: FBT001 - said once, where the handler is wrapped
 ) -> Callable[[Any, Context], Awaitable[Any]]:
     seconds = RPC_SECONDS.labels(method)
     answered = RPCS.labels(method, "OK")
@@ -311,11 +337,12 @@ def _unary(
     async def call(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
         started = time.perf_counter()
         try:
-            believe(context)
-            admitted = _begin(method)
-            await _let_in(gate, context, method)
-            response = await inner(read(request), context)
-            _check_admitted(admitted, method)
+            doors.believe(context)
+            with doors.allowance.entered(*_who(context), streams=brings):
+                admitted = _begin(method)
+                await _let_in(doors.gate, context, method)
+                response = await inner(read(request), context)
+                _check_admitted(admitted, method)
         except (Refused, *NOT_NOW) as refusal:
             await _refuse(context, refusal, method)
         except grpc.aio.AbortError:
@@ -332,11 +359,7 @@ def _unary(
 
 
 def _stream(
-    inner: Callable[..., AsyncIterator[Any]],
-    read: Callable[[Any], Any],
-    method: str,
-    believe: _Believe,
-    gate: Gate | None,
+    inner: Callable[..., AsyncIterator[Any]], read: Callable[[Any], Any], method: str, doors: _Doors
 ) -> Callable[[Any, Context], AsyncIterator[Any]]:
     seconds = RPC_SECONDS.labels(method)
     answered = RPCS.labels(method, "OK")
@@ -344,14 +367,15 @@ def _stream(
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
         started = time.perf_counter()
         try:
-            believe(context)
-            admitted = _begin(method)
-            await _let_in(gate, context, method)
-            async for response in inner(read(request), context):
-                # Again for each message: a stream may be open for weeks.
-                believe(context)
-                _check_admitted(admitted, method)
-                yield response
+            doors.believe(context)
+            with doors.allowance.entered(*_who(context), streams=True):
+                admitted = _begin(method)
+                await _let_in(doors.gate, context, method)
+                async for response in inner(read(request), context):
+                    # Again for each message: a stream may be open for weeks.
+                    doors.believe(context)
+                    _check_admitted(admitted, method)
+                    yield response
             answered.inc()
         except (Refused, *NOT_NOW) as refusal:
             await _refuse(context, refusal, method)

@@ -13,6 +13,7 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from kuaixiang.runtime import tls
+from kuaixiang.runtime.limits import DEFAULT_LIMITS, CallLimits
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.server import Answering, Gate
 from kuaixiang.runtime.trust import Trust
@@ -20,6 +21,10 @@ from kuaixiang.runtime.trust import Trust
 GRACE_SECONDS: Final = 5.0
 """Calls under way at a stop have so long to end."""
 
+
+CALLS_AT_ONCE_MAX: Final = 8_192
+"""Calls and streams of everybody together; each costs some ten kilobytes, so that all of them stay under 100 MB. What a
+single caller may have is far less (`CallLimits`)."""
 
 GARBAGE_THRESHOLDS: Final = (100_000, 50, 50)
 """Allocations between two searches for reference cycles. Python's own 700 has a busy writer walk through its cached
@@ -59,15 +64,20 @@ async def serving(
     reflect: bool,
     health: Health | None = None,
     gate: Gate | None = None,
+    limits: CallLimits = DEFAULT_LIMITS,
 ) -> AsyncIterator[int]:
     """A server of the services that `add` registers, for the time of the block; the port it listens on.
 
     `services` are their full names, for health and reflection; healthy from the start unless the caller brings what
-    says their health. `trust` says whom it does not answer, `gate` knows who has signed in. Raises `CannotListen`,
-    `pki.PkiError`.
+    says their health. `trust` says whom it does not answer, `gate` knows who has signed in, `limits` are for each
+    caller. Raises `CannotListen`, `pki.PkiError`.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    server = grpc.aio.server(interceptors=(Answering(trust, gate),), options=tls.SERVER_OPTIONS)
+    server = grpc.aio.server(
+        interceptors=(Answering(trust, gate, limits),),
+        options=tls.SERVER_OPTIONS,
+        maximum_concurrent_rpcs=CALLS_AT_ONCE_MAX,
+    )
     add(server)
     told = health or Health(services)
     health_pb2_grpc.add_HealthServicer_to_server(told.servicer, server)

@@ -28,6 +28,10 @@ KEEPALIVE_TIMEOUT_MS: Final = 10_000
 """A ping unanswered for this long closes the connection, and its calls fail as UNAVAILABLE."""
 KEEPALIVE_ALLOWED_MS: Final = 20_000
 """The server's own lower bound; below the clients' interval, or it would send them away with GOAWAY."""
+HANDSHAKE_MS_MAX: Final = 10_000
+"""Who connects and does not finish the handshake in so long is sent away; gRPC itself waits for two minutes."""
+IDLE_MS_MAX: Final = 1_800_000
+"""A connection without a call for half an hour is closed; its owner opens another one when it has something to ask."""
 RECONNECT_MS_FIRST: Final = 200
 RECONNECT_MS_MAX: Final = 10_000
 """A peer that comes back is found within ten seconds, however long it was away."""
@@ -42,6 +46,8 @@ SERVER_OPTIONS: Final[Options] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS_MAX),
+    ("grpc.max_connection_idle_ms", IDLE_MS_MAX),
     # Otherwise a second process on the same port would be given half of the calls instead of an error.
     ("grpc.so_reuseport", 0),
 )

@@ -5,6 +5,7 @@ A page is a function of a `Visit`. It works without scripts; with them, htmx put
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,6 +44,7 @@ from kuaixiang.domain.words import (
     Stage,
     Telling,
 )
+from kuaixiang.runtime.limits import DEFAULT_PAGE_LIMITS, PageAllowance, whole_seconds
 from kuaixiang.runtime.server import NOT_NOW, as_refusal
 from kuaixiang.web import language as languages
 from kuaixiang.web.door import ADDRESS, CAPACITY, Door, Reach
@@ -51,7 +53,7 @@ from kuaixiang.web.language import Language, Words, language_of
 from kuaixiang.web.people import SignIn
 from kuaixiang.web.words import SHARED
 from kuaixiang.wire.codec import instant
-from kuaixiang.wire.errors import BUSY_RETRY_SECONDS, HTTP_OF
+from kuaixiang.wire.errors import HTTP_OF
 
 ASSETS: Final = Path(__file__).parent / "assets"
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -173,10 +175,12 @@ class Console:
         self._cookie = f"kx-{name}"
         self._sign_in = sign_in
         self._sessions = Sessions()
-        self._hosts = reach.hosts
+        self._reach = reach
         self._door = (
             None if officers is None else Door(name=name, officers=officers, reach=reach, render=self.page, local=local)
         )
+        self.allowance = PageAllowance(DEFAULT_PAGE_LIMITS, time.monotonic)
+        """What one session may ask; whoever serves the pages puts one of other limits here."""
         self.words = Words(SHARED, words)
         self.ending = asyncio.Event()
         """Set when the pages are served no longer: what streams to them ends then."""
@@ -208,10 +212,10 @@ class Console:
         ]
         app = Starlette(
             routes=[*shared, *routes],
-            middleware=[Middleware(Hardened, refuse=self._refused, hosts=self._hosts)],
+            middleware=[Middleware(Hardened, refuse=self._refused, enter=self._enter, hosts=self._reach.hosts)],
             exception_handlers={HTTPException: self._no_page, Refused: self._refused},
         )
-        app.state.ending = self.ending
+        app.state.console = self
         return app
 
     def route(self, path: str, page: Page, *methods: str, by_itself: bool = False) -> Route:
@@ -257,6 +261,15 @@ class Console:
         # Whoever has been struck off the list since is nobody here any more.
         return session if session is not None and self._sign_in.knows(session.person) else None
 
+    def caller(self, request: Request) -> str:
+        """In whose name a request is counted: of a session's, or of the address that has none."""
+        session = self._session_of(request, touch=False)
+        return f"session {session.csrf}" if session is not None else f"address {self._reach.address_of(request)}"
+
+    def _enter(self, request: Request) -> None:
+        """Raises `TooManyCalls`."""
+        self.allowance.enter(self.caller(request))
+
     # ------------------------------------------------------------ answers
 
     def page(
@@ -283,8 +296,8 @@ class Console:
         answer = HTMLResponse(body.render(**self._common | known | values), status_code=status)
         if refusal is not None:
             answer.status_code = HTTP_OF[refusal.condition]
-            if refusal.condition is Condition.BUSY:
-                answer.headers["Retry-After"] = str(BUSY_RETRY_SECONDS)
+            if refusal.condition in {Condition.BUSY, Condition.LIMIT}:
+                answer.headers["Retry-After"] = str(whole_seconds(refusal.retry_seconds))
         return answer
 
     def refusal(self, request: Request, refusal: Refused, session: Session | None) -> Response:
@@ -417,9 +430,7 @@ def _address_of(request: Request) -> str:
 
 
 def _named(kind: type[IntEnum], language: Language) -> Callable[[int], str]:
-    known = {int(value): languages.word(value, language) for value in kind}
-    # A newer peer may send a word that this version does not know: its number is shown.
-    return lambda number: known.get(int(number), str(number) if number else "")
+    return lambda number: languages.word(languages.known(kind, int(number)), language) if number else ""
 
 
 def local(address: str) -> str:

@@ -3,6 +3,7 @@
 The content security policy has no exception for inline scripts or styles: whatever a case's text contains stays text.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ FILE_BYTES_MAX: Final = 21 * 1024 * 1024
 """A file of 20 MiB and the form around it."""
 FORM_BYTES_MAX: Final = 2 * 1024 * 1024
 """Any other form: reading one takes the event loop's time."""
+BODY_SECONDS_MAX: Final = 120.0
+"""A file of 20 MiB at 1.5 Mbit/s; who trickles longer than that holds a connection."""
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 """The names that pages answer to besides those of the settings: none that another site could point at this machine
 (DNS rebinding)."""
@@ -63,6 +66,17 @@ class BodyTooLarge(Refused):
         super().__init__("What was sent is too large.", "提交的内容过大。")
 
 
+class BodyTooSlow(Refused):
+    """What was announced has not come."""
+
+    condition = Condition.INVALID
+    remedy = "Send it again, a large file over a faster connection."
+    remedy_chinese = "请重新提交；较大的文件请使用较快的网络发送。"
+
+    def __init__(self) -> None:
+        super().__init__("What you began to send did not come in time.", "提交的内容未能及时送达。")
+
+
 class FromElsewhere(Refused):
     """A page of another site has sent something."""
 
@@ -75,16 +89,22 @@ class FromElsewhere(Refused):
 
 
 class Hardened:
-    """Adds the headers, and refuses what pages of other sites send and bodies that are too large."""
+    """Adds the headers; refuses what pages of other sites send, bodies too large or slow, and whoever asks too much.
+
+    `enter` counts a request in its caller's name and raises a refusal where it is one too many; files of scripts and
+    styles, which browsers keep, are not counted.
+    """
 
     def __init__(
         self,
         app: ASGIApp,
         refuse: Callable[[Request, Refused], Awaitable[ASGIApp]],
+        enter: Callable[[Request], None],
         hosts: frozenset[str] = frozenset(),
     ) -> None:
         self._app = app
         self._refuse = refuse
+        self._enter = enter
         self._hosts = LOOPBACK | hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,15 +133,28 @@ class Hardened:
             not (length.isascii() and length.isdigit() and len(length) <= LENGTH_DIGITS_MAX) or int(length) > bytes_max
         ):
             refusal = BodyTooLarge()
+        elif not stays:
+            try:
+                self._enter(Request(scope))
+            except Refused as too_much:
+                refusal = too_much
         if refusal is not None:
             answer = await self._refuse(Request(scope), refusal)
             await answer(scope, receive, hardened)
             return
         taken = 0
+        ends = asyncio.get_running_loop().time() + BODY_SECONDS_MAX
+        whole = False
 
         async def bounded() -> Message:
-            nonlocal taken
-            message = await receive()
+            nonlocal taken, whole
+            try:
+                # When all of it is here, what is waited for is that the browser goes.
+                async with asyncio.timeout_at(None if whole else ends):
+                    message = await receive()
+            except TimeoutError:
+                raise BodyTooSlow from None
+            whole = not message.get("more_body", False)
             taken += len(message.get("body", b""))
             if taken > bytes_max:
                 raise BodyTooLarge

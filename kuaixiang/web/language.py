@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from datetime import date, datetime
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 from markupsafe import escape
 
 from kuaixiang.domain.calendar import SHANGHAI, last_day
 from kuaixiang.domain.labels import Both, field_term, name, term
 
+_Kind = TypeVar("_Kind", bound=IntEnum)
 _WEEKDAYS: Final = "一二三四五六日"
 
 
@@ -40,8 +41,24 @@ def say(both: Both, language: Language) -> str:
     return both.chinese if language is Language.CHINESE else both.english
 
 
-def word(value: IntEnum, language: Language) -> str:
+class Unknown(int):
+    """A number that stands for a word of the field which this program does not know: a newer node has said it."""
+
+    __slots__ = ()
+
+
+def known(kind: type[_Kind], number: int) -> _Kind | Unknown:
+    """The word of a number that another node has said."""
+    try:
+        return kind(number)
+    except ValueError:
+        return Unknown(number)
+
+
+def word(value: IntEnum | Unknown, language: Language) -> str:
     """A word of the field in the language."""
+    if isinstance(value, Unknown):
+        return "未知" if language is Language.CHINESE else "unknown"
     return term(value) if language is Language.CHINESE else name(value).replace("-", " ")
 
 

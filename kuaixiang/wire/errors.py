@@ -27,6 +27,7 @@ CODE_OF: Mapping[Condition, int] = {
     Condition.STATE: code_pb2.FAILED_PRECONDITION,
     Condition.FORBIDDEN: code_pb2.PERMISSION_DENIED,
     Condition.CONFLICT: code_pb2.ABORTED,
+    Condition.LIMIT: code_pb2.RESOURCE_EXHAUSTED,
     Condition.BUSY: code_pb2.RESOURCE_EXHAUSTED,
     Condition.UNAUTHENTICATED: code_pb2.UNAUTHENTICATED,
 }
@@ -44,11 +45,9 @@ HTTP_OF: Mapping[Condition, HTTPStatus] = MappingProxyType(
         Condition.CONFLICT: HTTPStatus.CONFLICT,
         Condition.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
         Condition.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+        Condition.LIMIT: HTTPStatus.TOO_MANY_REQUESTS,
     }
 )
-
-BUSY_RETRY_SECONDS = 1
-"""When a caller who was refused because too much waits may try again."""
 
 
 class RemoteRefusal(Exception):
@@ -115,9 +114,9 @@ def to_status(refusal: Refused) -> status_pb2.Status:
             type=refusal.rule, subject=refusal.field, description=str(refusal)
         )
         packed.append(_pack(error_details_pb2.PreconditionFailure(violations=[failure])))
-    elif refusal.condition is Condition.BUSY:
+    elif refusal.condition in {Condition.BUSY, Condition.LIMIT}:
         retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.seconds = BUSY_RETRY_SECONDS
+        retry.retry_delay.FromMilliseconds(round(refusal.retry_seconds * 1_000))
         packed.append(_pack(retry))
     packed.append(_pack(error_details_pb2.LocalizedMessage(locale=LOCALE, message=chinese_of(refusal))))
     sentence = f"{refusal} {refusal.remedy}".strip()

@@ -6,11 +6,12 @@ pages are as they were loaded, and browsers begin it again by themselves.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from kuaixiang.web.console import Console, Visit
 from kuaixiang.wire.v1 import case_pb2
@@ -34,9 +35,27 @@ def routes(console: Console, services: Services) -> list[Route]:
     """The stream of changes."""
 
     async def live(visit: Visit) -> Response:
-        return StreamingResponse(_changes(visit, services), media_type="text/event-stream")
+        caller = console.caller(visit.request)
+        console.allowance.begin_stream(caller)
+        # Given back here and not by the stream itself: one whose browser has gone at once never begins.
+        return Ending(_changes(visit, services), lambda: console.allowance.end_stream(caller))
 
     return [console.route("/live", live, by_itself=True)]
+
+
+class Ending(StreamingResponse):
+    """A stream of events, and what is to be done when it has ended, however it did."""
+
+    def __init__(self, events: AsyncIterator[str], ended: Callable[[], None]) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
 
 
 async def _changes(visit: Visit, services: Services) -> AsyncIterator[str]:

@@ -9,6 +9,7 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.labels import EVENTS, Both, act_term, command
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import ClockKind, Light
+from kuaixiang.web.language import Unknown, known
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2
 
@@ -21,7 +22,7 @@ class Due:
     """A running clock on a page."""
 
     light: Light
-    kind: ClockKind
+    kind: ClockKind | Unknown
     due_at: datetime
     department: str
     extended: bool
@@ -33,7 +34,7 @@ def due_of(clock: case_pb2.Clock) -> Due:
     light = Light.OVERDUE if clock.overdue else Light.DUE_SOON if clock.due_soon else Light.IN_TIME
     return Due(
         light=light,
-        kind=ClockKind(clock.kind),
+        kind=known(ClockKind, clock.kind),
         due_at=instant(clock.due_at),
         department=clock.department,
         extended=clock.extended,

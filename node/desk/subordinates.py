@@ -15,6 +15,7 @@ from kuaixiang.domain.labels import Both
 from kuaixiang.domain.order_errors import NotASubordinate
 from kuaixiang.domain.words import Category, Custody, LedgerFinding, Light, Role, Stage
 from kuaixiang.web.console import Console, Visit
+from kuaixiang.web.language import Unknown, known
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2
 from kuaixiang.wire.v1 import cosign_pb2 as pb_cosign
@@ -34,10 +35,10 @@ class Open:
     """An open case of a subordinate."""
 
     case: case_pb2.Case
-    light: Light
-    stage: Stage
-    custody: Custody
-    category: Category
+    light: Light | Unknown
+    stage: Stage | Unknown
+    custody: Custody | Unknown
+    category: Category | Unknown
     registered_at: datetime
     dues: tuple[Due, ...]
 
@@ -48,9 +49,9 @@ class Happened:
 
     event: Both
     at: datetime
-    stage: Stage | None
+    stage: Stage | Unknown | None
     actor: str
-    role: Role
+    role: Role | Unknown
     department: str
     other_bureau: str
 
@@ -126,9 +127,11 @@ class _Pages:
             answer = await self._services.supervision.ListSubordinateCases(request, inside(visit.person))
         except SubordinateUnreachable as away:
             # The line says so; it is no fault of the page that asks.
-            return visit.page("_lights.html", code=code, counts={}, more=False, away=away)
-        counts = Counter(Light(found.light) for found in answer.cases)
-        return visit.page("_lights.html", code=code, counts=counts, more=bool(answer.next_page_token), away=None)
+            return visit.page("_lights.html", code=code, counts={}, strange=None, more=False, away=away)
+        counts = Counter(known(Light, found.light) for found in answer.cases)
+        strange = Unknown(sum(count for light, count in counts.items() if isinstance(light, Unknown)))
+        more = bool(answer.next_page_token)
+        return visit.page("_lights.html", code=code, counts=counts, strange=strange, more=more, away=None)
 
     async def case(self, visit: Visit) -> Response:
         """One case of a subordinate with its history."""
@@ -209,10 +212,10 @@ def _open(found: pb.SubordinateCase) -> Open:
     case = found.case
     return Open(
         case=case,
-        light=Light(found.light),
-        stage=Stage(case.stage),
-        custody=Custody(case.custody),
-        category=Category(case.category),
+        light=known(Light, found.light),
+        stage=known(Stage, case.stage),
+        custody=known(Custody, case.custody),
+        category=known(Category, case.category),
         registered_at=instant(case.registered_at),
         dues=tuple(due_of(clock) for clock in case.clocks),
     )
@@ -222,9 +225,9 @@ def _happened(item: case_pb2.HistoryItem) -> Happened:
     return Happened(
         event=event_name(item.event),
         at=instant(item.occurred_at),
-        stage=Stage(item.stage) if item.stage else None,
+        stage=known(Stage, item.stage) if item.stage else None,
         actor=item.actor,
-        role=Role(item.role),
+        role=known(Role, item.role),
         department=item.department,
         other_bureau=item.other_bureau,
     )

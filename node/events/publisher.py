@@ -24,7 +24,18 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.runtime.bus import Ack, Bus, BusError, BusUnavailable, NoStreamForSubject, StreamDiffers, head_subject
+from kuaixiang.runtime.bus import (
+    Ack,
+    Bus,
+    BusError,
+    BusUnavailable,
+    NoStreamForSubject,
+    NotPermitted,
+    StreamDiffers,
+    StreamMissing,
+    head_subject,
+    site_domain,
+)
 from kuaixiang.runtime.clock import Clock, to_micros
 from kuaixiang.runtime.loops import Loop, doubled
 from kuaixiang.runtime.server import NOT_NOW
@@ -45,8 +56,13 @@ BUREAUS_READ_AT_ONCE: Final = 32
 IDLE_SECONDS: Final = 0.2
 """How soon a connection that came back is noticed; commits wake the publisher by themselves."""
 BACKOFF_SECONDS_MIN: Final = 0.2
+NOT_PERMITTED_SECONDS: Final = 60.0
+"""Before a bureau is tried again that the site's server does not let this node publish for: until somebody has changed
+the server's configuration, which takes longer than that."""
 BACKOFF_SECONDS_MAX: Final = 5.0
 """After refusals and lost acknowledgements: a stream that is full stays so for minutes, a restarted server not."""
+STREAM_SECONDS: Final = 2.0
+"""Between two looks for the site's stream, which another node makes: it starts at about the same time."""
 HEAD_SECONDS: Final = 30.0
 """The hub takes a bureau for silent after four heads that did not come."""
 KEEP_SECONDS: Final = 1.0
@@ -104,6 +120,7 @@ class Publisher:
         }
         # The bus's connection for which the stream is known to be there; 0: make sure first.
         self._epoch = 0
+        self._stream_missed_until = 0.0
         self._broken: set[Tail] = set()
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._woken = False
@@ -153,9 +170,10 @@ class Publisher:
     async def step(self) -> bool:
         """Send one segment of each bureau that has entries to send; whether there is more to send at once.
 
-        Nothing while the bus is away. Raises `BusError` when the site has no stream and none can be made.
+        Nothing while the bus is away, or while the node that makes the site's stream has not. Raises `BusError` when
+        the stream cannot be made.
         """
-        if not self._bus.connected:
+        if not self._bus.connected or time.monotonic() < self._stream_missed_until:
             return False
         try:
             if self._epoch != self._bus.epoch:
@@ -171,6 +189,12 @@ class Publisher:
                 await self._send_tails(due[first : first + BUREAUS_READ_AT_ONCE])
         except BusUnavailable:
             # The bus connects again by itself; the loop looks for it.
+            return False
+        except StreamMissing as missing:
+            self._stream_missed_until = time.monotonic() + STREAM_SECONDS
+            _log.info(
+                "The site has no stream yet; nothing is published.", action="publisher.stream", site=missing.domain
+            )
             return False
         return bool(self._due())
 
@@ -242,10 +266,16 @@ class Publisher:
         ]
 
     async def _open_stream(self) -> None:
-        """After each connection: make sure that there is a stream, and let the heads follow."""
+        """After each connection: make sure that there is a stream, and let the heads follow.
+
+        It is made by the node of the site's own bureau, which alone may; the others wait for it.
+        """
         epoch = self._bus.epoch
         try:
-            await self._bus.ensure_stream(self.site)
+            if self.site in self._tails:
+                await self._bus.ensure_stream(self.site)
+            else:
+                await self._bus.stream_state(site_domain(self.site))
         except StreamDiffers as differs:
             # Made otherwise by a person (more replicas, more room): it takes journals all the same.
             _log.warning(
@@ -342,7 +372,11 @@ class Publisher:
                 message=str(failure),
             )
         tail.failures += 1
-        tail.retry_at = now + doubled(tail.failures, BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX)
+        tail.retry_at = now + (
+            NOT_PERMITTED_SECONDS
+            if isinstance(failure, NotPermitted)
+            else doubled(tail.failures, BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX)
+        )
 
 
 def head_of(ledger: Ledger, bureau: str, as_of_us: int) -> Head:

@@ -93,7 +93,8 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
     ) -> referral_pb2.PutAttachmentResponse:
         """Takes in a file that an offer lists, the offer being sent along as proof that it does. It decides nothing.
 
-        Raises what `Offer` does, `UnknownAttachment`, `ContentDiffers`, `ContentBrokenOff`, `ContentUnderWay`.
+        Raises what `Offer` does, `UnknownAttachment`, `TooMuchUndecided`, `ContentDiffers`, `ContentBrokenOff`,
+        `ContentUnderWay`.
         """
         first = await anext(request_iterator, referral_pb2.PutAttachmentRequest())
         offer = offer_of(first.offer, to_micros(self._office.place.clock.now()))
@@ -103,7 +104,7 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         if first.digest not in listed:
             raise UnknownAttachment(offer.case_id, first.digest)
         attachment, taken = attachment_of(listed[first.digest]), content(request_iterator, context)
-        await self._office.attachments.take_in(attachment, taken, first.from_byte)
+        await self._office.attachments.take_in(attachment, taken, first.from_byte, brought_by=offer.from_bureau)
         return referral_pb2.PutAttachmentResponse()
 
     async def Withdraw(self, request: referral_pb2.WithdrawRequest, context: Context) -> referral_pb2.Receipt:

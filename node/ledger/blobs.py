@@ -26,12 +26,16 @@ GARBAGE_MAX: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
-    """The content of a file, as far as it is kept here. `complete`: all of it, and it has its digest."""
+    """The content of a file, as far as it is kept here. `complete`: all of it, and it has its digest.
+
+    `brought_by` is the bureau whose node brings it, ahead of an offer; empty for what an officer attached.
+    """
 
     digest: str
     size_bytes: int
     held_bytes: int = 0
     complete: bool = False
+    brought_by: str = ""
 
     @property
     def chunks(self) -> int:
@@ -45,7 +49,11 @@ def find(connection: sa.Connection, digests: Collection[str]) -> dict[str, Blob]
     rows = connection.execute(sa.select(table).where(table.c.digest.in_(digests)))
     return {
         row.digest: Blob(
-            digest=row.digest, size_bytes=row.size_bytes, held_bytes=row.held_bytes, complete=bool(row.complete)
+            digest=row.digest,
+            size_bytes=row.size_bytes,
+            held_bytes=row.held_bytes,
+            complete=bool(row.complete),
+            brought_by=row.brought_by,
         )
         for row in rows
     }
@@ -121,6 +129,15 @@ def garbage(database: Database, before_us: int) -> list[str]:
     )
     with database.reading() as connection:
         return list(connection.execute(query).scalars())
+
+
+def undecided_bytes(database: Database, brought_by: str) -> int:
+    """How many bytes of files that no case has a bureau's node has begun to bring; they are given up after a day."""
+    blobs, attachments = schema.BLOBS, schema.ATTACHMENTS
+    used = sa.exists().where(attachments.c.digest == blobs.c.digest)
+    query = sa.select(sa.func.sum(blobs.c.size_bytes)).where(blobs.c.brought_by == brought_by, ~used)
+    with database.reading() as connection:
+        return int(connection.execute(query).scalar() or 0)
 
 
 def kept(database: Database) -> tuple[int, int]:

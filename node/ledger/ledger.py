@@ -753,7 +753,9 @@ class Draft:
 
     def put_blob(self, blob: Blob, at: datetime) -> None:
         """Remembers how much of a file is kept, and when that came (real time)."""
-        self._rows.blobs.append((blob.digest, blob.size_bytes, blob.held_bytes, int(blob.complete), to_micros(at)))
+        self._rows.blobs.append(
+            (blob.digest, blob.size_bytes, blob.held_bytes, int(blob.complete), to_micros(at), blob.brought_by)
+        )
 
     def put_chunk(self, digest: str, number: int, data: bytes) -> None:
         """Keeps a piece of a file's content."""

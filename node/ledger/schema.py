@@ -276,8 +276,10 @@ BLOBS: Final = sa.Table(
     _number("held_bytes"),
     _number("complete"),
     _number("since_us"),
+    _text("brought_by"),
 )
-"""Content that is kept, once for all cases of the node; `since_us` is when some of it came last, in real time."""
+"""Content that is kept, once for all cases of the node; `since_us` is when some of it came last, in real time, and
+`brought_by` which bureau's node brings it ahead of an offer: empty where an officer attached it."""
 
 BLOB_CHUNKS: Final = sa.Table(
     "blob_chunks",

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from demo.sites import DEPLOYED_CERTIFICATES, DEPLOYED_LEAF_URL, SAMPLE_NODES
 from hub.settings import HubSettings
 from kuaixiang.facts import load_tree, national_tree
 from kuaixiang.runtime.bus import site_domain
@@ -68,7 +69,7 @@ def mounts(service: Mapping[str, Any]) -> dict[str, str]:
 def settings_of(name: str, monkeypatch: pytest.MonkeyPatch) -> NodeSettings | HubSettings:
     """The settings of a service as it would read them, its tree taken from where the compose file mounts it from."""
     service = services()[name]
-    for variable, value in service["environment"].items():
+    for variable, value in service.get("environment", {}).items():
         monkeypatch.setenv(variable, value)
     mounted = mounts(service)
     file = DEPLOY / mounted[str(IN_CONTAINER / "settings.toml")]
@@ -103,7 +104,6 @@ def test_there_are_headquarters_two_provinces_a_hub_postgresql_and_prometheus() 
 
 def test_every_variable_of_the_compose_file_is_in_the_example_and_the_other_way_round() -> None:
     text = (DEPLOY / "compose.yaml").read_text("utf-8")
-    # A province's own hub is not part of the sample; its password is asked for by the site's configuration.
     assert set(VARIABLE.findall(text)) == set(example_variables())
     assert {""} == set(example_variables().values())
 
@@ -111,7 +111,9 @@ def test_every_variable_of_the_compose_file_is_in_the_example_and_the_other_way_
 def test_no_password_stands_in_any_file() -> None:
     for path in DEPLOY.rglob("*"):
         if path.suffix in {".yaml", ".toml", ".yml", ".conf"}:
-            for found in re.findall(r"(?i)(?:password[\w]*\s*[:=]\s*|://[\w-]+:)(\S+)", path.read_text("utf-8")):
+            for found in re.findall(
+                r"(?i)(?:password[\w]*\s*[:=]\s*|://[\w-]+:(?=\S+@))(\S+)", path.read_text("utf-8")
+            ):
                 assert found.strip("\"'").startswith("$"), f"{path.name}: {found}"
 
 
@@ -160,9 +162,16 @@ def test_each_service_reaches_the_nats_site_of_its_bureaus(name: str, monkeypatc
     site = f"nats-{site_domain(found.load_tree().site(first))}"
     assert found.nats_url is not None
     url = urlsplit(found.nats_url.get_secret_value())
-    user = "node" if isinstance(found, NodeSettings) else "hub"
-    assert (user, services()[site]["environment"][f"KX_NATS_{user.upper()}_PASSWORD"]) == (url.username, url.password)
-    assert (site, 4222) == (url.hostname, url.port)
+    assert ("tls", site, 4222, None) == (url.scheme, url.hostname, url.port, url.username)
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_the_site_knows_each_node_by_its_first_bureau_and_for_its_bureaus_alone(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = settings_of(name, monkeypatch)
+    assert isinstance(found, NodeSettings)
+    assert found.bureaus in SAMPLE_NODES[found.load_tree().site(found.bureaus[0])]
 
 
 def test_every_bureau_of_the_tree_has_one_node_which_answers_at_its_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +183,7 @@ def test_every_bureau_of_the_tree_has_one_node_which_answers_at_its_endpoint(mon
         for bureau in found.bureaus:
             assert bureau not in hosted
             hosted[bureau] = f"{name}:{port}"
-        for variable in services()[name]["environment"]:
+        for variable in services()[name].get("environment", ()):
             monkeypatch.delenv(variable)
     assert {bureau.code: bureau.endpoint for bureau in load_tree(TREE).bureaus.values()} == hosted
 
@@ -187,17 +196,22 @@ def test_the_sample_tree_is_a_part_of_the_national_one() -> None:
 
 
 @pytest.mark.parametrize("name", SITES)
-def test_each_site_gets_every_variable_that_its_configuration_reads(name: str) -> None:
-    service = services()[name]
-    conf = (DEPLOY / mounts(service)["/etc/nats/site.conf"]).read_text("utf-8")
-    assert f"nats/{name.removeprefix('nats-')}.conf" in mounts(service)["/etc/nats/site.conf"]
-    assert set(re.findall(r"\$(KX_\w+)", conf)) == set(service["environment"])
-    assert re.search(r'store_dir: "(.*)"', conf).group(1) in mounts(service)  # type: ignore[union-attr]
-    if name != "nats-hq":
-        leaf = urlsplit(service["environment"]["KX_NATS_LEAF_URL"])
-        code = name.removeprefix("nats-p")
-        expected = services()["nats-hq"]["environment"][f"KX_NATS_LEAF_PASSWORD_{code}"]
-        assert (f"p{code}", expected, "nats-hq", 7422) == (leaf.username, leaf.password, leaf.hostname, leaf.port)
+def test_each_site_gets_what_its_configuration_names(name: str) -> None:
+    mounted = mounts(services()[name])
+    conf = (DEPLOY / mounted["/etc/nats/site.conf"]).read_text("utf-8")
+    code = name.removeprefix("nats-").removeprefix("p").replace("hq", "000000")
+    assert f"nats/{name.removeprefix('nats-')}.conf" in mounted["/etc/nats/site.conf"]
+    assert f"./certificates/nats-{code}" == mounted[DEPLOYED_CERTIFICATES]
+    assert "$KX" not in conf
+    assert re.search(r'store_dir: "(.*)"', conf).group(1) in mounted  # type: ignore[union-attr]
+    issued = re.search(rf"certificate nats-{code} --nats {code}(.*)", (DEPLOY / "prepare.sh").read_text("utf-8"))
+    assert issued is not None
+    if name == "nats-hq":
+        # The provinces' servers verify it by the name that they dial.
+        assert f"--host {urlsplit(DEPLOYED_LEAF_URL).hostname}" == issued.group(1).strip()
+        assert urlsplit(DEPLOYED_LEAF_URL).hostname in services()
+    else:
+        assert f'url: "{DEPLOYED_LEAF_URL}"' in conf
 
 
 def test_prometheus_collects_from_every_service_where_its_metrics_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 KX = Path(sys.executable).with_name("kx")
 READY_SECONDS = 40.0
+CODES = {"hq": "000000", "p110000": "110000", "p330000": "330000"}
 SERVICES = ("node-000000", "node-110000", "node-330000", "hub-000000")
 
 
@@ -73,7 +74,8 @@ def test_prepare_makes_a_different_password_for_each_variable(prepared: Path) ->
 
 
 def test_prepare_keeps_secrets_from_others(prepared: Path) -> None:
-    for secret in (prepared / ".env", prepared / "authority/ca.key", prepared / "certificates/node-110000/tls.key"):
+    keys = ("authority/ca.key", "certificates/node-110000/tls.key", "certificates/nats-110000/tls.key")
+    for secret in (prepared / ".env", *(prepared / key for key in keys)):
         assert 0 == stat.S_IMODE(secret.stat().st_mode) & 0o077, secret
 
 
@@ -143,7 +145,6 @@ class Started:
 def federation(prepared: Path, request: pytest.FixtureRequest) -> Iterator[Started]:
     """Three NATS sites, three nodes (one over PostgreSQL) and the hub, from the files of deploy/."""
     started = Started(prepared)
-    secrets = variables_of(prepared)
     postgres = request.getfixturevalue("postgres_service")
     with ExitStack() as stack:
         database = stack.enter_context(postgres.fresh_database())
@@ -156,7 +157,11 @@ def federation(prepared: Path, request: pytest.FixtureRequest) -> Iterator[Start
             stack.callback(process.stop)
             return process.start()
 
-        leaf_port, clients = free_port(), {site: free_port() for site in ("hq", "p110000", "p330000")}
+        # As an operator does whose national site is dialled at another name.
+        again = ("--nats", "000000", "--host", "127.0.0.1", "--force")
+        issued = run(KX, "pki", "issue", prepared / "authority", "--out", prepared / "certificates/nats-000000", *again)
+        assert 0 == issued.returncode, issued.stderr
+        leaf_port, clients = free_port(), {site: free_port() for site in CODES}
         for site, client_port in clients.items():
             conf = (DEPLOY / "nats" / f"{site}.conf").read_text("utf-8")
             for deployed, here in (
@@ -164,21 +169,15 @@ def federation(prepared: Path, request: pytest.FixtureRequest) -> Iterator[Start
                 ("0.0.0.0:8222", f"127.0.0.1:{free_port()}"),
                 ("0.0.0.0:7422", f"127.0.0.1:{leaf_port}"),
                 ("/var/lib/nats", str(prepared / "nats" / site)),
+                ("/etc/nats/certificates", str(prepared / "certificates" / f"nats-{CODES[site]}")),
+                # Here the national site is dialled at an address, in compose by the name that prepare.sh puts in its
+                # certificate.
+                ("nats-hq:7422", f"127.0.0.1:{leaf_port}"),
             ):
                 conf = conf.replace(deployed, here)
             file = prepared / f"{site}.conf"
             file.write_text(conf, "utf-8")
-            code = "000000" if site == "hq" else site[1:]
-            given = {
-                "KX_NATS_NODE_PASSWORD": secrets[f"KX_NATS_NODE_PASSWORD_{code}"],
-                "KX_NATS_HUB_PASSWORD": secrets[f"KX_NATS_HUB_PASSWORD_{code}"],
-            }
-            if site == "hq":
-                given |= {key: value for key, value in secrets.items() if "LEAF" in key}
-            else:
-                password = secrets[f"KX_NATS_LEAF_PASSWORD_{code}"]
-                given["KX_NATS_LEAF_URL"] = f"nats-leaf://{site}:{password}@127.0.0.1:{leaf_port}"
-            child(f"nats-{site}", [str(nats_server_binary()), "-c", str(file)], given)
+            child(f"nats-{site}", [str(nats_server_binary()), "-c", str(file)], {})
 
         tree = (DEPLOY / "tree" / "sample-federation.csv").read_text("utf-8")
         for name in SERVICES:
@@ -188,12 +187,12 @@ def federation(prepared: Path, request: pytest.FixtureRequest) -> Iterator[Start
         for name in SERVICES:
             kind, _, code = name.partition("-")
             site = "hq" if code == "000000" else f"p{code}"
-            prefix, secret = f"KX_{kind.upper()}_", secrets[f"KX_NATS_{kind.upper()}_PASSWORD_{code}"]
+            prefix = f"KX_{kind.upper()}_"
             variables = {
                 f"{prefix}TREE": str(prepared / "tree.csv"),
                 f"{prefix}CERTIFICATES": str(prepared / "certificates" / name),
                 f"{prefix}DATABASE": database if code == "330000" else f"sqlite:///{prepared}/{name}.db",
-                f"{prefix}NATS_URL": f"nats://{kind}:{secret}@127.0.0.1:{clients[site]}",
+                f"{prefix}NATS_URL": f"tls://127.0.0.1:{clients[site]}",
                 f"{prefix}LISTEN": f"127.0.0.1:{started.ports[name]}",
                 f"{prefix}METRICS_HOST": "127.0.0.1",
                 f"{prefix}METRICS_PORT": str(started.metrics[name]),

@@ -1,6 +1,7 @@
 """What is open below, at the superior's desk: by light, down the tree to one case, nothing private; urged from any row."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,39 @@ async def test_a_line_of_the_list_counts_the_bureaus_open_cases_by_light(superio
     cells = await superior.get(f"/subordinates/{COUNTY}/lights", headers=PARTIAL)
     assert f'<a href="/subordinates/{COUNTY}?light=2">2</a>' in cells
     assert 4 == cells.count("<td")
+
+
+async def test_words_of_a_newer_node_are_shown_as_unknown_and_break_no_page(
+    superior: Pages, bureaus: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case_id = await bureaus.register(COUNTY)
+    supervision = superior.services.supervision
+    real_list, real_one = supervision.ListSubordinateCases, supervision.GetSubordinateCase
+
+    def newer(found: pb.SubordinateCase) -> None:
+        found.light, found.case.stage, found.case.custody, found.case.category = 99, 98, 97, 96  # type: ignore[assignment]
+        for clock in found.case.clocks:
+            clock.kind = 95  # type: ignore[assignment]
+
+    async def list_cases(request: Any, context: Any) -> pb.ListSubordinateCasesResponse:
+        answer = await real_list(request, context)
+        newer(answer.cases[0])
+        return answer
+
+    async def one_case(request: Any, context: Any) -> pb.GetSubordinateCaseResponse:
+        answer = await real_one(request, context)
+        newer(answer.found)
+        for item in answer.history:
+            item.stage, item.role = 94, 93  # type: ignore[assignment]
+        return answer
+
+    monkeypatch.setattr(supervision, "ListSubordinateCases", list_cases)
+    monkeypatch.setattr(supervision, "GetSubordinateCase", one_case)
+    for address in (f"/subordinates/{COUNTY}", f"/subordinates/{COUNTY}/cases/{case_id}"):
+        assert "未知" in await superior.get(address)
+    assert "未知: 1" in await superior.get(f"/subordinates/{COUNTY}/lights", headers=PARTIAL)
+    await superior.english()
+    assert "unknown" in await superior.get(f"/subordinates/{COUNTY}")
 
 
 async def test_one_drills_from_headquarters_to_a_case_along_the_tree(bureaus: Federation) -> None:

@@ -27,7 +27,7 @@ async def desk(database_url: str, bureaus: tuple[str, str]) -> AsyncIterator[Des
 
 @pytest.fixture
 async def node_bus(nats_sites: Sites) -> AsyncIterator[Bus]:
-    async with Bus(nats_sites[SITE].url, name="node") as bus:
+    async with Bus(nats_sites[SITE].node, name="node") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         yield bus
 

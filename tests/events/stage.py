@@ -73,7 +73,8 @@ class Desk:
 
 @asynccontextmanager
 async def open_desk(url: str, bureaus: Iterable[str]) -> AsyncIterator[Desk]:
-    codes = tuple(bureaus)
+    # The node of the site's own bureau is the one that may make the stream.
+    codes = tuple(dict.fromkeys([*bureaus, SITE]))
     tree, clock = tree_of(*codes), FixedClock(MONDAY)
     ledger = Ledger(url, codes)
     ledger.start()
@@ -134,7 +135,7 @@ class Arrivals:
 async def watching(sites: Sites, bureaus: tuple[str, ...]) -> AsyncIterator[Arrivals]:
     """Pulls a province's stream across its leaf link, in the background."""
     arrivals = Arrivals(bureaus)
-    async with Bus(sites.national.hub_url, name="hub") as bus:
+    async with Bus(sites.national.hub, name="hub") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         durable = bus.durable(site_domain(SITE), f"t{next(_numbers)}-{bureaus[0]}")
         task = asyncio.create_task(_pull(durable, arrivals))

@@ -164,12 +164,12 @@ async def test_heads_are_those_asked_for_or_all_that_the_caller_may_read(
         Head(bureau=b, generation=1, seq=h.seq, hash=h.hash, as_of_us=to_micros(MONDAY))
         for b, h in desk.ledger.heads.items()
     ]
-    assert [3, 0] == [head.seq for head in expected]
+    assert [3, 0, 0] == [head.seq for head in expected]
     async with node.asked_by("hub", "000000") as stub:
         assert expected == list((await stub.GetHeads(GetHeadsRequest(), timeout=SECONDS)).heads)
-        assert expected[1:] == list((await stub.GetHeads(GetHeadsRequest(bureaus=[second]), timeout=SECONDS)).heads)
+        assert expected[1:2] == list((await stub.GetHeads(GetHeadsRequest(bureaus=[second]), timeout=SECONDS)).heads)
     async with node.asked_by("office", second) as stub:
-        assert expected[1:] == list((await stub.GetHeads(GetHeadsRequest(), timeout=SECONDS)).heads)
+        assert expected[1:2] == list((await stub.GetHeads(GetHeadsRequest(), timeout=SECONDS)).heads)
     async with node.asked_by("hub", OTHER_SITE) as stub:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await stub.GetHeads(GetHeadsRequest(), timeout=SECONDS)

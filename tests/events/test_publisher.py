@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from demo.sites import Sites
-from kuaixiang.runtime.bus import HEAD_PREFIX, JOURNAL_PREFIX, STREAM, Bus, journal_subject, site_domain
+from kuaixiang.runtime.bus import HEAD_PREFIX, JOURNAL_PREFIX, STREAM, Access, Bus, journal_subject, site_domain
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 from node.events import publisher as publishing_module
@@ -141,7 +141,7 @@ async def test_nothing_is_lost_when_the_site_is_killed_and_acts_go_on_meanwhile(
     bureau = bureaus[0]
     async with (
         open_desk(database_url, bureaus) as desk,
-        Bus(own_nats_sites[SITE].url, name="node") as bus,
+        Bus(own_nats_sites[SITE].node, name="node") as bus,
         watching(own_nats_sites, bureaus) as arrivals,
         publishing(desk, bus) as publisher,
     ):
@@ -169,7 +169,7 @@ async def test_a_publisher_that_starts_before_its_site_catches_up(
     await asyncio.to_thread(own_nats_sites.stop_site, SITE)
     async with (
         open_desk(database_url, bureaus) as desk,
-        Bus(own_nats_sites[SITE].url, name="node") as bus,
+        Bus(own_nats_sites[SITE].node, name="node") as bus,
         publishing(desk, bus) as publisher,
     ):
         await asyncio.gather(*(desk.register_many(bureau, 600) for bureau in bureaus))
@@ -187,7 +187,7 @@ async def test_a_stream_that_is_full_is_tried_again_until_it_takes_what_waits(
     own_nats_sites: Sites, database_url: str, bureaus: tuple[str, str]
 ) -> None:
     bureau = bureaus[0]
-    async with open_desk(database_url, bureaus) as desk, Bus(own_nats_sites[SITE].url, name="node") as bus:
+    async with open_desk(database_url, bureaus) as desk, Bus(own_nats_sites[SITE].node, name="node") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         await bus.ensure_stream(SITE, bytes_max=20_000)
         await desk.register_many(bureau, 1500)
@@ -206,7 +206,7 @@ async def test_a_bureau_that_the_stream_refuses_holds_up_no_other(
     own_nats_sites: Sites, database_url: str, bureaus: tuple[str, str]
 ) -> None:
     refused, taken = bureaus
-    async with open_desk(database_url, bureaus) as desk, Bus(own_nats_sites[SITE].url, name="node") as bus:
+    async with open_desk(database_url, bureaus) as desk, Bus(own_nats_sites[SITE].node, name="node") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         await bus.ensure_stream(SITE)
         await _operate(own_nats_sites, subjects=[journal_subject(SITE, taken), f"{HEAD_PREFIX}.{SITE}.>"])
@@ -222,11 +222,11 @@ async def test_a_stream_that_was_removed_is_made_again_and_gets_what_comes_after
     own_nats_sites: Sites, database_url: str, bureaus: tuple[str, str]
 ) -> None:
     bureau = bureaus[0]
-    async with open_desk(database_url, bureaus) as desk, Bus(own_nats_sites[SITE].url, name="node") as bus:
+    async with open_desk(database_url, bureaus) as desk, Bus(own_nats_sites[SITE].node, name="node") as bus:
         async with publishing(desk, bus) as publisher:
             await desk.register_many(bureau, 10)
             await until(lambda: publisher.acknowledged(bureau) == 10, "it is published")
-            async with Bus(own_nats_sites[SITE].hub_url, name="operator") as operator:
+            async with Bus(own_nats_sites[SITE].operator, name="operator") as operator:
                 await operator.wait_connected(CONNECT_SECONDS)
                 await operator.manager(site_domain(SITE), 5.0).delete_stream(STREAM)
             await desk.register_many(bureau, 10)
@@ -239,7 +239,7 @@ async def test_a_node_of_several_hundred_bureaus_publishes_them_all(nats_sites: 
     async with (
         open_desk(f"sqlite:///{tmp_path}/many.db", bureaus) as desk,
         watching(nats_sites, bureaus) as arrivals,
-        Bus(nats_sites[SITE].url, name="node") as bus,
+        Bus(nats_sites[SITE].node, name="node") as bus,
         publishing(desk, bus) as publisher,
     ):
         await asyncio.gather(*(desk.register_many(bureau, 3) for bureau in bureaus))
@@ -284,7 +284,9 @@ async def test_the_id_of_a_segment_says_which_entries_it_holds(desk: Desk, burea
 async def test_bureaus_of_several_sites_are_refused(database_url: str) -> None:
     async with open_desk(database_url, ("110000", "330000")) as desk:
         with pytest.raises(SeveralSites, match="110000, 330000"):
-            Publisher(desk.ledger, Bus("nats://127.0.0.1:9", name="node"), tree_of(), desk.clock)
+            Publisher(
+                desk.ledger, Bus(Access(url="nats://127.0.0.1:9", site="000000", user="node")), tree_of(), desk.clock
+            )
 
 
 def in_order(arrivals: Arrivals, bureau: str) -> list[Segment]:
@@ -294,7 +296,7 @@ def in_order(arrivals: Arrivals, bureau: str) -> list[Segment]:
 
 async def _operate(sites: Sites, **changes: Any) -> None:
     """What a person does to the site's stream."""
-    async with Bus(sites[SITE].hub_url, name="operator") as bus:
+    async with Bus(sites[SITE].operator, name="operator") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         manager = bus.manager(site_domain(SITE), 5.0)
         info = await manager.stream_info(STREAM)

@@ -66,8 +66,9 @@ class Nodes:
         self.up: dict[str, service.Running] = {}
         self._sites = sites
         self._stacks: dict[str, AsyncExitStack] = {}
-        self._authority = folder / "authority"
-        pki.init_authority(self._authority, "test")
+        self._authority = sites.authority if sites is not None else folder / "authority"
+        if sites is None:
+            pki.init_authority(self._authority, "test")
         ports = dict(zip((bureau.code for bureau in BUREAUS), free_ports(len(BUREAUS)), strict=True))
         self.tree = BureauTree("test", (replace(one, endpoint=f"127.0.0.1:{ports[one.code]}") for one in BUREAUS))
         (folder / "tree.csv").write_text(tree_text(self.tree), encoding="utf-8")

@@ -17,6 +17,7 @@ from kuaixiang.runtime.streams import send
 from kuaixiang.wire.errors import to_status
 from kuaixiang.wire.v1 import common_pb2, referral_pb2
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
+from node import attachments
 from node.attachments import AttachmentsMissing, Missing
 from node.federation import courier as courier_module
 from node.federation import offers
@@ -136,6 +137,25 @@ async def test_a_peer_brings_no_file_but_those_of_an_offer_that_is_its_own(burea
     async with bureaus.stub(PREFECTURE, stranger.paths) as stub:
         assert "NotAuthorised" == (await refusal_of(put(stub, bureaus, offer, SMALL))).rule
     assert 0 == files_kept(bureaus, PREFECTURE)
+
+
+async def test_a_peer_brings_so_much_for_offers_that_it_has_not_made_and_then_must_make_them(
+    bureaus: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await offered(bureaus, SMALL), await offered(bureaus, SMALL[::-1])
+    monkeypatch.setattr(attachments, "UNDECIDED_BYTES_MAX", len(SMALL) * 3 // 2)
+    node, other = bureaus.node(COUNTY), bureaus.node(PROVINCE)
+    async with bureaus.stub(PREFECTURE, node.paths) as stub:
+        await put(stub, bureaus, first, SMALL)
+        refusal = await refusal_of(put(stub, bureaus, second, SMALL[::-1]))
+        assert ("TooMuchUndecided", "digest") == (refusal.rule, refusal.field)
+        assert grpc.StatusCode.RESOURCE_EXHAUSTED == refusal.code
+        assert None is kept(bureaus, PREFECTURE, SMALL[::-1])
+        # What officers attach here is another matter, and so is what another peer brings.
+        assert 0 == blobs.undecided_bytes(bureaus.office(PREFECTURE).ledger.database, other.codes[0])
+        await stub.Offer(sealed(first, node.seal), timeout=SECONDS)
+        await put(stub, bureaus, second, SMALL[::-1])
+    assert kept(bureaus, PREFECTURE, SMALL[::-1])
 
 
 async def test_an_offer_lists_no_file_twice_none_too_large_and_not_too_many(bureaus: Federation) -> None:

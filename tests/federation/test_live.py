@@ -39,16 +39,16 @@ def strange_wakes() -> float:
 async def all_listen(own_nats_sites: Sites) -> None:
     """Wait until each bureau hears what is published where its neighbours are: before, it would be lost."""
     ways = (
-        (own_nats_sites.national.url, wake_subject(PROVINCE, PROVINCE), FAR_PROVINCE),
+        (own_nats_sites.national.node, wake_subject(PROVINCE, PROVINCE), FAR_PROVINCE),
         *(
-            (own_nats_sites[PROVINCE].url, wake_subject(PROVINCE, bureau), FAR_PROVINCE)
+            (own_nats_sites[PROVINCE].node, wake_subject(PROVINCE, bureau), FAR_PROVINCE)
             for bureau in (PREFECTURE, COUNTY)
         ),
-        (own_nats_sites[PROVINCE].url, wake_subject(HEADQUARTERS, HEADQUARTERS), COUNTY),
+        (own_nats_sites[PROVINCE].node, wake_subject(HEADQUARTERS, HEADQUARTERS), COUNTY),
     )
-    for url, subject, nobody in ways:
+    for access, subject, nobody in ways:
         notice = live_pb2.WakeNotice(from_bureau=nobody).SerializeToString()
-        async with Bus(url, name="probe") as bus:
+        async with Bus(access, name="probe") as bus:
             await bus.wait_connected(CONNECT_SECONDS)
             before = strange_wakes()
             while strange_wakes() == before:
@@ -121,7 +121,7 @@ async def test_nothing_private_is_in_what_travels(tiers: Nodes, own_nats_sites: 
     async def hear(_: str, payload: bytes) -> None:
         heard.append(payload)
 
-    async with Bus(own_nats_sites[PROVINCE].url, name="listener") as bus:
+    async with Bus(own_nats_sites[PROVINCE].node, name="listener") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         await bus.subscribe(progress_subject(PROVINCE, COUNTY), hear)
         case_id = await escalated(tiers)
@@ -136,7 +136,7 @@ async def test_a_stranger_to_the_case_is_not_believed(tiers: Nodes, own_nats_sit
     await tiers.act(HEADQUARTERS, case_id, acts.Dispatch(to_department="tax-service"))
     true = await until_shown(tiers, COUNTY, case_id, Stage.HANDLING)
     lie = case_pb2.CaseProgress(bureau=COUNTY, case_id=case_id, epoch=99, version=99, stage=common_pb2.STAGE_FED_BACK)
-    async with Bus(own_nats_sites[PROVINCE].url, name="liar") as bus:
+    async with Bus(own_nats_sites[PROVINCE].node, name="liar") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         subject = progress_subject(PROVINCE, COUNTY)
         for payload in (
@@ -172,7 +172,7 @@ async def test_a_peer_that_is_there_again_ends_the_pause_of_those_who_wait_for_i
 async def test_only_a_neighbour_wakes(tiers: Nodes, own_nats_sites: Sites) -> None:
     await asyncio.sleep(0.2)  # what the probes have said is heard
     before = strange_wakes()
-    async with Bus(own_nats_sites[PROVINCE].url, name="stranger") as bus:
+    async with Bus(own_nats_sites[PROVINCE].node, name="stranger") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         for payload in (live_pb2.WakeNotice(from_bureau=FAR_PROVINCE).SerializeToString(), b"\xff"):
             await bus.publish_core(wake_subject(PROVINCE, COUNTY), payload)

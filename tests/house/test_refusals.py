@@ -46,6 +46,7 @@ FULL_STOPS = ("。", "：", "-")
 SAMPLES: dict[object, object] = {
     str: "330106",
     int: 3,
+    float: 2.5,
     bool: True,
     date: date(2026, 9, 28),
     datetime: datetime(2026, 9, 28, 1, 0, tzinfo=UTC),

@@ -95,8 +95,7 @@ class Federation:
         self.north = [fresh_county("110000") for _ in range(counties)]
         self.south = [fresh_county("330000") for _ in range(counties)]
         self.codes = ["000000", "110000", "330000", *self.north, *self.south]
-        self.authority = folder / "authority"
-        pki.init_authority(self.authority, "test")
+        self.authority = sites.authority
         self.paths: Mapping[str, pki.CertificatePaths] = {
             "node": pki.issue(self.authority, folder / "node", "node", self.codes),
             "hub": pki.issue(self.authority, folder / "hub", "hub", ["000000"]),
@@ -131,7 +130,7 @@ class Federation:
         return {
             "tree": str(self.write_tree()),
             "database": database_url,
-            "nats_url": self.sites.national.hub_url,
+            "nats_url": self.sites.national.url,
             "listen": "127.0.0.1:0",
             "metrics_port": 0,
             "certificates": str(self.folder / "hub"),
@@ -162,7 +161,7 @@ class Federation:
     @asynccontextmanager
     async def publishing(self, site: str) -> AsyncIterator["Publisher"]:
         """A connection to a site, as its nodes have it."""
-        async with Bus(self.sites[site].url, name=f"test-{site}") as bus:
+        async with Bus(self.sites[site].node, name=f"test-{site}") as bus:
             await bus.wait_connected(10)
             await bus.ensure_stream(site)
             yield Publisher(bus, site)

@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 
 from demo.sites import Sites
 from kuaixiang.runtime.bus import (
+    Access,
     Ack,
     Bus,
     BusError,
@@ -19,7 +20,7 @@ from kuaixiang.runtime.bus import (
     Durable,
     MessageTooLarge,
     NoStreamForSubject,
-    NotAcknowledged,
+    NotPermitted,
     PublishRefused,
     SiteUnavailable,
     SiteUnreachable,
@@ -51,7 +52,7 @@ def bureau() -> str:
 
 @pytest.fixture
 async def node(nats_sites: Sites) -> AsyncIterator[Bus]:
-    async with Bus(nats_sites[SITE].url, name="node") as bus:
+    async with Bus(nats_sites[SITE].node, name="node") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         await bus.ensure_stream(SITE)
         yield bus
@@ -59,7 +60,7 @@ async def node(nats_sites: Sites) -> AsyncIterator[Bus]:
 
 @pytest.fixture
 async def hub(nats_sites: Sites) -> AsyncIterator[Bus]:
-    async with Bus(nats_sites.national.hub_url, name="hub") as bus:
+    async with Bus(nats_sites.national.hub, name="hub") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         yield bus
 
@@ -228,7 +229,7 @@ async def test_pulling_goes_on_after_the_national_server_was_killed(
 
 async def test_pulling_goes_on_after_a_provincial_server_has_lost_its_store(own_nats_sites: Sites, bureau: str) -> None:
     site = own_nats_sites[SITE]
-    async with Bus(own_nats_sites.national.hub_url, name="hub") as hub, Bus(site.url, name="node") as node:
+    async with Bus(own_nats_sites.national.hub, name="hub") as hub, Bus(site.node, name="node") as node:
         await asyncio.gather(hub.wait_connected(CONNECT_SECONDS), node.wait_connected(CONNECT_SECONDS))
         await node.ensure_stream(SITE)
         durable = hub.durable(DOMAIN, bureau)
@@ -245,7 +246,7 @@ async def test_pulling_goes_on_after_a_provincial_server_has_lost_its_store(own_
 
 
 async def test_the_stream_of_a_site_is_made_once(nats_sites: Sites) -> None:
-    async with Bus(nats_sites[OTHER_SITE].url, name="node") as bus:
+    async with Bus(nats_sites[OTHER_SITE].node, name="node") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         made = await asyncio.gather(*(bus.ensure_stream(OTHER_SITE) for _ in range(5)))
         assert not await bus.ensure_stream(OTHER_SITE)
@@ -283,8 +284,8 @@ async def test_pipelined_messages_are_stored_in_the_order_of_the_calls(node: Bus
 
 
 async def test_a_node_may_not_publish_the_journals_of_another_site(node: Bus) -> None:
-    with pytest.raises(NotAcknowledged):
-        await node.publish(journal_subject(OTHER_SITE, "330101"), b"forged", message_id="f", timeout_seconds=0.5)
+    with pytest.raises(NotPermitted, match=r"node-110000 to publish on kx\.v1\.journal\.330000\.330101"):
+        await node.publish(journal_subject(OTHER_SITE, "330101"), b"forged", message_id="f")
 
 
 async def test_a_subject_that_no_stream_keeps_is_an_error(node: Bus) -> None:
@@ -298,7 +299,7 @@ async def test_a_message_over_the_limit_is_refused_before_it_is_sent(node: Bus, 
 
 
 async def test_a_full_stream_refuses_new_messages_and_keeps_the_old(own_nats_sites: Sites) -> None:
-    async with Bus(own_nats_sites[SITE].url, name="node") as bus:
+    async with Bus(own_nats_sites[SITE].node, name="node") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         await bus.ensure_stream(SITE, bytes_max=100_000)
         with pytest.raises(PublishRefused, match="maximum bytes"):
@@ -315,7 +316,7 @@ async def test_a_best_effort_message_crosses_the_link_in_both_directions(
     async def hear(subject: str, payload: bytes) -> None:
         await heard.put((subject, payload))
 
-    async with Bus(nats_sites.national.url, name="headquarters") as headquarters:
+    async with Bus(nats_sites.national.node, name="headquarters") as headquarters:
         await headquarters.wait_connected(CONNECT_SECONDS)
         for listener, site, speaker in ((node, SITE, headquarters), (headquarters, "000000", node)):
             subject = wake_subject(site, bureau)
@@ -339,7 +340,7 @@ async def test_a_subscription_made_while_the_connection_comes_up_is_not_left_out
         heard.add(subject)
 
     subjects = {wake_subject(SITE, f"{bureau}-{number}") for number in range(200)}
-    async with Bus(nats_sites[SITE].url, name="early") as bus:
+    async with Bus(nats_sites[SITE].node, name="early") as bus:
         for subject in sorted(subjects):
             await bus.subscribe(subject, hear)
             await asyncio.sleep(0.0002)
@@ -360,8 +361,8 @@ async def test_a_province_does_not_speak_to_another_nor_publish_directives(
         heard.append(subject)
 
     async with (
-        Bus(nats_sites[OTHER_SITE].url, name="other") as other,
-        Bus(nats_sites.national.url, name="headquarters") as headquarters,
+        Bus(nats_sites[OTHER_SITE].node, name="other") as other,
+        Bus(nats_sites.national.node, name="headquarters") as headquarters,
     ):
         await asyncio.gather(other.wait_connected(CONNECT_SECONDS), headquarters.wait_connected(CONNECT_SECONDS))
         last = wake_subject("000000", bureau)
@@ -395,7 +396,7 @@ async def test_a_subscription_outlives_the_connection_and_a_failing_handler(
             raise ValueError(payload)
         heard.set()
 
-    async with Bus(own_nats_sites[SITE].url, name="wake") as bus:
+    async with Bus(own_nats_sites[SITE].node, name="wake") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         await bus.subscribe("kx.v1.wake.110000.x", hear)
         await bus.publish_core("kx.v1.wake.110000.x", b"bad")
@@ -411,7 +412,7 @@ async def test_a_subscription_outlives_the_connection_and_a_failing_handler(
 
 
 async def test_a_bus_without_a_server_starts_and_says_that_it_is_not_up() -> None:
-    async with Bus("nats://127.0.0.1:9", name="alone") as bus:
+    async with Bus(Access(url="nats://127.0.0.1:9", site="000000", user="alone")) as bus:
         with pytest.raises(BusUnavailable):
             await bus.wait_connected(0.3)
         with pytest.raises(BusUnavailable):
@@ -421,8 +422,8 @@ async def test_a_bus_without_a_server_starts_and_says_that_it_is_not_up() -> Non
     assert 0.0 == REGISTRY.get_sample_value("kx_nats_connected", {"connection": "alone"})
 
 
-async def test_the_bus_works_over_whatever_single_server_the_environment_gives(nats_url: str) -> None:
-    async with Bus(nats_url, name="single") as bus:
+async def test_the_bus_works_over_whatever_single_server_the_environment_gives(nats_access: Access) -> None:
+    async with Bus(nats_access, name="single") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
         await bus.ensure_stream("000000")
         ack = await bus.publish(head_subject("000000", "000000"), b"head", message_id=f"head-{time.time_ns()}")

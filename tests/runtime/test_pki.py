@@ -231,7 +231,7 @@ def test_kx_pki_makes_an_authority_and_issues_for_several_bureaus(tmp_path: Path
     assert len(names.value.get_values_for_type(x509.DNSName)) == 2
 
 
-@pytest.mark.parametrize(("option", "role"), [("--office", "office"), ("--hub", "hub")])
+@pytest.mark.parametrize(("option", "role"), [("--office", "office"), ("--hub", "hub"), ("--nats", "nats")])
 def test_kx_pki_issues_for_offices_and_hubs(tmp_path: Path, authority: Path, option: str, role: str) -> None:
     issued = CliRunner().invoke(app, ["issue", str(authority), option, "000000", "--out", str(tmp_path / "out")])
     assert issued.exit_code == 0
@@ -242,7 +242,7 @@ def test_kx_pki_issues_for_offices_and_hubs(tmp_path: Path, authority: Path, opt
     ("arguments", "sentence"),
     [
         (["issue", "{empty}", "--bureau", "110101", "--out", "{out}"], "`kx pki init"),
-        (["issue", "{pki}", "--out", "{out}"], "one of --bureau, --office and --hub"),
+        (["issue", "{pki}", "--out", "{out}"], "one of --bureau, --office, --hub and --nats"),
         (["issue", "{pki}", "--bureau", "110101", "--hub", "000000", "--out", "{out}"], "only one of them"),
         (["issue", "{pki}", "--bureau", "beijing", "--out", "{out}"], "'beijing' is no bureau code"),
         (["init", "{pki}"], "already holds a certificate authority"),
@@ -256,3 +256,27 @@ def test_kx_pki_refuses_with_a_sentence_and_exit_code_2(
     assert result.exit_code == 2
     assert sentence in result.stderr.replace("\n", " ")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_nats_site_is_verified_by_the_hosts_at_which_it_is_dialled(tmp_path: Path, authority: Path) -> None:
+    paths = pki.issue(authority, tmp_path / "site", "nats", ["330000"], hosts=["nats-hq", "127.0.0.1"])
+    names = pki.load(paths).certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert ["330000.nats.kuaixiang.internal", "nats-hq"] == names.get_values_for_type(x509.DNSName)
+    assert ["127.0.0.1"] == [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "host"),
+    [
+        ("node", "nats-hq"),
+        ("hub", "127.0.0.1"),
+        ("nats", "*.example.org"),
+        ("nats", "000000.hub.kuaixiang.internal"),
+        ("nats", "330106.bureau.Kuaixiang.Internal"),
+        ("nats", "a b"),
+        ("nats", ""),
+    ],
+)
+def test_no_host_makes_a_certificate_somebody_elses(tmp_path: Path, authority: Path, kind: pki.Kind, host: str) -> None:
+    with pytest.raises(pki.HostNotItsOwn):
+        pki.issue(authority, tmp_path / "site", kind, ["330000"], hosts=[host])
