@@ -25,16 +25,8 @@ from demo.federation import Federation
 from demo.processes import free_port
 from kuaixiang.runtime import pki, tls
 from kuaixiang.runtime.tls import open_channel
-from kuaixiang.wire.v1 import (
-    directive_pb2,
-    journal_pb2,
-    ledger_pb2,
-    reconciliation_pb2,
-    referral_pb2,
-    supervision_pb2,
-)
+from tests.services_of import WIRE
 
-FILES = (directive_pb2, journal_pb2, ledger_pb2, reconciliation_pb2, referral_pb2, supervision_pb2)
 MEDDLED_WITH = ("Offer", "Withdraw", "Conclude", "DeliverOrder", "ReportOrder")
 """What changes a ledger; the rest is passed on as it is."""
 REMEMBERED = 400
@@ -72,7 +64,7 @@ class Meddler(grpc.GenericRpcHandler):
         """Whether it has stopped meddling."""
         self._methods = {
             f"/{service.full_name}/{method.name}": method
-            for file in FILES
+            for file in WIRE
             for service in file.DESCRIPTOR.services_by_name.values()
             for method in service.methods
         }

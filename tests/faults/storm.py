@@ -34,8 +34,9 @@ from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Custody, Stage
 from kuaixiang.facts import national_tree
 from kuaixiang.runtime.writer import EXIT_COMMIT_FAILED
+from kuaixiang.wire.v1 import statistics_pb2
 from tests.faults.checker.check import faults_in
-from tests.faults.checker.history import Came, History
+from tests.faults.checker.history import Came, History, HubView, Journal
 from tests.faults.forgetful import Mount, mounted
 from tests.faults.machines import DROP, LOSE, OWN, RESET, SHARED, TEMPORARY, Cut, Machines, run
 from tests.faults.meddler import Meddler
@@ -68,6 +69,8 @@ LONG_OUTAGE_SECONDS = (5.0, 12.0)
 """One outage in ten: longer than a line's own patience."""
 FAULT_ACTIONS = ("rpc.fault", "web.fault", "delivery.fault", "attachment.fault", "writer.after_commit_failed")
 """Whatever befalls a service, it never says these of itself."""
+LOOKS_MAX = 10
+"""Until nothing has been recorded during one."""
 CALM_SECONDS_MAX = 60.0
 """Until everything serves again."""
 
@@ -595,8 +598,19 @@ def _kind(patient: Patient) -> str:
     return word if word in {"node", "hub", "postgres"} else "nats-server"
 
 
-async def look(federation: Federation, town: Town, report: Report) -> None:
-    """Everything that must hold, into the report."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look at a federation has shown."""
+
+    owed: list[str]
+    journals: dict[str, Journal]
+    listed: dict[str, dict[str, tuple[Stage, Custody]]]
+    hub: HubView
+    reconciled: statistics_pb2.ReconcileResponse
+
+
+async def see(federation: Federation) -> Seen:
+    """Everything, once nothing is owed and the hub has caught up, or should have."""
     owed = await quiet(federation)
     journals = await journals_of(federation)
     listed = {
@@ -610,13 +624,30 @@ async def look(federation: Federation, town: Town, report: Report) -> None:
             federation, {bureau: journal.head.seq for bureau, journal in journals.items()}, QUIET_SECONDS_MAX
         )
     reconciled = await federation.hub().reconcile()
-    history = History(operations=town.operations, journals=journals, hub=await hub_view(federation))
+    return Seen(owed, journals, listed, await hub_view(federation), reconciled)
+
+
+async def of_one_moment(federation: Federation, seen: Seen) -> bool:
+    """Whether nothing has been recorded since, such as what time does to clocks."""
+    heads = {bureau: (await federation.office(bureau).head()).seq for bureau in seen.journals}
+    return heads == {bureau: journal.head.seq for bureau, journal in seen.journals.items()}
+
+
+async def look(federation: Federation, town: Town, report: Report) -> None:
+    """Everything that must hold, into the report."""
+    seen = await see(federation)
+    for _ in range(LOOKS_MAX):
+        if await of_one_moment(federation, seen):
+            break
+        seen = await see(federation)
+    journals, reconciled = seen.journals, seen.reconciled
+    history = History(operations=town.operations, journals=journals, hub=seen.hub)
     came = town.count()
     report.answered, report.refused, report.unknown = came[Came.OK], came[Came.REFUSED], came[Came.UNKNOWN]
     report.cases = len(history.cases)
     report.travelled = sum(len(known) > 1 for known in history.cases.values())
     report.entries = sum(journal.head.seq for journal in journals.values())
-    report.found += owed
+    report.found += seen.owed
     report.found += faults_in(history)
     for bureau in federation.bureaus:
         by_journal = {
@@ -624,7 +655,7 @@ async def look(federation: Federation, town: Town, report: Report) -> None:
             for case_id, known in history.cases.items()
             if bureau in known
         }
-        if by_journal != listed[bureau]:
+        if by_journal != seen.listed[bureau]:
             report.found.append(f"{bureau}: its list of cases is not the fold of its journal")
     report.found += [f"hub: {mismatch}" for mismatch in reconciled.mismatches]
     if (reconciled.ledgers_compared, list(reconciled.unreachable)) != (len(federation.bureaus), []):

@@ -26,34 +26,13 @@ from kuaixiang.runtime.limits import DEFAULT_LIMITS
 from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.server import Answering
 from kuaixiang.runtime.settings import read_settings
-from kuaixiang.wire.v1 import (
-    case_pb2,
-    common_pb2,
-    cosign_pb2,
-    directive_pb2,
-    issues_pb2,
-    ledger_pb2,
-    reconciliation_pb2,
-    referral_pb2,
-    statistics_pb2,
-    supervision_pb2,
-)
+from kuaixiang.wire.v1 import case_pb2, common_pb2, referral_pb2
 from node.settings import NodeSettings
 from tests.fuzz.draw import Draw, filled
+from tests.services_of import WIRE
 
 COUNTY, PROVINCE, HEADQUARTERS, NEIGHBOUR, STRANGER = "110101", "110000", "000000", "110105", "330106"
 MORNING = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
-FILES = (
-    case_pb2,
-    cosign_pb2,
-    directive_pb2,
-    issues_pb2,
-    ledger_pb2,
-    reconciliation_pb2,
-    referral_pb2,
-    statistics_pb2,
-    supervision_pb2,
-)
 CALLERS: tuple[tuple[pki.Kind, str], ...] = (
     ("office", COUNTY),
     ("office", COUNTY),
@@ -191,7 +170,7 @@ class Target:
         async def find(details: Any) -> Any:
             return server.handler(details)
 
-        for file in FILES:
+        for file in WIRE:
             for service in file.DESCRIPTOR.services_by_name.values():
                 for method in service.methods:
                     details: Any = Details(f"/{service.full_name}/{method.name}")
