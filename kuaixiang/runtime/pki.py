@@ -363,10 +363,18 @@ def load(paths: CertificatePaths) -> Credentials:
 def issuer_of(certificate: x509.Certificate, ca: Path) -> x509.Certificate:
     """The authority in a file that has issued a certificate. Raises `FileUnreadable`, `IssuedElsewhere`."""
     for authority in read_certificates(ca, read_file(ca)):
-        with contextlib.suppress(InvalidSignature, ValueError, TypeError):
-            certificate.verify_directly_issued_by(authority)
+        if has_issued(authority, certificate):
             return authority
     raise IssuedElsewhere(ca)
+
+
+def has_issued(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Whether that authority has signed the certificate."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
 
 
 class LiveCredentials:

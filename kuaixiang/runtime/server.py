@@ -116,6 +116,21 @@ class CertificateRevoked(Refused):
         super().__init__(f"The certificate {serial} is revoked.", f"证书 {serial} 已被吊销。")
 
 
+class AuthorityNotTrusted(Refused):
+    """The authority that issued the caller's certificate has been taken out of those that are trusted."""
+
+    condition = Condition.FORBIDDEN
+    remedy = "Have a certificate issued by the authority that is trusted now."
+    remedy_chinese = "请由现在受信任的颁发机构重新签发证书。"
+
+    def __init__(self, serial: str) -> None:
+        self.serial = serial
+        super().__init__(
+            f"The authority that issued the certificate {serial} is not trusted any more.",
+            f"签发证书 {serial} 的颁发机构已不再受信任。",
+        )
+
+
 class CertificateNotPinned(Refused):
     """The tree lists other certificates for a bureau that the caller's certificate names."""
 
@@ -239,10 +254,12 @@ class Answering(grpc.aio.ServerInterceptor):
         return wrapped
 
     def _believe(self, context: Context) -> None:
-        """Raises `CertificateRevoked`, `CertificateNotPinned`."""
+        """Raises `AuthorityNotTrusted`, `CertificateRevoked`, `CertificateNotPinned`."""
         if self._trust is None:
             return
         peer = peer_of(context)
+        if self._trust.strange(peer):
+            raise AuthorityNotTrusted(serial_text(peer.serial))
         if self._trust.revoked(peer):
             raise CertificateRevoked(serial_text(peer.serial))
         bureau = self._trust.unpinned(peer)

@@ -5,7 +5,7 @@ channel is opened: after a renewal it takes a new channel (`kuaixiang.runtime.ch
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
@@ -109,12 +109,13 @@ class Peer:
     serial: int
     fingerprint: str
     """SHA-256 of the certificate, in hexadecimal."""
+    certificate: x509.Certificate = field(repr=False)
 
 
 def peer_of_certificate(certificate: x509.Certificate) -> Peer:
     """What is known of the holder of a certificate."""
     fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
-    return Peer(identity_of_certificate(certificate), certificate.serial_number, fingerprint)
+    return Peer(identity_of_certificate(certificate), certificate.serial_number, fingerprint, certificate)
 
 
 def peer_of(context: grpc.aio.ServicerContext[Any, Any]) -> Peer:

@@ -19,6 +19,16 @@ from tests.federation.bureaus import COUNTY, OTHER_COUNTY, PREFECTURE, SECONDS, 
 from tests.federation.test_server import offered, refused
 from tests.node.callers import refusal_of
 
+QUESTION = referral_pb2.WithdrawRequest(
+    referral_id="r" * 32,
+    case_id="370102-2026-0000009",
+    epoch=1,
+    from_bureau=COUNTY,
+    to_bureau=PREFECTURE,
+    offered_at_us=1,
+)
+"""What the county's node may ask the prefecture's at any time."""
+
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,15 +70,28 @@ def test_a_service_does_not_describe_itself_unless_told_to() -> None:
 async def test_a_revoked_certificate_is_refused_also_on_a_connection_that_is_open(bureaus: Federation) -> None:
     stolen = another(bureaus, "stolen")
     request = sealed(await offered(bureaus), bureaus.node(COUNTY).seal)
-    question = referral_pb2.WithdrawRequest(
-        referral_id="r" * 32, case_id="370102-2026-0000009", epoch=1, from_bureau=COUNTY, to_bureau=PREFECTURE
-    )
-    question.offered_at_us = 1
     async with bureaus.stub(PREFECTURE, stolen) as stub:
-        await stub.Withdraw(question, timeout=SECONDS)
+        await stub.Withdraw(QUESTION, timeout=SECONDS)
         revoked(bureaus, stolen)
         refusal = await refusal_of(stub.Offer(request, timeout=SECONDS))
     assert (grpc.StatusCode.PERMISSION_DENIED, "CertificateRevoked") == (refusal.code, refusal.rule)
+
+
+async def test_an_authority_that_is_trusted_no_more_lets_nobody_in_also_on_a_connection_that_is_open(
+    bureaus: Federation,
+) -> None:
+    former = bureaus.folder / "former"
+    pki.init_authority(former, "Former authority")
+    caller = pki.issue(former, bureaus.folder / "caller", "node", [COUNTY, OTHER_COUNTY])
+    trusted = bureaus.node(PREFECTURE).paths.ca
+    present = trusted.read_bytes()
+    caller.ca.write_bytes(present)
+    trusted.write_bytes(present + (former / "ca.crt").read_bytes())
+    async with bureaus.stub(PREFECTURE, caller) as stub:
+        await stub.Withdraw(QUESTION, timeout=SECONDS)
+        trusted.write_bytes(present)
+        refusal = await refusal_of(stub.Withdraw(QUESTION, timeout=SECONDS))
+    assert (grpc.StatusCode.PERMISSION_DENIED, "AuthorityNotTrusted") == (refusal.code, refusal.rule)
 
 
 async def test_an_offer_signed_by_a_revoked_certificate_is_refused(bureaus: Federation) -> None:
