@@ -13,6 +13,7 @@ keyed digest, a *token*. Tokens of one bureau say which entries share a word and
 
 import os
 import stat
+from base64 import b32encode
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,9 +35,10 @@ SEALED_BYTES_MORE: Final = KEY_ID_BYTES + NONCE_BYTES + 16
 SEALS_MAX: Final = 2**32
 """Values for one key: beyond it the chance that two drawn nonces are equal exceeds 2^-32 (NIST SP 800-38D, 8.3). A
 province that records 100 million entries a year comes there in forty years."""
-TOKEN_BYTES: Final = 6
-"""Of a word: among a million different words of a bureau, one search in hundreds of millions finds a case too many."""
-REFERENCE_BYTES: Final = 16
+TOKEN_BYTES: Final = 5
+"""Of a word, eight letters and digits: among a million different words of a bureau, one in a million that is looked for
+stands for another one, too. Longer ones cost each registration more, in the index."""
+REFERENCE_BYTES: Final = 20
 """Of a reference: two that were taken for one would lose a case."""
 TOKENS_CACHED_MAX: Final = 100_000
 """Words whose tokens are remembered, some 15 MB: nearly all pairs of characters that officers write."""
@@ -250,7 +252,8 @@ def _subkey(secret: bytes, bureau: str) -> bytes:
 
 @lru_cache(maxsize=TOKENS_CACHED_MAX)
 def _token(key: bytes, word: str, size: int) -> str:
-    return blake2b(word.encode("utf-8", "surrogatepass"), key=key, digest_size=size).hexdigest()
+    """Letters and digits: nothing that a database could take for anything else."""
+    return b32encode(blake2b(word.encode("utf-8", "surrogatepass"), key=key, digest_size=size).digest()).decode()
 
 
 def _reason(failure: OSError | UnicodeDecodeError) -> str:

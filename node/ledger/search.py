@@ -165,7 +165,7 @@ def _look(
     """Which of the next entries with what is asked for are of wanted cases; the oldest of all, and how many."""
     cases = schema.CASES
     first, end = doc_number(bureau, 0), doc_number(bureau, 1 << SEQ_BITS)
-    # Tokens are hexadecimal digits alone: within quotes no database takes them for anything else.
+    # Tokens are letters and digits alone: within quotes no database takes them for anything else.
     if connection.dialect.name == "sqlite":
         hits, text = _HITS_SQLITE, _any(asked, '"', " AND ", " OR ")
     else:
