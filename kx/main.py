@@ -19,10 +19,13 @@ COMMANDS: Final = {
     "reconcile": ("kx.reconcile:reconcile", "Compare a bureau's ledger with its superior's and subordinates' 对账."),
     "hub": ("kx.hub:app", "Statistics of a bureau and everything under it."),
     "verify": ("kx.verify:verify", "Prove an exported ledger complete and untampered, or name its first bad entry."),
-    "pki": ("kx.pki:app", "Make the federation's certificate authority and issue certificates."),
+    "pki": ("kx.pki:app", "The federation's certificate authority: issue, show, check and revoke certificates."),
     "calendar": ("kx.calendar:app", "The legal working calendar: days off, make-up working days 调休, deadlines."),
     "tree": ("kx.tree:app", "The tree of bureaus: who is above whom, and the way of a case."),
-    "staff": ("kx.staff:app", "The departments and officers of bureaus: check the list that a node is to take."),
+    "staff": (
+        "kx.staff:app",
+        "The departments and officers of bureaus: check the list that a node is to take, set passwords.",
+    ),
     "replay": ("kx.replay:replay", "Play a real event log through a federation, and compare the figures."),
 }
 """Name, where it is (a typer application, or the function of a single command), and what it is for."""
