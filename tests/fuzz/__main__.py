@@ -25,7 +25,7 @@ def fuzz(target: str, findings: Path, seconds: int) -> None:
         from kuaixiang.runtime import logs  # noqa: PLC0415
         from tests.fuzz.folder import Folding  # noqa: PLC0415
         from tests.fuzz.services import Runner, node_target  # noqa: PLC0415
-    logs.configure("fuzz", "critical")
+    logs.configure("fuzz", "error")
     folder = Path(tempfile.mkdtemp(prefix="kuaixiang-fuzz-"))
     running = Runner(node_target, folder) if target == "node" else Folding(folder)
     running.__enter__()
