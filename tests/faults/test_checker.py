@@ -407,7 +407,7 @@ def test_a_hub_that_counts_twice_or_stands_elsewhere_or_shows_what_is_closed_is_
     behind = {**hub.marks, COUNTY: (1, 3, sound[COUNTY].hash_at(3))}
     elsewhere = {**hub.marks, COUNTY: (1, 4, sound[COUNTY].hash_at(3))}
     wrong = {
-        f"{COUNTY}: the hub says 2 registered, its journal adds up to 1": replace(
+        f"{COUNTY}: the hub says 2 registered, its journal adds up to 1 at seq 4": replace(
             hub, facts={**hub.facts, COUNTY: twice}
         ),
         f"{COUNTY}: the hub has folded up to seq 3, the journal ends at 4": replace(hub, marks=behind),

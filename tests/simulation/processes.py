@@ -286,6 +286,7 @@ class Node(Process):
         self.doom: Doom | None = None
         self.stalled_until = 0.0
         self.rebuilds = False
+        self.publishes = True
         self.fallen: Callable[[Node], None] = lambda _: None
         self.ledger: Ledger
         self.office: Office
@@ -314,7 +315,8 @@ class Node(Process):
         }
         bus: Any = SimulatedBus(self.network, self, self.site)
         self.publisher = Publisher(ledger, bus, tree, clock)
-        self.publisher.start()
+        if self.publishes:
+            self.publisher.start()
         self.sweep = Sweep(office)
         await courier.start()
 

@@ -9,8 +9,8 @@ from tests.simulation.network import CALM, Weather
 
 SECONDS = 30.0
 """The time of work, in which the steps lie; then everything is mended and has to come to rest."""
-ACTS = (6, 14)
-FAULTS = (0, 6)
+ACTS = (2, 12)
+FAULTS = (0, 5)
 
 
 class Kind(StrEnum):
@@ -37,6 +37,19 @@ class Kind(StrEnum):
     FORGED = "a stranger publishes in a bureau's name"
 
 
+OF_THE_HUB = frozenset(
+    {
+        Kind.HUB_KILL,
+        Kind.HUB_BEFORE_COMMIT,
+        Kind.HUB_AFTER_COMMIT,
+        Kind.SITE_DOWN,
+        Kind.SITE_WIPED,
+        Kind.AGAIN,
+        Kind.FORGOTTEN,
+        Kind.FORGED,
+    }
+)
+"""What only a life with a hub notices."""
 FAULTS_THERE_ARE: tuple[Kind, ...] = tuple(kind for kind in Kind if kind not in {Kind.ACT, Kind.ORDER})
 
 
@@ -54,7 +67,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """`refill`: the hub reaches the ledgers; else the stream has to bring it everything.
+    """`counted`: there is a hub. `refill`: it reaches the ledgers; else the stream has to bring it everything.
 
     `in_order`: what is published is stored in its order, whatever the weather; `settled`: the network is mended in
     the end.
@@ -63,18 +76,26 @@ class Schedule:
     seed: int
     steps: tuple[Step, ...]
     weather: Weather
+    counted: bool
     refill: bool
     in_order: bool
     settled: bool
 
+    @property
+    def _of_the_hub(self) -> str:
+        if not self.counted:
+            return ", no hub"
+        return "" if self.refill else ", the hub cannot refill"
+
     def __str__(self) -> str:
-        told = [f"seed {self.seed}: {self.weather}{'' if self.refill else ', the hub cannot refill'}"]
+        told = [f"seed {self.seed}: {self.weather}{self._of_the_hub}"]
         return "\n".join([*told, *map(str, self.steps)])
 
 
 def scheduled(seed: int) -> Schedule:
     """The schedule of a seed."""
     chance = random.Random(seed)
+    counted = chance.random() < 0.6
     refill = chance.random() < 0.5
     in_order = not refill and chance.random() < 0.5
     weather = CALM
@@ -87,7 +108,8 @@ def scheduled(seed: int) -> Schedule:
             late=chance.uniform(0, share),
         )
     kinds = [chance.choice((Kind.ACT,) * 9 + (Kind.ORDER,)) for _ in range(chance.randint(*ACTS))]
-    faults = chance.choices(FAULTS_THERE_ARE, k=chance.randint(*FAULTS))
+    possible = [kind for kind in FAULTS_THERE_ARE if counted or kind not in OF_THE_HUB]
+    faults = chance.choices(possible, k=chance.randint(*FAULTS))
     if not refill:
         faults = _borne_by_the_stream(faults, in_order=in_order)
     kinds += faults
@@ -103,6 +125,7 @@ def scheduled(seed: int) -> Schedule:
         seed=seed,
         steps=tuple(sorted(steps)),
         weather=weather,
+        counted=counted,
         refill=refill,
         in_order=in_order,
         settled=chance.random() < 0.9,

@@ -177,8 +177,10 @@ class World:
         self.hub = Hub(loop=loop, network=self.network, disk=disks["hub"], tree=TREE, clock=self.clock, site=self.site)
         self.hub.may_refill = schedule.refill
         self.hub.nodes = self.nodes
+        self.processes: tuple[Process, ...] = (*self.nodes.values(), *([self.hub] if schedule.counted else []))
         for one in self.nodes.values():
             one.peers = self.nodes
+            one.publishes = schedule.counted
             one.fallen = self._comes_back
         self.hub.fallen = self._comes_back
         loop.set_exception_handler(self._unhandled)
@@ -189,7 +191,7 @@ class World:
     # ------------------------------------------------------------ a life
 
     async def live(self) -> None:
-        for process in (*self.nodes.values(), self.hub):
+        for process in self.processes:
             await self._start(process)
         officers = []
         begun = self.loop.now
@@ -215,7 +217,7 @@ class World:
         self.network.cut.clear()
         self.site.up = True
         self.site.epoch += 1
-        for process in (*self.nodes.values(), self.hub):
+        for process in self.processes:
             if not process.alive:
                 await self._start(process)
         self._sweep()
@@ -227,24 +229,24 @@ class World:
         while self.loop.now < begun + REST_SECONDS_MAX:
             await asyncio.sleep(LOOK_SECONDS)
             self.clock.advance(timedelta(seconds=LOOK_SECONDS))
-            for process in (*self.nodes.values(), self.hub):
+            for process in self.processes:
                 if not process.alive:
                     await self._start(process)
             if self.loop.now >= begun + REST_SECONDS_MIN and self._quiet():
                 return
 
     def _quiet(self) -> bool:
-        marks = self.hub.folder.marks()
+        marks = self.hub.folder.marks() if self.schedule.counted else None
         return all(
             not queries.owed_peers(one.disk.database)
-            and (one.name in self.forged or one.ledger.heads[one.name].seq == _seq(marks, one.name))
+            and (marks is None or one.name in self.forged or one.ledger.heads[one.name].seq == _seq(marks, one.name))
             for one in self.nodes.values()
         )
 
     def end(self) -> None:
         """The power goes everywhere, and what is left of tasks with it."""
         self.over = True
-        for process in (*self.nodes.values(), self.hub):
+        for process in self.processes:
             process.lose_power()
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
@@ -545,7 +547,7 @@ class World:
         return History(
             operations=self.operations,
             journals=journals,
-            hub=self._hub_view(),
+            hub=self._hub_view() if self.schedule.counted else None,
             settled=self.schedule.settled,
             alarmed=frozenset(alarmed),
             suspected=frozenset(self.forged),
@@ -691,6 +693,7 @@ def stand_ins(world: World) -> Iterator[None]:
             (node.events.publisher, "IDLE_SECONDS", 5.0),
             (node.events.publisher, "KEEP_SECONDS", 10.0),
             (node.federation.courier, "LOOK_SECONDS", 20.0),
+            (node.federation.courier, "LOOK_SECONDS_MIN", 0.05),
             (Chance, "draw", lambda _, size: drawn.randbytes(size)),
         ):
             stack.enter_context(mock.patch.object(target, name, stand_in))

@@ -32,22 +32,21 @@ def counted_by_hand(entries: Iterable[Entry]) -> Counter[str]:
 
 
 def the_hub_says_what_the_journals_add_up_to(history: History) -> list[str]:
-    """For each bureau whose whole journal it has folded, every figure of it."""
+    """Every figure of every bureau, up to where its journal has been folded; also of one that is distrusted now."""
     hub = history.hub
     if hub is None:
         return []
     found = []
     for bureau, journal in history.journals.items():
-        if bureau in hub.quarantined or (hub.marks and hub.marks.get(bureau, _NOWHERE)[1] != journal.head.seq):
-            continue  # behind: the rule below
-        public = (sealed.public for segment in journal.segments for sealed in segment.entries)
-        counted, told = counted_by_hand(map(Entry.FromString, public)), hub.facts.get(bureau, {})
+        end = hub.marks.get(bureau, _NOWHERE)[1] if hub.marks else journal.head.seq
+        public = [sealed.public for segment in journal.segments for sealed in segment.entries]
+        counted, told = counted_by_hand(map(Entry.FromString, public[:end])), hub.facts.get(bureau, {})
         found += [
-            f"{bureau}: the hub says {told.get(name, 0)} {name}, its journal adds up to {counted[name]}"
+            f"{bureau}: the hub says {told.get(name, 0)} {name}, its journal adds up to {counted[name]} at seq {end}"
             for name in sorted({*counted, *(name for name in told if _is_counted(name))})
             if told.get(name, 0) != counted[name]
         ]
-        if hub.open_cases is not None:
+        if hub.open_cases is not None and end == journal.head.seq:
             found += _open_cases(history, hub, bureau)
     return found
 
@@ -79,11 +78,11 @@ def the_hub_stands_where_the_journals_do(history: History) -> list[str]:
         if bureau not in history.suspected
     ]
     for bureau, journal in history.journals.items():
-        if bureau in hub.quarantined or not hub.marks:
+        if not hub.marks:
             continue
         generation, seq, hash_ = hub.marks.get(bureau, _NOWHERE)
         if seq and not history.has(bureau, seq, hash_):
             found.append(f"{bureau}: the hub has folded generation {generation} seq {seq}, which is not its journal's")
-        if history.settled and seq != journal.head.seq:
+        if history.settled and seq != journal.head.seq and bureau not in hub.quarantined:
             found.append(f"{bureau}: the hub has folded up to seq {seq}, the journal ends at {journal.head.seq}")
     return found
