@@ -364,6 +364,15 @@ def the_hub_folds_over_gaps() -> contextlib.AbstractContextManager[Any]:
     return _placed(change)
 
 
+def the_hub_does_not_look_at_generations() -> contextlib.AbstractContextManager[Any]:
+    """A segment of an older generation is placed as one of the journal's own."""
+
+    def make(real: Any) -> Any:
+        return lambda mark, segment: real(replace(mark, generation=min(mark.generation, segment.generation)), segment)
+
+    return _instead(hub.folder, "place", make)
+
+
 def the_hub_never_asks_the_ledgers() -> contextlib.AbstractContextManager[Any]:
     """What the stream has lost is not read from where it came."""
 
@@ -399,6 +408,7 @@ MUTANTS: Mapping[str, Mutant] = {
         the_hub_does_not_look_at_the_chain,
         the_hub_counts_what_it_has_counted,
         the_hub_folds_over_gaps,
+        the_hub_does_not_look_at_generations,
         the_hub_never_asks_the_ledgers,
     )
 }

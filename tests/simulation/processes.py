@@ -301,6 +301,7 @@ class Node(Process):
         self.alive = True
         self.ledger = ledger = Ledger(self.name, [self.name])
         if self.rebuilds:
+            self.rebuilds = False
             ledger.rebuild()
         ledger.start()
         seal: Any = KeyedSeal(self.name)

@@ -27,6 +27,7 @@ class Kind(StrEnum):
     CUT = "two nodes do not hear each other"
     CLOCK = "time passes at once"
     STALE_OFFER = "a neighbour offers a case anew that it has not"
+    GENERATION = "a node goes on in a new generation, and its older copy publishes"
     HUB_KILL = "the hub is killed"
     HUB_BEFORE_COMMIT = "the hub dies before its next commit"
     HUB_AFTER_COMMIT = "the hub dies after its next commit"
@@ -47,6 +48,7 @@ OF_THE_HUB = frozenset(
         Kind.AGAIN,
         Kind.FORGOTTEN,
         Kind.FORGED,
+        Kind.GENERATION,
     }
 )
 """What only a life with a hub notices."""
@@ -139,7 +141,7 @@ def _borne_by_the_stream(faults: Sequence[Kind], *, in_order: bool) -> list[Kind
     read. So either nothing comes out of order and the hub dies once, or it does not die.
     """
     deaths = [kind for kind in faults if kind in _DEATHS_OF_THE_HUB][: int(in_order)]
-    never = _DEATHS_OF_THE_HUB | {Kind.SITE_WIPED} | ({Kind.SITE_DOWN} if in_order else set())
+    never = _DEATHS_OF_THE_HUB | {Kind.SITE_WIPED, Kind.GENERATION} | ({Kind.SITE_DOWN} if in_order else set())
     return [kind for kind in faults if kind not in never] + deaths
 
 

@@ -91,6 +91,8 @@ ATTEMPTS_MAX: Final = 3
 DOWN_SECONDS: Final = (0.1, 6.0)
 CUT_SECONDS: Final = (1.0, 20.0)
 STALL_SECONDS: Final = (1.0, 15.0)
+OLDER_COPY_SECONDS: Final = (1.0, 6.0, 20.0, 38.0)
+"""After a ledger went on in a new generation its older copy publishes, before and after the hub has heard of it."""
 REST_SECONDS_MIN: Final = 30.0
 """Late messages have come by then."""
 REST_SECONDS_MAX: Final = 1_800.0
@@ -167,6 +169,7 @@ class World:
         self.forged: set[str] = set()
         self.disks = disks
         self.over = False
+        self._ids = itertools.count()
         place = Place(TREE, CALENDAR, Rules(), self.clock)
         self.nodes = {
             bureau: Node(
@@ -290,7 +293,7 @@ class World:
         kind = step.kind
         match kind:
             case Kind.KILL | Kind.POWER | Kind.REBUILD:
-                victim.rebuilds = kind is Kind.REBUILD
+                victim.rebuilds = victim.rebuilds or kind is Kind.REBUILD
                 self._fell(victim, chance, power=kind is Kind.POWER)
             case Kind.BEFORE_COMMIT | Kind.AFTER_COMMIT:
                 victim.doom = Doom(before=kind is Kind.BEFORE_COMMIT)
@@ -319,7 +322,16 @@ class World:
             case Kind.FORGOTTEN:
                 self.site.forget_ids()
             case Kind.FORGED:
-                self._forge(victim)
+                self.forged.add(victim.name)
+                self._publish_falsely(victim, sha256(b"forged").digest())
+            case Kind.GENERATION:
+                before = victim.segments()
+                if before:
+                    self._fell(victim, chance, power=False)
+                    older = before[-1].generation
+                    for seconds in OLDER_COPY_SECONDS:
+                        self.loop.call_later(seconds, self._publish_falsely, victim, None, older)
+                    victim.disk.new_generation()
             case _:
                 raise AssertionError(kind)
 
@@ -340,24 +352,23 @@ class World:
         self.site.up = True
         self.site.epoch += 1
 
-    def _forge(self, victim: Node) -> None:
-        """A segment that goes on from the journal's end by its place, and not by its hash."""
+    def _publish_falsely(self, victim: Node, prev_hash: bytes | None, generation: int = 0) -> None:
+        """A segment that goes on from the journal's end by its place, and by its hash if none is given."""
         segments = victim.segments()
         if not segments:
             return
         last = segments[-1]
         seq = last.first_seq + len(last.entries) - 1
-        forged = Segment(
+        false = Segment(
             bureau=victim.name,
-            generation=last.generation,
+            generation=generation or last.generation,
             first_seq=seq + 1,
-            prev_hash=sha256(b"forged").digest(),
+            prev_hash=prev_hash or last.last_hash,
             entries=[SegmentEntry(public=last.entries[-1].public, private_digest=bytes(32))],
         )
-        hashes = chain.links(forged.prev_hash, forged.generation, seq + 1, [(bytes(32), last.entries[-1].public)])
-        forged.last_hash = hashes[-1]
-        self.forged.add(victim.name)
-        self.site.store(journal_subject(PROVINCE, victim.name), forged.SerializeToString(), f"forged {seq}")
+        sealed = [(bytes(32), last.entries[-1].public)]
+        false.last_hash = chain.links(false.prev_hash, false.generation, seq + 1, sealed)[-1]
+        self.site.store(journal_subject(PROVINCE, victim.name), false.SerializeToString(), f"false {next(self._ids)}")
 
     def _offer_anew(self, chance: random.Random) -> None:
         """An offer as a ledger restored from an old copy would make it: signed, of an epoch that has been."""
