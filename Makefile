@@ -101,8 +101,9 @@ test-faults: setup tools ## 1,000 kills, 200 partitions and more under work (KX_
 		$(BIN)/python -m pytest tests/faults -s $(ARGS)
 
 .PHONY: test-simulation
-test-simulation: setup ## live seeded schedules of faults in one process for five minutes (KX_TEST_SIMULATION seconds)
-	KX_TEST_SIMULATION=$${KX_TEST_SIMULATION:-300} $(BIN)/python -m pytest tests/simulation/test_simulation.py -s $(ARGS)
+test-simulation: setup ## live seeded schedules of faults on two cores, five minutes of each (KX_TEST_SIMULATION seconds)
+	KX_TEST_SIMULATION=$${KX_TEST_SIMULATION:-600} $(BIN)/python -m pytest --numprocesses 2 -rP \
+		tests/simulation/test_simulation.py $(ARGS)
 
 .PHONY: test-mutants
 test-mutants: setup ## break the code in two dozen ways on purpose; the simulation has to notice each

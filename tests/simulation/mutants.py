@@ -364,13 +364,13 @@ def the_hub_folds_over_gaps() -> contextlib.AbstractContextManager[Any]:
     return _placed(change)
 
 
-def the_hub_does_not_look_at_generations() -> contextlib.AbstractContextManager[Any]:
-    """A segment of an older generation is placed as one of the journal's own."""
+def the_hub_takes_a_new_generation_for_a_continuation() -> contextlib.AbstractContextManager[Any]:
+    """That a ledger which was restored still has what was folded of it is not looked at."""
 
-    def make(real: Any) -> Any:
-        return lambda mark, segment: real(replace(mark, generation=min(mark.generation, segment.generation)), segment)
+    async def continues(*_: Any) -> bool:
+        return True
 
-    return _instead(hub.folder, "place", make)
+    return mock.patch.object(Refiller, "_continues", continues)
 
 
 def the_hub_never_asks_the_ledgers() -> contextlib.AbstractContextManager[Any]:
@@ -408,7 +408,7 @@ MUTANTS: Mapping[str, Mutant] = {
         the_hub_does_not_look_at_the_chain,
         the_hub_counts_what_it_has_counted,
         the_hub_folds_over_gaps,
-        the_hub_does_not_look_at_generations,
+        the_hub_takes_a_new_generation_for_a_continuation,
         the_hub_never_asks_the_ledgers,
     )
 }

@@ -24,6 +24,7 @@ QUICK = (
 TRIED = tuple(MUTANTS) if os.environ.get("KX_TEST_MUTANTS") == "all" else QUICK
 
 
+@pytest.mark.timeout(1_200)  # seconds of a machine that does much else
 @pytest.mark.parametrize("name", TRIED)
 def test_each_mutant_is_caught(name: str) -> None:
     with broken(name), Theatre() as theatre:

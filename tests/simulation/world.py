@@ -322,21 +322,23 @@ class World:
             case Kind.FORGOTTEN:
                 self.site.forget_ids()
             case Kind.FORGED:
-                self.forged.add(victim.name)
-                self._publish_falsely(victim, sha256(b"forged").digest())
+                segments = victim.segments()
+                if segments:
+                    self.forged.add(victim.name)
+                    self._publish_falsely(segments[-1], prev_hash=sha256(b"forged").digest())
             case Kind.GENERATION:
-                before = victim.segments()
-                if before:
+                segments = victim.segments()
+                if segments:
                     self._fell(victim, chance, power=False)
-                    older = before[-1].generation
-                    for seconds in OLDER_COPY_SECONDS:
-                        self.loop.call_later(seconds, self._publish_falsely, victim, None, older)
                     victim.disk.new_generation()
+                    self.loop.spawn(self._older_copy(segments[-1]))
             case _:
                 raise AssertionError(kind)
 
     def _sweep(self) -> None:
-        """The sweeps' steps, when time has passed: asking all the while would be most of a life's cost."""
+        """The sweeps' steps, where time leaps: asking all the while would be most of a life's cost."""
+        if not any(step.kind is Kind.CLOCK for step in self.schedule.steps):
+            return
         for one in self.nodes.values():
             if one.alive:
                 one.spawn(one.sweep.step())
@@ -352,23 +354,27 @@ class World:
         self.site.up = True
         self.site.epoch += 1
 
-    def _publish_falsely(self, victim: Node, prev_hash: bytes | None, generation: int = 0) -> None:
-        """A segment that goes on from the journal's end by its place, and by its hash if none is given."""
-        segments = victim.segments()
-        if not segments:
-            return
-        last = segments[-1]
-        seq = last.first_seq + len(last.entries) - 1
+    async def _older_copy(self, last: Segment) -> None:
+        """A copy of a ledger goes on by itself from where that was, in its generation."""
+        begun = self.loop.now
+        for seconds in OLDER_COPY_SECONDS:
+            await asyncio.sleep(begun + seconds - self.loop.now)
+            last = self._publish_falsely(last, prev_hash=last.last_hash)
+
+    def _publish_falsely(self, last: Segment, *, prev_hash: bytes) -> Segment:
+        """Publishes an entry that goes on from a segment by its place, and from `prev_hash`."""
+        seq, public = last.first_seq + len(last.entries), last.entries[-1].public
         false = Segment(
-            bureau=victim.name,
-            generation=generation or last.generation,
-            first_seq=seq + 1,
-            prev_hash=prev_hash or last.last_hash,
-            entries=[SegmentEntry(public=last.entries[-1].public, private_digest=bytes(32))],
+            bureau=last.bureau,
+            generation=last.generation,
+            first_seq=seq,
+            prev_hash=prev_hash,
+            entries=[SegmentEntry(public=public, private_digest=bytes(32))],
+            last_hash=chain.links(prev_hash, last.generation, seq, [(bytes(32), public)])[-1],
         )
-        sealed = [(bytes(32), last.entries[-1].public)]
-        false.last_hash = chain.links(false.prev_hash, false.generation, seq + 1, sealed)[-1]
-        self.site.store(journal_subject(PROVINCE, victim.name), false.SerializeToString(), f"false {next(self._ids)}")
+        subject, message_id = journal_subject(PROVINCE, last.bureau), f"false {next(self._ids)}"
+        self.site.store(subject, false.SerializeToString(), message_id)
+        return false
 
     def _offer_anew(self, chance: random.Random) -> None:
         """An offer as a ledger restored from an old copy would make it: signed, of an epoch that has been."""
