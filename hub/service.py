@@ -10,6 +10,7 @@ import grpc.aio
 import structlog
 
 from hub.board.board import Board
+from hub.board.people import AT_THE_BOARD
 from hub.consumer import Consumer
 from hub.daily import DailyReconciliation
 from hub.directives import TreeFollower
@@ -22,6 +23,9 @@ from hub.servicer import Statistics
 from hub.settings import HubSettings
 from hub.store import Store
 from hub.worker import Worker
+from kuaixiang.accounts.opening import officers_of
+from kuaixiang.accounts.servicer import add_sign_in
+from kuaixiang.accounts.staff import StaffList
 from kuaixiang.runtime import logs
 from kuaixiang.runtime.bus import Access, Bus, hub_user
 from kuaixiang.runtime.clock import clock_from, to_micros
@@ -30,8 +34,8 @@ from kuaixiang.runtime.loops import Loop, Step
 from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.serving import serving, told_to_stop
 from kuaixiang.runtime.trust import Trust
-from kuaixiang.web.serving import serving_pages
-from kuaixiang.wire.v1 import issues_pb2, statistics_pb2
+from kuaixiang.web.serving import reach_of, serving_pages
+from kuaixiang.wire.v1 import issues_pb2, sign_in_pb2, statistics_pb2
 from kuaixiang.wire.v1.issues_pb2_grpc import add_IssueServiceServicer_to_server
 from kuaixiang.wire.v1.statistics_pb2_grpc import add_StatisticsServiceServicer_to_server
 
@@ -42,6 +46,7 @@ _LOG: Final = structlog.get_logger(__name__)
 _SERVICES: Final = (
     statistics_pb2.DESCRIPTOR.services_by_name["StatisticsService"].full_name,
     issues_pb2.DESCRIPTOR.services_by_name["IssueService"].full_name,
+    sign_in_pb2.DESCRIPTOR.services_by_name["SignInService"].full_name,
 )
 
 
@@ -113,7 +118,22 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
 
         issues = Issues(store=store, worker=worker, ledgers=ledgers, now=clock.now)
 
+        staff = StaffList(settings.staff, ())
+        await staff.start()
+        stack.push_async_callback(staff.stop)
+        officers = await stack.enter_async_context(
+            officers_of(
+                settings,
+                settings.database,
+                bureaus=store.tree.subtree(settings.scope),
+                staff=staff.of,
+                roles=AT_THE_BOARD,
+            )
+        )
+        statistics.signs_in = officers is not None
+
         def add(server: grpc.aio.Server) -> None:
+            add_sign_in(server, officers, lambda: store.tree)
             add_StatisticsServiceServicer_to_server(statistics, server)
             add_IssueServiceServicer_to_server(issues, server)
 
@@ -126,6 +146,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
                 trust=trust,
                 reflect=settings.reflection,
                 limits=settings.call_limits,
+                gate=officers,
             )
         )
         board_port = 0
@@ -136,9 +157,13 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
                 scope=settings.scope,
                 now=clock.now,
                 demonstration=settings.demonstration,
+                officers=officers,
+                reach=reach_of(settings),
             )
             board_port = await stack.enter_async_context(
-                serving_pages(board.application(), settings.board, limits=settings.page_limits)
+                serving_pages(
+                    board.application(), settings.board, settings.pages_certificates, limits=settings.page_limits
+                )
             )
         consumer.start()
         await stack.enter_async_context(Loop("hub-refill", refiller.step, WATCH_SECONDS))

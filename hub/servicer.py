@@ -25,6 +25,7 @@ from hub.measures import DEFINITIONS
 from hub.publishing import Corrections, Override, end_of
 from hub.query import Question
 from hub.reconcile import Outcome
+from hub.seconding import Seconding
 from hub.store import Store, latest_edition
 from hub.words import Grouping
 from hub.worker import Worker
@@ -34,7 +35,9 @@ from kuaixiang.domain.labels import field_term
 from kuaixiang.domain.periods import YEAR_MAX, YEAR_MIN, Period, parse_period
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category, Channel, DepartmentKind
-from kuaixiang.runtime.server import Context, admit
+from kuaixiang.runtime.clock import from_micros
+from kuaixiang.runtime.server import Context, admit, caller_of
+from kuaixiang.wire.codec import timestamp
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceServicer
 
@@ -134,6 +137,9 @@ class Statistics(StatisticsServiceServicer):
         self._now_us = now_us
         self._silent_after_seconds = silent_after_seconds
         self._settle_seconds = settle_seconds
+        self._seconding = Seconding(now_us)
+        self.signs_in = False
+        """Whether officers sign in at this hub: two persons of an override are then two who have."""
 
     def completeness(self, scope: str, until_us: int = 0) -> query.Completeness:
         """How complete the figures of a scope are now; with `until_us`, up to that instant."""
@@ -177,8 +183,15 @@ class Statistics(StatisticsServiceServicer):
         published_by = str(admit(context, "PublishPeriod", Subject(bureau=scope), self._store.tree))
         period = parse_period(request.period)
         override = Override(request.override_by, request.override_second, request.override_reason)
+        if self.signs_in and override != Override():
+            officer = caller_of(context).officer
+            if override.reason.strip():
+                asked = self._seconding.ask(officer, scope, period, override)
+                return pb.PublishPeriodResponse(awaits_second_until=timestamp(from_micros(asked.until_us)))
+            override = self._seconding.confirm(officer, scope, period, override)
         prepared = await asyncio.to_thread(self._prepare, scope, period, override, published_by)
         edition, is_new = await self._worker.run(self._store.publish, *prepared)
+        self._seconding.done(scope, period)
         if is_new:
             _LOG.info(
                 "A period was published.",

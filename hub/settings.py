@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from kuaixiang.accounts.settings import SignInSettings
 from kuaixiang.domain.tree import BureauTree, UnknownBureau
-from kuaixiang.facts import FactsError, load_tree, national_tree
+from kuaixiang.facts import FactsError, load_staff, load_tree, national_tree
 from kuaixiang.runtime.limits import DEFAULT_LIMITS, DEFAULT_PAGE_LIMITS, CallLimits, PageLimits
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.settings import ImpossibleSetting
@@ -16,7 +17,7 @@ from kuaixiang.web.serving import is_loopback
 ENV_PREFIX: Final = "KX_HUB_"
 
 
-class HubSettings(BaseSettings):
+class HubSettings(SignInSettings):
     """What a hub must be told. Give it to `hub.service.serve`."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
@@ -44,7 +45,9 @@ class HubSettings(BaseSettings):
     reflection: bool = False
     """Whether gRPC's reflection answers."""
     board: Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$")] = ""
-    """host:port for the board's pages, on this machine alone since nobody signs in there yet; empty: no pages."""
+    """host:port for the board's pages, beyond this machine with sign-in and TLS; empty: no pages."""
+    staff: Path | None = None
+    """Who of which bureau of the scope has which roles, as a node's list says it; needed where officers sign in."""
     demonstration: bool = False
     """Whether supervisors step in at the board without a password. Never where figures are real."""
     refill_after_seconds: Annotated[float, Field(gt=0, le=3600)] = 3.0
@@ -75,13 +78,6 @@ class HubSettings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("board")
-    @classmethod
-    def _on_this_machine(cls, value: str) -> str:
-        if value and not is_loopback(value):
-            raise ImpossibleSetting("board", f"{value} can be reached from other machines, and nobody signs in yet")
-        return value
-
     @model_validator(mode="after")
     def _known(self) -> "HubSettings":
         try:
@@ -93,6 +89,13 @@ class HubSettings(BaseSettings):
         strange = sorted(set(self.sites) - set(sites_of(tree, self.scope)))
         if strange:
             raise ImpossibleSetting("sites", f"{', '.join(strange)} serve no bureau of {self.scope}")
+        if self.staff is not None:
+            try:
+                load_staff(self.staff)
+            except FactsError as failure:
+                raise ImpossibleSetting("staff", str(failure)) from failure
+        self.check_sign_in(staff=self.staff, demonstration=self.demonstration)
+        self.check_pages("board", self.board, is_loopback=is_loopback(self.board))
         return self
 
     def load_tree(self) -> BureauTree:

@@ -34,11 +34,13 @@ from kuaixiang.wire.v1 import (
     ledger_pb2_grpc,
     reconciliation_pb2_grpc,
     referral_pb2_grpc,
+    sign_in_pb2_grpc,
     supervision_pb2,
     supervision_pb2_grpc,
 )
 from kx.options import Acting, Asking
 from kx.output import FAULT_EXIT_CODE, REFUSED_EXIT_CODE, UNREACHABLE_EXIT_CODE, Failed, note
+from kx.signing import Signed, bearer_for
 
 CALL_SECONDS_MAX: Final = 10.0
 """One try of one call; an act waits for its commit, milliseconds."""
@@ -80,8 +82,10 @@ async def channel_of(endpoint: str, kind: Kind, code: str, certificates: Path) -
     except PkiError as failure:
         said = Both(str(failure), f"证书不能使用：{failure}")
         raise Failed(said, field="--certificates", rule=type(failure).__name__) from failure
+    token = bearer_for(endpoint, code)
     async with channel:
-        yield channel
+        signed: Any = Signed(channel, token) if token else channel
+        yield signed
 
 
 def channel_to(asking: Asking) -> AbstractAsyncContextManager[grpc.aio.Channel]:
@@ -179,6 +183,7 @@ def method_of(channel: grpc.aio.Channel, service: str, method: str) -> Any:  # n
         "LedgerService": ledger_pb2_grpc.LedgerServiceStub,
         "ReferralService": referral_pb2_grpc.ReferralServiceStub,
         "ReconciliationService": reconciliation_pb2_grpc.ReconciliationServiceStub,
+        "SignInService": sign_in_pb2_grpc.SignInServiceStub,
         "SupervisionService": supervision_pb2_grpc.SupervisionServiceStub,
     }
     return getattr(stubs[service](channel), method)

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import asdict
+from datetime import UTC
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -14,6 +15,7 @@ from rich.table import Table
 from hub.bulletin.document import Format
 from hub.definitions import explanations
 from hub.words import Grouping
+from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.labels import Both, listed, name
 from kuaixiang.domain.words import Category, Channel, DepartmentKind
 from kuaixiang.runtime.pki import PkiError
@@ -152,11 +154,16 @@ def publish(
         answer: pb.PublishPeriodResponse = call(
             hub, certificates, hub_scope, "PublishPeriod", request, seconds=PUBLISH_SECONDS_MAX
         )
+    awaited = answer.awaits_second_until.ToDatetime(UTC) if answer.HasField("awaits_second_until") else None
     if as_json:
-        told = {"edition": edition_as_dict(answer.edition), "unchanged": answer.unchanged}
-        print_json(told)
+        told = {"edition": edition_as_dict(answer.edition), "unchanged": answer.unchanged} if awaited is None else {}
+        print_json(told | ({"awaits_second_until": awaited.isoformat()} if awaited is not None else {}))
         return
     console = wide(Console())
+    if awaited is not None:
+        at = f"{awaited.astimezone(SHANGHAI):%Y-%m-%d %H:%M}"
+        console.print(f"Another officer confirms it with --override-by until {at}. 须由另一名人员在 {at} 前确认。")
+        return
     if answer.unchanged:
         console.print("Nothing has changed since; no new edition was made. 数据无变化，未生成新版本。")
     console.print(edition_line(answer.edition), markup=False)

@@ -12,6 +12,7 @@ import structlog
 from kuaixiang.accounts.officers import Officers
 from kuaixiang.accounts.opening import officers_of
 from kuaixiang.accounts.servicer import add_sign_in
+from kuaixiang.accounts.staff import StaffList
 from kuaixiang.runtime import logs
 from kuaixiang.runtime.bus import Access, Bus, node_user
 from kuaixiang.runtime.clock import clock_from
@@ -59,7 +60,6 @@ from node.reconciler import Reconciler
 from node.reconciliations import ReconciliationServicer
 from node.retention import Retention
 from node.settings import NodeSettings
-from node.staff import StaffList
 from node.supervision import SupervisionServicer
 from node.sweep import Sweep
 from node.witness import Rereader, Witness

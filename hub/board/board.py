@@ -28,12 +28,14 @@ from hub.board.words import WORDS
 from hub.bulletin.figures import EXPLANATIONS
 from hub.servicer import Statistics
 from hub.words import Lack
+from kuaixiang.accounts.officers import Officers
 from kuaixiang.domain.labels import term
 from kuaixiang.domain.tree import BureauTree, short_name
 from kuaixiang.domain.words import DepartmentKind
 from kuaixiang.runtime.clock import from_micros
 from kuaixiang.runtime.in_force import InForce
 from kuaixiang.web.console import Console, Page, Visit
+from kuaixiang.web.door import Reach
 from kuaixiang.web.language import Name
 
 FOLDER: Final = Path(__file__).parent
@@ -42,7 +44,7 @@ PRODUCT: Final = "Board"
 
 
 class Board:
-    """The web pages of a hub. `now` is business time."""
+    """The web pages of a hub, where `officers` sign in; they come from where `reach` says. `now` is business time."""
 
     def __init__(
         self,
@@ -52,6 +54,8 @@ class Board:
         scope: str,
         now: Callable[[], datetime],
         demonstration: bool,
+        officers: Officers | None = None,
+        reach: Reach = Reach(),  # noqa: B008 - frozen
     ) -> None:
         self._statistics = statistics
         self._trees = trees
@@ -63,6 +67,8 @@ class Board:
             words=WORDS,
             sign_in=Supervisors(trees.value, scope, demonstration=demonstration),
             now=now,
+            officers=officers,
+            reach=reach,
             assets=FOLDER / "assets",
             common={
                 "product": PRODUCT,

@@ -6,6 +6,8 @@ from kuaixiang.accounts.people import Person
 from kuaixiang.domain.tree import BureauTree, Tier
 from kuaixiang.domain.words import Role
 
+AT_THE_BOARD: Final = frozenset({Role.TAX_SERVICE, Role.DEPUTY_HEAD, Role.BUREAU_HEAD, Role.SUPERVISOR, Role.AUDITOR})
+"""Who has to do with figures and with the cases of others."""
 COUNTIES_MAX: Final = 40
 """Bureaus below a provincial hub's own are listed up to so many: nobody looks for his own among hundreds."""
 ACTOR: Final = "S01"

@@ -7,7 +7,7 @@ certificates and send nothing.
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,6 +18,7 @@ from prometheus_client import Counter
 
 from kuaixiang.accounts import passwords
 from kuaixiang.accounts.lockout import Lockout
+from kuaixiang.accounts.oidc import IdentityRefused, Provider
 from kuaixiang.accounts.people import Claims, Person, capacities, roles_of
 from kuaixiang.accounts.sessions import PREFIX as SESSION_PREFIX
 from kuaixiang.accounts.sessions import Session, Sessions, session_of
@@ -25,6 +26,8 @@ from kuaixiang.accounts.tokens import PREFIX as TOKEN_PREFIX
 from kuaixiang.accounts.tokens import Tokens
 from kuaixiang.accounts.users import User, UsersFile
 from kuaixiang.domain.authority import Caller, SignedIn
+from kuaixiang.domain.errors import Refused
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.sign_in import (
     PASSWORD_CHARACTERS_MAX,
     NewPasswordNeeded,
@@ -69,6 +72,7 @@ class Officers:
         users: UsersFile | None,
         sessions: Sessions,
         tokens: Tokens | None,
+        provider: Provider | None = None,
         roles: Iterable[Role] = Role,
         required: bool = True,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -76,6 +80,7 @@ class Officers:
         self.bureaus = frozenset(bureaus)
         self.sessions = sessions
         self.tokens = tokens
+        self.provider = provider
         self.required = required
         self.now = now
         self._staff = staff
@@ -155,6 +160,28 @@ class Officers:
         await self.sessions.end_all(bureau, actor)
         _log.info("An officer has changed his password.", action="sign_in.password", bureau=bureau, actor=actor)
         return changed
+
+    async def sign_in_by_provider(self, browser: str, answer: Mapping[str, str]) -> tuple[str, Session, str]:
+        """Signs in whom the provider has sent back; the token, the session, and where he was going.
+
+        Raises `IdentityRefused`, `ProviderAway`.
+        """
+        assert self.provider is not None  # noqa: S101 - the page is there where the provider is
+        try:
+            claims, to = await self.provider.complete(browser, answer)
+            person = self._person_of(claims)
+        except Refused:
+            SIGN_INS.labels("provider", "refused").inc()
+            raise
+        token, session = await self._begin("provider", session_of(person, claims, _PROVEN_ELSEWHERE))
+        return token, session, to
+
+    def _person_of(self, claims: Claims) -> Person:
+        """Whom the provider names, as one who works here; raises `IdentityRefused`."""
+        person = next(iter(self.capacities(claims)), None)
+        if person is None:
+            raise IdentityRefused(Both("whom it names has no role here", "其中的人员在本系统没有岗位"))
+        return person
 
     async def _begin(self, way: str, session: Session) -> tuple[str, Session]:
         token = await self.sessions.begin(session)
@@ -238,6 +265,10 @@ class Officers:
         return replace(_at_office_of(caller, claims.bureau), officer=officer)
 
     async def _claims(self, bearer: str) -> Claims:
+        if self.provider is not None and not bearer.startswith(SESSION_PREFIX):
+            claims = await self.provider.claims_of(bearer)
+            self._person_of(claims)
+            return claims
         session = self.session_of(bearer) if bearer.startswith(SESSION_PREFIX) else None
         if session is None:
             raise SignInEnded

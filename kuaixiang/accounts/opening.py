@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from kuaixiang.accounts.officers import Officers
+from kuaixiang.accounts.oidc import Provider, load_provider
 from kuaixiang.accounts.sessions import Sessions
 from kuaixiang.accounts.settings import SignInSettings
 from kuaixiang.accounts.store import Store
@@ -30,10 +31,12 @@ async def officers_of(
 ) -> AsyncIterator[Officers | None]:
     """Who signs in at the service whose database is `database`; None where terminals are believed, which is logged.
 
-    Raises `DatabaseHeld` and the like, `UsersFileUnusable`.
+    Raises `DatabaseHeld` and the like, `UsersFileUnusable`, `ProviderUnusable`.
     """
     if not settings.needs_sign_in:
-        _log.warning("Nobody signs in: terminals are believed who acts and reads. Set users.", action="sign_in.none")
+        _log.warning(
+            "Nobody signs in: terminals are believed who acts and reads. Set users, or oidc.", action="sign_in.none"
+        )
         yield None
         return
     async with contextlib.AsyncExitStack() as stack:
@@ -50,6 +53,7 @@ async def officers_of(
             users=UsersFile(settings.users) if settings.users is not None else None,
             sessions=sessions,
             tokens=Tokens(store, lambda: datetime.now(UTC)),
+            provider=Provider(load_provider(settings.oidc)) if settings.oidc is not None else None,
             roles=roles,
         )
         await officers.start()

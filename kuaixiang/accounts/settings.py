@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from kuaixiang.accounts.oidc import ProviderUnusable, load_provider
 from kuaixiang.accounts.users import UsersFileUnusable, load_users
 from kuaixiang.runtime.settings import ImpossibleSetting
 
@@ -19,6 +20,8 @@ class SignInSettings(BaseSettings):
 
     users: Path | None = None
     """Who signs in with a password (`kx staff password`); only this service's account may read the file."""
+    oidc: Path | None = None
+    """Who the identity provider is (OpenID Connect), and which of its claims say who somebody is here."""
     sign_in: bool | None = None
     """Whether terminals and pages need somebody signed in; when absent: with users or an identity provider they do."""
     accounts: str = ""
@@ -42,7 +45,8 @@ class SignInSettings(BaseSettings):
     @property
     def needs_sign_in(self) -> bool:
         """Whether terminals are not believed."""
-        return self.users is not None if self.sign_in is None else self.sign_in
+        configured = self.users is not None or self.oidc is not None
+        return configured if self.sign_in is None else self.sign_in
 
     def accounts_url(self, database: str) -> str:
         """Where sessions and tokens are kept, by the service's own database."""
@@ -60,8 +64,13 @@ class SignInSettings(BaseSettings):
                 load_users(self.users)
             except UsersFileUnusable as wrong:
                 raise ImpossibleSetting("users", str(wrong)) from wrong
-        if self.needs_sign_in and self.users is None:
-            raise ImpossibleSetting("sign_in", "is required and there is no way to: set users")
+        if self.oidc is not None:
+            try:
+                load_provider(self.oidc)
+            except ProviderUnusable as wrong:
+                raise ImpossibleSetting("oidc", str(wrong)) from wrong
+        if self.needs_sign_in and self.users is None and self.oidc is None:
+            raise ImpossibleSetting("sign_in", "is required and there is no way to: set users or oidc")
         if self.needs_sign_in and demonstration:
             raise ImpossibleSetting("demonstration", "lets everybody in without a password, and sign_in asks for one")
 
@@ -71,7 +80,7 @@ class SignInSettings(BaseSettings):
             return
         if not self.needs_sign_in:
             raise ImpossibleSetting(
-                name, f"{address} can be reached from other machines, and nobody signs in: set users"
+                name, f"{address} can be reached from other machines, and nobody signs in: set users or oidc"
             )
         if self.pages_certificates is None:
             raise ImpossibleSetting(

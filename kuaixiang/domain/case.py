@@ -43,6 +43,7 @@ class OverrideRequest:
 
     override: Override
     asked_by: str
+    asked_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,7 +320,11 @@ def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR
         case events.Ruled() as event:
             return {"ruled_by": case.bureau if event.final_bureau == case.bureau else ""}
         case events.OverrideAsked() as event:
-            return {"override_asked": OverrideRequest(override=event.override, asked_by=entry.actor)}
+            return {
+                "override_asked": OverrideRequest(
+                    override=event.override, asked_by=entry.actor, asked_at=entry.occurred_at
+                )
+            }
         case events.OverrideApproved() as event:
             return {"override_asked": None, "overridden": case.overridden | {event.override}}
         case events.OverrideRefused():

@@ -718,6 +718,20 @@ class NoOverrideAsked(Refused):
         super().__init__(f"No override is asked for on case {case_id}.", f"诉求 {case_id} 没有待审批的特批申请。")
 
 
+class OverrideLapsed(Refused):
+    """An override was asked for so long ago that its reason may not hold any more."""
+
+    condition = Condition.STATE
+    remedy = "Have it asked for again, with the reason as it is now."
+    remedy_chinese = "请说明当前理由，重新提出申请。"
+
+    def __init__(self, case_id: str, workdays: int) -> None:
+        super().__init__(
+            f"The override of case {case_id} was not decided within {workdays} working days.",
+            f"诉求 {case_id} 的特批申请超过 {workdays} 个工作日未审批，已失效。",
+        )
+
+
 class NothingToOverride(Refused):
     """The rule does not stand against this case."""
 

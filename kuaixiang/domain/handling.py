@@ -240,6 +240,8 @@ def _check_leader(desk: Desk, act: Act, asked: ExtensionRequest) -> None:
 
 
 _ASKED: Final = Both("asked for it", "是申请人")
+OVERRIDE_WORKDAYS_MAX: Final = 5
+"""An override is decided in the time in which a case is handled: its reason may not hold any longer."""
 
 
 def approve_extension(desk: Desk, act: acts.ApproveExtension) -> tuple[CaseEvent, ...]:
@@ -514,7 +516,7 @@ def ask_override(desk: Desk, act: acts.AskOverride) -> tuple[CaseEvent, ...]:
     """申请特批: one person asks, another decides."""
     case = desk.case
     required(act.reason, "reason", Both("an override is asked for with a reason", "申请特批须说明原因"))
-    if case.override_asked is not None:
+    if case.override_asked is not None and not _has_lapsed(desk, case.override_asked):
         raise errors.OverridePending(case.case_id)
     if not (case.awaiting or case.mismatches) or act.override in case.overridden:
         raise errors.NothingToOverride(case.case_id)
@@ -542,7 +544,14 @@ def _asked_override(desk: Desk, act: Act) -> OverrideRequest:
         raise errors.NoOverrideAsked(desk.case.case_id)
     if asked.asked_by == desk.context.actor:
         raise errors.SamePerson(type(act), desk.context.actor, _ASKED)
+    if isinstance(act, acts.ApproveOverride) and _has_lapsed(desk, asked):
+        raise errors.OverrideLapsed(desk.case.case_id, OVERRIDE_WORKDAYS_MAX)
     return asked
+
+
+def _has_lapsed(desk: Desk, asked: OverrideRequest) -> bool:
+    """Whether nobody has decided in time: it may be asked anew, and is not approved any more."""
+    return desk.context.calendar.elapsed_workdays(asked.asked_at, desk.at) > OVERRIDE_WORKDAYS_MAX
 
 
 def _as_held(desk: Desk, note: str) -> dict[str, Any]:

@@ -62,7 +62,9 @@ LANGUAGE_SECONDS: Final = 400 * 24 * 3600
 FIELDS_MAX: Final = 1_200
 """Fields of one form: a bulk act names at most 500 cases, each with the version that was looked at."""
 BY_ITSELF: Final = "kx-by-itself"
-"""The header of what a page asks again without anybody having pressed anything."""
+"""The header of what a page asks again without anybody having pressed anything. What it asks while somebody types says
+`TYPING`: then somebody is there."""
+TYPING: Final = "typing"
 
 NAMED: Final[Mapping[str, type[IntEnum]]] = {
     "stage_name": Stage,
@@ -225,11 +227,12 @@ class Console:
         """
 
         async def answer(request: Request) -> Response:
-            touch = not (by_itself or BY_ITSELF in request.headers)
+            asks_itself = by_itself or BY_ITSELF in request.headers
+            touch = not asks_itself or request.headers.get(BY_ITSELF) == TYPING
             session = self._session_of(request, touch=touch)
             if session is None:
                 # A page that asks by itself is left as it is: somebody may be typing into it.
-                return await self._to_step_in(request) if touch else Response(status_code=HTTPStatus.NO_CONTENT)
+                return Response(status_code=HTTPStatus.NO_CONTENT) if asks_itself else await self._to_step_in(request)
             visit = Visit(request, session, self._language(request), self)
             try:
                 if request.method not in SAFE:

@@ -31,6 +31,7 @@ FORM_FIELDS_MAX: Final = 12
 """Fields of the form in which one signs in."""
 KEPT_CHARACTERS_MAX: Final = 1_000_000
 """Of a form that is kept while its officer signs in again: half of what a form may have."""
+FLOW_COOKIE_SECONDS: Final = 600
 KEPT_FIELDS_MAX: Final = 1_200
 BUREAUS_LISTED_MAX: Final = 20
 """Bureaus among which one chooses; where there are more one types the code."""
@@ -103,6 +104,7 @@ class Door:
     ) -> None:
         self.cookie = f"__Host-kx-{name}" if reach.secure else f"kx-{name}"
         self._form_cookie = f"{self.cookie}-form"
+        self._flow_cookie = f"{self.cookie}-flow"
         self._officers = officers
         self._reach = reach
         self._render = render
@@ -110,7 +112,13 @@ class Door:
 
     def routes(self, guarded: Callable[[str, Callable[[Any], Awaitable[Response]]], BaseRoute]) -> list[BaseRoute]:
         """The routes; `guarded` makes one for who has signed in, by either method."""
-        return [Route(ADDRESS, self._answer, methods=["GET", "POST"]), guarded(CAPACITY, self._capacity)]
+        with_provider: list[BaseRoute] = (
+            []
+            if self._officers.provider is None
+            else [Route(f"{ADDRESS}/provider", self._to_provider), Route(f"{ADDRESS}/back", self._back)]
+        )
+        shared: list[BaseRoute] = [Route(ADDRESS, self._answer, methods=["GET", "POST"])]
+        return [*with_provider, *shared, guarded(CAPACITY, self._capacity)]
 
     # ------------------------------------------------------------ who is there
 
@@ -130,12 +138,54 @@ class Door:
         answer.delete_cookie(self.cookie, httponly=True, samesite="strict", secure=self._reach.secure)
         return answer
 
+    # ------------------------------------------------------------ the identity provider
+
+    async def _to_provider(self, request: Request) -> Response:
+        """Sends the browser to the provider, with a cookie by which it is known when it comes back."""
+        provider = self._officers.provider
+        assert provider is not None  # noqa: S101 - the route is there where the provider is
+        to = self._local(request.query_params.get("to", "/"))
+        browser = secrets.token_urlsafe(TOKEN_BYTES)
+        try:
+            address = await provider.begin(browser, to)
+        except Refused as refusal:
+            return await self._page(request, to=to, refusal=refusal)
+        answer = RedirectResponse(address, HTTPStatus.SEE_OTHER)
+        # Lax: the way back begins at another site.
+        answer.set_cookie(
+            self._flow_cookie,
+            browser,
+            max_age=FLOW_COOKIE_SECONDS,
+            httponly=True,
+            samesite="lax",
+            secure=self._reach.secure,
+        )
+        return answer
+
+    async def _back(self, request: Request) -> Response:
+        """Signs in whom the provider has sent back."""
+        browser = request.cookies.get(self._flow_cookie, "")
+        try:
+            token, session, to = await self._officers.sign_in_by_provider(browser, request.query_params)
+        except Refused as refusal:
+            answer = await self._page(request, to="/", refusal=refusal)
+        else:
+            await self._officers.sign_out(request.cookies.get(self.cookie, ""))
+            several = len(self._officers.capacities(session.claims)) > 1
+            onward = f"{CAPACITY}?to={quote(to, safe='')}" if several else self._local(to)
+            # Not a redirect: in one that another site has begun, browsers keep the new cookie back.
+            answer = self.set_cookie(
+                self._render(request, "signed_in.html", session, onward=onward, here=onward), token
+            )
+        answer.delete_cookie(self._flow_cookie, httponly=True, samesite="lax", secure=self._reach.secure)
+        return answer
+
     # ------------------------------------------------------------ pages
 
     async def ended(self, request: Request, *, is_part: bool) -> Response:
         """The answer to a form that was sent without a session: sign in again, nothing of it is lost."""
         kept = kept_of(request.url.path, await request.form(max_fields=KEPT_FIELDS_MAX))
-        answer = self._page(request, to="/", kept=kept, status=HTTPStatus.UNAUTHORIZED)
+        answer = await self._page(request, to="/", kept=kept, status=HTTPStatus.UNAUTHORIZED)
         if is_part:
             # The part that was asked for, a dialog perhaps, cannot hold the page.
             answer.headers["HX-Retarget"] = "body"
@@ -144,7 +194,7 @@ class Door:
 
     async def _answer(self, request: Request) -> Response:
         if request.method != "POST":
-            return self._page(request, to=self._local(request.query_params.get("to", "/")))
+            return await self._page(request, to=self._local(request.query_params.get("to", "/")))
         form = await request.form(max_fields=FORM_FIELDS_MAX, max_part_size=KEPT_CHARACTERS_MAX * 4)
         given = {name: str(form.get(name, "")) for name in ("bureau", "actor", "to", "kept", "password")}
         kept = kept_in(given["kept"])
@@ -162,7 +212,7 @@ class Door:
                 address=self._reach.address_of(request),
             )
         except Refused as refusal:
-            return self._page(request, to=to, kept=kept, refusal=refusal, given=given)
+            return await self._page(request, to=to, kept=kept, refusal=refusal, given=given)
         # Whoever signs in again in the same browser leaves no session behind.
         await self._officers.sign_out(request.cookies.get(self.cookie, ""))
         return self.welcome(request, token, session, to, kept)
@@ -190,7 +240,7 @@ class Door:
                     return RedirectResponse(self._local(str(form.get("to", "/"))), HTTPStatus.SEE_OTHER)
         return self._render(request, "capacity.html", visit.session, people=people, to=to)
 
-    def _page(
+    async def _page(
         self,
         request: Request,
         *,
@@ -201,18 +251,24 @@ class Door:
         status: int = HTTPStatus.OK,
     ) -> Response:
         given = given or {}
+        provider = self._officers.provider
+        out = "out" in request.query_params and request.method == "GET"
         token = request.cookies.get(self._form_cookie) or secrets.token_urlsafe(TOKEN_BYTES)
         bureaus = sorted(self._officers.bureaus)
         answer = self._render(
             request,
             "sign_in.html",
             None,
+            # Not the address of an answer of the provider, which is good once.
+            here=ADDRESS,
             status=status,
             refusal=refusal,
             form=token,
             to=to,
             kept=kept,
-            out="out" in request.query_params and request.method == "GET",
+            out=out,
+            leaving=await provider.leaving() if out and provider is not None else "",
+            provider=provider is not None,
             bureaus=bureaus if len(bureaus) <= BUREAUS_LISTED_MAX else (),
             bureau=given.get("bureau", ""),
             actor=given.get("actor", ""),

@@ -33,6 +33,9 @@ SHARED: Final[Mapping[str, str]] = {
         "登录已失效，已填写的内容仍保留：请重新登录后再次提交。"
     ),
     "You have signed out.": "已退出登录。",
+    "Sign out at the identity provider too": "同时退出统一身份认证平台",
+    "Sign in at the identity provider": "通过统一身份认证登录",
+    "Signed in": "已登录",
     "Officer's number": "人员编号",
     "Password": "密码",
     "Choose a new password": "设置新密码",

@@ -226,9 +226,14 @@ def test_a_kept_form_that_no_page_of_ours_has_written_is_none(packed: str) -> No
 
 
 async def test_a_page_that_asks_by_itself_is_not_led_away_when_the_session_has_ended(pages: Pages) -> None:
-    headers = {"HX-Request": "true", "HX-Request-Type": "partial", "kx-by-itself": "yes"}
-    answer = await pages.client.get("/", headers=headers)
-    assert (204, "") == (answer.status_code, answer.text)
+    for sign in ("1", "typing"):
+        headers = {"HX-Request": "true", "HX-Request-Type": "partial", "kx-by-itself": sign}
+        for asked in (
+            pages.client.get("/", headers=headers),
+            pages.client.post("/register/duplicates", headers=headers),
+        ):
+            answer = await asked
+            assert (204, "") == (answer.status_code, answer.text)
 
 
 async def test_a_restart_ends_no_session(bureaus: Federation, file: Path, clock: Clock, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from kuaixiang.domain import acts, errors, events
 from kuaixiang.domain.words import Custody, DifferenceKind, Override, Role, Stage
-from tests.domain.story import COMPLETE, DISPATCH, FEEDBACK, HANGZHOU, REOPEN, Story, concluded, fed_back, received
+from tests.domain.story import COMPLETE, DAY, DISPATCH, FEEDBACK, HANGZHOU, REOPEN, Story, concluded, fed_back, received
 
 ASK = acts.AskOverride(override=Override.LEDGERS_DISAGREE, reason="对方单位已撤并")
 APPROVE, REFUSE, WRITE_OFF = acts.ApproveOverride(), acts.RefuseOverride(reason="应先核对"), acts.WriteOff()
@@ -80,3 +80,11 @@ def test_a_ledger_that_only_heard_the_end_may_be_overridden_too_and_holds_the_ca
     story.then(ASK, APPROVE)
     assert Custody.RELEASED is story.case.custody
     assert Stage.WRITTEN_OFF is story.then(WRITE_OFF).case.stage
+
+
+def test_an_override_that_nobody_decided_in_a_week_is_asked_for_anew() -> None:
+    story = unheard().then(ASK).after(9 * DAY)
+    with pytest.raises(errors.OverrideLapsed):
+        story.do(APPROVE)
+    story.then(ASK, APPROVE, WRITE_OFF)
+    assert Stage.WRITTEN_OFF is story.case.stage

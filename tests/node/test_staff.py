@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from kuaixiang.accounts.staff import FAILED, StaffList
 from kuaixiang.facts import FactsError
-from node.staff import FAILED, StaffList
 
 BUREAU = "330106"
 LIST = """

@@ -657,6 +657,9 @@ class PublishPeriodRequest(_message.Message):
     """The hub's own scope when empty."""
     period: _builtins.str
     override_by: _builtins.str
+    """Two persons and a reason, typed by one terminal. Where officers sign in, one who has asks with a reason, and another
+    one who has confirms without, naming the first.
+    """
     override_second: _builtins.str
     override_reason: _builtins.str
     def __init__(
@@ -682,19 +685,25 @@ class PublishPeriodResponse(_message.Message):
 
     EDITION_FIELD_NUMBER: _builtins.int
     UNCHANGED_FIELD_NUMBER: _builtins.int
+    AWAITS_SECOND_UNTIL_FIELD_NUMBER: _builtins.int
     unchanged: _builtins.bool
     """The last edition says the same; no new one was made."""
     @_builtins.property
     def edition(self) -> Global___Edition: ...
+    @_builtins.property
+    def awaits_second_until(self) -> _timestamp_pb2.Timestamp:
+        """Where officers sign in: nothing was published, another one is to confirm the override until then."""
+
     def __init__(
         self,
         *,
         edition: Global___Edition | None = ...,
         unchanged: _builtins.bool = ...,
+        awaits_second_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["edition", b"edition"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["awaits_second_until", b"awaits_second_until", "edition", b"edition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["edition", b"edition", "unchanged", b"unchanged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaits_second_until", b"awaits_second_until", "edition", b"edition", "unchanged", b"unchanged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

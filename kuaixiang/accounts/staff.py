@@ -1,4 +1,4 @@
-"""The departments and officers of a node's bureaus, read again when their file changes, without a restart."""
+"""The departments and officers of a service's bureaus, read again when their file changes, without a restart."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from kuaixiang.runtime.loops import Loop
 LOOK_SECONDS: Final = 2.0
 """Somebody who has just been added tries at once; a look is one `stat`."""
 
-LISTED: Final = Gauge("kx_staff_officers", "Officers listed for the bureaus of this node; 0: terminals are believed.")
+LISTED: Final = Gauge("kx_staff_officers", "Officers on the list of staff; 0: nobody is held to a role.")
 FAILED: Final = Counter("kx_staff_failures_total", "Times the changed list of staff could not be used.")
 
 _log: Final = structlog.get_logger(__name__)
@@ -24,8 +24,8 @@ _log: Final = structlog.get_logger(__name__)
 class StaffList:
     """The lists of the bureaus, as their file said when it was last right. `step` is one look at the file.
 
-    A file that has become wrong changes nothing: the bureaus go on by the list they had, and an alarm can be set on the
-    counter.
+    `bureaus` must be in it. A file that has become wrong changes nothing: the bureaus go on by the list they had, and
+    an alarm can be set on the counter.
     """
 
     def __init__(self, file: Path | None, bureaus: Sequence[str], look_seconds: float = LOOK_SECONDS) -> None:
@@ -72,12 +72,12 @@ class StaffList:
             self._wrong(f"it lists nobody of {', '.join(missing)}")
             return False
         self._take(lists)
-        _log.info("The list of staff was read again.", action="staff.reload", version=self.of(self._bureaus[0]).version)
+        _log.info("The list of staff was read again.", action="staff.reload", bureaus=len(lists))
         return False
 
     def _take(self, lists: Mapping[str, Staff]) -> None:
         self._lists = lists
-        LISTED.set(sum(len(self.of(bureau).officers) for bureau in self._bureaus))
+        LISTED.set(sum(len(self.of(bureau).officers) for bureau in self._bureaus or lists))
 
     @staticmethod
     def _wrong(reason: str) -> None:

@@ -1,0 +1,149 @@
+"""An officer signs in by the command line, and what he does goes under his name; a channel by its token."""
+
+import json
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from demo.processes import ChildProcess
+from kuaixiang.accounts.users import load_users
+from kuaixiang.runtime import pki
+from tests.kx.conftest import kx, refusal, told
+from tests.node.callers import COUNTY
+from tests.node.test_sign_in import PASSWORD, STAFF
+
+REGISTER = (
+    *("case", "register", "--taxpayer", "晨光文具店", "--contact", "15400001234", "--text", "怎样更正印花税？"),
+    *("--category", "policy", "--anyway", "--json"),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sign-in")
+
+
+@pytest.fixture(scope="module")
+def users(folder: Path) -> Path:
+    """The users file, written by the command that an administrator uses."""
+    file = folder / "users.toml"
+    for actor in ("R01", "B01"):
+        done = kx(
+            *("staff", "password", actor, "--bureau", COUNTY, "--users", str(file), "--stdin", "--keep"),
+            stdin=f"{PASSWORD}\n",
+        )
+        assert 0 == done.exit_code, done.output
+        assert PASSWORD not in done.output
+    assert 0o600 == file.stat().st_mode & 0o777
+    return file
+
+
+@pytest.fixture(scope="module")
+def terminal(folder: Path, users: Path) -> Iterator[dict[str, str]]:
+    """A node in a process of its own, and the environment of a terminal that asks it."""
+    (folder / "staff.toml").write_text(STAFF, encoding="utf-8")
+    pki.init_authority(folder / "ca", "test")
+    pki.issue(folder / "ca", folder / "node", "node", [COUNTY])
+    pki.issue(folder / "ca", folder / "office", "office", [COUNTY])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    settings = {
+        "bureaus": COUNTY,
+        "database": f"sqlite:///{folder}/node.db",
+        "listen": address,
+        "metrics_port": 0,
+        "certificates": str(folder / "node"),
+        "nats_url": "",
+        "staff": str(folder / "staff.toml"),
+        "users": str(users),
+    }
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in settings.items()]
+    (folder / "node.toml").write_text("".join(lines), encoding="utf-8")
+    command = [str(Path(sys.executable).with_name("kx")), "node", "serve", "--config", str(folder / "node.toml")]
+    with ChildProcess("node", command, log=folder / "node.log") as node:
+        node.start().wait_ready(lambda: "node.start" in (folder / "node.log").read_text("utf-8"), 60)
+        yield {
+            "KX_NODE": address,
+            "KX_CERTIFICATES": str(folder / "office"),
+            "KX_BUREAU": COUNTY,
+            "KX_PATIENCE": "5",
+            "KX_SIGN_INS": str(folder / "state" / "sign-ins.json"),
+            "KX_TOKEN_FILE": "",
+        }
+
+
+def as_officer(terminal: dict[str, str], actor: str = "R01", role: str = "registrar", **more: str) -> dict[str, str]:
+    department = "leadership" if actor == "B01" else "tax-service"
+    return terminal | {"KX_ACTOR": actor, "KX_ROLE": role, "KX_DEPARTMENT": department} | more
+
+
+def sign_in(environment: dict[str, str], password: str = PASSWORD) -> Result:
+    return kx("sign-in", "--stdin", "--json", environment=environment, stdin=f"{password}\n")
+
+
+def rule(result: Result) -> Any:
+    return refusal(result)["rule"]
+
+
+def test_an_officer_signs_in_acts_and_signs_out(terminal: dict[str, str]) -> None:
+    officer = as_officer(terminal)
+    assert "NotSignedIn" == rule(kx(*REGISTER, environment=officer))
+    assert "WrongPassword" == rule(sign_in(officer, "wrong"))
+    answer = told(sign_in(officer))
+    assert ("R01", ["registrar"]) == (answer["actor"], answer["roles"])
+    file = Path(terminal["KX_SIGN_INS"])
+    assert 0o600 == file.stat().st_mode & 0o777
+    assert PASSWORD not in file.read_text("utf-8")
+    assert told(kx(*REGISTER, environment=officer))["case"]["case_id"]
+    assert "NotYourself" == rule(kx(*REGISTER, environment=officer | {"KX_ACTOR": "T01"}))
+    assert 0 == kx("sign-out", environment=officer).exit_code
+    assert "NotSignedIn" == rule(kx(*REGISTER, environment=officer))
+
+
+def test_a_file_that_others_can_read_is_not_used(terminal: dict[str, str]) -> None:
+    officer = as_officer(terminal)
+    told(sign_in(officer))
+    file = Path(terminal["KX_SIGN_INS"])
+    file.chmod(0o644)
+    assert "FileOpenToOthers" == rule(kx(*REGISTER, environment=officer))
+    file.chmod(0o600)
+
+
+def test_a_leader_issues_a_token_by_which_a_channel_registers(terminal: dict[str, str], folder: Path) -> None:
+    head = as_officer(terminal, "B01", "bureau-head")
+    told(sign_in(head))
+    scopes = ("--scope", "register", "--scope", "status")
+    issued = told(kx("token", "issue", "--channel", "hotline", *scopes, "--json", environment=head))
+    secret = folder / "token"
+    secret.write_text(issued["secret"], encoding="utf-8")
+    secret.chmod(0o600)
+    channel = as_officer(terminal, "12366", "channel", KX_TOKEN_FILE=str(secret))
+    assert told(kx(*REGISTER, "--channel", "hotline", environment=channel))["case"]["case_id"]
+    (listed,) = told(kx("token", "list", "--json", environment=head))
+    assert (issued["token_id"], True) == (listed["token_id"], listed["last_used_at"] is not None)
+    assert issued["secret"] not in json.dumps(listed)
+    assert 0 == kx("token", "revoke", issued["token_id"], environment=head).exit_code
+    assert "SignInEnded" == rule(kx(*REGISTER, "--channel", "hotline", environment=channel))
+    assert "hotline" not in kx("token", "list", environment=head).output
+    assert "12366热线" in kx("token", "list", environment=head).output
+
+
+def test_an_administrator_disables_removes_and_is_told_what_is_wrong(users: Path, folder: Path) -> None:
+    copy = folder / "copy.toml"
+    copy.write_bytes(users.read_bytes())
+    copy.chmod(0o600)
+    base = ("staff", "password", "R01", "--bureau", COUNTY, "--users", str(copy))
+    assert 0 == kx(*base, "--disable").exit_code
+    assert load_users(copy)[COUNTY, "R01"].disabled
+    assert 0 == kx(*base, "--remove").exit_code
+    assert (COUNTY, "R01") not in load_users(copy)
+    assert 2 == kx(*base, "--remove").exit_code
+    assert 2 == kx(*base, "--stdin", stdin="short\n").exit_code
+    copy.chmod(0o644)
+    assert 2 == kx(*base, "--stdin", stdin=f"{PASSWORD}\n").exit_code
