@@ -24,6 +24,7 @@ MUST_BE_THERE = (
     "peer's certificate has expired",
     "calendar ends",
     "list of staff",
+    "identity provider",
     "clock was set back",
     "clock has jumped",
 )
