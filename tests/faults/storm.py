@@ -69,6 +69,8 @@ LONG_OUTAGE_SECONDS = (5.0, 12.0)
 """One outage in ten: longer than a line's own patience."""
 FAULT_ACTIONS = ("rpc.fault", "web.fault", "delivery.fault", "attachment.fault", "writer.after_commit_failed")
 """Whatever befalls a service, it never says these of itself."""
+REPORT = "report.json"
+"""In the directory of a storm."""
 LOOKS_MAX = 10
 """Until nothing has been recorded during one."""
 CALM_SECONDS_MAX = 60.0
@@ -764,7 +766,9 @@ def main(arguments: Sequence[str]) -> int:
     directory = asked.pop("directory")
     kept = directory or Path(tempfile.mkdtemp(prefix="kuaixiang-storm-"))
     report = asyncio.run(weather(kept, Plan(**asked)))
-    print(json.dumps(asdict(report), ensure_ascii=False, indent=1))
+    told = json.dumps(asdict(report), ensure_ascii=False, indent=1)
+    (kept / REPORT).write_text(told, encoding="utf-8")
+    print(told)
     if directory is None and not report.found:
         shutil.rmtree(kept)
     elif report.found:
