@@ -30,6 +30,7 @@ from kuaixiang.domain.witness import witnesses_of
 from kuaixiang.runtime.clock import clock_from
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.runtime.seal import Seal
+from kuaixiang.runtime.trust import Trust
 from kuaixiang.wire.chain import NO_PRIVATE
 from kuaixiang.wire.codec import decode_private
 from kuaixiang.wire.v1 import cosign_pb2 as pb
@@ -445,7 +446,7 @@ async def restore(settings: NodeSettings, *, aside: Path | None, accept_loss: bo
     place = offices.Place(settings.load_tree(), settings.load_calendar(), settings.rules, clock_from(settings.clock))
     ledger = await asyncio.to_thread(Ledger, settings.database, settings.bureaus, settings.data_key)
     try:
-        seal = Seal(settings.certificate_paths)
+        seal = Seal(settings.certificate_paths, Trust(settings.certificate_paths, place.trees))
         office = Office(ledger, place, seal.sign)
         # The tree and the calendar that the ledger has adopted, as in a node that serves.
         Directives(office, seal)

@@ -1,5 +1,6 @@
 """Nobody rewrites a ledger unseen: a witness cosigns what continues what it has seen, and finds what does not."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,17 +15,20 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from kuaixiang.domain import acts
 from kuaixiang.domain.errors import FieldMalformed
 from kuaixiang.domain.events import LedgerDoubted, LedgerTrusted
-from kuaixiang.domain.words import LedgerFinding, Role
+from kuaixiang.domain.words import Category, Channel, LedgerFinding, Role
 from kuaixiang.runtime.seal import Seal
 from kuaixiang.wire import chain
 from kuaixiang.wire.errors import from_call
 from kuaixiang.wire.v1 import cosign_pb2 as pb
 from kuaixiang.wire.v1 import journal_pb2
 from kuaixiang.wire.v1.cosign_pb2_grpc import CosignServiceStub
+from node import service
+from node.federation.client import Links
 from node.federation.cosigner import LedgerRefuted, LedgerUnproven
 from node.ledger import evidence, schema
 from node.ledger.ledger import Ledger, Seen
-from node.witness import HeadContradicted, HeadUnfollowed, StatementOvertaken
+from node.office import Header
+from node.witness import HeadContradicted, HeadUnfollowed, Rereader, StatementOvertaken, Witness
 from tests.federation.bureaus import until
 from tests.federation.nodes import COUNTY, PREFECTURE, Nodes, nodes
 
@@ -65,7 +69,8 @@ def doubts(made: Nodes, witness: str = PREFECTURE) -> list[LedgerDoubted]:
 
 def in_database(made: Nodes, bureau: str, change: Callable[[sa.Connection], Any]) -> None:
     """Somebody changes the database of a stopped node."""
-    ledger = Ledger(f"sqlite:///{made.folder / bureau}.db", (bureau,))
+    settings = made.settings_of(bureau)
+    ledger = Ledger(settings.database, (bureau,), settings.data_key)
     try:
         with ledger.database.writing.begin():
             change(ledger.database.writing)
@@ -191,6 +196,71 @@ async def test_an_entry_rewritten_in_the_database_is_named_by_its_witness(pair: 
     (doubt,) = await until(lambda: doubts(pair))
     assert (LedgerFinding.REWRITTEN, 3) == (doubt.finding, doubt.known_seq)
     assert doubt.known_hash != doubt.told_hash
+
+
+@pytest.mark.asyncio
+async def test_an_entry_changed_behind_the_nodes_back_is_found_by_reading_the_ledger_again(pair: Nodes) -> None:
+    for _ in range(2):
+        await pair.accept(COUNTY)
+    await cosigned(pair)
+    await pair.stop(COUNTY)
+
+    def change(connection: sa.Connection) -> None:
+        # Its hash is left as it was, and so are all after it: neither head nor cosignature differ.
+        table = schema.JOURNAL
+        public = bytes(connection.execute(sa.select(table.c.public).where(table.c.seq == 2)).scalar_one())
+        changed = public.replace(b"officer-1", b"officer-9")
+        connection.execute(sa.update(table).where(table.c.seq == 2).values(public=changed))
+
+    in_database(pair, COUNTY, change)
+    await pair.start(COUNTY)
+    await pair.accept(COUNTY)
+    await cosigned(pair)
+    office = pair.up[PREFECTURE].office
+    paths = pair.certificate("node", PREFECTURE)
+    async with Links(office.place.trees, paths) as links:
+        rereader = Rereader(office, Witness(office, links, Seal(paths)))
+        for _ in range(20):
+            await rereader.step()
+    (doubt,) = doubts(pair)
+    assert (LedgerFinding.REWRITTEN, 2) == (doubt.finding, doubt.known_seq)
+
+
+@pytest.mark.asyncio
+async def test_of_two_nodes_on_copies_of_one_ledger_the_second_to_be_seen_takes_no_more_acts(pair: Nodes) -> None:
+    await pair.accept(COUNTY)
+    shared = await cosigned(pair)
+    await pair.stop(COUNTY)
+    pair.databases[COUNTY] = f"sqlite:///{copy(pair, COUNTY, 'twin.db')}"
+    shutil.copy(pair.folder / f"{COUNTY}.db.key", pair.folder / "twin.db.key")
+    twin_settings = pair.settings_of(COUNTY).model_copy(update={"listen": "127.0.0.1:0"})
+    del pair.databases[COUNTY]
+    await pair.start(COUNTY)
+    async with service.running(twin_settings) as twin:
+        await pair.accept(COUNTY)
+        await cosigned(pair)
+        header = Header(bureau=COUNTY, case_id="", actor="twin-1", role=Role.REGISTRAR, department="tax-service")
+        with pytest.raises(LedgerRefuted):
+            await until_refused(twin, header)
+        (doubt,) = await until(lambda: doubts(pair))
+        assert LedgerFinding.REWRITTEN is doubt.finding or LedgerFinding.SHORTER is doubt.finding
+        assert doubt.known_seq > shared.seq
+    await pair.accept(COUNTY)
+    await cosigned(pair)
+
+
+async def until_refused(twin: service.Running, header: Header) -> None:
+    """The twin registers case after case until it is found out."""
+    for _ in range(100):
+        act = acts.Register(
+            taxpayer_name="晨光文具店",
+            contact="15400001234",
+            text="发票",
+            category=Category.SYSTEMS,
+            channel=Channel.COUNTER,
+        )
+        await twin.office.perform(header, act)
+        await asyncio.sleep(0.1)
 
 
 @pytest.mark.asyncio

@@ -15,6 +15,7 @@ from kuaixiang.domain.words import Custody, Role
 from kuaixiang.wire.v1 import referral_pb2
 from node.federation.cosigner import LedgerRefuted
 from node.ledger import evidence, queries, schema
+from node.ledger.ledger import Ledger
 from node.restoration import NUMBERS_LEFT_OUT, NotRestored, Restored, restore
 from tests.federation.bureaus import until
 from tests.federation.nodes import COUNTY, PREFECTURE, TEXT, Nodes, nodes
@@ -219,3 +220,38 @@ async def test_a_rewritten_ledger_is_mended_from_what_was_cosigned(pair: Nodes, 
     assert whole.hash == evidence.place_at(pair.up[COUNTY].office.ledger.database, COUNTY, whole.seq).hash  # type: ignore[union-attr]
     await pair.act(COUNTY, case_id, acts.Complete(result="已办结"), Role.HANDLER)
     await cosigned(pair)
+
+
+@pytest.mark.asyncio
+async def test_an_older_ledger_is_refused_refilled_and_goes_on_over_either_database(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with nodes(tmp_path) as made:
+        made.databases[COUNTY] = database_url
+        made.settings |= QUICK | {"cosigned_start_seconds": 0, "data_key": tmp_path / "data.key"}
+        await made.start(PREFECTURE)
+        made.settings |= QUICK
+        await made.start(COUNTY)
+        await made.accept(COUNTY)
+        kept = await cosigned(made)
+        await made.accept(COUNTY)
+        whole = await cosigned(made)
+        await made.stop(COUNTY)
+        ledger = Ledger(database_url, (COUNTY,), tmp_path / "data.key")
+        try:
+            with ledger.database.writing.begin():
+                for table in (schema.JOURNAL, schema.PRIVATE, schema.REQUESTS):
+                    ledger.database.writing.execute(sa.delete(table).where(table.c.seq > kept.seq))
+                ledger.database.writing.execute(sa.delete(schema.COSIGNED))
+            ledger.rebuild()
+        finally:
+            ledger.close()
+        await made.start(COUNTY)
+        with pytest.raises(LedgerRefuted, match=rf"entries {kept.seq + 1} to {whole.seq} are missing"):
+            await made.register(COUNTY)
+        await made.stop(COUNTY)
+        restored = await refill(made)
+        assert (2, whole.seq - kept.seq, 0) == (restored.generation, restored.refilled, restored.missing)
+        await made.start(COUNTY)
+        await made.accept(COUNTY)
+        assert 2 == (await cosigned(made)).generation
