@@ -38,6 +38,7 @@ from kx.options import (
     who_options,
 )
 from kx.output import (
+    DIFFERENT_EXIT_CODE,
     INSTANT_FORM,
     Bar,
     Failed,
@@ -897,6 +898,41 @@ def track(*, case_id: CaseId, asking: Asking) -> None:
             print_json(table_of(response))
         else:
             show_track(asking, response)
+
+
+@app.command("receipts")
+@takes(asking=asking_options)
+def receipts(*, case_id: CaseId, asking: Asking) -> None:
+    """Show the receipts of a case's hand-overs 移交凭证, each held to the signatures of both bureaus on it.
+
+    Ends with 1 when one of them does not prove its hand-over.
+    """
+    from kuaixiang.runtime import signing
+    from kuaixiang.runtime.clock import SystemClock
+    from kuaixiang.runtime.pki import CertificatePaths
+    from kuaixiang.wire.v1 import referral_pb2
+    from kx.client import ask
+    from kx.views import proven_receipts, show_receipts
+
+    def check(payload: bytes, signature: referral_pb2.Signature, bureau: str) -> None:
+        made = signing.Signature(signature.certificate_der, signature.value)
+        authority = CertificatePaths.in_folder(asking.certificates).ca.read_bytes()
+        try:
+            signing.verify(payload, made, bureau, authority, SystemClock().now())
+        except signing.CertificateNotValid as expired:
+            # It was signed before; a receipt proves a hand-over for longer than a certificate lasts.
+            signing.verify(payload, made, bureau, authority, expired.ends)
+
+    with failures_shown(as_json=asking.as_json):
+        request = referral_pb2.ListReceiptsRequest(bureau=asking.bureau, case_id=case_id)
+        response: referral_pb2.ListReceiptsResponse = ask(asking, "ReferralService", "ListReceipts", request)
+        proven = proven_receipts(response.receipts, check)
+        if asking.as_json:
+            print_json({"receipts": proven})
+        else:
+            show_receipts(asking, proven)
+    if any(one["unproven"] for one in proven):
+        raise typer.Exit(DIFFERENT_EXIT_CODE)
 
 
 @app.command("import")

@@ -1,6 +1,6 @@
 """How cases and supervision orders look on a terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from enum import IntEnum
 from itertools import zip_longest
@@ -444,6 +444,53 @@ def show_orders(asking: Asking, orders: Sequence[supervision_pb2.Order], next_pa
     console.print(f"{len(orders)} order(s) of {asking.bureau_name(asking.bureau)}.")
     if next_page:
         console.print(f"More: --page {next_page}", soft_wrap=True)
+
+
+def proven_receipts(
+    receipts: Iterable[referral_pb2.Receipt], check: Callable[[bytes, referral_pb2.Signature, str], None]
+) -> list[dict[str, Any]]:
+    """What receipts prove, and of each that does not prove its hand-over, why."""
+    from kuaixiang.runtime.signing import SignatureRefused
+    from node.federation.receipts import ReceiptUnproven, prove
+
+    found = []
+    for receipt in receipts:
+        decision = referral_pb2.Decision.FromString(receipt.decision)
+        said, unproven = referral_pb2.HandOver(), ""
+        try:
+            said, decision = prove(receipt, check)
+        except (ReceiptUnproven, SignatureRefused) as why:
+            unproven = str(why)
+        found.append(
+            {
+                "referral_id": decision.referral_id,
+                "from_bureau": said.from_bureau,
+                "to_bureau": decision.bureau,
+                "accepted": decision.accepted,
+                "generation": decision.generation,
+                "seq": decision.seq,
+                "hash": decision.hash.hex(),
+                "unproven": unproven,
+            }
+        )
+    return found
+
+
+def show_receipts(asking: Asking, proven: Sequence[dict[str, Any]]) -> None:
+    """Receipts, with what they prove."""
+    table = _table("hand-over 移交", "from", "to", "decision", "entry", "signed by both 双方签名")
+    for one in proven:
+        table.add_row(
+            one["referral_id"],
+            asking.bureau_name(one["from_bureau"]) if one["from_bureau"] else "-",
+            asking.bureau_name(one["to_bureau"]),
+            "accepted 已接收" if one["accepted"] else "refused 未接收",
+            f"{one['generation']}.{one['seq']}",
+            Text(one["unproven"], _LATE) if one["unproven"] else Text("yes 是", "green"),
+        )
+    console = _console()
+    console.print(table)
+    console.print(f"{len(proven)} receipt(s).", markup=False)
 
 
 def show_witnessed(asking: Asking, ledgers: Sequence[cosign_pb2.WitnessedLedger]) -> None:

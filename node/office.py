@@ -358,15 +358,19 @@ class Office:
 
     # ------------------------------------------------------------ peers: the receiver's side
 
-    async def decide_offer(self, offer: referral_pb2.Offer) -> bytes:
+    async def decide_offer(
+        self, offer: referral_pb2.Offer, hand_over: bytes = b"", word: referral_pb2.Signature | None = None
+    ) -> bytes:
         """The decision on an offer, recorded with the case; a repeated offer gets the first receipt, word for word.
 
+        `hand_over` and `word` are what the sender has signed of the hand-over; they come back in the receipt.
         Raises `AttachmentsMissing`, which is none, while files of the case are not here.
         """
         self.check_hosted(offer.to_bureau)
         _check_numbers(offer)
+        blank = referral_pb2.Receipt(hand_over=hand_over, hand_over_signature=word)
         work = Work(
-            run=lambda draft: self._decide_offer(draft, offer),
+            run=lambda draft: self._decide_offer(draft, offer, blank),
             bureau=offer.to_bureau,
             case_id=offer.case_id,
             referral_id=offer.referral_id,
@@ -375,7 +379,7 @@ class Office:
         receipt: bytes = await self.ledger.do(work)
         return receipt
 
-    def _decide_offer(self, draft: Draft, offer: referral_pb2.Offer) -> bytes:
+    def _decide_offer(self, draft: Draft, offer: referral_pb2.Offer, blank: referral_pb2.Receipt) -> bytes:
         bureau = offer.to_bureau
         stored = draft.receipt(bureau, offer.referral_id)
         if stored is not None:
@@ -394,14 +398,21 @@ class Office:
         refusal = judge(facts, bureau, holding, self.place.tree, self.place.rules.hops_max)
         act = received_act(offer) if refusal is None else None
         if act is None:
-            return self._decline(draft, context, case, offer, refusal or Refusal.INVALID)
+            return self._decline(draft, context, case, offer, refusal=refusal or Refusal.INVALID, blank=blank)
         _check_held(draft, act.attachments)
         events = decide(case, act, context)
         recorded = draft.record(context, offer.case_id, events, case=case, category=act.category, channel=act.channel)
-        return self._receipt(draft, offer, recorded, refusal=None)
+        return self._receipt(draft, offer, recorded, blank, refusal=None)
 
     def _decline(
-        self, draft: Draft, context: Context, case: Case | None, offer: referral_pb2.Offer, refusal: Refusal
+        self,
+        draft: Draft,
+        context: Context,
+        case: Case | None,
+        offer: referral_pb2.Offer,
+        *,
+        refusal: Refusal,
+        blank: referral_pb2.Receipt,
     ) -> bytes:
         declined = OfferDeclined(
             stage=case.stage if case else Stage.REFERRED,
@@ -414,11 +425,18 @@ class Office:
             offered_at=instant_of(offer.offered_at_us, "offered_at_us"),
         )
         recorded = draft.record(context, offer.case_id, (declined,), case=case)
-        return self._receipt(draft, offer, recorded, refusal=refusal)
+        return self._receipt(draft, offer, recorded, blank, refusal=refusal)
 
     def _receipt(
-        self, draft: Draft, offer: referral_pb2.Offer, recorded: Recorded, *, refusal: Refusal | None
+        self,
+        draft: Draft,
+        offer: referral_pb2.Offer,
+        recorded: Recorded,
+        blank: referral_pb2.Receipt,
+        *,
+        refusal: Refusal | None,
     ) -> bytes:
+        """The receipt, on a blank that has the sender's word for the hand-over on it already."""
         bureau = offer.to_bureau
         decision = referral_pb2.Decision(
             referral_id=offer.referral_id,
@@ -431,7 +449,9 @@ class Office:
             bureau=bureau,
             generation=draft.head(bureau).generation,
         ).SerializeToString()
-        receipt = referral_pb2.Receipt(decision=decision, signature=self._sign(decision)).SerializeToString()
+        blank.decision = decision
+        blank.signature.CopyFrom(self._sign(decision))
+        receipt = blank.SerializeToString()
         draft.keep_receipt(bureau, offer.referral_id, receipt)
         return receipt
 
@@ -456,7 +476,8 @@ class Office:
             case = draft.case(offer.to_bureau, offer.case_id)
             context = self.system_context(offer.to_bureau, case)
             # The tombstone: a late offer finds this decision and cannot revive itself.
-            return self._decline(draft, context, case, offer, Refusal.WITHDRAWN)
+            blank = referral_pb2.Receipt()
+            return self._decline(draft, context, case, offer, refusal=Refusal.WITHDRAWN, blank=blank)
 
         work = Work(run=run, bureau=offer.to_bureau, case_id=offer.case_id, referral_id=offer.referral_id)
         receipt: bytes = await self.ledger.do(work)
@@ -478,7 +499,7 @@ class Office:
 
     # ------------------------------------------------------------ peers: the sender's side, and the sweep
 
-    async def settle(self, bureau: str, decision: referral_pb2.Decision) -> int:
+    async def settle(self, bureau: str, decision: referral_pb2.Decision, receipt: bytes = b"") -> int:
         """Resolves an outstanding offer by the receiver's decision; an offer resolved already stays as it is."""
         act: Act
         if decision.accepted:
@@ -488,7 +509,12 @@ class Office:
         else:
             refusal = enum_of(Refusal, decision.refusal, "refusal")
             act = acts.AcknowledgeRefusal(referral_id=decision.referral_id, refusal=refusal)
-        return await self._by_system(bureau, decision.case_id, act)
+
+        def keep(draft: Draft) -> None:
+            if receipt:
+                draft.put_hand_over(bureau, decision.referral_id, receipt)
+
+        return await self._by_system(bureau, decision.case_id, act, keep)
 
     async def acknowledge_conclusion(self, request: referral_pb2.ConcludeRequest) -> int:
         """Records that a neighbouring ledger has the conclusion that `request` told it."""
@@ -547,8 +573,10 @@ class Office:
         seq: int = await self.ledger.do(Work(run=run, bureau=bureau))
         return seq
 
-    async def _by_system(self, bureau: str, case_id: str, act: Act) -> int:
-        """Does an act that nobody does in person; the journal's end at which it is so."""
+    async def _by_system(
+        self, bureau: str, case_id: str, act: Act, keep: Callable[[Draft], None] = lambda _: None
+    ) -> int:
+        """Does an act that nobody does in person, and keeps what comes with it; the journal's end at which it is so."""
         self.check_hosted(bureau)
         check_case_id(case_id, "case_id")
 
@@ -557,6 +585,7 @@ class Office:
             if case is None:
                 raise errors.UnknownCase(bureau, case_id)
             context = self.system_context(bureau, case)
+            keep(draft)
             return draft.record(context, case_id, decide(case, act, context), case=case).seq
 
         seq: int = await self.ledger.do(Work(run=run, bureau=bureau, case_id=case_id))

@@ -105,7 +105,7 @@ GROUPS: Final = {
     """,
     "above": """
         ListSubordinateCases GetSubordinateCase ReadJournal GetHeads ReadTerms ReadMaskedTexts ListMismatches FindIssues
-        ConfirmIssue OverseeBoard ListWitnessed
+        ConfirmIssue OverseeBoard ListWitnessed ListReceipts
     """,
     "below": "ReadDirectives",
     "peers": "Offer PutAttachment Withdraw Conclude ReadHandedOver",
@@ -178,6 +178,7 @@ ROLES_OF_READINGS: Final = {
             "GetSubordinateCase",
             "ListMismatches",
             "ListWitnessed",
+            "ListReceipts",
             "GetPairDigests",
             "ReadPairRecords",
             "ReconcileLedgers",

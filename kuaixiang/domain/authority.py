@@ -381,6 +381,7 @@ ACCESS: Final[Mapping[str, Rule]] = MappingProxyType(
         "PutAttachment": _peers(_REFERRALS, _SPEAKING_OF_CASES, NEIGHBOURS),
         "Withdraw": _peers(_REFERRALS, _SPEAKING_OF_CASES, NEIGHBOURS),
         "Conclude": _peers(_REFERRALS, _SPEAKING_OF_CASES, NEIGHBOURS),
+        "ListReceipts": _superiors(OFFICERS),
         # Hand-overs of the past stay with the case, whatever the tree has become.
         "Track": Rule(errand=_TRACKING, node=SELF, office=SELF, party=ANYWHERE),
         # SupervisionService (§五(三)): officers; orders come down from the parent, reports up from children.

@@ -405,6 +405,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "completed_at": "办结时间",
     "peer": "对账单位",
     "days": "日期",
+    "hand_over": "移交凭证",
     # Of witnesses.
     "witness": "见证单位",
     "segment": "台账日志",

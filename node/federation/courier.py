@@ -35,6 +35,7 @@ from node.attachments import AttachmentsMissing, Missing
 from node.federation import offers, statements
 from node.federation.client import CALL_SECONDS_MAX, Failed, Links, NoEndpoint, failure_of
 from node.federation.offers import Message, SnapshotErased
+from node.federation.receipts import hand_over_of
 from node.federation.statements import OrderMessage, WordingErased
 from node.ledger import queries
 from node.ledger.blobs import CHUNK_BYTES
@@ -347,7 +348,13 @@ class Destination:
                 return await self._note(message, await supervision.ReportOrder(report, timeout=CALL_SECONDS_MAX))
             case referral_pb2.Offer():
                 payload = message.SerializeToString()
-                request = referral_pb2.OfferRequest(offer=payload, signature=self._seal.sign(payload))
+                hand_over = hand_over_of(message, payload).SerializeToString()
+                request = referral_pb2.OfferRequest(
+                    offer=payload,
+                    signature=self._seal.sign(payload),
+                    hand_over=hand_over,
+                    hand_over_signature=self._seal.sign(hand_over),
+                )
                 try:
                     receipt = await stub.Offer(request, timeout=CALL_SECONDS_MAX)
                 except grpc.aio.AioRpcError as error:
@@ -419,7 +426,7 @@ class Destination:
         self, asked: referral_pb2.Offer | referral_pb2.WithdrawRequest, receipt: referral_pb2.Receipt
     ) -> Result:
         decision = decision_of(receipt, asked, self._seal)
-        await self._office.settle(self.bureau, decision)
+        await self._office.settle(self.bureau, decision, receipt.SerializeToString())
         return Result.ACCEPTED if decision.accepted else Result.REFUSED
 
     async def _note(self, told: OrderMessage, receipt: supervision_pb2.OrderReceipt) -> Result:

@@ -38,7 +38,8 @@ from kuaixiang.wire.v1 import referral_pb2, referral_pb2_grpc
 from node.attachments import UnknownAttachment
 from node.cases import clock_view, history_item
 from node.federation.client import Links, NoEndpoint, failure_of
-from node.ledger import queries
+from node.federation.receipts import check_hand_over
+from node.ledger import evidence, queries
 from node.ledger.queries import HistoryEntry
 from node.office import Office
 
@@ -86,7 +87,9 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         offer = offer_of(request, to_micros(self._office.place.clock.now()))
         self._admit_peer(context, "Offer", offer.from_bureau, offer.to_bureau)
         self._seal.check(request.offer, request.signature, offer.from_bureau)
-        return self._receipt(await self._office.decide_offer(offer))
+        check_hand_over(request, offer, self._seal.check)
+        word = request.hand_over_signature if request.hand_over else None
+        return self._receipt(await self._office.decide_offer(offer, request.hand_over, word))
 
     async def PutAttachment(
         self, request_iterator: AsyncIterator[referral_pb2.PutAttachmentRequest], context: Context
@@ -134,6 +137,19 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         _check_conclusion(request, to_micros(self._office.place.clock.now()))
         self._admit_peer(context, "Conclude", request.from_bureau, request.to_bureau)
         return referral_pb2.ConcludeResponse(seq=await self._office.hear_conclusion(request))
+
+    async def ListReceipts(
+        self, request: referral_pb2.ListReceiptsRequest, context: Context
+    ) -> referral_pb2.ListReceiptsResponse:
+        """The receipts of a case's hand-overs that the bureau has given and got.
+
+        Raises `FieldMalformed`, `NotAuthorised`, `NotThisBureau`.
+        """
+        check_case_id(request.case_id, "case_id")
+        admit(context, "ListReceipts", Subject(bureau=request.bureau), self._office.place.tree)
+        self._office.check_hosted(request.bureau, "bureau")
+        kept = await asyncio.to_thread(evidence.receipts, self._office.ledger.database, request.bureau, request.case_id)
+        return referral_pb2.ListReceiptsResponse(receipts=map(referral_pb2.Receipt.FromString, kept))
 
     async def Track(self, request: referral_pb2.TrackRequest, context: Context) -> referral_pb2.TrackResponse:
         """Where the case is: this bureau's segment, and those of the bureaus it went on to.

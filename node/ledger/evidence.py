@@ -201,6 +201,23 @@ def kept(witness: str, segment: journal_pb2.Segment, at_us: int) -> KeptSegment:
     )
 
 
+def receipts(database: Database, bureau: str, case_id: str) -> list[bytes]:
+    """The receipts of a case's hand-overs that the bureau has given and got, in the order of the offers."""
+    table, given, got = schema.REFERRALS.c, schema.DECISIONS.c, schema.HAND_OVERS.c
+    joined = schema.REFERRALS.outerjoin(
+        schema.DECISIONS, (given.bureau == table.bureau) & (given.referral_id == table.referral_id)
+    ).outerjoin(schema.HAND_OVERS, (got.bureau == table.bureau) & (got.referral_id == table.referral_id))
+    query = (
+        sa.select(table.outgoing, given.receipt.label("given"), got.receipt.label("got"))
+        .select_from(joined)
+        .where(table.bureau == bureau, table.case_id == case_id)
+        .order_by(table.offered_at_us, table.referral_id)
+    )
+    with database.reading() as connection:
+        kept = [row.got if row.outgoing else row.given for row in connection.execute(query)]
+    return [bytes(receipt) for receipt in kept if receipt is not None]
+
+
 def chain_end(database: Database, bureau: str, to_seq: int) -> Place | None:
     """What this node's own journal has at a position, its chain computed anew; None where the chain breaks before."""
     at = Place()

@@ -245,6 +245,7 @@ class _Statements:
         self.put_peer = database.put(schema.PEERS)
         self.put_cursor = database.put(schema.CURSORS)
         self.put_directive = database.put(schema.DIRECTIVES)
+        self.put_hand_over = database.put(schema.HAND_OVERS)
         self.put_cosigned = database.put(schema.COSIGNED)
         self.put_witnessed = database.put(schema.WITNESSED)
         self.put_witnessed_segment = database.put(schema.WITNESSED_SEGMENTS)
@@ -319,6 +320,7 @@ class _Rows:
         "directives",
         "dropped",
         "erased",
+        "hand_overs",
         "journal",
         "notes",
         "peers",
@@ -348,6 +350,7 @@ class _Rows:
         self.directives: list[tuple[Any, ...]] = []
         self.notes: list[Entry] = []
         self.words: list[tuple[Any, ...]] = []
+        self.hand_overs: list[tuple[Any, ...]] = []
         self.cosigned: list[tuple[Any, ...]] = []
         self.witnessed: list[tuple[Any, ...]] = []
         self.witnessed_segments: list[tuple[Any, ...]] = []
@@ -420,6 +423,7 @@ class LedgerBatch:
             run(make.put_peer, rows.peers)
             run(make.put_cursor, rows.cursors)
             run(make.put_directive, rows.directives)
+            run(make.put_hand_over, rows.hand_overs)
             run(make.put_cosigned, rows.cosigned)
             run(make.put_witnessed, rows.witnessed)
             run(make.put_witnessed_segment, rows.witnessed_segments)
@@ -781,6 +785,10 @@ class Draft:
     def put_directive(self, kind: int, subject: str, published_at_us: int, directive: bytes, signature: bytes) -> None:
         """Keeps what headquarters has published, as it signed it."""
         self._rows.directives.append((kind, subject, published_at_us, directive, signature))
+
+    def put_hand_over(self, bureau: str, referral_id: str, receipt: bytes) -> None:
+        """Keeps a receipt that a peer has given."""
+        self._rows.hand_overs.append((bureau, referral_id, receipt))
 
     def put_cosigned(self, seen: Seen) -> None:
         """Keeps what a witness has cosigned of a ledger of ours."""

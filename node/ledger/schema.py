@@ -87,6 +87,15 @@ DECISIONS: Final = sa.Table(
     _bytes("receipt"),
 )
 
+HAND_OVERS: Final = sa.Table(
+    "hand_overs",
+    METADATA,
+    _text("bureau", key=True),
+    _text("referral_id", key=True),
+    _bytes("receipt"),
+)
+"""Receipts that peers have given of what this bureau handed over to them."""
+
 REQUESTS: Final = sa.Table(
     "requests",
     METADATA,

@@ -585,3 +585,26 @@ def test_the_same_request_sent_again_is_no_duplicate_of_itself(officers: Officer
     for option in (("--reference", "12366-4711"), ("--key", "asked-again")):
         first = told(registrar("register", *LIKE, *text, *option, "--anyway", "--json"))["case"]["case_id"]
         assert first == told(registrar("register", *LIKE, *text, *option, "--json"))["case"]["case_id"]
+
+
+def test_the_receipts_of_a_case_are_held_to_the_signatures_of_both(officers: Officers) -> None:
+    case_id = registered(officers.at(COUNTY, "registrar", "hall"))
+    hall = officers.at(COUNTY)
+    told(
+        hall(
+            "refer",
+            case_id,
+            "--to",
+            PROVINCE,
+            "--reason",
+            "超出权限",
+            "--telling",
+            "transferred",
+            "--told",
+            "已转",
+            "--json",
+        )
+    )
+    (receipt,) = until(lambda: told(hall("receipts", case_id, "--json"))["receipts"], bool)
+    assert (receipt["from_bureau"], receipt["to_bureau"], receipt["unproven"]) == (COUNTY, PROVINCE, "")
+    assert "yes 是" in officers.at(PROVINCE)("receipts", case_id).stdout

@@ -171,23 +171,71 @@ class OfferRequest(_message.Message):
 
     OFFER_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    HAND_OVER_FIELD_NUMBER: _builtins.int
+    HAND_OVER_SIGNATURE_FIELD_NUMBER: _builtins.int
     offer: _builtins.bytes
     """A serialized Offer."""
+    hand_over: _builtins.bytes
+    """A serialized HandOver, which comes back in the receipt."""
     @_builtins.property
     def signature(self) -> Global___Signature: ...
+    @_builtins.property
+    def hand_over_signature(self) -> Global___Signature: ...
     def __init__(
         self,
         *,
         offer: _builtins.bytes = ...,
         signature: Global___Signature | None = ...,
+        hand_over: _builtins.bytes = ...,
+        hand_over_signature: Global___Signature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hand_over_signature", b"hand_over_signature", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["offer", b"offer", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hand_over", b"hand_over", "hand_over_signature", b"hand_over_signature", "offer", b"offer", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OfferRequest: _TypeAlias = OfferRequest  # noqa: Y015
+
+@_typing.final
+class HandOver(_message.Message):
+    """What a sender signs of a hand-over besides the offer itself, with nothing private in it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERRAL_ID_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    FROM_BUREAU_FIELD_NUMBER: _builtins.int
+    TO_BUREAU_FIELD_NUMBER: _builtins.int
+    OFFERED_AT_US_FIELD_NUMBER: _builtins.int
+    OFFER_DIGEST_FIELD_NUMBER: _builtins.int
+    referral_id: _builtins.str
+    case_id: _builtins.str
+    epoch: _builtins.int
+    from_bureau: _builtins.str
+    to_bureau: _builtins.str
+    offered_at_us: _builtins.int
+    offer_digest: _builtins.bytes
+    """SHA-256 of the serialized Offer."""
+    def __init__(
+        self,
+        *,
+        referral_id: _builtins.str = ...,
+        case_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        from_bureau: _builtins.str = ...,
+        to_bureau: _builtins.str = ...,
+        offered_at_us: _builtins.int = ...,
+        offer_digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "epoch", b"epoch", "from_bureau", b"from_bureau", "offer_digest", b"offer_digest", "offered_at_us", b"offered_at_us", "referral_id", b"referral_id", "to_bureau", b"to_bureau"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandOver: _TypeAlias = HandOver  # noqa: Y015
 
 @_typing.final
 class PutAttachmentRequest(_message.Message):
@@ -288,19 +336,27 @@ class Receipt(_message.Message):
 
     DECISION_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    HAND_OVER_FIELD_NUMBER: _builtins.int
+    HAND_OVER_SIGNATURE_FIELD_NUMBER: _builtins.int
     decision: _builtins.bytes
     """A serialized Decision."""
+    hand_over: _builtins.bytes
+    """A serialized HandOver, as it came with the offer: with it either bureau can prove the hand-over alone."""
     @_builtins.property
     def signature(self) -> Global___Signature: ...
+    @_builtins.property
+    def hand_over_signature(self) -> Global___Signature: ...
     def __init__(
         self,
         *,
         decision: _builtins.bytes = ...,
         signature: Global___Signature | None = ...,
+        hand_over: _builtins.bytes = ...,
+        hand_over_signature: Global___Signature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hand_over_signature", b"hand_over_signature", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "hand_over", b"hand_over", "hand_over_signature", b"hand_over_signature", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -408,6 +464,48 @@ class ConcludeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConcludeResponse: _TypeAlias = ConcludeResponse  # noqa: Y015
+
+@_typing.final
+class ListReceiptsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUREAU_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    bureau: _builtins.str
+    case_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        bureau: _builtins.str = ...,
+        case_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "case_id", b"case_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReceiptsRequest: _TypeAlias = ListReceiptsRequest  # noqa: Y015
+
+@_typing.final
+class ListReceiptsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Receipt]: ...
+    def __init__(
+        self,
+        *,
+        receipts: _abc.Iterable[Global___Receipt] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipts", b"receipts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReceiptsResponse: _TypeAlias = ListReceiptsResponse  # noqa: Y015
 
 @_typing.final
 class TrackRequest(_message.Message):

@@ -55,6 +55,11 @@ class ReferralServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.ConcludeRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.ConcludeResponse.FromString,
                 _registered_method=True)
+        self.ListReceipts = channel.unary_unary(
+                '/kuaixiang.wire.v1.ReferralService/ListReceipts',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.ListReceiptsRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.ListReceiptsResponse.FromString,
+                _registered_method=True)
         self.Track = channel.unary_unary(
                 '/kuaixiang.wire.v1.ReferralService/Track',
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.TrackRequest.SerializeToString,
@@ -94,6 +99,13 @@ class ReferralServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListReceipts(self, request, context):
+        """The receipts of a case's hand-overs that the bureau has given and got, for whoever may read its journal.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Track(self, request, context):
         """Follows a case along its referrals to the bureau that is responsible for it now.
         """
@@ -123,6 +135,11 @@ def add_ReferralServiceServicer_to_server(servicer, server):
                     servicer.Conclude,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.ConcludeRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.ConcludeResponse.SerializeToString,
+            ),
+            'ListReceipts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReceipts,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.ListReceiptsRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_referral__pb2.ListReceiptsResponse.SerializeToString,
             ),
             'Track': grpc.unary_unary_rpc_method_handler(
                     servicer.Track,
@@ -239,6 +256,33 @@ class ReferralService:
             '/kuaixiang.wire.v1.ReferralService/Conclude',
             kuaixiang_dot_wire_dot_v1_dot_referral__pb2.ConcludeRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_referral__pb2.ConcludeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReceipts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.ReferralService/ListReceipts',
+            kuaixiang_dot_wire_dot_v1_dot_referral__pb2.ListReceiptsRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_referral__pb2.ListReceiptsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,6 +24,8 @@ class ReferralServiceStub:
     """Takes back an offer that has not been decided; an unknown offer is refused for good."""
     Conclude: _aio.UnaryUnaryMultiCallable[_referral_pb2.ConcludeRequest, _referral_pb2.ConcludeResponse]
     """Brings how a referred case ended, or that it was reopened."""
+    ListReceipts: _aio.UnaryUnaryMultiCallable[_referral_pb2.ListReceiptsRequest, _referral_pb2.ListReceiptsResponse]
+    """The receipts of a case's hand-overs that the bureau has given and got, for whoever may read its journal."""
     Track: _aio.UnaryUnaryMultiCallable[_referral_pb2.TrackRequest, _referral_pb2.TrackResponse]
     """Follows a case along its referrals to the bureau that is responsible for it now."""
 
@@ -61,6 +63,14 @@ class ReferralServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_referral_pb2.ConcludeRequest, _abc.Awaitable[_referral_pb2.ConcludeResponse]],
     ) -> _abc.Awaitable[_referral_pb2.ConcludeResponse]:
         """Brings how a referred case ended, or that it was reopened."""
+
+    @_abc_1.abstractmethod
+    def ListReceipts(
+        self,
+        request: _referral_pb2.ListReceiptsRequest,
+        context: _aio.ServicerContext[_referral_pb2.ListReceiptsRequest, _abc.Awaitable[_referral_pb2.ListReceiptsResponse]],
+    ) -> _abc.Awaitable[_referral_pb2.ListReceiptsResponse]:
+        """The receipts of a case's hand-overs that the bureau has given and got, for whoever may read its journal."""
 
     @_abc_1.abstractmethod
     def Track(
