@@ -240,8 +240,11 @@ class Officers:
 
     # ------------------------------------------------------------ gRPC's gate
 
-    async def admit(self, caller: Caller, method: str, authorization: str) -> Caller:
-        """The caller with who came with the call; raises `Refused` for what may not come in."""
+    async def admit(self, caller: Caller, method: str, authorization: str, *, again: bool = False) -> Caller:
+        """The caller with who came with the call; raises `Refused` for what may not come in.
+
+        `again`: a stream goes on, which keeps no session.
+        """
         bearer = authorization.removeprefix("Bearer ").strip()
         if not bearer:
             if (
@@ -259,17 +262,17 @@ class Officers:
                 raise SignInEnded
             token = self.tokens.use(bearer)
             return replace(_at_office_of(caller, token.bureau), token=token)
-        claims = await self._claims(bearer)
+        claims = await self._claims(bearer, touch=not again)
         roles = roles_of(self._staff(claims.bureau), claims)
         officer = SignedIn(bureau=claims.bureau, actor=claims.actor, roles=roles)
         return replace(_at_office_of(caller, claims.bureau), officer=officer)
 
-    async def _claims(self, bearer: str) -> Claims:
+    async def _claims(self, bearer: str, *, touch: bool) -> Claims:
         if self.provider is not None and not bearer.startswith(SESSION_PREFIX):
             claims = await self.provider.claims_of(bearer)
             self._person_of(claims)
             return claims
-        session = self.session_of(bearer) if bearer.startswith(SESSION_PREFIX) else None
+        session = self.session_of(bearer, touch=touch) if bearer.startswith(SESSION_PREFIX) else None
         if session is None:
             raise SignInEnded
         return session.claims

@@ -166,8 +166,11 @@ class Inside:
 class Gate(Protocol):
     """Who may come in, beyond what a certificate says: officers who have signed in, channels with a token."""
 
-    async def admit(self, caller: Caller, method: str, authorization: str) -> Caller:
-        """The caller with who came with the call; raises `Refused` for what may not come in."""
+    async def admit(self, caller: Caller, method: str, authorization: str, *, again: bool = False) -> Caller:
+        """The caller with who came with the call; raises `Refused` for what may not come in.
+
+        `again`: asked for each message of a stream, which by itself shows that nobody is there.
+        """
         ...
 
     def check(self, caller: Caller, message: Any) -> None:  # noqa: ANN401 - any request
@@ -276,17 +279,17 @@ def _wrapped(handler: Any, method: str, doors: _Doors) -> Any:  # noqa: ANN401 -
     )
     name = f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if streams else 'unary'}"
     inner = getattr(handler, name)
-    read = _reader(handler, doors.gate)
+    read = _reader(handler, method, doors)
     brings = handler.request_streaming
     behaviour = _stream(inner, read, method, doors) if streams else _unary(inner, read, method, doors, brings)
     # Bytes are read inside the call, so that what cannot be read is refused like anything else.
     return make(behaviour, request_deserializer=None, response_serializer=handler.response_serializer)
 
 
-def _reader(handler: Any, gate: Gate | None) -> Callable[[Any], Any]:  # noqa: ANN401 - grpc's handlers have no common type
-    parse = handler.request_deserializer
+def _reader(handler: Any, method: str, doors: _Doors) -> Callable[[Any, Context], Any]:  # noqa: ANN401 - grpc's handlers have no common type
+    parse, gate = handler.request_deserializer, doors.gate
 
-    def one(payload: bytes) -> Any:  # noqa: ANN401 - any message
+    def one(payload: bytes, _: Context) -> Any:  # noqa: ANN401 - any message
         try:
             message = parse(payload)
         except DecodeError as why:
@@ -296,9 +299,10 @@ def _reader(handler: Any, gate: Gate | None) -> Callable[[Any], Any]:  # noqa: A
             gate.check(caller, message)
         return message
 
-    async def each(payloads: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    async def each(payloads: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
         async for payload in payloads:
-            yield one(payload)
+            await _still_in(doors, context, method)
+            yield one(payload, context)
 
     return each if handler.request_streaming else one
 
@@ -331,19 +335,25 @@ def _check_admitted(admitted: set[str], method: str) -> None:
         raise AnsweredUnasked(method)
 
 
-async def _let_in(gate: Gate | None, context: Context, method: str) -> None:
+async def _still_in(doors: _Doors, context: Context, method: str) -> None:
+    """Once more, for each message of a stream: it may be open for weeks, and certificate or sign-in end meanwhile."""
+    doors.believe(context)
+    await _let_in(doors.gate, context, method, again=True)
+
+
+async def _let_in(gate: Gate | None, context: Context, method: str, *, again: bool = False) -> None:
     """Asks the gate, where there is one; what it says holds for this call, which is a task of its own."""
     if gate is None:
         return
     sent = dict(context.invocation_metadata() or ())
     authorization = sent.get("authorization", "")
-    caller = await gate.admit(_by_certificate(context), method, str(authorization))
+    caller = await gate.admit(_by_certificate(context), method, str(authorization), again=again)
     _CALLER.set(caller)
 
 
 def _unary(
     inner: Callable[..., Awaitable[Any]],
-    read: Callable[[Any], Any],
+    read: Callable[[Any, Context], Any],
     method: str,
     doors: _Doors,
     brings: bool,  # noqa: FBT001 - said once, where the handler is wrapped
@@ -358,7 +368,7 @@ def _unary(
             with doors.allowance.entered(*_who(context), streams=brings):
                 admitted = _begin(method)
                 await _let_in(doors.gate, context, method)
-                response = await inner(read(request), context)
+                response = await inner(read(request, context), context)
                 _check_admitted(admitted, method)
         except (Refused, *NOT_NOW) as refusal:
             await _refuse(context, refusal, method)
@@ -376,7 +386,7 @@ def _unary(
 
 
 def _stream(
-    inner: Callable[..., AsyncIterator[Any]], read: Callable[[Any], Any], method: str, doors: _Doors
+    inner: Callable[..., AsyncIterator[Any]], read: Callable[[Any, Context], Any], method: str, doors: _Doors
 ) -> Callable[[Any, Context], AsyncIterator[Any]]:
     seconds = RPC_SECONDS.labels(method)
     answered = RPCS.labels(method, "OK")
@@ -388,9 +398,8 @@ def _stream(
             with doors.allowance.entered(*_who(context), streams=True):
                 admitted = _begin(method)
                 await _let_in(doors.gate, context, method)
-                async for response in inner(read(request), context):
-                    # Again for each message: a stream may be open for weeks.
-                    doors.believe(context)
+                async for response in inner(read(request, context), context):
+                    await _still_in(doors, context, method)
                     _check_admitted(admitted, method)
                     yield response
             answered.inc()

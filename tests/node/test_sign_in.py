@@ -313,6 +313,32 @@ async def test_a_token_is_listed_with_its_last_use_and_ends_when_it_is_revoked(c
     assert SignInEnded.__name__ == refused.rule
 
 
+async def test_a_stream_that_is_open_ends_with_the_sign_in_or_token_that_opened_it(callers: Callers) -> None:
+    head, registrar = await token_of(callers, "B01"), await token_of(callers, "R01")
+    issued = await door(callers).IssueToken(channel_token(), **bearing(head))
+    office, leader = callers.office(), by("B01", common_pb2.ROLE_BUREAU_HEAD, "leadership")
+
+    async def revoke() -> None:
+        gone = sign_in_pb2.RevokeTokenRequest(header=leader, token_id=issued.token.token_id)
+        await door(callers).RevokeToken(gone, **bearing(head))
+
+    async def sign_out() -> None:
+        await door(callers).SignOut(sign_in_pb2.SignOutRequest(), **bearing(registrar))
+
+    for secret, request, end in (
+        (issued.secret, from_channel, revoke),
+        (registrar, lambda: registration(header=by("R01")), sign_out),
+    ):
+        stream: Any = office.RegisterCases(**bearing(secret))
+        await stream.write(case_pb2.RegisterCasesRequest(registration=request()))
+        assert (await stream.read()).HasField("accepted")
+        await end()
+        await stream.write(case_pb2.RegisterCasesRequest(registration=request()))
+        assert SignInEnded.__name__ == (await refusal_of(stream.read())).rule
+    every = await office.ListCases(case_pb2.ListCasesRequest(bureau=COUNTY), **bearing(head))
+    assert 2 == len(every.cases)
+
+
 async def test_nothing_secret_is_in_the_log(callers: Callers, capsys: pytest.CaptureFixture[str]) -> None:
     token = await token_of(callers, "R01")
     await refusal_of(door(callers).SignIn(proof("correct horse battery", "my other password")))
