@@ -221,6 +221,11 @@ class SimulatedBus:
         if not self.connected:
             raise BusUnavailable(self._process.name)
 
+    async def stream_state(self, domain: str) -> None:
+        """There is one as soon as there is a site; what is in it nobody here asks."""
+        if not self.connected:
+            raise BusUnavailable(self._process.name)
+
     async def publish_pipelined(
         self, subject: str, payload: bytes, *, message_id: str, timeout_seconds: float = 5.0
     ) -> asyncio.Future[Ack]:
