@@ -325,15 +325,18 @@ async def test_a_stream_that_is_open_ends_with_the_sign_in_or_token_that_opened_
     async def sign_out() -> None:
         await door(callers).SignOut(sign_in_pb2.SignOutRequest(), **bearing(registrar))
 
-    for secret, request, end in (
-        (issued.secret, from_channel, revoke),
-        (registrar, lambda: registration(header=by("R01")), sign_out),
+    def registered(one: case_pb2.RegisterCaseRequest) -> case_pb2.RegisterCasesRequest:
+        return case_pb2.RegisterCasesRequest(registration=one)
+
+    for secret, first, second, end in (
+        (issued.secret, from_channel(), from_channel(), revoke),
+        (registrar, registration(header=by("R01")), registration(header=by("R01")), sign_out),
     ):
         stream: Any = office.RegisterCases(**bearing(secret))
-        await stream.write(case_pb2.RegisterCasesRequest(registration=request()))
+        await stream.write(registered(first))
         assert (await stream.read()).HasField("accepted")
         await end()
-        await stream.write(case_pb2.RegisterCasesRequest(registration=request()))
+        await stream.write(registered(second))
         assert SignInEnded.__name__ == (await refusal_of(stream.read())).rule
     every = await office.ListCases(case_pb2.ListCasesRequest(bureau=COUNTY), **bearing(head))
     assert 2 == len(every.cases)
