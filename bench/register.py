@@ -1,7 +1,8 @@
 """Registering through gRPC, durable, against the echo of the same server: `python -m bench.register`.
 
-One node process (SQLite, synchronous=FULL, mTLS) serves CaseService and an echo of the same request; one client process
-calls each from 64 callers over one channel, in turns. Prints the medians of the rounds and their ratio.
+One node process (SQLite, synchronous=FULL, mTLS) serves CaseService and an echo of the same request behind the same doors
+(limits, certificate, authority); one client process calls each from 64 callers over one channel, in turns. Prints the medians
+of the rounds and their ratio.
 """
 
 import argparse
@@ -18,7 +19,10 @@ from typing import Any
 
 import grpc
 
+from kuaixiang.domain.authority import Subject
+from kuaixiang.facts import national_tree
 from kuaixiang.runtime import pki, tls
+from kuaixiang.runtime.server import Context, admit
 from kuaixiang.runtime.settings import read_settings
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc, common_pb2
 from node import service
@@ -27,7 +31,9 @@ from node.settings import NodeSettings
 BUREAU = "110101"
 CALLERS = 64
 ROUNDS = 5
-ECHO = "/kuaixiang.bench.Echo/Echo"
+ECHO_SERVICE = "kuaixiang.bench.Echo"
+ECHO_METHOD = "RegisterCase"
+"""The name of the call that is echoed: a call without a row in the table of authority is answered to nobody."""
 
 
 def request() -> case_pb2.RegisterCaseRequest:
@@ -47,13 +53,16 @@ def request() -> case_pb2.RegisterCaseRequest:
 async def serve(folder: Path, ready: Any) -> None:
     """The node, with the echo beside it, until the pipe says stop."""
 
-    async def echo(message: case_pb2.RegisterCaseRequest, _: Any) -> case_pb2.RegisterCaseRequest:
+    tree = national_tree()
+
+    async def echo(message: case_pb2.RegisterCaseRequest, context: Context) -> case_pb2.RegisterCaseRequest:
+        admit(context, ECHO_METHOD, Subject(bureau=message.header.bureau), tree)
         return message
 
     handler = grpc.method_handlers_generic_handler(
-        "kuaixiang.bench.Echo",
+        ECHO_SERVICE,
         {
-            "Echo": grpc.unary_unary_rpc_method_handler(
+            ECHO_METHOD: grpc.unary_unary_rpc_method_handler(
                 echo,
                 request_deserializer=case_pb2.RegisterCaseRequest.FromString,
                 response_serializer=case_pb2.RegisterCaseRequest.SerializeToString,
@@ -97,7 +106,7 @@ async def measure(port: int, folder: Path, calls: int) -> dict[str, list[float]]
         f"127.0.0.1:{port}", pki.dns_name("node", BUREAU), pki.CertificatePaths.in_folder(folder / "office")
     )
     echo = channel.unary_unary(
-        ECHO,
+        f"/{ECHO_SERVICE}/{ECHO_METHOD}",
         request_serializer=case_pb2.RegisterCaseRequest.SerializeToString,
         response_deserializer=case_pb2.RegisterCaseRequest.FromString,
     )
