@@ -2,7 +2,6 @@
 
 import json
 import os
-import stat
 import sys
 import tempfile
 from functools import partial
@@ -15,13 +14,13 @@ from rich.console import Console
 
 from kuaixiang.domain.labels import Both, name, term
 from kuaixiang.domain.words import Role
+from kuaixiang.runtime.vault import mode_open
 from kuaixiang.wire.v1 import sign_in_pb2
 from kx.options import CONNECTION, Asking, asking_options, takes
 from kx.output import Failed, failures_shown, print_json
 
 SIGN_INS_VARIABLE: Final = "KX_SIGN_INS"
 TOKEN_VARIABLE: Final = "KX_TOKEN_FILE"  # noqa: S105 - a variable's name
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def sign_ins_file() -> Path:
@@ -102,7 +101,7 @@ def _read_closed(file: Path) -> str:
     """What a secret file holds; raises `Failed` when others can read it."""
     try:
         with file.open(encoding="utf-8") as opened:
-            if os.fstat(opened.fileno()).st_mode & _OTHERS:
+            if mode_open(opened.fileno()):
                 raise Failed(
                     Both(f"{file} can be read by others.", f"{file} 可被他人读取。"),
                     rule="FileOpenToOthers",

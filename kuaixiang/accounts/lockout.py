@@ -14,6 +14,7 @@ from typing import Final
 from prometheus_client import Counter
 
 from kuaixiang.domain.sign_in import TooManyAttempts
+from kuaixiang.runtime.loops import doubled
 
 FREE_FOR_ACCOUNT: Final = 4
 """Wrong passwords of one account without a pause: the Caps Lock key, twice."""
@@ -60,8 +61,7 @@ class Lockout:
             known = self._failures.pop(key, None)
             count = 1 if known is None or self._is_forgotten(known, now) else known.count + 1
             over = count - free
-            # Doubling ends long before the number is too large for a float.
-            pause = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS * 2 ** min(over - 1, 16)) if over > 0 else 0
+            pause = doubled(over, PAUSE_SECONDS, PAUSE_SECONDS_MAX) if over > 0 else 0
             self._failures[key] = _Failures(count, now, now + timedelta(seconds=pause))
         while len(self._failures) > KEPT_MAX:
             self._failures.popitem(last=False)

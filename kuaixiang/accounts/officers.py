@@ -47,6 +47,7 @@ from kuaixiang.wire.v1 import case_pb2
 HASHES_AT_ONCE_MAX: Final = 2
 """Passwords that are looked at at a time, 64 MiB each: more would take the machine from those who are signed in."""
 STEP_SECONDS: Final = 60.0
+"""How often it is written down which sessions and tokens were used: a crash costs idle time, never a session."""
 WITHOUT_SIGN_IN: Final = frozenset({"SignIn"})
 """Calls that a terminal makes to become somebody."""
 

@@ -26,9 +26,7 @@ successor in name alone.
 
 import asyncio
 import json
-import os
 import secrets
-import stat
 import time
 import tomllib
 from collections import OrderedDict
@@ -52,6 +50,7 @@ from kuaixiang.domain.identifiers import is_division_code
 from kuaixiang.domain.labels import Both, name
 from kuaixiang.domain.registration import check_actor
 from kuaixiang.domain.words import Role
+from kuaixiang.runtime.vault import mode_open
 
 SECONDS_MAX: Final = 5.0
 """For one answer of the provider: somebody waits in front of the page."""
@@ -203,7 +202,7 @@ def _rule(given: dict[str, Any]) -> RoleRule:
 
 def _secret(file: Path) -> str:
     with file.open(encoding="utf-8") as opened:
-        if os.fstat(opened.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if mode_open(opened.fileno()):
             raise ProviderUnusable(file, f"can be read by others: chmod 600 {file}")
         return opened.read().strip()
 

@@ -26,8 +26,6 @@ SESSIONS_MAX: Final = 10_000
 """Sessions that are kept; the one unused longest gives way."""
 SESSIONS_OF_ONE_MAX: Final = 20
 """Of one account: terminals, browsers and scripts of one officer; the one unused longest gives way."""
-TOUCHED_SECONDS: Final = 60.0
-"""How often it is written down which sessions were used: a crash costs idle time, never a session."""
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ RPC_SECONDS: Final = Histogram(
 )
 
 AUTHORIZATION: Final = "authorization"
-"""The metadata under which a channel brings its token."""
+"""The metadata under which an officer brings what he was given when he signed in, and a channel its token."""
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -346,7 +346,7 @@ async def _let_in(gate: Gate | None, context: Context, method: str, *, again: bo
     if gate is None:
         return
     sent = dict(context.invocation_metadata() or ())
-    authorization = sent.get("authorization", "")
+    authorization = sent.get(AUTHORIZATION, "")
     caller = await gate.admit(_by_certificate(context), method, str(authorization), again=again)
     _CALLER.set(caller)
 

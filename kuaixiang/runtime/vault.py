@@ -30,11 +30,10 @@ KEY_BYTES: Final = 32
 KEY_ID_BYTES: Final = 4
 """A file holds two keys at most for long, so that four bytes tell them apart."""
 NONCE_BYTES: Final = 12
+"""Drawn for each value: up to 2^32 values under one key the chance that two are equal is below 2^-32 (NIST SP 800-38D,
+8.3). A province that records 100 million entries a year comes there in forty years."""
 SEALED_BYTES_MORE: Final = KEY_ID_BYTES + NONCE_BYTES + 16
 """By how much a sealed value is longer than the value: the tag has 16 bytes."""
-SEALS_MAX: Final = 2**32
-"""Values for one key: beyond it the chance that two drawn nonces are equal exceeds 2^-32 (NIST SP 800-38D, 8.3). A
-province that records 100 million entries a year comes there in forty years."""
 TOKEN_BYTES: Final = 5
 """Of a word, eight letters and digits: among a million different words of a bureau, one in a million that is looked for
 stands for another one, too. Longer ones cost each registration more, in the index."""
@@ -100,9 +99,9 @@ class SealBroken(ValueError):
         super().__init__(f"The sealed value at {place} does not open.")
 
 
-def mode_open(path: Path) -> int:
-    """The mode of a file that is open to others than its owner, else 0. Raises `OSError` where there is none."""
-    mode = stat.S_IMODE(path.stat().st_mode)
+def mode_open(file: Path | int) -> int:
+    """The mode of a file, or of a descriptor's, that is open to others than its owner, else 0. Raises `OSError`."""
+    mode = stat.S_IMODE(os.stat(file).st_mode)  # noqa: PTH116 - descriptors too
     return mode if mode & 0o077 else 0
 
 
