@@ -59,7 +59,9 @@ class Seconding:
         if override.second.strip():
             raise NotYourself("override_second", officer)
         at_most(override.reason, "override_reason", NOTE_CHARACTERS_MAX)
-        until_us = self._now_us() + HOURS_TO_CONFIRM * 3600 * MICROS_PER_SECOND
+        now_us = self._now_us()
+        self._asked = {key: one for key, one in self._asked.items() if one.until_us > now_us}
+        until_us = now_us + HOURS_TO_CONFIRM * 3600 * MICROS_PER_SECOND
         asked = self._asked[scope, str(period)] = Asked(officer.actor, override.reason.strip(), until_us)
         return asked
 

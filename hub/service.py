@@ -132,6 +132,11 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
         )
         statistics.signs_in = officers is not None
 
+        def adopted() -> None:
+            consumer.follow(settings.followed_sites(store.tree))
+            if officers is not None:
+                officers.bureaus = frozenset(store.tree.subtree(settings.scope))
+
         def add(server: grpc.aio.Server) -> None:
             add_sign_in(server, officers, lambda: store.tree)
             add_StatisticsServiceServicer_to_server(statistics, server)
@@ -184,7 +189,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
             worker=worker,
             ledgers=ledgers,
             seal=Seal(settings.certificate_paths, trust),
-            adopted=lambda: consumer.follow(settings.followed_sites(store.tree)),
+            adopted=adopted,
         )
         await stack.enter_async_context(follower)
         _LOG.info(
