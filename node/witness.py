@@ -302,14 +302,14 @@ class Witness:
         """Records what contradicts, once; the refusal that says it."""
         bureau = pair[1]
         standing = self._doubts.get(pair)
+        if standing is not None and standing.finding >= found.finding:
+            # Only what is graver takes its place. Else a bureau could fill this journal by showing ever other heads,
+            # and have what was rewritten forgotten by showing a shorter one.
+            return HeadContradicted(bureau, standing.finding, standing.known, standing.told)
         known, told = found.known, found.told
         if found.finding is LedgerFinding.REWRITTEN:
-            if standing is not None and standing.finding is LedgerFinding.REWRITTEN:
-                # It is looked for once: what differs first does not move.
-                return HeadContradicted(bureau, standing.finding, standing.known, standing.told)
             known, told = await self._first_difference(pair) or (known, told)
-        if standing is None or (standing.finding, standing.known, standing.told) != (found.finding, known, told):
-            await self.record(pair, found.finding, known, told)
+        await self.record(pair, found.finding, known, told)
         return HeadContradicted(bureau, found.finding, known, told)
 
     async def record(self, pair: Pair, finding: LedgerFinding, known: Place, told: Place) -> None:

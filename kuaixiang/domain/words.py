@@ -208,7 +208,7 @@ class DifferenceKind(IntEnum):
 
 
 class LedgerFinding(IntEnum):
-    """What a witness finds in a ledger that contradicts what it has seen of it."""
+    """What a witness finds in a ledger that contradicts what it has seen of it; the graver, the higher."""
 
     SHORTER = 1
     """It ends before a head that was cosigned: cut off, or put back to an older copy."""

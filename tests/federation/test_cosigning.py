@@ -358,6 +358,23 @@ async def test_a_witness_cosigns_only_what_continues_what_it_has_seen(tmp_path: 
 
 
 @pytest.mark.asyncio
+async def test_what_stands_against_a_ledger_is_recorded_once_and_gives_way_to_nothing_lesser(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as made:
+        await made.start(PREFECTURE)
+        shower = Shower(made)
+        first = shower.segment(1, [b"a", b"b", b"c"])
+        await shower.show(first)
+        rewritten = shower.segment(1, [b"a", b"b", b"x"])
+        for shown in (*(shower.segment(1, [b"a", b"b"][:count]) for count in (2, 1, 2)), rewritten, rewritten):
+            assert HeadContradicted.__name__ == await shower.refused(shown)
+        assert HeadContradicted.__name__ == await shower.refused(shower.segment(1, [b"a"]))
+        assert [LedgerFinding.SHORTER, LedgerFinding.REWRITTEN] == [one.finding for one in doubts(made)]
+        await shower.show(shower.segment(4, [b"d"], before=first.last_hash))
+        (standing,) = evidence.doubts(made.up[PREFECTURE].office.ledger.database)
+        assert LedgerFinding.REWRITTEN is standing.finding
+
+
+@pytest.mark.asyncio
 async def test_what_a_witness_says_it_has_cosigned_needs_the_bureaus_own_signature(pair: Nodes) -> None:
     await pair.accept(COUNTY)
     last = await cosigned(pair)
