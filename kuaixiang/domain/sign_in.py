@@ -49,7 +49,7 @@ class WrongPassword(Refused):
 
     condition = Condition.UNAUTHENTICATED
     field = "password"
-    remedy = "Type both again; whoever keeps the users file sets a new password (`kx staff password`)."
+    remedy = "Type both again; if it is forgotten, whoever keeps the users file sets a new one (`kx staff password`)."
     remedy_chinese = "请重新输入；忘记密码请联系用户文件管理人员重置（kx staff password）。"
 
     def __init__(self) -> None:
@@ -76,8 +76,8 @@ class NewPasswordNeeded(Refused):
 
     condition = Condition.STATE
     field = "new_password"
-    remedy = "Give a new password together with the old one."
-    remedy_chinese = "请同时填写原密码和新密码。"
+    remedy = "Give a new password together with the old one (at a terminal: `kx sign-in --new-password`)."
+    remedy_chinese = "请同时填写原密码和新密码（终端：kx sign-in --new-password）。"
 
     def __init__(self) -> None:
         super().__init__("This password must be changed before it can be used.", "首次登录须先修改密码。")

@@ -22,7 +22,12 @@ from kuaixiang.accounts.officers import Officers
 from kuaixiang.accounts.sessions import Session
 from kuaixiang.accounts.store import TOKEN_BYTES
 from kuaixiang.domain.errors import Refused
-from kuaixiang.domain.sign_in import NewPasswordNeeded, PasswordUnfit
+from kuaixiang.domain.sign_in import (
+    PASSWORD_CHARACTERS_MAX,
+    PASSWORD_CHARACTERS_MIN,
+    NewPasswordNeeded,
+    PasswordUnfit,
+)
 from kuaixiang.web.guard import NotOurForm
 
 ADDRESS: Final = "/sign-in"
@@ -274,6 +279,8 @@ class Door:
             actor=given.get("actor", ""),
             takes_passwords=self._officers.takes_passwords,
             new_needed=isinstance(refusal, NewPasswordNeeded | PasswordUnfit),
+            password_min=PASSWORD_CHARACTERS_MIN,
+            password_max=PASSWORD_CHARACTERS_MAX,
         )
         answer.set_cookie(self._form_cookie, token, httponly=True, samesite="strict", secure=self._reach.secure)
         return answer

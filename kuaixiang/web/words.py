@@ -38,7 +38,11 @@ SHARED: Final[Mapping[str, str]] = {
     "Signed in": "已登录",
     "Officer's number": "人员编号",
     "Password": "密码",
+    "Old password": "原密码",
     "Choose a new password": "设置新密码",
+    "%(min)s to %(max)s characters, neither your number nor the old password.": (
+        "%(min)s 至 %(max)s 个字符，不得与人员编号或原密码相同。"
+    ),
     "New password": "新密码",
     "New password again": "再次输入新密码",
     "Signed in again": "已重新登录",

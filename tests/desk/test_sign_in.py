@@ -156,6 +156,14 @@ async def test_a_wrong_password_an_unknown_number_and_who_has_no_role_here_are_t
     assert 303 == (await pages.client.get("/")).status_code
 
 
+async def test_whoever_is_to_choose_a_new_password_is_told_what_it_takes(pages: Pages) -> None:
+    page = (await sign_in(pages, new_password="short", new_again="short")).text
+    assert "PasswordUnfit" in page
+    assert "<details open>" in page
+    assert ">原密码</label>" in page
+    assert "12 至 128 个字符，不得与人员编号或原密码相同。" in page
+
+
 async def test_a_form_of_another_browser_signs_nobody_in(pages: Pages) -> None:
     given = {"bureau": COUNTY, "actor": "R01", "password": PASSWORD, "form": "somebody-elses"}
     answer = await pages.client.post("/sign-in", data=given)
