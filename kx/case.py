@@ -191,12 +191,14 @@ def register(
     """Register a request or opinion 受理登记; it is to be forwarded within 1 working day (§四(一)1).
 
     Cases that may be the same are shown first and end it with 2, unless --anyway or --link is given, or --key, which
-    is for asking again.
+    is for asking again. A channel's program, which has a token, is shown none.
     """
     with failures_shown(as_json=asking.as_json):
         from kx.duplicates import check_new
+        from kx.signing import with_token
 
-        if not (anyway or act.lead_case_id or once.again):
+        # A channel's token does not read the bureau's cases: its officers look before they forward.
+        if not (anyway or act.lead_case_id or once.again or with_token()):
             check_new(asking, act)
         _perform(Acting(asking, who, once), "", act)
 

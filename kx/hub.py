@@ -162,7 +162,11 @@ def publish(
     console = wide(Console())
     if awaited is not None:
         at = f"{awaited.astimezone(SHANGHAI):%Y-%m-%d %H:%M}"
-        console.print(f"Another officer confirms it with --override-by until {at}. 须由另一名人员在 {at} 前确认。")
+        console.print(
+            f"Another officer signs in and confirms it with --override-by {override_by} until {at}. "
+            f"须由另一名人员登录，并在 {at} 前以 --override-by {override_by} 确认。",
+            markup=False,
+        )
         return
     if answer.unchanged:
         console.print("Nothing has changed since; no new edition was made. 数据无变化，未生成新版本。")

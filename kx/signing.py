@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import tempfile
+from datetime import UTC
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -12,12 +13,13 @@ import grpc.aio
 import typer
 from rich.console import Console
 
+from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.labels import Both, name, term
 from kuaixiang.domain.words import Role
 from kuaixiang.runtime.vault import mode_open
 from kuaixiang.wire.v1 import sign_in_pb2
 from kx.options import CONNECTION, Asking, asking_options, takes
-from kx.output import Failed, failures_shown, print_json
+from kx.output import Failed, failures_shown, print_json, wide
 
 SIGN_INS_VARIABLE: Final = "KX_SIGN_INS"
 TOKEN_VARIABLE: Final = "KX_TOKEN_FILE"  # noqa: S105 - a variable's name
@@ -56,6 +58,11 @@ def keep(endpoint: str, code: str, token: str) -> Path:
         json.dump(kept, opened)
     Path(made).replace(file)
     return file
+
+
+def with_token() -> bool:
+    """Whether a program of a channel calls, by the token that it is told of."""
+    return bool(os.environ.get(TOKEN_VARIABLE))
 
 
 class Signed:
@@ -153,7 +160,10 @@ def sign_in(
             )
             return
         held = ", ".join(f"{name(role)} {term(role)}" for role in roles)
-        Console(highlight=False).print(f"{answer.officer.bureau} {answer.officer.actor} {answer.officer.name}: {held}")
+        until = answer.expires_at.ToDatetime(UTC).astimezone(SHANGHAI)
+        console = wide(Console(highlight=False))
+        console.print(f"{answer.officer.bureau} {answer.officer.actor} {answer.officer.name}: {held}", markup=False)
+        console.print(f"Signed in until {until:%Y-%m-%d %H:%M}. 已登录，有效至 {until:%Y-%m-%d %H:%M}。")
 
 
 @takes(asking=asking_options)
@@ -172,6 +182,8 @@ def sign_out(
             keep(asking.node, asking.bureau, "")
         if asking.as_json:
             print_json({"ended": answer.ended})
+            return
+        typer.echo("Signed out. 已退出登录。" if answer.ended else "Nobody was signed in. 此前未登录。")
 
 
 def _passwords(*, stdin: bool, new: bool) -> tuple[str, str]:

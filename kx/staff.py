@@ -11,6 +11,7 @@ from rich.table import Table
 
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.labels import Both, name, term
+from kuaixiang.domain.sign_in import PASSWORD_CHARACTERS_MIN
 from kuaixiang.domain.staff import Staff
 from kx.output import Failed, failures_shown, print_json
 
@@ -149,11 +150,24 @@ def password(
                 rule=refusal.rule,
                 remedy=Both(refusal.remedy, refusal.remedy_chinese),
             ) from refusal
-    typer.echo(f"{users}: {bureau} {actor}")
+    typer.echo(f"{users}: {bureau} {actor} {_done(disable=disable, remove=remove, keep=keep)}")
+
+
+def _done(*, disable: bool, remove: bool, keep: bool) -> str:
+    """What has become of an officer's password."""
+    if disable:
+        return "may not sign in any more 已停用"
+    if remove:
+        return "is taken out of it 已移除"
+    return (
+        "has a password 密码已设置"
+        if keep
+        else "has a password, to be changed at the first sign-in 密码已设置，首次登录须修改"
+    )
 
 
 def _typed(*, stdin: bool) -> str:
     """A password that nobody else sees."""
     if stdin:
         return sys.stdin.readline().rstrip("\r\n")
-    return str(typer.prompt("password 密码", hide_input=True, confirmation_prompt=True))
+    return str(typer.prompt(f"password 密码 ({PASSWORD_CHARACTERS_MIN}+)", hide_input=True, confirmation_prompt=True))

@@ -12,7 +12,7 @@ from kuaixiang.domain.sign_in import TOKEN_DAYS_MAX
 from kuaixiang.domain.words import Channel, TokenScope
 from kuaixiang.wire.v1 import case_pb2, sign_in_pb2
 from kx.options import Asking, Who, asking_options, officer_options, takes
-from kx.output import failures_told, names, print_json, word_parser
+from kx.output import failures_told, names, print_json, wide, word_parser
 
 app = typer.Typer(
     name="token",
@@ -71,7 +71,7 @@ def list_tokens(*, asking: Asking, who: Who) -> None:
             token.issued_by,
             *(_shown(token, field) for field in ("expires_at", "last_used_at", "revoked_at")),
         )
-    Console(highlight=False).print(table)
+    wide(Console(highlight=False)).print(table)
 
 
 @app.command()
