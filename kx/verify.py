@@ -21,7 +21,11 @@ UNREADABLE_EXIT_CODE: Final = 2
 def verify(
     export: Annotated[Path, typer.Argument(metavar="EXPORT", help="A file that kx node export has written.")],
     authority: Annotated[
-        Path, typer.Option(metavar="FILE", help="The certificate of the authority that you trust (ca.crt).")
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="The certificate of the authority that you trust (ca.crt); a ca.crl beside it is held to.",
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
@@ -30,16 +34,22 @@ def verify(
     Exit status: 0 whole, 1 tampered with or incomplete, 2 unreadable.
     """
     from kuaixiang.runtime.audit import Tampered, verify_export
+    from kuaixiang.runtime.pki import PkiError
+    from kuaixiang.runtime.revocation import load_revocations
     from kuaixiang.wire.export import ExportUnreadable
 
     try:
         with Bar("Verifying", None) as bar, export.open("rb") as file:
-            proven = verify_export(file, authority.read_bytes(), bar.reached)
+            pem, revoked = authority.read_bytes(), load_revocations(authority).serials
+            proven = verify_export(file, pem, bar.reached, revoked=revoked)
     except Tampered as found:
         _bad("tampered", found.seq, Both(found.english, found.chinese), as_json=as_json)
         raise typer.Exit(TAMPERED_EXIT_CODE) from None
     except ExportUnreadable as found:
         _bad("unreadable", found.record, Both(found.english, found.chinese), as_json=as_json)
+        raise typer.Exit(UNREADABLE_EXIT_CODE) from None
+    except PkiError as found:
+        _bad("unreadable", None, Both(str(found), f"颁发机构文件无法使用（{found}）"), as_json=as_json)
         raise typer.Exit(UNREADABLE_EXIT_CODE) from None
     except OSError as error:
         why = Both(

@@ -9,11 +9,14 @@ cosigned head by the bureau and its witness, likewise.
 What is not. That the bureau itself has not written its ledger anew and signed that, behind the last cosigned head; and
 that what is recorded is what happened.
 
+A certificate that is known to be revoked (`revoked`) signs for no end, and no witness has cosigned by it. What it has
+signed below an end that is signed by another one stands: the chain holds it, and receipts are kept as they were given.
+
 Memory is that of one entry, and some hundred bytes for each case whose private part is erased.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import IO, Final
@@ -24,6 +27,8 @@ from google.protobuf.message import DecodeError
 
 from kuaixiang.runtime import signing
 from kuaixiang.runtime.clock import from_micros
+from kuaixiang.runtime.revocation import serial_text
+from kuaixiang.runtime.tls import Peer
 from kuaixiang.wire import chain
 from kuaixiang.wire.export import ExportUnreadable, read_export
 from kuaixiang.wire.v1 import cosign_pb2, export_pb2, journal_pb2, referral_pb2
@@ -63,13 +68,20 @@ class Proven:
     """Each witness that has cosigned the ledger as it is here, and up to which entry."""
 
 
-def verify_export(file: IO[bytes], authority_pem: bytes, told: Callable[[int], None] = lambda _: None) -> Proven:
+def verify_export(
+    file: IO[bytes],
+    authority_pem: bytes,
+    told: Callable[[int], None] = lambda _: None,
+    *,
+    revoked: Collection[int] = frozenset(),
+) -> Proven:
     """Proves the ledger in the file, as far as the authorities in `authority_pem` are trusted.
 
-    `told` is given how many entries are checked, now and then. Raises `Tampered`, `ExportUnreadable`.
+    `told` is given how many entries are checked, now and then; `revoked` are serials of certificates. Raises
+    `Tampered`, `ExportUnreadable`.
     """
     header, entries = read_export(file)
-    check = _Check(_statement_of(header, authority_pem), authority_pem)
+    check = _Check(_statement_of(header, authority_pem, revoked), authority_pem, revoked)
     for entry in entries:
         check.entry(entry)
         if check.seq % TOLD_EVERY == 0:
@@ -85,7 +97,9 @@ def fingerprints(authority_pem: bytes) -> list[bytes]:
     ]
 
 
-def _statement_of(header: export_pb2.ExportHeader, authority_pem: bytes) -> export_pb2.ExportStatement:
+def _statement_of(
+    header: export_pb2.ExportHeader, authority_pem: bytes, revoked: Collection[int]
+) -> export_pb2.ExportStatement:
     try:
         statement = export_pb2.ExportStatement.FromString(header.statement)
         at = from_micros(statement.exported_at_us)
@@ -93,7 +107,10 @@ def _statement_of(header: export_pb2.ExportHeader, authority_pem: bytes) -> expo
         raise ExportUnreadable(0, "its statement cannot be read", "文件头的声明无法读取") from None
     signature = signing.Signature(header.signature.certificate_der, header.signature.value)
     try:
-        signing.verify(header.statement, signature, statement.bureau, authority_pem, at)
+        signer = signing.verify(header.statement, signature, statement.bureau, authority_pem, at)
+        if signer.serial in revoked:
+            # Whoever has its key may have written the whole of the file, and any day into it.
+            raise signing.RevokedSigner(serial_text(signer.serial))
     except signing.SignatureRefused as why:
         raise Tampered(
             0, f"the bureau's signature of the journal's end does not hold: {why}", f"台账末尾的签名无效：{why.chinese}"
@@ -104,10 +121,11 @@ def _statement_of(header: export_pb2.ExportHeader, authority_pem: bytes) -> expo
 class _Check:
     """The entries so far, and what the next one must be."""
 
-    def __init__(self, statement: export_pb2.ExportStatement, authority_pem: bytes) -> None:
+    def __init__(self, statement: export_pb2.ExportStatement, authority_pem: bytes, revoked: Collection[int]) -> None:
         self.seq = 0
         self._said = statement
         self._authority_pem = authority_pem
+        self._revoked = revoked
         self._hash = chain.GENESIS
         self._generation = 0
         self._checked = self._unchecked = self._erased = self._lost = self._receipts = 0
@@ -230,21 +248,22 @@ class _Check:
         if stated.witness != seen.witness:
             raise self._bad("a cosigned head at it names two witnesses", "所附见证的见证单位不一致")
         self._proves(kept.statement, kept.signature, self._said.bureau, "a cosigned head at it", "所附见证")
-        self._proves(kept.cosignature, kept.cosigned, seen.witness, "a cosigned head at it", "所附见证")
-        self._cosigned[seen.witness] = entry.seq
+        signer = self._proves(kept.cosignature, kept.cosigned, seen.witness, "a cosigned head at it", "所附见证")
+        if signer.serial not in self._revoked:
+            self._cosigned[seen.witness] = entry.seq
         self._cosigned_heads += 1
 
     def _proves(
         self, payload: bytes, signature: referral_pb2.Signature, bureau: str, english: str, chinese: str
-    ) -> None:
-        """The bureau has signed it, by a certificate of the authority; when, the signature does not say."""
+    ) -> Peer:
+        """Who has signed it for the bureau, by a certificate of the authority; when, the signature does not say."""
         shown = signing.Signature(signature.certificate_der, signature.value)
         at = from_micros(self._said.exported_at_us)
         try:
             try:
-                signing.verify(payload, shown, bureau, self._authority_pem, at)
+                return signing.verify(payload, shown, bureau, self._authority_pem, at)
             except signing.CertificateNotValid as other:
-                signing.verify(payload, shown, bureau, self._authority_pem, other.ends)
+                return signing.verify(payload, shown, bureau, self._authority_pem, other.ends)
         except signing.SignatureRefused as why:
             raise self._bad(f"{english} is not proven: {why}", f"{chinese}的签名无效：{why.chinese}") from why
 

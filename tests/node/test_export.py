@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from cryptography import x509
 
 from kuaixiang.domain.events import PrivateErased
 from kuaixiang.runtime import pki
@@ -298,3 +299,22 @@ async def test_a_ledger_that_is_not_the_one_that_was_cosigned_is_named_at_the_co
     assert (Tampered, seq) == found(exported(opened, authority, SHANGCHENG), authority)
     cosigned(opened, authority, by=ZHEJIANG)
     assert (Tampered, seq) == found(exported(opened, authority, SHANGCHENG), authority)
+
+
+async def test_a_certificate_that_is_revoked_signs_for_no_end_and_no_witness_has_cosigned_by_it(
+    opened: Desks, authority: Authority, tmp_path: Path
+) -> None:
+    await a_short_life(opened)
+    pki.issue(authority.folder / "authority", tmp_path / "renewed", "node", BUREAUS)
+    renewed = CertificatePaths.in_folder(tmp_path / "renewed")
+    serial = x509.load_pem_x509_certificate(authority.paths.certificate.read_bytes()).serial_number
+    cosigned(opened, authority, by=HANGZHOU)
+    by_it = exported(opened, authority, SHANGCHENG)
+    with pytest.raises(Tampered, match="revoked") as raised:
+        verify_export(io.BytesIO(by_it), authority.pem, revoked={serial})
+    assert 0 == raised.value.seq
+    file = io.BytesIO()
+    export_ledger(opened.database, opened.ledger.heads[SHANGCHENG], file, renewed, private=True)
+    proven = verify_export(io.BytesIO(file.getvalue()), authority.pem, revoked={serial})
+    assert (len(entries_of(by_it)[1]), ()) == (proven.entries, proven.cosigned)
+    assert (HANGZHOU,) == tuple(witness for witness, _ in verify(file.getvalue(), authority).cosigned)
