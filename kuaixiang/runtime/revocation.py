@@ -183,10 +183,12 @@ class LiveRevocations:
         self._seen = stamp
         try:
             found = _read(self._path, read_file(self._path), read_file(self._ca))
-            known = dict(self._current.numbers)
-            for key, number in found.numbers:
-                if number < known.get(key, 0):
-                    raise ListOutdated(self._path, number, known[key])
+            numbers = dict(found.numbers)
+            trusted = {one.fingerprint(hashes.SHA256()) for one in read_certificates(self._ca, read_file(self._ca))}
+            for key, known in self._current.numbers:
+                # One that is left out says nothing any more, as number 0 would; a former authority's may go.
+                if key in trusted and numbers.get(key, 0) < known:
+                    raise ListOutdated(self._path, numbers.get(key, 0), known)
         except PkiError as failure:
             LISTS_REFUSED.inc()
             _log.error(

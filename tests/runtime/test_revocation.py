@@ -121,6 +121,23 @@ def test_a_list_of_two_authorities_says_what_both_say(
     assert {1, 2} == load_revocations(paths.ca).serials
 
 
+def test_a_list_without_the_part_of_an_authority_that_is_still_trusted_takes_nothing_off(
+    tmp_path: Path, authority: Path, paths: pki.CertificatePaths
+) -> None:
+    pki.init_authority(tmp_path / "next", "Next")
+    present, following = paths.ca.read_bytes(), (tmp_path / "next" / "ca.crt").read_bytes()
+    paths.ca.write_bytes(following + present)
+    of_present, of_next = revoke(authority, [1]).read_bytes(), revoke(tmp_path / "next", [2]).read_bytes()
+    listed = paths.ca.with_name(pki.AUTHORITY_LIST)
+    listed.write_bytes(of_next + of_present)
+    live = LiveRevocations(paths.ca)
+    listed.write_bytes(of_next)
+    assert {1, 2} == live.current().serials
+    # With its authority, a list may go.
+    paths.ca.write_bytes(following)
+    assert {2} == live.current().serials
+
+
 @pytest.mark.parametrize("text", ["", "xyz", "-1", "0x", "A" * 41])
 def test_a_malformed_serial_is_refused(text: str) -> None:
     with pytest.raises(revocation.MalformedSerial):
