@@ -28,6 +28,8 @@ FORGOTTEN_SECONDS: Final = 3600
 """Wrong passwords so long ago count no more."""
 KEPT_MAX: Final = 20_000
 """Accounts and addresses that are remembered; those that failed longest ago give way."""
+NAME_CHARACTERS_MAX: Final = 128
+"""Of a bureau, a number or an address that is remembered, far beyond any there is: a stranger may send megabytes."""
 
 PAUSED: Final = Counter("kx_sign_in_paused_total", "Attempts to sign in that were not looked at before their time.")
 
@@ -68,7 +70,7 @@ class Lockout:
 
     def succeeded(self, account: tuple[str, str]) -> None:
         """The right password: the account begins anew; its address does not, whoever owns one account."""
-        self._failures.pop(account, None)
+        self._failures.pop(_known_by(account), None)
 
     def _until(self, key: tuple[str, ...], now: datetime) -> datetime:
         known = self._failures.get(key)
@@ -80,6 +82,10 @@ class Lockout:
 
 
 def _keys(account: tuple[str, str], address: str) -> Iterable[tuple[tuple[str, ...], int]]:
-    yield account, FREE_FOR_ACCOUNT
+    yield _known_by(account), FREE_FOR_ACCOUNT
     if address:
-        yield (address,), FREE_FOR_ADDRESS
+        yield _known_by((address,)), FREE_FOR_ADDRESS
+
+
+def _known_by(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name[:NAME_CHARACTERS_MAX] for name in names)

@@ -341,3 +341,15 @@ async def test_without_a_users_file_no_password_is_looked_at() -> None:
     officers = Officers(bureaus=[COUNTY], staff=lambda _: STAFF, users=None, sessions=Sessions(), tokens=None)
     with pytest.raises(NoPasswords):
         await officers.sign_in(COUNTY, "R01", PASSWORD)
+
+
+def test_what_is_remembered_of_a_wrong_password_is_small_and_counts_all_the_same() -> None:
+    lockout = Lockout(lambda: datetime.now(UTC))
+    account = (COUNTY, "x" * 2_000_000)
+    for _ in range(5):
+        lockout.failed(account, "a" * 2_000_000)
+    assert sum(len(part) for key in lockout._failures for part in key) < 1_000
+    with pytest.raises(TooManyAttempts):
+        lockout.check(account, "")
+    lockout.succeeded(account)
+    lockout.check(account, "")
