@@ -97,6 +97,6 @@ def _bad(verdict: str, seq: int | None, why: Both, *, as_json: bool) -> None:
         print_json({"verdict": verdict, "entry": seq, "why": why.english, "why_chinese": why.chinese})
         return
     where = "" if seq is None else "the header: " if seq == 0 else f"entry {seq}: "
-    there = "" if seq is None else "文件头" if seq == 0 else f"第 {seq} 条"
+    there = "" if seq is None else "文件头：" if seq == 0 else f"第 {seq} 条"
     word = {"tampered": "Tampered with 被改动", "unreadable": "Unreadable 无法读取"}[verdict]
     note(f"{word}: {where}{why.english}. {there}{why.chinese}。")

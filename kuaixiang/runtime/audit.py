@@ -104,7 +104,7 @@ def _statement_of(
         statement = export_pb2.ExportStatement.FromString(header.statement)
         at = from_micros(statement.exported_at_us)
     except (DecodeError, OverflowError, ValueError):
-        raise ExportUnreadable(0, "its statement cannot be read", "文件头的声明无法读取") from None
+        raise ExportUnreadable(0, "its statement cannot be read", "声明无法读取") from None
     signature = signing.Signature(header.signature.certificate_der, header.signature.value)
     try:
         signer = signing.verify(header.statement, signature, statement.bureau, authority_pem, at)

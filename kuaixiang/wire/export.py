@@ -42,7 +42,7 @@ def read_export(file: IO[bytes]) -> tuple[export_pb2.ExportHeader, Iterator[expo
         raise ExportUnreadable(0, "it does not begin as an exported ledger does", "开头不是导出的台账")
     header = _read_record(file, 0, export_pb2.ExportHeader)
     if header is None:
-        raise ExportUnreadable(0, "it ends before its header", "缺少文件头")
+        raise ExportUnreadable(0, "it ends before its header", "内容不全")
     return header, _entries(file)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kuaixiang.runtime import pki
 from kuaixiang.wire.export import FIRST_LINE
 from tests.kx.conftest import COUNTY, Officers, kx, refusal, told
 
@@ -43,6 +44,16 @@ def test_an_export_is_proven_and_a_changed_one_is_named(stopped: str, officers: 
     out.write_bytes(FIRST_LINE + b"\xff\xff\xff\xff")
     assert 2 == kx("verify", str(out), "--authority", authority).exit_code
     assert 2 == kx("verify", str(tmp_path / "absent"), "--authority", authority).exit_code
+
+
+def test_what_is_wrong_with_a_header_names_the_header_once(tmp_path: Path) -> None:
+    pki.init_authority(tmp_path / "ca", "test")
+    out = tmp_path / "ledger.kx"
+    for content in (b"no ledger", FIRST_LINE):
+        out.write_bytes(content)
+        wrong = kx("verify", str(out), "--authority", str(tmp_path / "ca" / "ca.crt"))
+        assert (2, 1) == (wrong.exit_code, wrong.stderr.count("文件头")), wrong.stderr
+        assert "文件头：" in wrong.stderr
 
 
 def test_an_export_with_what_is_private_names_who_makes_it_and_is_recorded(
