@@ -286,6 +286,7 @@ class Node(Process):
         self.doom: Doom | None = None
         self.stalled_until = 0.0
         self.rebuilds = False
+        self.renewed = False
         self.publishes = True
         self.fallen: Callable[[Node], None] = lambda _: None
         self.ledger: Ledger
