@@ -51,7 +51,7 @@ PROBE_SECONDS: Final = 0.25
 STOP_SECONDS_MAX: Final = 10.0
 """A service ends its calls within five seconds; afterwards it is killed."""
 
-CERTIFICATE_DAYS_AHEAD: Final = 30
+CERTIFICATE_DAYS_AHEAD: Final = 60
 """How long after its start a federation's certificates serve."""
 
 DATABASE_SIDES: Final = ("", "-wal", "-shm")

@@ -1,6 +1,7 @@
 """The command `kx`. A sub-command's module is imported when it is asked for, so that each starts quickly."""
 
 import functools
+import sys
 from importlib import import_module
 from typing import Any, Final
 
@@ -86,3 +87,8 @@ app = typer.Typer(
 @app.callback()
 def kx() -> None:
     """Kuaixiang 快响: the quick-response mechanism for small and micro enterprises' tax requests and opinions."""
+    import structlog
+
+    # What a command answers is for programs too; a service configures its logs again.
+    if not structlog.is_configured():
+        structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
