@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -35,6 +36,9 @@ WRITER_CACHE_KIB: Final = 65_536
 CONNECT_SECONDS_MAX: Final = 10
 SILENT_SECONDS_MAX: Final = 30
 """A PostgreSQL server that acknowledges nothing for so long is gone: the writer fails, and the process starts anew."""
+LOCK_SECONDS: Final = 0.05
+LOCK_SECONDS_MAX: Final = 1.0
+"""PostgreSQL gives back what a session held a moment after its process has ended: so long a lock is asked for again."""
 READ_SECONDS_MAX: Final = 60
 """A reader's statement that takes longer is ended: it would hold back others."""
 ROWS_MAX: Final = 128
@@ -351,10 +355,15 @@ class Database:
     def _lock_by_session(self) -> None:
         # The key is the service's: a database may hold one ledger and one hub, not two of either.
         key = int.from_bytes(hashlib.sha256(f"kuaixiang {self._service}".encode()).digest()[:7], "big")
-        with self.writing.begin():
-            held = self.writing.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar_one()
-        if not held:
-            raise DatabaseHeld(self._service, self.name)
+        given_up_at = time.monotonic() + LOCK_SECONDS_MAX
+        while True:
+            with self.writing.begin():
+                held = self.writing.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar_one()
+            if held:
+                return
+            if time.monotonic() > given_up_at:
+                raise DatabaseHeld(self._service, self.name)
+            time.sleep(LOCK_SECONDS)
 
     def _migrate(self, scripts: Path) -> None:
         config = Config()
