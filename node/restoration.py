@@ -482,7 +482,10 @@ def _row(bureau: str, at: Place, sealed: journal_pb2.SegmentEntry, before: bytes
 
 def _append_privately(path: Path, lines: Sequence[str]) -> None:
     """Adds lines to a file that nobody else can read; they are on the disk when this returns."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file:
+    opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(opened, "a", encoding="utf-8") as file:
+        # One that was there already may have been open to others.
+        os.fchmod(opened, 0o600)
         file.writelines(f"{line}\n" for line in lines)
         file.flush()
         os.fsync(file.fileno())
