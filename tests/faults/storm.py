@@ -527,7 +527,10 @@ class Storm:
             probability = chance.choice([0.002, 0.02, 0.2])
             points = chance.choice(["posix/io/sync/*", "posix/io/rw/pwrite*", "posix/io/sync/*"])
             victim.excused_until = time.monotonic() + 3600
-            await victim.live_under("fiu-run", "-x", "-c", f"enable_random name={points},probability={probability}")
+            # An end by a signal then leaves where each thread was.
+            traced = ("env", "PYTHONFAULTHANDLER=1")
+            faulty = ("fiu-run", "-x", "-c", f"enable_random name={points},probability={probability}")
+            await victim.live_under(*traced, *faulty)
             lived = asyncio.get_running_loop().time() + chance.uniform(4, 8)
             while victim.process.alive and asyncio.get_running_loop().time() < lived:
                 await asyncio.sleep(KEEPER_SECONDS)
