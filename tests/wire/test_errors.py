@@ -7,7 +7,7 @@ from kuaixiang.domain import acts, errors
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.labels import NOTHING, Both
 from kuaixiang.domain.words import Role
-from kuaixiang.wire.errors import CODE_OF, to_status, told_apart
+from kuaixiang.wire.errors import CODE_OF, HTTP_OF, to_status, told_apart
 
 REFUSALS: list[tuple[Refused, str]] = [
     (
@@ -21,9 +21,9 @@ REFUSALS: list[tuple[Refused, str]] = [
 ]
 
 
-def test_every_condition_has_a_status_of_its_own() -> None:
-    assert set(Condition) == set(CODE_OF)
-    assert len(Condition) == len(set(CODE_OF.values()))
+def test_every_condition_has_a_status_of_its_own_over_grpc_or_http() -> None:
+    assert set(Condition) == set(CODE_OF) == set(HTTP_OF)
+    assert len(Condition) == len({(CODE_OF[condition], HTTP_OF[condition]) for condition in Condition})
 
 
 @pytest.mark.parametrize(("refusal", "code"), REFUSALS, ids=lambda value: getattr(value, "rule", value))
