@@ -62,6 +62,7 @@ def test_every_act_on_an_order_has_a_command_an_rpc_and_the_name_of_the_table() 
         name, chinese = ACTS[kind]
         assert chinese in commands[name.removeprefix(GROUP)].help
     others = {"list", "show", "board", "cases", "case", "publish-calendar", "publish-issue", "directives", "show-issue"}
+    others |= {"ledgers", "publish-tree"}
     assert others | {ACTS[kind].command.removeprefix(GROUP) for kind in people} == set(commands)
 
 
