@@ -55,6 +55,7 @@ async def shows(service: Service, name: str, at_least: float) -> None:
 
 
 @pytest.mark.nats
+@pytest.mark.slow
 async def test_with_superior_bus_and_hub_all_down_a_county_works_as_usual_and_all_converges_when_they_are_back(
     tmp_path: Path,
 ) -> None:

@@ -73,6 +73,7 @@ async def federation(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 @pytest.mark.nats
 @pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.slow
 async def test_a_case_that_went_up_is_found_after_the_node_of_its_new_custodian_was_killed(
     federation: Federation,
 ) -> None:

@@ -491,6 +491,7 @@ def test_a_file_sent_again_corrected_and_in_another_encoding_registers_what_is_n
     ]
 
 
+@pytest.mark.slow
 def test_a_file_cut_off_in_the_middle_goes_on_by_itself(officers: Officers, tmp_path: Path) -> None:
     service = officers.at(COUNTY, "tax-service")
     file = write_rows(tmp_path / "cut.csv", [row(number, name=f"中断{number}") for number in range(3000)])

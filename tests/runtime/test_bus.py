@@ -103,6 +103,7 @@ async def test_a_message_published_at_a_provincial_site_is_pulled_from_the_natio
     assert {journal_subject(SITE, bureau)} == {delivery.subject for delivery in pulled}
 
 
+@pytest.mark.slow
 async def test_an_acknowledged_message_is_never_delivered_again(node: Bus, hub: Bus, bureau: str) -> None:
     await publish(node, bureau, 1, 3)
     durable = hub.durable(DOMAIN, bureau)
