@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import grpc
 import grpc.aio
+import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 from argon2 import PasswordHasher
