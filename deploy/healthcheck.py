@@ -21,11 +21,11 @@ SECONDS_MAX: Final = 3.0
 
 def serving(endpoint: str, certificates: Path) -> bool:
     """Whether the service answers SERVING. Raises `pki.PkiError` for certificates that cannot be used."""
-    paths = pki.CertificatePaths.in_folder(certificates)
-    names = pki.load(paths).certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    credentials = pki.load(pki.CertificatePaths.in_folder(certificates))
+    names = credentials.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     own_name = names.get_values_for_type(x509.DNSName)[0]
     options = (("grpc.ssl_target_name_override", own_name),)
-    with grpc.secure_channel(endpoint, tls.channel_credentials(paths), options=options) as channel:
+    with grpc.secure_channel(endpoint, tls.channel_credentials(credentials), options=options) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)  # its methods have no types
         answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=SECONDS_MAX)
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -197,6 +197,8 @@ def federation(prepared: Path, request: pytest.FixtureRequest) -> Iterator[Start
                 f"{prefix}METRICS_HOST": "127.0.0.1",
                 f"{prefix}METRICS_PORT": str(started.metrics[name]),
             }
+            if kind == "node":
+                variables[f"{prefix}DATA_KEY"] = str(prepared / "keys" / name / "data.key")
             file = DEPLOY / "settings" / f"{name}.toml"
             child(name, [str(KX), kind, "serve", "--config", str(file)], variables)
         for name in SERVICES:
