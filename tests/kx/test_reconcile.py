@@ -50,6 +50,8 @@ def test_ledgers_that_agree_and_what_a_restored_backup_has_lost(officers: Office
     with OlderCopy(officers.federation, PROVINCE) as copy:
         officers.run(copy.keep())
         lost = answered_by_the_province(officers)
+        # Nobody is there who could tell the province's node that its ledger is an older one.
+        officers.run(officers.federation.kill_node(HEADQUARTERS))
         officers.run(copy.put_back())
     found = report(officers, COUNTY, exit_code=1)
     assert (1, 1) == (found["matched"], found["missing_there"])
@@ -75,6 +77,7 @@ def test_ledgers_that_agree_and_what_a_restored_backup_has_lost(officers: Office
     swept = json.loads(county("write-off", "--all-ready", "--json").stdout)
     assert [kept] == swept["written_off"]
     assert [(lost, "MismatchStands")] == [(one["case_id"], one["rule"]) for one in swept["refused"]]
+    officers.run(officers.federation.restart_node(HEADQUARTERS))
 
 
 def test_all_that_is_ready_is_written_off_and_what_waits_for_its_follow_up_is_not(officers: Officers) -> None:
