@@ -9,15 +9,14 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from kuaixiang.accounts.settings import SignInSettings
 from kuaixiang.domain.tree import BureauTree, UnknownBureau
 from kuaixiang.facts import FactsError, load_staff, load_tree, national_tree
-from kuaixiang.runtime.limits import DEFAULT_LIMITS, DEFAULT_PAGE_LIMITS, CallLimits, PageLimits
 from kuaixiang.runtime.pki import CertificatePaths
-from kuaixiang.runtime.settings import ImpossibleSetting
+from kuaixiang.runtime.settings import ImpossibleSetting, LimitSettings
 from kuaixiang.web.serving import is_loopback
 
 ENV_PREFIX: Final = "KX_HUB_"
 
 
-class HubSettings(SignInSettings):
+class HubSettings(SignInSettings, LimitSettings):
     """What a hub must be told. Give it to `hub.service.serve`."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
@@ -60,16 +59,6 @@ class HubSettings(SignInSettings):
     """The hour in Shanghai, by the business clock, at which the hub compares itself with its ledgers every day."""
     reconcile_whole_days: Annotated[int, Field(ge=1, le=366)] = 28
     """In how many days each ledger is read entry by entry once; every day each is compared by its hash."""
-    calls_per_second: Annotated[float, Field(ge=0)] = DEFAULT_LIMITS.calls_per_second
-    """gRPC calls a second that one certificate may make, five seconds' worth of them at once; 0: any number."""
-    token_calls_per_second: Annotated[float, Field(ge=0)] = DEFAULT_LIMITS.token_calls_per_second
-    """Likewise what one API token may make, besides; 0: any number."""
-    calls_at_once: Annotated[int, Field(ge=1)] = DEFAULT_LIMITS.calls_at_once
-    """Calls of one certificate that may be under way at a time."""
-    streams_at_once: Annotated[int, Field(ge=1)] = DEFAULT_LIMITS.streams_at_once
-    """Streams of one certificate that may be open at a time: lists watched, journals and files on their way."""
-    page_requests_per_second: Annotated[float, Field(ge=0)] = DEFAULT_PAGE_LIMITS.requests_per_second
-    """Requests for pages a second by one session, five seconds' worth of them at once; 0: any number."""
     log_level: str = "info"
     """debug, info, warning or error; one JSON object a line, to standard error."""
 
@@ -105,21 +94,6 @@ class HubSettings(SignInSettings):
     def followed_sites(self, tree: BureauTree) -> tuple[str, ...]:
         """The sites to follow."""
         return self.sites or sites_of(tree, self.scope)
-
-    @property
-    def call_limits(self) -> CallLimits:
-        """What one caller may ask over gRPC."""
-        return CallLimits(
-            calls_per_second=self.calls_per_second,
-            token_calls_per_second=self.token_calls_per_second,
-            calls_at_once=self.calls_at_once,
-            streams_at_once=self.streams_at_once,
-        )
-
-    @property
-    def page_limits(self) -> PageLimits:
-        """What one session may ask of the pages."""
-        return PageLimits(requests_per_second=self.page_requests_per_second)
 
     @property
     def certificate_paths(self) -> CertificatePaths:

@@ -11,15 +11,14 @@ from kuaixiang.domain.calendar import WorkingCalendar
 from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.facts import FactsError, load_calendar, load_staff, load_tree, national_tree, published_calendar
-from kuaixiang.runtime.limits import DEFAULT_LIMITS, DEFAULT_PAGE_LIMITS, CallLimits, PageLimits
 from kuaixiang.runtime.pki import CertificatePaths
-from kuaixiang.runtime.settings import ImpossibleSetting
+from kuaixiang.runtime.settings import ImpossibleSetting, LimitSettings
 from kuaixiang.web.serving import is_loopback
 
 ENV_PREFIX: Final = "KX_NODE_"
 
 
-class NodeSettings(SignInSettings):
+class NodeSettings(SignInSettings, LimitSettings):
     """What a node must be told. Give it to `node.service.serve`."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
@@ -82,16 +81,6 @@ class NodeSettings(SignInSettings):
     """host:port for the officers' pages, beyond this machine with sign-in and TLS; port 0: a free one; empty: none."""
     demonstration: bool = False
     """Whether everybody on the list of staff may step in at the desk without a password; for demonstrations only."""
-    calls_per_second: Annotated[float, Field(ge=0)] = DEFAULT_LIMITS.calls_per_second
-    """gRPC calls a second that one certificate may make, five seconds' worth of them at once; 0: any number."""
-    token_calls_per_second: Annotated[float, Field(ge=0)] = DEFAULT_LIMITS.token_calls_per_second
-    """Likewise what one API token may make, besides; 0: any number."""
-    calls_at_once: Annotated[int, Field(ge=1)] = DEFAULT_LIMITS.calls_at_once
-    """Calls of one certificate that may be under way at a time."""
-    streams_at_once: Annotated[int, Field(ge=1)] = DEFAULT_LIMITS.streams_at_once
-    """Streams of one certificate that may be open at a time: lists watched, journals and files on their way."""
-    page_requests_per_second: Annotated[float, Field(ge=0)] = DEFAULT_PAGE_LIMITS.requests_per_second
-    """Requests for pages a second by one session, five seconds' worth of them at once; 0: any number."""
     log_level: str = "info"
     """debug, info, warning or error; one JSON object a line, to standard error."""
 
@@ -152,21 +141,6 @@ class NodeSettings(SignInSettings):
             joint_workdays_total_max=self.joint_workdays_total_max,
             backdating_workdays_max=self.backdating_workdays_max,
         )
-
-    @property
-    def call_limits(self) -> CallLimits:
-        """What one caller may ask over gRPC."""
-        return CallLimits(
-            calls_per_second=self.calls_per_second,
-            token_calls_per_second=self.token_calls_per_second,
-            calls_at_once=self.calls_at_once,
-            streams_at_once=self.streams_at_once,
-        )
-
-    @property
-    def page_limits(self) -> PageLimits:
-        """What one session may ask of the pages."""
-        return PageLimits(requests_per_second=self.page_requests_per_second)
 
     @property
     def certificate_paths(self) -> CertificatePaths:

@@ -4,10 +4,12 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kuaixiang.runtime.limits import DEFAULT_LIMITS, DEFAULT_PAGE_LIMITS, CallLimits, PageLimits
 
 
 class WrongSetting(Exception):
@@ -27,6 +29,38 @@ class ImpossibleSetting(ValueError):
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"{name}: {problem}")
+
+
+class LimitSettings(BaseSettings):
+    """What one caller may ask of a service, which a node and a hub have alike."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    calls_per_second: Annotated[float, Field(ge=0)] = DEFAULT_LIMITS.calls_per_second
+    """gRPC calls a second that one certificate may make, five seconds' worth of them at once; 0: any number."""
+    token_calls_per_second: Annotated[float, Field(ge=0)] = DEFAULT_LIMITS.token_calls_per_second
+    """Likewise what one API token may make, besides; 0: any number."""
+    calls_at_once: Annotated[int, Field(ge=1)] = DEFAULT_LIMITS.calls_at_once
+    """Calls of one certificate that may be under way at a time."""
+    streams_at_once: Annotated[int, Field(ge=1)] = DEFAULT_LIMITS.streams_at_once
+    """Streams of one certificate that may be open at a time: lists watched, journals and files on their way."""
+    page_requests_per_second: Annotated[float, Field(ge=0)] = DEFAULT_PAGE_LIMITS.requests_per_second
+    """Requests for pages a second by one session, five seconds' worth of them at once; 0: any number."""
+
+    @property
+    def call_limits(self) -> CallLimits:
+        """What one caller may ask over gRPC."""
+        return CallLimits(
+            calls_per_second=self.calls_per_second,
+            token_calls_per_second=self.token_calls_per_second,
+            calls_at_once=self.calls_at_once,
+            streams_at_once=self.streams_at_once,
+        )
+
+    @property
+    def page_limits(self) -> PageLimits:
+        """What one session may ask of the pages."""
+        return PageLimits(requests_per_second=self.page_requests_per_second)
 
 
 S = TypeVar("S", bound=BaseSettings)
