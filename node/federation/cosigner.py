@@ -254,14 +254,7 @@ class Cosigner:
             _note_away(shown, failure)
             return
         except (CosignatureUnusable, Refused) as failure:
-            COSIGNATURES.labels("forged").inc()
-            _log.error(
-                "A witness says what it cannot prove.",
-                action="cosign.forged",
-                bureau=shown.bureau,
-                witness=shown.witness,
-                reason=str(failure),
-            )
+            _note_forged(shown, failure)
             return
         await self._hold(shown, head)
 
@@ -385,14 +378,7 @@ class Cosigner:
             _note_away(shown, failure)
             return False
         except (CosignatureUnusable, Refused) as failure:
-            COSIGNATURES.labels("forged").inc()
-            _log.error(
-                "A witness says what it cannot prove.",
-                action="cosign.forged",
-                bureau=shown.bureau,
-                witness=shown.witness,
-                reason=str(failure),
-            )
+            _note_forged(shown, failure)
             return False
         COSIGNATURES.labels("cosigned").inc()
         shown.place, shown.cosigned_at = place, time.monotonic()
@@ -488,6 +474,17 @@ def _note_away(shown: Shown, failure: Exception) -> None:
         bureau=shown.bureau,
         witness=shown.witness,
         reason=reason,
+    )
+
+
+def _note_forged(shown: Shown, failure: Exception) -> None:
+    COSIGNATURES.labels("forged").inc()
+    _log.error(
+        "A witness says what it cannot prove.",
+        action="cosign.forged",
+        bureau=shown.bureau,
+        witness=shown.witness,
+        reason=str(failure),
     )
 
 
