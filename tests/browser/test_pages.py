@@ -313,6 +313,7 @@ async def test_lists_are_walked_by_keys_and_the_focus_is_seen(desks: Desks) -> N
     await expect(page.locator("#dialog[open]")).to_have_count(0)
     await page.keyboard.press("/")
     await page.wait_for_url("**/search")
+    await expect(page.locator("main [name=search]")).to_be_focused()
     # Keys are letters where one types.
     await page.keyboard.type("nj?")
     assert "nj?" == await page.input_value("main [name=search]")
