@@ -1,7 +1,8 @@
 """Wrong passwords cost time: for each account and each address a pause that grows with every further one.
 
-Counted in memory: a restart forgets it, and costs an attacker more than a pause does. An account that is not there is
-counted like any other, so that a pause tells nothing.
+Counted in memory; whoever has to wait is in the store, too, so that a restart lifts no pause. He is known there by a
+hash, and comes there after several failures only: what is typed as a number may be a password. An account that is not
+there is counted like any other, so that a pause tells nothing.
 """
 
 import math
@@ -9,11 +10,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import Counter
 
+from kuaixiang.accounts.store import PAUSES, Store, key_of
 from kuaixiang.domain.sign_in import TooManyAttempts
+from kuaixiang.runtime.clock import from_micros, to_micros
 from kuaixiang.runtime.loops import doubled
 
 FREE_FOR_ACCOUNT: Final = 4
@@ -28,8 +31,6 @@ FORGOTTEN_SECONDS: Final = 3600
 """Wrong passwords so long ago count no more."""
 KEPT_MAX: Final = 20_000
 """Accounts and addresses that are remembered; those that failed longest ago give way."""
-NAME_CHARACTERS_MAX: Final = 128
-"""Of a bureau, a number or an address that is remembered, far beyond any there is: a stranger may send megabytes."""
 
 PAUSED: Final = Counter("kx_sign_in_paused_total", "Attempts to sign in that were not looked at before their time.")
 
@@ -42,11 +43,18 @@ class _Failures:
 
 
 class Lockout:
-    """Counts wrong passwords. `now` is the machine's time: a demonstration's clock must not shorten a pause."""
+    """Counts wrong passwords. `now` is the machine's time: a demonstration's clock must not shorten a pause.
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
+    With a `store` pauses outlast a restart, once `step` has returned.
+    """
+
+    def __init__(self, now: Callable[[], datetime], store: Store | None = None) -> None:
         self._now = now
-        self._failures: OrderedDict[tuple[str, ...], _Failures] = OrderedDict()
+        self._store = store
+        rows = () if store is None else sorted(store.rows(PAUSES), key=lambda row: int(row.last_at_us))
+        self._failures: OrderedDict[str, _Failures] = OrderedDict((row.key, _read(row)) for row in rows)
+        self._changed: set[str] = set()
+        self._kept = set(self._failures)
 
     def check(self, account: tuple[str, str], address: str) -> None:
         """Raises `TooManyAttempts` while a pause of the account or of the address lasts."""
@@ -65,6 +73,8 @@ class Lockout:
             over = count - free
             pause = doubled(over, PAUSE_SECONDS, PAUSE_SECONDS_MAX) if over > 0 else 0
             self._failures[key] = _Failures(count, now, now + timedelta(seconds=pause))
+            if pause:
+                self._changed.add(key)
         while len(self._failures) > KEPT_MAX:
             self._failures.popitem(last=False)
 
@@ -72,7 +82,23 @@ class Lockout:
         """The right password: the account begins anew; its address does not, whoever owns one account."""
         self._failures.pop(_known_by(account), None)
 
-    def _until(self, key: tuple[str, ...], now: datetime) -> datetime:
+    async def step(self) -> bool:
+        """Write down who has to wait, and forget whom nobody remembers; never more to do at once."""
+        now = self._now()
+        # Whoever failed longest ago comes first.
+        while self._failures and self._is_forgotten(next(iter(self._failures.values())), now):
+            self._failures.popitem(last=False)
+        if self._store is None:
+            return False
+        changed, self._changed = self._changed & self._failures.keys(), set()
+        gone = self._kept - self._failures.keys()
+        self._kept = (self._kept - gone) | changed
+        if changed:
+            await self._store.put(PAUSES, [_row(key, self._failures[key]) for key in changed])
+        await self._store.drop(PAUSES, gone)
+        return False
+
+    def _until(self, key: str, now: datetime) -> datetime:
         known = self._failures.get(key)
         return now if known is None or self._is_forgotten(known, now) else known.until
 
@@ -81,11 +107,19 @@ class Lockout:
         return now - known.last > timedelta(seconds=FORGOTTEN_SECONDS)
 
 
-def _keys(account: tuple[str, str], address: str) -> Iterable[tuple[tuple[str, ...], int]]:
+def _keys(account: tuple[str, str], address: str) -> Iterable[tuple[str, int]]:
     yield _known_by(account), FREE_FOR_ACCOUNT
     if address:
         yield _known_by((address,)), FREE_FOR_ADDRESS
 
 
-def _known_by(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name[:NAME_CHARACTERS_MAX] for name in names)
+def _known_by(names: tuple[str, ...]) -> str:
+    return key_of("\n".join(names))
+
+
+def _row(key: str, known: _Failures) -> tuple[Any, ...]:
+    return key, known.count, to_micros(known.last), to_micros(known.until)
+
+
+def _read(row: Any) -> _Failures:  # noqa: ANN401 - a row of the table
+    return _Failures(row.failures, from_micros(row.last_at_us), from_micros(row.until_us))

@@ -22,6 +22,7 @@ from kuaixiang.accounts.oidc import IdentityRefused, Provider
 from kuaixiang.accounts.people import Claims, Person, capacities, roles_of
 from kuaixiang.accounts.sessions import PREFIX as SESSION_PREFIX
 from kuaixiang.accounts.sessions import Session, Sessions, session_of
+from kuaixiang.accounts.store import Store
 from kuaixiang.accounts.tokens import PREFIX as TOKEN_PREFIX
 from kuaixiang.accounts.tokens import Tokens
 from kuaixiang.accounts.users import User, UsersFile
@@ -62,7 +63,7 @@ class Officers:
     """Signs officers in and knows who they are. `now` is the machine's time.
 
     `staff` gives a bureau's list; `roles` are those in which one may be at this service. Without `users` there are no
-    passwords. `required`: terminals are not believed.
+    passwords. `required`: terminals are not believed. `store` keeps pauses after wrong passwords.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Officers:
         roles: Iterable[Role] = Role,
         required: bool = True,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        store: Store | None = None,
     ) -> None:
         self.bureaus = frozenset(bureaus)
         self.sessions = sessions
@@ -87,7 +89,7 @@ class Officers:
         self._staff = staff
         self._users = users
         self._roles = frozenset(roles)
-        self._lockout = Lockout(now)
+        self._lockout = Lockout(now, store)
         self._hashing = asyncio.Semaphore(HASHES_AT_ONCE_MAX)
         self._loop = Loop("accounts", self.step, STEP_SECONDS)
 
@@ -112,6 +114,7 @@ class Officers:
     async def step(self) -> bool:
         """Write down what was used; never more to do at once."""
         await self.sessions.step()
+        await self._lockout.step()
         if self.tokens is not None:
             await self.tokens.step()
         return False
@@ -138,6 +141,7 @@ class Officers:
             right = await asyncio.to_thread(passwords.fits, user.password if user is not None else None, within)
             if not right:
                 self._lockout.failed(account, address)
+                await self._lockout.step()
         claims = Claims(bureau=bureau, actor=actor)
         person = next(iter(self.capacities(claims)), None)
         if not right or user is None or person is None:
@@ -146,6 +150,7 @@ class Officers:
             _log.warning("A sign-in was refused.", action="sign_in.refused", way="password", bureau=self._known(bureau))
             raise WrongPassword
         self._lockout.succeeded(account)
+        await self._lockout.step()
         if new_password:
             user = await self._change_password(user, bureau, actor, password, new_password)
         elif user.must_change:

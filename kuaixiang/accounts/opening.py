@@ -55,6 +55,7 @@ async def officers_of(
             tokens=Tokens(store, lambda: datetime.now(UTC)),
             provider=Provider(load_provider(settings.oidc)) if settings.oidc is not None else None,
             roles=roles,
+            store=store,
         )
         await officers.start()
         stack.push_async_callback(officers.stop)

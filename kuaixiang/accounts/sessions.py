@@ -149,7 +149,7 @@ class Sessions:
     async def _forget(self, keys: Iterable[str]) -> None:
         gone = [key for key in dict.fromkeys(keys) if self._sessions.pop(key, None) is not None]
         if self._store is not None:
-            await self._store.drop_sessions(gone)
+            await self._store.drop(SESSIONS, gone)
 
 
 def _row(key: str, session: Session) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""The accounts' database: sessions and channels' tokens, each known by the hash of its secret. No journal.
+"""The accounts' database: sessions, channels' tokens, pauses after wrong passwords; each known by a hash. No journal.
 
 Tokens are 256 random bits, so that SHA-256 of them is as good as argon2: there is nothing to guess, and a call costs a
 microsecond. Whoever reads this database can sign in as nobody.
@@ -52,6 +52,15 @@ TOKENS: Final = sa.Table(
     sa.Column("used_at_us", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+PAUSES: Final = sa.Table(
+    "sign_in_pauses",
+    METADATA,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("last_at_us", sa.BigInteger, nullable=False),
+    sa.Column("until_us", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
 
 
 def new_secret(prefix: str) -> str:
@@ -69,8 +78,8 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self._database = Database(url, service="accounts", migrations=MIGRATIONS)
-        self._put = {table: self._database.put(table) for table in (SESSIONS, TOKENS)}
-        self._drop = self._database.drop(SESSIONS, "key")
+        self._put = {table: self._database.put(table) for table in (SESSIONS, TOKENS, PAUSES)}
+        self._drop = {table: self._database.drop(table, "key") for table in (SESSIONS, PAUSES)}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="accounts")
 
     def rows(self, table: sa.Table) -> Sequence[Any]:
@@ -82,11 +91,11 @@ class Store:
         """Adds rows or replaces those of the same key; durable when it returns."""
         await self._write(lambda: self._database.run(self._put[table], rows))
 
-    async def drop_sessions(self, keys: Iterable[str]) -> None:
-        """Deletes sessions; durable when it returns."""
+    async def drop(self, table: sa.Table, keys: Iterable[str]) -> None:
+        """Deletes sessions or pauses; durable when it returns."""
         gone = [(key,) for key in keys]
         if gone:
-            await self._write(lambda: self._database.run(self._drop, gone))
+            await self._write(lambda: self._database.run(self._drop[table], gone))
 
     async def close(self) -> None:
         """Finish what was begun and give the database back."""

@@ -66,8 +66,8 @@ class TooManyAttempts(Refused):
         self.again_at = again_at
         self.facts = {"retry_seconds": str(wait_seconds)}
         at = f"{again_at.astimezone(SHANGHAI):%H:%M:%S}"
-        self.remedy = f"Try again after {at}."
-        self.remedy_chinese = f"请于 {at} 之后再试。"
+        self.remedy = f"Try again after {at}; the pause ends by itself, and nobody has to lift it."
+        self.remedy_chinese = f"请于 {at} 之后再试；暂停到时自动解除，无需他人解锁。"
         super().__init__("Too many wrong passwords were given here.", "密码错误次数过多，已暂停登录。")
 
 
