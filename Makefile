@@ -114,9 +114,8 @@ fuzz: setup ## hostile bytes into services and fold, led by coverage (ARGS="--mi
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 .PHONY: bench
-bench: setup ## run the benchmarks, one after the other (ARGS="bench/NAME.py" runs one)
-	@set -e; for program in $(or $(ARGS),$(sort $(wildcard bench/[a-z]*.py))); do \
-		echo "== $$program"; $(BIN)/python "$$program"; done
+bench: setup ## run the benchmarks and keep what they give in bench/results.json (ARGS="register --short": that one, smallest)
+	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: check
 check: format-check lint types imports proto-lint proto-check ## everything that needs no run: the six below

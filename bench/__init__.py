@@ -1,1 +1,1 @@
-"""Benchmarks: programs that print figures and ratios measured in one run."""
+"""Benchmarks: `python -m bench` runs all programs, `python -m bench.NAME` one; `bench.results` is what they share."""

@@ -1,13 +1,9 @@
 """How fast the hub folds durably, and how much of that is fetching, decoding and hashing alone. Both in one run.
 
-    python -m bench.hub_fold [--entries 200000] [--database URL] [--segment 100] [--batch 10000]
-
-Prints one JSON object. The journals are made beforehand: 200 bureaus of four tiers, cases of seven entries with
+`python -m bench.hub_fold`. The journals are made beforehand: 200 bureaus of four tiers, cases of seven entries with
 clocks, categories, channels and departments at random.
 """
 
-import argparse
-import json
 import random
 import tempfile
 import time
@@ -16,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from bench import results
 from hub.fold import hashes_of
 from hub.folder import Folder, Message
 from hub.store import Store
@@ -103,41 +100,37 @@ def decode_and_hash(messages: list[Message]) -> int:
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--entries", type=int, default=200_000)
+    parser = results.parser(__doc__)
+    parser.add_argument("--entries", type=int, help="entries folded in each round (200000)")
     parser.add_argument("--database", default="")
     parser.add_argument("--segment", type=int, default=100)
     parser.add_argument("--batch", type=int, default=10_000)
-    options = parser.parse_args()
+    options = results.parse(parser)
+    entries = options.entries or (10_000 if options.short else 200_000)
     tree = a_tree()
-    messages = messages_of(tree, options.entries, options.segment)
+    messages = messages_of(tree, entries, options.segment)
     per_batch = max(1, options.batch // options.segment)
-    started = time.perf_counter()
-    count = decode_and_hash(messages)
-    bare_seconds = time.perf_counter() - started
-    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:
-        url = options.database or f"sqlite:///{folder}/hub.db"
-        with Store(url, tree, "000000") as store:
-            folder_ = Folder(store=store, now_us=lambda: to_micros(MONDAY))
-            started = time.perf_counter()
-            folded = sum(
-                folder_.take(messages[at : at + per_batch]).entries for at in range(0, len(messages), per_batch)
-            )
-            fold_seconds = time.perf_counter() - started
-    assert folded == count
-    print(
-        json.dumps(
-            {
-                "entries": count,
-                "entries_per_segment": options.segment,
-                "entries_per_commit": per_batch * options.segment,
-                "database": url.partition(":")[0],
-                "decode_and_hash_per_second": round(count / bare_seconds),
-                "folded_durably_per_second": round(count / fold_seconds),
-                "ratio": round(bare_seconds / fold_seconds, 3),
-            }
-        )
-    )
+    bare: list[float] = []
+    folded: list[float] = []
+    for _ in range(options.rounds):
+        started = time.perf_counter()
+        count = decode_and_hash(messages)
+        bare.append(count / (time.perf_counter() - started))
+        with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:
+            url = options.database or f"sqlite:///{folder}/hub.db"
+            with Store(url, tree, "000000") as store:
+                folder_ = Folder(store=store, now_us=lambda: to_micros(MONDAY))
+                started = time.perf_counter()
+                taken = sum(
+                    folder_.take(messages[at : at + per_batch]).entries for at in range(0, len(messages), per_batch)
+                )
+                folded.append(count / (time.perf_counter() - started))
+        assert taken == count
+    rows = [
+        results.Row.of("decode and hash", bare, "entries/s"),
+        results.Row.of("fold durably", folded, "entries/s", "decode and hash", bare, "≥ 0.35"),
+    ]
+    results.report("hub_fold", rows, options)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """Journals into the stream and across the leaf link: `python -m bench.publish`.
 
 One process keeps the ledgers of a few bureaus (SQLite, synchronous=FULL) and publishes to its provincial NATS site
-(`sync_interval: always`); another pulls at the national site. Prints three things: how many waiting entries a second the
+(`sync_interval: always`); another pulls at the national site. Measured are: how many waiting entries a second the
 site acknowledges; how long after its commit an entry is in the hub's hands, at an even pace and with 64 callers as fast
 as they can; and what publishing costs those callers.
 """
 
-import argparse
 import asyncio
-import json
 import multiprocessing
 import statistics
 import tempfile
@@ -18,6 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from bench import results
 from demo.sites import Sites
 from kuaixiang.domain import acts
 from kuaixiang.domain.clocks import Rules
@@ -153,7 +152,7 @@ async def latencies(desk: Desk, pipe: Any, before: dict[str, int]) -> dict[str, 
     return {"p50_ms": statistics.median(took), "p99_ms": took[int(len(took) * 0.99)], "max_ms": took[-1]}
 
 
-async def measure(sites: Sites, pipe: Any, folder: Path, cases: int) -> dict[str, Any]:
+async def measure(sites: Sites, pipe: Any, folder: Path, cases: int, evenly: int) -> dict[str, Any]:
     """All figures."""
     desk = Desk(folder)
     figures: dict[str, Any] = {}
@@ -168,12 +167,12 @@ async def measure(sites: Sites, pipe: Any, folder: Path, cases: int) -> dict[str
                 await published(publisher)
                 figures["backlog_entries_per_second"] = sum(desk.seqs.values()) / (time.monotonic() - started)
                 before = desk.seqs
-                await desk.register_evenly(500)
+                await desk.register_evenly(evenly)
                 figures["evenly"] = await latencies(desk, pipe, before)
                 before = desk.seqs
                 beside = await desk.register_at_once(cases)
                 figures["at_once"] = await latencies(desk, pipe, before)
-            figures["registered_per_second"] = {"alone": alone, "publishing": beside, "ratio": beside / alone}
+            figures["registered_per_second"] = {"alone": alone, "publishing": beside}
     finally:
         await asyncio.to_thread(desk.ledger.close)
     return figures
@@ -181,34 +180,44 @@ async def measure(sites: Sites, pipe: Any, folder: Path, cases: int) -> dict[str
 
 def main() -> None:
     """Runs the benchmark and prints it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=12_800, help="cases of the backlog, and of the 64 callers")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    arguments = parser.parse_args()
+    parser = results.parser(__doc__)
+    parser.add_argument("--cases", type=int, help="cases of the backlog, and of the 64 callers (12800)")
+    arguments = results.parse(parser)
+    cases = arguments.cases or (640 if arguments.short else 12_800)
+    found = [one_round(cases, 50 if arguments.short else 500) for _ in range(arguments.rounds)]
+    beside = [one["registered_per_second"] for one in found]
+    rows = [
+        results.Row.of("backlog acknowledged", [one["backlog_entries_per_second"] for one in found], "entries/s"),
+        *(
+            results.Row.of(f"commit to hub, {what}, {which}", [one[key][f"{which}_ms"] for one in found], "ms")
+            for key, what in (("evenly", f"{1 / PACE_SECONDS:.0f} cases/s"), ("at_once", f"{CALLERS} callers"))
+            for which in ("p50", "p99", "max")
+        ),
+        results.Row.of(
+            f"registered by {CALLERS} callers while publishing",
+            [one["publishing"] for one in beside],
+            "1/s",
+            "without publishing",
+            [one["alone"] for one in beside],
+        ),
+    ]
+    results.report("publish", rows, arguments)
+
+
+def one_round(cases: int, evenly: int) -> dict[str, Any]:
+    """Both sites, a ledger and a hub's process made anew, and all figures."""
     with tempfile.TemporaryDirectory() as name, Sites(Path(name) / "nats", (SITE,)) as sites:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=watch, args=(sites.national.hub, theirs), daemon=True)
         process.start()
         try:
-            figures = asyncio.run(measure(sites, ours, Path(name), arguments.cases))
+            figures = asyncio.run(measure(sites, ours, Path(name), cases, evenly))
             ours.send("stop")
             process.join(10)
         finally:
             process.kill()
-    rates = figures["registered_per_second"]
-    print(f"backlog acknowledged, sync always    {figures['backlog_entries_per_second']:8.0f} entries/s")
-    for key, what in (("evenly", f"{1 / PACE_SECONDS:.0f} cases/s"), ("at_once", f"{CALLERS} callers at once")):
-        took = figures[key]
-        print(
-            f"commit to hub, {what:20}  p50 {took['p50_ms']:.0f} ms, p99 {took['p99_ms']:.0f} ms, max {took['max_ms']:.0f} ms"
-        )
-    print(
-        f"registered by {CALLERS} callers  {rates['alone']:.0f}/s alone, {rates['publishing']:.0f}/s while publishing, "
-        f"ratio {rates['ratio']:.2f}"
-    )
-    if arguments.json:
-        print(json.dumps({"name": "publish", **figures}))
+    return figures
 
 
 if __name__ == "__main__":

@@ -3,12 +3,10 @@
 A county's node and its superior's, over mutual TLS on loopback. The county refers cases to its superior, evenly over the
 working days of a month; then the county's node compares the two ledgers for that month. Then one hand-over is changed
 in the superior's stopped database, as many as there are on one day, and every one; each time they are compared again.
-Printed are the serialized bytes of what the two nodes asked and answered, and seconds.
+Reported are the serialized bytes of what the two nodes asked and answered, and seconds.
 """
 
-import argparse
 import asyncio
-import json
 import logging
 import sqlite3
 import tempfile
@@ -18,6 +16,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from bench import results
 from demo.federation import part_of, tree_text, with_endpoints
 from demo.processes import free_port
 from kuaixiang.domain.calendar import SHANGHAI
@@ -124,7 +123,7 @@ async def fill(pair: Pair, county: service.Running, cases: int) -> None:
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def compare(pair: Pair, superior_changed: str) -> dict[str, object]:
+async def compare(pair: Pair, superior_changed: str) -> dict[str, float]:
     """One comparison by the county's node, both nodes fresh; `superior_changed` is SQL for the superior's database."""
     if superior_changed:
         with sqlite3.connect(pair.database(SUPERIOR)) as connection:
@@ -147,11 +146,11 @@ async def compare(pair: Pair, superior_changed: str) -> dict[str, object]:
         "pending": report.pending,
         "different": report.different,
         "bytes_exchanged": report.bytes_exchanged,
-        "seconds_both_sides": round(seconds, 3),
+        "seconds": seconds,
     }
 
 
-async def run(cases: int) -> dict[str, object]:
+async def run(cases: int) -> dict[str, dict[str, float]]:
     """All of it."""
     with tempfile.TemporaryDirectory(prefix="kuaixiang-bench-") as directory:
         pair = Pair(Path(directory), {SUPERIOR: free_port(), COUNTY: free_port()})
@@ -161,7 +160,6 @@ async def run(cases: int) -> dict[str, object]:
         one = "UPDATE referrals SET epoch = epoch + 7 WHERE referral_id = (SELECT min(referral_id) FROM referrals)"
         day = "UPDATE referrals SET epoch = 9 WHERE date(offered_at_us / 1000000, 'unixepoch') = '2026-03-02'"
         return {
-            "hand_overs": cases,
             "equal": await compare(pair, ""),
             "one differs": await compare(pair, one),
             "a day differs": await compare(pair, day),
@@ -170,12 +168,22 @@ async def run(cases: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Prints one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--cases", type=int, default=2_200, help="hand-overs of the month")
+    """Runs the benchmark and reports it."""
+    parser = results.parser(__doc__)
+    parser.add_argument("--cases", type=int, help="hand-overs of the month (2200)")
+    arguments = results.parse(parser)
+    cases = arguments.cases or (110 if arguments.short else 2_200)
     logs.configure("bench")
     logging.disable(logging.ERROR)  # a difference is one, and here they are made on purpose
-    print(json.dumps(asyncio.run(run(parser.parse_args().cases)), indent=2))
+    rounds = [asyncio.run(run(cases)) for _ in range(arguments.rounds)]
+    rows = []
+    for what in rounds[0]:
+        found = [one[what] for one in rounds]
+        rows += [
+            results.Row.of(f"{what}: exchanged", [one["bytes_exchanged"] for one in found], "bytes"),
+            results.Row.of(f"{what}: both sides", [one["seconds"] for one in found], "s"),
+        ]
+    results.report("reconcile", rows, arguments)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,11 @@
 """Registering through gRPC, durable, against the echo of the same server: `python -m bench.register`.
 
 One node process (SQLite, synchronous=FULL, mTLS) serves CaseService and an echo of the same request behind the same doors
-(limits, certificate, authority); one client process calls each from 64 callers over one channel, in turns. Prints the medians
-of the rounds and their ratio.
+(limits, certificate, authority); one client process calls each from 64 callers over one channel, in turns.
 """
 
-import argparse
 import asyncio
-import json
 import multiprocessing
-import platform
-import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -19,6 +14,7 @@ from typing import Any
 
 import grpc
 
+from bench import results
 from kuaixiang.domain.authority import Subject
 from kuaixiang.facts import national_tree
 from kuaixiang.runtime import pki, tls
@@ -30,7 +26,6 @@ from node.settings import NodeSettings
 
 BUREAU = "110101"
 CALLERS = 64
-ROUNDS = 5
 ECHO_SERVICE = "kuaixiang.bench.Echo"
 ECHO_METHOD = "RegisterCase"
 """The name of the call that is echoed: a call without a row in the table of authority is answered to nobody."""
@@ -100,7 +95,7 @@ async def rate(call: Callable[[], Awaitable[object]], calls: int) -> float:
     return calls / (time.perf_counter() - started)
 
 
-async def measure(port: int, folder: Path, calls: int) -> dict[str, list[float]]:
+async def measure(port: int, folder: Path, calls: int, rounds: int) -> dict[str, list[float]]:
     """The rates of each round, after one that is not counted."""
     channel = tls.open_channel(
         f"127.0.0.1:{port}", pki.dns_name("node", BUREAU), pki.CertificatePaths.in_folder(folder / "office")
@@ -113,7 +108,7 @@ async def measure(port: int, folder: Path, calls: int) -> dict[str, list[float]]
     stub = case_pb2_grpc.CaseServiceStub(channel)
     message = request()
     rates: dict[str, list[float]] = {"echo": [], "register": []}
-    for turn in range(ROUNDS + 1):
+    for turn in range(rounds + 1):
         for name, call in (("echo", echo), ("register", stub.RegisterCase)):
             measured = await rate(lambda call=call: call(message), calls)  # type: ignore[misc]
             if turn:
@@ -124,10 +119,10 @@ async def measure(port: int, folder: Path, calls: int) -> dict[str, list[float]]
 
 def main() -> None:
     """Runs the benchmark and prints it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=6400, help="calls in each round")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    arguments = parser.parse_args()
+    parser = results.parser(__doc__)
+    parser.add_argument("--calls", type=int, help="calls in each round (6400)")
+    arguments = results.parse(parser)
+    calls = arguments.calls or (640 if arguments.short else 6400)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pki.init_authority(folder / "ca", "bench")
@@ -138,18 +133,16 @@ def main() -> None:
         process = context.Process(target=_serve, args=(folder, theirs), daemon=True)
         process.start()
         try:
-            rates = asyncio.run(measure(ours.recv(), folder, arguments.calls))
+            rates = asyncio.run(measure(ours.recv(), folder, calls, arguments.rounds))
             ours.send("stop")
             process.join(10)
         finally:
             process.kill()
-    medians = {key: statistics.median(values) for key, values in rates.items()}
-    ratio = statistics.median(b / a for a, b in zip(rates["echo"], rates["register"], strict=True))
-    for key, values in rates.items():
-        print(f"{key:10} {medians[key]:8.0f} /s   (of {ROUNDS}: {min(values):.0f} to {max(values):.0f})")
-    print(f"register / echo {ratio:.2f}, {CALLERS} callers, mTLS, synchronous=FULL, {platform.machine()}")
-    if arguments.json:
-        print(json.dumps({"name": "register", "unit": "1/s", "medians": medians, "ratio": ratio}))
+    rows = [
+        results.Row.of("echo", rates["echo"], "1/s"),
+        results.Row.of("register, durable", rates["register"], "1/s", "echo", rates["echo"], "≥ 0.75"),
+    ]
+    results.report("register", rows, arguments)
 
 
 if __name__ == "__main__":

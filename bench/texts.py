@@ -5,12 +5,9 @@ there is nothing to measure. What is right is held by other means than those mea
 of five characters that two messages share, numbers by patterns of their own, names by having put them there.
 """
 
-import argparse
 import csv
 import gzip
-import json
 import os
-import platform
 import random
 import re
 import time
@@ -18,8 +15,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from bench import results
 from demo.content import fictional_taxpayer, load_requests
 from hub.issues.clusters import find_clusters
 from kuaixiang.domain.identifiers import make_taxpayer_number
@@ -39,6 +36,8 @@ REWRITTEN = 500
 CLUSTERED = 10_000
 SLICE = 100
 SEED = 2019
+SHORT = 2_000
+"""Messages of the smallest size."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,12 @@ class Message:
 
 @dataclass
 class Figures:
-    """What is measured, by name."""
+    """What is measured, told as it is found."""
 
-    values: dict[str, Any] = field(default_factory=dict)
+    rows: list[results.Row] = field(default_factory=list)
 
-    def say(self, name: str, value: Any, told: str) -> None:
-        self.values[name] = value
+    def say(self, name: str, value: float, told: str, unit: str = "share") -> None:
+        self.rows.append(results.Row(name=name, value=value, unit=unit))
         print(told)
 
 
@@ -122,9 +121,13 @@ def masking(messages: Sequence[Message], figures: Figures) -> None:
             before[name] += len(pattern.findall(narrow(f"{message.title}。{message.text}")))
             after[name] += len(pattern.findall(text))
     milliseconds = 1000 * seconds / len(messages)
-    figures.say("mask_ms", milliseconds, f"masking {len(messages)} messages: {milliseconds:.2f} ms each")
+    figures.say(
+        "masking a message", milliseconds, f"masking {len(messages)} messages: {milliseconds:.2f} ms each", "ms"
+    )
     for name in NUMBERS:
-        figures.say(f"left {name}", after[name], f"  {name}: {before[name]} found before, {after[name]} after masking")
+        figures.say(
+            f"left {name}", after[name], f"  {name}: {before[name]} found before, {after[name]} after masking", "found"
+        )
     rng = random.Random(SEED)
     there, left = Counter[str](), Counter[str]()
     told = 0
@@ -147,11 +150,13 @@ def masking(messages: Sequence[Message], figures: Figures) -> None:
     for kind, name in kinds.items():
         share = left[kind] / there[kind]
         figures.say(f"leaked {name}", share, f"  made-up {name}: {left[kind]} of {there[kind]} left ({share:.2%})")
-    figures.say("names_told", told, f"  names among the key terms of these 3,000 texts: {told}")
+    figures.say("names told", told, f"  names among the key terms of these 3,000 texts: {told}", "texts")
     own = [text for request in load_requests() for text in (request.text, request.reply)]
     hidden = sum(span.end - span.start for text in own for span in private_spans(narrow(text)))
     share = hidden / sum(map(len, own))
-    figures.say("over_masked", share, f"  of texts with nothing private {share:.2%} of the characters are masked")
+    figures.say(
+        "over-masked characters", share, f"  of texts with nothing private {share:.2%} of the characters are masked"
+    )
 
 
 # ---------------------------------------------------------------- near-duplicates
@@ -224,9 +229,11 @@ def duplicates(messages: Sequence[Message], figures: Figures) -> set[tuple[int, 
     )
     recall = len(pairs & repeats) / len(repeats)
     precision, strict = len(pairs & kin) / len(pairs), len(pairs & repeats) / len(pairs)
-    figures.say("duplicate_recall", recall, f"  recall {recall:.3f}: {len(pairs & repeats)} of {len(repeats)} repeats")
     figures.say(
-        "duplicate_precision",
+        "duplicates, recall", recall, f"  recall {recall:.3f}: {len(pairs & repeats)} of {len(repeats)} repeats"
+    )
+    figures.say(
+        "duplicates, precision",
         precision,
         f"  precision {precision:.3f} of {len(pairs)} pairs flagged ({strict:.3f} counting obvious repeats alone)",
     )
@@ -264,12 +271,12 @@ def issues(messages: Sequence[Message], repeats: Iterable[tuple[int, int]], figu
         shared = [counts for counts in labels.values() if counts.total() > 1]
         pure, total = sum(max(counts.values()) for counts in shared), sum(counts.total() for counts in shared)
         figures.say(
-            f"cluster_recall_{least}",
+            f"clusters of {least} and more, recall",
             together / len(pairs),
             f"  clusters of {least} and more: {len(set(of.values()))}, {len(of)} messages in them",
         )
         figures.say(
-            f"cluster_purity_{least}",
+            f"clusters of {least} and more, purity",
             pure / total,
             f"    obvious repeats together: {together / len(pairs):.3f}; purity by label {pure / total:.3f} "
             f"(7 classes, {total} labelled messages that share a cluster)",
@@ -287,29 +294,27 @@ def issues(messages: Sequence[Message], repeats: Iterable[tuple[int, int]], figu
     found = find_clusters(some, [])
     ended = time.perf_counter()
     figures.say(
-        "cluster_10000_seconds",
+        "clustering 10,000 texts",
         ended - started,
         f"  {len(chosen)} texts (slices of {SLICE} characters of the messages): {ended - started:.1f} s, of that "
         f"{taken - started:.1f} s masking and taking terms, {ended - taken:.1f} s clustering; {len(found)} clusters",
+        "s",
     )
 
 
 def main() -> None:
-    """Runs the benchmark and prints it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    arguments = parser.parse_args()
+    """Runs the benchmark and reports it."""
+    parser = results.parser(__doc__)
+    arguments = results.parse(parser)
     path = Path(os.environ.get("KX_DATA", "../shared/data"), FILE)
     if not path.exists():
         print(f"{path} is not there: nothing is measured. KX_DATA names the folder of {FILE}.")
         return
     figures = Figures()
-    messages = read(path)
+    messages = read(path)[: SHORT if arguments.short else None]
     masking(messages, figures)
     issues(messages, duplicates(messages, figures), figures)
-    print(f"{platform.machine()}, {os.cpu_count()} processors")
-    if arguments.json:
-        print(json.dumps({"name": "texts", "figures": figures.values}, ensure_ascii=False))
+    results.report("texts", figures.rows, arguments)
 
 
 if __name__ == "__main__":

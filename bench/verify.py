@@ -1,12 +1,10 @@
 """Exporting a ledger and proving it: `python -m bench.verify`.
 
 Fills an SQLite ledger with registrations of ordinary size, exports it with and without its private parts, and verifies
-each file; every step in a process of its own. Prints entries per second and the memory that each step has taken.
+each file; every step in a process of its own. Reported are entries per second and the memory that each step has taken.
 """
 
-import argparse
 import asyncio
-import json
 import multiprocessing
 import tempfile
 import time
@@ -15,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bench import results
 from kuaixiang.domain import acts
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.clocks import Rules
@@ -91,26 +90,29 @@ def measured(step: Callable[[Path, int], int], folder: Path, number: int) -> tup
 
 
 def main() -> None:
-    """Runs the benchmark and prints it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--entries", type=int, nargs="+", default=[10_000, 100_000], help="sizes of the ledger")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    arguments = parser.parse_args()
-    found: dict[str, float] = {}
-    for entries in arguments.entries:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            pki.init_authority(folder / "authority", "bench")
-            pki.issue(folder / "authority", folder / "node", "node", [BUREAU])
-            steps: dict[str, tuple[Callable[[Path, int], int], int]] = {"fill": (fill, entries)}
-            for private, words in enumerate(("public parts", "private parts too")):
-                steps |= {f"export, {words}": (export, private), f"verify, {words}": (verify, private)}
-            for what, (step, number) in steps.items():
-                rate, memory = measured(step, folder, number)
-                print(f"{entries:>9} {what:<28} {rate:>8.0f} entries/s  {memory:>6.0f} MiB")
-                found[f"{entries} {what}"] = round(rate)
-    if arguments.json:
-        print(json.dumps(found))
+    """Runs the benchmark and reports it."""
+    parser = results.parser(__doc__)
+    parser.add_argument("--entries", type=int, nargs="+", help="sizes of the ledger (10000 100000)")
+    arguments = results.parse(parser)
+    rows = []
+    for entries in arguments.entries or ([2_048] if arguments.short else [10_000, 100_000]):
+        found: dict[str, list[tuple[float, float]]] = {}
+        for _ in range(arguments.rounds):
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                pki.init_authority(folder / "authority", "bench")
+                pki.issue(folder / "authority", folder / "node", "node", [BUREAU])
+                steps: dict[str, tuple[Callable[[Path, int], int], int]] = {"fill": (fill, entries)}
+                for private, words in enumerate(("public parts", "private parts too")):
+                    steps |= {f"export, {words}": (export, private), f"verify, {words}": (verify, private)}
+                for what, (step, number) in steps.items():
+                    found.setdefault(what, []).append(measured(step, folder, number))
+        for what, rounds in found.items():
+            rows += [
+                results.Row.of(f"{entries} entries: {what}", [rate for rate, _ in rounds], "entries/s"),
+                results.Row.of(f"{entries} entries: {what}, memory", [memory for _, memory in rounds], "MiB"),
+            ]
+    results.report("verify", rows, arguments)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,40 @@
+"""Runs benchmarks one after the other, each in a process of its own: `python -m bench [NAME …] [--short]`.
+
+Without names all of them. What a program does not know here is passed on to it. At the end stands the table of all rows
+that are kept.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from bench import results
+
+APART = {"__init__", "__main__", "results"}
+"""Modules that are no programs."""
+
+
+def programs() -> list[str]:
+    """The names of all programs."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in APART)
+
+
+def main() -> int:
+    """Runs them; the exit status is 1 when one failed."""
+    known = programs()
+    names = [argument for argument in sys.argv[1:] if argument in known]
+    passed_on = [argument for argument in sys.argv[1:] if argument not in known]
+    failed = []
+    for name in names or known:
+        print(f"== {name}", flush=True)
+        if subprocess.run([sys.executable, "-m", f"bench.{name}", *passed_on], check=False).returncode:
+            failed.append(name)
+    if results.RESULTS.exists() and "--short" not in passed_on:
+        print(f"== all rows of {results.RESULTS.name}\n{results.table(dict(results.read()))}")
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return len(failed) > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Every benchmark at its smallest size: that it still runs, not what it gives."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import results
+from bench.__main__ import programs
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("program", programs())
+def test_a_benchmark_runs_at_its_smallest_size_and_reports_rows(program: str, tmp_path: Path) -> None:
+    kept = tmp_path / "results.json"
+    done = subprocess.run(
+        [sys.executable, "-m", f"bench.{program}", "--short", "--results", str(kept)],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=540,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "nothing is measured" in done.stdout:
+        pytest.skip(done.stdout.strip().splitlines()[-1])
+    assert results.read(kept)[program]
+
+
+def test_a_row_is_the_median_of_its_rounds_and_of_their_ratios() -> None:
+    row = results.Row.of("ours", [10.0, 30.0, 20.0], "1/s", "theirs", [10.0, 10.0, 40.0], "≥ 0.75")
+    assert (row.value, row.ratio, row.reached) == (20.0, 1.0, True)
+
+
+def test_a_target_is_about_the_ratio_or_else_about_the_value() -> None:
+    assert [
+        results.Row(name="a", value=9.0, unit="ms", target="≤ 10").reached,
+        results.Row(name="a", value=9.0, unit="ms", against="b", ratio=12.0, target="≤ 10").reached,
+        results.Row(name="a", value=9.0, unit="ms").reached,
+    ] == [True, False, None]
+
+
+def test_a_program_replaces_its_own_rows_and_leaves_those_of_others(tmp_path: Path) -> None:
+    arguments = results.parse(results.parser(""), ["--results", str(tmp_path / "kept.json")])
+    for program, value in (("a", 1.0), ("b", 2.0), ("a", 3.0)):
+        results.report(program, [results.Row(name="x", value=value, unit="s")], arguments)
+    kept = results.read(tmp_path / "kept.json")
+    assert {program: [row.value for row in rows] for program, rows in kept.items()} == {"a": [3.0], "b": [2.0]}
+    machine = json.loads((tmp_path / "kept.json").read_text(encoding="utf-8"))["a"]["machine"]
+    assert machine.keys() >= {"cpu", "cores", "memory_gib", "kernel", "python", "sqlite", "load_before"}
+
+
+def test_a_short_run_is_kept_nowhere() -> None:
+    arguments = results.parse(results.parser(""), ["--short"])
+    assert (arguments.rounds, arguments.results) == (1, None)
