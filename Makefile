@@ -29,6 +29,9 @@ BROWSER := chromium fonts-noto-cjk
 # What faults are made with.
 TOOLS := iproute2 nftables fiu-utils faketime fuse3
 
+# A file's tests share servers, hence a worker; which files come first tests/conftest.py decides.
+WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 # What a target passes on: make test ARGS="-k custody", make demo ARGS="--exit --json".
 ARGS ?=
 
@@ -85,11 +88,11 @@ tools: ## are there the tools that faults are made with? Debian's are installed 
 
 .PHONY: test
 test: setup browser tools ## run the tests, but those of more than ten seconds each (ARGS are pytest's)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow" $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup browser tools ## run the tests of more than ten seconds each: whole demonstrations, random lives, killed processes
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m slow $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) -m slow $(ARGS)
 
 .PHONY: test-replay
 test-replay: setup ## play the four real logs in full (half an hour, hence not in test; KX_DATA names their folder)

@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +41,9 @@ FREE_PORT_ATTEMPTS: Final = 200
 # PDEATHSIG fires when the *thread* that forked ends, not the process: one thread that lives as long as the process
 # forks every child, whichever short-lived thread asked for it.
 _spawner: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="child-spawner")
+
+PORTS_FOLDER: Final = Path("/tmp") / f"kuaixiang-ports-{os.getuid()}"  # noqa: S108 - made for its owner alone
+"""Where ports are reserved: the same place for every harness, wherever each keeps its files."""
 
 _ports_lock: Final = threading.Lock()
 _ports_given: Final[set[int]] = set()
@@ -146,9 +148,8 @@ def free_port() -> int:
 
 def _reserve(port: int) -> bool:
     """Take the port for this process until it ends, by a lock that every harness of this account looks at."""
-    folder = Path(tempfile.gettempdir()) / f"kuaixiang-ports-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(folder / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    PORTS_FOLDER.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(PORTS_FOLDER / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

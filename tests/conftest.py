@@ -1,9 +1,13 @@
-"""Fixtures for every test: the services, chosen as `tests.services` says."""
+"""Fixtures for every test: the services, chosen as `tests.services` says; and where tests keep what they write."""
 
+import os
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import psutil
 import pytest
 
 from demo.sites import Sites
@@ -11,6 +15,42 @@ from kuaixiang.runtime.bus import Access
 from tests import services
 
 DATABASES = ("sqlite", "postgresql")
+
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_MIN = 6 * 1024**3
+"""What must be free, on it and of the machine: two workers' databases and streams come to less than one GiB."""
+
+
+def _write_to_memory() -> None:
+    """Let tests write to memory where there is enough: most of their time they would wait for a disk to be synced.
+
+    What a disk does to a ledger is tested apart, on file systems that lose, fill up and fail (`tests/faults`).
+    """
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK):
+        return
+    if min(psutil.disk_usage(str(MEMORY)).free, psutil.virtual_memory().available) >= MEMORY_BYTES_MIN:
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None  # asked for again
+
+
+def _keep_compiled_code(folder: Path) -> None:
+    """Where Python is told to keep no compiled code, each of some hundred processes would compile everything again."""
+    if not os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        return
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(folder))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before workers are started, which are given the environment."""
+    _write_to_memory()
+    _keep_compiled_code(config.rootpath / "build" / "pycache")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with servers come first: of many short files at the end every worker finds as much as the others."""
+    with_servers = {item.path for item in items if item.get_closest_marker("nats") or item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in with_servers)
 
 
 def pytest_report_header() -> str:
