@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench import results
 from demo.content import fictional_taxpayer, load_requests
-from hub.issues.clusters import find_clusters
+from hub.issues.joining import find_clusters
 from kuaixiang.domain.identifiers import make_taxpayer_number
 from kuaixiang.text.forms import narrow
 from kuaixiang.text.masking import mask, private_spans

@@ -11,7 +11,7 @@ from typing import Final
 from hub import query
 from hub.comparison import days_compared
 from hub.issues import catalogue
-from hub.issues.clusters import EXAMPLES_MAX, Cluster, find_clusters
+from hub.issues.clusters import EXAMPLES_MAX, Cluster
 from hub.issues.gather import CaseTerms, gather_terms, masked_texts
 from hub.ledgers import Ledgers
 from hub.query import Question
@@ -77,7 +77,7 @@ async def find_issues(*, store: Store, tree: BureauTree, ledgers: Ledgers, wante
     cases = [case for case in gathered.cases if case.day >= start]
     before = [case for case in gathered.cases if case.day < start]
     clusters = await asyncio.to_thread(
-        find_clusters, [case.terms for case in cases], [case.terms for case in before], wanted.cases_min
+        _clusters, [case.terms for case in cases], [case.terms for case in before], wanted.cases_min
     )
     told = clusters[: wanted.limit]
     confirmed = await asyncio.to_thread(catalogue.all_issues, store)
@@ -104,6 +104,13 @@ async def find_issues(*, store: Store, tree: BureauTree, ledgers: Ledgers, wante
         bureaus_read=gathered.bureaus_read,
         unreadable=tuple(gathered.unreadable),
     )
+
+
+def _clusters(period: Sequence[Sequence[str]], before: Sequence[Sequence[str]], cases_min: int) -> list[Cluster]:
+    # Loads scikit-learn: a second and 90 MB that a hub nobody asks for issues does without.
+    from hub.issues.joining import find_clusters  # noqa: PLC0415
+
+    return find_clusters(period, before, cases_min)
 
 
 def _one_of(store: Store, tree: BureauTree, wanted: Period) -> int:

@@ -1,5 +1,6 @@
 """Passwords: hashed by argon2id, compared in the same time whether or not there is such an account."""
 
+from functools import cache
 from typing import Final
 
 from argon2 import PasswordHasher
@@ -7,9 +8,6 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 HASHER: Final = PasswordHasher()
 """argon2-cffi's own choice of RFC 9106: 64 MiB, three passes, some 50 ms; to guess a million takes half a day."""
-
-_NOBODYS: Final = HASHER.hash("nobody has this password")
-"""What the password of an account that does not exist is compared with."""
 
 
 def hash_of(password: str) -> str:
@@ -30,8 +28,15 @@ def is_hash(text: str) -> bool:
 
 def fits(kept: str | None, password: str) -> bool:
     """Whether the password is the one of the kept hash; for None as long as for one that is wrong, and False."""
+    nobodys = _nobodys()  # asked for in any case: to make it, once, must not tell that there is no such account
     try:
-        HASHER.verify(kept or _NOBODYS, password)
+        HASHER.verify(kept or nobodys, password)
     except (VerificationError, InvalidHashError):
         return False
     return kept is not None
+
+
+@cache
+def _nobodys() -> str:
+    """What the password of an account that does not exist is compared with."""
+    return HASHER.hash("nobody has this password")

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from hub.issues import clusters
-from hub.issues.clusters import find_clusters
+from hub.issues import joining
+from hub.issues.clusters import Cluster
+from hub.issues.joining import find_clusters
 from kuaixiang.text.terms import key_terms
 
 ASKED = {
@@ -40,7 +41,7 @@ def mixed(times: int = 1) -> tuple[list[tuple[str, ...]], list[str]]:
     return [key_terms(text) for text, _ in asked], [name for _, name in asked]
 
 
-def grouped(found: Sequence[clusters.Cluster], names: Sequence[str]) -> list[set[str]]:
+def grouped(found: Sequence[Cluster], names: Sequence[str]) -> list[set[str]]:
     return [{names[place] for place in cluster.members} for cluster in found]
 
 
@@ -86,8 +87,8 @@ def test_where_nothing_is_asked_twice_there_is_no_cluster(period: list[tuple[str
 def test_many_requests_are_divided_into_blocks_and_what_is_alike_is_joined_across_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clusters, "EXACT_MAX", 20)
-    monkeypatch.setattr(clusters, "BLOCK", 8)
+    monkeypatch.setattr(joining, "EXACT_MAX", 20)
+    monkeypatch.setattr(joining, "BLOCK", 8)
     terms, names = mixed(times=12)
     found = [group for group in grouped(find_clusters(terms, []), names) if group != {""}]
     assert all(len(group) == 1 for group in found)
@@ -96,12 +97,12 @@ def test_many_requests_are_divided_into_blocks_and_what_is_alike_is_joined_acros
 
 
 def test_a_flood_of_one_request_is_one_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters, "EXACT_MAX", 20)
+    monkeypatch.setattr(joining, "EXACT_MAX", 20)
     (cluster,) = find_clusters([key_terms(ASKED["登录"][0])] * 90, [])
     assert 90 == len(cluster.members)
 
 
 def test_the_same_question_has_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters, "EXACT_MAX", 20)
+    monkeypatch.setattr(joining, "EXACT_MAX", 20)
     terms, _ = mixed(times=4)
     assert find_clusters(terms, []) == find_clusters(terms, [])
