@@ -39,7 +39,11 @@ from kuaixiang.runtime.clock import SharedClockDriver
 from kuaixiang.runtime.tls import open_channel
 
 READY_SECONDS_MAX: Final = 120.0
-"""A node is ready in about a second when it starts alone; dozens start together on a small, busy machine."""
+"""A node is ready in about a second when it starts alone; a dozen start together on a small, busy machine."""
+
+STARTING_AT_ONCE_MAX: Final = 12
+"""Services that start at the same time: each takes two seconds of a core. Where all 57 of the nation begin at once on
+two cores, the first is as late as the last, and all ask for superiors that are not there yet."""
 
 COSIGN_SECONDS: Final = 1.0
 """A demonstration's fortnight takes under a minute: what its superiors have not seen for half a minute is days."""
@@ -86,6 +90,20 @@ class State(StrEnum):
     DOWN = "down"
     CUT_OFF = "cut off"
     """It runs, and the link of its province's NATS site is cut."""
+
+
+class DirectoryInUse(ProcessError):
+    """The directory holds something, perhaps the ledgers of another federation."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        super().__init__(f"the directory {directory} is not empty: give one that is, or that does not exist")
+
+
+def require_unused(directory: Path) -> None:
+    """Raises `DirectoryInUse` unless the directory is empty or does not exist."""
+    if directory.exists() and any(directory.iterdir()):
+        raise DirectoryInUse(directory)
 
 
 class NotHosted(ProcessError):
@@ -140,12 +158,13 @@ class Federation:
     """The processes of a federation, from their certificates to their end.
 
     `placement` says which bureaus share a node process; by default those of a site do, as in a provincial data centre.
-    A bureau in no group has no ledger here. `clock_start` None: the machine's clock. `staff` is the text of a list of
-    departments and officers; without one terminals are believed. `hubs` are the scopes to count;
-    by default the root's. `node_settings` and `hub_settings` win over the settings made here. `compiled_by`: another
-    federation on this machine, whose compiled code this one's children use. With `pages` each node serves its desk and
-    each hub its board, on this machine's own address and without a password. `hosts`: the address of each service, by
-    its name, that is on a machine of its own; what they share, NATS and PostgreSQL, is then at `shared_host`.
+    A bureau in no group has no ledger here. `clock_start` None: the machine's clock. `staff` writes the list of
+    departments and officers of some bureaus, one for each node; without it terminals are believed. `hubs` are the
+    scopes to count; by default the root's. `node_settings` and `hub_settings` win over the settings made here.
+    `compiled_by`: another federation on this machine, whose compiled code this one's children use. With `pages` each
+    node serves its desk and each hub its board, on this machine's own address and without a password. `hosts`: the
+    address of each service, by its name, that is on a machine of its own; what they share, NATS and PostgreSQL, is
+    then at `shared_host`.
 
     Not for two event loops; as an asynchronous context manager it is started and stopped.
     """
@@ -158,7 +177,7 @@ class Federation:
         placement: Sequence[Sequence[str]] | None = None,
         database: Database = Database.SQLITE,
         clock_start: datetime | None = None,
-        staff: str = "",
+        staff: Callable[[Sequence[str]], str] | None = None,
         hubs: Sequence[str] | None = None,
         node_settings: Mapping[str, object] | None = None,
         hub_settings: Mapping[str, object] | None = None,
@@ -225,8 +244,6 @@ class Federation:
             if self._clock_start is not None:
                 self._clock = SharedClockDriver(self.clock_file, self._clock_start)
             self.tree_file.write_text(tree_text(self.tree), encoding="utf-8")
-            if self._staff:
-                self.staff_file.write_text(self._staff, encoding="utf-8")
             await asyncio.to_thread(self._issue_certificates)
             together: list[Awaitable[object]] = [asyncio.to_thread(self.sites.start)]
             if self._environment.get("PYTHONPYCACHEPREFIX", "") == str(self.directory / "pycache"):
@@ -239,9 +256,9 @@ class Federation:
             self.nodes = tuple([await asyncio.to_thread(self._node, group) for group in self._placement])
             self._node_of = {code: node for node in self.nodes for code in node.codes}
             self.hubs = tuple([await asyncio.to_thread(self._hub, scope) for scope in self._hub_scopes])
-            for service in self.services:
-                service.process.start()
-            await _all(self.wait_serving(service) for service in self.services)
+            slots = asyncio.Semaphore(STARTING_AT_ONCE_MAX)
+            # Superiors stand first, so that whoever asks them what they have cosigned finds them there.
+            await _all(self._start_within(slots, service) for service in self.services)
         except BaseException:
             await self.stop()
             raise
@@ -350,6 +367,11 @@ class Federation:
                     tell(f"{service.name} serves again.")
             await asyncio.sleep(PROBE_SECONDS)
 
+    async def _start_within(self, slots: asyncio.Semaphore, service: Service) -> None:
+        async with slots:
+            service.process.start()
+            await self.wait_serving(service)
+
     async def _start_again(self, service: Service) -> None:
         await asyncio.to_thread(service.process.start)
         await self.wait_serving(service)
@@ -407,10 +429,9 @@ class Federation:
 
     # ------------------------------------------------------------ places
 
-    @property
-    def staff_file(self) -> Path:
-        """The departments and officers that the nodes read, where there is a list."""
-        return self.directory / "staff.toml"
+    def staff_file(self, bureau: str) -> Path:
+        """The departments and officers that the node of a bureau reads, where there is a list. Raises NotHosted."""
+        return self._staff_file(self.node(bureau).codes)
 
     @property
     def tree_file(self) -> Path:
@@ -493,11 +514,17 @@ class Federation:
             "cosign_seconds": COSIGN_SECONDS,
             "cosigned_start_seconds": COSIGNED_START_SECONDS,
         }
-        if self._staff:
-            settings["staff"] = str(self.staff_file)
+        if self._staff is not None:
+            listed = self._staff_file(group)
+            listed.parent.mkdir(parents=True, exist_ok=True)
+            listed.write_text(self._staff(group), encoding="utf-8")
+            settings["staff"] = str(listed)
         return self._service(
             "node", group, settings | self._pages_at("desk", self._desk_ports.get(group[0])) | self._node_settings
         )
+
+    def _staff_file(self, codes: Sequence[str]) -> Path:
+        return self.directory / "staff" / f"{service_name('node', codes)}.toml"
 
     def _hub(self, scope: str) -> Service:
         site = self.sites[self.tree.site(scope)]
@@ -573,13 +600,14 @@ class Federation:
 
     def _channel(self, service: Service) -> grpc.aio.Channel:
         if service.channel is None:
-            service.channel = open_channel(
-                service.endpoint,
-                pki.dns_name(service.kind, service.codes[0]),
-                service.terminal,
-                (("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),),
-            )
+            service.channel = terminal_channel(service.kind, service.codes[0], service.endpoint, service.terminal)
         return service.channel
+
+
+def terminal_channel(kind: pki.Kind, code: str, endpoint: str, terminal: pki.CertificatePaths) -> grpc.aio.Channel:
+    """A terminal's channel to the service of that kind whose first bureau it is. Raises `FileUnreadable`."""
+    options = (("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),)
+    return open_channel(endpoint, pki.dns_name(kind, code), terminal, options)
 
 
 def service_name(kind: pki.Kind, codes: Sequence[str]) -> str:

@@ -21,6 +21,7 @@ from typing import Final
 
 from demo.federation import Federation
 from demo.mishaps import copy_database
+from demo.staff import staff_list
 from demo.story import Errand
 from demo.tally import read_journal
 from kuaixiang.domain.tree import BureauTree
@@ -69,9 +70,8 @@ class Exercise:
 class OlderCounty:
     """The county's older copy, and the exercise with it."""
 
-    def __init__(self, federation: Federation, staff: str) -> None:
+    def __init__(self, federation: Federation) -> None:
         self._federation = federation
-        self._staff = staff
         self._folder = federation.directory / "exercise"
         self._old = self._folder / "older.db"
         self._seq = 0
@@ -103,7 +103,7 @@ class OlderCounty:
             BureauTree(APART, self._federation.tree.bureaus.values()),
             placement=placement,
             clock_start=now,
-            staff=self._staff,
+            staff=staff_list,
             hubs=(),
             compiled_by=self._federation,
         )

@@ -195,16 +195,15 @@ async def performance(
     hours = fortnight(published_calendar())
     tree = part_of(national_tree(), [code for group in PLACEMENT for code in group])
     plans = casting(tree, hours, cases, seed)
-    staff = staff_list(tree.bureaus)
     federation = Federation(
         directory,
         tree,
         placement=PLACEMENT,
         clock_start=hours[0].at,
-        staff=staff,
+        staff=staff_list,
         pages=pages is not Pages.NONE,
     )
-    older = OlderCounty(federation, staff)
+    older = OlderCounty(federation)
     bureaus, sites = len(federation.bureaus), len(federation.sites.all)
     tell(f"Starting {len(PLACEMENT)} nodes for {bureaus} bureaus, {sites} NATS sites and the national hub…")
     calendar = parse_calendar(amended_calendar())

@@ -1,7 +1,7 @@
 """An independent check of a federation: nothing lost, nothing twice, and the hub's counts the same as the journals'.
 
 It shares no code with the nodes' projections or with the hub's fold: it reads every journal from its first entry over
-LedgerService, asks every bureau for every case it has, and counts by itself.
+LedgerService, asks every bureau for the list of its cases, and counts by itself.
 """
 
 import asyncio
@@ -12,10 +12,13 @@ from typing import Final
 
 from demo.officers import HubReader, Office
 from kuaixiang.wire.chain import GENESIS, links
-from kuaixiang.wire.v1 import common_pb2, journal_pb2, statistics_pb2
+from kuaixiang.wire.v1 import common_pb2, journal_pb2, reconciliation_pb2, statistics_pb2
 
 CONCURRENT_MAX: Final = 16
 """Questions under way at a time."""
+
+CASES_AT_ONCE: Final = 500
+"""Of a bureau's list of cases, in one answer: the most that a node gives."""
 
 TOLD_MAX: Final = 20
 """Findings told one by one; more of a kind are counted."""
@@ -166,21 +169,24 @@ async def check(
 ) -> Tally:
     """Hold what was acknowledged against every ledger, and every ledger against the hub.
 
-    `registrations` are the case ids answered, by the key of each registration; `homes` the bureau of each case.
-    Raises NoAnswer, RemoteRefusal.
+    `registrations` are the case ids answered, by the key of each registration; `homes` the bureau of each case. A
+    journal is forgotten when it has been read, so that a whole nation's fit. Raises NoAnswer, RemoteRefusal.
     """
-    read = await asyncio.gather(*(read_journal(office) for office in offices.values()))
-    journals = {journal.bureau: journal for journal in read}
     tally = Tally(cases=len(set(registrations.values())))
-    tally.journal_entries = sum(len(journal.entries) for journal in read)
-    tally.referrals = sum(entry.HasField("received") for journal in read for entry in journal.entries)
-    tally.broken += [fault for journal in read for fault in journal.faults]
-    _count_deeds(journals, tally)
-    _check_registrations(journals, registrations, homes, tally)
-    _check_acts(journals, acts, tally)
-    _check_referrals(journals, tally)
-    await _check_owners(offices, journals, homes, tally)
-    await _check_hub(hub, journals, tally)
+    reading = _Reading(tally, acts)
+    slots = asyncio.Semaphore(CONCURRENT_MAX)
+
+    async def read(office: Office) -> None:
+        async with slots:
+            journal = await read_journal(office)
+            held = {case.case_id: (case.custody, case.stage) async for case in office.cases(page_size=CASES_AT_ONCE)}
+            reading.take(journal, held)
+
+    await asyncio.gather(*map(read, offices.values()))
+    reading.check_registrations(registrations, homes)
+    reading.check_referrals()
+    reading.check_owners(homes)
+    await _check_hub(hub, reading.counted, tally)
     return tally
 
 
@@ -220,8 +226,18 @@ async def compare_pairs(offices: Mapping[str, Office], superior_of: Mapping[str,
 
     The comparison is the nodes' own. Raises NoAnswer, RemoteRefusal.
     """
-    compared = await asyncio.gather(*(offices[code].reconcile(above) for code, above in superior_of.items()))
-    standing = await asyncio.gather(*(office.mismatches() for office in offices.values()))
+    slots = asyncio.Semaphore(CONCURRENT_MAX)
+
+    async def compare(code: str, above: str) -> list[reconciliation_pb2.PairReport]:
+        async with slots:
+            return await offices[code].reconcile(above)
+
+    async def count(office: Office) -> int:
+        async with slots:
+            return await office.mismatches()
+
+    compared = await asyncio.gather(*(compare(code, above) for code, above in superior_of.items()))
+    standing = await asyncio.gather(*map(count, offices.values()))
     found = [
         f"the ledgers of {code} and {report.peer} are not compared: {report.away}"
         if report.away
@@ -237,112 +253,122 @@ async def compare_pairs(offices: Mapping[str, Office], superior_of: Mapping[str,
     ]
 
 
-def _count_deeds(journals: Mapping[str, Journal], tally: Tally) -> None:
-    for journal in journals.values():
-        for entry in journal.entries:
-            kind = str(entry.WhichOneof("event"))
-            tally.events[kind] += 1
-            tally.completed_with_lead += bool(entry.completed.lead_case_id)
-            facts = facts_of(entry)
-            tally.orders += "orders_issued" in facts
-            tally.orders_derived += bool(entry.order_issued.parent_order_id)
-            tally.order_answers += "orders_answered" in facts
-            tally.order_answers_returned += "order_answers_returned" in facts
-            tally.orders_closed += "orders_closed" in facts
-            tally.reviews_close += kind == "became_due_soon" and any(
-                clock.kind == common_pb2.CLOCK_KIND_REVIEW for clock in entry.clocks
-            )
+class _Reading:
+    """What is remembered of the journals that have been read."""
 
+    def __init__(self, tally: Tally, acts: Iterable[Acknowledged]) -> None:
+        self._tally = tally
+        self._acts: defaultdict[str, list[Acknowledged]] = defaultdict(list)
+        for act in acts:
+            self._acts[act.bureau].append(act)
+        self.counted: dict[str, Counter[str]] = {}
+        """How much each bureau's entries add to each of the hub's figures."""
+        self._registered: defaultdict[str, list[str]] = defaultdict(list)
+        self._released: dict[str, tuple[str, str]] = {}
+        """Sender and receiver by referral, as its sender tells it."""
+        self._received: dict[str, tuple[str, str]] = {}
+        """As its receiver tells it."""
+        self._places: defaultdict[str, list[tuple[str, int, int]]] = defaultdict(list)
+        """The bureaus whose journals know of a case, with custody and stage that it has in each of these ledgers."""
 
-def _check_registrations(
-    journals: Mapping[str, Journal], registrations: Mapping[str, str], homes: Mapping[str, str], tally: Tally
-) -> None:
-    registered: defaultdict[str, list[str]] = defaultdict(list)
-    for journal in journals.values():
+    def take(self, journal: Journal, held: Mapping[str, tuple[int, int]]) -> None:
+        """Count a journal; `held` are custody and stage of each case in the ledger, as its bureau's officers see it."""
+        bureau, tally = journal.bureau, self._tally
+        tally.broken += journal.faults
+        tally.journal_entries += len(journal.entries)
+        tally.referrals += sum(entry.HasField("received") for entry in journal.entries)
+        self.counted[bureau] = _count(journal.entries)
         for entry in journal.entries:
+            _count_deed(entry, tally)
             if entry.HasField("registered"):
-                registered[entry.case_id].append(journal.bureau)
-    answered = set(registrations.values())
-    for case_id in sorted(answered):
-        at = registered.get(case_id, [])
-        if homes[case_id] not in at:
-            tally.lost.append(f"case {case_id}: bureau {homes[case_id]} acknowledged it and has no registration of it")
-        if len(at) > 1:
-            tally.duplicated.append(f"case {case_id} is registered {len(at)} times: at {', '.join(at)}")
-    # Every registration was asked until it was answered: one that nobody was told of has been made twice.
-    tally.duplicated += [
-        f"case {case_id} of bureau {', '.join(at)} was never acknowledged: a registration done twice"
-        for case_id, at in sorted(registered.items())
-        if case_id not in answered
-    ]
-    per_key = Counter(key.removesuffix("-again") for key in registrations)
-    tally.duplicated += [
-        f"registration {key} made {count} cases" for key, count in sorted(per_key.items()) if count > 1
-    ]
+                self._registered[entry.case_id].append(bureau)
+            elif entry.HasField("released"):
+                self._released[entry.released.referral_id] = (bureau, entry.released.to_bureau)
+            elif entry.HasField("received"):
+                self._received[entry.received.referral_id] = (entry.received.from_bureau, bureau)
+        known = {entry.case_id for entry in journal.entries if entry.version and not entry.order_stage}
+        for case_id in sorted(known & held.keys()):
+            self._places[case_id].append((bureau, *held[case_id]))
+        tally.broken += [
+            f"case {case_id} is in the {where} of {bureau} alone"
+            for where, cases in (("journal", known - held.keys()), ("list of cases", held.keys() - known))
+            for case_id in sorted(cases)
+        ]
+        self._check_acts(journal)
+
+    def _check_acts(self, journal: Journal) -> None:
+        entries = journal.entries
+        for act in self._acts.pop(journal.bureau, ()):
+            if not 0 < act.seq <= len(entries) or entries[act.seq - 1].case_id != act.case_id:
+                self._tally.lost_acts.append(
+                    f"{act.act} of case {act.case_id}, acknowledged by {act.bureau} at {act.seq}, is not there"
+                )
+
+    def check_registrations(self, registrations: Mapping[str, str], homes: Mapping[str, str]) -> None:
+        """Each that was acknowledged is in the journal that did so, once, and there is no other."""
+        tally, registered = self._tally, self._registered
+        answered = set(registrations.values())
+        for case_id in sorted(answered):
+            at = registered.get(case_id, [])
+            if homes[case_id] not in at:
+                told = f"bureau {homes[case_id]} acknowledged it and has no registration of it"
+                tally.lost.append(f"case {case_id}: {told}")
+            if len(at) > 1:
+                tally.duplicated.append(f"case {case_id} is registered {len(at)} times: at {', '.join(at)}")
+        # Every registration was asked until it was answered: one that nobody was told of has been made twice.
+        tally.duplicated += [
+            f"case {case_id} of bureau {', '.join(at)} was never acknowledged: a registration done twice"
+            for case_id, at in sorted(registered.items())
+            if case_id not in answered
+        ]
+        per_key = Counter(key.removesuffix("-again") for key in registrations)
+        tally.duplicated += [
+            f"registration {key} made {count} cases" for key, count in sorted(per_key.items()) if count > 1
+        ]
+
+    def check_referrals(self) -> None:
+        """Both sides of each hand-over: who released has a receiver, who received has a sender."""
+        released, received = self._released, self._received
+        for referral in sorted(released.keys() | received.keys()):
+            if released.get(referral) != received.get(referral):
+                sides = f"{released.get(referral, 'nobody')} released, {received.get(referral, 'nobody')} received"
+                self._tally.broken.append(f"referral {referral} is not the same in both ledgers: {sides}")
+
+    def check_owners(self, homes: Mapping[str, str]) -> None:
+        """Of the bureaus that have a case in their ledgers exactly one is responsible."""
+        tally = self._tally
+        for case_id in sorted(homes.keys() | self._places.keys()):
+            places = self._places.get(case_id, [])
+            owners = [bureau for bureau, custody, _ in places if custody != common_pb2.CUSTODY_RELEASED]
+            if not places:
+                tally.lost.append(f"case {case_id} is in no ledger")
+            elif not owners:
+                among = ", ".join(bureau for bureau, _, _ in places)
+                tally.lost.append(f"nobody is responsible for case {case_id}, in the ledgers of {among}")
+            elif len(owners) > 1:
+                tally.duplicated.append(
+                    f"{len(owners)} bureaus are responsible for case {case_id}: {', '.join(owners)}"
+                )
+            tally.written_off += bool(places) and all(stage == common_pb2.STAGE_WRITTEN_OFF for _, _, stage in places)
 
 
-def _check_acts(journals: Mapping[str, Journal], acts: Iterable[Acknowledged], tally: Tally) -> None:
-    for act in acts:
-        entries = journals[act.bureau].entries
-        if not 0 < act.seq <= len(entries) or entries[act.seq - 1].case_id != act.case_id:
-            tally.lost_acts.append(
-                f"{act.act} of case {act.case_id}, acknowledged by {act.bureau} at {act.seq}, is not there"
-            )
+def _count_deed(entry: journal_pb2.Entry, tally: Tally) -> None:
+    kind = str(entry.WhichOneof("event"))
+    tally.events[kind] += 1
+    tally.completed_with_lead += bool(entry.completed.lead_case_id)
+    facts = facts_of(entry)
+    tally.orders += "orders_issued" in facts
+    tally.orders_derived += bool(entry.order_issued.parent_order_id)
+    tally.order_answers += "orders_answered" in facts
+    tally.order_answers_returned += "order_answers_returned" in facts
+    tally.orders_closed += "orders_closed" in facts
+    tally.reviews_close += kind == "became_due_soon" and any(
+        clock.kind == common_pb2.CLOCK_KIND_REVIEW for clock in entry.clocks
+    )
 
 
-def _check_referrals(journals: Mapping[str, Journal], tally: Tally) -> None:
-    """Both sides of each hand-over: who released has a receiver, who received has a sender."""
-    released = {
-        entry.released.referral_id: (journal.bureau, entry.released.to_bureau)
-        for journal in journals.values()
-        for entry in journal.entries
-        if entry.HasField("released")
-    }
-    received = {
-        entry.received.referral_id: (entry.received.from_bureau, journal.bureau)
-        for journal in journals.values()
-        for entry in journal.entries
-        if entry.HasField("received")
-    }
-    for referral in sorted(released.keys() | received.keys()):
-        if released.get(referral) != received.get(referral):
-            sides = f"{released.get(referral, 'nobody')} released, {received.get(referral, 'nobody')} received"
-            tally.broken.append(f"referral {referral} is not the same in both ledgers: {sides}")
-
-
-async def _check_owners(
-    offices: Mapping[str, Office], journals: Mapping[str, Journal], homes: Mapping[str, str], tally: Tally
-) -> None:
-    """Ask each bureau for each case in its ledger: exactly one is responsible."""
-    places: defaultdict[str, list[str]] = defaultdict(list)
-    for journal in journals.values():
-        of_cases = (entry.case_id for entry in journal.entries if entry.version and not entry.order_stage)
-        for case_id in dict.fromkeys(of_cases):
-            places[case_id].append(journal.bureau)
-    slots = asyncio.Semaphore(CONCURRENT_MAX)
-
-    async def ask(bureau: str, case_id: str) -> tuple[str, int, int]:
-        async with slots:
-            case = (await offices[bureau].get(case_id)).case
-        return bureau, case.custody, case.stage
-
-    for case_id in sorted(homes.keys() | places.keys()):
-        answers = await asyncio.gather(*(ask(bureau, case_id) for bureau in places[case_id]))
-        owners = [bureau for bureau, custody, _ in answers if custody != common_pb2.CUSTODY_RELEASED]
-        if not answers:
-            tally.lost.append(f"case {case_id} is in no ledger")
-        elif not owners:
-            tally.lost.append(
-                f"nobody is responsible for case {case_id}, in the ledgers of {', '.join(places[case_id])}"
-            )
-        elif len(owners) > 1:
-            tally.duplicated.append(f"{len(owners)} bureaus are responsible for case {case_id}: {', '.join(owners)}")
-        tally.written_off += bool(answers) and all(stage == common_pb2.STAGE_WRITTEN_OFF for _, _, stage in answers)
-
-
-async def _check_hub(hub: HubReader, journals: Mapping[str, Journal], tally: Tally) -> None:
+async def _check_hub(hub: HubReader, counted: Mapping[str, Counter[str]], tally: Tally) -> None:
     """The hub's totals against what the journals add up to, for the whole and for each bureau alone."""
-    counted = {bureau: _count(journal.entries) for bureau, journal in journals.items()}
     whole: Counter[str] = Counter()
     for one in counted.values():
         whole.update(one)

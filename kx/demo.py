@@ -78,6 +78,7 @@ def demo(
 async def _main(
     *, leave: bool, as_json: bool, cases: int, seed: int, directory: Path | None, served: bool, watched: bool
 ) -> int:
+    from demo.federation import require_unused
     from demo.officers import OfficeError
     from demo.performance import Pages, performance
     from demo.processes import ProcessError
@@ -100,8 +101,7 @@ async def _main(
     with tempfile.TemporaryDirectory(prefix="kuaixiang-demo-", ignore_cleanup_errors=True) as temporary:
         place = directory if directory is not None else Path(temporary)
         try:
-            if directory is not None and directory.exists() and any(directory.iterdir()):
-                raise DirectoryInUse(directory)
+            require_unused(place)
             bulletin = (directory if directory is not None else Path()) / "bulletin"
             pages = Pages.FROM_THE_START if watched else Pages.AFTERWARDS if served else Pages.NONE
             async with performance(
@@ -120,19 +120,11 @@ async def _main(
             return 0 if not leave else UNSOUND_EXIT_CODE
         except (
             *(ProcessError, OfficeError, StoryError, NeverSeen, RemoteRefusal),
-            *(PkiError, ClockError, DirectoryInUse, OSError),
+            *(PkiError, ClockError, OSError),
         ) as failure:
             where = f" Its logs are in {place / 'logs'}." if directory is not None else ""
             console.print(f"The demonstration failed: {failure}{where}", style="red", markup=False, highlight=False)
             return UNSOUND_EXIT_CODE
-
-
-class DirectoryInUse(Exception):
-    """The folder for the demonstration holds something already."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        super().__init__(f"{directory} is not empty; name a new folder, or an empty one.")
 
 
 async def _summarise(console: Console, performed: "Performed") -> None:
@@ -344,7 +336,7 @@ def _suggest(console: Console, performed: "Performed") -> None:
         "kx case list",
         f"kx case show {performed.an_example(county)} --private --role registrar",
         "kx case export --role tax-service --actor T01 --out ledger.xlsx",
-        f"kx staff check {shlex.quote(str(federation.staff_file))} --bureau {county}",
+        f"kx staff check {shlex.quote(str(federation.staff_file(county)))} --bureau {county}",
         "kx case duplicates --text 我们也遇到同样的问题，季度销售额没有超过三十万元，两张专票要不要单独缴税？",
     )
     say(

@@ -78,15 +78,16 @@ def replay(
 def _outcome(
     log: Path, mapping: Path, directory: Path | None, *, database: str, limit: int | None, report: Path | None
 ) -> Any:  # noqa: ANN401 - demo.replay.outcome.Outcome, which is imported when it is needed
-    from demo.federation import Database
+    from demo.federation import Database, DirectoryInUse
     from demo.officers import NoAnswer
     from demo.processes import ProcessError
-    from demo.replay.driver import NeverSettled, ReplayFailed
+    from demo.replay.driver import ReplayFailed
     from demo.replay.log import ColumnsMissing, LogUnreadable
     from demo.replay.mapping import SHIPPED, MappingCondition, load_mapping
-    from demo.replay.run import DirectoryInUse, NothingToPlay
+    from demo.replay.run import NothingToPlay
     from demo.replay.run import replay as run
     from demo.replay.tree import TreeTooLarge
+    from demo.settling import NeverSettled
 
     shipped = SHIPPED / f"{mapping.name}.toml"
     refused_rows = report or Path(f"{log.name.split('.')[0]}.refused.csv")

@@ -21,10 +21,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
-from demo.federation import Federation, Service
+from demo.federation import Federation
 from demo.officers import NoAnswer, Office, Officer, request_of
+from demo.registrations import RegistrationRefused, Registrations
 from demo.replay.log import CaseHistory, Complete, Depart, HandOver, Plan, Resume, Step, Wait
-from demo.replay.registrations import RegistrationRefused, Registrations
 from kuaixiang.domain import acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI
@@ -239,7 +239,7 @@ class Driver:
         )
         request = request_of(act, life.bureau, REGISTRAR, key=self._key(life), at=at)
         node = self._federation.node(life.bureau)
-        life.case_id = await self._registrations[node.name].register(request)
+        life.case_id = (await self._registrations[node.name].register(request)).case.case_id
         if _departs(history, 0):
             await self._act(life, REGISTRAR, acts.Forward(telling=Telling.TRANSFERRED), at)
         else:
@@ -309,72 +309,3 @@ async def _holds(office: Office, case_id: str) -> bool:
             return False
         raise
     return Custody(answer.case.custody) is Custody.OWNED
-
-
-# ---------------------------------------------------------------- the end
-
-QUIET_SECONDS: Final = 3.0
-"""Three times as long as a sweep takes to look again: no ledger grows any more."""
-
-LOOK_SECONDS: Final = 0.25
-
-SETTLE_SECONDS_MAX: Final = 600.0
-"""For the couriers, the sweeps and the hub to come to an end."""
-
-
-class NeverSettled(Exception):
-    """The ledgers kept growing, referrals stayed under way, or the hub did not catch up."""
-
-    def __init__(self, what: str, seconds: float) -> None:
-        self.what = what
-        super().__init__(f"{what} after {seconds:.0f} s")
-
-
-async def settle(federation: Federation, on_folded: Callable[[int, int], None] = lambda _a, _b: None) -> dict[str, int]:
-    """Wait until every ledger has come to rest and the hub has folded all of it; the length of each journal.
-
-    `on_folded` is told how many entries the hub has folded, and of how many. Raises `NeverSettled`, `NoAnswer`.
-    """
-    deadline = time.monotonic() + SETTLE_SECONDS_MAX
-    heads, since = await _heads(federation), time.monotonic()
-    while True:
-        federation.require_alive()
-        marks = await _marks(federation)
-        on_folded(sum(marks.values()), sum(heads.values()))
-        now = await _heads(federation)
-        if now != heads:
-            heads, since = now, time.monotonic()
-        elif marks == heads and time.monotonic() - since >= QUIET_SECONDS:
-            offered = await _offered(federation)
-            if not offered:
-                return heads
-            since = time.monotonic()
-        if time.monotonic() > deadline:
-            raise NeverSettled("ledgers and hub have not come to rest", SETTLE_SECONDS_MAX)
-        await asyncio.sleep(LOOK_SECONDS)
-
-
-async def _heads(federation: Federation) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for node in federation.nodes:
-        for head in await federation.office(node.codes[0]).heads(node.codes):
-            found[head.bureau] = head.seq
-    return {bureau: seq for bureau, seq in found.items() if seq}
-
-
-async def _marks(federation: Federation) -> dict[str, int]:
-    answer = await federation.hub().completeness()
-    return {mark.bureau: mark.seq for mark in answer.marks if mark.seq}
-
-
-async def _offered(federation: Federation) -> list[str]:
-    """Cases whose hand-over has not been decided, as far as their senders know."""
-
-    async def of(node: Service) -> list[str]:
-        return [
-            case.case_id
-            for code in node.codes
-            async for case in federation.office(code).cases(custodies=[int(Custody.OFFERED)])
-        ]
-
-    return [case_id for part in await asyncio.gather(*map(of, federation.nodes)) for case_id in part]

@@ -6,24 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from demo.federation import Database, Federation, part_of
-from demo.replay.driver import Driver, settle
+from demo.federation import Database, Federation, part_of, require_unused
+from demo.replay.driver import Driver
 from demo.replay.figures import figures_of
 from demo.replay.log import CaseHistory, HandOver, Plan, read_log
 from demo.replay.mapping import LogMapping
 from demo.replay.outcome import Outcome, compare, hub_figures, write_report
 from demo.replay.tree import LogTree
+from demo.settling import reconciled, settle
 from hub.words import Grouping
 from kuaixiang.facts import published_calendar
-from kuaixiang.wire.v1 import statistics_pb2 as pb
 
 FOLLOW_UP_WORKDAYS: Final = 250
 """The longest that can be set: the logs know of no follow-up, and every case would be overdue with it for nothing."""
 RETURNS_MAX: Final = 1_000
 """Who kept the log sent cases to and fro as they liked; nobody ruled."""
-
-RECONCILIATIONS_MAX: Final = 3
-"""On a machine that is busy with a whole federation a ledger may not answer in time once."""
 
 Progress = Callable[[str, int, int | None], None]
 """Told what is going on, how far it is, and of how much, where that is known."""
@@ -36,14 +33,6 @@ class NothingToPlay(ValueError):
         self.log = log
         self.rows_read = rows_read
         super().__init__(f"of the {rows_read} rows of {log} not one makes a case; the report says why")
-
-
-class DirectoryInUse(OSError):
-    """The directory holds something, perhaps the ledgers of another replay."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        super().__init__(f"the directory {directory} is not empty: give one that is, or that does not exist")
 
 
 async def replay(
@@ -67,8 +56,7 @@ async def replay(
     write_report(report, whole.refused)
     if not whole.cases:
         raise NothingToPlay(log, whole.rows_read)
-    if directory.exists() and any(directory.iterdir()):
-        raise DirectoryInUse(directory)
+    require_unused(directory)
     plan = first_cases(whole, limit)
     federation = Federation(
         directory,
@@ -84,7 +72,7 @@ async def replay(
         began = time.monotonic()
         heads = await settle(federation, lambda done, total: progress("folding entries", done, total))
         settled = time.monotonic() - began
-        found = await _reconciled(federation, progress)
+        found = await reconciled(federation, lambda look: progress("reading every ledger again", look, None))
         answer = await federation.hub().figures(int(Grouping.EVERY_BUREAU))
     hub, expected = hub_figures(answer.rows), figures_of(plan, published_calendar())
     return Outcome(
@@ -100,16 +88,6 @@ async def replay(
         report=report,
         differences=compare(hub, expected),
     )
-
-
-async def _reconciled(federation: Federation, progress: Progress) -> pb.ReconcileResponse:
-    """The hub against every ledger; a ledger that gave no answer is asked again."""
-    for attempt in range(1, RECONCILIATIONS_MAX):
-        progress("reading every ledger again", attempt, None)
-        found = await federation.hub().reconcile()
-        if not found.unreachable:
-            return found
-    return await federation.hub().reconcile()
 
 
 def first_cases(plan: Plan, limit: int | None) -> Plan:

@@ -51,7 +51,7 @@ async def federation(
         part_of(national_tree(), bureaus),
         placement=[(bureau,) for bureau in bureaus],
         clock_start=MONDAY,
-        staff=staff_list(bureaus),
+        staff=staff_list,
         hubs=getattr(request.module, "HUBS", ()),
         pages=True,
     ) as started:

@@ -1,6 +1,6 @@
 """The independent check finds what it is there to find."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -35,6 +35,7 @@ class StandIn:
         self.bureau = bureau
         self.entries = list(journal)
         self.owned = set(owned)
+        self.hidden: set[str] = set()
         self.report = reconciliation_pb2.PairReport()
         self.standing = 0
 
@@ -50,11 +51,12 @@ class StandIn:
             )
         ]
 
-    async def get(self, case_id: str) -> case_pb2.GetCaseResponse:
-        custody = common_pb2.CUSTODY_OWNED if case_id in self.owned else common_pb2.CUSTODY_RELEASED
-        return case_pb2.GetCaseResponse(
-            case=case_pb2.Case(case_id=case_id, custody=custody, stage=common_pb2.STAGE_WRITTEN_OFF)
-        )
+    async def cases(self, page_size: int) -> AsyncIterator[case_pb2.Case]:
+        assert page_size > 0
+        for case_id in dict.fromkeys(one.case_id for one in self.entries if not one.order_stage):
+            if case_id not in self.hidden:
+                custody = common_pb2.CUSTODY_OWNED if case_id in self.owned else common_pb2.CUSTODY_RELEASED
+                yield case_pb2.Case(case_id=case_id, custody=custody, stage=common_pb2.STAGE_WRITTEN_OFF)
 
     async def reconcile(self, peer: str) -> list[reconciliation_pb2.PairReport]:
         self.report.peer = peer
@@ -122,6 +124,13 @@ async def test_a_case_that_nobody_is_responsible_for_is_lost() -> None:
     province.owned.clear()
     found = await checked(county, province, figures=FIGURES, registrations={"k": "c"})
     assert [line for line in found.lost if "nobody is responsible" in line]
+
+
+async def test_a_case_that_the_journal_has_and_the_list_of_cases_has_not_is_found() -> None:
+    county, province = travelled()
+    province.hidden.add("c")
+    found = await checked(county, province, figures=FIGURES, registrations={"k": "c"})
+    assert found.broken == ["case c is in the journal of B alone"]
 
 
 async def test_two_bureaus_responsible_for_one_case_are_found() -> None:

@@ -169,7 +169,7 @@ def test_the_readme_shows_the_command_line() -> None:
 )
 def test_every_command_in_a_document_exists_with_its_options(path: Path, line: str) -> None:
     words = line.split()
-    depth = 1 if words[0] in {"demo", "replay", "reconcile"} else 2
+    depth = 1 if words[0] in {"demo", "replay", "reconcile", "simulate"} else 2
     shown = help_of(*words[:depth])
     for option in re.findall(r"(?<=\s)--[a-z][a-z-]*", re.sub(r"\"[^\"]*\"|'[^']*'", "", line)):
         assert re.search(rf"(?<![\w-]){option}(?![\w-])", shown), f"{path.name}: kx {line}: no {option}"

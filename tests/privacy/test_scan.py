@@ -90,7 +90,7 @@ async def federation() -> AsyncIterator[Federation]:
             tree,
             placement=[[code] for code in codes],
             clock_start=START,
-            staff=staff_list(codes),
+            staff=staff_list,
             pages=True,
         )
         async with made:

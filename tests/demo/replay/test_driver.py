@@ -11,12 +11,13 @@ import grpc
 import grpc.aio
 import pytest
 
+from demo import registrations
 from demo.officers import Officer
-from demo.replay import driver, registrations
+from demo.registrations import RegistrationRefused, Registrations
+from demo.replay import driver
 from demo.replay.driver import Driver, ReplayFailed, timeline
 from demo.replay.log import Plan, read_log
 from demo.replay.mapping import load_mapping
-from demo.replay.registrations import RegistrationRefused, Registrations
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.labels import Both
@@ -252,7 +253,8 @@ def _request(key: int, bureau: str = "110101") -> case_pb2.RegisterCaseRequest:
 async def test_registrations_survive_a_node_that_goes_away_and_one_that_is_busy() -> None:
     node: Any = Unreliable()
     async with asyncio.timeout(10), Registrations(node) as stream:
-        numbers = await asyncio.gather(*(stream.register(_request(key)) for key in range(8)))
+        answers = await asyncio.gather(*(stream.register(_request(key)) for key in range(8)))
+    numbers = [answer.case.case_id for answer in answers]
     assert [node.registered[str(key)] for key in range(8)] == numbers
     assert len(set(numbers)) == 8
     assert node.streams == 2
@@ -266,7 +268,8 @@ async def test_a_refused_registration_is_told_to_whoever_asked_for_it_alone() ->
         )
     assert isinstance(wrong, RegistrationRefused)
     assert wrong.rule == "FieldMissing"
-    assert right == "case-1"
+    assert isinstance(right, case_pb2.ActResponse)
+    assert right.case.case_id == "case-1"
 
 
 async def test_a_node_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ class _Asked:
     """A registration that has not been answered."""
 
     request: case_pb2.RegisterCaseRequest
-    case_id: asyncio.Future[str]
+    answer: asyncio.Future[case_pb2.ActResponse]
 
 
 class Registrations:
@@ -62,14 +62,14 @@ class Registrations:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def register(self, request: case_pb2.RegisterCaseRequest) -> str:
-        """The number of the case, once it is durable. Raises `RegistrationRefused`, `NoAnswer`, grpc's own error."""
+    async def register(self, request: case_pb2.RegisterCaseRequest) -> case_pb2.ActResponse:
+        """The bureau's answer, once the case is durable. Raises `RegistrationRefused`, `NoAnswer`, grpc's own error."""
         asked = _Asked(request, asyncio.get_running_loop().create_future())
         if not self._unsent and not self._unanswered:
             self._answered_at = time.monotonic()
         self._unsent.append(asked)
         self._more.set()
-        return await asked.case_id
+        return await asked.answer
 
     async def _run(self) -> None:
         while True:
@@ -103,19 +103,19 @@ class Registrations:
     def _take(self, answer: case_pb2.RegisterCasesResponse) -> None:
         self._answered_at = time.monotonic()
         asked = self._unanswered.popleft()
-        if asked.case_id.done():
+        if asked.answer.done():
             return  # whoever asked has gone
         if answer.HasField("accepted"):
-            asked.case_id.set_result(answer.accepted.case.case_id)
+            asked.answer.set_result(answer.accepted)
         elif answer.refused.code == _BUSY:
             self._unsent.append(asked)
             self._more.set()
         else:
-            asked.case_id.set_exception(RegistrationRefused(asked.request.header.bureau, answer.refused))
+            asked.answer.set_exception(RegistrationRefused(asked.request.header.bureau, answer.refused))
 
     def _give_up(self, failure: Exception) -> None:
         for asked in (*self._unanswered, *self._unsent):
-            if not asked.case_id.done():
-                asked.case_id.set_exception(failure)
+            if not asked.answer.done():
+                asked.answer.set_exception(failure)
         self._unanswered.clear()
         self._unsent.clear()

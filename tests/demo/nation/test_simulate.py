@@ -1,0 +1,84 @@
+"""A small filing day by `kx simulate`, and what of it is found to be wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from demo.nation import load, run, watching
+from demo.nation.load import NodeAddress, Orders, Progress, acknowledged
+from demo.tally import Acknowledged
+from kx.main import app
+
+
+def test_orders_and_progress_are_read_as_they_were_written(tmp_path: Path) -> None:
+    orders = Orders(
+        tree="tree.csv",
+        clock="clock",
+        nodes=[NodeAddress(codes=["110000", "110101"], endpoint="127.0.0.1:1", terminal="folder")],
+        cases=10,
+        seed=1,
+        worker=0,
+        workers=2,
+        acknowledged="a.tsv",
+        progress="p.json",
+    )
+    orders.write(tmp_path / "orders.json")
+    assert Orders.read(tmp_path / "orders.json") == orders
+    assert Progress.read(tmp_path / "none.json") == Progress()
+    progress = Progress(registered=3, told=["a"], done=True)
+    progress.write(tmp_path / "progress.json")
+    assert Progress.read(tmp_path / "progress.json") == progress
+
+
+def test_an_acknowledgement_is_read_with_its_key(tmp_path: Path) -> None:
+    file = tmp_path / "acknowledged.tsv"
+    file.write_text("7.1\t110101\t110101-1\t5\tRegister\n", encoding="utf-8")
+    assert acknowledged(file) == [("7.1", Acknowledged("110101", "110101-1", 5, "Register"))]
+
+
+def test_without_the_package_that_draws_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "find_spec", lambda _: None)
+    with pytest.raises(watching.ChartUnavailable, match="pip install matplotlib"):
+        watching.require_drawing()
+
+
+def simulated(folder: Path, *options: str, exit_code: int = 0) -> Any:
+    """The object that `kx simulate --json` prints as its last line."""
+    arguments = ["simulate", "--provinces", "1", "--cases", "400", "--folder", str(folder), "--json", *options]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == exit_code, result.output
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.nats
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_filing_day_loses_nothing_and_the_hub_equals_its_ledgers(tmp_path: Path) -> None:
+    chart = tmp_path / "backlog.png"
+    told = simulated(tmp_path / "federation", "--chart", str(chart))
+    assert (told["lost"], told["duplicated"], told["broken"], told["faults"], told["findings"]) == (0, 0, 0, 0, [])
+    assert told["hub_equals_ledgers"]
+    assert told["ledgers_compared"] == told["bureaus"] == 18
+    assert told["cases"] == told["events"]["registered"] == 400
+    assert told["hand_overs"] == told["events"]["received"] > 0
+    assert told["events"]["answered_on_the_spot"] > 250
+    assert told["events"]["written_off"] > 0
+    assert told["samples"][-1]["folded"] == told["samples"][-1]["committed"] > 1_000
+    assert told["memory_mb"]["in_the_end"]["node"] > 0
+    assert chart.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.nats
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_was_acknowledged_and_is_in_no_ledger_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_one_more(file: Path) -> list[tuple[str, Acknowledged]]:
+        return [*load.acknowledged(file), (f"{file.name}.1", Acknowledged("110101", f"{file.name}", 1, "Register"))]
+
+    monkeypatch.setattr(run, "acknowledged", with_one_more)
+    told = simulated(tmp_path / "federation", exit_code=1)
+    assert told["lost"] > 0
+    assert told["hub_equals_ledgers"]
