@@ -69,7 +69,9 @@ def verify(
     console.print(
         f"Private parts 隐私内容: {proven.private_checked} checked, {proven.private_unchecked} not in the file, "
         f"{proven.private_erased} erased by the rule of retention, {proven.private_lost} lost and said so. "
-        f"Receipts 回执: {proven.receipts} checked.",
+        f"Receipts 回执: {proven.receipts} checked. "
+        f"Orders, rulings and reports of bureaus further away 他单位自签原文: "
+        f"{proven.attested} by their own signatures, {proven.unattested} by their neighbours' word alone.",
         soft_wrap=True,
     )
     for witness, seq in proven.cosigned:
@@ -88,6 +90,8 @@ def _facts(proven: "Proven") -> dict[str, object]:
         "private_erased": proven.private_erased,
         "private_lost": proven.private_lost,
         "receipts": proven.receipts,
+        "attested": proven.attested,
+        "unattested": proven.unattested,
         "cosigned": dict(proven.cosigned),
     }
 

@@ -20,7 +20,7 @@ from kuaixiang.runtime.vault import SealBroken
 from kuaixiang.wire.export import FIRST_LINE, write_record
 from kuaixiang.wire.v1 import export_pb2, journal_pb2, referral_pb2
 from node.ledger import schema
-from node.ledger.database import LedgerDatabase
+from node.ledger.database import LedgerDatabase, attestation_place
 from node.ledger.ledger import Head, Ledger
 from node.office import Header
 from node.retention import office_of
@@ -57,6 +57,7 @@ def export_ledger(
         private_parts=_private_parts(database, head) if private else 0,
         receipts=_count_receipts(database, head),
         cosigned_heads=sum(map(len, cosigned.values())),
+        attestations=_count_attestations(database, head),
         authorities=audit.fingerprints(pki.load(paths).ca_pem),
     )
     payload = statement.SerializeToString(deterministic=True)
@@ -69,7 +70,7 @@ def export_ledger(
             signature=referral_pb2.Signature(certificate_der=signature.certificate_der, value=signature.value),
         ),
     )
-    for row, receipts in _rows(database, head):
+    for row, receipts, attestations in _rows(database, head):
         entry = export_pb2.ExportedEntry(
             seq=row.seq,
             generation=row.generation,
@@ -78,6 +79,7 @@ def export_ledger(
             hash=bytes(row.hash),
             receipts=receipts,
             cosigned_heads=cosigned.get(row.seq, ()),
+            attestations=[_opened(database, head.bureau, one, private=private) for one in attestations],
         )
         if private and row.sealed is not None:
             try:
@@ -91,8 +93,8 @@ def export_ledger(
     return statement
 
 
-def _rows(database: LedgerDatabase, head: Head) -> Iterator[tuple[Any, list[bytes]]]:
-    """The entries, each with the receipts that the bureau gave by it."""
+def _rows(database: LedgerDatabase, head: Head) -> Iterator[tuple[Any, list[bytes], list[Any]]]:
+    """The entries, each with the receipts that the bureau gave by it, and the words on which it recorded it."""
     journal, parts = schema.JOURNAL, schema.PRIVATE
     of_both = (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)
     columns = ("seq", "generation", "case_id", "kind", "public", "private_digest", "hash")
@@ -113,8 +115,11 @@ def _rows(database: LedgerDatabase, head: Head) -> Iterator[tuple[Any, list[byte
         for receipt in _receipts(database, head.bureau, rows):
             decision = referral_pb2.Decision.FromString(referral_pb2.Receipt.FromString(receipt).decision)
             receipts.setdefault(decision.seq, []).append(receipt)
+        attestations: dict[int, list[Any]] = {}
+        for one in _attestations(database, head.bureau, after, rows[-1].seq):
+            attestations.setdefault(one.seq, []).append(one)
         for row in rows:
-            yield row, receipts.pop(row.seq, [])
+            yield row, receipts.pop(row.seq, []), attestations.pop(row.seq, [])
         after = rows[-1].seq
 
 
@@ -161,6 +166,33 @@ def _receipts(database: LedgerDatabase, bureau: str, rows: Sequence[Any]) -> lis
     query = sa.select(table.c.receipt).where(table.c.bureau == bureau, table.c.referral_id.in_(decided))
     with database.reading() as connection:
         return [bytes(receipt) for receipt in connection.execute(query).scalars()]
+
+
+def _attestations(database: LedgerDatabase, bureau: str, after: int, last: int) -> Sequence[Any]:
+    """The rows of words on which some entries were recorded."""
+    table = schema.ATTESTATIONS
+    query = sa.select(table).where(table.c.bureau == bureau, table.c.seq > after, table.c.seq <= last)
+    with database.reading() as connection:
+        return connection.execute(query.order_by(table.c.seq, table.c.receipt_id)).all()
+
+
+def _count_attestations(database: LedgerDatabase, head: Head) -> int:
+    table = schema.ATTESTATIONS
+    query = sa.select(sa.func.count()).where(table.c.bureau == head.bureau, table.c.seq <= head.seq)
+    with database.reading() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def _opened(database: LedgerDatabase, bureau: str, row: Any, *, private: bool) -> bytes:  # noqa: ANN401 - a row
+    """A word as it came; without private parts without its salt, under which its texts could be guessed."""
+    try:
+        opened = database.vault.open(attestation_place(bureau, row.receipt_id), bytes(row.sealed))
+    except SealBroken:
+        raise EntryUnreadable(bureau, row.receipt_id) from None
+    attestation = referral_pb2.SignedAttestation.FromString(opened)
+    if not private:
+        attestation.ClearField("salt")
+    return attestation.SerializeToString()
 
 
 def _cosigned(database: LedgerDatabase, head: Head) -> dict[int, list[bytes]]:

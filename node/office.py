@@ -18,7 +18,7 @@ from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.custody import OfferFacts, judge
 from kuaixiang.domain.decide import decide
 from kuaixiang.domain.desk import Context
-from kuaixiang.domain.events import Attachment, LedgerEvent, OfferDeclined
+from kuaixiang.domain.events import Attachment, LedgerEvent, OfferDeclined, Received
 from kuaixiang.domain.orders import Order
 from kuaixiang.domain.possible import possible_acts
 from kuaixiang.domain.registration import (
@@ -359,18 +359,23 @@ class Office:
     # ------------------------------------------------------------ peers: the receiver's side
 
     async def decide_offer(
-        self, offer: referral_pb2.Offer, hand_over: bytes = b"", word: referral_pb2.Signature | None = None
+        self,
+        offer: referral_pb2.Offer,
+        hand_over: bytes = b"",
+        word: referral_pb2.Signature | None = None,
+        attestation: bytes = b"",
     ) -> bytes:
         """The decision on an offer, recorded with the case; a repeated offer gets the first receipt, word for word.
 
         `hand_over` and `word` are what the sender has signed of the hand-over; they come back in the receipt.
+        `attestation` is the checked word of the superior that has ruled, kept with the case.
         Raises `AttachmentsMissing`, which is none, while files of the case are not here.
         """
         self.check_hosted(offer.to_bureau)
         _check_numbers(offer)
         blank = referral_pb2.Receipt(hand_over=hand_over, hand_over_signature=word)
         work = Work(
-            run=lambda draft: self._decide_offer(draft, offer, blank),
+            run=lambda draft: self._decide_offer(draft, offer, blank, attestation),
             bureau=offer.to_bureau,
             case_id=offer.case_id,
             referral_id=offer.referral_id,
@@ -379,7 +384,9 @@ class Office:
         receipt: bytes = await self.ledger.do(work)
         return receipt
 
-    def _decide_offer(self, draft: Draft, offer: referral_pb2.Offer, blank: referral_pb2.Receipt) -> bytes:
+    def _decide_offer(
+        self, draft: Draft, offer: referral_pb2.Offer, blank: referral_pb2.Receipt, attestation: bytes
+    ) -> bytes:
         bureau = offer.to_bureau
         stored = draft.receipt(bureau, offer.referral_id)
         if stored is not None:
@@ -402,6 +409,8 @@ class Office:
         _check_held(draft, act.attachments)
         events = decide(case, act, context)
         recorded = draft.record(context, offer.case_id, events, case=case, category=act.category, channel=act.channel)
+        after = next(after for after, event in enumerate(reversed(events)) if isinstance(event, Received))
+        draft.put_attestation(bureau, offer.referral_id, recorded.seq - after, attestation)
         return self._receipt(draft, offer, recorded, blank, refusal=None)
 
     def _decline(

@@ -31,6 +31,9 @@ SystemContextOf = Callable[[str, Order | None], Context]
 Signer = Callable[[bytes], referral_pb2.Signature]
 
 
+DOWN: Final = "down"
+UP: Final = "up"
+
 _NOTED: Final[Mapping[ClockAction, type[Act]]] = {
     ClockAction.OVERDUE: acts.MarkOverdue,
     ClockAction.DUE_SOON: acts.MarkDueSoon,
@@ -149,8 +152,11 @@ class OrderDesk:
 
     # ------------------------------------------------------------ neighbours
 
-    async def hear_statement(self, statement: supervision_pb2.OrderStatement) -> bytes:
-        """Records what the superior says of an order; the receipt. A repetition gets the first one, word for word."""
+    async def hear_statement(self, statement: supervision_pb2.OrderStatement, attestation: bytes = b"") -> bytes:
+        """Records what the superior says of an order; the receipt. A repetition gets the first one, word for word.
+
+        `attestation` is the issuer's own word, checked, and is kept with what is recorded.
+        """
         act = order_acts.HearStatement(
             nonce=statement.nonce,
             step=statement.step,
@@ -166,9 +172,9 @@ class OrderDesk:
             note=statement.note,
             issued_at=instant_of(statement.issued_at_us, "statement.issued_at_us"),
         )
-        return await self._hear(statement, "down", act)
+        return await self._hear(statement, DOWN, act, attestation)
 
-    async def hear_report(self, report: supervision_pb2.OrderReport) -> bytes:
+    async def hear_report(self, report: supervision_pb2.OrderReport, attestation: bytes = b"") -> bytes:
         """Records what a subordinate says of an order; the receipt, as of `hear_statement`."""
         act = order_acts.HearReport(
             nonce=report.nonce,
@@ -195,13 +201,17 @@ class OrderDesk:
             answer=report.answer,
             because=report.because,
         )
-        return await self._hear(report, "up", act)
+        return await self._hear(report, UP, act, attestation)
 
     async def _hear(
-        self, said: supervision_pb2.OrderStatement | supervision_pb2.OrderReport, way: str, act: OrderAct
+        self,
+        said: supervision_pb2.OrderStatement | supervision_pb2.OrderReport,
+        way: str,
+        act: OrderAct,
+        attestation: bytes,
     ) -> bytes:
         bureau, order_id = said.to_bureau, said.order_id
-        receipt_id = f"{order_id}.{said.nonce}.{way}.{said.step}"
+        receipt_id = receipt_id_of(said, way)
 
         def run(draft: Draft) -> bytes:
             stored = draft.receipt(bureau, receipt_id)
@@ -211,7 +221,10 @@ class OrderDesk:
             if order is None and isinstance(act, order_acts.HearReport):
                 raise order_errors.UnknownOrder(bureau, order_id)
             context = self._system_context_of(bureau, order)
-            recorded = draft.record_order(context, order_id, decide_order(order, act, context), order)
+            events = decide_order(order, act, context)
+            recorded = draft.record_order(context, order_id, events, order)
+            if events:
+                draft.put_attestation(bureau, receipt_id, recorded.seq, attestation)
             record = supervision_pb2.OrderRecord(
                 order_id=order_id,
                 nonce=said.nonce,
@@ -250,6 +263,11 @@ class OrderDesk:
         events = decide_order(order, order_acts.NoteClock(), context)
         draft.record_order(context, order.order_id, events, order)
         return frozenset(_NOTED[change.action] for event in events for change in event.clocks)
+
+
+def receipt_id_of(said: supervision_pb2.OrderStatement | supervision_pb2.OrderReport, way: str) -> str:
+    """By what the receipt for something said of an order is kept; `way` is `DOWN` or `UP`."""
+    return f"{said.order_id}.{said.nonce}.{way}.{said.step}"
 
 
 def new_order_id(context: Context, number: int) -> str:

@@ -288,7 +288,7 @@ class Restoration:
                 )
             )
         _append_privately(self._aside, lines)
-        for table in (schema.JOURNAL, private, schema.REQUESTS):
+        for table in (schema.JOURNAL, private, schema.REQUESTS, schema.ATTESTATIONS):
             # What was done under a key by an entry that is set aside has not been done.
             database.writing.execute(sa.delete(table).where(table.c.bureau == bureau, table.c.seq >= from_seq))
         decisions = schema.DECISIONS.c

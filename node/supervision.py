@@ -36,6 +36,7 @@ from kuaixiang.wire.codec import enum_of, event_name, order_act_of, rpc_of, time
 from kuaixiang.wire.errors import RefusedElsewhere, from_call
 from kuaixiang.wire.v1 import supervision_pb2, supervision_pb2_grpc
 from node.cases import case_view, clock_view, header_of, history_item
+from node.federation.attestations import check_attestation, of_report, of_statement
 from node.federation.client import Links, NoEndpoint, failure_of
 from node.federation.server import HeardFrom, check_bureau, check_instant, seconds_for_a_hop
 from node.ledger import queries
@@ -185,15 +186,18 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         """An order, or what its issuer has said of it since, recorded. Repeats get the first receipt, word for word.
 
         Raises `FieldMissing`, `FieldMalformed`, `NotAuthorised`, `SignatureNotProven`, `NotThisBureau`, and what
-        `decide_order` raises.
+        `decide_order` raises; `NotAttested` and `AttestationDiffers` where the issuer's own word is missing or another.
         """
         statement = _read(supervision_pb2.OrderStatement, request.statement, "statement")
         self._check_statement(statement)
         self._admit(context, "DeliverOrder", statement.to_bureau, statement.from_bureau)
         self._office.check_hosted(statement.to_bureau)
         self._seal.check(request.statement, request.signature, statement.from_bureau)
+        directly = statement.from_bureau == statement.issuer and statement.to_bureau == statement.final_bureau
+        word = of_statement(statement, request.attestation.salt)
+        attestation = check_attestation(request.attestation, word, self._seal.check, directly=directly)
         self._heard_from(statement.to_bureau, statement.from_bureau)
-        return self._receipt(await self._office.orders.hear_statement(statement))
+        return self._receipt(await self._office.orders.hear_statement(statement, attestation))
 
     async def ReportOrder(
         self, request: supervision_pb2.ReportOrderRequest, context: Context
@@ -204,8 +208,14 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         self._admit(context, "ReportOrder", report.to_bureau, report.from_bureau)
         self._office.check_hosted(report.to_bureau)
         self._seal.check(request.report, request.signature, report.from_bureau)
+        order = await self._office.orders.read(report.to_bureau, report.order_id)
+        attestation = b""
+        if report.from_bureau == order.below:
+            directly = order.below == order.final_bureau and order.begins_here
+            word = of_report(report, order.final_bureau, request.attestation.salt)
+            attestation = check_attestation(request.attestation, word, self._seal.check, directly=directly)
         self._heard_from(report.to_bureau, report.from_bureau)
-        return self._receipt(await self._office.orders.hear_report(report))
+        return self._receipt(await self._office.orders.hear_report(report, attestation))
 
     def _receipt(self, kept: bytes) -> supervision_pb2.OrderReceipt:
         """The receipt as it was recorded, signed by the certificate that this node has now."""

@@ -359,6 +359,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "referral_kind": "移交方式",
     "returns": "退回次数",
     "disputants": "争议单位",
+    "attestation": "单位自签原文",
+    "salt": "摘要盐值",
     "ruled_by": "裁定单位",
     "completed_at_us": "办结时间",
     # Of directives.

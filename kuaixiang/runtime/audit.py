@@ -4,7 +4,8 @@ What is proven. Every entry stands where the hash chain has it, and is of the bu
 the one that the bureau has signed, by a certificate of the authority that whoever checks trusts; private parts that
 came along are those whose digests are in the chain; those that did not are told as not checked, or as erased or lost by
 an entry that says so; every receipt that came along was signed by the bureau and names the entry as it is; every
-cosigned head by the bureau and its witness, likewise.
+cosigned head by the bureau and its witness, likewise; and what was recorded on the word of a bureau further away, an
+order, a ruling or a report, says what that bureau has signed, where its word came along.
 
 What is not. That the bureau itself has not written its ledger anew and signed that, behind the last cosigned head; and
 that what is recorded is what happened.
@@ -31,7 +32,7 @@ from kuaixiang.runtime.revocation import serial_text
 from kuaixiang.runtime.tls import Peer
 from kuaixiang.wire import chain
 from kuaixiang.wire.export import ExportUnreadable, read_export
-from kuaixiang.wire.v1 import cosign_pb2, export_pb2, journal_pb2, referral_pb2
+from kuaixiang.wire.v1 import common_pb2, cosign_pb2, export_pb2, journal_pb2, referral_pb2, supervision_pb2
 
 TOLD_EVERY: Final = 10_000
 """Entries between two words on how far it is."""
@@ -64,6 +65,10 @@ class Proven:
     private_lost: int
     """Private parts that were lost with a database, each by an entry that says so."""
     receipts: int
+    attested: int
+    """Words of bureaus further away that are signed by those, and that the entries say the same as."""
+    unattested: int
+    """Orders and rulings of bureaus further away for which there is only their neighbour's word."""
     cosigned: tuple[tuple[str, int], ...]
     """Each witness that has cosigned the ledger as it is here, and up to which entry."""
 
@@ -118,6 +123,85 @@ def _statement_of(
     return statement
 
 
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Of a supervision order that an export has: who has issued it, whom it is for, and its wording."""
+
+    issuer: str
+    receiver: str
+    nonce: str
+    text: str | None
+    """None where the export does not have it."""
+
+
+def _named_from_afar(event: object) -> bool:
+    """Whether an entry names somebody who is not the neighbour that brought it as the one who has ordered or ruled."""
+    if isinstance(event, journal_pb2.OrderReceived):
+        return event.issuer != event.from_bureau
+    return isinstance(event, journal_pb2.Received) and event.ruled_by not in {"", event.from_bureau}
+
+
+def _says(word: supervision_pb2.Attestation, public: journal_pb2.Entry, event: object, order: _Order | None) -> bool:
+    """Whether a bureau's word says what an entry says."""
+    match word.WhichOneof("said"), event:
+        case "ruling", journal_pb2.Received():
+            ruling, epoch = word.ruling, public.epoch - len(event.path) + 1
+            said = (word.bureau, ruling.case_id, ruling.final_bureau, ruling.epoch)
+            return said == (event.ruled_by, public.case_id, event.final_bureau, epoch)
+        case "order", journal_pb2.OrderReceived():
+            told = word.order
+            said_of_it = (word.bureau, told.order_id, told.nonce, told.level, told.final_bureau, told.step)
+            recorded = (event.issuer, public.case_id, event.nonce, event.level, event.final_bureau, event.step)
+            more = (list(told.case_ids), told.answer_workdays, told.issued_at_us)
+            return said_of_it == recorded and more == (list(event.case_ids), event.answer_workdays, event.issued_at_us)
+        case "order", (
+            journal_pb2.OrderAnswerReturned() | journal_pb2.OrderClosed() | journal_pb2.OrderCancelled()
+        ) if order:
+            told = word.order
+            stage = _STATED[type(event)]
+            return (word.bureau, told.order_id, told.nonce, told.step, told.stage) == (
+                order.issuer,
+                public.case_id,
+                order.nonce,
+                event.step,
+                stage,
+            )
+        case "report", (journal_pb2.OrderArrived() | journal_pb2.OrderAcknowledged() | journal_pb2.OrderAnswered()) if (
+            order
+        ):
+            reported = word.report
+            return (word.bureau, reported.order_id, reported.nonce, reported.step) == (
+                order.receiver,
+                public.case_id,
+                order.nonce,
+                event.step,
+            )
+        case _:
+            return False
+
+
+def _worded(word: supervision_pb2.Attestation, salt: bytes, order: _Order | None, private: journal_pb2.Private) -> bool:
+    """Whether the texts that an entry has are those that the bureau has signed by their digest."""
+    match word.WhichOneof("said"):
+        case "order":
+            if order is None or order.text is None:
+                return True
+            texts = (order.text, private.note)
+        case "report":
+            texts = (private.note, private.text)
+        case _:
+            return True
+    return chain.texts_digest(salt, *texts) == word.private_digest
+
+
+_STATED: Final = {
+    journal_pb2.OrderAnswerReturned: common_pb2.ORDER_STAGE_RETURNED,
+    journal_pb2.OrderClosed: common_pb2.ORDER_STAGE_CLOSED,
+    journal_pb2.OrderCancelled: common_pb2.ORDER_STAGE_CANCELLED,
+}
+"""What the issuer has said of its order by each of these entries."""
+
+
 class _Check:
     """The entries so far, and what the next one must be."""
 
@@ -130,7 +214,8 @@ class _Check:
         self._generation = 0
         self._checked = self._unchecked = self._erased = self._lost = self._receipts = 0
         self._cosigned: dict[str, int] = {}
-        self._cosigned_heads = 0
+        self._cosigned_heads = self._attested = self._unattested = 0
+        self._orders: dict[str, _Order] = {}
         self._missing: dict[str, tuple[int, int]] = {}
         """Of each case with private parts that are not kept: the first of them, and how many."""
 
@@ -163,6 +248,7 @@ class _Check:
             self._receipt(receipt, entry)
         for head in entry.cosigned_heads:
             self._cosigned_head(head, entry)
+        self._words(entry, public)
 
     def end(self) -> Proven:
         """After the last entry. Raises `Tampered`."""
@@ -177,11 +263,11 @@ class _Check:
             raise Tampered(
                 first, "its private part is gone, and no entry says that it was erased", "隐私内容缺失，且无删除记录"
             )
-        has = (self._checked, self._receipts, self._cosigned_heads)
-        signed_for = (said.private_parts, said.receipts, said.cosigned_heads)
+        has = (self._checked, self._receipts, self._cosigned_heads, self._attested)
+        signed_for = (said.private_parts, said.receipts, said.cosigned_heads, said.attestations)
         if has != signed_for:
-            words = "{} private parts, {} receipts and {} cosigned heads"
-            chinese = "隐私内容 {} 项、回执 {} 份、见证 {} 份"
+            words = "{} private parts, {} receipts, {} cosigned heads and {} words of other bureaus"
+            chinese = "隐私内容 {} 项、回执 {} 份、见证 {} 份、他单位自签原文 {} 份"
             raise Tampered(
                 0,
                 f"the file has {words.format(*has)}; signed for are {words.format(*signed_for)}",
@@ -198,6 +284,8 @@ class _Check:
             private_erased=self._erased,
             private_lost=self._lost,
             receipts=self._receipts,
+            attested=self._attested,
+            unattested=self._unattested,
             cosigned=tuple(sorted(self._cosigned.items())),
         )
 
@@ -252,6 +340,40 @@ class _Check:
         if signer.serial not in self._revoked:
             self._cosigned[seen.witness] = entry.seq
         self._cosigned_heads += 1
+
+    def _words(self, entry: export_pb2.ExportedEntry, public: journal_pb2.Entry) -> None:
+        """Each word that came with an entry is that bureau's, and says what the entry says."""
+        kind = public.WhichOneof("event")
+        event = getattr(public, str(kind)) if kind is not None else None
+        private = journal_pb2.Private()
+        if entry.HasField("private"):
+            try:
+                private = journal_pb2.Private.FromString(entry.private.payload)
+            except DecodeError:
+                raise self._bad("its private part cannot be read", "隐私内容无法读取") from None
+        has_texts = entry.HasField("private") or entry.private_digest == chain.NO_PRIVATE
+        text = private.text if has_texts else None
+        if isinstance(event, journal_pb2.OrderReceived):
+            self._orders[public.case_id] = _Order(event.issuer, event.final_bureau, event.nonce, text)
+        elif isinstance(event, journal_pb2.OrderIssued):
+            self._orders[public.case_id] = _Order(public.bureau, event.final_bureau, event.nonce, text)
+        named = _named_from_afar(event)
+        for came in entry.attestations:
+            try:
+                signed = referral_pb2.SignedAttestation.FromString(came)
+                word = supervision_pb2.Attestation.FromString(signed.attestation)
+            except DecodeError:
+                raise self._bad("another bureau's word for it cannot be read", "所附他单位自签原文无法读取") from None
+            order = self._orders.get(public.case_id)
+            worded = not (signed.salt and has_texts) or _worded(word, signed.salt, order, private)
+            if not (worded and _says(word, public, event, order)):
+                raise self._bad("another bureau's word for it says something else", "所附他单位自签原文与记录不符")
+            self._proves(
+                signed.attestation, signed.signature, word.bureau, "another bureau's word for it", "所附他单位自签原文"
+            )
+            self._attested += 1
+        if named and not entry.attestations:
+            self._unattested += 1
 
     def _proves(
         self, payload: bytes, signature: referral_pb2.Signature, bureau: str, english: str, chinese: str

@@ -40,3 +40,9 @@ def links(prev_hash: bytes, generation: int, first_seq: int, entries: Iterable[t
 def private_digest(salt: bytes, payload: bytes) -> bytes:
     """Returns the digest by which a private part enters the chain."""
     return sha256(salt + payload).digest()
+
+
+def texts_digest(salt: bytes, first: str, second: str) -> bytes:
+    """Returns the digest of two private texts, neither of which can be taken for a part of the other."""
+    begins = first.encode()
+    return private_digest(salt, len(begins).to_bytes(4, "big") + begins + second.encode())

@@ -30,18 +30,20 @@ from kuaixiang.runtime.server import NOT_NOW
 from kuaixiang.runtime.streams import send
 from kuaixiang.wire.errors import from_call
 from kuaixiang.wire.v1 import referral_pb2, supervision_pb2
+from kuaixiang.wire.v1.referral_pb2 import SignedAttestation
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
 from node.attachments import AttachmentsMissing, Missing
-from node.federation import offers, statements
+from node.federation import attestations, offers, statements
 from node.federation.client import CALL_SECONDS_MAX, Failed, Links, NoEndpoint, failure_of
 from node.federation.offers import Message, SnapshotErased
 from node.federation.receipts import hand_over_of
 from node.federation.statements import OrderMessage, WordingErased
-from node.ledger import queries
+from node.ledger import evidence, queries
 from node.ledger.blobs import CHUNK_BYTES
 from node.ledger.ledger import Draft, Work
-from node.ledger.queries import Delivery, Owed, PeerState
+from node.ledger.queries import Delivery, HistoryEntry, Owed, PeerState
 from node.office import Office
+from node.orders import DOWN, UP, receipt_id_of
 
 BATCH_MAX: Final = 64
 """Messages under way to one peer: a few milliseconds of its writer, so that its own officers do not feel it."""
@@ -276,7 +278,7 @@ class Destination:
             if message is None:
                 return self._count(kind, Result.OVERTAKEN)
             kind = _kind(message)
-            result = await self._tell(message, version)
+            result = await self._tell(message, version, await asyncio.to_thread(self._attested, message, history))
         except grpc.aio.AioRpcError as error:
             failure = failure_of(error)
             result, rule = (Result.LATER if failure.what is Failed.PEER else Result.ASIDE), failure.rule or failure.code
@@ -334,17 +336,55 @@ class Destination:
             pause_seconds=round(seconds, 1),
         )
 
-    async def _tell(self, message: Message | OrderMessage, version: int) -> Result:
+    def _attested(self, message: Message | OrderMessage, history: Sequence[HistoryEntry]) -> SignedAttestation | None:
+        """The word that goes with a message: our own, or as it came of whoever's the message passes on.
+
+        None where none is needed, or none came: the peer says then what it misses.
+        """
+        match message:
+            case supervision_pb2.OrderStatement() if message.issuer == self.bureau:
+                salt = attestations.new_salt()
+                return attestations.signed(attestations.of_statement(message, salt), self._seal.sign, salt)
+            case supervision_pb2.OrderStatement():
+                return self._passed_on(message, DOWN)
+            case supervision_pb2.OrderReport():
+                order = statements.order_of(history)
+                if order is None or not order.ends_here:
+                    return self._passed_on(message, UP)
+                salt = attestations.new_salt()
+                return attestations.signed(attestations.of_report(message, self.bureau, salt), self._seal.sign, salt)
+            case referral_pb2.Offer() if message.snapshot.ruled_by == self.bureau:
+                return attestations.signed(attestations.of_ruling(message), self._seal.sign)
+            case referral_pb2.Offer() if message.snapshot.ruled_by:
+                database = self._office.ledger.database
+                return evidence.attestation(database, self.bureau, message.previous_referral_id)
+            case _:
+                return None
+
+    def _passed_on(self, message: OrderMessage, way: str) -> SignedAttestation | None:
+        """The word that a message passes on; the message then says what that says."""
+        kept = evidence.attestation(self._office.ledger.database, self.bureau, receipt_id_of(message, way))
+        if kept is not None:
+            attestations.restate(message, kept)
+        return kept
+
+    async def _tell(
+        self, message: Message | OrderMessage, version: int, attestation: SignedAttestation | None
+    ) -> Result:
         stub, supervision = self._links.stub(self.peer), self._links.supervision(self.peer)
         match message:
             case supervision_pb2.OrderStatement():
                 payload = message.SerializeToString()
-                statement = supervision_pb2.DeliverOrderRequest(statement=payload, signature=self._seal.sign(payload))
+                statement = supervision_pb2.DeliverOrderRequest(
+                    statement=payload, signature=self._seal.sign(payload), attestation=attestation
+                )
                 answer = await supervision.DeliverOrder(statement, timeout=CALL_SECONDS_MAX)
                 return await self._note(message, answer)
             case supervision_pb2.OrderReport():
                 payload = message.SerializeToString()
-                report = supervision_pb2.ReportOrderRequest(report=payload, signature=self._seal.sign(payload))
+                report = supervision_pb2.ReportOrderRequest(
+                    report=payload, signature=self._seal.sign(payload), attestation=attestation
+                )
                 return await self._note(message, await supervision.ReportOrder(report, timeout=CALL_SECONDS_MAX))
             case referral_pb2.Offer():
                 payload = message.SerializeToString()
@@ -354,6 +394,7 @@ class Destination:
                     signature=self._seal.sign(payload),
                     hand_over=hand_over,
                     hand_over_signature=self._seal.sign(hand_over),
+                    attestation=attestation,
                 )
                 try:
                     receipt = await stub.Offer(request, timeout=CALL_SECONDS_MAX)

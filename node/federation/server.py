@@ -37,6 +37,7 @@ from kuaixiang.wire.codec import attachment_of, enum_of, instant
 from kuaixiang.wire.v1 import referral_pb2, referral_pb2_grpc
 from node.attachments import UnknownAttachment
 from node.cases import clock_view, history_item
+from node.federation.attestations import check_attestation, of_ruling
 from node.federation.client import Links, NoEndpoint, failure_of
 from node.federation.receipts import check_hand_over
 from node.ledger import evidence, queries
@@ -82,14 +83,24 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         """The decision on a case offered, recorded with the case. Repeats get the first receipt, word for word.
 
         Raises `FieldMissing`, `FieldMalformed`, `NotAuthorised`, `SignatureNotProven`, `NotThisBureau`; and, while
-        files of the case are not here, `AttachmentsMissing`, which is no decision.
+        files of the case are not here, `AttachmentsMissing`, which is no decision. Of an offer that carries out a
+        ruling also `NotAttested` and `AttestationDiffers`: its superior's own word is missing, or is another.
         """
         offer = offer_of(request, to_micros(self._office.place.clock.now()))
         self._admit_peer(context, "Offer", offer.from_bureau, offer.to_bureau)
         self._seal.check(request.offer, request.signature, offer.from_bureau)
         check_hand_over(request, offer, self._seal.check)
+        attestation = self._ruling_attested(request, offer)
         word = request.hand_over_signature if request.hand_over else None
-        return self._receipt(await self._office.decide_offer(offer, request.hand_over, word))
+        return self._receipt(await self._office.decide_offer(offer, request.hand_over, word, attestation))
+
+    def _ruling_attested(self, request: referral_pb2.OfferRequest, offer: referral_pb2.Offer) -> bytes:
+        """The word of the superior whose ruling an offer carries out, as it is kept; empty where there is none."""
+        ruled_by = offer.snapshot.ruled_by
+        if not ruled_by:
+            return b""
+        directly = offer.from_bureau == ruled_by and offer.to_bureau == offer.final_bureau
+        return check_attestation(request.attestation, of_ruling(offer), self._seal.check, directly=directly)
 
     async def PutAttachment(
         self, request_iterator: AsyncIterator[referral_pb2.PutAttachmentRequest], context: Context

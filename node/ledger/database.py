@@ -97,6 +97,11 @@ def chunk_place(digest: str, number: int) -> str:
     return f"blob_chunks/{digest}/{number}"
 
 
+def attestation_place(bureau: str, receipt_id: str) -> str:
+    """Where the word of a bureau further away is sealed to."""
+    return f"attestations/{bureau}/{receipt_id}"
+
+
 def request_place(bureau: str, request_key: str) -> str:
     """Where the digest of a request is sealed to."""
     return f"requests/{bureau}/{request_key}"

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from kuaixiang.domain.words import LedgerFinding
 from kuaixiang.runtime.database import Database
 from kuaixiang.wire.chain import GENESIS, link, links
-from kuaixiang.wire.v1 import journal_pb2
+from kuaixiang.wire.v1 import journal_pb2, referral_pb2
 from node.ledger import schema
+from node.ledger.database import LedgerDatabase, attestation_place
 from node.ledger.ledger import KeptSegment, Seen
 
 ENTRIES_READ: Final = 5_000
@@ -216,6 +217,18 @@ def receipts(database: Database, bureau: str, case_id: str) -> list[bytes]:
     with database.reading() as connection:
         kept = [row.got if row.outgoing else row.given for row in connection.execute(query)]
     return [bytes(receipt) for receipt in kept if receipt is not None]
+
+
+def attestation(database: LedgerDatabase, bureau: str, receipt_id: str) -> referral_pb2.SignedAttestation | None:
+    """The word of a bureau further away that a decision was given for; None where none came. Raises `SealBroken`."""
+    table = schema.ATTESTATIONS.c
+    query = sa.select(table.sealed).where(table.bureau == bureau, table.receipt_id == receipt_id)
+    with database.reading() as connection:
+        sealed = connection.execute(query).scalar_one_or_none()
+    if sealed is None:
+        return None
+    opened = database.vault.open(attestation_place(bureau, receipt_id), bytes(sealed))
+    return referral_pb2.SignedAttestation.FromString(opened)
 
 
 def chain_end(database: Database, bureau: str, to_seq: int) -> Place | None:

@@ -42,7 +42,7 @@ from kuaixiang.wire import chain
 from kuaixiang.wire.codec import UNREADABLE, decode_entry, encode_entry, encode_private, event_name
 from node.ledger import blobs, erasing, projections, schema, sealing
 from node.ledger.blobs import Blob
-from node.ledger.database import LedgerDatabase, chunk_place, request_place
+from node.ledger.database import LedgerDatabase, attestation_place, chunk_place, request_place
 from node.ledger.erasing import Kept
 from node.ledger.search import word_rows
 
@@ -246,6 +246,7 @@ class _Statements:
         self.put_cursor = database.put(schema.CURSORS)
         self.put_directive = database.put(schema.DIRECTIVES)
         self.put_hand_over = database.put(schema.HAND_OVERS)
+        self.put_attestation = database.put(schema.ATTESTATIONS)
         self.put_cosigned = database.put(schema.COSIGNED)
         self.put_witnessed = database.put(schema.WITNESSED)
         self.put_witnessed_segment = database.put(schema.WITNESSED_SEGMENTS)
@@ -312,6 +313,7 @@ class _Rows:
 
     __slots__ = (
         "attachments",
+        "attestations",
         "blobs",
         "chunks",
         "cosigned",
@@ -351,6 +353,7 @@ class _Rows:
         self.notes: list[Entry] = []
         self.words: list[tuple[Any, ...]] = []
         self.hand_overs: list[tuple[Any, ...]] = []
+        self.attestations: list[tuple[Any, ...]] = []
         self.cosigned: list[tuple[Any, ...]] = []
         self.witnessed: list[tuple[Any, ...]] = []
         self.witnessed_segments: list[tuple[Any, ...]] = []
@@ -424,6 +427,7 @@ class LedgerBatch:
             run(make.put_cursor, rows.cursors)
             run(make.put_directive, rows.directives)
             run(make.put_hand_over, rows.hand_overs)
+            run(make.put_attestation, rows.attestations)
             run(make.put_cosigned, rows.cosigned)
             run(make.put_witnessed, rows.witnessed)
             run(make.put_witnessed_segment, rows.witnessed_segments)
@@ -789,6 +793,12 @@ class Draft:
     def put_hand_over(self, bureau: str, referral_id: str, receipt: bytes) -> None:
         """Keeps a receipt that a peer has given."""
         self._rows.hand_overs.append((bureau, referral_id, receipt))
+
+    def put_attestation(self, bureau: str, receipt_id: str, seq: int, attestation: bytes) -> None:
+        """Keeps the word of a bureau further away on which an entry was recorded; nothing where it is empty."""
+        if attestation:
+            sealed = self._batch.ledger.database.vault.seal(attestation_place(bureau, receipt_id), attestation)
+            self._rows.attestations.append((bureau, receipt_id, seq, sealed))
 
     def put_cosigned(self, seen: Seen) -> None:
         """Keeps what a witness has cosigned of a ledger of ours."""

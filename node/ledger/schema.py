@@ -1,19 +1,20 @@
 """The ledger's tables.
 
 `journal` and `private` are the truth. `decisions` and `requests` are answers given, kept so that the same question has
-the same answer for ever; `directives` are what headquarters has said, in its own bytes. `cases`, `clocks`,
-`referrals`, `conclusions`, `orders`, `deliveries`, `mismatches`, `reconciliations`, `attachments`, `case_words`,
-`ledger_doubts` and the numbers in `bureaus` are projections: changed in the transaction of the entry they follow from,
-and made again from the journal by `rebuild`. `blobs` and `blob_chunks` are the content of the files that private parts
-name by digest: no projection either, for no journal could make it again. `peers` and `cursors` remember how far
-deliveries and publication have come; losing them costs repetitions, which are harmless. `cosigned`, `witnessed` and
-`witnessed_segments` are evidence: what others have signed of these ledgers, and what others' ledgers have shown to
-these bureaus. `clocks` and `deliveries` are of cases and of supervision orders: `case_id` is the number of either.
+the same answer for ever; `directives` are what headquarters has said, in its own bytes, and `attestations` what other
+bureaus have. `cases`, `clocks`, `referrals`, `conclusions`, `orders`, `deliveries`, `mismatches`, `reconciliations`,
+`attachments`, `case_words`, `ledger_doubts` and the numbers in `bureaus` are projections: changed in the transaction of
+the entry they follow from, and made again from the journal by `rebuild`. `blobs` and `blob_chunks` are the content of
+the files that private parts name by digest: no projection either, for no journal could make it again. `peers` and
+`cursors` remember how far deliveries and publication have come; losing them costs repetitions, which are harmless.
+`cosigned`, `witnessed` and `witnessed_segments` are evidence: what others have signed of these ledgers, and what
+others' ledgers have shown to these bureaus. `clocks` and `deliveries` are of cases and of supervision orders: `case_id`
+is the number of either.
 
 `private` and `blob_chunks` alone hold what is private, sealed under the key of a file that is not in the database;
-`case_words` and `channel_references` hold keyed digests of it, and `requests` sealed ones. `data_keys` says which keys
-are needed. Whoever deletes a private part, by whatever means, takes its words with it: the database itself sees to
-that.
+`attestations` are sealed for their salts, `case_words` and `channel_references` hold keyed digests of it, and
+`requests` sealed ones. `data_keys` says which keys are needed. Whoever deletes a private part, by whatever means, takes
+its words with it: the database itself sees to that.
 
 Instants are microseconds since 1970-01-01T00:00Z.
 """
@@ -95,6 +96,18 @@ HAND_OVERS: Final = sa.Table(
     _bytes("receipt"),
 )
 """Receipts that peers have given of what this bureau handed over to them."""
+
+ATTESTATIONS: Final = sa.Table(
+    "attestations",
+    METADATA,
+    _text("bureau", key=True),
+    _text("receipt_id", key=True),
+    _number("seq"),
+    _bytes("sealed"),
+    sa.Index("attestations_by_entry", "bureau", "seq"),
+)
+"""Words of bureaus further away on which this bureau has recorded something, as they came: each a SignedAttestation,
+sealed for its salt. `receipt_id` is that of the decision that was given for it, `seq` the entry it is kept with."""
 
 REQUESTS: Final = sa.Table(
     "requests",

@@ -15,7 +15,7 @@ from kuaixiang.domain.events import Registered
 from kuaixiang.runtime.vault import KEY_ID_BYTES, DataKey, Vault
 from kuaixiang.wire.codec import UNREADABLE, decode_entry
 from node.ledger import schema
-from node.ledger.database import LedgerDatabase, chunk_place, private_place, request_place
+from node.ledger.database import LedgerDatabase, attestation_place, chunk_place, private_place, request_place
 from node.ledger.search import doc_number, word_rows
 
 PARTS_AT_ONCE: Final = 1_000
@@ -47,6 +47,12 @@ _SEALED: Final = (
         table=schema.REQUESTS,
         column="digest",
         place=lambda row: request_place(row.bureau, row.request_key),
+        at_once=PARTS_AT_ONCE,
+    ),
+    _Sealed(
+        table=schema.ATTESTATIONS,
+        column="sealed",
+        place=lambda row: attestation_place(row.bureau, row.receipt_id),
         at_once=PARTS_AT_ONCE,
     ),
     _Sealed(

@@ -23,6 +23,7 @@ from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.server import Context
 from kuaixiang.wire.errors import RemoteRefusal
 from kuaixiang.wire.v1 import case_pb2, supervision_pb2
+from node.federation import attestations
 from node.federation import courier as courier_module
 from node.federation.statements import owed_of_order
 from node.ledger import queries
@@ -35,6 +36,7 @@ from tests.federation.bureaus import (
     FAR_PROVINCE,
     HEADQUARTERS,
     MONDAY,
+    NODES,
     OTHER_COUNTY,
     PREFECTURE,
     PROVINCE,
@@ -47,6 +49,7 @@ from tests.federation.bureaus import (
 )
 from tests.node.callers import refusal_of
 
+SALT = bytes(range(16))
 WAY = (HEADQUARTERS, PROVINCE, PREFECTURE, COUNTY)
 ISSUE = order_acts.IssueOrder(
     final_bureau=COUNTY,
@@ -344,8 +347,13 @@ async def unsent(bureaus: Federation) -> tuple[str, supervision_pb2.OrderStateme
 def sealed(
     bureaus: Federation, signer: str, statement: supervision_pb2.OrderStatement
 ) -> supervision_pb2.DeliverOrderRequest:
+    """A statement as its neighbour sends it, with the word of the bureau that it names as the issuer."""
     payload = statement.SerializeToString()
-    return supervision_pb2.DeliverOrderRequest(statement=payload, signature=bureaus.node(signer).seal.sign(payload))
+    request = supervision_pb2.DeliverOrderRequest(statement=payload, signature=bureaus.node(signer).seal.sign(payload))
+    if statement.issuer in {code for codes in NODES for code in codes}:
+        word = attestations.of_statement(statement, SALT)
+        request.attestation.CopyFrom(attestations.signed(word, bureaus.node(statement.issuer).seal.sign, SALT))
+    return request
 
 
 def sealed_report(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from kuaixiang.wire.v1 import referral_pb2 as kuaixiang_dot_wire_dot_v1_dot_referral__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekuaixiang/wire/v1/export.proto\x12\x11kuaixiang.wire.v1\x1a kuaixiang/wire/v1/referral.proto\"R\n\x0c\x45xportHeader\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12/\n\tsignature\x18\x02 \x01(\x0b\x32\x1c.kuaixiang.wire.v1.Signature\"\xd4\x01\n\x0f\x45xportStatement\x12\x0e\n\x06\x62ureau\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0b\n\x03seq\x18\x03 \x01(\x04\x12\x0c\n\x04hash\x18\x04 \x01(\x0c\x12\x16\n\x0e\x65xported_at_us\x18\x05 \x01(\x03\x12\x14\n\x0cwith_private\x18\x06 \x01(\x08\x12\x15\n\rprivate_parts\x18\x07 \x01(\x04\x12\x10\n\x08receipts\x18\x08 \x01(\x04\x12\x16\n\x0e\x63osigned_heads\x18\t \x01(\x04\x12\x13\n\x0b\x61uthorities\x18\n \x03(\x0c\"\xc5\x01\n\rExportedEntry\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06public\x18\x03 \x01(\x0c\x12\x16\n\x0eprivate_digest\x18\x04 \x01(\x0c\x12\x0c\n\x04hash\x18\x05 \x01(\x0c\x12\x33\n\x07private\x18\x06 \x01(\x0b\x32\".kuaixiang.wire.v1.ExportedPrivate\x12\x10\n\x08receipts\x18\x07 \x03(\x0c\x12\x16\n\x0e\x63osigned_heads\x18\x08 \x03(\x0c\"0\n\x0f\x45xportedPrivate\x12\x0c\n\x04salt\x18\x01 \x01(\x0c\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekuaixiang/wire/v1/export.proto\x12\x11kuaixiang.wire.v1\x1a kuaixiang/wire/v1/referral.proto\"R\n\x0c\x45xportHeader\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12/\n\tsignature\x18\x02 \x01(\x0b\x32\x1c.kuaixiang.wire.v1.Signature\"\xea\x01\n\x0f\x45xportStatement\x12\x0e\n\x06\x62ureau\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0b\n\x03seq\x18\x03 \x01(\x04\x12\x0c\n\x04hash\x18\x04 \x01(\x0c\x12\x16\n\x0e\x65xported_at_us\x18\x05 \x01(\x03\x12\x14\n\x0cwith_private\x18\x06 \x01(\x08\x12\x15\n\rprivate_parts\x18\x07 \x01(\x04\x12\x10\n\x08receipts\x18\x08 \x01(\x04\x12\x16\n\x0e\x63osigned_heads\x18\t \x01(\x04\x12\x13\n\x0b\x61uthorities\x18\n \x03(\x0c\x12\x14\n\x0c\x61ttestations\x18\x0b \x01(\x04\"\xdb\x01\n\rExportedEntry\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0e\n\x06public\x18\x03 \x01(\x0c\x12\x16\n\x0eprivate_digest\x18\x04 \x01(\x0c\x12\x0c\n\x04hash\x18\x05 \x01(\x0c\x12\x33\n\x07private\x18\x06 \x01(\x0b\x32\".kuaixiang.wire.v1.ExportedPrivate\x12\x10\n\x08receipts\x18\x07 \x03(\x0c\x12\x16\n\x0e\x63osigned_heads\x18\x08 \x03(\x0c\x12\x14\n\x0c\x61ttestations\x18\t \x03(\x0c\"0\n\x0f\x45xportedPrivate\x12\x0c\n\x04salt\x18\x01 \x01(\x0c\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,9 +35,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORTHEADER']._serialized_start=87
   _globals['_EXPORTHEADER']._serialized_end=169
   _globals['_EXPORTSTATEMENT']._serialized_start=172
-  _globals['_EXPORTSTATEMENT']._serialized_end=384
-  _globals['_EXPORTEDENTRY']._serialized_start=387
-  _globals['_EXPORTEDENTRY']._serialized_end=584
-  _globals['_EXPORTEDPRIVATE']._serialized_start=586
-  _globals['_EXPORTEDPRIVATE']._serialized_end=634
+  _globals['_EXPORTSTATEMENT']._serialized_end=406
+  _globals['_EXPORTEDENTRY']._serialized_start=409
+  _globals['_EXPORTEDENTRY']._serialized_end=628
+  _globals['_EXPORTEDPRIVATE']._serialized_start=630
+  _globals['_EXPORTEDPRIVATE']._serialized_end=678
 # @@protoc_insertion_point(module_scope)

@@ -63,6 +63,7 @@ class ExportStatement(_message.Message):
     RECEIPTS_FIELD_NUMBER: _builtins.int
     COSIGNED_HEADS_FIELD_NUMBER: _builtins.int
     AUTHORITIES_FIELD_NUMBER: _builtins.int
+    ATTESTATIONS_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     generation: _builtins.int
     """The journal's end."""
@@ -76,6 +77,8 @@ class ExportStatement(_message.Message):
     """How many private parts, receipts and cosigned heads the file has."""
     receipts: _builtins.int
     cosigned_heads: _builtins.int
+    attestations: _builtins.int
+    """How many words of bureaus further away the file has."""
     @_builtins.property
     def authorities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """SHA-256 of the authorities' certificates (DER) that the node trusted."""
@@ -93,10 +96,11 @@ class ExportStatement(_message.Message):
         receipts: _builtins.int = ...,
         cosigned_heads: _builtins.int = ...,
         authorities: _abc.Iterable[_builtins.bytes] | None = ...,
+        attestations: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "bureau", b"bureau", "cosigned_heads", b"cosigned_heads", "exported_at_us", b"exported_at_us", "generation", b"generation", "hash", b"hash", "private_parts", b"private_parts", "receipts", b"receipts", "seq", b"seq", "with_private", b"with_private"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestations", b"attestations", "authorities", b"authorities", "bureau", b"bureau", "cosigned_heads", b"cosigned_heads", "exported_at_us", b"exported_at_us", "generation", b"generation", "hash", b"hash", "private_parts", b"private_parts", "receipts", b"receipts", "seq", b"seq", "with_private", b"with_private"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -116,6 +120,7 @@ class ExportedEntry(_message.Message):
     PRIVATE_FIELD_NUMBER: _builtins.int
     RECEIPTS_FIELD_NUMBER: _builtins.int
     COSIGNED_HEADS_FIELD_NUMBER: _builtins.int
+    ATTESTATIONS_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     generation: _builtins.int
     public: _builtins.bytes
@@ -135,6 +140,10 @@ class ExportedEntry(_message.Message):
     def cosigned_heads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Heads at this entry that a witness has cosigned, word for word."""
 
+    @_builtins.property
+    def attestations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The words (SignedAttestation) on which the bureau recorded it; with their salts where private parts come along."""
+
     def __init__(
         self,
         *,
@@ -146,10 +155,11 @@ class ExportedEntry(_message.Message):
         private: Global___ExportedPrivate | None = ...,
         receipts: _abc.Iterable[_builtins.bytes] | None = ...,
         cosigned_heads: _abc.Iterable[_builtins.bytes] | None = ...,
+        attestations: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["private", b"private"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cosigned_heads", b"cosigned_heads", "generation", b"generation", "hash", b"hash", "private", b"private", "private_digest", b"private_digest", "public", b"public", "receipts", b"receipts", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestations", b"attestations", "cosigned_heads", b"cosigned_heads", "generation", b"generation", "hash", b"hash", "private", b"private", "private_digest", b"private_digest", "public", b"public", "receipts", b"receipts", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

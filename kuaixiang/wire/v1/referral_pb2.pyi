@@ -173,6 +173,7 @@ class OfferRequest(_message.Message):
     SIGNATURE_FIELD_NUMBER: _builtins.int
     HAND_OVER_FIELD_NUMBER: _builtins.int
     HAND_OVER_SIGNATURE_FIELD_NUMBER: _builtins.int
+    ATTESTATION_FIELD_NUMBER: _builtins.int
     offer: _builtins.bytes
     """A serialized Offer."""
     hand_over: _builtins.bytes
@@ -181,6 +182,10 @@ class OfferRequest(_message.Message):
     def signature(self) -> Global___Signature: ...
     @_builtins.property
     def hand_over_signature(self) -> Global___Signature: ...
+    @_builtins.property
+    def attestation(self) -> Global___SignedAttestation:
+        """The word of the superior that has ruled, where the offer carries out a ruling."""
+
     def __init__(
         self,
         *,
@@ -188,14 +193,73 @@ class OfferRequest(_message.Message):
         signature: Global___Signature | None = ...,
         hand_over: _builtins.bytes = ...,
         hand_over_signature: Global___Signature | None = ...,
+        attestation: Global___SignedAttestation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hand_over_signature", b"hand_over_signature", "signature", b"signature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attestation", b"attestation", "hand_over_signature", b"hand_over_signature", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hand_over", b"hand_over", "hand_over_signature", b"hand_over_signature", "offer", b"offer", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestation", b"attestation", "hand_over", b"hand_over", "hand_over_signature", b"hand_over_signature", "offer", b"offer", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OfferRequest: _TypeAlias = OfferRequest  # noqa: Y015
+
+@_typing.final
+class SignedAttestation(_message.Message):
+    """What a bureau has said itself, under its own signature, as neighbours pass it on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTESTATION_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
+    attestation: _builtins.bytes
+    """A serialized Attestation (supervision.proto)."""
+    salt: _builtins.bytes
+    """Under which the attestation's `private_digest` is that of what is private of it."""
+    @_builtins.property
+    def signature(self) -> Global___Signature: ...
+    def __init__(
+        self,
+        *,
+        attestation: _builtins.bytes = ...,
+        signature: Global___Signature | None = ...,
+        salt: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestation", b"attestation", "salt", b"salt", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignedAttestation: _TypeAlias = SignedAttestation  # noqa: Y015
+
+@_typing.final
+class Ruling(_message.Message):
+    """裁定 in the words of the superior that has ruled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    FINAL_BUREAU_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    final_bureau: _builtins.str
+    epoch: _builtins.int
+    """The epoch of the superior's own offer: each bureau on the way down adds one."""
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        final_bureau: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "epoch", b"epoch", "final_bureau", b"final_bureau"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ruling: _TypeAlias = Ruling  # noqa: Y015
 
 @_typing.final
 class HandOver(_message.Message):

@@ -654,19 +654,25 @@ class DeliverOrderRequest(_message.Message):
 
     STATEMENT_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    ATTESTATION_FIELD_NUMBER: _builtins.int
     statement: _builtins.bytes
     """A serialized OrderStatement."""
     @_builtins.property
     def signature(self) -> _referral_pb2.Signature: ...
+    @_builtins.property
+    def attestation(self) -> _referral_pb2.SignedAttestation:
+        """The issuer's own word; may be left out on the way from the issuer itself to the bureau that is to answer."""
+
     def __init__(
         self,
         *,
         statement: _builtins.bytes = ...,
         signature: _referral_pb2.Signature | None = ...,
+        attestation: _referral_pb2.SignedAttestation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attestation", b"attestation", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature", "statement", b"statement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestation", b"attestation", "signature", b"signature", "statement", b"statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -757,23 +763,75 @@ class ReportOrderRequest(_message.Message):
 
     REPORT_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    ATTESTATION_FIELD_NUMBER: _builtins.int
     report: _builtins.bytes
     """A serialized OrderReport."""
     @_builtins.property
     def signature(self) -> _referral_pb2.Signature: ...
+    @_builtins.property
+    def attestation(self) -> _referral_pb2.SignedAttestation:
+        """The receiver's own word; may be left out on the way from the receiver itself to the issuer."""
+
     def __init__(
         self,
         *,
         report: _builtins.bytes = ...,
         signature: _referral_pb2.Signature | None = ...,
+        attestation: _referral_pb2.SignedAttestation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attestation", b"attestation", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["report", b"report", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestation", b"attestation", "report", b"report", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportOrderRequest: _TypeAlias = ReportOrderRequest  # noqa: Y015
+
+@_typing.final
+class Attestation(_message.Message):
+    """What SignedAttestation.attestation holds. Its fields are of no other message that is signed, so that none can be taken
+    for another.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUREAU_FIELD_NUMBER: _builtins.int
+    PRIVATE_DIGEST_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    RULING_FIELD_NUMBER: _builtins.int
+    bureau: _builtins.str
+    """Whose word it is."""
+    private_digest: _builtins.bytes
+    """SHA-256 of the salt and what is private of it; empty where nothing is."""
+    @_builtins.property
+    def order(self) -> Global___OrderStatement:
+        """As the issuer states it, without the two bureaus of a hop and without text and note."""
+
+    @_builtins.property
+    def report(self) -> Global___OrderReport:
+        """As the receiver reports it, without the two bureaus of a hop and without answer and reason."""
+
+    @_builtins.property
+    def ruling(self) -> _referral_pb2.Ruling: ...
+    def __init__(
+        self,
+        *,
+        bureau: _builtins.str = ...,
+        private_digest: _builtins.bytes = ...,
+        order: Global___OrderStatement | None = ...,
+        report: Global___OrderReport | None = ...,
+        ruling: _referral_pb2.Ruling | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "report", b"report", "ruling", b"ruling", "said", b"said"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "order", b"order", "private_digest", b"private_digest", "report", b"report", "ruling", b"ruling", "said", b"said"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_said: _TypeAlias = _typing.Literal["order", "report", "ruling"]  # noqa: Y015
+    _WhichOneofArgType_said: _TypeAlias = _typing.Literal["said", b"said"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_said) -> _WhichOneofReturnType_said | None: ...
+
+Global___Attestation: _TypeAlias = Attestation  # noqa: Y015
 
 @_typing.final
 class OrderReceipt(_message.Message):
