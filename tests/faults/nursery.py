@@ -4,8 +4,8 @@ Four fifths of what a node takes to start is Python reading its modules, which a
 It has one thread and no gRPC object, so that what it forks is as good as new: with its own session, log and network, and
 orphaned at once, so that it becomes the child of the harness: the first process of its PID namespace, with which all end.
 
-One JSON object a line comes in (`arguments` of `demo.serve`, `log`, `network`: a namespace's file or ""); the process id
-goes out.
+One JSON object a line comes in (`arguments` of `demo.serve`, `log`, `network`: a namespace's file or "", `failing`: null, or
+libfiu's name of calls and how likely each of them fails); the process id goes out.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ READ: Final = (hub.service, node.service)
 CLONE_NEWNET: Final = 0x40000000
 
 
-def born(arguments: list[str], log: Path, network: str) -> None:
+def born(arguments: list[str], log: Path, network: str, failing: tuple[str, float] | None) -> None:
     """Become the service; never comes back."""
     status = 1
     try:
@@ -39,6 +39,12 @@ def born(arguments: list[str], log: Path, network: str) -> None:
         os.dup2(nothing, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        if failing:
+            calls, probability = failing
+            libfiu = ctypes.CDLL("libfiu.so.0")
+            likely = ctypes.c_float(probability)
+            if libfiu.fiu_enable_random(calls.encode(), 1, None, ctypes.c_uint(0), likely):
+                raise OSError(f"libfiu does not make {calls} fail")
         status = main(arguments)
     except SystemExit as told:
         status = told.code if isinstance(told.code, int) else 1
@@ -49,7 +55,7 @@ def born(arguments: list[str], log: Path, network: str) -> None:
         os._exit(status)
 
 
-def deliver(arguments: list[str], log: Path, network: str) -> int:
+def deliver(arguments: list[str], log: Path, network: str, failing: tuple[str, float] | None) -> int:
     """Fork the service as an orphan; its process id."""
     reading, writing = os.pipe()
     middle = os.fork()
@@ -60,7 +66,7 @@ def deliver(arguments: list[str], log: Path, network: str) -> int:
             os.setsid()
             os.close(reading)
             os.close(writing)
-            born(arguments, log, network)
+            born(arguments, log, network, failing)
         os.write(writing, str(child).encode())
         os._exit(0)
     os.close(writing)
@@ -74,7 +80,7 @@ def serve() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
-        print(deliver(asked["arguments"], Path(asked["log"]), asked["network"]), flush=True)
+        print(deliver(asked["arguments"], Path(asked["log"]), asked["network"], asked["failing"]), flush=True)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from tests.faults.forgetful import Mount, mounted
 from tests.faults.machines import DROP, LOSE, OWN, RESET, SHARED, TEMPORARY, Cut, Machines, run
 from tests.faults.meddler import Meddler
 from tests.faults.town import QUIET_SECONDS_MAX, Town, hub_view, journals_of, quiet
-from tests.faults.warm import Nursery, WarmChild
+from tests.faults.warm import UNDER_LIBFIU, Nursery, WarmChild
 
 MONDAY = datetime(2026, 9, 21, 9, tzinfo=SHANGHAI)
 HEADQUARTERS, PROVINCE, COUNTY, NEIGHBOUR = BUREAUS = ("000000", "110000", "110101", "110105")
@@ -137,7 +137,7 @@ class StormFederation(Federation):
         self, directory: Path, tree: BureauTree, machines: Machines, database: Database, chance: random.Random | None
     ) -> None:
         self.machines = machines
-        self.nursery: Nursery | None = None
+        self._nurseries: dict[bool, Nursery] = {}
         super().__init__(
             directory,
             tree,
@@ -177,20 +177,21 @@ class StormFederation(Federation):
             network=self.machines.network(name),
         )
 
-    def _nursery(self) -> Nursery:
-        if self.nursery is None:
+    def _nursery(self, under_libfiu: bool) -> Nursery:
+        if under_libfiu not in self._nurseries:
             # Its first child is its own: the modules' compiled code comes from the federation's directory.
-            self.nursery = Nursery(self._environment, self.directory / "logs" / "nursery.log")
-            self.nursery.__enter__()
-        return self.nursery
+            log = self.directory / "logs" / "nursery.log"
+            nursery = Nursery(self._environment, log, UNDER_LIBFIU if under_libfiu else ())
+            self._nurseries[under_libfiu] = nursery.__enter__()
+        return self._nurseries[under_libfiu]
 
     async def stop(self) -> None:
         for meddler in self.meddlers.values():
             await meddler.stop()
         await super().stop()
-        if self.nursery is not None:
-            self.nursery.__exit__(None, None, None)
-            self.nursery = None
+        while self._nurseries:
+            _, nursery = self._nurseries.popitem()
+            nursery.__exit__(None, None, None)
 
 
 class Patient:
@@ -231,6 +232,12 @@ class Patient:
         """Start it as a program of its own under another one, for this one life."""
         assert isinstance(self.process, WarmChild)
         self.process.prefix = prefix
+        await self.start()
+
+    async def live_failing(self, calls: str, probability: float) -> None:
+        """Start it, and for this one life let calls fail; `calls` is libfiu's name of them."""
+        assert isinstance(self.process, WarmChild)
+        self.process.failing = (calls, probability)
         await self.start()
 
 
@@ -525,12 +532,10 @@ class Storm:
         async with victim.lock:
             await victim.kill()
             probability = chance.choice([0.002, 0.02, 0.2])
-            points = chance.choice(["posix/io/sync/*", "posix/io/rw/pwrite*", "posix/io/sync/*"])
+            # What SQLite alone calls: sockets and logs are written otherwise.
+            calls = chance.choice(["posix/io/sync/*", "posix/io/rw/pwrite*", "posix/io/sync/*"])
             victim.excused_until = time.monotonic() + 3600
-            # An end by a signal then leaves where each thread was.
-            traced = ("env", "PYTHONFAULTHANDLER=1")
-            faulty = ("fiu-run", "-x", "-c", f"enable_random name={points},probability={probability}")
-            await victim.live_under(*traced, *faulty)
+            await victim.live_failing(calls, probability)
             lived = asyncio.get_running_loop().time() + chance.uniform(4, 8)
             while victim.process.alive and asyncio.get_running_loop().time() < lived:
                 await asyncio.sleep(KEEPER_SECONDS)

@@ -18,6 +18,7 @@ import pytest
 from tests.faults.machines import PRIVATE
 from tests.faults.storm import REPORT, Flavour, Plan
 from tests.faults.tools import need
+from tests.faults.warm import UNDER_LIBFIU
 
 KILLS = int(os.environ.get("KX_TEST_KILLS", "6"))
 PARTITIONS = int(os.environ.get("KX_TEST_PARTITIONS", "3"))
@@ -69,3 +70,21 @@ def test_what_was_acknowledged_in_a_storm_is_there_once_and_nothing_is_stranded(
         print(f"{count:8} {name}")
     assert found == []
     assert total["answered"] > KILLS
+
+
+def test_a_hub_with_all_its_libraries_lives_where_syncs_are_made_to_fail_and_syncs_alone_do() -> None:
+    need("fiu-run")
+    program = """
+import ctypes, os, tempfile
+import hub.issues.joining, hub.service
+ctypes.CDLL("libfiu.so.0").fiu_enable_random(b"posix/io/sync/*", 1, None, 0, ctypes.c_float(1.0))
+with tempfile.TemporaryFile() as file:
+    os.pwrite(file.fileno(), b"whole", 0)
+    try:
+        os.fsync(file.fileno())
+    except OSError:
+        print("it failed")
+"""
+    command = [*UNDER_LIBFIU, sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "it failed\n", "")

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from demo.processes import ChildProcess
 
@@ -30,12 +30,30 @@ class Adopted(subprocess.Popen[bytes]):
         self.__dict__.update(state)
 
 
-class Nursery:
-    """Forks services when it is asked to; as a context manager it begins and ends."""
+UNDER_LIBFIU: Final = (
+    "fiu-run",
+    "-x",
+    "sh",
+    "-c",
+    'LD_PRELOAD="libc_malloc_debug.so.0 $LD_PRELOAD" exec "$@"',
+    "sh",
+)
+"""Before a command: calls of the program, and of what it forks, can be made to fail; but memory stays the C library's affair.
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+fiu-run -x stands before malloc and realloc, too, by code that looks up a variable of its thread. Where a program loads so many
+libraries with such variables that the dynamic linker makes their table larger (a hub that compares texts has 34, a node 12),
+this look-up inside the table's own realloc frees the table twice: hubs ended by ``free(): double free`` as they read their
+modules, whether a call was made to fail or not. The C library's checking malloc, loaded first, is not stood before.
+"""
+
+
+class Nursery:
+    """Forks services when it is asked to; as a context manager it begins and ends. `under`: words before its command."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path, under: Sequence[str] = ()) -> None:
         self._environment = dict(environment)
         self._log = log
+        self._under = tuple(under)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
@@ -43,13 +61,14 @@ class Nursery:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.nursery"],
+                [*self._under, sys.executable, "-m", "tests.faults.nursery"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                # OpenBLAS would have threads of its own before the first fork.
-                env=self._environment | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                # OpenBLAS would have threads of its own before the first fork. Whoever ends by a signal tells where.
+                env=self._environment
+                | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
             )
         self._answer()
         return self
@@ -63,14 +82,18 @@ class Nursery:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
-    def fork(self, arguments: Sequence[str], log: Path, network: str) -> Adopted:
-        """A new service: `arguments` are those of `demo.serve`, `network` its namespace."""
+    def fork(
+        self, arguments: Sequence[str], log: Path, network: str, failing: tuple[str, float] | None = None
+    ) -> Adopted:
+        """A new service: `arguments` are those of `demo.serve`, `network` its namespace.
+
+        `failing`: libfiu's name of calls, and how likely each of them fails, in a nursery that is under libfiu.
+        """
         with self._lock:
             assert self._process is not None
             assert self._process.stdin is not None
-            self._process.stdin.write(
-                json.dumps({"arguments": list(arguments), "log": str(log), "network": network}) + "\n"
-            )
+            asked = {"arguments": list(arguments), "log": str(log), "network": network, "failing": failing}
+            self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()
             return Adopted(int(self._answer()), arguments)
 
@@ -84,9 +107,10 @@ class Nursery:
 
 
 class WarmChild(ChildProcess):
-    """A service of the federation, forked; `prefix` before its command makes it a program of its own for one life.
+    """A service of the federation, forked.
 
-    As under fiu-run or faketime: what they do begins with the program.
+    For one life, `prefix` before its command makes it a program of its own (what faketime does begins with the program), and
+    `failing` are calls that fail (see `Nursery.fork`); `nursery` is asked for one that is under libfiu, or not.
     """
 
     def __init__(
@@ -96,12 +120,13 @@ class WarmChild(ChildProcess):
         *,
         log: Path,
         environment: Mapping[str, str],
-        nursery: Callable[[], Nursery],
+        nursery: Callable[[bool], Nursery],
         network: str,
     ) -> None:
         own = ("nsenter", f"--net={network}", "--", *command)
         super().__init__(name, own, log=log, environment=environment)
         self.prefix: tuple[str, ...] = ()
+        self.failing: tuple[str, float] | None = None
         self._own = own
         self._nursery = nursery
         self._network = network
@@ -113,4 +138,5 @@ class WarmChild(ChildProcess):
             self.command = (*self._own[:at], *self.prefix, *self._own[at:])
             self.prefix = ()
             return super()._spawn()
-        return self._nursery().fork(self._arguments, self.log, self._network)
+        failing, self.failing = self.failing, None
+        return self._nursery(failing is not None).fork(self._arguments, self.log, self._network, failing)
