@@ -28,7 +28,7 @@ class Edition:
     last_day: int
     published_at_us: int
     published_by: str
-    """Whose certificate it was, such as `office 330000`."""
+    """The officer who had signed in, by name, bureau and number; where nobody does, such as `office 330000`."""
     definitions: int
     """By which definitions entries were counted: `hub.measures.DEFINITIONS` of that day."""
     tree_version: str
@@ -48,3 +48,17 @@ class Edition:
     def complete(self) -> bool:
         """Whether every bureau's figures were."""
         return not self.missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverrideAsked:
+    """That somebody has asked to have incomplete figures published, which another one may confirm until then."""
+
+    scope: str
+    period: str
+    bureau: str
+    actor: str
+    name: str
+    reason: str
+    asked_at_us: int
+    until_us: int

@@ -15,7 +15,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from hub import query
-from hub.editions import Cell, Edition
+from hub.editions import Cell, Edition, OverrideAsked
 from hub.measures import DEFINITIONS, UNFINISHED
 from hub.query import Completeness, Question
 from hub.store import ALONE, WITH_SUBORDINATES, latest_edition, read_cells
@@ -148,6 +148,20 @@ class Corrections:
     """By bureau and measure: what is counted as corrections."""
     grounds: list[Correction]
     """The same, or what moved between them, by category, channel and department kind of the whole scope."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What stands of publishing a period."""
+
+    edition: Edition | None
+    """The last one."""
+    corrections: list[Correction]
+    """What has changed since, by bureau and measure."""
+    completeness: Completeness
+    """Up to the end of the period, now."""
+    asked: OverrideAsked | None
+    """The override that waits for a second person."""
 
 
 def end_of(period: Period) -> int:

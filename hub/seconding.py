@@ -1,13 +1,13 @@
-"""Overrides that wait for a second person: each of the two signs in himself, and names nobody else.
+"""Overrides that take a second person: each of the two signs in himself, and names nobody else.
 
-Kept in memory: whoever asked before a restart asks again. Nothing is published by asking.
+Pure rules. What is asked for is kept in the hub's database until it is confirmed, or too old; nothing is published by
+asking.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-from hub.publishing import Override, OverrideByOne, OverrideUnsigned
+from hub.editions import OverrideAsked
+from hub.publishing import Override, OverrideByOne, OverrideUnsigned, PeriodNotOver, end_of
 from kuaixiang.domain.authority import SignedIn
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.periods import Period
@@ -17,9 +17,6 @@ from kuaixiang.runtime.clock import MICROS_PER_SECOND
 
 HOURS_TO_CONFIRM: Final = 24
 """A working day to find a colleague: what he confirms after that may be about other gaps."""
-
-Key = tuple[str, str]
-"""Scope and period."""
 
 
 class NoOverrideToConfirm(Refused):
@@ -37,52 +34,58 @@ class NoOverrideToConfirm(Refused):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """An override that somebody has asked for, until when it may be confirmed."""
+def ask(officer: SignedIn | None, scope: str, period: Period, override: Override, now_us: int) -> OverrideAsked:
+    """What whoever has signed in asks for, with a reason; to be kept in the place of an earlier one.
 
-    by: str
-    reason: str
-    until_us: int
+    Raises `PeriodNotOver`, `OverrideUnsigned`, `NotSignedIn`, `NotYourself`, `FieldMalformed`.
+    """
+    officer = _himself(officer, override.by, "override_by")
+    if override.second.strip():
+        raise NotYourself("override_second", officer)
+    if now_us < end_of(period):
+        raise PeriodNotOver(period)
+    reason = override.reason.strip()
+    if not reason:
+        raise OverrideUnsigned("override_reason")
+    at_most(reason, "override_reason", NOTE_CHARACTERS_MAX)
+    return OverrideAsked(
+        scope=scope,
+        period=str(period),
+        bureau=officer.bureau,
+        actor=officer.actor,
+        name=officer.name,
+        reason=reason,
+        asked_at_us=now_us,
+        until_us=now_us + HOURS_TO_CONFIRM * 3600 * MICROS_PER_SECOND,
+    )
 
 
-class Seconding:
-    """The overrides of one hub that wait. For the event loop's thread; `now_us` is business time."""
+def confirm(
+    officer: SignedIn | None,
+    scope: str,
+    period: Period,
+    override: Override,
+    *,
+    asked: OverrideAsked | None,
+    now_us: int,
+) -> Override:
+    """Another one who has signed in confirms what he names; the override with both names.
 
-    def __init__(self, now_us: Callable[[], int]) -> None:
-        self._now_us = now_us
-        self._asked: dict[Key, Asked] = {}
+    Raises `NoOverrideToConfirm`, `OverrideByOne`, `OverrideUnsigned`, `NotSignedIn`, `NotYourself`.
+    """
+    officer = _himself(officer, override.second, "override_second")
+    if not override.by.strip():
+        raise OverrideUnsigned("override_by")
+    if asked is None or asked.until_us <= now_us or asked.actor != override.by.strip():
+        raise NoOverrideToConfirm(scope, period)
+    if officer.is_same(asked.bureau, asked.actor):
+        raise OverrideByOne(officer.signature)
+    return Override(asker_of(asked).signature, officer.signature, asked.reason)
 
-    def ask(self, officer: SignedIn | None, scope: str, period: Period, override: Override) -> Asked:
-        """Whoever has signed in asks, with a reason; a later one takes the place of an earlier one."""
-        officer = _himself(officer, override.by, "override_by")
-        if override.second.strip():
-            raise NotYourself("override_second", officer)
-        at_most(override.reason, "override_reason", NOTE_CHARACTERS_MAX)
-        now_us = self._now_us()
-        self._asked = {key: one for key, one in self._asked.items() if one.until_us > now_us}
-        until_us = now_us + HOURS_TO_CONFIRM * 3600 * MICROS_PER_SECOND
-        asked = self._asked[scope, str(period)] = Asked(officer.actor, override.reason.strip(), until_us)
-        return asked
 
-    def confirm(self, officer: SignedIn | None, scope: str, period: Period, override: Override) -> Override:
-        """Another one who has signed in confirms what he names; the override with both names.
-
-        Raises `NoOverrideToConfirm`, `OverrideByOne`, `OverrideUnsigned`, `NotSignedIn`, `NotYourself`.
-        """
-        officer = _himself(officer, override.second, "override_second")
-        if not override.by.strip():
-            raise OverrideUnsigned("override_by")
-        asked = self._asked.get((scope, str(period)))
-        if asked is None or asked.until_us <= self._now_us() or asked.by != override.by.strip():
-            raise NoOverrideToConfirm(scope, period)
-        if asked.by == officer.actor:
-            raise OverrideByOne(officer.actor)
-        return Override(asked.by, officer.actor, asked.reason)
-
-    def done(self, scope: str, period: Period) -> None:
-        """It has been published: nothing waits any more."""
-        self._asked.pop((scope, str(period)), None)
+def asker_of(asked: OverrideAsked) -> SignedIn:
+    """Who has asked, as he signs; what he may do is asked of him when he does it."""
+    return SignedIn(bureau=asked.bureau, actor=asked.actor, roles=frozenset(), name=asked.name)
 
 
 def _himself(officer: SignedIn | None, named: str, field: str) -> SignedIn:

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from hub import messages, publishing, query, reconcile
+from hub import messages, publishing, query, reconcile, seconding
 from hub.bulletin.contents import MINIMUM_SAMPLE, compose
 from hub.bulletin.document import Bulletin, Format
 from hub.bulletin.files import as_file
@@ -17,16 +17,15 @@ from hub.bulletin.league import League
 from hub.bulletin.material import IssueSearch
 from hub.bulletin.reading import issue_search, read_league, read_material
 from hub.comparison import Compared, compare, whole_period
-from hub.editions import Cell, Edition
+from hub.editions import Cell, Edition, OverrideAsked
 from hub.folder import Folder
 from hub.ledgers import Ledgers
 from hub.lights import LightRow, OpenCase, Wanted, lights, open_cases
 from hub.measures import DEFINITIONS
-from hub.publishing import Corrections, Override, end_of
+from hub.publishing import Corrections, Override, Publication, end_of
 from hub.query import Question
 from hub.reconcile import Outcome
-from hub.seconding import Seconding
-from hub.store import Store, latest_edition
+from hub.store import Store, latest_edition, override_asked
 from hub.words import Grouping
 from hub.worker import Worker
 from kuaixiang.domain.authority import Subject
@@ -137,7 +136,6 @@ class Statistics(StatisticsServiceServicer):
         self._now_us = now_us
         self._silent_after_seconds = silent_after_seconds
         self._settle_seconds = settle_seconds
-        self._seconding = Seconding(now_us)
         self.signs_in = False
         """Whether officers sign in at this hub: two persons of an override are then two who have."""
 
@@ -180,18 +178,26 @@ class Statistics(StatisticsServiceServicer):
     async def PublishPeriod(self, request: pb.PublishPeriodRequest, context: Context) -> pb.PublishPeriodResponse:
         """Keeps the figures of a period that is over as an edition."""
         scope = counted_scope(request.scope, self._store.scope, self._store.tree)
-        published_by = str(admit(context, "PublishPeriod", Subject(bureau=scope), self._store.tree))
+        access = admit(context, "PublishPeriod", Subject(bureau=scope), self._store.tree)
+        officer = caller_of(context).officer
         period = parse_period(request.period)
         override = Override(request.override_by, request.override_second, request.override_reason)
-        if self.signs_in and override != Override():
-            officer = caller_of(context).officer
+        if override != Override() and (self.signs_in or officer is not None):
             if override.reason.strip():
-                asked = self._seconding.ask(officer, scope, period, override)
+                asked = seconding.ask(officer, scope, period, override, self._now_us())
+                await self._worker.run(self._store.ask_override, asked)
+                _LOG.info(
+                    "Somebody asks to have incomplete figures published.",
+                    action="hub.override_asked",
+                    scope=scope,
+                    period=asked.period,
+                )
                 return pb.PublishPeriodResponse(awaits_second_until=timestamp(from_micros(asked.until_us)))
-            override = self._seconding.confirm(officer, scope, period, override)
+            known = await asyncio.to_thread(self._asked, scope, period)
+            override = seconding.confirm(officer, scope, period, override, asked=known, now_us=self._now_us())
+        published_by = str(access) if officer is None else officer.signature
         prepared = await asyncio.to_thread(self._prepare, scope, period, override, published_by)
         edition, is_new = await self._worker.run(self._store.publish, *prepared)
-        self._seconding.done(scope, period)
         if is_new:
             _LOG.info(
                 "A period was published.",
@@ -264,6 +270,26 @@ class Statistics(StatisticsServiceServicer):
                     minimum_sample=request.minimum_sample or MINIMUM_SAMPLE,
                 )
             return compose(material)
+
+        return await asyncio.to_thread(read)
+
+    async def publication(self, scope: str, period: Period, context: Context) -> Publication:
+        """What stands of publishing a period: its last edition, how complete it would be now, and who has asked."""
+        counted = counted_scope(scope, self._store.scope, self._store.tree)
+        admit(context, "OverseeBoard", Subject(bureau=counted), self._store.tree)
+
+        def read() -> Publication:
+            found = self.completeness(counted, end_of(period))
+            with self._store.reading() as connection:
+                asked = override_asked(connection, counted, str(period))
+                edition = latest_edition(connection, counted, str(period))
+                changed = (
+                    []
+                    if edition is None
+                    else publishing.corrections(connection, self._store.tree, counted, period).bureaus
+                )
+            waits = asked is not None and asked.until_us > self._now_us()
+            return Publication(edition, changed, found, asked if waits else None)
 
         return await asyncio.to_thread(read)
 
@@ -362,6 +388,10 @@ class Statistics(StatisticsServiceServicer):
                 published_by=published_by,
                 now_us=self._now_us(),
             )
+
+    def _asked(self, scope: str, period: Period) -> OverrideAsked | None:
+        with self._store.reading() as connection:
+            return override_asked(connection, scope, str(period))
 
     def _corrections(self, scope: str, period: Period) -> Corrections:
         with self._store.reading() as connection:

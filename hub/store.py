@@ -12,6 +12,7 @@ entries have come to be counted in another way (`hub.measures.DEFINITIONS`), the
 every ledger is folded again.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ import sqlalchemy as sa
 import structlog
 
 from hub.bulk import Bulk
-from hub.editions import Cell, Edition
+from hub.editions import Cell, Edition, OverrideAsked
 from hub.fold import UNTOLD, Batch, Mark, Packed, by_month, pack, roll_up, unpack
 from hub.measures import DEFINITIONS
 from kuaixiang.domain.succession import newer
@@ -135,6 +136,19 @@ PUBLISHED: Final = sa.Table(
     sa.Column("department_kind", sa.SmallInteger, primary_key=True),
     sa.Column("measure", sa.Integer, primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+OVERRIDES_ASKED: Final = sa.Table(
+    "overrides_asked",
+    METADATA,
+    sa.Column("scope", sa.String(6), primary_key=True),
+    sa.Column("period", sa.String(10), primary_key=True),
+    sa.Column("bureau", sa.String(6), nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("asked_at_us", sa.BigInteger, nullable=False),
+    sa.Column("until_us", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 RECONCILED: Final = sa.Table(
@@ -305,9 +319,11 @@ class Store:
     def publish(self, edition: Edition, cells: Mapping[Cell, int]) -> tuple[Edition, bool]:
         """Keep an edition, durably, under the next number, or give the last one if it says the same; whether it is new.
 
-        An edition of complete figures is never the same as one that somebody had published in spite of gaps.
+        An edition of complete figures is never the same as one that somebody had published in spite of gaps. Whoever
+        has asked for an override does not wait any more.
         """
         with self._connection.begin():
+            self._drop_asked(edition.scope, edition.period)
             last = latest_edition(self._connection, edition.scope, edition.period)
             if last is not None:
                 if last.complete >= edition.complete and cells == read_cells(self._connection, last):
@@ -317,6 +333,16 @@ class Store:
             self._bulk.run(self._put_edition, [tuple(getattr(edition, name) for name in _EDITION_COLUMNS)])
             self._bulk.run(self._put_published, [(*key, *cell, value) for cell, value in sorted(cells.items())])
             return edition, True
+
+    def ask_override(self, asked: OverrideAsked) -> None:
+        """Keep that an override is asked for, durably, in the place of what was asked for before."""
+        with self._connection.begin():
+            self._drop_asked(asked.scope, asked.period)
+            self._connection.execute(sa.insert(OVERRIDES_ASKED), [dataclasses.asdict(asked)])
+
+    def _drop_asked(self, scope: str, period: str) -> None:
+        of = OVERRIDES_ASKED.c
+        self._connection.execute(sa.delete(OVERRIDES_ASKED).where(of.scope == scope, of.period == period))
 
     def _put_marks(self, marks: Iterable[Mark]) -> None:
         rows = [tuple(getattr(mark, name) for name in _MARK_COLUMNS) for mark in marks]
@@ -441,6 +467,13 @@ def latest_edition(connection: sa.Connection, scope: str, period: str) -> Editio
         .limit(1)
     ).one_or_none()
     return None if row is None else Edition(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+
+
+def override_asked(connection: sa.Connection, scope: str, period: str) -> OverrideAsked | None:
+    """Who has asked last to have a period's incomplete figures published, if somebody has; perhaps too long ago."""
+    of = OVERRIDES_ASKED.c
+    row = connection.execute(sa.select(OVERRIDES_ASKED).where(of.scope == scope, of.period == period)).one_or_none()
+    return None if row is None else OverrideAsked(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
 
 
 def read_cells(connection: sa.Connection, edition: Edition) -> dict[Cell, int]:

@@ -9,12 +9,14 @@ from hub.bulletin.document import Bulletin, Format
 from hub.bulletin.league import League
 from hub.bulletin.material import IssueSearch
 from hub.lights import OpenCase, Wanted
+from hub.publishing import Publication
 from hub.query import Completeness
 from hub.reconcile import Outcome
 from hub.servicer import Statistics
 from hub.words import Grouping
 from kuaixiang.accounts.people import Person
 from kuaixiang.domain.authority import Caller, SignedIn
+from kuaixiang.domain.periods import Period
 from kuaixiang.runtime.server import Inside
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 
@@ -33,7 +35,7 @@ class Asking:
     @property
     def _context(self) -> Any:  # noqa: ANN401 - takes the place of gRPC's context
         person = self.person
-        officer = SignedIn(bureau=person.bureau, actor=person.actor, roles=frozenset({person.role}))
+        officer = SignedIn(bureau=person.bureau, actor=person.actor, roles=frozenset({person.role}), name=person.name)
         return Inside(Caller(offices=frozenset({person.bureau}), officer=officer))
 
     async def figures(
@@ -94,6 +96,15 @@ class Asking:
         form: Any = wanted.value
         request = pb.GetBulletinRequest(scope=self.scope, period=period, format=form)
         return await self.statistics.GetBulletin(request, self._context)
+
+    async def publication(self, period: Period) -> Publication:
+        """What stands of publishing a period."""
+        return await self.statistics.publication(self.scope, period, self._context)
+
+    async def publish(self, period: str, *, by: str = "", reason: str = "") -> pb.PublishPeriodResponse:
+        """Publishes; with a reason, asks for a second person; with `by`, confirms what that one has asked for."""
+        request = pb.PublishPeriodRequest(scope=self.scope, period=period, override_by=by, override_reason=reason)
+        return await self.statistics.PublishPeriod(request, self._context)
 
     def _question(
         self, days: Days, grouping: Grouping = Grouping.TOTAL, *, compare: bool = False

@@ -22,6 +22,7 @@ from hub.board.dashboard import dashboard
 from hub.board.figures import ALL, basis_name, figure_meaning, figure_name
 from hub.board.league import cases_file, cases_page, league_file, league_page
 from hub.board.people import DEPARTMENT, Supervisors
+from hub.board.publish import publish_page
 from hub.board.rows import rows_file, rows_page
 from hub.board.view import View, view_of
 from hub.board.words import WORDS
@@ -99,6 +100,7 @@ class Board:
                 self._route("/cases/{format}", cases_file),
                 self._route("/bulletin", bulletin_page),
                 self._route("/bulletin/{format}", bulletin_file),
+                self._route("/publish", publish_page, "GET", "POST"),
                 self._route("/completeness", completeness_page),
                 self._route("/completeness/{format}", completeness_file),
                 self._route("/reconciliation", reconciliation_page, "GET", "POST"),

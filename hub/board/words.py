@@ -184,6 +184,42 @@ WORDS: Final[Mapping[str, str]] = {
     ),
     # The bulletin.
     "The bulletin is written in Chinese; its files say the very same.": "导出文件与本页内容一致。",
+    # Publishing.
+    "Publishing": "数据发布",
+    "It has been asked for; nothing is published yet.": "已提出申请，尚未发布。",
+    "Published: edition %(n)s.": "已发布第 %(n)s 版。",
+    "The last edition": "最近一版",
+    "Edition": "版次",
+    "Published at": "发布时间",
+    "Published by": "发布人",
+    "Asked for by": "申请人",
+    "Confirmed by": "确认人",
+    "Corrections since": "发布后更正",
+    "As published": "发布值",
+    "Now": "现值",
+    "and %(n)s more": "另有 %(n)s 项",
+    "Publish the figures": "发布本期数据",
+    "Publish the figures as they are now": "按现有数据再次发布",
+    "%(num)s bureau has not reported to the end of the period": "%(num)s 个单位未报齐本期数据",
+    "%(num)s bureaus have not reported to the end of the period": "%(num)s 个单位未报齐本期数据",
+    "A bureau's figures are published by the bureau itself.": "各单位数据由本单位发布。",
+    "A supervisor or a leader of the bureau publishes.": "数据由本单位督导人员或局领导发布。",
+    "Nothing has changed since the last edition.": "自最近一版以来数据无变化。",
+    "Publish": "发布",
+    "Asked for: publish incomplete figures": "待确认：数据不完整时发布",
+    "Asked at": "申请时间",
+    "To be confirmed until": "确认期限",
+    "Another officer of the bureau confirms it; who has asked cannot.": (
+        "须由本单位另一名人员确认，申请人本人不能确认。"
+    ),
+    "Confirm and publish in both names": "确认，由两人署名发布",
+    "Ask again, with another reason": "更改理由重新申请",
+    "Publish all the same": "数据不完整仍须发布",
+    "Incomplete figures are published by two persons: one asks with a reason, another one confirms within a day. The "
+    "edition keeps both names and the reason.": (
+        "数据不完整时发布须由两人署名：一人说明理由提出申请，另一人在一日内确认；两人姓名和理由随该版留存。"
+    ),
+    "Ask for a second person": "提出申请，待第二人确认",
     # Reconciliation.
     "Every day the hub compares itself with each ledger: by the hash at its mark, some entry by entry.": (
         "汇总中心每日与各单位台账对账：全部比对摘要，部分逐条比对。"

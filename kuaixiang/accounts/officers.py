@@ -269,8 +269,14 @@ class Officers:
             token = self.tokens.use(bearer)
             return replace(_at_office_of(caller, token.bureau), token=token)
         claims = await self._claims(bearer, touch=not again)
-        roles = roles_of(self._staff(claims.bureau), claims)
-        officer = SignedIn(bureau=claims.bureau, actor=claims.actor, roles=roles)
+        staff = self._staff(claims.bureau)
+        listed = staff.officers.get(claims.actor)
+        officer = SignedIn(
+            bureau=claims.bureau,
+            actor=claims.actor,
+            roles=roles_of(staff, claims),
+            name=(listed.name if listed is not None else "") or claims.name,
+        )
         return replace(_at_office_of(caller, claims.bureau), officer=officer)
 
     async def _claims(self, bearer: str, *, touch: bool) -> Claims:

@@ -26,11 +26,25 @@ from kuaixiang.domain.words import Channel, DirectiveKind, Disclosure, Role, Tok
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedIn:
-    """An officer who has proven to this service who he is. `roles`: those that he has in that bureau now."""
+    """An officer who has proven to this service who he is. `roles`: those that he has in that bureau now.
+
+    `name`: what he is called, where that is known and is not his number.
+    """
 
     bureau: str
     actor: str
     roles: frozenset[Role]
+    name: str = ""
+
+    def is_same(self, bureau: str, actor: str) -> bool:
+        """Whether that number of that bureau is his: two bureaus may give the same number to two persons."""
+        return (self.bureau, self.actor) == (bureau, actor)
+
+    @property
+    def signature(self) -> str:
+        """As he signs for something that is kept: by name, bureau and number."""
+        number = f"{self.bureau} {self.actor}"
+        return f"{self.name} ({number})" if self.name not in {"", self.actor} else number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

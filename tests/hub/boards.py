@@ -105,13 +105,17 @@ class Bench:
 
     @asynccontextmanager
     async def visitor(
-        self, bureau: str = HEADQUARTERS, language: Language = Language.CHINESE
+        self,
+        bureau: str = HEADQUARTERS,
+        language: Language = Language.CHINESE,
+        actor: str = "S01",
+        role: Role = Role.SUPERVISOR,
     ) -> AsyncIterator[httpx.AsyncClient]:
         """Somebody of a bureau who has stepped in."""
         transport = httpx.ASGITransport(app=self.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             await client.get(f"/language/{language}")
-            who = {"bureau": bureau, "actor": "S01", "department": "leadership", "role": Role.SUPERVISOR.name}
+            who = {"bureau": bureau, "actor": actor, "department": "leadership", "role": role.name}
             answer = await client.post("/step-in", data=who)
             assert answer.status_code == 303, answer.text
             yield client

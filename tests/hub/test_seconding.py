@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hub.publishing import Override, OverrideByOne, OverrideUnsigned
-from hub.seconding import NoOverrideToConfirm, Seconding
+from hub import seconding
+from hub.editions import OverrideAsked
+from hub.publishing import Override, OverrideByOne, OverrideUnsigned, PeriodNotOver
+from hub.seconding import NoOverrideToConfirm
 from kuaixiang.domain.authority import SignedIn
 from kuaixiang.domain.periods import parse_period
 from kuaixiang.domain.sign_in import NotSignedIn, NotYourself
@@ -13,7 +15,12 @@ from kuaixiang.domain.words import Role
 from kuaixiang.runtime.clock import to_micros
 
 SCOPE, NOVEMBER = "110000", parse_period("2026-11")
-ZHANG, LI = (SignedIn(bureau=SCOPE, actor=actor, roles=frozenset({Role.SUPERVISOR})) for actor in ("zhang", "li"))
+ZHANG, LI = (
+    SignedIn(bureau=SCOPE, actor=actor, roles=frozenset({Role.SUPERVISOR}), name=name)
+    for actor, name in (("zhang", "张三"), ("li", ""))
+)
+NAMESAKE = SignedIn(bureau="000000", actor="zhang", roles=ZHANG.roles)
+"""Another bureau's officer of the same number."""
 ASKING, CONFIRMING = Override("", "", "上级要求当日通报"), Override("zhang", "", "")
 
 
@@ -22,7 +29,13 @@ class Hub:
 
     def __init__(self) -> None:
         self.now = datetime(2026, 12, 3, 2, tzinfo=UTC)
-        self.waiting = Seconding(lambda: to_micros(self.now))
+        self.asked: OverrideAsked | None = None
+
+    def ask(self, officer: SignedIn | None, override: Override) -> None:
+        self.asked = seconding.ask(officer, SCOPE, NOVEMBER, override, to_micros(self.now))
+
+    def confirm(self, officer: SignedIn | None, override: Override) -> Override:
+        return seconding.confirm(officer, SCOPE, NOVEMBER, override, asked=self.asked, now_us=to_micros(self.now))
 
 
 @pytest.fixture
@@ -31,42 +44,54 @@ def hub() -> Hub:
 
 
 def test_one_asks_with_a_reason_and_another_confirms(hub: Hub) -> None:
-    hub.waiting.ask(ZHANG, SCOPE, NOVEMBER, ASKING)
-    assert Override("zhang", "li", "上级要求当日通报") == hub.waiting.confirm(LI, SCOPE, NOVEMBER, CONFIRMING)
-    hub.waiting.done(SCOPE, NOVEMBER)
     with pytest.raises(NoOverrideToConfirm):
-        hub.waiting.confirm(LI, SCOPE, NOVEMBER, CONFIRMING)
+        hub.confirm(LI, CONFIRMING)
+    hub.ask(ZHANG, ASKING)
+    assert Override("张三 (110000 zhang)", "110000 li", "上级要求当日通报") == hub.confirm(LI, CONFIRMING)
 
 
 def test_nobody_confirms_what_he_has_asked_for_himself(hub: Hub) -> None:
-    hub.waiting.ask(ZHANG, SCOPE, NOVEMBER, ASKING)
+    hub.ask(ZHANG, ASKING)
     with pytest.raises(OverrideByOne):
-        hub.waiting.confirm(ZHANG, SCOPE, NOVEMBER, CONFIRMING)
+        hub.confirm(ZHANG, CONFIRMING)
+
+
+def test_the_same_number_in_two_bureaus_is_two_persons(hub: Hub) -> None:
+    hub.ask(ZHANG, ASKING)
+    assert "000000 zhang" == hub.confirm(NAMESAKE, CONFIRMING).second
 
 
 def test_nobody_signs_for_somebody_else(hub: Hub) -> None:
     for override in (Override("li", "", "因"), Override("", "li", "因")):
         with pytest.raises(NotYourself):
-            hub.waiting.ask(ZHANG, SCOPE, NOVEMBER, override)
-    hub.waiting.ask(ZHANG, SCOPE, NOVEMBER, ASKING)
+            hub.ask(ZHANG, override)
+    hub.ask(ZHANG, ASKING)
     with pytest.raises(NotYourself):
-        hub.waiting.confirm(LI, SCOPE, NOVEMBER, Override("zhang", "wang", ""))
+        hub.confirm(LI, Override("zhang", "wang", ""))
     with pytest.raises(NoOverrideToConfirm):
-        hub.waiting.confirm(LI, SCOPE, NOVEMBER, Override("wang", "", ""))
+        hub.confirm(LI, Override("wang", "", ""))
     with pytest.raises(OverrideUnsigned):
-        hub.waiting.confirm(LI, SCOPE, NOVEMBER, Override("", "li", ""))
+        hub.confirm(LI, Override("", "li", ""))
 
 
 def test_a_certificate_alone_is_no_person(hub: Hub) -> None:
     with pytest.raises(NotSignedIn):
-        hub.waiting.ask(None, SCOPE, NOVEMBER, ASKING)
-    hub.waiting.ask(ZHANG, SCOPE, NOVEMBER, ASKING)
+        hub.ask(None, ASKING)
+    hub.ask(ZHANG, ASKING)
     with pytest.raises(NotSignedIn):
-        hub.waiting.confirm(None, SCOPE, NOVEMBER, CONFIRMING)
+        hub.confirm(None, CONFIRMING)
+
+
+def test_nothing_is_asked_for_of_a_period_that_is_not_over_or_without_a_reason(hub: Hub) -> None:
+    with pytest.raises(OverrideUnsigned):
+        hub.ask(ZHANG, Override("zhang", "", " "))
+    hub.now = datetime(2026, 11, 30, 15, 59, tzinfo=UTC)
+    with pytest.raises(PeriodNotOver):
+        hub.ask(ZHANG, ASKING)
 
 
 def test_what_was_asked_for_a_day_ago_is_not_confirmed_any_more(hub: Hub) -> None:
-    hub.waiting.ask(ZHANG, SCOPE, NOVEMBER, ASKING)
+    hub.ask(ZHANG, ASKING)
     hub.now += timedelta(hours=24)
     with pytest.raises(NoOverrideToConfirm):
-        hub.waiting.confirm(LI, SCOPE, NOVEMBER, CONFIRMING)
+        hub.confirm(LI, CONFIRMING)

@@ -658,7 +658,7 @@ class PublishPeriodRequest(_message.Message):
     period: _builtins.str
     override_by: _builtins.str
     """Two persons and a reason, typed by one terminal. Where officers sign in, one who has asks with a reason, and another
-    one who has confirms without, naming the first.
+    one who has confirms without, naming the first by his number.
     """
     override_second: _builtins.str
     override_reason: _builtins.str
