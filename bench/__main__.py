@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import results
 
-APART = {"__init__", "__main__", "results"}
+APART = {"__init__", "__main__", "results", "filling"}
 """Modules that are no programs."""
 
 

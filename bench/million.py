@@ -44,7 +44,7 @@ from node.ledger.ledger import Ledger
 from node.office import Header, Office, Place
 from node.settings import NodeSettings
 
-BUREAU, SUPERIOR = "110101", "110000"
+BUREAU, SUPERIOR = "110101", "000000"
 NOW = datetime(2026, 11, 25, 10, 0, tzinfo=SHANGHAI)
 """A Wednesday morning. The first case was registered two hundred days before."""
 DAYS = 200
@@ -108,7 +108,7 @@ class Life:
     department: str
 
 
-def lives(count: int) -> Iterator[Life]:
+def lives(count: int, bureau: str) -> Iterator[Life]:
     """So many cases in the order of registration: first those that are done, then those that are open."""
     chance = Random(SEED)
     requests: tuple[Request, ...] = tuple(load_requests())
@@ -118,7 +118,7 @@ def lives(count: int) -> Iterator[Life]:
     first = NOW - timedelta(days=DAYS)
     for nth in range(count):
         request = requests[nth % len(requests)]
-        taxpayer = fictional_taxpayer(chance, BUREAU)
+        taxpayer = fictional_taxpayer(chance, bureau)
         rare = RARE if nth % 10_000 == 17 else chance.choice(("窗口", "系统", "通知", COMMON))
         act = acts.Register(
             taxpayer_name=taxpayer.name,
@@ -138,15 +138,15 @@ def lives(count: int) -> Iterator[Life]:
         yield Life(at, act, then, chance.choice(DEPARTMENTS))
 
 
-async def fill(path: Path, count: int) -> None:
+async def fill(path: Path, count: int, bureau: str = BUREAU) -> None:
     """A ledger of so many cases, by acts of its officers."""
     clock = FixedClock(NOW)
-    ledger = Ledger(f"sqlite:///{path}", [BUREAU])
+    ledger = Ledger(f"sqlite:///{path}", [bureau])
     place = Place(national_tree(), published_calendar(), Rules(), clock)
     office = Office(ledger, place, lambda _: Signature())
     ledger.start()
     started = time.monotonic()
-    todo = lives(count)
+    todo = lives(count, bureau)
     made = 0
 
     async def officer() -> None:
@@ -157,7 +157,7 @@ async def fill(path: Path, count: int) -> None:
             for role, act in ((Role.REGISTRAR, life.act), *life.then):
                 department = "tax-service" if role is Role.TAX_SERVICE else life.department
                 header = Header(
-                    bureau=BUREAU, case_id=case_id, actor=f"{role.name.lower()}-1", role=role, department=department
+                    bureau=bureau, case_id=case_id, actor=f"{role.name.lower()}-1", role=role, department=department
                 )
                 case_id = (await office.perform(header, act)).case.case_id
             made += 1
@@ -167,7 +167,7 @@ async def fill(path: Path, count: int) -> None:
     await asyncio.gather(*(officer() for _ in range(AT_ONCE)))
     clock.set(NOW)
     # What time did is on record, as the sweep of a node would have it: else it would be at it while this is measured.
-    while late := queries.clocks_to_note(ledger.database, [BUREAU], to_micros(NOW), place.calendar.version, AT_ONCE):
+    while late := queries.clocks_to_note(ledger.database, [bureau], to_micros(NOW), place.calendar.version, AT_ONCE):
         await asyncio.gather(*(office.note_time(bureau, subject) for bureau, subject in late))
     ledger.close()
     size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
@@ -209,22 +209,22 @@ def _serve(path: Path, folder: Path, ready: Any) -> None:
 Ask = Callable[[], Awaitable[Any]]
 
 
-async def questions(stub: Any) -> dict[str, Ask]:
+async def questions(stub: Any, bureau: str = BUREAU) -> dict[str, Ask]:
     """What officers ask, by name; each may be asked any number of times."""
 
     def list_cases(**fields: Any) -> Ask:
-        request = case_pb2.ListCasesRequest(bureau=BUREAU, include_brief=True, **fields)
+        request = case_pb2.ListCasesRequest(bureau=bureau, include_brief=True, **fields)
         return lambda: stub.ListCases(request)
 
     def one_case(case_id: str) -> Ask:
         words: Any = {"private": Disclosure.MASKED, "role": Role.HANDLER}
         request = case_pb2.GetCaseRequest(
-            bureau=BUREAU, case_id=case_id, include_history=True, actor="H01", department="policy", **words
+            bureau=bureau, case_id=case_id, include_history=True, actor="H01", department="policy", **words
         )
         return lambda: stub.GetCase(request)
 
     def count(department: str) -> Ask:
-        return lambda: stub.CountWork(case_pb2.CountWorkRequest(bureau=BUREAU, department=department))
+        return lambda: stub.CountWork(case_pb2.CountWorkRequest(bureau=bureau, department=department))
 
     deep, searched = "", ""
     for _ in range(40):
