@@ -6,6 +6,7 @@ and counted and the loop goes on; it is never passed over in silence.
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -69,8 +70,8 @@ class Loop:
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        FAILURES.labels(name)
-        STEPS.labels(name)
+        self._failures = FAILURES.labels(name)
+        self._steps = STEPS.labels(name)
 
     async def __aenter__(self) -> Self:
         self.start()
@@ -100,6 +101,7 @@ class Loop:
         if task is None:
             return
         self._stopping.set()
+        self._woken.set()
         done, _ = await asyncio.wait({task}, timeout=timeout_seconds)
         if not done:
             _log.warning("A step did not end in time and is cancelled.", action="loop.stop", loop=self.name)
@@ -115,14 +117,14 @@ class Loop:
             elif more:
                 await asyncio.sleep(0)  # the others of this event loop get their turn
             else:
-                await self._pause(self.interval_seconds, self._woken, self._stopping)
+                await self._pause(self.interval_seconds, self._woken)
 
     async def _step(self) -> bool:
         try:
             more = await self.step()
         except Exception:  # noqa: BLE001 (a chore goes on whatever its step raises; it is logged and counted)
             self.failures_in_a_row += 1
-            FAILURES.labels(self.name).inc()
+            self._failures.inc()
             _log.exception(
                 "A step failed; it is tried again.",
                 action="loop.failed",
@@ -131,7 +133,7 @@ class Loop:
             )
             return False
         self.failures_in_a_row = 0
-        STEPS.labels(self.name).inc()
+        self._steps.inc()
         LAST_SUCCESS.labels(self.name).set(time.time())
         return more
 
@@ -140,11 +142,8 @@ class Loop:
         return pause * random.uniform(1 - BACKOFF_SPREAD, 1 + BACKOFF_SPREAD)  # noqa: S311 (pacing, no secret)
 
     @staticmethod
-    async def _pause(seconds: float, *until: asyncio.Event) -> None:
-        """Wait so long, or until one of the events is set."""
-        waits = [asyncio.ensure_future(event.wait()) for event in until]
-        try:
-            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+    async def _pause(seconds: float, until: asyncio.Event) -> None:
+        """Wait so long, or until the event is set."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await until.wait()

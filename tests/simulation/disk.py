@@ -7,9 +7,12 @@ killed process loses its open transaction. A loss of power keeps what was commit
 
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import sqlalchemy as sa
 
 from kuaixiang.runtime.database import Database
 
@@ -27,14 +30,35 @@ class Disk:
         )
         self.database = make(f"sqlite:///{self._folder.name}/it.db")
         self._really_close = self.database.close
+        self._reader = sa.create_engine(
+            f"sqlite:///{self._folder.name}/it.db",
+            poolclass=sa.StaticPool,
+            connect_args={"isolation_level": None, "check_same_thread": False},
+        )
+        self._reads = self._reader.connect()
+        self._reads.exec_driver_sql("PRAGMA query_only = ON")
+        self._reads.exec_driver_sql("PRAGMA wal_autocheckpoint = 0")
         # The process ends; the disk stays.
         setattr(self.database, "close", lambda: None)  # noqa: B010 - a method of this one object
+        setattr(self.database, "_view", self._view)  # noqa: B010 - likewise
         self.shared: dict[str, Any] = {}
         """What is compiled once for this database, by whom."""
         self._empty = self._copy()
         self._synced: sqlite3.Connection | None = None
+        (level,) = self._raw().execute("PRAGMA synchronous").fetchone()
+        self._promises = level >= FULL
+
+    @contextmanager
+    def _view(self, _: sa.Engine) -> Iterator[sa.Connection]:
+        """A reader's connection. Nothing is written while one reads here, so that what it sees is of one instant anyway.
+
+        It stays open, and no transaction is begun for each reading: that would be a tenth of a life's cost.
+        """
+        yield self._reads
 
     def close(self) -> None:
+        self._reads.close()
+        self._reader.dispose()
         self._really_close()
         self._folder.cleanup()
 
@@ -45,8 +69,7 @@ class Disk:
 
     def opened(self) -> Database:
         """A process opens it."""
-        (level,) = self._raw().execute("PRAGMA synchronous").fetchone()
-        self._synced = None if level >= FULL else self._copy()
+        self._synced = None if self._promises else self._copy()
         return self.database
 
     def new_generation(self) -> None:

@@ -101,8 +101,8 @@ class Process:
 def own(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
     """Makes a task and lets it belong to the process whose task made it."""
     task = asyncio.Task(work, loop=loop, **more)
-    context = more.get("context") or contextvars.copy_context()
-    owner = context.get(OWNER)
+    context = more.get("context")
+    owner = OWNER.get() if context is None else context.get(OWNER)
     if owner is not None:
         owner.tasks[task] = None
         task.add_done_callback(lambda done: owner.tasks.pop(done, None))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import functools
 import itertools
 import random
 import sys
@@ -23,6 +24,7 @@ import kuaixiang.runtime.writer
 import node.events.publisher
 import node.federation.courier
 import node.ledger.ledger
+from hub.bulk import Bulk
 from hub.measures import measure_name
 from hub.store import ALONE, OPEN_CASES, TALLIES
 from kuaixiang.domain import acts, order_acts
@@ -690,6 +692,14 @@ def stand_ins(world: World) -> Iterator[None]:
             disk.shared["statements"] = _STATEMENTS(database)
         return disk.shared["statements"]
 
+    def bulk(connection: sa.Connection) -> Any:
+        shared = world.disks["hub"].shared
+        if "bulk" not in shared:
+            shared["bulk"] = compiling = Bulk(connection)
+            for method in ("put", "drop"):
+                setattr(compiling, method, functools.cache(getattr(compiling, method)))
+        return shared["bulk"]
+
     def died(status: int) -> None:
         raise Died(f"a commit failed, exit {status}")
 
@@ -704,6 +714,7 @@ def stand_ins(world: World) -> Iterator[None]:
             (node.ledger.ledger, "_Statements", statements),
             (node.ledger.ledger, "GroupCommitWriter", SteppedWriter),
             (hub.store, "Database", opened),
+            (hub.store, "Bulk", bulk),
             (kuaixiang.runtime.writer, "os", SimpleNamespace(_exit=died)),
             (node.federation.courier, "_REAL", real),
             (node.federation.courier, "time", time_),
