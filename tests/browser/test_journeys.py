@@ -4,14 +4,15 @@ import asyncio
 import hashlib
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from demo.officers import Officer
 from kuaixiang.domain import acts
-from kuaixiang.domain.words import Category, Channel, Role, Stage, Telling
-from tests.browser.desks import COUNTY, LEADERSHIP, POLICY, PROVINCE, SERVICE, Desks, form_of
+from kuaixiang.domain.words import Category, Channel, Role, Stage, Telling, WorkTab
+from tests.browser.desks import COUNTY, LEADERSHIP, POLICY, PROVINCE, SERVICE, WAIT_MS_MAX, Desks, form_of
 
 pytestmark = [pytest.mark.nats, pytest.mark.asyncio(loop_scope="module")]
 
@@ -214,6 +215,38 @@ HOSTILE = (
 )
 
 
+async def test_what_is_chosen_in_a_list_stays_so_whatever_comes_in_meanwhile_and_the_list_follows_afterwards(
+    desks: Desks,
+) -> None:
+    chosen = await registered(desks, "chosen")
+    page = await desks.step_in("T01")
+    await page.goto(f"{page.url}?tab={int(WorkTab.ALL)}")
+    await expect(page.locator("body[data-live-state=open]")).to_have_count(1)
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def late(route: Route) -> None:
+        answer = await route.fetch()
+        asked.set()
+        await go_on.wait()
+        await route.fulfill(response=answer)
+
+    await page.route(lambda address: urlsplit(address).query.startswith("tab="), late)
+    newer = await registered(desks, "newer")
+    await asyncio.wait_for(asked.wait(), WAIT_MS_MAX / 1000)
+    box = page.locator(f"input[name=case][value='{chosen}']")
+    await box.check()
+    async with page.expect_event("requestfinished"):
+        go_on.set()
+    await expect(page.locator("#list.htmx-request")).to_have_count(0)
+    await expect(box).to_be_checked()
+    await expect(page.locator("[data-selected] .count")).to_have_text("1")
+    assert 0 == await page.locator(f"#row-{newer}").count()
+    await box.uncheck()
+    await page.locator("h1").click()
+    await expect(page.locator(f"#row-{newer}")).to_be_visible()
+    await expect(page.locator("[data-selected] button").first).to_be_disabled()
+
+
 async def test_whatever_a_text_looks_like_stays_text_on_every_page(desks: Desks) -> None:
     page = await desks.step_in("R01")
     await page.goto(f"{page.url}register")
@@ -240,7 +273,8 @@ async def test_whatever_a_text_looks_like_stays_text_on_every_page(desks: Desks)
     await service.select_option("[name=to_department]", POLICY)
     await service.fill("main [name=note]", text)
     await service.click("button[value=preview]")
-    await service.click("button[value=do]")
+    async with service.expect_navigation():
+        await service.click("button[value=do]")
     await expect(service.locator("main table")).to_contain_text("办理中")
 
     handler = await desks.step_in("H01", COUNTY, POLICY)

@@ -58,43 +58,55 @@
     event.preventDefault();
     if (wanted.matches("input, textarea, select")) wanted.focus(); else wanted.click();
   });
-  document.addEventListener("focusin", (event) => {
-    const row = event.target.closest && event.target.closest("tr[data-href]");
-    if (!row) return;
-    for (const other of rows()) other.classList.toggle("at", other === row);
-  });
+  const mark = (element) => {
+    const row = element && element.closest && element.closest("tr[data-href]");
+    if (row) for (const other of rows()) other.classList.toggle("at", other === row);
+  };
+  document.addEventListener("focusin", (event) => mark(event.target));
+  document.addEventListener("htmx:after:swap", () => mark(document.activeElement));
 
   // ------------------------------------------------------------ select all, and how many are selected
+  const count = () => {
+    for (const shown of document.querySelectorAll("[data-selected]")) {
+      const chosen = document.querySelectorAll(`input[name="${shown.dataset.selected}"]:checked`).length;
+      shown.querySelector(".count").textContent = chosen;
+      for (const button of shown.querySelectorAll("button")) button.disabled = chosen === 0;
+    }
+  };
   document.addEventListener("change", (event) => {
     const all = event.target.closest("[data-select-all]");
     if (all) for (const box of document.querySelectorAll(`input[name="${all.dataset.selectAll}"]`)) box.checked = all.checked;
-    for (const shown of document.querySelectorAll("[data-selected]")) {
-      const count = document.querySelectorAll(`input[name="${shown.dataset.selected}"]:checked`).length;
-      shown.querySelector(".count").textContent = count;
-      for (const button of shown.querySelectorAll("button")) button.disabled = count === 0;
-    }
+    count();
   });
+  document.addEventListener("htmx:after:swap", count);
+  count();
 
   // ------------------------------------------------------------ what was not confirmed is said, until something is
   const lost = (is) => { const bar = document.getElementById("lost"); if (bar) bar.hidden = !is; };
   document.addEventListener("htmx:error", () => lost(true));
   document.addEventListener("htmx:after:request", () => lost(false));
 
-  // ------------------------------------------------------------ buttons for what is chosen: nothing is, at first
-  for (const shown of document.querySelectorAll("[data-selected]"))
-    for (const button of shown.querySelectorAll("button")) button.disabled = true;
-
   // ------------------------------------------------------------ live: the server says what has changed, parts that
   // show it ask again. Without it, or when it breaks off, pages are as they were loaded.
-  const refresh = (name) => {
-    for (const part of document.querySelectorAll("[data-live]")) {
-      if (part.dataset.live !== "any" && part.dataset.live !== name) continue;
-      // What somebody types into or has opened stays as it is.
-      if (part.querySelector("form:focus-within, input:checked")) continue;
-      clearTimeout(part.refreshing);
-      part.refreshing = setTimeout(() => htmx.trigger(part, "refresh"), 150 + Math.random() * 250);
-    }
+  // What somebody types into or has chosen stays as it is, also when the answer had been asked for before; it follows
+  // when he has done.
+  const busy = (part) => part.querySelector(":is(input, textarea, select):focus, input:checked");
+  const refresh = (part) => {
+    clearTimeout(part.refreshing);
+    part.refreshing = setTimeout(() => {
+      part.behind = Boolean(busy(part));
+      if (!part.behind) htmx.trigger(part, "refresh");
+    }, 150 + Math.random() * 250);
   };
+  const live = () => [...document.querySelectorAll("[data-live]")];
+  document.addEventListener("htmx:before:swap", (event) => {
+    const part = event.detail.ctx.sourceElement;
+    if (!part.matches("[data-live]") || !busy(part)) return;
+    part.behind = true;
+    event.preventDefault();
+  });
+  for (const done of ["change", "focusout"])
+    document.addEventListener(done, () => { for (const part of live()) if (part.behind) refresh(part); });
   const at = document.body.dataset.liveAt;
   if (at && window.EventSource) {
     let source = null;
@@ -102,10 +114,12 @@
     const open = (again) => {
       if (source) return;
       source = new EventSource(at);
-      source.addEventListener("changed", (event) => refresh(event.data));
+      source.addEventListener("changed", (event) => {
+        for (const part of live()) if (part.dataset.live === "any" || part.dataset.live === event.data) refresh(part);
+      });
       source.addEventListener("open", () => {
         document.body.setAttribute("data-live-state", "open");
-        if (again) for (const part of document.querySelectorAll("[data-live]")) refresh(part.dataset.live);
+        if (again) for (const part of live()) refresh(part);
         again = true;
       });
       source.addEventListener("error", () => document.body.setAttribute("data-live-state", "lost"));
