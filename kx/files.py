@@ -4,15 +4,15 @@ import contextlib
 import hashlib
 import mimetypes
 import os
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, Final
 
 from kuaixiang.domain import acts
 from kuaixiang.domain.attachments import ATTACHMENT_BYTES_MAX, clean_name
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.words import Disclosure
+from kuaixiang.runtime.files import replacing
 from kuaixiang.runtime.streams import send
 from kuaixiang.wire.v1 import case_pb2, common_pb2
 from kx.client import LATER, again_under, ask, channel_to, header_of, method_of, patiently, request_of, run
@@ -118,7 +118,7 @@ def fetch(asking: Asking, who: Who, case_id: str, file: common_pb2.Attachment, o
     return target
 
 
-async def _read(asking: Asking, who: Who, case_id: str, file: common_pb2.Attachment, writing: BinaryIO) -> str:
+async def _read(asking: Asking, who: Who, case_id: str, file: common_pb2.Attachment, writing: IO[bytes]) -> str:
     role: Any = int(who.role)
     request = case_pb2.ReadAttachmentRequest(
         bureau=asking.bureau,
@@ -146,7 +146,7 @@ async def _read(asking: Asking, who: Who, case_id: str, file: common_pb2.Attachm
 
 
 @contextlib.contextmanager
-def _written(target: Path, *, force: bool) -> Iterator[BinaryIO]:
+def _written(target: Path, *, force: bool) -> Iterator[IO[bytes]]:
     """A file beside the target that takes its place when the block ends well; else nothing is left of it."""
     reserved = False
     try:
@@ -154,16 +154,9 @@ def _written(target: Path, *, force: bool) -> Iterator[BinaryIO]:
             # Taken at once, and never through a link: nobody else's file comes to stand there meanwhile.
             os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             reserved = True
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".kx-", delete=False) as writing:
-            part = Path(writing.name)
-            try:
-                yield writing  # type: ignore[misc]
-                writing.flush()
-                os.fsync(writing.fileno())
-                part.replace(target)
-                reserved = False
-            finally:
-                part.unlink(missing_ok=True)
+        with replacing(target) as writing:
+            yield writing
+        reserved = False
     except OSError as failure:
         raise _unusable(target, failure) from failure
     finally:

@@ -1,7 +1,6 @@
 """`kx node`: run the service of one or several bureaus, and what is done to the ledger of one that is stopped."""
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +11,10 @@ import typer
 from rich.console import Console
 
 from kuaixiang.domain.labels import Both
+from kuaixiang.runtime.files import replacing
 from kx.output import Bar, Failed, failures_shown, note, print_json
 
 if TYPE_CHECKING:
-    from typing import IO
-
     from node.ledger.ledger import Ledger
     from node.restoration import Restored
     from node.settings import NodeSettings
@@ -155,7 +153,7 @@ def export(
         try:
             if private:
                 exporting.record_export(settings, ledger, bureau, actor)
-            with _new_file(out) as file, Bar("Exporting", ledger.heads[bureau].seq) as bar:
+            with replacing(out) as file, Bar("Exporting", ledger.heads[bureau].seq) as bar:
                 said = exporting.export_ledger(
                     ledger.database,
                     ledger.heads[bureau],
@@ -217,20 +215,6 @@ def erase(
             console.print(f"{one.case_id} of {one.bureau}: {one.parts} private part(s), {one.files} file(s)")
         word = "would be erased 将删除" if dry_run else "erased 已删除"
         console.print(f"Private data of {len(found)} case(s) {word}.")
-
-
-@contextmanager
-def _new_file(out: Path) -> "Iterator[IO[bytes]]":
-    """A file that appears under its name when it is whole, its owner's alone."""
-    draft = out.with_name(f".{out.name}.{os.getpid()}.new")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(out)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from prometheus_client import Counter, Gauge
 
 from kuaixiang.domain.staff import UNLISTED, Staff
 from kuaixiang.facts import FactsError, load_staff
+from kuaixiang.runtime.files import Stamp, stamp_of
 from kuaixiang.runtime.loops import Loop
 
 LOOK_SECONDS: Final = 2.0
@@ -31,11 +32,11 @@ class StaffList:
     def __init__(self, file: Path | None, bureaus: Sequence[str], look_seconds: float = LOOK_SECONDS) -> None:
         self._file = file
         self._bureaus = tuple(bureaus)
-        self._seen: tuple[int, int] = (0, 0)
+        self._seen: Stamp | None = None
         self._lists: Mapping[str, Staff] = {}
         self._loop = Loop("staff", self.step, look_seconds)
         if file is not None:
-            self._seen = _state(file)
+            self._seen = stamp_of(file)
             self._take(load_staff(file))
 
     def of(self, bureau: str) -> Staff:
@@ -58,7 +59,7 @@ class StaffList:
         """Read the file again if it has changed; there is never more to do at once."""
         if self._file is None:
             return False
-        state = await asyncio.to_thread(_state, self._file)
+        state = await asyncio.to_thread(stamp_of, self._file)
         if state == self._seen:
             return False
         self._seen = state
@@ -85,12 +86,3 @@ class StaffList:
         _log.error(
             "The changed list of staff cannot be used; the one before holds.", action="staff.failed", reason=reason
         )
-
-
-def _state(file: Path) -> tuple[int, int]:
-    """What changes when the file does; a file that is missing has a state of its own, and is told of once."""
-    try:
-        found = file.stat()
-    except OSError:
-        return 0, 0
-    return found.st_mtime_ns, found.st_size

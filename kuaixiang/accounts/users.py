@@ -12,7 +12,6 @@ import asyncio
 import os
 import re
 import stat
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,13 +23,14 @@ from prometheus_client import Counter
 
 from kuaixiang.accounts.passwords import is_hash
 from kuaixiang.domain.identifiers import is_division_code
+from kuaixiang.runtime.files import OWN, replacing, stamp_of
 from kuaixiang.runtime.loops import Loop
 
 LOOK_SECONDS: Final = 2.0
 """Whoever has been disabled is out within this time; a look is one `stat`."""
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 """Some 20,000 users: a provincial data centre's."""
-MODE: Final = 0o600
+MODE: Final = OWN
 _KEYS: Final = frozenset({"password", "must_change", "disabled"})
 _ACTOR: Final = re.compile(r"[A-Za-z0-9_-]+")
 """What TOML takes as a key without quotes; other numbers are quoted."""
@@ -110,17 +110,8 @@ def save_users(file: Path, users: Users) -> None:
         lines.append(f"[{bureau}]")
         lines += [_line(actor, users[code, actor]) for code, actor in sorted(users) if code == bureau]
         lines.append("")
-    # `mkstemp` makes it readable for its owner alone.
-    handle, made = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as opened:
-            opened.write("\n".join(lines))
-            opened.flush()
-            os.fsync(opened.fileno())
-        Path(made).replace(file)
-    except BaseException:
-        Path(made).unlink(missing_ok=True)
-        raise
+    with replacing(file, MODE) as opened:
+        opened.write("\n".join(lines).encode("utf-8"))
 
 
 def _line(actor: str, user: User) -> str:
@@ -139,7 +130,7 @@ class UsersFile:
 
     def __init__(self, file: Path, look_seconds: float = LOOK_SECONDS) -> None:
         self._file = file
-        self._seen = _state(file)
+        self._seen = stamp_of(file)
         self._users = load_users(file)
         self._loop = Loop("users", self.step, look_seconds)
 
@@ -158,7 +149,7 @@ class UsersFile:
             return users
 
         self._users = await asyncio.to_thread(write)
-        self._seen = _state(self._file)
+        self._seen = stamp_of(self._file)
         return user
 
     async def start(self) -> None:
@@ -171,7 +162,7 @@ class UsersFile:
 
     async def step(self) -> bool:
         """Read the file again if it has changed; there is never more to do at once."""
-        state = await asyncio.to_thread(_state, self._file)
+        state = await asyncio.to_thread(stamp_of, self._file)
         if state == self._seen:
             return False
         self._seen = state
@@ -187,12 +178,3 @@ class UsersFile:
         else:
             _log.info("The users file was read again.", action="users.reload", users=len(self._users))
         return False
-
-
-def _state(file: Path) -> tuple[int, int, int]:
-    """What changes when the file does, its mode included; a file that is missing has a state of its own."""
-    try:
-        found = file.stat()
-    except OSError:
-        return 0, 0, 0
-    return found.st_mtime_ns, found.st_size, stat.S_IMODE(found.st_mode)

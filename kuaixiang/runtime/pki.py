@@ -10,7 +10,6 @@ certificates that were valid in 2012 and still are.
 
 import contextlib
 import ipaddress
-import os
 import re
 import threading
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from prometheus_client import Counter, Gauge
 
+from kuaixiang.runtime.files import Stamp, replacing, stamp_of
 from kuaixiang.runtime.vault import mode_open
 
 Kind = Literal["node", "office", "hub", "nats"]
@@ -441,15 +441,7 @@ class LiveCredentials:
         return tuple(stamp_of(path) for path in (self.paths.ca, self.paths.certificate, self.paths.key))
 
 
-_Stamp = tuple[tuple[int, int, int] | None, ...]
-
-
-def stamp_of(path: Path) -> tuple[int, int, int] | None:
-    """What tells whether a file has changed; None when it is not there."""
-    with contextlib.suppress(OSError):
-        status = path.stat()
-        return status.st_mtime_ns, status.st_ino, status.st_size
-    return None
+_Stamp = tuple[Stamp | None, ...]
 
 
 def _checked(code: str) -> str:
@@ -550,17 +542,10 @@ def _pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def write_file(path: Path, content: bytes, mode: int) -> None:
-    """Replace a file whole, with the mode from its first byte on, so that a key is never open for an instant."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+    """Replace a file whole, as `replacing` does. Raises `FolderUnwritable`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
+        with replacing(path, mode) as file:
             file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        draft.replace(path)
     except OSError as failure:
         raise FolderUnwritable(path, failure.strerror or str(failure)) from failure

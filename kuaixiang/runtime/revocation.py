@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import Counter, Gauge
 
+from kuaixiang.runtime.files import stamp_of
 from kuaixiang.runtime.pki import (
     AUTHORITY_LIST,
     CLOCK_SKEW,
@@ -31,7 +32,6 @@ from kuaixiang.runtime.pki import (
     load_authority,
     read_certificates,
     read_file,
-    stamp_of,
     write_file,
 )
 

@@ -25,6 +25,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kuaixiang.runtime.chance import Chance
+from kuaixiang.runtime.files import replacing
 
 KEY_BYTES: Final = 32
 KEY_ID_BYTES: Final = 4
@@ -162,22 +163,11 @@ class KeyFile:
 
     def write(self, keys: Sequence[DataKey]) -> None:
         """Replaces the file whole, durably before this returns. Raises `KeyFileUnusable`."""
-        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}.new")
         lines = "".join(f"{_KEY_LINE} {key.secret.hex()}\n" for key in keys)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft.unlink(missing_ok=True)
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(_FILE_HEADING + lines)
-                file.flush()
-                os.fsync(descriptor)
-            draft.replace(self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            with replacing(self.path) as file:
+                file.write((_FILE_HEADING + lines).encode("ascii"))
         except OSError as failure:
             raise KeyFileUnusable(self.path, _reason(failure)) from failure
 
