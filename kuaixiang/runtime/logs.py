@@ -59,6 +59,11 @@ FAULTS: Final = Counter(
 )
 
 
+HALF_CLOSED: Final = "returning true from eof_received() has no effect when using ssl"
+"""What asyncio says at the end of each TLS connection that began in plain text, as NATS's do: its streams still take it
+for one that can be closed by half. Nothing follows from it, and nobody can do anything about it."""
+
+
 class UnknownLogLevel(Exception):
     """A log level that there is not."""
 
@@ -115,6 +120,7 @@ def configure(service: str, level: str = "info", *, strict: bool = False, stream
             ],
         )
     )
+    handler.addFilter(_tells_something)
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -123,6 +129,10 @@ def configure(service: str, level: str = "info", *, strict: bool = False, stream
     for package in OUR_PACKAGES:
         logging.getLogger(package).setLevel(threshold)
     logging.captureWarnings(capture=True)
+
+
+def _tells_something(record: logging.LogRecord) -> bool:
+    return record.name != "asyncio" or record.msg != HALF_CLOSED
 
 
 class _Rules:

@@ -10,13 +10,15 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from kuaixiang.accounts.settings import SignInSettings
+from kuaixiang.runtime.files import Stamp, stamp_of
 from kuaixiang.runtime.limits import DEFAULT_PAGE_LIMITS, PageAllowance, PageLimits
-from kuaixiang.runtime.pki import FileUnreadable
+from kuaixiang.runtime.pki import RENEWALS, FileUnreadable
 from kuaixiang.runtime.serving import CannotListen
 from kuaixiang.web.console import Console
 from kuaixiang.web.door import Reach
@@ -29,6 +31,9 @@ HEAD_SECONDS_MAX: Final = 10.0
 """A browser sends a request's head in one piece when it connects; who has not by then has gone, or means to stay."""
 READ_SECONDS_MAX: Final = 60.0
 """A reader that takes nothing of an answer for so long has gone: what waits for it is given up."""
+
+
+_log: Final = structlog.get_logger(__name__)
 
 
 class Patient(H11Protocol):
@@ -79,6 +84,59 @@ class Patient(H11Protocol):
         if timer is not None:
             timer.cancel()
             setattr(self, name, None)
+
+
+class PagesCertificate:
+    """What browsers are shown: tls.crt and tls.key of a folder, looked at when a connection begins and read if changed.
+
+    A renewal replaces one file after the other: while they do not fit together the last good ones are shown, and the
+    reason is logged and counted, once. Raises `FileUnreadable` when made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._certificate, self._key = folder / "tls.crt", folder / "tls.key"
+        self._seen = self._stamp()
+        try:
+            self._current = self._load()
+        except (OSError, ssl.SSLError) as failure:
+            raise FileUnreadable(self._certificate, str(failure)) from failure
+        self.context = self._current
+        """For the server, for good: each connection that begins is given the newest one."""
+        self.context.sni_callback = self._begin
+
+    def _begin(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        stamp = self._stamp()
+        if stamp != self._seen:
+            self._seen = stamp
+            self._renew()
+        connection.context = self._current
+
+    def _renew(self) -> None:
+        try:
+            self._current = self._load()
+        except (OSError, ssl.SSLError) as failure:
+            RENEWALS.labels(outcome="refused").inc()
+            _log.warning(
+                "A changed certificate of the pages cannot be used; the last good one is shown.",
+                action="pages.renew_certificate",
+                reason=str(failure),
+            )
+        else:
+            RENEWALS.labels(outcome="loaded").inc()
+            _log.info(
+                "A renewed certificate of the pages is shown.",
+                action="pages.renew_certificate",
+                certificate=str(self._certificate),
+            )
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # A key under a passphrase is refused: nobody is there to be asked for it.
+        context.load_cert_chain(self._certificate, self._key, password=lambda: "")
+        return context
+
+    def _stamp(self) -> tuple[Stamp | None, Stamp | None]:
+        return stamp_of(self._certificate), stamp_of(self._key)
 
 
 class _Server(uvicorn.Server):
@@ -150,14 +208,14 @@ async def serving_pages(
         timeout_graceful_shutdown=GRACE_SECONDS,
         # Not left to a header: who asks is what the other end of the connection is, but for a proxy that is set.
         proxy_headers=False,
-        ssl_certfile=certificates / "tls.crt" if certificates is not None else None,
-        ssl_keyfile=certificates / "tls.key" if certificates is not None else None,
     )
-    try:
-        config.load()
-    except (OSError, ssl.SSLError) as failure:
-        listener.close()
-        raise FileUnreadable(Path(str(config.ssl_certfile)), str(failure)) from failure
+    config.load()
+    if certificates is not None:
+        try:
+            config.ssl = PagesCertificate(certificates).context
+        except FileUnreadable:
+            listener.close()
+            raise
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:

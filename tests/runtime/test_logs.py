@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import warnings
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Iterator
 from typing import Any
 
@@ -109,6 +110,17 @@ def test_strict_logs_raise_where_the_line_is_written(stream: io.StringIO) -> Non
     with pytest.raises(logs.PrivateKeyLogged, match="'contact'"):
         ours().info("A case was registered.", action="register", contact="13800138000")
     assert stream.getvalue() == ""
+
+
+def test_of_what_asyncio_says_only_that_a_tls_connection_cannot_be_closed_by_half_is_left_out(
+    stream: io.StringIO,
+) -> None:
+    told: Any = getattr(SSLProtocol, "_call_eof_received")  # noqa: B009 - asyncio's own, which has no type
+    assert logs.HALF_CLOSED in told.__code__.co_consts
+    logging.getLogger("asyncio").warning(logs.HALF_CLOSED)
+    logging.getLogger("nats").warning(logs.HALF_CLOSED)
+    logging.getLogger("asyncio").warning("socket.send() raised exception.")
+    assert ["nats", "asyncio"] == [line["logger"] for line in lines(stream)]
 
 
 def test_a_foreign_failure_is_told_by_type_and_place_without_its_message(stream: io.StringIO) -> None:
