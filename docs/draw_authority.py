@@ -1,14 +1,12 @@
 """Draws docs/AUTHORITY.md from the table of authority; `--write` puts it in its place, else it is printed."""  # noqa: INP001 - a program, not part of a package
 
-import argparse
-import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Final
 
-from docs.draw_lifecycle import table
+from docs.writing import print_or_write, table
 from kuaixiang.domain.authority import ACCESS, OFFICERS, PAGES, Capacity, Rule
 from kuaixiang.domain.labels import name, term
 from kuaixiang.domain.tree import Relation
@@ -104,15 +102,5 @@ def document() -> str:
     return "\n".join(parts)
 
 
-def main() -> None:
-    """Prints the document, or writes it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help=f"write {DOCUMENT.name} instead of printing it")
-    if parser.parse_args().write:
-        DOCUMENT.write_text(document(), encoding="utf-8")
-    else:
-        sys.stdout.write(document())
-
-
 if __name__ == "__main__":
-    main()
+    print_or_write(__doc__, lambda: {DOCUMENT: document()})

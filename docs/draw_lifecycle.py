@@ -1,10 +1,9 @@
 """Draws docs/lifecycle.md from the lifecycle's tables; `--write` puts it in its place, else it is printed."""  # noqa: INP001 - a program, not part of a package
 
-import argparse
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+from docs.writing import print_or_write, table
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.labels import term
 from kuaixiang.domain.lifecycle import OPENING, ROLES, STANDING, TRANSITIONS
@@ -15,7 +14,7 @@ DOCUMENT = Path(__file__).with_name("lifecycle.md")
 HEAD = """\
 # The lifecycle of a case
 
-Drawn from `kuaixiang/domain/lifecycle.py` by `python docs/draw_lifecycle.py --write`; a test holds it to the table.
+Drawn from `kuaixiang/domain/lifecycle.py` by `python -m docs.draw_lifecycle --write`; a test holds it to the table.
 It shows one bureau's ledger: a case that was referred stands in several, and moves in each of them by these arrows.
 A conclusion heard that says the case was reopened leads back to REFERRED.
 """
@@ -36,13 +35,6 @@ def diagram() -> str:
     lines += [f"    {stage.name}: {stage.name} {term(stage)}" for stage in Stage]
     lines += [f"    {source.name if source else '[*]'} --> {to.name}: {label}" for source, to, label in arrows()]
     return "\n".join(lines)
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table."""
-    columns = list(head)
-    lines = [columns, ["---"] * len(columns), *map(list, rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def standing() -> str:
@@ -75,15 +67,5 @@ def document() -> str:
     return "\n".join(parts)
 
 
-def main() -> None:
-    """Prints the document, or writes it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help=f"write {DOCUMENT.name} instead of printing it")
-    if parser.parse_args().write:
-        DOCUMENT.write_text(document(), encoding="utf-8")
-    else:
-        sys.stdout.write(document())
-
-
 if __name__ == "__main__":
-    main()
+    print_or_write(__doc__, lambda: {DOCUMENT: document()})

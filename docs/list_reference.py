@@ -5,7 +5,6 @@ prometheus-client knows once a service has been imported, which is done in a pro
 that the tables say truly who shows what. What stands around the tables is written by hand and stays.
 """  # noqa: INP001 - a program, not part of a package
 
-import argparse
 import ast
 import inspect
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from pydantic_settings import BaseSettings
 
+from docs.writing import print_or_write
 from hub.settings import HubSettings
 from node.settings import NodeSettings
 
@@ -120,17 +120,5 @@ def documents() -> dict[Path, str]:
     return {path: with_tables(path.read_text("utf-8"), tables) for path, tables in wanted.items()}
 
 
-def main() -> None:
-    """Prints the documents, or writes them."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--write", action="store_true", help="write the documents instead of printing them")
-    write = parser.parse_args().write
-    for path, text in documents().items():
-        if write:
-            path.write_text(text, "utf-8")
-        else:
-            sys.stdout.write(text)
-
-
 if __name__ == "__main__":
-    main()
+    print_or_write(__doc__, documents)

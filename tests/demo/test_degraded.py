@@ -13,8 +13,9 @@ from demo.mishaps import caught_up
 from demo.officers import Officer
 from kuaixiang.domain import acts
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.domain.words import Category, Channel, Custody, Role, Stage, Telling
+from kuaixiang.domain.words import Channel, Custody, Role, Stage, Telling
 from kuaixiang.facts import national_tree
+from tests.demo.requests import registration
 
 MONDAY = datetime(2026, 9, 21, 9, tzinfo=SHANGHAI)
 HEADQUARTERS, PROVINCE, COUNTY = "000000", "110000", "110101"
@@ -25,22 +26,11 @@ HANDLER = Officer("H01", Role.HANDLER, "policy")
 SECONDS_MAX = 60.0
 
 
-def registration(reference: str) -> acts.Register:
-    return acts.Register(
-        taxpayer_name="澄筠野百货商行",
-        contact="15400001234",
-        text="季度销售额没有超过三十万元，两张专票要不要单独缴税？",
-        category=Category.POLICY,
-        channel=Channel.COUNTER,
-        channel_reference=reference,
-    )
-
-
 async def metric(service: Service, name: str) -> float:
     """The sum of a metric's samples, whatever their labels."""
 
     def read() -> str:
-        with urlopen(service.metrics_url, timeout=10) as answer:
+        with urlopen(service.metrics_url, timeout=60) as answer:
             return str(answer.read(), "utf-8")
 
     samples = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", await asyncio.to_thread(read), re.MULTILINE)

@@ -31,7 +31,7 @@ from demo.watch import Watch
 from kuaixiang.domain import acts
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
-from kuaixiang.domain.words import Category, Channel, Custody, Role, Stage, Telling
+from kuaixiang.domain.words import Custody, Role, Stage, Telling
 from kuaixiang.facts import national_tree, parse_tree
 from kuaixiang.runtime import pki
 from kuaixiang.runtime.pki import CODES_MAX
@@ -39,22 +39,12 @@ from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.wire.errors import RemoteRefusal, from_call
 from kuaixiang.wire.v1 import directive_pb2, directive_pb2_grpc
+from tests.demo.requests import registration
 
 MONDAY = datetime(2026, 9, 21, 9, tzinfo=SHANGHAI)
 HEADQUARTERS, PROVINCE, COUNTY, NEIGHBOUR = "000000", "110000", "110101", "110105"
 REGISTRAR = Officer("R01", Role.REGISTRAR, "tax-service")
 SECONDS_MAX = 60.0
-
-
-def registration(reference: str) -> acts.Register:
-    return acts.Register(
-        taxpayer_name="澄筠野百货商行",
-        contact="15400001234",
-        text="季度销售额没有超过三十万元，两张专票要不要单独缴税？",
-        category=Category.POLICY,
-        channel=Channel.COUNTER,
-        channel_reference=reference,
-    )
 
 
 def escalation(to: str) -> acts.Refer:
@@ -176,7 +166,7 @@ async def test_a_county_renews_its_pinned_certificate_while_it_runs_and_another_
         async with open_channel(endpoint, pki.dns_name("node", PROVINCE), stolen) as channel:
             stub: Any = directive_pb2_grpc.DirectiveServiceStub(channel)
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await stub.ReadDirectives(directive_pb2.ReadDirectivesRequest(bureau=PROVINCE), timeout=10)
+                await stub.ReadDirectives(directive_pb2.ReadDirectivesRequest(bureau=PROVINCE), timeout=60)
     refusal = from_call(refused.value)
     assert "CertificateNotPinned" == (refusal.rule if refusal else "")
 

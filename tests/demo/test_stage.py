@@ -37,11 +37,12 @@ from demo.story import next_morning
 from demo.watch import Watch
 from kuaixiang.domain import acts
 from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
-from kuaixiang.domain.words import Category, Channel, Custody, Role, Telling
+from kuaixiang.domain.words import Custody, Role, Telling
 from kuaixiang.facts import national_tree, published_calendar
 from kuaixiang.runtime.clock import FixedClock
 from kuaixiang.web.guard import FromElsewhere, NotOurForm
 from kuaixiang.web.words import SHARED
+from tests.demo.requests import registration
 
 MONDAY = datetime(2026, 9, 21, 9, tzinfo=SHANGHAI)
 HEADQUARTERS, PROVINCE, COUNTY, NEIGHBOUR = "000000", "110000", "110101", "110105"
@@ -94,17 +95,6 @@ def rule_in(answer: httpx.Response) -> str:
     found = re.search(r'data-rule="(\w+)"', answer.text)
     assert found is not None, answer.text
     return found.group(1)
-
-
-def registration(reference: str) -> acts.Register:
-    return acts.Register(
-        taxpayer_name="澄筠野百货商行",
-        contact="15400001234",
-        text="季度销售额没有超过三十万元，两张专票要不要单独缴税？",
-        category=Category.POLICY,
-        channel=Channel.COUNTER,
-        channel_reference=reference,
-    )
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

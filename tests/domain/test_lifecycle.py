@@ -208,11 +208,11 @@ def test_what_is_possible_is_told_in_acts_of_people_alone() -> None:
 
 
 def test_the_document_is_drawn_from_the_table_as_it_is() -> None:
-    assert document() == DOCUMENT.read_text(encoding="utf-8"), "run python docs/draw_lifecycle.py --write"
+    assert document() == DOCUMENT.read_text(encoding="utf-8"), "run python -m docs.draw_lifecycle --write"
 
 
 def test_the_program_prints_the_document() -> None:
     done = subprocess.run(
-        [sys.executable, "docs/draw_lifecycle.py"], cwd=ROOT, check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "docs.draw_lifecycle"], cwd=ROOT, check=True, capture_output=True, text=True, timeout=120
     )
     assert document() == done.stdout

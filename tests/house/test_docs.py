@@ -63,7 +63,7 @@ def sources() -> Iterator[Path]:
 
 def test_the_tables_of_settings_and_metrics_are_current() -> None:
     for path, expected in reference().documents().items():
-        assert expected == text_of(path), f"{path.name}: run python docs/list_reference.py --write"
+        assert expected == text_of(path), f"{path.name}: run python -m docs.list_reference --write"
 
 
 def test_every_metric_of_the_code_is_documented_and_has_our_prefix() -> None:
