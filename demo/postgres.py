@@ -22,7 +22,7 @@ import psycopg
 
 from demo.processes import ChildProcess, ProcessError, bound_command, free_port
 
-READY_SECONDS_MAX: Final = 30.0
+READY_SECONDS_MAX: Final = 60.0
 """Ready in 0.6 s; recovery after kill -9 takes a little longer."""
 
 INITDB_SECONDS_MAX: Final = 120.0

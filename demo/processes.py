@@ -253,7 +253,7 @@ class ChildProcess:
                 start_new_session=True,
             )
 
-    def wait_ready(self, probe: Callable[[], bool], timeout_seconds: float = 20.0) -> Self:
+    def wait_ready(self, probe: Callable[[], bool], timeout_seconds: float = 60.0) -> Self:
         """Wait until `probe` returns True; an OSError of the probe means not yet.
 
         Raises ChildDied when the process ends first, ChildNotReady when the time is over (the process goes on).

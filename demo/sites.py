@@ -60,10 +60,10 @@ NATS_SERVER_VERSION_MIN: Final = (2, 15, 1)
 NATS_SERVER_VARIABLE: Final = "KX_NATS_SERVER"
 """Environment variable naming a nats-server to use instead of the one that pip installed."""
 
-READY_SECONDS_MAX: Final = 20.0
+READY_SECONDS_MAX: Final = 60.0
 """A nats-server is ready in 0.05 s; recovering a large store on a busy machine takes seconds."""
 
-LINK_SECONDS_MAX: Final = 30.0
+LINK_SECONDS_MAX: Final = 60.0
 """A leaf dials every 2 s; two servers on a busy machine need a few attempts at most."""
 
 STOP_SECONDS_MAX: Final = 10.0

@@ -12,7 +12,9 @@ import pytest
 
 from demo.sites import Sites
 from kuaixiang.runtime.bus import Access
+from kuaixiang.runtime.database import Database
 from tests import services
+from tests.templates import from_template
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -64,6 +66,14 @@ def pytest_report_header() -> str:
             services.chosen_browser(),
         )
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def new_databases_are_made_from_a_template() -> Iterator[None]:
+    """Migrations are run once for each kind of database."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Database, "_migrate", from_template(Database._migrate))
+        yield
 
 
 @pytest.fixture(scope="session")

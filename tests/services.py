@@ -179,7 +179,7 @@ class PostgresService:
 
     def _execute(self, statement: str) -> None:
         plain = make_url(self.url).set(drivername="postgresql").render_as_string(hide_password=False)
-        with psycopg.connect(plain, autocommit=True, connect_timeout=10) as connection:
+        with psycopg.connect(plain, autocommit=True, connect_timeout=60) as connection:
             connection.execute(statement.encode())
 
 

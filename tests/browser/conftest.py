@@ -13,7 +13,7 @@ from demo.staff import staff_list
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.facts import national_tree
 from tests import services
-from tests.browser.desks import CLOSED, COUNTY, HEADQUARTERS, PROVINCE, DeskFederation, Desks
+from tests.browser.desks import CLOSED, COUNTY, HEADQUARTERS, PROVINCE, WAIT_MS_MAX, DeskFederation, Desks
 
 MONDAY = datetime(2026, 9, 21, 9, tzinfo=SHANGHAI)
 FAILED = pytest.StashKey[bool]()
@@ -36,7 +36,7 @@ async def chromium() -> AsyncIterator[Browser]:
     if choice.backend is services.Backend.NONE:
         services.unavailable(choice)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=choice.reason)
+        browser = await playwright.chromium.launch(executable_path=choice.reason, timeout=WAIT_MS_MAX)
         yield browser
         await browser.close()
 

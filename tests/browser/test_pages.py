@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
+from demo.mishaps import caught_up
 from demo.officers import Officer
 from kuaixiang.domain import acts, order_acts
 from kuaixiang.domain.words import Category, Channel, OrderLevel, Role, Telling, WorkTab
@@ -193,11 +194,11 @@ async def test_the_dashboard_s_totals_are_the_figures_of_kx_hub_stats(desks: Des
     hub = desks.federation.hub(PROVINCE)
     page = await desks.step_in("S01", PROVINCE, LEADERSHIP, at=desks.federation.board(PROVINCE))
     days = "from=2026-09-01&to=2026-09-30"
-    while True:
-        (row,) = (await hub.figures(scope=PROVINCE, from_day="2026-09-01", to_day="2026-09-30")).rows
-        if row.facts["registered"] >= len(lived_in):
-            break
-        await asyncio.sleep(0.2)
+    # Nothing more may come in between the two readings.
+    ends = {code: (await desks.federation.office(code).head()).seq for code in (PROVINCE, COUNTY)}
+    await caught_up(desks.federation, ends, WAIT_MS_MAX / 1000)
+    (row,) = (await hub.figures(scope=PROVINCE, from_day="2026-09-01", to_day="2026-09-30")).rows
+    assert row.facts["registered"] >= len(lived_in)
     await page.goto(f"{page.url}?{days}")
     for name in ("registered", "completed"):
         shown = await page.inner_text(f".cards .figure[href*='figure={name}&'], .cards .figure[href$='figure={name}']")
@@ -213,7 +214,8 @@ async def test_a_supervisor_urges_from_the_ranking_and_the_county_answers(desks:
         f"{desks.federation.desk(PROVINCE)}/step-in",
         form={"bureau": PROVINCE, "actor": "S01", "department": LEADERSHIP, "role": Role.SUPERVISOR.name},
     )
-    await board.goto(f"{board.url}board")
+    # The county is in the ranking once the hub has heard of it.
+    await expect_at(board, f"{board.url}board", "tr:has-text('东城区') >> text=催办")
     await board.click("tr:has-text('东城区') >> text=催办")
     await board.wait_for_url("**/orders/new?**")
     await board.fill("[name=text]", "请核实临期诉求，三个工作日内书面回复")
@@ -222,10 +224,10 @@ async def test_a_supervisor_urges_from_the_ranking_and_the_county_answers(desks:
     assert order.startswith("/orders/")
 
     county = await desks.step_in("T01")
-    while not await county.locator(f"a[href='{order}']").count():
-        await county.goto(f"{desks.federation.desk(COUNTY)}/orders")
+    await expect_at(county, f"{desks.federation.desk(COUNTY)}/orders", f"a[href='{order}']")
     await county.click(f"a[href='{order}']")
-    await county.goto(f"{county.url.partition('?')[0]}/acknowledge")
+    await county.wait_for_url(f"**{order}")
+    await county.goto(f"{county.url}/acknowledge")
     await send(county, "main button.main")
     await county.goto(f"{desks.federation.desk(COUNTY)}{order}/answer")
     await county.fill("[name=answer]", "已逐件核实，将按期办结")
@@ -316,7 +318,7 @@ async def test_lists_are_walked_by_keys_and_the_focus_is_seen(desks: Desks) -> N
     await expect(page.locator("main [name=search]")).to_be_focused()
     # Keys are letters where one types.
     await page.keyboard.type("nj?")
-    assert "nj?" == await page.input_value("main [name=search]")
+    await expect(page.locator("main [name=search]")).to_have_value("nj?")
 
 
 async def test_a_form_is_refused_without_its_token_with_another_session_s_and_from_another_site(

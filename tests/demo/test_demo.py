@@ -83,7 +83,7 @@ def test_what_the_demonstration_suggests_works_as_it_stands_and_it_stops_without
             with httpx.stream("GET", f"{stage}changes") as changes:  # a page that is open does not hold the end up
                 assert changes.status_code == 200
                 process.send_signal(signal.SIGTERM)
-                process.wait(30)
+                process.wait(60)
         finally:
             process.kill()
     assert tried.returncode == 0, tried.stderr + tried.stdout

@@ -29,7 +29,7 @@ from demo.sites import (
 SITE = "110000"
 
 
-def wait_until_gone(pid: int, seconds: float = 10.0) -> bool:
+def wait_until_gone(pid: int, seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
@@ -49,7 +49,7 @@ def test_every_province_is_linked_to_the_national_site(nats_sites: Sites) -> Non
 def test_a_cut_link_is_down_at_both_ends_and_the_other_stays_up(nats_sites: Sites) -> None:
     nats_sites.cut_link(SITE)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while nats_sites.linked(SITE) or nats_sites.national.leaf_count != 1:
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -144,12 +144,12 @@ def test_no_child_outlives_a_killed_harness(tmp_path: Path) -> None:
     with harness.stdout:
         pid = int(harness.stdout.readline())
     # The wrapper needs a moment to become the program and ask for its signal.
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while psutil.Process(pid).name() != "sleep":
         assert time.monotonic() < deadline
         time.sleep(0.01)
     harness.kill()
-    harness.wait(10)
+    harness.wait(60)
     assert wait_until_gone(pid)
 
 
@@ -169,7 +169,7 @@ def test_a_free_port_is_not_given_to_another_harness_while_this_one_runs(monkeyp
         "    while True: print(processes.free_port())\n"
         "except processes.NoFreePort: pass"
     )
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
     assert str(mine) not in done.stdout.split()
 
 

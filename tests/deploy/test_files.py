@@ -91,7 +91,7 @@ def test_the_compose_file_is_one() -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert 0 == done.returncode, done.stdout + done.stderr
 
@@ -235,7 +235,7 @@ def test_promtool_accepts_the_configuration() -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert 0 == done.returncode, done.stdout + done.stderr
 
@@ -325,7 +325,7 @@ def test_a_package_that_is_not_locked_is_named() -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert (2, "") == (done.returncode, done.stdout)
     assert "no-such-package is not in the lock" in done.stderr

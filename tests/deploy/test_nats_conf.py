@@ -67,7 +67,7 @@ def test_nats_server_accepts_each_file(name: str, certificates: Path, tmp_path: 
     conf = tmp_path / name
     conf.write_text(with_certificates(name, certificates), "utf-8")
     done = subprocess.run(
-        [str(nats_server_binary()), "-t", "-c", str(conf)], capture_output=True, text=True, timeout=20, check=False
+        [str(nats_server_binary()), "-t", "-c", str(conf)], capture_output=True, text=True, timeout=60, check=False
     )
     assert 0 == done.returncode, done.stderr
 
@@ -107,12 +107,12 @@ async def test_the_deployed_files_start_link_and_carry_a_message_with_only_addre
             Bus(access(province, node_user(province))) as node,
             Bus(access(HEADQUARTERS, hub_user(HEADQUARTERS))) as hub,
         ):
-            await asyncio.gather(node.wait_connected(10), hub.wait_connected(10))
+            await asyncio.gather(node.wait_connected(60), hub.wait_connected(60))
             await node.ensure_stream(province)
             await node.publish(journal_subject(province, "110101"), b"segment", message_id="1")
             durable = hub.durable(site_domain(province), hub_user(HEADQUARTERS))
             deliveries: list[Delivery] = []
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not deliveries:
                     with contextlib.suppress(SiteUnreachable):  # until the leaf has dialled
                         deliveries = await durable.fetch(1, 1)

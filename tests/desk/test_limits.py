@@ -15,7 +15,7 @@ from node.desk.application import application
 from tests.desk.offices import Pages
 from tests.federation.bureaus import COUNTY
 
-SECONDS = 10.0
+SECONDS = 60.0
 GET = b"GET /step-in HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 ANSWERS_BYTES = 64 * 1024**2
 """More than what two sockets hold between them."""
@@ -52,11 +52,11 @@ async def test_silent_connections_are_closed_and_an_honest_visitor_is_served_mea
 ) -> None:
     monkeypatch.setattr(serving, "HEAD_SECONDS_MAX", 1.0)
     async with served(county) as port, browser(port) as visitor:
+        started = time.monotonic()
         silent = [await connect(port) for _ in range(300)]
         assert 200 == (await visitor.get("/step-in")).status_code
-        started = time.monotonic()
         assert [b""] * 300 == await asyncio.gather(*(ended(reader) for reader, _ in silent))
-        assert 0.3 < time.monotonic() - started < SECONDS
+        assert 0.9 < time.monotonic() - started < SECONDS
         # A visitor who has been answered may think for longer than that, on the same connection.
         assert 200 == (await visitor.get("/step-in")).status_code
         for _, writer in silent:
@@ -66,17 +66,17 @@ async def test_silent_connections_are_closed_and_an_honest_visitor_is_served_mea
 async def test_more_connections_than_may_be_are_told_so_and_the_service_is_there_when_they_are_gone(
     county: Pages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "HEAD_SECONDS_MAX", 1.5)
     monkeypatch.setattr(serving, "CONNECTIONS_MAX", 50)
     async with served(county) as port:
         silent = [await connect(port) for _ in range(60)]
         async with browser(port) as early:
             assert 503 == (await early.get("/step-in")).status_code
-        await asyncio.gather(*(ended(reader) for reader, _ in silent))
-        async with browser(port) as late:
-            assert 200 == (await late.get("/step-in")).status_code
         for _, writer in silent:
             writer.close()
+        async with asyncio.timeout(SECONDS), browser(port) as late:
+            while (await late.get("/step-in")).status_code == 503:
+                await asyncio.sleep(0.05)
+            assert 200 == (await late.get("/step-in")).status_code
 
 
 @pytest.mark.parametrize("first", [b"", GET])
@@ -153,7 +153,7 @@ async def test_a_session_that_asks_too_fast_is_told_when_to_come_again_and_anoth
     county: Pages,
 ) -> None:
     async with (
-        served(county, PageLimits(requests_per_second=4)) as port,
+        served(county, PageLimits(requests_per_second=1)) as port,
         browser(port) as greedy,
         browser(port) as modest,
     ):
@@ -164,7 +164,7 @@ async def test_a_session_that_asks_too_fast_is_told_when_to_come_again_and_anoth
         assert refused
         assert {404, 429} == {answer.status_code for answer in answers}
         assert {"1"} == {answer.headers["retry-after"] for answer in refused}
-        assert "每秒最多可调用 4 次" in refused[0].text
+        assert "每秒最多可调用 1 次" in refused[0].text
         assert 404 == (await modest.get("/nothing")).status_code
         style = refused[0].text.partition('href="/assets/')[2].partition('"')[0]
         assert 200 == (await greedy.get(f"/assets/{style}")).status_code

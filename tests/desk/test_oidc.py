@@ -81,7 +81,7 @@ def issuer() -> Iterator[str]:
     )
     address = f"http://127.0.0.1:{port}"
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while True:
             try:
                 httpx.get(f"{address}/.well-known/openid-configuration").raise_for_status()

@@ -26,8 +26,8 @@ from node.office import Done, Header, Office, Place
 SITE = "110000"
 OTHER_SITE = "330000"
 MONDAY = datetime(2026, 11, 16, 2, 0, tzinfo=UTC)
-CONNECT_SECONDS = 10.0
-PATIENCE_SECONDS = 40.0
+CONNECT_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 _numbers = itertools.count(1)
 

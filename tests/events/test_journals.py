@@ -26,7 +26,7 @@ from node import journals
 from node.journals import LedgerServicer
 from tests.events.stage import MONDAY, OTHER_SITE, Arrivals, Desk, publishing, until, verified
 
-SECONDS = 10
+SECONDS = 60
 
 
 @dataclass(frozen=True)

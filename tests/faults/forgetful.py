@@ -26,7 +26,7 @@ from typing import Any, Final
 PAGE_BYTES: Final = 4096
 """What a disk writes whole, or so one hopes."""
 ATTRIBUTE: Final = "user.cut"
-MOUNT_SECONDS_MAX: Final = 20.0
+MOUNT_SECONDS_MAX: Final = 60.0
 UNMOUNT_SECONDS_MAX: Final = 5.0
 VANISHED: Final = 0.5
 """Chance that a file that was made and never synced is gone."""

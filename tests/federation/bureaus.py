@@ -62,7 +62,7 @@ BUREAUS: Final = (
 )
 MONDAY: Final = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
 """Nine in the morning of a working day."""
-SECONDS: Final = 20.0
+SECONDS: Final = 60.0
 RECONCILE_HOUR: Final = 2
 RECONCILE_DAYS: Final = 31
 TEXT: Final = "发票系统开票时提示税控设备异常，三天没有恢复，请尽快处理。"

@@ -145,17 +145,17 @@ class Nodes:
     async def publish_calendar(self, text: str, key: str = "", **header: Any) -> directive_pb2.PublishResponse:
         request = directive_pb2.PublishCalendarRequest(header=_header(key, **header), calendar=text)
         async with self.directives(HEADQUARTERS, "office", HEADQUARTERS) as stub:
-            return await stub.PublishCalendar(request, timeout=10)
+            return await stub.PublishCalendar(request, timeout=60)
 
     async def publish_tree(self, tree: BureauTree, key: str = "", **header: Any) -> directive_pb2.PublishResponse:
         request = directive_pb2.PublishTreeRequest(header=_header(key, **header), tree=tree_text(tree))
         async with self.directives(HEADQUARTERS, "office", HEADQUARTERS) as stub:
-            return await stub.PublishTree(request, timeout=10)
+            return await stub.PublishTree(request, timeout=60)
 
     async def publish_issue(self, issue: directive_pb2.ConfirmedIssue) -> directive_pb2.PublishResponse:
         request = directive_pb2.PublishIssueRequest(header=_header(""), issue=issue)
         async with self.directives(HEADQUARTERS, "office", HEADQUARTERS) as stub:
-            return await stub.PublishIssue(request, timeout=10)
+            return await stub.PublishIssue(request, timeout=60)
 
     @contextlib.asynccontextmanager
     async def channel(self, bureau: str, kind: pki.Kind, code: str) -> AsyncIterator[grpc.aio.Channel]:

@@ -317,7 +317,7 @@ class Shower:
             statement=stated, signature=self.seal.sign(stated), segment=None if bare else segment
         )
         async with self.made.channel(PREFECTURE, "node", COUNTY) as channel:
-            return await CosignServiceStub(channel).CosignHead(request, timeout=10)
+            return await CosignServiceStub(channel).CosignHead(request, timeout=60)
 
     async def refused(self, segment: journal_pb2.Segment, **more: Any) -> str:
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
@@ -411,7 +411,7 @@ async def test_a_ledger_that_must_be_proven_waits_for_its_witness(tmp_path: Path
 async def healthy(made: Nodes, bureau: str) -> bool:
     async with made.channel(bureau, "node", bureau) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
-        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=60)
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 

@@ -19,8 +19,8 @@ from tests.federation.bureaus import until
 from tests.federation.nodes import COUNTY, FAR_PROVINCE, HEADQUARTERS, PREFECTURE, PROVINCE, Nodes, nodes
 
 pytestmark = pytest.mark.nats
-CONNECT_SECONDS = 10.0
-PATIENCE_SECONDS = 40.0
+CONNECT_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 
 @pytest_asyncio.fixture
@@ -74,14 +74,14 @@ async def shown(tiers: Nodes, bureau: str, case_id: str) -> case_pb2.CaseProgres
     """What officers of a bureau see of a case that is elsewhere."""
     async with tiers.channel(bureau, "office", bureau) as channel:
         request = case_pb2.GetCaseRequest(bureau=bureau, case_id=case_id)
-        answer = await case_pb2_grpc.CaseServiceStub(channel).GetCase(request, timeout=10)
+        answer = await case_pb2_grpc.CaseServiceStub(channel).GetCase(request, timeout=60)
     return answer.progress if answer.HasField("progress") else None
 
 
 async def tracked(tiers: Nodes, case_id: str) -> referral_pb2.TrackResponse:
     async with tiers.channel(COUNTY, "office", COUNTY) as channel:
         request = referral_pb2.TrackRequest(bureau=COUNTY, case_id=case_id)
-        return await referral_pb2_grpc.ReferralServiceStub(channel).Track(request, timeout=10)
+        return await referral_pb2_grpc.ReferralServiceStub(channel).Track(request, timeout=60)
 
 
 async def until_shown(tiers: Nodes, bureau: str, case_id: str, stage: Stage) -> case_pb2.CaseProgress:

@@ -162,7 +162,7 @@ class Federation:
     async def publishing(self, site: str) -> AsyncIterator["Publisher"]:
         """A connection to a site, as its nodes have it."""
         async with Bus(self.sites[site].node, name=f"test-{site}") as bus:
-            await bus.wait_connected(10)
+            await bus.wait_connected(60)
             await bus.ensure_stream(site)
             yield Publisher(bus, site)
 

@@ -21,7 +21,7 @@ from tests.hub.journals import DAY, MONDAY
 from tests.hub.test_service import folded, journal_of
 from tests.node.callers import refusal_of
 
-pytestmark = [pytest.mark.nats, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.nats
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def test_the_hub_gives_the_bulletin_of_a_period_in_each_format(federation:
             (pb.BULLETIN_FORMAT_XLSX, b"PK"),
         ):
             request = pb.GetBulletinRequest(period="2026-11", format=wanted)
-            answer = await stub.GetBulletin(request, timeout=30)
+            answer = await stub.GetBulletin(request, timeout=60)
             ending = pb.BulletinFormat.Name(wanted).removeprefix("BULLETIN_FORMAT_").lower()
             assert answer.file_name == f"bulletin-000000-2026-11.{ending}"
             assert answer.content.startswith(begin)
@@ -80,7 +80,7 @@ async def test_what_cannot_be_told_is_refused_with_the_field_at_fault(federation
             (county, {"period": "2026-11", "format": html, "scope": "330000"}, grpc.StatusCode.PERMISSION_DENIED, ""),
         ]
         for client, question, code, field in cases:
-            refusal = await refusal_of(client.GetBulletin(pb.GetBulletinRequest(**question), timeout=30))
+            refusal = await refusal_of(client.GetBulletin(pb.GetBulletinRequest(**question), timeout=60))
             assert (code, field) == (refusal.code, refusal.field)
 
 

@@ -328,7 +328,6 @@ def test_what_is_found_is_known_by_half_of_its_words(store: Store, terms: tuple[
 
 
 @pytest.mark.nats
-@pytest.mark.timeout(180)
 async def test_issues_are_found_confirmed_and_shown_through_the_hub(nats_sites: Sites, tmp_path: Path) -> None:
     federation = Federation(tmp_path, nats_sites)
     federation.ledgers.terms = {

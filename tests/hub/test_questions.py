@@ -34,6 +34,6 @@ async def test_a_question_that_cannot_be_meant_is_refused_by_rule_and_field(nats
         federation.statistics(hub.port) as stub,
     ):
         for question, rule, field in QUESTIONS:
-            refusal = await refusal_of(stub.GetFigures(pb.GetFiguresRequest(**question), timeout=30))
+            refusal = await refusal_of(stub.GetFigures(pb.GetFiguresRequest(**question), timeout=60))
             assert (rule, field) == (refusal.rule, refusal.field)
             assert all((*refusal.sentence, *refusal.remedy))

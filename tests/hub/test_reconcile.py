@@ -29,7 +29,7 @@ from tests.hub.federation import Federation
 from tests.hub.journals import MONDAY, Journal
 from tests.hub.test_service import folded, journal_of
 
-pytestmark = [pytest.mark.nats, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.nats
 
 Fault = Callable[[Journal], Journal]
 

@@ -17,7 +17,7 @@ from typer.testing import Result
 from kuaixiang.domain.identifiers import make_taxpayer_number
 from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, Officers, kx, refusal, told
 
-pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.nats
 
 REQUEST = (
     "--taxpayer",
@@ -409,7 +409,7 @@ def test_ctrl_c_ends_watching_well(officers: Officers) -> None:
             assert watcher.stderr is not None
             assert watcher.stdout.readline()
             watcher.send_signal(signal.SIGINT)
-            assert watcher.wait(20) == 0
+            assert watcher.wait(WAIT_SECONDS) == 0
             assert watcher.stderr.read() == b""
         finally:
             watcher.kill()

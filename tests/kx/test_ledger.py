@@ -23,7 +23,7 @@ from kx.options import Asking, Who
 from node.channels.ledger_table import COLUMNS, Period
 from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, Officers, refusal, told
 
-pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.nats
 
 NINE = datetime(2026, 9, 28, 9, 0)  # noqa: DTZ001 - as a spreadsheet has it, in Shanghai
 HEADINGS = [column.heading for column in COLUMNS]

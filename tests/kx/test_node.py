@@ -10,7 +10,7 @@ from demo.processes import ChildProcess
 from node.restoration import NUMBERS_LEFT_OUT
 from tests.kx.conftest import COUNTY, PROVINCE, Officers, kx, refusal, told
 
-pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.nats
 
 
 def settings(folder: Path, **values: object) -> Path:

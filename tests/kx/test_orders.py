@@ -19,7 +19,7 @@ from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, Officers, kx, refu
 from tests.kx.test_case import until
 from tests.kx.test_words import command_of
 
-pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.nats
 
 Terminal = Callable[..., Result]
 

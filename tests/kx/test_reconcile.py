@@ -10,7 +10,7 @@ from demo.mishaps import OlderCopy
 from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, Officers, kx, refusal, told
 from tests.kx.test_case import registered, shown, stage_is, until
 
-pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.nats
 
 
 def reconciled(officers: Officers, bureau: str, *arguments: str, exit_code: int, **more: str) -> Result:

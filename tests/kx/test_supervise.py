@@ -12,7 +12,7 @@ from kuaixiang.facts import CALENDAR_FILE
 from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, Officers, kx, refusal, told
 from tests.kx.test_case import registered, shown, until
 
-pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.nats
 
 SHIPPED = (Path(__file__).parents[2] / "kuaixiang" / "facts" / CALENDAR_FILE).read_text(encoding="utf-8")
 

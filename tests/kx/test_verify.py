@@ -10,7 +10,7 @@ from kuaixiang.runtime import pki
 from kuaixiang.wire.export import FIRST_LINE
 from tests.kx.conftest import COUNTY, Officers, kx, refusal, told
 
-pytestmark = [pytest.mark.nats, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.nats
 REQUEST = ("--taxpayer", "云水谣书店", "--contact", "13812345678", "--text", "发票如何开具", "--category", "纳税服务")
 
 

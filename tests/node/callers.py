@@ -1,5 +1,7 @@
 """Callers of the node under test, each with a certificate of the kind and code asked for."""
 
+import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -77,4 +79,17 @@ async def refusal_of(call: Any) -> RemoteRefusal:
         await call
     refusal = from_call(caught.value)
     assert refusal is not None, caught.value
+    return refusal
+
+
+async def refused_at_last(call: Callable[[], Any]) -> RemoteRefusal:
+    """What a call is refused with once something that is looked at from time to time has been seen."""
+    refusal: RemoteRefusal | None = None
+    async with asyncio.timeout(60):
+        while refusal is None:
+            try:
+                await call()
+                await asyncio.sleep(0.1)
+            except grpc.aio.AioRpcError as failure:
+                refusal = from_call(failure)
     return refusal

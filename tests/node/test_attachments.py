@@ -263,7 +263,7 @@ async def test_a_sender_that_falls_silent_does_not_keep_others_from_sending_the_
     silent = office.AttachFile()
     await silent.write(head(case_id))
     await silent.write(case_pb2.AttachFileRequest(data=CONTENT[:PIECE]))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "ContentUnderWay" != (await refusal_of(attach(office, case_id))).rule:
             await asyncio.sleep(0.01)
     monkeypatch.setattr(attachments, "SILENCE_SECONDS_MAX", 0.1)

@@ -40,7 +40,7 @@ from tests.federation.bureaus import free_ports
 from tests.node.callers import MORNING
 
 KINDS: tuple[pki.Kind, ...] = get_args(pki.Kind)
-SECONDS = 30.0
+SECONDS = 60.0
 STREAM_SECONDS = 1.0
 """How long a stream that does not end is listened to: no refusal by then is none."""
 ENDLESS = frozenset({"WatchCases"})

@@ -235,7 +235,7 @@ async def test_a_watcher_sees_every_change_from_a_position_on(callers: Callers) 
     await office.WithdrawCase(
         case_pb2.WithdrawCaseRequest(header=header("REGISTRAR", first.case_id), reason="纳税人自行解决")
     )
-    assert (await asyncio.wait_for(waiting, 10)).event == "case_withdrawn"
+    assert (await asyncio.wait_for(waiting, 60)).event == "case_withdrawn"
     watch.cancel()
 
 

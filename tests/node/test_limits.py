@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,7 @@ from node import cases, service
 from node.settings import NodeSettings
 from tests.node.callers import COUNTY, PROVINCE, Callers, registration
 
-SECONDS = 10.0
-PATIENCE_SECONDS = 20.0
+SECONDS = 60.0
 
 
 @pytest.fixture
@@ -58,21 +57,27 @@ async def outcome(call: Any) -> grpc.aio.AioRpcError | None:
     return None
 
 
+async def until(so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not so():
+            await asyncio.sleep(0.01)
+
+
 async def test_who_calls_too_fast_is_told_when_to_come_again_and_others_are_not_affected(
     settings: NodeSettings, tmp_path: Path
 ) -> None:
-    async with served(settings, tmp_path, calls_per_second=4) as (_, callers):
+    async with served(settings, tmp_path, calls_per_second=1) as (_, callers):
         office, other = callers.office(), callers.office(PROVINCE)
         outcomes = [await outcome(office.ListCases(listing(), timeout=SECONDS)) for _ in range(60)]
         refusals = [one for one in outcomes if one is not None]
-        assert outcomes[:20] == [None] * 20, "a burst of five seconds passes"
+        assert outcomes[:5] == [None] * 5, "a burst of five seconds passes"
         assert len(refusals) >= 20
         assert {grpc.StatusCode.RESOURCE_EXHAUSTED} == {one.code() for one in refusals}
-        assert all("4 calls a second" in (one.details() or "") for one in refusals)
-        assert all(0 < retry_seconds(one) <= 0.26 for one in refusals)
+        assert all("1 calls a second" in (one.details() or "") for one in refusals)
+        assert all(0 < retry_seconds(one) <= 1.01 for one in refusals)
         assert await outcome(other.ListCases(listing(PROVINCE), timeout=SECONDS)) is None
         last = await outcome(office.ListCases(listing(), timeout=SECONDS))
-        await asyncio.sleep(retry_seconds(last) if last is not None else 0.25)
+        await asyncio.sleep(retry_seconds(last) if last is not None else 1.0)
         assert await outcome(office.ListCases(listing(), timeout=SECONDS)) is None
 
 
@@ -90,9 +95,12 @@ async def test_as_many_calls_as_may_be_are_under_way_and_one_more_is_refused_at_
     settings: NodeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = asyncio.Event()
+    begun = 0
     real = cases.CaseServicer.ListCases
 
     async def slow(self: Any, request: Any, context: Any) -> Any:
+        nonlocal begun
+        begun += 1
         await go_on.wait()
         return await real(self, request, context)
 
@@ -100,14 +108,14 @@ async def test_as_many_calls_as_may_be_are_under_way_and_one_more_is_refused_at_
     async with served(settings, tmp_path, calls_at_once=3) as (_, callers):
         office, other = callers.office(), callers.office(PROVINCE)
         under_way = [asyncio.ensure_future(outcome(office.ListCases(listing(), timeout=SECONDS))) for _ in range(3)]
-        await asyncio.sleep(0.3)
+        await until(lambda: begun == 3)
         started = time.monotonic()
         refused = await outcome(office.ListCases(listing(), timeout=SECONDS))
         assert time.monotonic() - started < SECONDS / 2
         assert refused is not None
         assert (grpc.StatusCode.RESOURCE_EXHAUSTED, 1.0) == (refused.code(), retry_seconds(refused))
         theirs = asyncio.ensure_future(outcome(other.ListCases(listing(PROVINCE), timeout=SECONDS)))
-        await asyncio.sleep(0.1)
+        await until(lambda: begun == 4)
         go_on.set()
         assert [None] * 4 == await asyncio.gather(*under_way, theirs)
         assert await outcome(office.ListCases(listing(), timeout=SECONDS)) is None
@@ -133,7 +141,7 @@ async def test_streams_are_counted_while_they_are_open_and_given_back_when_they_
         await office.ListCases(listing(), timeout=SECONDS)
         theirs = watch(other, PROVINCE)
         open_ones.pop().cancel()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(SECONDS):
             while await outcome(watch(office).read()) is not None:
                 await asyncio.sleep(0.05)
         theirs.cancel()
@@ -161,7 +169,7 @@ async def test_who_does_not_read_his_stream_holds_none_of_it_in_the_node(
         stream = office.WatchCases(case_pb2.WatchCasesRequest(bureau=COUNTY, from_seq=1), timeout=60)
         await stream.read()
         before = -1
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(SECONDS):
             while made != before:
                 before = made
                 await asyncio.sleep(0.5)
@@ -179,7 +187,8 @@ async def test_who_connects_and_says_nothing_is_sent_away(
     async with served(settings, tmp_path) as (node, callers):
         silent = [socket.create_connection(("127.0.0.1", node.port), timeout=SECONDS) for _ in range(50)]
         try:
-            assert await outcome(callers.office().ListCases(listing(), timeout=SECONDS)) is None
+            honest = callers.office().ListCases(listing(), timeout=SECONDS, wait_for_ready=True)
+            assert await outcome(honest) is None
             started = time.monotonic()
             for one in silent:
                 while await asyncio.to_thread(one.recv, 1_000):

@@ -1,6 +1,5 @@
 """Officers sign in at a node over gRPC: who acts is who has signed in, a channel's token is good for what it says."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -29,7 +28,7 @@ from kuaixiang.runtime.settings import read_settings
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc, common_pb2, sign_in_pb2, sign_in_pb2_grpc
 from node import service
 from node.settings import NodeSettings
-from tests.node.callers import COUNTY, PROVINCE, Callers, refusal_of, registration
+from tests.node.callers import COUNTY, PROVINCE, Callers, refusal_of, refused_at_last, registration
 
 STAFF = """
 version = "1"
@@ -184,8 +183,7 @@ async def test_a_password_that_somebody_else_has_set_is_good_for_choosing_ones_o
 ) -> None:
     before = await token_of(callers, "B01")
     save_users(users, {**load_users(users), (COUNTY, "B01"): User(HASH, must_change=True)})
-    await asyncio.sleep(2.5)
-    assert NewPasswordNeeded.__name__ == (await refusal_of(door(callers).SignIn(proof("B01")))).rule
+    assert NewPasswordNeeded.__name__ == (await refused_at_last(lambda: door(callers).SignIn(proof("B01")))).rule
     for unfit in ("short", PASSWORD, "x" * 129):
         assert PasswordUnfit.__name__ == (await refusal_of(door(callers).SignIn(proof("B01", new=unfit)))).rule
     assert await token_of(callers, "B01", new="a better one than that")
@@ -214,8 +212,8 @@ async def test_who_is_struck_off_the_list_of_staff_is_out(callers: Callers, sett
     kept = [line for line in STAFF.splitlines() if "任" not in line]
     settings.staff.write_text("\n".join(kept), encoding="utf-8")
     os.utime(settings.staff, (1, 1))
-    await asyncio.sleep(2.5)
-    refused = await refusal_of(callers.office().ListCases(case_pb2.ListCasesRequest(bureau=COUNTY), **bearing(token)))
+    listing = case_pb2.ListCasesRequest(bureau=COUNTY)
+    refused = await refused_at_last(lambda: callers.office().ListCases(listing, **bearing(token)))
     assert SignInEnded.__name__ == refused.rule
 
 

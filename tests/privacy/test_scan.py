@@ -181,7 +181,7 @@ async def pages(federation: Federation, case_id: str) -> list[str]:
         addresses.extend(unescape(address) for address in ADDRESS.findall(answer.text))
 
     desk = federation.node(COUNTY).pages_url
-    async with httpx.AsyncClient(base_url=desk, event_hooks={"response": [keep]}, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=desk, event_hooks={"response": [keep]}, timeout=60) as client:
         officer = {"bureau": COUNTY, "actor": "T01", "department": "tax-service", "role": Role.TAX_SERVICE.name}
         assert 303 == (await client.post("/step-in", data=officer)).status_code
         for address in ("/", f"/cases/{case_id}", "/register", "/search", "/nowhere"):
@@ -224,7 +224,6 @@ async def private_of(federation: Federation, case_id: str) -> str:
 
 @pytest.mark.nats
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 async def test_after_a_days_work_what_is_private_is_nowhere_but_in_the_private_store(federation: Federation) -> None:
     case_id = await work(federation)
     scan = Scan(PLANTED | {name: text[:12] for name, text in WRONG.items()})

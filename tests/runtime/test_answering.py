@@ -73,9 +73,9 @@ async def ask(channel: grpc.aio.Channel, rpc: str) -> bytes:
     method = f"/kuaixiang.wire.v1.CaseService/{rpc}"
     if HANDLERS[method].response_streaming:
         streaming: Any = channel.unary_stream(method)
-        return bytes(await anext(aiter(streaming(b"", timeout=10))))
+        return bytes(await anext(aiter(streaming(b"", timeout=60))))
     single: Any = channel.unary_unary(method)
-    return bytes(await single(b"", timeout=10))
+    return bytes(await single(b"", timeout=60))
 
 
 @pytest.mark.parametrize("rpc", ["EraseEverything", "EraseAll"])

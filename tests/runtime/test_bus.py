@@ -38,9 +38,9 @@ pytestmark = pytest.mark.nats
 SITE = "110000"
 DOMAIN = site_domain(SITE)
 OTHER_SITE = "330000"
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 60.0
 PULL_SECONDS = 1.0
-PATIENCE_SECONDS = 40.0
+PATIENCE_SECONDS = 120.0
 
 _numbers = itertools.count(1)
 

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.nats
 PROVINCE, PREFECTURE, DISTRICT, ELSEWHERE = "330000", "330100", "330106", "110000"
 """In `tests.services.TEST_NODES` the prefecture's node keeps 330102's ledger, too, and the district's only its own."""
 DOMAIN = site_domain(PROVINCE)
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 60.0
 SILENCE_SECONDS = 0.4
 """What was to be refused has been by then; on one machine an answer takes a millisecond."""
 
@@ -80,7 +80,7 @@ class Stranger:
             tls=access.context(),
             tls_hostname=pki.dns_name("nats", access.site),
             allow_reconnect=False,
-            connect_timeout=5,
+            connect_timeout=30,
             error_cb=self._refused,
             inbox_prefix=inbox(access.user, site_domain(access.site)),
         )

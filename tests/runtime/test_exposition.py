@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kuaixiang.runtime.exposition import PortUnavailable, start_exposition
 
-SECONDS = 5
+SECONDS = 60
 
 
 def get(port: int, path: str) -> str:

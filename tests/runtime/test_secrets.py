@@ -21,7 +21,7 @@ from node.settings import NodeSettings
 NATS_PASSWORD = "k3-of-the-bus-3f9c"
 DATABASE_PASSWORD = "k3-of-the-database-71d2"
 COUNTY, HEADQUARTERS = "110101", "000000"
-READY_SECONDS_MAX = 60.0
+READY_SECONDS_MAX = 120.0
 
 
 def settings_of(kind: str, folder: Path, **more: Any) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def metrics(process: ChildProcess, port: int) -> str:
     while True:
         process.require_alive()
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
                 shown: str = answer.read().decode()
         except OSError:
             assert time.monotonic() < deadline, process.log_tail()

@@ -29,7 +29,7 @@ from kuaixiang.runtime.tls import (
     server_credentials,
 )
 
-SECONDS = 5
+SECONDS = 60
 WHO = "/kuaixiang.test.Door/Who"
 SERVER_NAME = pki.dns_name("node", "110101")
 

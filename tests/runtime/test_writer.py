@@ -193,7 +193,7 @@ asyncio.run(main())
 
 def test_a_failed_commit_answers_nobody_and_ends_the_process() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FAILING], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", FAILING], cwd=ROOT, check=False, capture_output=True, text=True, timeout=120
     )
     assert EXIT_COMMIT_FAILED == done.returncode == 74
     assert "1\n" not in done.stdout

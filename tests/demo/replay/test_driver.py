@@ -252,7 +252,7 @@ def _request(key: int, bureau: str = "110101") -> case_pb2.RegisterCaseRequest:
 
 async def test_registrations_survive_a_node_that_goes_away_and_one_that_is_busy() -> None:
     node: Any = Unreliable()
-    async with asyncio.timeout(10), Registrations(node) as stream:
+    async with asyncio.timeout(60), Registrations(node) as stream:
         answers = await asyncio.gather(*(stream.register(_request(key)) for key in range(8)))
     numbers = [answer.case.case_id for answer in answers]
     assert [node.registered[str(key)] for key in range(8)] == numbers
@@ -262,7 +262,7 @@ async def test_registrations_survive_a_node_that_goes_away_and_one_that_is_busy(
 
 async def test_a_refused_registration_is_told_to_whoever_asked_for_it_alone() -> None:
     node: Any = Unreliable()
-    async with asyncio.timeout(10), Registrations(node) as stream:
+    async with asyncio.timeout(60), Registrations(node) as stream:
         wrong, right = await asyncio.gather(
             stream.register(_request(10, bureau="")), stream.register(_request(11)), return_exceptions=True
         )
@@ -275,6 +275,6 @@ async def test_a_refused_registration_is_told_to_whoever_asked_for_it_alone() ->
 async def test_a_node_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registrations, "PATIENCE_SECONDS", 0.0)
     node: Any = Unreliable()
-    async with asyncio.timeout(10), Registrations(node) as stream:
+    async with asyncio.timeout(60), Registrations(node) as stream:
         with pytest.raises(Exception, match="did not answer RegisterCases"):
             await stream.register(_request(4))
