@@ -482,18 +482,22 @@ class Federation:
         bureaus = (replace(one, fingerprints=pinned.get(one.code, ())) for one in self.tree.bureaus.values())
         return BureauTree(version, bureaus)
 
-    def _issue_certificates(self) -> None:
+    def issue_certificate(self, kind: pki.Kind, codes: Sequence[str], hosts: Sequence[str] = ()) -> None:
+        """A new key and certificate in the folder of a process or a terminal; who runs takes them up by itself.
+
+        Raises `pki.PkiError`.
+        """
         now = datetime.now(UTC)
         begins = min(now, self._clock_start or now) - timedelta(days=1)
         ends = max(now, self._clock_start or now) + timedelta(days=CERTIFICATE_DAYS_AHEAD)
         days = (ends - begins).days
         if not pki.AuthorityPaths.in_folder(self.authority).certificate.exists():
             pki.init_authority(self.authority, "Kuaixiang on one machine", days=days + 1, valid_from=begins)
+        folder = self.certificates(kind, codes[0])
+        pki.issue(self.authority, folder, kind, codes, days, hosts=hosts, valid_from=begins, force=True)
 
-        def issue(kind: pki.Kind, codes: Sequence[str], hosts: Sequence[str] = ()) -> None:
-            folder = self.certificates(kind, codes[0])
-            pki.issue(self.authority, folder, kind, codes, days, hosts=hosts, valid_from=begins, force=True)
-
+    def _issue_certificates(self) -> None:
+        issue = self.issue_certificate
         for group in self._placement:
             issue("node", group)
             issue("office", group)

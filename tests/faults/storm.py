@@ -28,12 +28,16 @@ from typing import Any, Self
 
 from demo.federation import DATABASE_SIDES, Database, Federation, part_of, service_name, with_endpoints
 from demo.mishaps import caught_up
+from demo.officers import NoAnswer
 from demo.processes import ChildDied, ChildNotRunning, ChildProcess, ProcessError
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Custody, Stage
 from kuaixiang.facts import national_tree
+from kuaixiang.runtime import pki
+from kuaixiang.runtime.bus import Access, Bus, BusError, journal_subject, node_user
 from kuaixiang.runtime.writer import EXIT_COMMIT_FAILED
+from kuaixiang.wire.errors import RemoteRefusal
 from kuaixiang.wire.v1 import statistics_pb2
 from tests.faults.checker.check import faults_in
 from tests.faults.checker.history import Came, History, HubView, Journal
@@ -73,7 +77,7 @@ REPORT = "report.json"
 """In the directory of a storm."""
 LOOKS_MAX = 10
 """Until nothing has been recorded during one."""
-CALM_SECONDS_MAX = 60.0
+CALM_SECONDS_MAX = 300.0
 """Until everything serves again."""
 
 
@@ -272,6 +276,8 @@ class Storm:
             self._bus_wiped,
             self._hub_wiped,
             self._process_clock_leaps,
+            self._published_again,
+            self._certificate_renewed,
         ]
         if plan.flavour is Flavour.SQLITE:
             self._mishaps += [self._databases_full, self._buses_full, self._disk_errors, self._disk_errors]
@@ -524,6 +530,38 @@ class Storm:
             preload = (f"LD_PRELOAD={FAKETIME}", f"FAKETIME={hours:+d}h", "FAKETIME_DONT_FAKE_MONOTONIC=1")
             await victim.live_under("env", *preload)
         return "process clock leaps"
+
+    async def _published_again(self, chance: random.Random) -> str:
+        """Segments come as they come from a publisher whose acknowledgements were lost longer than repeats are known."""
+        bureau = chance.choice(BUREAUS)
+        office, site = self._federation.office(bureau), self._federation.tree.site(bureau)
+        paths = pki.CertificatePaths.in_folder(self._federation.certificates("node", bureau))
+        access = Access(url=self._federation.sites[site].url, site=site, user=node_user(bureau), certificates=paths)
+        try:
+            segments = await office.journal(chance.randint(1, max(1, (await office.head()).seq)))
+            async with Bus(access) as bus:
+                await bus.wait_connected(OUTAGE_SECONDS[1])
+                acks = [
+                    await bus.publish_pipelined(
+                        journal_subject(site, bureau),
+                        segment.SerializeToString(),
+                        message_id=f"again {chance.random()}",
+                    )
+                    for segment in segments
+                ]
+                await asyncio.gather(*acks)
+        except (BusError, NoAnswer, RemoteRefusal):
+            return "segments again: nobody there"
+        return "segments again after the duplicate window"
+
+    async def _certificate_renewed(self, chance: random.Random) -> str:
+        victim = chance.choice(self.services)
+        # Nobody starts it meanwhile: between the two files, the key is not that of the certificate.
+        async with victim.lock:
+            kind: pki.Kind = "hub" if victim.name == HUB else "node"
+            codes = [victim.name.removeprefix(f"{kind}-")]
+            await asyncio.to_thread(self._federation.issue_certificate, kind, codes)
+        return "certificate renewed"
 
     async def _disk_errors(self, chance: random.Random) -> str:
         victim = self._some_service(chance)
