@@ -488,6 +488,7 @@ def duplicate_view(duplicate: Duplicate) -> case_pb2.DuplicateCandidate:
         registered_at=timestamp(duplicate.registered_at),
         similarity=duplicate.similarity,
         taxpayer=duplicate.taxpayer,
+        text=duplicate.text,
         **words,
     )
 

@@ -17,6 +17,7 @@ from kuaixiang.domain.events import Private
 from kuaixiang.domain.identifiers import mask_name
 from kuaixiang.domain.words import DuplicateReason, Stage
 from kuaixiang.runtime.clock import Clock, from_micros, to_micros
+from kuaixiang.text.masking import beginning
 from kuaixiang.text.similar import SIMILAR_MIN, SketchIndex, normal, similarity, sketch
 from node.ledger import texts
 from node.ledger.ledger import Ledger
@@ -31,6 +32,8 @@ TEXTS_TOTAL_MAX: Final = 2_000_000
 """Of all bureaus of the node, about 400 MB; beyond it the bureau that was asked for longest ago is forgotten."""
 READ_AT_ONCE: Final = 2_000
 """Registrations read from the ledger at a time."""
+BEGINNING_CHARACTERS: Final = 40
+"""Of a candidate's text that is shown: two lines beside the form, enough to see whether it asks the same."""
 SIMILAR_CHARACTERS_MIN: Final = 8
 """A shorter text (怎么开发票) says the same as many others and nothing of its case."""
 
@@ -49,7 +52,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A case that may be the same. `similarity` of the texts, 0 to 1; `taxpayer` with the middle of the name hidden."""
+    """A case that may be the same. `similarity` of the texts, 0 to 1; `taxpayer` with the middle of the name hidden.
+
+    `text`: how the request begins, masked.
+    """
 
     case_id: str
     stage: Stage
@@ -57,6 +63,7 @@ class Duplicate:
     reasons: tuple[DuplicateReason, ...]
     similarity: float
     taxpayer: str
+    text: str
 
 
 class Duplicates:
@@ -132,8 +139,16 @@ class _Index:
                 *((DuplicateReason.SIMILAR_TEXT,) if alike >= SIMILAR_MIN else ()),
             )
             if reasons:
-                at, name = from_micros(known.occurred_at_us), mask_name(known.private.taxpayer_name)
-                found[known.case_id] = Duplicate(known.case_id, Stage.REGISTERED, at, reasons, alike, name)
+                private = known.private
+                found[known.case_id] = Duplicate(
+                    case_id=known.case_id,
+                    stage=Stage.REGISTERED,
+                    registered_at=from_micros(known.occurred_at_us),
+                    reasons=reasons,
+                    similarity=alike,
+                    taxpayer=mask_name(private.taxpayer_name),
+                    text=beginning(private.text, BEGINNING_CHARACTERS, [private.taxpayer_name]),
+                )
         likeliest = sorted(
             found.values(), key=lambda one: (len(one.reasons), one.similarity, one.registered_at), reverse=True
         )[:CANDIDATES_MAX]

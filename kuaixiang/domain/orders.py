@@ -360,8 +360,9 @@ def check_cascade(parent: Order, act: order_acts.CascadeOrder, context: Context)
         raise errors.FieldMissing("to_bureaus", Both("it says which subordinates", "须写明转给哪些下级单位"))
     if len(act.to_bureaus) > BUREAUS_MAX:
         raise _too_many("to_bureaus", len(act.to_bureaus), BUREAUS_MAX)
-    if len(set(act.to_bureaus)) < len(act.to_bureaus):
-        raise _named_twice("to_bureaus")
+    for place, bureau in enumerate(act.to_bureaus, 1):
+        if bureau in act.to_bureaus[: place - 1]:
+            raise _named_twice("to_bureaus", place)
     return tuple(
         order_acts.IssueOrder(
             final_bureau=bureau,
@@ -382,10 +383,10 @@ def _issue(act: order_acts.IssueOrder, context: Context, parent: Order | None) -
     _check_workdays(act.answer_workdays)
     if len(act.case_ids) > CASES_MAX:
         raise _too_many("case_ids", len(act.case_ids), CASES_MAX)
-    for case_id in act.case_ids:
-        check_case_id(case_id, "case_ids")
-    if len(set(act.case_ids)) < len(act.case_ids):
-        raise _named_twice("case_ids")
+    for place, case_id in enumerate(act.case_ids, 1):
+        check_case_id(case_id, "case_ids", place)
+        if case_id in act.case_ids[: place - 1]:
+            raise _named_twice("case_ids", place)
     if act.final_bureau == bureau or act.final_bureau not in tree or not tree.contains(bureau, act.final_bureau):
         raise order_errors.NotASubordinate(bureau, act.final_bureau, "to_bureaus" if parent else "final_bureau")
     issued = events.OrderIssued(
@@ -428,9 +429,11 @@ def _too_many(field: str, count: int, count_max: int) -> errors.FieldMalformed:
     )
 
 
-def _named_twice(field: str) -> errors.FieldMalformed:
+def _named_twice(field: str, place: int) -> errors.FieldMalformed:
     return errors.FieldMalformed(
-        field, Both("names one twice", "有重复"), Both("Name each one once.", "请去掉重复的一项。")
+        field,
+        Both(f"names at place {place} one that stands before", f"第 {place} 个与前面的重复"),
+        Both("Name each one once.", "请去掉重复的一项。"),
     )
 
 

@@ -103,12 +103,19 @@ def check_actor(value: str, field: str = "header.actor") -> None:
         )
 
 
-def check_case_id(value: str, field: str) -> None:
-    """The form of a case's or a referral's number: at most 64 letters, digits and . _ : -, not empty."""
+def check_case_id(value: str, field: str, place: int = 0) -> None:
+    """The form of a case's or a referral's number: at most 64 letters, digits and . _ : -, not empty.
+
+    `place`: of several, the how-manieth it is, from 1.
+    """
     if not _KEY.fullmatch(value):
+        which = Both(f"has at place {place} what", f"第 {place} 个") if place else Both("", "")
         raise FieldMalformed(
             field,
-            Both("is not a number that a case or a referral can have", "不是有效的编号"),
+            Both(
+                f"{which.english} is not a number that a case or a referral can have".strip(),
+                f"{which.chinese}不是有效的编号",
+            ),
             Both("Copy it as it was given.", "请照原编号填写。"),
         )
 

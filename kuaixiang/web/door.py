@@ -26,6 +26,7 @@ from kuaixiang.domain.sign_in import (
     PASSWORD_CHARACTERS_MAX,
     PASSWORD_CHARACTERS_MIN,
     NewPasswordNeeded,
+    NotSignedIn,
     PasswordUnfit,
 )
 from kuaixiang.web.guard import NotOurForm
@@ -195,6 +196,8 @@ class Door:
             # The part that was asked for, a dialog perhaps, cannot hold the page.
             answer.headers["HX-Retarget"] = "body"
             answer.headers["HX-Reswap"] = "innerHTML"
+            # Whatever part of the page the form would have taken out of its answer.
+            answer.headers["HX-Reselect"] = ".skip, .bar, main"
         return answer
 
     async def _answer(self, request: Request) -> Response:
@@ -206,6 +209,8 @@ class Door:
         to = self._local(given["to"] or "/")
         try:
             self._check_form(request, str(form.get("form", "")))
+            if form.get("signed_in"):
+                return self._go_on(request, to, kept)
             new_password = str(form.get("new_password", ""))
             if new_password != str(form.get("new_again", "")):
                 raise PasswordUnfit
@@ -224,13 +229,21 @@ class Door:
 
     def welcome(self, request: Request, token: str, session: Session, to: str, kept: Kept | None = None) -> Response:
         """On to where one was going: by way of the choice of a capacity, or of the form that was kept."""
+        return self.set_cookie(self._onward(request, session, to, kept), token)
+
+    def _onward(self, request: Request, session: Session, to: str, kept: Kept | None) -> Response:
         if kept is not None and self._local(kept.to) == kept.to:
-            answer = self._render(request, "kept.html", session, kept=kept)
-        elif len(self._officers.capacities(session.claims)) > 1:
-            answer = RedirectResponse(f"{CAPACITY}?to={quote(to, safe='')}", HTTPStatus.SEE_OTHER)
-        else:
-            answer = RedirectResponse(to, HTTPStatus.SEE_OTHER)
-        return self.set_cookie(answer, token)
+            return self._render(request, "kept.html", session, kept=kept)
+        if len(self._officers.capacities(session.claims)) > 1:
+            return RedirectResponse(f"{CAPACITY}?to={quote(to, safe='')}", HTTPStatus.SEE_OTHER)
+        return RedirectResponse(to, HTTPStatus.SEE_OTHER)
+
+    def _go_on(self, request: Request, to: str, kept: Kept | None) -> Response:
+        """On with the form that was kept for who has signed in in another window. Raises `NotSignedIn`."""
+        session = self.session_of(request, touch=True)
+        if session is None:
+            raise NotSignedIn
+        return self._onward(request, session, to, kept)
 
     async def _capacity(self, visit: Any) -> Response:  # noqa: ANN401 - the console's `Visit`, which imports this
         """In which role, of which department, one works now."""

@@ -35,6 +35,9 @@ SHARED: Final[Mapping[str, str]] = {
     "You have signed out.": "已退出登录。",
     "Sign out at the identity provider too": "同时退出统一身份认证平台",
     "Sign in at the identity provider": "通过统一身份认证登录",
+    "The provider opens in a window of its own, and this one keeps what you had typed. When you have signed in there, "
+    "go on here.": ("统一身份认证将在新窗口打开，本页保留已填写的内容；在新窗口登录后，请回到本页继续。"),
+    "I have signed in: go on": "已登录，继续",
     "Signed in": "已登录",
     "Officer's number": "人员编号",
     "Password": "密码",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -17,9 +18,11 @@ from kuaixiang.domain.errors import Refused, VersionConflict
 from kuaixiang.domain.events import ClockChange
 from kuaixiang.domain.referring import segment_clocks
 from kuaixiang.domain.tree import BureauTree
+from kuaixiang.domain.words import Disclosure, Override
 from kuaixiang.runtime.server import NOT_NOW, as_refusal
 from kuaixiang.web.console import Console, NoSuchPage, Visit
 from kuaixiang.wire.codec import act_of, rpc_of
+from kuaixiang.wire.v1 import case_pb2
 from node.cases import header_of
 from node.desk.asking import (
     REQUEST_OF_ACT,
@@ -32,7 +35,7 @@ from node.desk.asking import (
     whole_number,
 )
 from node.desk.forms import ACTS, Field, fields_of, filled_in
-from node.desk.showing import found_among
+from node.desk.showing import bureau_named, found_among
 
 FOUND_MAX: Final = 20
 CHOICES_MAX: Final = 120
@@ -62,6 +65,17 @@ class Preview:
     def started(self) -> tuple[Clock, ...]:
         """Clocks that would begin."""
         return tuple(clock for clock in self.after.clocks if _like(clock, self.before.clocks) is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An override that waits for a second person: who has asked for it, when, for which rule, and why."""
+
+    override: Override
+    actor: str
+    name: str
+    at: datetime
+    reason: str
 
 
 def _like(clock: Clock, clocks: tuple[Clock, ...]) -> Clock | None:
@@ -131,8 +145,11 @@ class _ActPages:
             raise NoSuchPage
         return kind, visit.request.path_params["case_id"]
 
-    @staticmethod
-    def _request(visit: Visit, kind: type[Act], case_id: str, form: FormData) -> Any:  # noqa: ANN401 - any act's message
+    def _request(self, visit: Visit, kind: type[Act], case_id: str, form: FormData) -> Any:  # noqa: ANN401 - any act's message
+        values = filled_in(fields_of(kind), form)
+        if "final_bureau" in values:
+            tree = self._services.office.place.tree
+            values["final_bureau"] = bureau_named(tree, values["final_bureau"], "final_bureau")
         return REQUEST_OF_ACT[kind](
             header=header(
                 visit.person,
@@ -140,7 +157,7 @@ class _ActPages:
                 key=key_of(form),
                 version=whole_number(str(form.get("version", ""))),
             ),
-            **filled_in(fields_of(kind), form),
+            **values,
         )
 
     async def _form(
@@ -169,9 +186,33 @@ class _ActPages:
             key=key,
             refusal=refusal,
             preview=preview,
+            asked=await self._asked_for(visit, case) if kind in _OF_A_SECOND_PERSON else None,
             departments=departments_of(self._services, visit.person.bureau),
             choices=choices(office.place.tree, visit.person.bureau, case.competent_bureau),
         )
+
+    async def _asked_for(self, visit: Visit, case: Case) -> Asked | None:
+        """What the second person decides on, with the reason as the case's own page shows it."""
+        asked, person = case.override_asked, visit.person
+        if asked is None:
+            return None
+        words: dict[str, Any] = {"private": Disclosure.MASKED, "role": person.role}
+        request = case_pb2.GetCaseRequest(
+            bureau=person.bureau,
+            case_id=str(case.case_id),
+            include_history=True,
+            actor=person.actor,
+            department=person.department,
+            **words,
+        )
+        history = (await self._services.cases.GetCase(request, inside(person))).history
+        reason = next((item.note for item in reversed(history) if item.event == "override_asked"), "")
+        officer = self._services.office.place.staff(person.bureau).officers.get(asked.asked_by)
+        name = officer.name if officer is not None else ""
+        return Asked(asked.override, asked.asked_by, name, asked.asked_at, reason)
+
+
+_OF_A_SECOND_PERSON: Final[frozenset[type[Act]]] = frozenset({acts.ApproveOverride, acts.RefuseOverride})
 
 
 def _is_asked(field: Field, case: Case) -> bool:

@@ -72,6 +72,7 @@ def application(
         "choices_for_bulk": lambda code: choices(place.tree, code),
         "refer": acts.Refer,
         "approve": acts.ApproveExtension,
+        "approve_override": acts.ApproveOverride,
         "attach": acts.Attach,
         "new_key": new_key,
         "published_issues": services.directives.issues,

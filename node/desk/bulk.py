@@ -31,6 +31,7 @@ from node.desk.asking import (
     whole_number,
 )
 from node.desk.forms import ACTS, fields_of, filled_in
+from node.desk.showing import bureau_named
 
 CASES_MAX: Final = 500
 """As many as a page of a list may have."""
@@ -89,6 +90,9 @@ class _BulkPages:
         if step in {"preview", "do"}:
             try:
                 values = filled_in(fields_of(kind), form)
+                if "final_bureau" in values:
+                    tree = self._services.office.place.tree
+                    values["final_bureau"] = bureau_named(tree, values["final_bureau"], "final_bureau")
             except Refused as wrong:
                 refusal, step = wrong, ""
             else:

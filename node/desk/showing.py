@@ -5,14 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from rapidfuzz import process
+
 from kuaixiang.domain.acts import Act
+from kuaixiang.domain.errors import FieldMalformed
 from kuaixiang.domain.labels import EVENTS, Both, act_term, command
-from kuaixiang.domain.tree import BureauTree
+from kuaixiang.domain.tree import BureauTree, short_name
 from kuaixiang.domain.words import ClockKind, Light
 from kuaixiang.web.language import Unknown, known
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2
 
+ALIKE_MIN: Final = 50
+"""Of 100: half of a short name's characters are right."""
 GROUP: Final = "supervise "
 """How the names of the acts on orders begin, as commands."""
 
@@ -90,6 +95,43 @@ def code_named(tree: BureauTree, code: str, typed: str) -> str:
         return first
     named = [one.code for one in found_below(tree, code, typed, len(tree)) if one.name == typed]
     return named[0] if len(named) == 1 else typed
+
+
+NEAR_MAX: Final = 5
+"""Names that a refusal of a mistyped one offers."""
+
+
+def bureau_named(tree: BureauTree, typed: str, field: str) -> str:
+    """The code of the bureau that was typed by its code, by its name, whole or short, or by both.
+
+    Raises `FieldMalformed` for what is no bureau's or several ones', naming those that it may be.
+    """
+    typed = " ".join(typed.split())
+    code, _, rest = typed.partition(" ")
+    if code in tree and (not rest or rest in {tree.get(code).name, short_name(tree.get(code).name)}):
+        return code
+    bureaus = tree.bureaus
+    whole = [one for one in bureaus if tree.get(one).name == typed]
+    named = whole or [one for one in bureaus if short_name(tree.get(one).name) == typed]
+    if len(named) == 1:
+        return named[0]
+    near = named or [one.code for one in found_among(tree, bureaus, typed, NEAR_MAX)] or _alike(tree, typed)
+    told = "、".join(f"{one} {tree.get(one).name}" for one in near[:NEAR_MAX])
+    raise FieldMalformed(
+        field,
+        Both("names several bureaus" if named else "names no bureau", "对应多个单位" if named else "没有对应的单位"),
+        Both(
+            f"It may be {told}; give the code." if told else "Give its code.",
+            f"是否为：{told}。请填写单位代码。" if told else "请填写单位代码。",
+        ),
+    )
+
+
+def _alike(tree: BureauTree, typed: str) -> list[str]:
+    """Bureaus whose short names are written most like it."""
+    names = {code: short_name(tree.get(code).name) for code in tree.bureaus}
+    found = process.extract(short_name(typed), names, limit=NEAR_MAX, score_cutoff=ALIKE_MIN)
+    return [code for _, _, code in found]
 
 
 def _first(limit: int, found: Iterable[Below]) -> list[Below]:

@@ -49,6 +49,13 @@ WORDS: Final[Mapping[str, str]] = {
     "given here by the ruling of": "裁定单位：",
     "dispatch returned %(n)s times": "退回分办 %(n)s 次",
     "An extension is asked for; it is decided by:": "已申请延期，待审批：",
+    "An override is asked for; somebody else decides it:": "已申请特批，须由他人审批：",
+    "Asked for": "申请事项",
+    "Asked for by": "申请人",
+    "Reason": "原因",
+    "Two persons sign for it: what you decide is recorded with your name beside the other one.": (
+        "特批须由两人署名：您的决定将与申请人姓名一并记录。"
+    ),
     "Not acknowledged yet by": "尚未确认结论的单位：",
     "The taxpayer seems to belong to": "该纳税人似乎属于",
     "Refer it there": "移交该单位",

@@ -351,3 +351,45 @@ async def test_an_act_is_offered_to_the_roles_that_may_do_it_and_to_no_other(des
     assert "Forward" not in offered["H01"]
     assert set() == offered["S01"]
     assert int(Stage.REGISTERED) == int((await desks.federation.office(COUNTY).get(case_id)).case.stage)
+
+
+async def test_an_override_is_asked_by_one_decided_by_another_and_the_case_has_both_names(desks: Desks) -> None:
+    case_id = await registered(desks, "override")
+    county, province = desks.federation.office(COUNTY), desks.federation.office(PROVINCE)
+    refer = acts.Refer(final_bureau=PROVINCE, reason="请上级答复", telling=Telling.TRANSFERRED, told="已告知")
+    await county.do(REGISTRAR, acts.Forward(telling=Telling.COMPLICATED, told="已告知"), case_id, key="o-1")
+    await county.do(TAX_SERVICE, refer, case_id, key="o-2")
+    async with asyncio.timeout(60):
+        while case_id not in [case.case_id async for case in province.cases()]:
+            await asyncio.sleep(0.1)
+    # The county's ledger does not hear the end: nothing is written off before it has, but for an override.
+    await desks.federation.stop_node(COUNTY)
+    await province.do(TAX_SERVICE, acts.Dispatch(to_department=POLICY), case_id, key="o-3")
+    await province.do(HANDLER, acts.Complete(result="已答复"), case_id, key="o-4")
+    await province.do(HANDLER, acts.GiveFeedback(told_by=Channel.HOTLINE, told="已答复"), case_id, key="o-5")
+
+    one = await desks.step_in("T02", PROVINCE)
+    await open_case(one, case_id)
+    await press_act(one, "AskOverride")
+    await one.check("#act-form [name=override]")
+    await one.fill("#act-form [name=reason]", "对方单位正在撤并，台账无人核对")
+    await confirm(one)
+    await expect(one.locator("#standing")).to_contain_text("须由他人审批")
+    assert 0 == await one.locator("#acts [data-act=ApproveOverride]").count()
+
+    two = await desks.step_in("D01", PROVINCE, LEADERSHIP)
+    await open_case(two, case_id)
+    await press_act(two, "ApproveOverride")
+    asked = two.locator("#act-form #asked")
+    await expect(asked).to_contain_text("T02")
+    await expect(asked).to_contain_text("对方单位正在撤并，台账无人核对")
+    await expect(asked).to_contain_text("台账未核对一致而销号")
+    await confirm(two)
+    await expect(two.locator("#timeline")).to_contain_text("批准特批")
+    timeline = await two.locator("#timeline").inner_text()
+    assert ("T02" in timeline, "D01" in timeline) == (True, True)
+    await one.reload()
+    await press_act(one, "WriteOff")
+    await confirm(one)
+    await expect(one.locator("#standing")).to_contain_text("已销号")
+    await desks.federation.restart_node(COUNTY)

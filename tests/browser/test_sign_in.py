@@ -1,14 +1,16 @@
 """Officers sign in at the desk in a real browser, by TLS: what they see, whole without scripts, axe clean."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from argon2 import PasswordHasher
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
 from kuaixiang.accounts.users import User, save_users
 from kuaixiang.runtime import pki
@@ -43,33 +45,45 @@ class Desk:
         await page.goto(f"{self.address}/")
         return page
 
+    async def close(self) -> None:
+        for context in self.contexts:
+            await context.close()
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def desk(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
-    folder: Path = tmp_path_factory.mktemp("sign-in")
+
+def furnished(folder: Path) -> Path:
+    """A folder with a county's certificates, staff and users."""
     quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
-    save_users(folder / "users.toml", {(COUNTY, actor): User(quick) for actor in ("R01", "T01")})
+    save_users(folder / "users.toml", {(COUNTY, actor): User(quick) for actor in ("R01", "T01", "B01")})
     (folder / "staff.toml").write_text(STAFF, encoding="utf-8")
     pki.init_authority(folder / "ca", "test")
     pki.issue(folder / "ca", folder / "node", "node", [COUNTY])
-    settings = read_settings(
-        NodeSettings,
-        bureaus=(COUNTY,),
-        database=f"sqlite:///{folder}/node.db",
-        listen="127.0.0.1:0",
-        metrics_port=0,
-        certificates=folder / "node",
-        nats_url=None,
-        staff=folder / "staff.toml",
-        users=folder / "users.toml",
-        desk="127.0.0.1:0",
-        pages_certificates=folder / "node",
-    )
-    async with service.running(settings) as running:
+    return folder
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def desk(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
+    folder = furnished(tmp_path_factory.mktemp("sign-in"))
+    async with service.running(settings_in(folder, 0)) as running:
         made = Desk(f"https://127.0.0.1:{running.desk_port}", chromium, [])
         yield made
-        for context in made.contexts:
-            await context.close()
+        await made.close()
+
+
+def settings_in(folder: Path, port: int, **more: Any) -> NodeSettings:
+    """A node with officers, its desk at a port; 0 takes a free one."""
+    known: dict[str, Any] = {
+        "bureaus": (COUNTY,),
+        "database": f"sqlite:///{folder}/node.db",
+        "listen": "127.0.0.1:0",
+        "metrics_port": 0,
+        "certificates": folder / "node",
+        "nats_url": None,
+        "staff": folder / "staff.toml",
+        "users": folder / "users.toml",
+        "desk": f"127.0.0.1:{port}",
+        "pages_certificates": folder / "node",
+    }
+    return read_settings(NodeSettings, **known | more)
 
 
 async def sign_in(page: Page, actor: str, password: str = PASSWORD) -> None:
@@ -136,3 +150,58 @@ async def test_the_pages_of_signing_in_keep_the_rules_of_accessibility(desk: Des
     await sign_in(page, "T01")
     await expect(page).to_have_url(f"{desk.address}/capacity?to=%2F")
     assert [] == await judged(page)
+
+
+async def test_after_wrong_passwords_the_officer_is_told_until_when_and_that_it_ends_by_itself(desk: Desk) -> None:
+    page = await desk.page()
+    for _ in range(6):
+        await sign_in(page, "B01", "wrong")
+        await expect(page.get_by_role("alert")).to_be_visible()
+    refused = page.locator('[data-rule="TooManyAttempts"]')
+    await expect(refused).to_contain_text("密码错误次数过多，已暂停登录。")
+    await expect(refused).to_contain_text(re.compile(r"请于 \d\d:\d\d:\d\d 之后再试；暂停到时自动解除，无需他人解锁。"))
+    assert "B01" == await page.input_value("#actor")
+    # The right password is not looked at before its time, and is right afterwards.
+    async with asyncio.timeout(60):
+        while await page.locator(".who").count() == 0:
+            await sign_in(page, "B01")
+            await page.wait_for_load_state()
+            await asyncio.sleep(0.5)
+    await expect(page.locator(".who")).to_contain_text("包")
+
+
+async def test_a_registration_that_is_sent_while_the_desk_is_down_is_sent_again_and_is_one_case(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    folder = furnished(tmp_path)
+    text = "修配厂的季度申报什么时候截止？"
+    async with service.running(settings_in(folder, 0)) as running:
+        port = running.desk_port
+        desk = Desk(f"https://127.0.0.1:{port}", chromium, [])
+        page = await desk.page()
+        await sign_in(page, "R01")
+        await expect(page.locator(".who")).to_be_visible()
+        await page.goto(f"{desk.address}/register")
+        await page.fill("[name=taxpayer_name]", "澄筠野修配厂")
+        await page.fill("[name=contact]", "15400001234")
+        await page.fill("[name=text]", text)
+        await page.check("[name=category][value='1']")
+    await page.click("#register button.main")
+    await expect(page.locator("#lost")).to_be_visible()
+    assert text == await page.input_value("[name=text]")
+    async with service.running(settings_in(folder, port)):
+        # Whatever becomes of the answer: what was done is not done once more.
+        async def lose(route: Route) -> None:
+            await route.fetch()
+            await route.abort()
+
+        await page.route("**/register", lose, times=1)
+        await expect(page.locator("#register button.main")).to_be_enabled()
+        await page.click("#register button.main")
+        await expect(page.locator("#lost")).to_be_visible()
+        await page.click("#register button.main")
+        await expect(page).to_have_url(f"{desk.address}/cases/{COUNTY}-2026-0000001")
+        assert [] == await broken(page)
+        await page.goto(f"{desk.address}/cases/{COUNTY}-2026-0000002")
+        await expect(page.locator("[data-rule=UnknownCase]")).to_be_visible()
+        await desk.close()

@@ -43,6 +43,7 @@ from kuaixiang.runtime.clock import FixedClock
 from kuaixiang.web.guard import FromElsewhere, NotOurForm
 from kuaixiang.web.words import SHARED
 from tests.demo.requests import registration
+from tests.fuzz.pages import hold_out, requests_for
 
 MONDAY = datetime(2026, 9, 21, 9, tzinfo=SHANGHAI)
 HEADQUARTERS, PROVINCE, COUNTY, NEIGHBOUR = "000000", "110000", "110101", "110105"
@@ -387,3 +388,11 @@ async def test_a_process_that_does_not_come_back_is_told_as_a_refusal() -> None:
     controls.open()
     with pytest.raises(NotBack, match=r"The node of 330106 did not come back in time\."):
         await controls.do(Deed.RESTART, "node-330106")
+
+
+@pytest.mark.nats
+@STAGE
+async def test_no_request_to_the_stage_is_a_fault_or_comes_back_as_it_was_sent(seat: Seat) -> None:
+    asked = requests_for(seat.stage.application, ("csrf", "what", "whom", "to", "part"), endless=["/changes"])
+    assert len(asked) > 8
+    await hold_out(seat.browser, asked, seat.token)

@@ -9,6 +9,7 @@ import sys
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -47,19 +48,30 @@ def config(folder: Path, issuer: str, more: str = "") -> Path:
     return file
 
 
-GROUPS = f"""
+def groups_of(bureau: str) -> str:
+    """What a provider's groups mean."""
+    return f"""
 [[roles]]
 claim = "groups"
 value = "kx-registrars"
-bureau = "{COUNTY}"
+bureau = "{bureau}"
 roles = ["registrar"]
 departments = ["tax-service"]
 """
 
 
+GROUPS = groups_of(COUNTY)
+
+
 @pytest.fixture(scope="module")
 def issuer() -> Iterator[str]:
-    """A provider in a process of its own, which knows three people."""
+    with provider_for(COUNTY) as address:
+        yield address
+
+
+@contextmanager
+def provider_for(bureau: str) -> Iterator[str]:
+    """A provider in a process of its own, which knows three people of a bureau."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -69,10 +81,10 @@ def issuer() -> Iterator[str]:
             "preferred_username": "R01",
             "name": "任某",
             "groups": ["staff", "kx-registrars"],
-            "bureau": COUNTY,
+            "bureau": bureau,
         },
-        {"sub": "b", "preferred_username": "X99", "groups": ["kx-registrars"], "bureau": COUNTY},
-        {"sub": "c", "preferred_username": "M01", "bureau": COUNTY},
+        {"sub": "b", "preferred_username": "X99", "groups": ["kx-registrars"], "bureau": bureau},
+        {"sub": "c", "preferred_username": "M01", "bureau": bureau},
     )
     claims = [part for person in people for part in ("--user-claims", json.dumps(person))]
     command = [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "--port", str(port), *claims]

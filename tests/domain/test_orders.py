@@ -472,6 +472,16 @@ def test_an_order_that_cannot_be_is_refused_naming_the_field(act: order_acts.Iss
     assert refusal.value.chinese
 
 
+def test_of_several_pasted_numbers_the_wrong_one_is_told_by_its_place() -> None:
+    for case_ids, told in (
+        ((CASE_ID, "c-2", "不是"), "第 3 个不是有效的编号"),
+        ((CASE_ID, CASE_ID), "第 2 个与前面的重复"),
+    ):
+        with pytest.raises(errors.FieldMalformed) as refused:
+            Way().issue(replace(ISSUE, case_ids=case_ids))
+        assert told in refused.value.chinese
+
+
 def test_an_order_may_be_about_no_case_and_about_as_many_as_the_bound_allows() -> None:
     for case_ids in ((), tuple(f"c-{number}" for number in range(CASES_MAX))):
         assert case_ids == Way().issue(replace(ISSUE, case_ids=case_ids)).carry().receiver.known.case_ids

@@ -1,25 +1,20 @@
-"""Hostile requests to the pages: the desk's routes, described from the application itself and filled by schemathesis.
+"""Hostile requests to the pages: the desk's and the board's routes, described from the applications themselves.
 
-Whoever asks has stepped in, so that forms and not the door are met. Nothing but pages, refusals and redirections comes back,
-never a fault, and what is sent is never a part of the page as it was sent.
+Whoever asks has stepped in, so that forms and not the door are met. Nothing but pages, files, refusals and redirections
+comes back, never a fault, and what is sent is never a part of the page as it was sent.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
-import hypothesis
-import schemathesis
-from starlette.applications import Starlette
-from starlette.routing import Mount, Route
+from pathlib import Path
 
 from kuaixiang.domain.words import Role
 from tests.desk.conftest import bureaus, county  # noqa: F401 - fixtures
 from tests.desk.offices import Pages
 from tests.federation.bureaus import COUNTY, Federation
+from tests.fuzz.pages import hold_out, requests_for
+from tests.hub.boards import Bench, lived
+from tests.hub.journals import DONGCHENG, HEADQUARTERS
 
-EXAMPLES_OF_A_ROUTE = 2
-MARK = "<script>alert(1)</script>"
-FIELDS = (
+AT_THE_DESK = (
     "actor",
     "bureau",
     "category",
@@ -36,75 +31,29 @@ FIELDS = (
     "text",
     "version",
 )
-"""Names of fields that some form has."""
-VALUE = {
-    "anyOf": [
-        {"type": "string", "maxLength": 200},
-        {"enum": [MARK, "110101", "../..", "-1", "9" * 40, "2026-13-45", "\u202e", "%00", "=1+1"]},
-    ]
-}
-ENDLESS = ("/live",)
-"""Streams that end with the session."""
-
-
-def described(app: Starlette) -> dict[str, Any]:
-    """An OpenAPI description of every route of an application."""
-    paths: dict[str, Any] = {}
-    for path, methods in routes(app.routes):
-        names = [part[1:-1].partition(":")[0] for part in path.split("/") if part.startswith("{")]
-        plain = "/".join(
-            f"{{{part[1:-1].partition(':')[0]}}}" if part.startswith("{") else part for part in path.split("/")
-        )
-        for method in sorted(methods & {"GET", "POST"}):
-            parameters: list[dict[str, Any]] = [
-                {
-                    "name": name,
-                    "in": "path",
-                    "required": True,
-                    "schema": {"type": "string", "minLength": 1, "maxLength": 60},
-                }
-                for name in names
-            ]
-            parameters += [{"name": name, "in": "query", "schema": VALUE} for name in FIELDS]
-            operation: dict[str, Any] = {"parameters": parameters, "responses": {"200": {"description": "a page"}}}
-            if method == "POST":
-                fields = {"type": "object", "properties": dict.fromkeys(FIELDS, VALUE)}
-                operation["requestBody"] = {"content": {"application/x-www-form-urlencoded": {"schema": fields}}}
-            paths.setdefault(plain or "/", {})[method.lower()] = operation
-    return {"openapi": "3.0.3", "info": {"title": "pages", "version": "1"}, "paths": paths}
-
-
-def routes(of: Any, prefix: str = "") -> Iterator[tuple[str, set[str]]]:
-    """Every route's path and methods."""
-    for route in of:
-        if isinstance(route, Mount):
-            yield from routes(route.routes, prefix + route.path)
-        elif isinstance(route, Route):
-            yield prefix + route.path, set(route.methods or ())
-
-
-def requests_for(app: Starlette) -> list[dict[str, Any]]:
-    """A few requests for each route, the same ones every time."""
-    found: list[dict[str, Any]] = []
-    schema = schemathesis.openapi.from_dict(described(app))
-    for result in schema.get_all_operations():
-        operation: Any = result.ok()  # type: ignore[union-attr]  # the description is ours
-
-        @hypothesis.seed(1)
-        @hypothesis.settings(
-            max_examples=EXAMPLES_OF_A_ROUTE,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(hypothesis.HealthCheck),
-            phases=[hypothesis.Phase.generate],
-        )
-        @hypothesis.given(case=operation.as_strategy())
-        def collect(case: Any) -> None:
-            asked = case.as_transport_kwargs(base_url="http://127.0.0.1")
-            found.append(asked)
-
-        collect()
-    return found
+"""Names of fields that some form of the desk has."""
+AT_THE_BOARD = (
+    "act",
+    "after",
+    "asked_at",
+    "bureau",
+    "by",
+    "category",
+    "done",
+    "figure",
+    "from",
+    "light",
+    "order",
+    "override_reason",
+    "own",
+    "period",
+    "scope",
+    "show",
+    "sort",
+    "tiles",
+    "to",
+)
+"""Names that some form or address of the board has."""
 
 
 async def test_no_request_to_the_desk_is_a_fault_or_comes_back_as_it_was_sent(
@@ -112,18 +61,35 @@ async def test_no_request_to_the_desk_is_a_fault_or_comes_back_as_it_was_sent(
     bureaus: Federation,  # noqa: F811
 ) -> None:
     await bureaus.register(COUNTY)
-    await county.step_in(COUNTY, Role.TAX_SERVICE)
-    form = await county.hidden("/register")
+
+    async def token() -> str:
+        await county.step_in(COUNTY, Role.TAX_SERVICE)
+        return (await county.hidden("/register"))["csrf"]
+
     app = county.client._transport.app  # type: ignore[attr-defined]
-    asked = [one for one in requests_for(app) if not any(part in one["url"] for part in ENDLESS)]
+    asked = requests_for(app, AT_THE_DESK, endless=["/live"])
     assert len(asked) > 30
-    for whole in asked:
-        one = {name: value for name, value in whole.items() if name in {"method", "url", "params", "data", "headers"}}
-        if one["method"] == "POST":
-            one["data"] = {**(one.get("data") or {}), "csrf": form["csrf"]}
-        answer = await county.client.request(**one)
-        assert answer.status_code < 500, (one, answer.status_code)
-        assert MARK not in answer.text, one
-        if "step-out" in one["url"] or answer.headers.get("location", "").startswith("/step-in"):
-            await county.step_in(COUNTY, Role.TAX_SERVICE)
-            form = await county.hidden("/register")
+    await hold_out(county.client, asked, token)
+
+
+async def test_no_request_to_the_board_is_a_fault_or_comes_back_as_it_was_sent(tmp_path: Path) -> None:
+    bench = Bench(f"sqlite:///{tmp_path}/hub.db")
+    bench.feed(lived(DONGCHENG, 3))
+    async with bench.visitor() as client:
+
+        async def token() -> str:
+            who = {"bureau": HEADQUARTERS, "actor": "S01", "department": "leadership", "role": Role.SUPERVISOR.name}
+            await client.post("/step-in", data=who)
+            page = (await client.get("/reconciliation")).text
+            return page.partition('name="csrf" value="')[2].partition('"')[0]
+
+        asked = requests_for(bench.app, AT_THE_BOARD)
+        assert len(asked) > 40
+        # As they are, and for days that are.
+        await hold_out(client, asked, token)
+        within = [one | {"params": {**(one.get("params") or {}), "period": "2026-11"}} for one in asked]
+        for one in within:
+            for name in ("from", "to", "scope"):
+                one["params"].pop(name, None)
+        await hold_out(client, within, token)
+    await bench.close()

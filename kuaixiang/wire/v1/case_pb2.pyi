@@ -2200,12 +2200,15 @@ class DuplicateCandidate(_message.Message):
     REASONS_FIELD_NUMBER: _builtins.int
     SIMILARITY_FIELD_NUMBER: _builtins.int
     TAXPAYER_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     stage: _common_pb2.Stage.ValueType
     similarity: _builtins.float
     """How far the texts say the same, 0 to 1."""
     taxpayer: _builtins.str
     """The taxpayer's name with its middle hidden."""
+    text: _builtins.str
+    """How the request begins, with names and numbers hidden."""
     @_builtins.property
     def registered_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -2219,10 +2222,11 @@ class DuplicateCandidate(_message.Message):
         reasons: _abc.Iterable[_common_pb2.DuplicateReason.ValueType] | None = ...,
         similarity: _builtins.float = ...,
         taxpayer: _builtins.str = ...,
+        text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registered_at", b"registered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "reasons", b"reasons", "registered_at", b"registered_at", "similarity", b"similarity", "stage", b"stage", "taxpayer", b"taxpayer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "reasons", b"reasons", "registered_at", b"registered_at", "similarity", b"similarity", "stage", b"stage", "taxpayer", b"taxpayer", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
