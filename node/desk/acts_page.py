@@ -212,7 +212,7 @@ class _ActPages:
         return Asked(asked.override, asked.asked_by, name, asked.asked_at, reason)
 
 
-_OF_A_SECOND_PERSON: Final[frozenset[type[Act]]] = frozenset({acts.ApproveOverride, acts.RefuseOverride})
+_OF_A_SECOND_PERSON: Final[tuple[type[Act], ...]] = (acts.ApproveOverride, acts.RefuseOverride)
 
 
 def _is_asked(field: Field, case: Case) -> bool:
