@@ -8,8 +8,9 @@ Per bureau a `Mark` says up to where its journal has been folded. A segment is p
 - it, or its recomputed chain, contradicts the mark: a fork. The bureau is quarantined, all others go on;
 - an older generation than the mark's: superseded, ignored;
 - a newer generation that does not continue at the mark: the ledger was restored from a backup and has lost entries
-  that were folded here. The bureau is folded again from its first entry, as its ledger has it now. A newer generation
-  that does continue at the mark lost nothing and is simply folded on.
+  that were folded here, or was rewritten (`hub.generations` tells which). A restored one is folded again from its first
+  entry, as its ledger has it now, and the loss stands with it; a rewritten one is quarantined. A newer generation that
+  does continue at the mark lost nothing and is simply folded on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,9 @@ SEQ_MAX: Final = 2**63 - 1
 """Positions are signed 64-bit in SQL."""
 SEGMENT_ENTRIES_MAX: Final = 100_000
 """Far above what a publisher or a ledger puts into one message; a bound, so that one message cannot stop the fold."""
+PASSED_ENTRIES: Final = 1_000
+"""Between entries whose hashes are kept, to hold a later generation to: a million rows for the nation's entries of a
+year."""
 EPOCH_DAY: Final = date(1970, 1, 1)
 DAY_MIN: Final = (date.min - EPOCH_DAY).days
 DAY_MAX: Final = (date.max - EPOCH_DAY).days
@@ -108,6 +112,8 @@ class Mark:
     announced_seq: int = 0
     quarantine: str = ""
     """Why nothing of the bureau is folded any more; empty when it is."""
+    restored: str = ""
+    """What a new generation has lost of what had been folded; until somebody has the bureau folded anew."""
 
     @property
     def behind(self) -> bool:
@@ -133,10 +139,11 @@ class Mark:
             return self
         return replace(self, announced_generation=generation, announced_seq=seq)
 
-    def back_to_the_start(self) -> "Mark":
+    def back_to_the_start(self, restored: str = "") -> "Mark":
         """Nothing of the bureau is folded; what is known of its journal stays known."""
         return Mark(
             self.bureau,
+            restored=restored,
             heard_at_us=self.heard_at_us,
             announced_generation=self.announced_generation,
             announced_seq=self.announced_seq,
@@ -373,6 +380,8 @@ class Batch:
     """By bureau, for the bureau alone."""
     cases: dict[CaseKey, OpenCase | None] = field(default_factory=dict)
     clocks: dict[ClockKey, OpenClock | None] = field(default_factory=dict)
+    passed: list[tuple[str, int, bytes]] = field(default_factory=list)
+    """Entries whose hashes are kept: bureau, position, hash."""
     entries: int = 0
 
     def add(self, mark: Mark, segment: Segment, changes: Changes) -> Mark:
@@ -395,6 +404,8 @@ class Batch:
             data_as_of_us=max(mark.data_as_of_us, changes.recorded_at_us),
         ).announce(segment.generation, last)
         self.marks[mark.bureau] = folded
+        if last // PASSED_ENTRIES > mark.seq // PASSED_ENTRIES:
+            self.passed.append((mark.bureau, last, segment.last_hash))
         return folded
 
 

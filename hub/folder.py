@@ -177,10 +177,17 @@ class Folder:
             seq=announced[1],
         )
 
-    def forget(self, bureau: str) -> None:
-        """Take everything of a bureau out of the figures, durably, to fold it again from its first entry."""
+    def passed(self, bureau: str) -> dict[int, bytes]:
+        """The hashes of some entries that were folded of a bureau, by position."""
+        return self._store.passed(bureau)
+
+    def forget(self, bureau: str, restored: str = "") -> None:
+        """Take everything of a bureau out of the figures, durably, to fold it again from its first entry.
+
+        `restored` says what its ledger has lost, and stands until it is folded again for another reason.
+        """
         old = self.mark(bureau)
-        mark = old.back_to_the_start()
+        mark = old.back_to_the_start(restored)
         self._parking.drop(bureau)
         self._store.forget(mark)
         self._marks[bureau] = mark
@@ -195,10 +202,11 @@ class Folder:
         self._commit(run)
         _LOG.warning("A journal goes on in a new generation and is folded again.", action="hub.release", bureau=bureau)
 
-    def quarantine(self, bureau: str, reason: str) -> None:
-        """Fold nothing of a bureau any more until it is rebuilt."""
+    def quarantine(self, bureau: str, reason: str, generation: int = 0) -> None:
+        """Fold nothing of a bureau any more until it is rebuilt; nor of its journal's later generation, if given."""
         run = _Run(self.mark, self._parking, self._now_us())
-        run.quarantine(run.mark(bureau), reason)
+        mark = run.mark(bureau)
+        run.quarantine(replace(mark, generation=max(mark.generation, generation)), reason)
         self._commit(run)
 
     # ------------------------------------------------------------ inside

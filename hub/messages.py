@@ -125,6 +125,7 @@ def mark(of: Mark, parked: int) -> pb.BureauMark:
         data_as_of=instant(of.data_as_of_us),
         parked_entries=parked,
         quarantine=of.quarantine,
+        restored=of.restored,
     )
 
 

@@ -26,6 +26,11 @@ UP_TO_DATE: Final = Gauge("kx_hub_bureaus_up_to_date", "Bureaus folded to the en
 QUARANTINED: Final = Gauge(
     "kx_hub_bureaus_quarantined", "Bureaus whose journals contradict themselves and are folded no more: alarm above 0."
 )
+RESTORED: Final = Gauge(
+    "kx_hub_bureaus_restored",
+    "Bureaus whose ledgers have lost, by a new generation, what had been folded, until they are rebuilt: alarm "
+    "above 0.",
+)
 RECONCILIATION_MISMATCHES: Final = Gauge(
     "kx_hub_reconciliation_mismatches",
     "What the hub and its ledgers said differently at the last daily comparison: alarm above 0.",

@@ -235,6 +235,8 @@ def _lack(mark: Mark | None, silent: frozenset[str], until_us: int) -> Lack | No
         return Lack.NEVER_HEARD
     if mark.quarantine:
         return Lack.QUARANTINED
+    if mark.restored:
+        return Lack.RESTORED
     if mark.behind or mark.data_as_of_us < until_us:
         return Lack.BEHIND
     return Lack.SILENT if mark.bureau in silent else None

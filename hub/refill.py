@@ -14,6 +14,7 @@ import structlog
 
 from hub.fold import Poison, hashes_of
 from hub.folder import Folder
+from hub.generations import GenerationDenied, judge
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.metrics import REFILLS
 from hub.worker import Worker, end_tasks
@@ -83,10 +84,10 @@ class Refiller:
         mark = self._folder.mark(bureau)
         head = await self.head(bureau)
         if head.generation > mark.generation and mark.seq and not await self._continues(bureau, head.seq):
-            await self._worker.run(self._folder.forget, bureau)
+            await self._take_generation(bureau, head.generation)
         elif head.generation > mark.generation and mark.quarantine:
             await self._worker.run(self._folder.release, bureau)
-        elif (head.generation, head.seq) < (mark.generation, mark.seq):
+        elif (head.generation, head.seq) < (mark.generation, mark.seq) and not mark.quarantine:
             await self._worker.run(
                 self._folder.quarantine,
                 bureau,
@@ -126,6 +127,16 @@ class Refiller:
         async for segment in self._ledgers.read(bureau, mark.seq, mark.seq):
             return segment.first_seq == mark.seq and hashes_of(segment)[:1] == [mark.hash]
         return False
+
+    async def _take_generation(self, bureau: str, generation: int) -> None:
+        """Fold a bureau anew whose ledger was restored, or no more where it was rewritten."""
+        passed = await self._worker.run(self._folder.passed, bureau)
+        try:
+            lost = await judge(self._folder.mark(bureau), passed, self._ledgers.read(bureau, 1))
+        except GenerationDenied as denied:
+            await self._worker.run(self._folder.quarantine, bureau, str(denied), generation)
+            return
+        await self._worker.run(self._folder.forget, bureau, lost.sentence)
 
     async def _one(self, bureau: str) -> None:
         try:

@@ -17,11 +17,12 @@ from hub.directives import TreeFollower
 from hub.folder import Folder
 from hub.issues.servicer import Issues
 from hub.ledgers import Ledgers
-from hub.metrics import EXPECTED, HEARD, QUARANTINED, UP_TO_DATE
+from hub.metrics import EXPECTED, HEARD, QUARANTINED, RESTORED, UP_TO_DATE
 from hub.refill import Refiller
 from hub.servicer import Statistics
 from hub.settings import HubSettings
 from hub.store import Store
+from hub.words import Lack
 from hub.worker import Worker
 from kuaixiang.accounts.opening import officers_of
 from kuaixiang.accounts.servicer import add_sign_in
@@ -230,6 +231,7 @@ def _watch(statistics: Statistics, scope: str) -> Step:
         HEARD.set(found.bureaus_heard)
         UP_TO_DATE.set(found.bureaus_up_to_date)
         QUARANTINED.set(found.bureaus_quarantined)
+        RESTORED.set(sum(lack is Lack.RESTORED for lack in found.missing.values()))
         return False
 
     return step

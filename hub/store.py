@@ -61,7 +61,16 @@ MARKS: Final = sa.Table(
     sa.Column("announced_generation", sa.BigInteger, nullable=False),
     sa.Column("announced_seq", sa.BigInteger, nullable=False),
     sa.Column("quarantine", sa.Text, nullable=False),
+    sa.Column("restored", sa.Text, nullable=False),
 )
+PASSED: Final = sa.Table(
+    "passed",
+    METADATA,
+    sa.Column("bureau", sa.String(6), primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True),
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+)
+"""Hashes of entries at which a batch has ended, one in some thousand: what a later generation is held to."""
 TALLIES: Final = sa.Table(
     "tallies",
     METADATA,
@@ -210,7 +219,7 @@ class Store:
         self._connection = self._database.writing
         self._bulk = bulk = Bulk(self._connection)
         self._add_tally = bulk.put(TALLIES, add="value")
-        self._put_mark, self._put_case = map(bulk.put, (MARKS, OPEN_CASES))
+        self._put_mark, self._put_case, self._put_passed = map(bulk.put, (MARKS, OPEN_CASES, PASSED))
         self._put_clock = bulk.put(OPEN_CLOCKS, keep=("extended", UNTOLD))
         self._put_edition, self._put_published = map(bulk.put, (EDITIONS, PUBLISHED))
         self._drop_case = bulk.drop(OPEN_CASES, "bureau", "case_id")
@@ -291,6 +300,13 @@ class Store:
             run(self._drop_clock, [key for key, clock in clocks if clock is None])
             run(self._put_clock, [(*key, *clock) for key, clock in clocks if clock is not None])
             self._put_marks(batch.marks.values())
+            run(self._put_passed, batch.passed)
+
+    def passed(self, bureau: str) -> dict[int, bytes]:
+        """The hashes that are kept of what was folded of a bureau, by position."""
+        query = sa.select(PASSED.c.seq, PASSED.c.hash).where(PASSED.c.bureau == bureau)
+        with self._connection.begin():
+            return {row.seq: bytes(row.hash) for row in self._connection.execute(query)}
 
     def forget(self, mark: Mark) -> None:
         """Take everything that one bureau has contributed out again, durably, and set its mark."""
@@ -307,7 +323,7 @@ class Store:
                     TALLIES.c.bureau.in_([mark.bureau, *self._superiors[mark.bureau]]), TALLIES.c.value == 0
                 )
             )
-            for table in (OPEN_CASES, OPEN_CLOCKS):
+            for table in (OPEN_CASES, OPEN_CLOCKS, PASSED):
                 self._connection.execute(sa.delete(table).where(table.c.bureau == mark.bureau))
             self._put_marks([mark])
 
@@ -402,7 +418,7 @@ class Store:
     def _start_over(self) -> None:
         """Drop what was folded by other definitions. How far each journal reaches is kept, so that it is read again."""
         _LOG.warning("Entries are counted in another way now; every ledger is folded again.", action="hub.start_over")
-        for table in (TALLIES, OPEN_CASES, OPEN_CLOCKS):
+        for table in (TALLIES, OPEN_CASES, OPEN_CLOCKS, PASSED):
             self._connection.execute(sa.delete(table))
         marks = [self._as_before(row) for row in self._connection.execute(sa.select(MARKS))]
         self._put_marks(marks)

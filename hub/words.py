@@ -49,6 +49,8 @@ class Lack(IntEnum):
     """More of its journal is known to exist than has been folded, or it has not reported far enough."""
     SILENT = 4
     """Not heard from lately."""
+    RESTORED = 5
+    """Its ledger goes on in a new generation without entries that had been folded."""
 
 
 LACK_LABELS: Final[Mapping[Lack, str]] = {
@@ -56,6 +58,7 @@ LACK_LABELS: Final[Mapping[Lack, str]] = {
     Lack.BEHIND: "报送滞后",
     Lack.SILENT: "近期未报",
     Lack.QUARANTINED: "台账数据存疑",
+    Lack.RESTORED: "台账恢复有缺失",
 }
 
 

@@ -225,6 +225,7 @@ def completeness(
                     "heard_at": instant(mark, "heard_at"),
                     "data_as_of": instant(mark, "data_as_of"),
                     "quarantine": mark.quarantine,
+                    "restored": mark.restored,
                 }
                 for mark in answer.marks
             ],
@@ -233,10 +234,11 @@ def completeness(
         return
     console = wide(Console())
     table = Table(title="Journals")
-    for heading in ("bureau", "seq", "announced", "parked", "heard at", "data as of", "quarantine"):
+    for heading in ("bureau", "seq", "announced", "parked", "heard at", "data as of", "stands against it"):
         table.add_column(heading, justify="right" if heading in {"seq", "announced", "parked"} else "left")
     for mark in answer.marks:
-        well = mark.seq >= mark.announced_seq and not mark.quarantine and mark.HasField("heard_at")
+        against = mark.quarantine or mark.restored
+        well = mark.seq >= mark.announced_seq and not against and mark.HasField("heard_at")
         if everyone or not well:
             table.add_row(
                 mark.bureau,
@@ -245,7 +247,7 @@ def completeness(
                 str(mark.parked_entries),
                 instant(mark, "heard_at") or "never",
                 instant(mark, "data_as_of") or "-",
-                mark.quarantine,
+                against,
             )
     if table.row_count:
         console.print(table)

@@ -15,6 +15,7 @@ told.
 import asyncio
 import json
 import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,6 +51,9 @@ from node.settings import NodeSettings
 NUMBERS_LEFT_OUT: Final = 100_000
 """Numbers of cases and of orders that a new generation leaves out: more than a large bureau gives in the longest time
 that its witness could be away."""
+RANGES_UNWITNESSED: Final = 1_000
+"""Of so many ranges of numbers one is drawn for a ledger that nobody witnesses: two that were restored from the same
+backup draw the same one in a thousandth of all cases, and a number then has nine digits at most."""
 READ_SECONDS_MAX: Final = 3_600.0
 """A whole ledger from its witness, at some thousand entries a second."""
 
@@ -334,6 +338,9 @@ class Restoration:
         ledger = self._ledger
         head = ledger.heads[bureau]
         lost = await asyncio.to_thread(self._lost, bureau, filled)
+        # Nobody stops a second ledger that is restored from the same backup where there is no witness: then at least it
+        # is most unlikely to give the same numbers.
+        left_out = NUMBERS_LEFT_OUT if witness else NUMBERS_LEFT_OUT * (1 + secrets.randbelow(RANGES_UNWITNESSED))
         event = GenerationOpened(
             witness=witness,
             cosigned_generation=cosigned.generation,
@@ -341,8 +348,9 @@ class Restoration:
             cosigned_hash=cosigned.hash,
             backup_seq=backup_seq,
             set_aside=filled.set_aside,
-            cases_numbered=head.cases_registered + NUMBERS_LEFT_OUT,
-            orders_numbered=head.orders_issued + NUMBERS_LEFT_OUT,
+            cases_numbered=head.cases_registered + left_out,
+            orders_numbered=head.orders_issued + left_out,
+            nonce=secrets.token_hex(8),
         )
 
         def run(draft: Draft) -> None:

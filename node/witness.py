@@ -340,9 +340,10 @@ class Witness:
             told_hash=short(told.hash),
         )
 
-    def is_doubted(self, pair: Pair) -> bool:
-        """Whether something stands against a ledger."""
-        return pair in self._doubts
+    def finding(self, pair: Pair) -> LedgerFinding | None:
+        """What stands against a ledger; None when nothing does."""
+        doubt = self._doubts.get(pair)
+        return doubt.finding if doubt is not None else None
 
     def _show(self) -> None:
         DOUBTED.set(len(self._doubts))
@@ -416,6 +417,7 @@ class Rereader:
         self._witness = witness
         self._next: dict[Pair, int] = {}
         self._turn: list[Pair] = []
+        self._doubted: set[Pair] = set()
         self._loop = Loop("rereader", self.step, interval_seconds)
 
     async def start(self) -> None:
@@ -431,13 +433,21 @@ class Rereader:
         pair = self._whose()
         if pair is None:
             return False
+        standing = self._witness.finding(pair)
+        if standing is not None:
+            self._doubted.add(pair)
+        elif pair in self._doubted:
+            # Whatever was mended, all of it is looked at again.
+            self._doubted.discard(pair)
+            self._next.pop(pair, None)
         found = await asyncio.to_thread(evidence.spans, self._office.ledger.database, *pair)
         span = _first_after(found, self._next.get(pair, 0)) or _first_after(found, 0)
         if span is None:
             return False
         self._next[pair] = span.last_seq
         difference = await self._witness.compare(pair, span)
-        if difference is not None and not self._witness.is_doubted(pair):
+        # That it ended too early, or nothing, is known of it already: that it was rewritten is graver.
+        if difference is not None and (standing is None or standing < LedgerFinding.REWRITTEN):
             await self._witness.record(pair, LedgerFinding.REWRITTEN, *difference)
         return False
 

@@ -22,6 +22,7 @@ _ENGLISH: Final = {
     Lack.QUARANTINED: "quarantined",
     Lack.BEHIND: "behind",
     Lack.SILENT: "silent lately",
+    Lack.RESTORED: "restored with a loss",
 }
 
 
@@ -79,7 +80,7 @@ async def completeness_file(view: View) -> Response:
             standing.mark.bureau,
             view.place(standing.mark.bureau),
             view.say("up to date") if standing.lack is None else lack_name(standing.lack, view.language),
-            standing.mark.quarantine,
+            standing.mark.quarantine or standing.mark.restored,
             _instant(standing.mark, "heard_at"),
             _instant(standing.mark, "data_as_of"),
             standing.mark.seq,

@@ -588,6 +588,8 @@ class GenerationOpened(LedgerEvent):
     cases_numbered: int
     """Numbers of cases go on after this one, so that none is given out twice."""
     orders_numbered: int
+    nonce: str = ""
+    """Drawn for this restoration: tells it from another one of the same backup."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

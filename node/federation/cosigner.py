@@ -6,7 +6,9 @@ there, was put back to an older copy, cut off or rewritten, and takes no acts un
 same holds of a node that runs: what a witness does not cosign is looked at in the same way.
 
 A witness that is away stops nothing. After `wait_seconds` a ledger takes acts unproven, which a metric shows, and is
-proven when the witness answers; `must_be_proven` has it wait instead.
+proven when the witness answers; `must_be_proven` has it wait instead. One that goes on in a new generation always
+waits, until the witness has cosigned the generation: of two that were restored from the same backup, which would give
+the same numbers, only the one that comes first is cosigned.
 """
 
 import asyncio
@@ -37,7 +39,7 @@ from node.events.publisher import SEGMENT_BYTES_MAX, SEGMENT_ENTRIES_MAX
 from node.federation.client import Links, NoEndpoint, failure_of
 from node.ledger import evidence, queries
 from node.ledger.evidence import Place
-from node.ledger.ledger import Draft, Seen, Work
+from node.ledger.ledger import FIRST_GENERATION, Draft, Seen, Work
 from node.office import Office
 from node.witness import short
 
@@ -78,7 +80,7 @@ _log: Final = structlog.get_logger(__name__)
 
 
 class LedgerUnproven(Refused):
-    """Nobody knows yet whether the ledger is the latest: its witness has not answered since the start."""
+    """Nobody knows yet whether the ledger is the latest: its witness has not said so, or cosigned its generation."""
 
     condition = Condition.BUSY
     remedy = "Try again in a moment; if this stays so, see that the witness's node can be reached."
@@ -173,6 +175,8 @@ class Cosigner:
         for bureau, shown in self.shown.items():
             if shown:
                 office.ledger.withheld[bureau] = LedgerUnproven(bureau, tuple(one.witness for one in shown))
+        self._generations: dict[str, int] = {}
+        """The last generation of each ledger that a witness has cosigned."""
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._loop = Loop("cosigner", self.step, interval_seconds)
 
@@ -219,9 +223,9 @@ class Cosigner:
                 action="cosign.unproven",
                 bureau=bureau,
                 witnesses=witnesses,
-                takes_acts=not self._must_be_proven,
+                takes_acts=not (self._must_be_proven or self._is_newly_opened(bureau)),
             )
-            if not self._must_be_proven:
+            if not (self._must_be_proven or self._is_newly_opened(bureau)):
                 await self._release(bureau)
         self._show()
 
@@ -231,6 +235,7 @@ class Cosigner:
             if seen.bureau not in self.shown:
                 continue
             kept = Place(seen.generation, seen.seq, seen.hash)
+            self._note_generation(seen.bureau, seen.generation)
             refuted = await asyncio.to_thread(self._refuted, seen.bureau, seen.witness, kept)
             if refuted is not None:
                 await self._withhold(seen.bureau, refuted)
@@ -241,11 +246,23 @@ class Cosigner:
     async def _prove(self, bureau: str) -> None:
         """Ask a ledger's witnesses what they have cosigned of it, and hold it to that."""
         await asyncio.gather(*(self._ask(one) for one in self.shown[bureau] if not one.answered))
-        if all(one.answered for one in self.shown[bureau]) and not isinstance(
-            self._office.ledger.withheld.get(bureau), LedgerRefuted
-        ):
+        if self._is_newly_opened(bureau):
+            for one in self.shown[bureau]:
+                if one.answered:
+                    await self._show_all(one)
+        refuted = isinstance(self._office.ledger.withheld.get(bureau), LedgerRefuted)
+        answered = all(one.answered for one in self.shown[bureau])
+        if answered and not refuted and not self._is_newly_opened(bureau):
             self._proven.add(bureau)
             await self._release(bureau)
+
+    def _is_newly_opened(self, bureau: str) -> bool:
+        """Whether a ledger goes on in a generation that no witness has cosigned yet."""
+        generation = self._office.ledger.heads[bureau].generation
+        return generation > max(FIRST_GENERATION, self._generations.get(bureau, 0))
+
+    def _note_generation(self, bureau: str, generation: int) -> None:
+        self._generations[bureau] = max(generation, self._generations.get(bureau, 0))
 
     async def _ask(self, shown: Shown) -> None:
         try:
@@ -267,6 +284,8 @@ class Cosigner:
             refuted = await asyncio.to_thread(self._refuted, bureau, shown.witness, cosigned)
             if refuted is not None:
                 await self._withhold(bureau, refuted)
+            else:
+                self._note_generation(bureau, cosigned.generation)
         shown.answered = True
 
     def _refuted(self, bureau: str, witness: str, cosigned: Place) -> LedgerRefuted | None:
@@ -336,9 +355,13 @@ class Cosigner:
                 await self._ask(shown)
             if not shown.answered:
                 return
-            for _ in range(SHOWN_AT_ONCE_MAX):
-                if not self._is_due(shown) or not await self._show_next(shown):
-                    return
+            await self._show_all(shown)
+
+    async def _show_all(self, shown: Shown) -> None:
+        """Show a witness what it has not cosigned yet, as far as it cosigns it."""
+        for _ in range(SHOWN_AT_ONCE_MAX):
+            if not self._is_due(shown) or not await self._show_next(shown):
+                return
 
     def _is_due(self, shown: Shown) -> bool:
         head = self._office.ledger.heads[shown.bureau]
@@ -382,6 +405,7 @@ class Cosigner:
             return False
         COSIGNATURES.labels("cosigned").inc()
         shown.place, shown.cosigned_at = place, time.monotonic()
+        self._note_generation(shown.bureau, place.generation)
         return await self._keep(shown, request, answer)
 
     def _head(self, bureau: str) -> Place:

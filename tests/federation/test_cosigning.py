@@ -26,6 +26,7 @@ from node import service
 from node.federation.client import Links
 from node.federation.cosigner import LedgerRefuted, LedgerUnproven
 from node.ledger import evidence, schema
+from node.ledger.evidence import Place
 from node.ledger.ledger import Ledger, Seen
 from node.office import Header
 from node.witness import HeadContradicted, HeadUnfollowed, Rereader, StatementOvertaken, Witness
@@ -219,11 +220,17 @@ async def test_an_entry_changed_behind_the_nodes_back_is_found_by_reading_the_le
     office = pair.up[PREFECTURE].office
     paths = pair.certificate("node", PREFECTURE)
     async with Links(office.place.trees, paths) as links:
-        rereader = Rereader(office, Witness(office, links, Seal(paths)))
+        witness = Witness(office, links, Seal(paths))
+        # That it has also been seen too short is no reason not to look.
+        await witness.record(
+            (PREFECTURE, COUNTY), LedgerFinding.SHORTER, Place(1, 4, bytes(32)), Place(1, 1, bytes(32))
+        )
+        rereader = Rereader(office, witness)
         for _ in range(20):
             await rereader.step()
-    (doubt,) = doubts(pair)
-    assert (LedgerFinding.REWRITTEN, 2) == (doubt.finding, doubt.known_seq)
+    assert [(LedgerFinding.SHORTER, 4), (LedgerFinding.REWRITTEN, 2)] == [
+        (doubt.finding, doubt.known_seq) for doubt in doubts(pair)
+    ]
 
 
 @pytest.mark.asyncio

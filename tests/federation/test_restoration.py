@@ -13,7 +13,7 @@ from kuaixiang.domain import acts
 from kuaixiang.domain.events import GenerationOpened, LedgerTrusted, PrivatePartsLost, Registered, SnapshotRestored
 from kuaixiang.domain.words import Custody, Role
 from kuaixiang.wire.v1 import referral_pb2
-from node.federation.cosigner import LedgerRefuted
+from node.federation.cosigner import LedgerRefuted, LedgerUnproven
 from node.ledger import evidence, queries, schema
 from node.ledger.ledger import Ledger
 from node.restoration import NUMBERS_LEFT_OUT, NotRestored, Restored, restore
@@ -99,6 +99,30 @@ async def test_a_ledger_put_back_to_an_older_copy_is_refilled_and_goes_on_in_a_n
     assert (whole.seq, whole.hash) == (opened.event.cosigned_seq, opened.event.cosigned_hash)
     assert [shared] == [entry.case_id for entry in pair.events(COUNTY, SnapshotRestored)]
     assert alone in {entry.case_id for entry in pair.events(COUNTY, PrivatePartsLost)}
+
+
+@pytest.mark.asyncio
+async def test_of_one_backup_restored_twice_only_one_ledger_takes_acts(pair: Nodes) -> None:
+    kept = await backed_up(pair)
+    await put_back(pair, kept)
+    await refill(pair)
+    once = copy(pair, COUNTY, "once.db")
+    await put_back(pair, kept)
+    await refill(pair)
+    # Before the witness has cosigned its generation, it gives no number that the other one could have given.
+    await pair.stop(PREFECTURE)
+    pair.settings |= {"cosigned_start_seconds": 0}
+    await pair.start(COUNTY)
+    with pytest.raises(LedgerUnproven):
+        await pair.register(COUNTY)
+    await pair.start(PREFECTURE)
+    await until(lambda: pair.up[COUNTY].office.ledger.withheld == {})
+    await pair.accept(COUNTY)
+    await put_back(pair, once)
+    await pair.start(COUNTY)
+    await until(lambda: isinstance(pair.up[COUNTY].office.ledger.withheld.get(COUNTY), LedgerRefuted))
+    with pytest.raises(LedgerRefuted):
+        await pair.register(COUNTY)
 
 
 @pytest.mark.asyncio

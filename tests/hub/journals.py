@@ -145,6 +145,24 @@ class Journal:
         del self.entries[seq:], self.generations[seq:], self.hashes[seq + 1 :]
         self.generation += 1
 
+    def rewrite(self, seq: int) -> None:
+        """Forget everything after `seq`, in the same generation: what follows is written over it."""
+        del self.entries[seq:], self.generations[seq:], self.hashes[seq + 1 :]
+
+    def open_generation(self, at: datetime = MONDAY, *, cosigned_seq: int = 0, cosigned_hash: bytes = b"") -> None:
+        """The first entry of a generation that `restore` has begun, as a node writes it."""
+        entry = pb.Entry(bureau=self.bureau, recorded_at_us=to_micros(at), occurred_at_us=to_micros(at))
+        entry.generation_opened.MergeFrom(
+            pb.GenerationOpened(
+                witness="110000" if cosigned_seq else "",
+                cosigned_generation=self.generation - 1 if cosigned_seq else 0,
+                cosigned_seq=cosigned_seq,
+                cosigned_hash=cosigned_hash,
+                backup_seq=self.seq,
+            )
+        )
+        self.seal(entry.SerializeToString())
+
     def segment(self, first: int = 1, last: int | None = None) -> pb.Segment:
         """Entries `first` to `last`, which must be of one generation."""
         end = self.seq if last is None else last

@@ -153,11 +153,48 @@ async def test_a_restored_ledger_is_folded_again_after_asking_it(federation: Fed
         await site.segment(journal.segment())
         await folded(hub, journal)
         journal.restore(14)
+        journal.open_generation()
         journal.live("after", category=6)
         await site.segment(journal.segment(15))
         await until(lambda: hub.folder.mark(journal.bureau).generation == 2, "the new generation is not folded")
         await folded(hub, journal)
         assert (await figures(stub))[""]["registered"] == 3
+        # It is counted as its ledger has it now, and nobody overlooks what that has lost.
+        answer = await stub.GetCompleteness(pb.GetCompletenessRequest(scope=journal.bureau), timeout=10)
+        (mark,) = answer.marks
+        assert "generation 2 has lost 56 folded entries, from 15 on" in mark.restored
+        assert [pb.LACK_RESTORED] == [one.lack for one in answer.completeness.missing]
+
+
+async def test_a_rewritten_ledger_that_calls_itself_restored_is_quarantined(
+    federation: Federation, tmp_path: Path
+) -> None:
+    journal = journal_of(federation, federation.north[0], 3)
+    async with (
+        federation.hub(f"sqlite:///{tmp_path / 'hub.db'}") as hub,
+        federation.publishing("110000") as site,
+        federation.statistics(hub.port) as stub,
+    ):
+        await site.segment(journal.segment())
+        await folded(hub, journal)
+        before = await figures(stub)
+        # The last case was late and is told anew, in time; then a new generation says that nothing is lost.
+        journal.rewrite(14)
+        journal.live("dressed up")
+        journal.restore(journal.seq)
+        journal.open_generation()
+        await site.segment(journal.segment(journal.seq))
+        await until(lambda: bool(hub.folder.mark(journal.bureau).quarantine), "the rewritten ledger passes")
+        assert "entry 21 is another one than was folded" in hub.folder.mark(journal.bureau).quarantine
+        assert before == await figures(stub)
+        journal.live("more")
+        await site.segment(journal.segment(journal.seq - 6))
+        await site.head(journal)
+        await until(
+            lambda: hub.folder.mark(journal.bureau).announced_seq == journal.seq, "the hub does not hear the head"
+        )
+        assert hub.folder.mark(journal.bureau).held
+        assert before == await figures(stub)
 
 
 async def test_a_fork_is_quarantined_and_the_other_bureaus_go_on(federation: Federation, tmp_path: Path) -> None:

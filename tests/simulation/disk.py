@@ -72,10 +72,6 @@ class Disk:
         self._synced = None if self._promises else self._copy()
         return self.database
 
-    def new_generation(self) -> None:
-        """What restoring a ledger does at the least: from here on its journal is of another generation."""
-        self._raw().execute("UPDATE bureaus SET generation = generation + 1")
-
     def lose_power(self) -> None:
         """What was not synced is gone."""
         if self._synced is not None:

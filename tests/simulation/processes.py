@@ -22,6 +22,7 @@ from hub.refill import Refiller
 from hub.store import Store
 from kuaixiang.domain.authority import Caller
 from kuaixiang.domain.errors import Refused
+from kuaixiang.domain.events import GenerationOpened
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime import signing
 from kuaixiang.runtime.clock import FixedClock, to_micros
@@ -286,7 +287,7 @@ class Node(Process):
         self.doom: Doom | None = None
         self.stalled_until = 0.0
         self.rebuilds = False
-        self.renewed = False
+        self.opens_generation = False
         self.publishes = True
         self.fallen: Callable[[Node], None] = lambda _: None
         self.ledger: Ledger
@@ -308,6 +309,8 @@ class Node(Process):
         seal: Any = KeyedSeal(self.name)
         links: Any = SimulatedLinks(self)
         self.office = office = Office(ledger, self.place, seal.sign)
+        if self.opens_generation:
+            await self._open_generation()
         self.courier = courier = Courier(office, links, seal)
         tree, clock = self.place.tree, self.place.clock
         self._services = {
@@ -321,6 +324,23 @@ class Node(Process):
             self.publisher.start()
         self.sweep = Sweep(office)
         await courier.start()
+
+    async def _open_generation(self) -> None:
+        """What restoring a ledger that nobody witnesses does at the least."""
+        head = self.ledger.heads[self.name]
+        event = GenerationOpened(
+            witness="",
+            cosigned_generation=0,
+            cosigned_seq=0,
+            cosigned_hash=bytes(32),
+            backup_seq=head.seq,
+            set_aside=0,
+            cases_numbered=head.cases_registered,
+            orders_numbered=head.orders_issued,
+        )
+        context = self.office.system_context(self.name)
+        await self.ledger.do(Work(run=lambda draft: draft.open_generation(context, event), bureau=self.name))
+        self.opens_generation = False
 
     def fell(self, death: Died) -> None:
         """It died by itself, in its writer."""

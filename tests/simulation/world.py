@@ -295,8 +295,7 @@ class World:
         kind = step.kind
         match kind:
             case Kind.KILL | Kind.POWER | Kind.REBUILD:
-                # A new generation is here a number without the entry that opens it: a rebuild would not find it.
-                victim.rebuilds = kind is Kind.REBUILD and not victim.renewed
+                victim.rebuilds = kind is Kind.REBUILD
                 self._fell(victim, chance, power=kind is Kind.POWER)
             case Kind.BEFORE_COMMIT | Kind.AFTER_COMMIT:
                 victim.doom = Doom(before=kind is Kind.BEFORE_COMMIT)
@@ -333,8 +332,7 @@ class World:
                 segments = victim.segments()
                 if segments:
                     self._fell(victim, chance, power=False)
-                    victim.disk.new_generation()
-                    victim.renewed, victim.rebuilds = True, False
+                    victim.opens_generation, victim.rebuilds = True, False
                     self.loop.spawn(self._older_copy(segments[-1]))
             case _:
                 raise AssertionError(kind)

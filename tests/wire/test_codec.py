@@ -99,7 +99,7 @@ PUBLIC = {
     "LedgerDoubted": "peer finding known_generation known_seq known_hash told_generation told_seq told_hash",
     "LedgerTrusted": "peer trusted_generation opened_seq lost_entries",
     "GenerationOpened": "witness cosigned_generation cosigned_seq cosigned_hash backup_seq set_aside cases_numbered"
-    " orders_numbered",
+    " orders_numbered nonce",
     "SnapshotRestored": "from_bureau",
     "PrivatePartsLost": "entries snapshot",
     "PrivateErased": "retention_years ended_at_us parts files",

@@ -1773,6 +1773,7 @@ class GenerationOpened(_message.Message):
     SET_ASIDE_FIELD_NUMBER: _builtins.int
     CASES_NUMBERED_FIELD_NUMBER: _builtins.int
     ORDERS_NUMBERED_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
     witness: _builtins.str
     """The head that a witness had cosigned last; the journal ends there, or has lost what is missing up to it."""
     cosigned_generation: _builtins.int
@@ -1784,6 +1785,8 @@ class GenerationOpened(_message.Message):
     cases_numbered: _builtins.int
     """Numbers of cases and orders go on after these, so that none is given out twice."""
     orders_numbered: _builtins.int
+    nonce: _builtins.str
+    """Drawn for this restoration: tells it from another one of the same backup."""
     def __init__(
         self,
         *,
@@ -1795,10 +1798,11 @@ class GenerationOpened(_message.Message):
         set_aside: _builtins.int = ...,
         cases_numbered: _builtins.int = ...,
         orders_numbered: _builtins.int = ...,
+        nonce: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup_seq", b"backup_seq", "cases_numbered", b"cases_numbered", "cosigned_generation", b"cosigned_generation", "cosigned_hash", b"cosigned_hash", "cosigned_seq", b"cosigned_seq", "orders_numbered", b"orders_numbered", "set_aside", b"set_aside", "witness", b"witness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup_seq", b"backup_seq", "cases_numbered", b"cases_numbered", "cosigned_generation", b"cosigned_generation", "cosigned_hash", b"cosigned_hash", "cosigned_seq", b"cosigned_seq", "nonce", b"nonce", "orders_numbered", b"orders_numbered", "set_aside", b"set_aside", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -101,6 +101,8 @@ class _LackEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Lack.ValueType],
     """报送滞后"""
     LACK_SILENT: _Lack.ValueType  # 4
     """近期未报"""
+    LACK_RESTORED: _Lack.ValueType  # 5
+    """台账恢复有缺失"""
 
 class Lack(_Lack, metaclass=_LackEnumTypeWrapper):
     """Why a bureau's figures are not complete."""
@@ -114,6 +116,8 @@ LACK_BEHIND: Lack.ValueType  # 3
 """报送滞后"""
 LACK_SILENT: Lack.ValueType  # 4
 """近期未报"""
+LACK_RESTORED: Lack.ValueType  # 5
+"""台账恢复有缺失"""
 Global___Lack: _TypeAlias = Lack  # noqa: Y015
 
 class _BulletinFormat:
@@ -841,6 +845,7 @@ class BureauMark(_message.Message):
     DATA_AS_OF_FIELD_NUMBER: _builtins.int
     PARKED_ENTRIES_FIELD_NUMBER: _builtins.int
     QUARANTINE_FIELD_NUMBER: _builtins.int
+    RESTORED_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     generation: _builtins.int
     seq: _builtins.int
@@ -850,6 +855,10 @@ class BureauMark(_message.Message):
     parked_entries: _builtins.int
     quarantine: _builtins.str
     """Why the bureau's journal is not folded any more; empty when it is."""
+    restored: _builtins.str
+    """What the bureau's ledger has lost of what had been folded, by a new generation; empty when nothing, or when the
+    bureau has been folded anew since by `kx hub rebuild`.
+    """
     @_builtins.property
     def heard_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -866,10 +875,11 @@ class BureauMark(_message.Message):
         data_as_of: _timestamp_pb2.Timestamp | None = ...,
         parked_entries: _builtins.int = ...,
         quarantine: _builtins.str = ...,
+        restored: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data_as_of", b"data_as_of", "heard_at", b"heard_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["announced_seq", b"announced_seq", "bureau", b"bureau", "data_as_of", b"data_as_of", "generation", b"generation", "hash", b"hash", "heard_at", b"heard_at", "parked_entries", b"parked_entries", "quarantine", b"quarantine", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["announced_seq", b"announced_seq", "bureau", b"bureau", "data_as_of", b"data_as_of", "generation", b"generation", "hash", b"hash", "heard_at", b"heard_at", "parked_entries", b"parked_entries", "quarantine", b"quarantine", "restored", b"restored", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

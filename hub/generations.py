@@ -1,0 +1,70 @@
+"""What a new generation of a journal is entitled to, held against what has been folded of the one before.
+
+A ledger that was restored from a backup goes on in a new generation, whose first entry says what happened to it. What
+it may lack are entries behind those that its witness had kept; what stands before that first entry is what stood there
+before. The hub has no witness's word, but it has what it folded: the end of it, and the hash of every
+`fold.PASSED_ENTRIES`-th entry. A ledger that has another entry at one of those places was rewritten, whatever its new
+generation calls itself, and so was one whose generation does not begin with such an entry.
+"""
+
+from collections.abc import AsyncIterable, Mapping
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from hub.fold import Mark, hashes_of, last_seq
+from kuaixiang.wire.v1.journal_pb2 import Entry, Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Entries that were folded and are gone, as the new generation says itself."""
+
+    sentence: str
+
+
+class GenerationDenied(Exception):
+    """A new generation contradicts what was folded of the one before it."""
+
+
+async def judge(mark: Mark, passed: Mapping[int, bytes], journal: AsyncIterable[Segment]) -> Lost:
+    """What the ledger's journal, read from its first entry on, says of what was folded up to the mark.
+
+    For a journal that has not the mark's entry any more. `passed` are hashes of entries that were folded, by position.
+    Raises `GenerationDenied`.
+    """
+    expected = {**passed, mark.seq: mark.hash}
+    async for segment in journal:
+        if segment.generation > mark.generation:
+            return _opened(mark, segment)
+        first, hashes = segment.first_seq, hashes_of(segment)
+        for seq in range(first, last_seq(segment) + 1):
+            if expected.get(seq, hashes[seq - first]) != hashes[seq - first]:
+                raise GenerationDenied(
+                    f"entry {seq} is another one than was folded, and no new generation says that it was lost"
+                )
+    raise GenerationDenied(f"the journal has no entry of a generation after {mark.generation}")
+
+
+def _opened(mark: Mark, segment: Segment) -> Lost:
+    """What a new generation says of the entries that it has not, by its first entry."""
+    opening = segment.first_seq
+    try:
+        entry = Entry.FromString(segment.entries[0].public)
+    except DecodeError:
+        entry = Entry()
+    if not entry.HasField("generation_opened"):
+        raise GenerationDenied(
+            f"generation {segment.generation} does not say in its first entry, {opening}, what became of the entries "
+            f"up to {mark.seq} that were folded"
+        )
+    said = entry.generation_opened
+    if (said.cosigned_generation, said.cosigned_seq) == (mark.generation, mark.seq) and said.cosigned_hash != mark.hash:
+        raise GenerationDenied(
+            f"generation {segment.generation} names another entry {mark.seq} as cosigned than was folded"
+        )
+    count = mark.seq - opening + 1
+    return Lost(
+        f"generation {segment.generation} has lost {count} folded entries, from {opening} on; it says that entry "
+        f"{said.cosigned_seq} was the last one that {said.witness or 'nobody'} had cosigned"
+    )
