@@ -566,14 +566,11 @@ def read_token(token: str) -> tuple[int, str]:
         raise _not_a_token() from fault
 
 
-def clocks_to_note(
-    database: Database, bureaus: Sequence[str], now_us: int, calendar_version: str, limit: int
-) -> list[tuple[str, str]]:
-    """Whose clocks time or the calendar has changed unrecorded: (bureau, subject), what has passed first.
-
-    A subject is a case, or whatever else has a clock. Clocks of a case that is offered stand, so that it is left out.
-    """
+def _to_note() -> tuple[sa.Select[Any], ...]:
+    """What `clocks_to_note` asks, one after the other."""
     clocks, cases = schema.CLOCKS, schema.CASES
+    now_us: sa.BindParameter[Any] = sa.bindparam("now_us")
+    calendar_version: sa.BindParameter[Any] = sa.bindparam("calendar_version")
     running, version = clocks.c.overdue == 0, clocks.c.calendar_version
     standing = sa.and_(running, clocks.c.due_us > now_us)
     wanted: tuple[tuple[sa.ColumnElement[bool], sa.Column[int] | None], ...] = (
@@ -586,23 +583,35 @@ def clocks_to_note(
     )
     of_a_case = clocks.outerjoin(cases, (cases.c.bureau == clocks.c.bureau) & (cases.c.case_id == clocks.c.case_id))
     # As an expression, so that SQLite does not read every clock of a bureau in the order of the primary key.
-    of_ours = (clocks.c.bureau + "").in_(bureaus)
+    of_ours = (clocks.c.bureau + "").in_(sa.bindparam("bureaus", expanding=True))
     subject = (clocks.c.bureau, clocks.c.case_id)
+    owned = sa.or_(cases.c.custody.is_(None), cases.c.custody == int(Custody.OWNED))
+    asked = [
+        sa.select(*subject).select_from(of_a_case).where(condition, of_ours, owned).limit(sa.bindparam("limit"))
+        for condition, _ in wanted
+    ]
+    return tuple(
+        query.distinct() if order is None else query.group_by(*subject).order_by(sa.func.min(order))
+        for query, (_, order) in zip(asked, wanted, strict=True)
+    )
+
+
+_TO_NOTE: Final = _to_note()
+"""Made once: an idle node asks them every second, and making them took most of what it did."""
+
+
+def clocks_to_note(
+    database: Database, bureaus: Sequence[str], now_us: int, calendar_version: str, limit: int
+) -> list[tuple[str, str]]:
+    """Whose clocks time or the calendar has changed unrecorded: (bureau, subject), what has passed first.
+
+    A subject is a case, or whatever else has a clock. Clocks of a case that is offered stand, so that it is left out.
+    """
+    asked = {"bureaus": bureaus, "now_us": now_us, "calendar_version": calendar_version, "limit": limit}
     found: dict[tuple[str, str], None] = {}
     with database.reading() as connection:
-        for condition, order in wanted:
-            query = (
-                sa.select(*subject)
-                .select_from(of_a_case)
-                .where(
-                    condition,
-                    of_ours,
-                    sa.or_(cases.c.custody.is_(None), cases.c.custody == int(Custody.OWNED)),
-                )
-                .limit(limit)
-            )
-            query = query.distinct() if order is None else query.group_by(*subject).order_by(sa.func.min(order))
-            found.update(dict.fromkeys((row.bureau, row.case_id) for row in connection.execute(query)))
+        for query in _TO_NOTE:
+            found.update(dict.fromkeys((row.bureau, row.case_id) for row in connection.execute(query, asked)))
     return list(found)[:limit]
 
 
@@ -691,17 +700,21 @@ def derived_orders(database: Database, bureau: str, order_ids: Sequence[str]) ->
     return found
 
 
+_O: Final = schema.ORDERS.c
+_OPEN_ORDERS: Final = sa.select(
+    sa.func.count(), sa.func.sum(sa.case((_O.next_due_us <= sa.bindparam("now_us"), 1), else_=0))
+).where(
+    _O.bureau.in_(sa.bindparam("bureaus", expanding=True)),
+    _O.open == 1,
+    sa.or_(_O.issuer == _O.bureau, _O.final_bureau == _O.bureau),
+)
+"""Made once: an idle node asks it every second."""
+
+
 def open_orders(database: Database, bureaus: Sequence[str], now_us: int) -> tuple[int, int]:
     """How many supervision orders the bureaus have issued or received that are open, and how many of them are late."""
-    table = schema.ORDERS
-    late = sa.func.sum(sa.case((table.c.next_due_us <= now_us, 1), else_=0))
-    query = sa.select(sa.func.count(), late).where(
-        table.c.bureau.in_(bureaus),
-        table.c.open == 1,
-        sa.or_(table.c.issuer == table.c.bureau, table.c.final_bureau == table.c.bureau),
-    )
     with database.reading() as connection:
-        count, overdue = connection.execute(query).one()
+        count, overdue = connection.execute(_OPEN_ORDERS, {"bureaus": bureaus, "now_us": now_us}).one()
     return int(count), int(overdue or 0)
 
 
