@@ -140,12 +140,20 @@ def _on_wire(value: Any) -> Any:  # noqa: ANN401 - a field of any act
 class Office:
     """The office of one bureau: its officers' terminals and its readers of the ledger.
 
-    `patience_seconds` bounds how long an act or a question is asked again while the node does not answer.
+    `patience_seconds` bounds how long an act or a question is asked again while the node does not answer,
+    `call_seconds` one attempt.
     """
 
-    def __init__(self, bureau: str, channel: grpc.aio.Channel, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        bureau: str,
+        channel: grpc.aio.Channel,
+        patience_seconds: float = PATIENCE_SECONDS,
+        call_seconds: float = CALL_SECONDS_MAX,
+    ) -> None:
         self.bureau = bureau
         self.patience_seconds = patience_seconds
+        self.call_seconds = call_seconds
         self.in_flight = 0
         """Acts under way now."""
         self.retries = 0
@@ -334,7 +342,7 @@ class Office:
         pause_seconds = RETRY_SECONDS
         while True:
             try:
-                return await call(request, timeout=CALL_SECONDS_MAX)
+                return await call(request, timeout=self.call_seconds)
             except grpc.aio.AioRpcError as failure:
                 if failure.code() not in NO_DECISION:
                     raise from_call(failure) or failure from failure

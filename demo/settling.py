@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from demo.federation import Federation, Service
+from demo.officers import NoAnswer
 from kuaixiang.domain.words import Custody
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 
@@ -83,7 +84,11 @@ async def heads_of(federation: Federation) -> dict[str, int]:
 
 
 async def _marks(federation: Federation) -> dict[str, int]:
-    answer = await federation.hub().completeness()
+    """Up to where the hub has folded each journal; nothing while it is too busy to say, which is not at rest."""
+    try:
+        answer = await federation.hub().completeness()
+    except NoAnswer:
+        return {}
     return {mark.bureau: mark.seq for mark in answer.marks if mark.seq}
 
 

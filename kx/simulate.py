@@ -30,6 +30,10 @@ Provinces = Annotated[
 Nation = Annotated[
     bool, typer.Option("--nation", help=f"All 36, and {NATION_CASES} cases where none are named: an hour, and 12 GB.")
 ]
+Minutes = Annotated[
+    float | None,
+    typer.Option(min=0.1, metavar="M", help="Register for so long at most; what has come in by then is the day."),
+]
 Folder = Annotated[
     Path | None, typer.Option(help="Where the federation lives, kept afterwards; a temporary one by default.")
 ]
@@ -42,6 +46,7 @@ def simulate(
     cases: Cases = None,
     provinces: Provinces = None,
     nation: Nation = False,
+    minutes: Minutes = None,
     seed: Annotated[int, typer.Option(help="Another seed, another day.")] = 1,
     folder: Folder = None,
     chart: Chart = None,
@@ -59,6 +64,7 @@ def simulate(
         simulated = _simulated(
             cases=cases or (NATION_CASES if nation else CASES),
             provinces=PROVINCES_MAX if nation else provinces or PROVINCES,
+            minutes=minutes,
             seed=seed,
             folder=folder,
             chart=chart,
@@ -71,7 +77,9 @@ def simulate(
             raise typer.Exit(FAULT_EXIT_CODE)
 
 
-def _simulated(*, cases: int, provinces: int, seed: int, folder: Path | None, chart: Path | None) -> "Simulated":
+def _simulated(
+    *, cases: int, provinces: int, minutes: float | None, seed: int, folder: Path | None, chart: Path | None
+) -> "Simulated":
     from demo.nation.run import simulate as run
     from demo.officers import OfficeError
     from demo.processes import ProcessError
@@ -81,7 +89,9 @@ def _simulated(*, cases: int, provinces: int, seed: int, folder: Path | None, ch
     with ExitStack() as stack:
         place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kuaixiang-simulation-")))
         try:
-            return asyncio.run(run(place, cases=cases, provinces=provinces, seed=seed, chart=chart, tell=note))
+            return asyncio.run(
+                run(place, cases=cases, provinces=provinces, minutes=minutes, seed=seed, chart=chart, tell=note)
+            )
         except (NeverSettled, OfficeError, ProcessError, PkiError) as failure:
             if folder is None:
                 note("The federation was in a temporary folder; give --folder to keep its logs.")

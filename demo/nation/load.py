@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import heapq
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ from kuaixiang.wire.v1 import case_pb2
 REGISTERED_AT_ONCE: Final = 512
 """Registrations of this process that are not acknowledged: several for each node, so that they share commits."""
 
-ACTS_AT_ONCE: Final = 64
+ACTS_AT_ONCE: Final = 96
 """Other acts under way."""
 
 ACTS_WAITING_MAX: Final = 1_000
@@ -54,6 +55,13 @@ PROGRESS_SECONDS: Final = 0.5
 ARRIVAL_SECONDS_MIN, ARRIVAL_SECONDS_MAX = 0.5, 5.0
 """Between two looks whether a case has arrived, at first and at last: a hop takes some tens of milliseconds where
 nothing waits, and a question for each case under way is work for the node that answers."""
+
+PATIENCE_SECONDS: Final = 900.0
+"""Officers ask again for so long: sixty processes on two cores may leave one of them without an answer for minutes."""
+
+CALL_SECONDS: Final = 120.0
+"""One attempt. Where a node has too little of the machine, an act that is given up and asked again is more to do: with
+ten seconds sixty nodes on two busy cores did little else."""
 
 ARRIVED_SECONDS_MAX: Final = 900.0
 """A hand-over that takes longer than this is not late but stuck."""
@@ -101,6 +109,8 @@ class Orders:
     """This one registers at each node whose place among all, modulo their number, is its own."""
     acknowledged: str
     progress: str
+    until: float = math.inf
+    """Unix time after which nothing more is registered; what has come in by then is the day."""
 
     @classmethod
     def read(cls, file: Path) -> "Orders":
@@ -231,6 +241,8 @@ class Officers:
                 node = self._node_of[home]
                 if node not in streams:
                     continue
+                if time.time() > self._orders.until:
+                    break
                 while self.progress.waiting > ACTS_WAITING_MAX:  # noqa: ASYNC110 - an event would be set by each act
                     await asyncio.sleep(AGENDA_SECONDS)
                 await self._registering.acquire()
@@ -257,7 +269,8 @@ class Officers:
     def _office(self, bureau: str) -> Office:
         office = self._offices.get(bureau)
         if office is None:
-            office = self._offices[bureau] = Office(bureau, self._channels[self._node_of[bureau]])
+            channel = self._channels[self._node_of[bureau]]
+            office = self._offices[bureau] = Office(bureau, channel, PATIENCE_SECONDS, CALL_SECONDS)
         return office
 
     async def _live(self, plan: CasePlan, stream: Registrations) -> None:

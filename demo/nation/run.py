@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import sys
 import time
@@ -141,11 +142,12 @@ async def simulate(
     seed: int = 1,
     chart: Path | None = None,
     tell: Tell = lambda _: None,
-    officers: int | None = None,
+    minutes: float | None = None,
 ) -> Simulated:
     """Live through the day with so many provinces of the real tree, in `directory`; all of them: the nation.
 
-    `chart` is drawn at the end. `officers`: processes of them, by default as many as there are cores.
+    `chart` is drawn at the end. `minutes` of real time: after so many nothing more is registered, and the day ends with
+    what has come in.
 
     Raises `DirectoryInUse`, `ChartUnavailable`, `NeverSettled`, `NoAnswer`, and what `Federation.start` does.
     """
@@ -175,7 +177,8 @@ async def simulate(
             )
             watching = Watching(federation)
             stack.callback(watching.close)
-            teams = _teams(federation, cases, seed, officers or os.cpu_count() or 1)
+            until = math.inf if minutes is None else time.time() + 60 * minutes
+            teams = _teams(federation, cases, seed, until)
             for team in teams:
                 stack.callback(team.process.stop)
             one_day = _Day(federation, FilingDay(tree, cases, seed), teams, watching, tell)
@@ -223,8 +226,9 @@ class _Team:
         return Progress.read(Path(self.orders.progress))
 
 
-def _teams(federation: Federation, cases: int, seed: int, count: int) -> list[_Team]:
-    """The processes of officers, with their orders written, not started."""
+def _teams(federation: Federation, cases: int, seed: int, until: float) -> list[_Team]:
+    """The processes of officers, one for each core, with their orders written, not started."""
+    count = os.cpu_count() or 1
     folder = federation.directory / "officers"
     folder.mkdir()
     nodes = [
@@ -243,6 +247,7 @@ def _teams(federation: Federation, cases: int, seed: int, count: int) -> list[_T
             workers=count,
             acknowledged=str(folder / f"{number}.acknowledged.tsv"),
             progress=str(folder / f"{number}.progress.json"),
+            until=until,
         )
         file = folder / f"{number}.orders.json"
         orders.write(file)
@@ -286,7 +291,7 @@ class _Day:
                     if not team.progress.done:
                         team.process.require_alive()
                 now = clock.now()
-                if progress.registered < self._filing.cases:
+                if progress.registered < self._filing.cases and time.time() <= self._teams[0].orders.until:
                     clock.advance_to(max(now, self._filing.time_of(progress.registered)))
                 elif progress.waiting < EVENING_WAITING_MAX and now < day.CLOSES:
                     clock.advance_to(min(now + EVENING_STEP, day.CLOSES))
@@ -318,7 +323,7 @@ class _Day:
                 self._told = tenths
                 self._tell(
                     f"{sample.at:%H:%M}: {progress.registered} cases registered, {progress.acts} acts besides, "
-                    f"{sample.committed} entries, of which the hub lacks {sample.committed - sample.folded}; "
+                    f"{sample.committed} entries, of which the hub lacks {sample.unpublished + sample.unfolded}; "
                     f"{sample.deliveries} messages owed to peers; after {sample.seconds:.0f} s."
                 )
             await asyncio.sleep(SAMPLE_SECONDS)
