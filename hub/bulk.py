@@ -4,7 +4,8 @@ SQLite runs a one-row statement over them inside one call of its driver; Postgre
 Keys must differ from row to row.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -27,10 +28,10 @@ class Bulk:
         self._sqlite = connection.dialect.name == "sqlite"
         self._dialect = connection.dialect if self._sqlite else type(connection.dialect)(paramstyle="format")  # type: ignore[call-arg]
 
-    def put(self, table: sa.Table, *, add: str | None = None, keep: tuple[str, int] | None = None) -> Statement:
+    def put(self, table: sa.Table, *, keep: tuple[str, int] | None = None) -> Statement:
         """Adds rows, tuples in the table's column order, or replaces those of the same key.
 
-        `add` adds to a column; `keep` names a column that stays as it is where that value is given for it.
+        `keep` names a column that stays as it is where that value is given for it.
         """
         names = [column.name for column in table.columns]
         keys = [column.name for column in table.primary_key]
@@ -38,11 +39,7 @@ class Bulk:
             insert: Any = sqlite_insert(table)
         else:
             insert = postgresql_insert(table).from_select(names, sa.select(*_given(table, names).c))
-        changed = (
-            {add: table.c[add] + insert.excluded[add]}
-            if add
-            else {name: insert.excluded[name] for name in names if name not in keys}
-        )
+        changed: dict[str, Any] = {name: insert.excluded[name] for name in names if name not in keys}
         if keep is not None:
             column, value = keep
             given = insert.excluded[column]
@@ -55,6 +52,21 @@ class Bulk:
             return self._compile(sa.delete(table).where(*(table.c[name] == sa.bindparam(name) for name in names)))
         given = _given(table, names)
         return self._compile(sa.delete(table).where(*(table.c[name] == given.c[name] for name in names)))
+
+    def find(self, table: sa.Table, fixed: Sequence[str], key: str, *wanted: str) -> Statement:
+        """Reads columns of the rows that have these values in the fixed columns and one of many in the key's."""
+        column = table.c[key]
+        if self._sqlite:
+            among: Any = column.in_(sa.select(sa.func.json_each(sa.bindparam("given")).table_valued("value").c.value))
+        else:
+            among = column == sa.any_(sa.bindparam("given", type_=ARRAY(column.type)))
+        fixed_ones = (table.c[name] == sa.bindparam(name) for name in fixed)
+        return self._compile(sa.select(column, *(table.c[name] for name in wanted)).where(*fixed_ones, among))
+
+    def found(self, statement: Statement, fixed: tuple[Any, ...], keys: list[str]) -> Iterable[Any]:
+        """The rows that a statement of `find` reads."""
+        given = json.dumps(keys) if self._sqlite else keys
+        return self._connection.exec_driver_sql(statement, (*fixed, given))
 
     def run(self, statement: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
         """Run a statement over rows."""

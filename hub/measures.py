@@ -6,10 +6,12 @@ there is no average of averages anywhere.
 """
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Final
 
+from hub.cells import Cell, Cells
 from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome, DepartmentKind, ReferralKind, Satisfaction
 from kuaixiang.wire.v1.journal_pb2 import ClockChange, Entry
 
@@ -26,6 +28,26 @@ HISTOGRAM_EDGES_WORKDAYS: Final = (0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.
 edges merge exactly."""
 _EDGES_MILLI: Final = tuple(int(edge * 1000) for edge in HISTOGRAM_EDGES_WORKDAYS)
 BUCKETS: Final = len(HISTOGRAM_EDGES_WORKDAYS) + 1
+
+
+NOT_SMALL: Final = ~15
+"""Categories, channels and kinds of departments take four bits each of a cell's number."""
+
+Tallying = defaultdict[int, Cells]
+"""Counts by day and cell, in the making."""
+
+
+def tallying() -> Tallying:
+    """Nothing counted."""
+    return defaultdict(lambda: defaultdict(int))
+
+
+class NoSuchDepartment(Exception):
+    """A clock is of a kind of department that cannot be."""
+
+    def __init__(self, kind: int) -> None:
+        self.kind = kind
+        super().__init__(f"there is no kind of department {kind}")
 
 
 class Fact(IntEnum):
@@ -244,34 +266,52 @@ a case is not told by then, so that forwarding counts for no kind."""
 
 _OVERDUE: Final = int(ClockAction.OVERDUE)
 _STOPPED: Final = int(ClockAction.STOPPED)
+_COUNTED_ACTIONS: Final = frozenset({_OVERDUE, _STOPPED})
 _MET_OUTCOME: Final = int(ClockOutcome.MET)
 _COUNTED_OUTCOMES: Final = frozenset({int(ClockOutcome.MET), int(ClockOutcome.MISSED)})
 _CLOCKS: Final = frozenset(map(int, ClockKind))
 _ORDER: Final = int(ClockKind.ORDER)
 
 
-def measures(entry: Entry) -> list[tuple[int, int, int]]:
-    """What one journal entry adds: (measure, day, department kind), each standing for one more.
+def count_entry(entry: Entry, changes: Iterable[ClockChange], day: int, ground: Cell, into: Tallying) -> None:
+    """Add what one journal entry says, each measure one more.
 
+    `changes` and `day` are the entry's clocks and its day in Shanghai, `ground` the cell of its category and channel.
     A deadline counts once: as missed when the ledger records that it has run out, as met when the duty is done before.
     That a missed one is done later adds no second count, only to the working days taken. An event or a clock that this
-    version does not know adds nothing.
+    version does not know adds nothing. Raises `NoSuchDepartment`.
     """
-    day = shanghai_day(entry.occurred_at_us)
-    event = entry.WhichOneof("event")
     in_charge: int = entry.department_kind
-    found = [(fact, day, in_charge) for fact in _facts(event, entry)]
-    for change in entry.clocks:
-        _count_clock(change, day, in_charge, found)
-    return found
+    event = entry.WhichOneof("event")
+    facts = () if event is None else _BY_EVENT.get(event)
+    if facts is None:
+        facts = _facts(str(event), entry)
+    if facts:
+        cells, whole = into[day], ground | in_charge << 16
+        for fact in facts:
+            cells[whole | fact] += 1
+    for change in changes:
+        action, kind = change.action, change.kind
+        if action not in _COUNTED_ACTIONS or kind not in _CLOCKS or (kind == _ORDER and change.department):
+            # The clock of an order that another bureau is to answer counts in that bureau's ledger.
+            continue
+        outcome = change.outcome
+        if action == _STOPPED and outcome not in _COUNTED_OUTCOMES:
+            continue
+        whose = change.department_kind or _DUTY_OF.get(kind, in_charge)
+        if whose & NOT_SMALL:
+            raise NoSuchDepartment(whose)
+        of_whom = ground | whose << 16
+        if action == _OVERDUE:
+            into[due_day(change.due_at_us)][of_whom | _MISSED + kind] += 1
+            continue
+        if outcome == _MET_OUTCOME:
+            into[due_day(change.due_at_us)][of_whom | _MET + kind] += 1
+        into[day][of_whom | taken(kind, bucket_of(change.elapsed_milli_workdays))] += 1
 
 
-def _facts(event: str | None, entry: Entry) -> tuple[int, ...]:
-    if event is None:
-        return ()
-    plain = _BY_EVENT.get(event)
-    if plain is not None:
-        return plain
+def _facts(event: str, entry: Entry) -> tuple[int, ...]:
+    """The facts of an event that has to be looked into."""
     if event in _BY_ORDER_EVENT:
         own = getattr(entry, event)
         elsewhere = own.to_bureau if event == "order_received" else own.from_bureau
@@ -285,27 +325,6 @@ def _facts(event: str | None, entry: Entry) -> tuple[int, ...]:
         return (Fact.RELAYED,)
     direction = _BY_REFERRAL.get(entry.released.referral_kind)
     return () if direction is None else (direction,)
-
-
-def _count_clock(change: ClockChange, day: int, in_charge: int, found: list[tuple[int, int, int]]) -> None:
-    action, kind = change.action, change.kind
-    if kind not in _CLOCKS or (kind == _ORDER and change.department):
-        # The clock of an order that another bureau is to answer counts in that bureau's ledger.
-        return
-    if action == _OVERDUE:
-        found.append((_MISSED + kind, due_day(change.due_at_us), _duty(change, in_charge)))
-    elif action == _STOPPED:
-        outcome = change.outcome
-        if outcome in _COUNTED_OUTCOMES:
-            whose = _duty(change, in_charge)
-            if outcome == _MET_OUTCOME:
-                found.append((_MET + kind, due_day(change.due_at_us), whose))
-            found.append((taken(kind, bucket_of(change.elapsed_milli_workdays)), day, whose))
-
-
-def _duty(change: ClockChange, in_charge: int) -> int:
-    """The kind of the department whose clock it is."""
-    return change.department_kind or _DUTY_OF.get(change.kind, in_charge)
 
 
 # ---------------------------------------------------------------- sums

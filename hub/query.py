@@ -1,7 +1,8 @@
 """Figures read from the hub's database: facts, deadlines, working days taken, rates, completeness.
 
 A figure is read for a bureau with everything under it, or for a bureau alone; only the bureau's own rows or totals are
-touched, whatever the size of the tree below it, and of totals a whole month is read at once.
+touched, whatever the size of the tree below it, and of totals a whole month or year is read at once. How long it takes
+depends on the rows and columns of the answer, not on how many entries have been counted in it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +14,21 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from hub.cells import Ground, summed
 from hub.definitions import COUNTS, RATES, net
-from hub.fold import DAY_MAX, DAY_MIN, EPOCH_DAY, Mark, first_of_month
+from hub.fold import DAY_MAX, DAY_MIN, EPOCH_DAY, Mark, first_of_month, first_of_year
 from hub.measures import FACT_NAMES, UNFINISHED, histogram, met, missed, percentile_workdays, total
-from hub.store import ALONE, ALONE_MONTHLY, MONTHLY, OPEN_CASES, OPEN_CLOCKS, TALLIES, WITH_SUBORDINATES
+from hub.store import (
+    ALONE,
+    ALONE_MONTHLY,
+    ALONE_YEARLY,
+    MONTHLY,
+    OPEN_CASES,
+    OPEN_CLOCKS,
+    WITH_SUBORDINATES,
+    YEARLY,
+    read_tallies,
+)
 from hub.words import Grouping, Lack, ground_text
 from kuaixiang.domain.periods import PeriodKind, period_of
 from kuaixiang.domain.tree import BureauTree
@@ -87,10 +99,6 @@ class Row:
     """Those of them with a clock running past its deadline."""
     unfinished: int | None = None
     """Cases not finished at the end of the period, by the definition of that name; None where it cannot be told."""
-
-    def add(self, measure: int, value: int) -> None:
-        """Add to a measure."""
-        self.sums[measure] = self.sums.get(measure, 0) + value
 
     @property
     def facts(self) -> dict[str, int]:
@@ -174,12 +182,10 @@ def cells(
     connection: sa.Connection, tree: BureauTree, question: Question
 ) -> dict[tuple[int, int, int], dict[int, int]]:
     """Sums of the measures of the scope with its subordinates, by (category, channel, department kind)."""
-    columns = (TALLIES.c.category, TALLIES.c.channel, TALLIES.c.department_kind)
-    plan = _Plan([_totals_of(tree, question.scope)], columns, str, str, {})
+    plan = _Plan([_totals_of(tree, question.scope)], tuple(Ground), str, str, {})
     found: dict[tuple[int, int, int], dict[int, int]] = {}
-    for at, measure, value in _sums(connection, question, plan):
-        sums = found.setdefault(at, {})
-        sums[measure] = sums.get(measure, 0) + value
+    for (_, category, channel, department), measure, value in _sums(connection, question, plan):
+        found.setdefault((category, channel, department), {})[measure] = value
     return found
 
 
@@ -251,14 +257,15 @@ class _Plan:
 
     places: Sequence[tuple[str, int]]
     """Bureaus, each alone or with its subordinates."""
-    columns: Sequence[sa.ColumnElement[Any]]
-    """What tells the rows apart; none: there is one row."""
+    grounds: Sequence[Ground]
+    """What tells the rows apart besides the bureau or the day."""
     key: Callable[[Any], str]
     label: Callable[[Any], str]
     rows: dict[str, Row]
     """Begins with the rows that are shown whatever is counted."""
-    by_day: bool = False
-    """Months are too long for the rows."""
+    by_bureau: bool = False
+    period: PeriodKind | None = None
+    """The rows are periods of this kind."""
 
 
 def _plan(tree: BureauTree, question: Question) -> _Plan:
@@ -269,34 +276,43 @@ def _plan(tree: BureauTree, question: Question) -> _Plan:
             rows = {scope: Row(scope, f"{tree.get(scope).name}（本级）")}
             rows.update({child: Row(child, tree.get(child).name) for child in tree.children(scope)})
             places = [(scope, ALONE), *(_totals_of(tree, child) for child in tree.children(scope))]
-            return _Plan(places, (TALLIES.c.bureau,), str, lambda code: tree.get(code).name, rows)
+            return _Plan(places, (), str, lambda code: tree.get(code).name, rows, by_bureau=True)
         case Grouping.EVERY_BUREAU:
             everyone = [(bureau, ALONE) for bureau in tree.subtree(scope)]
-            return _Plan(everyone, (TALLIES.c.bureau,), str, lambda code: tree.get(code).name, {})
+            return _Plan(everyone, (), str, lambda code: tree.get(code).name, {}, by_bureau=True)
         case Grouping.CATEGORY:
-            return _by_word(totals, TALLIES.c.category, Category)
+            return _by_word(totals, Ground.CATEGORY, Category)
         case Grouping.CHANNEL:
-            return _by_word(totals, TALLIES.c.channel, Channel)
+            return _by_word(totals, Ground.CHANNEL, Channel)
         case Grouping.DEPARTMENT:
-            return _by_word(totals, TALLIES.c.department_kind, DepartmentKind)
+            return _by_word(totals, Ground.DEPARTMENT, DepartmentKind)
         case Grouping.TOTAL:
             return _Plan(totals, (), lambda _: "", lambda _: "", {"": Row()})
         case of_time:
             kind = PERIODS[of_time]
-            key = cache(lambda day: period_text(day, kind))
-            return _Plan(totals, (TALLIES.c.day,), key, key, {}, by_day=kind < PeriodKind.MONTH)
+            return _Plan(totals, (), str, str, {}, period=kind)
 
 
 def _counted(connection: sa.Connection, tree: BureauTree, question: Question) -> _Plan:
     """The plan of a question with everything counted in its rows."""
     plan = _plan(tree, question)
     for at, measure, value in _sums(connection, question, plan):
-        plan.rows.setdefault(plan.key(at), Row(plan.key(at), plan.label(at))).add(measure, value)
+        _row(plan, at).sums[measure] = value
     return plan
 
 
-def _by_word(places: Sequence[tuple[str, int]], column: sa.ColumnElement[Any], kind: type[IntEnum]) -> _Plan:
-    return _Plan(places, (column,), str, lambda number: ground_text(kind, number), {})
+def _row(plan: _Plan, at: "_At") -> Row:
+    """The row that something belongs to."""
+    told = at[1] if plan.grounds else at[0]
+    key = plan.key(told)
+    row = plan.rows.get(key)
+    if row is None:
+        row = plan.rows[key] = Row(key, plan.label(told))
+    return row
+
+
+def _by_word(places: Sequence[tuple[str, int]], ground: Ground, kind: type[IntEnum]) -> _Plan:
+    return _Plan(places, (ground,), str, lambda number: ground_text(kind, number), {})
 
 
 def _totals_of(tree: BureauTree, bureau: str) -> tuple[str, int]:
@@ -304,75 +320,71 @@ def _totals_of(tree: BureauTree, bureau: str) -> tuple[str, int]:
     return bureau, WITH_SUBORDINATES if tree.children(bureau) else ALONE
 
 
+_Grain = tuple[int, Callable[[int], int], int]
+"""A reach whose tallies are of longer periods than days, how these begin, and a day more than they last."""
+
+
 def _spans(
-    first: int | None, last: int | None, daily: int, monthly: int | None
+    first: int | None, last: int | None, daily: int, longer: Sequence[_Grain]
 ) -> list[tuple[int, int | None, int | None]]:
-    """The days from `first` to `last` (None: unbounded) as (reach, first, last): whole months where they are kept."""
-    if monthly is None:
+    """The days from `first` to `last` (None: unbounded) as (reach, first, last): in the longest periods there are."""
+    if not longer:
         return [(daily, first, last)]
-    begin = None if first is None else first_of_month(first)
-    if first is not None and begin != first:
-        begin = _first_of_next_month(first)
-    end = None if last is None else first_of_month(last + 1)
+    (reach, first_of, beyond), *shorter = longer
+    begin = first if first is None or first_of(first) == first else first_of(first_of(first) + beyond)
+    end = None if last is None else first_of(last + 1)
     if begin is not None and end is not None and begin >= end:
-        return [(daily, first, last)]
-    spans: list[tuple[int, int | None, int | None]] = [(monthly, begin, None if end is None else end - 1)]
+        return _spans(first, last, daily, shorter)
+    spans: list[tuple[int, int | None, int | None]] = [(reach, begin, None if end is None else end - 1)]
     if first is not None and begin is not None and first < begin:
-        spans.insert(0, (daily, first, begin - 1))
+        spans = _spans(first, begin - 1, daily, shorter) + spans
     if last is not None and end is not None and end <= last:
-        spans.append((daily, end, last))
+        spans += _spans(end, last, daily, shorter)
     return spans
 
 
-def _first_of_next_month(day: int) -> int:
-    return first_of_month(first_of_month(day) + 31)
+_MONTH_BEYOND: Final = 31
+_YEAR_BEYOND: Final = 366
+_LONGER: Final[Mapping[int, Sequence[_Grain]]] = {
+    ALONE: ((ALONE_YEARLY, first_of_year, _YEAR_BEYOND), (ALONE_MONTHLY, first_of_month, _MONTH_BEYOND)),
+    WITH_SUBORDINATES: ((YEARLY, first_of_year, _YEAR_BEYOND), (MONTHLY, first_of_month, _MONTH_BEYOND)),
+}
+
+
+def _longer(reach: int, question: Question, plan: _Plan) -> Sequence[_Grain]:
+    """The periods longer than days that a question can be answered from."""
+    if reach == ALONE and (plan.grounds or question.category or question.channel or question.department):
+        # A bureau's own months and years are kept over all grounds together.
+        return ()
+    if plan.period is None or plan.period >= PeriodKind.YEAR:
+        return _LONGER[reach]
+    return _LONGER[reach][1:] if plan.period >= PeriodKind.MONTH else ()
+
+
+_At = tuple[Any, ...]
+"""What tells a row: the bureau or the period (nothing where neither does), then the grounds asked for."""
 
 
 def _sums(
     connection: sa.Connection, question: Question, plan: _Plan, measures: Sequence[int] = ()
-) -> list[tuple[Any, int, int]]:
-    """Sums of the measures (all of them by default) where the plan has them: (what tells the row, measure, sum).
-
-    What tells the row is a tuple where several columns do.
-    """
+) -> list[tuple[_At, int, int]]:
+    """Sums of the measures (all of them by default) where the plan has them: (what tells the row, measure, sum)."""
     first = None if question.from_day is None else day_number(question.from_day)
     last = None if question.to_day is None else day_number(question.to_day)
-    filters = [
-        column == wanted
-        for column, wanted in (
-            (TALLIES.c.category, question.category),
-            (TALLIES.c.channel, question.channel),
-            (TALLIES.c.department_kind, question.department),
-        )
-        if wanted
-    ]
-    # A bureau's own months are kept over all grounds together.
-    grounded = bool(filters) or not set(plan.columns) <= {TALLIES.c.bureau, TALLIES.c.day}
-    months = {
-        ALONE: None if plan.by_day or grounded else ALONE_MONTHLY,
-        WITH_SUBORDINATES: None if plan.by_day else MONTHLY,
+    kind = plan.period
+    told = None if kind is None else cache(lambda day: period_text(day, kind))
+    wanted = {
+        ground: number
+        for ground, number in zip(Ground, (question.category, question.channel, question.department), strict=True)
+        if number
     }
-    if measures:
-        filters.append(TALLIES.c.measure.in_(measures))
-    found: list[tuple[Any, int, int]] = []
-    for reach, monthly in months.items():
+    kept: list[tuple[str, bytes]] = []
+    for reach in (ALONE, WITH_SUBORDINATES):
         bureaus = [bureau for bureau, where in plan.places if where == reach]
-        for stored, begin, end in _spans(first, last, reach, monthly) if bureaus else ():
-            bounds = [*filters]
-            if begin is not None:
-                bounds.append(TALLIES.c.day >= begin)
-            if end is not None:
-                bounds.append(TALLIES.c.day <= end)
-            # SQLite takes a limited number of parameters in one statement.
-            for start in range(0, len(bureaus), 500):
-                statement = (
-                    sa.select(*plan.columns, TALLIES.c.measure, sa.cast(sa.func.sum(TALLIES.c.value), sa.BigInteger))
-                    .where(TALLIES.c.reach == stored, TALLIES.c.bureau.in_(bureaus[start : start + 500]), *bounds)
-                    .group_by(*plan.columns, TALLIES.c.measure)
-                )
-                for *at, measure, value in connection.execute(statement):
-                    found.append((at[0] if len(at) == 1 else tuple(at), measure, value))
-    return sorted(found) if question.grouping in PERIODS else found
+        for stored, begin, end in _spans(first, last, reach, _longer(reach, question, plan)) if bureaus else ():
+            for day, bureau, cells in read_tallies(connection, stored, bureaus, begin, end):
+                kept.append((told(day) if told is not None else bureau if plan.by_bureau else "", cells))
+    return summed(kept, plan.grounds, wanted, measures)
 
 
 _MOVES: Final = (*_UNFINISHED.plus, *_UNFINISHED.minus)
@@ -392,9 +404,7 @@ def _add_unfinished(connection: sa.Connection, question: Question, plan: _Plan) 
         return
     earlier: dict[str, dict[int, int]] = {}
     for at, measure, value in _before(connection, question, plan):
-        plan.rows.setdefault(plan.key(at), Row(plan.key(at), plan.label(at)))
-        sums = earlier.setdefault(plan.key(at), {})
-        sums[measure] = sums.get(measure, 0) + value
+        earlier.setdefault(_row(plan, at).key, {})[measure] = value
     for key, row in plan.rows.items():
         row.unfinished = net(row.sums, _UNFINISHED) + net(earlier.get(key, {}), _UNFINISHED)
 
@@ -436,19 +446,18 @@ def _add_open(connection: sa.Connection, tree: BureauTree, question: Question, n
         for bureau, *grounds, count in connection.execute(statement):
             if bureau not in within:
                 continue
-            at = _row_of(tree, question, bureau, grounds)
-            row = plan.rows.setdefault(plan.key(at), Row(plan.key(at), plan.label(at)))
+            row = _row(plan, _row_of(tree, question, bureau, grounds))
             setattr(row, attribute, getattr(row, attribute) + count)
 
 
-def _row_of(tree: BureauTree, question: Question, bureau: str, grounds: Sequence[int]) -> str | int:
+def _row_of(tree: BureauTree, question: Question, bureau: str, grounds: Sequence[int]) -> _At:
     """What tells the row that an open case of a category, channel and kind of department belongs to."""
     match question.grouping:
         case Grouping.BUREAU:
-            return tree.branch(question.scope, bureau)
+            return (tree.branch(question.scope, bureau),)
         case Grouping.EVERY_BUREAU:
-            return bureau
+            return (bureau,)
         case Grouping.CATEGORY | Grouping.CHANNEL | Grouping.DEPARTMENT:
-            return grounds[_GROUNDS.index(question.grouping)]
+            return ("", grounds[_GROUNDS.index(question.grouping)])
         case _:
-            return ""
+            return ("",)

@@ -19,20 +19,23 @@ from typing import Final
 import sqlalchemy as sa
 import structlog
 
-from hub.fold import Mark, Packed, UnreadableEntry, hashes_of, last_seq, merge, pack, read_entries, unpack
+from hub.cells import Cell, Cells, Days, add_days, grounds_of, thawed
+from hub.fold import Mark, UnreadableEntry, hashes_of, last_seq, read_entries
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.measures import measure_name
 from hub.query import day_text
 from hub.store import (
     ALONE,
     ALONE_MONTHLY,
+    ALONE_YEARLY,
     MONTHLY,
     RECONCILED,
-    TALLIES,
     WITH_SUBORDINATES,
+    YEARLY,
     Store,
     derived,
     read_mark,
+    read_tallies,
     superiors_of,
 )
 from hub.words import ground_text
@@ -53,6 +56,8 @@ _KEPT: Final = {
     WITH_SUBORDINATES: "with subordinates",
     MONTHLY: "with subordinates, the whole month",
     ALONE_MONTHLY: "the whole month",
+    YEARLY: "with subordinates, the whole year",
+    ALONE_YEARLY: "the whole year",
 }
 """What the hub keeps besides the bureaus' own tallies by day."""
 
@@ -119,7 +124,7 @@ class Refold:
         self.seq = 0
         self.hash = GENESIS
         self.hash_at_mark = GENESIS
-        self.tallies: dict[Packed, int] = {}
+        self.tallies: Days = {}
         """Up to the hub's mark."""
 
     def take(self, segment: Segment) -> None:
@@ -140,7 +145,7 @@ class Refold:
         if within > 0:
             counted = Segment(bureau=self._bureau, first_seq=first, entries=segment.entries[:within])
             try:
-                merge(self.tallies, read_entries(counted).tallies)
+                add_days(self.tallies, read_entries(counted).tallies)
             except UnreadableEntry as unreadable:
                 raise BrokenChain(unreadable.seq, "an entry that cannot be read") from unreadable
         self._generation, self.hash, self.seq = segment.generation, hashes[-1], last_seq(segment)
@@ -301,23 +306,16 @@ def _mark(store: Store, bureau: str) -> Mark:
         return read_mark(connection, bureau)
 
 
-def _own(store: Store, bureau: str) -> tuple[Mark, dict[Packed, int]]:
+def _own(store: Store, bureau: str) -> tuple[Mark, Days]:
     with store.reading() as connection:
         mark = read_mark(connection, bureau)
         return mark, _tallies(connection, [bureau], ALONE).get(bureau, {})
 
 
-def _tallies(connection: sa.Connection, bureaus: Sequence[str], reach: int) -> dict[str, dict[Packed, int]]:
-    found: dict[str, dict[Packed, int]] = {}
-    rows = connection.execution_options(yield_per=10_000).execute(
-        sa.select(TALLIES).where(TALLIES.c.reach == reach).where(TALLIES.c.bureau.in_(bureaus))
-        if len(bureaus) == 1
-        else sa.select(TALLIES).where(TALLIES.c.reach == reach)
-    )
-    wanted = frozenset(bureaus)
-    for bureau, _, *key, value in rows:
-        if bureau in wanted:
-            found.setdefault(bureau, {})[pack(*key)] = value
+def _tallies(connection: sa.Connection, bureaus: Sequence[str], reach: int) -> dict[str, Days]:
+    found: dict[str, Days] = {}
+    for day, bureau, cells in read_tallies(connection, reach, bureaus):
+        found.setdefault(bureau, {})[day] = thawed(cells)
     return found
 
 
@@ -329,22 +327,27 @@ def _compare_totals(store: Store, tree: BureauTree, scope: str) -> list[Mismatch
         kept = {reach: _tallies(connection, everyone, reach) for reach in _KEPT}
     return [
         Mismatch(found.bureau, f"{found.what}, {_KEPT[reach]}", found.hub, found.ledger)
-        for reach, right in derived(own, superiors_of(tree, scope))
+        for reach, right in derived(own, superiors_of(tree, scope)).items()
         for bureau in sorted(right.keys() | kept[reach].keys())
         for found in _differences(bureau, kept[reach].get(bureau, {}), right.get(bureau, {}))
     ]
 
 
-def _differences(bureau: str, hub: Mapping[Packed, int], ledger: Mapping[Packed, int]) -> list[Mismatch]:
-    return [
-        Mismatch(bureau, _told(key), str(hub.get(key, 0)), str(ledger.get(key, 0)))
-        for key in sorted(hub.keys() | ledger.keys())
-        if hub.get(key, 0) != ledger.get(key, 0)
-    ]
+def _differences(bureau: str, hub: Mapping[int, Cells], ledger: Mapping[int, Cells]) -> list[Mismatch]:
+    found = []
+    for day in sorted(hub.keys() | ledger.keys()):
+        here, there = hub.get(day, {}), ledger.get(day, {})
+        if here != there:
+            found += [
+                Mismatch(bureau, _told(day, cell), str(here.get(cell, 0)), str(there.get(cell, 0)))
+                for cell in sorted(here.keys() | there.keys())
+                if here.get(cell, 0) != there.get(cell, 0)
+            ]
+    return found
 
 
-def _told(key: Packed) -> str:
-    day, category, channel, department, measure = unpack(key)
+def _told(day: int, cell: Cell) -> str:
+    category, channel, department, measure = grounds_of(cell)
     grounds = "/".join(
         ground_text(kind, number)
         for kind, number in ((Category, category), (Channel, channel), (DepartmentKind, department))

@@ -5,8 +5,10 @@ are acknowledged after it. A commit that fails ends the process: nobody knows wh
 kept, and the next start goes on from the marks.
 
 Tallies are kept for each bureau alone (`reach` 0) and, for each bureau with subordinates, for all of them and itself
-(`reach` 1), so that any figure of any tier is read and not summed over the tree. Both are kept by month once more
-(`reach` 2, and 3 for the bureau alone over all grounds), so that a year is not summed over its days. All of it follows
+(`reach` 1), so that any figure of any tier is read and not summed over the tree. Both are kept by month and by year
+once more (`reach` 2 and 4, and 3 and 5 for the bureau alone over all grounds), so that a year is not summed over its
+days. A row has all that is counted of one bureau and one day, month or year (`hub.cells`); rows of a day lie together,
+so that what is written now touches few pages, and so that all bureaus of a year are read in one go. All of it follows
 from the bureaus' own rows and the tree: when another tree is adopted, or given at the start, it is summed up anew. When
 entries have come to be counted in another way (`hub.measures.DEFINITIONS`), the marks go back to the beginning and
 every ledger is folded again.
@@ -17,6 +19,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -25,8 +28,9 @@ import sqlalchemy as sa
 import structlog
 
 from hub.bulk import Bulk
+from hub.cells import Cells, Days, add, frozen, thawed
 from hub.editions import Cell, Edition, OverrideAsked
-from hub.fold import UNTOLD, Batch, Mark, Packed, by_month, pack, roll_up, unpack
+from hub.fold import UNTOLD, Batch, Mark, first_of_month, first_of_year, gathered, roll_up
 from hub.measures import DEFINITIONS
 from kuaixiang.domain.succession import newer
 from kuaixiang.domain.tree import BureauTree
@@ -44,8 +48,15 @@ MONTHLY: Final = 2
 ALONE_MONTHLY: Final = 3
 """Reach of a tally: the bureau by itself, a whole month, over all categories, channels and kinds of departments."""
 
-ROWS_READ: Final = 10_000
-"""Rows taken at a time where a whole table is gone through."""
+YEARLY: Final = 4
+"""Reach of a tally: the bureau and everything under it, a whole year under its first day."""
+ALONE_YEARLY: Final = 5
+"""Reach of a tally: the bureau by itself, a whole year, over all categories, channels and kinds of departments."""
+
+DAYS_ASKED_MAX: Final = 31
+"""Days read by one statement: a month."""
+BUREAUS_ASKED_MAX: Final = 500
+"""Bureaus named in one statement, since SQLite takes a limited number of parameters; for more all are read."""
 
 METADATA: Final = sa.MetaData()
 
@@ -74,14 +85,10 @@ PASSED: Final = sa.Table(
 TALLIES: Final = sa.Table(
     "tallies",
     METADATA,
-    sa.Column("bureau", sa.String(6), primary_key=True),
     sa.Column("reach", sa.SmallInteger, primary_key=True),
     sa.Column("day", sa.Integer, primary_key=True),
-    sa.Column("category", sa.SmallInteger, primary_key=True),
-    sa.Column("channel", sa.SmallInteger, primary_key=True),
-    sa.Column("department_kind", sa.SmallInteger, primary_key=True),
-    sa.Column("measure", sa.Integer, primary_key=True),
-    sa.Column("value", sa.BigInteger, nullable=False),
+    sa.Column("bureau", sa.String(6), primary_key=True),
+    sa.Column("cells", sa.LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
 OPEN_CASES: Final = sa.Table(
@@ -218,8 +225,10 @@ class Store:
         self._database = Database(url, service="hub", migrations=Path(__file__).parent / "migrations")
         self._connection = self._database.writing
         self._bulk = bulk = Bulk(self._connection)
-        self._add_tally = bulk.put(TALLIES, add="value")
-        self._put_mark, self._put_case, self._put_passed = map(bulk.put, (MARKS, OPEN_CASES, PASSED))
+        self._put_tally, self._put_mark = map(bulk.put, (TALLIES, MARKS))
+        self._put_case, self._put_passed = map(bulk.put, (OPEN_CASES, PASSED))
+        self._find_tally = bulk.find(TALLIES, ("reach", "day"), "bureau", "cells")
+        self._drop_tally = bulk.drop(TALLIES, "reach", "day", "bureau")
         self._put_clock = bulk.put(OPEN_CLOCKS, keep=("extended", UNTOLD))
         self._put_edition, self._put_published = map(bulk.put, (EDITIONS, PUBLISHED))
         self._drop_case = bulk.drop(OPEN_CASES, "bureau", "case_id")
@@ -290,7 +299,7 @@ class Store:
         gone = frozenset(closed)
         clocks = [(key, clock) for key, clock in batch.clocks.items() if key[:2] not in gone]
         with self._connection.begin():
-            self._add_tallies(batch.tallies)
+            self._add_tallies(everything(batch.tallies, self._superiors))
             run(self._drop_case, closed)
             run(self._drop_clocks, closed)
             run(
@@ -311,18 +320,11 @@ class Store:
     def forget(self, mark: Mark) -> None:
         """Take everything that one bureau has contributed out again, durably, and set its mark."""
         with self._connection.begin():
-            own: dict[Packed, int] = {}
-            rows = self._connection.execute(
-                sa.select(TALLIES).where(TALLIES.c.bureau == mark.bureau, TALLIES.c.reach == ALONE)
-            )
-            for _, _, *key, value in rows:
-                own[pack(*key)] = -value
-            self._add_tallies({mark.bureau: own})
-            self._connection.execute(
-                sa.delete(TALLIES).where(
-                    TALLIES.c.bureau.in_([mark.bureau, *self._superiors[mark.bureau]]), TALLIES.c.value == 0
-                )
-            )
+            own = {
+                day: {cell: -count for cell, count in thawed(cells).items()}
+                for day, _, cells in read_tallies(self._connection, ALONE, [mark.bureau])
+            }
+            self._add_tallies(everything({mark.bureau: own}, self._superiors))
             for table in (OPEN_CASES, OPEN_CLOCKS, PASSED):
                 self._connection.execute(sa.delete(table).where(table.c.bureau == mark.bureau))
             self._put_marks([mark])
@@ -364,18 +366,30 @@ class Store:
         rows = [tuple(getattr(mark, name) for name in _MARK_COLUMNS) for mark in marks]
         self._bulk.run(self._put_mark, rows)
 
-    def _add_tallies(self, own: Mapping[str, Mapping[Packed, int]]) -> None:
-        # In the order of the primary key, since neighbours share pages. A packed key has the order of its columns, and
-        # the same few thousand keys recur at every bureau, so that each is unpacked once.
-        levels = ((ALONE, own), *derived(own, self._superiors))
-        columns = {key: unpack(key) for key in set().union(*(of for _, level in levels for of in level.values()))}
-        rows = [
-            (bureau, reach, *columns[key], tallies[key])
-            for reach, level in levels
-            for bureau, tallies in sorted(level.items())
-            for key in sorted(tallies)
-        ]
-        self._bulk.run(self._add_tally, rows)
+    def _add_tallies(self, levels: Mapping[int, Mapping[str, Days]]) -> None:
+        """Add to what is kept, by reach and bureau."""
+        kept: list[tuple[int, int, str, bytes]] = []
+        empty: list[tuple[int, int, str]] = []
+        for reach, level in levels.items():
+            by_day: dict[int, dict[str, Cells]] = {}
+            for bureau, days in level.items():
+                for day, cells in days.items():
+                    by_day.setdefault(day, {})[bureau] = cells
+            for day, added in by_day.items():
+                for bureau, before in self._bulk.found(self._find_tally, (reach, day), list(added)):
+                    cells = thawed(before)
+                    add(cells, added[bureau])
+                    added[bureau] = cells
+                # In the order of the primary key, since neighbours share pages.
+                for bureau, cells in sorted(added.items()):
+                    if 0 in cells.values():
+                        cells = {cell: count for cell, count in cells.items() if count}  # noqa: PLW2901
+                    if cells:
+                        kept.append((reach, day, bureau, frozen(cells)))
+                    else:
+                        empty.append((reach, day, bureau))
+        self._bulk.run(self._put_tally, kept)
+        self._bulk.run(self._drop_tally, empty)
 
     # ------------------------------------------------------------ opening
 
@@ -429,19 +443,18 @@ class Store:
         return mark.announce(mark.generation, mark.seq).back_to_the_start()
 
     def _sum_up(self) -> None:
-        """Sum up anew what follows from the bureaus' own rows; those that have left the tree keep theirs, alone."""
+        """Sum up anew what follows from the bureaus' own rows; those that have left the tree keep theirs, alone.
+
+        A month at a time, so that it is not all in memory at once.
+        """
         self._connection.execute(sa.delete(TALLIES).where(TALLIES.c.reach != ALONE))
-        rows = self._connection.execute(sa.select(TALLIES).where(TALLIES.c.reach == ALONE))
-        own: dict[str, dict[Packed, int]] = {}
-        for part in rows.partitions(ROWS_READ):
-            for bureau, _, *columns, value in part:
+        for _, days in groupby(days_kept(self._connection, ALONE), first_of_month):
+            own: dict[str, Days] = {}
+            month = list(days)
+            for day, bureau, cells in read_tallies(self._connection, ALONE, None, month[0], month[-1]):
                 if bureau in self._superiors:
-                    own.setdefault(bureau, {})[pack(*columns)] = value
-        for reach, level in derived(own, self._superiors):
-            for bureau, tallies in sorted(level.items()):
-                self._bulk.run(
-                    self._add_tally, [(bureau, reach, *unpack(key), value) for key, value in sorted(tallies.items())]
-                )
+                    own.setdefault(bureau, {})[day] = thawed(cells)
+            self._add_tallies(derived(own, self._superiors))
 
 
 _MARK_COLUMNS: Final = tuple(column.name for column in MARKS.columns)
@@ -462,16 +475,63 @@ def read_mark(connection: sa.Connection, bureau: str) -> Mark:
     return Mark(bureau) if row is None else mark_of(row)
 
 
-def derived(
-    own: Mapping[str, Mapping[Packed, int]], superiors: Mapping[str, Sequence[str]]
-) -> tuple[tuple[int, dict[str, dict[Packed, int]]], ...]:
-    """Everything that is kept besides the bureaus' own tallies, by its reach."""
+def derived(own: Mapping[str, Days], superiors: Mapping[str, Sequence[str]]) -> dict[int, dict[str, Days]]:
+    """What is kept besides the bureaus' own tallies, by its reach."""
     totals = roll_up(own, superiors)
-    return (
-        (WITH_SUBORDINATES, totals),
-        (MONTHLY, {bureau: by_month(tallies) for bureau, tallies in totals.items()}),
-        (ALONE_MONTHLY, {bureau: by_month(tallies, grounds=False) for bureau, tallies in own.items()}),
+    months = {bureau: gathered(days, first_of_month) for bureau, days in totals.items()}
+    own_months = {bureau: gathered(days, first_of_month, grounds=False) for bureau, days in own.items()}
+    return {
+        WITH_SUBORDINATES: totals,
+        MONTHLY: months,
+        ALONE_MONTHLY: own_months,
+        YEARLY: {bureau: gathered(days, first_of_year) for bureau, days in months.items()},
+        ALONE_YEARLY: {bureau: gathered(days, first_of_year) for bureau, days in own_months.items()},
+    }
+
+
+def everything(own: Mapping[str, Days], superiors: Mapping[str, Sequence[str]]) -> dict[int, Mapping[str, Days]]:
+    """All tallies that are kept, the bureaus' own ones first, by their reach."""
+    return {ALONE: own, **derived(own, superiors)}
+
+
+def days_kept(connection: sa.Connection, reach: int, first: int | None = None, last: int | None = None) -> list[int]:
+    """The days from `first` to `last` (None: unbounded) of which there are tallies of a reach, in order.
+
+    Each is looked up after the one before: no row between is read.
+    """
+    bounds = [TALLIES.c.reach == reach]
+    if last is not None:
+        bounds.append(TALLIES.c.day <= last)
+    start = sa.select(sa.func.min(TALLIES.c.day).label("day")).where(
+        *bounds, *([] if first is None else [TALLIES.c.day >= first])
     )
+    day = start.cte("days", recursive=True)
+    following = sa.select(sa.func.min(TALLIES.c.day)).where(*bounds, TALLIES.c.day > day.c.day).scalar_subquery()
+    days = day.union_all(sa.select(following).where(day.c.day.is_not(None)))
+    return list(connection.scalars(sa.select(days.c.day).where(days.c.day.is_not(None)).order_by(days.c.day)))
+
+
+def read_tallies(
+    connection: sa.Connection,
+    reach: int,
+    bureaus: Sequence[str] | None = None,
+    first: int | None = None,
+    last: int | None = None,
+) -> Iterator[tuple[int, str, bytes]]:
+    """Tallies of some bureaus (None: all) from `first` to `last`, as (day, bureau, cells as they are kept)."""
+    days = days_kept(connection, reach, first, last)
+    wanted = None if bureaus is None else frozenset(bureaus)
+    named = bureaus if bureaus is not None and len(bureaus) <= BUREAUS_ASKED_MAX else None
+    for start in range(0, len(days), DAYS_ASKED_MAX):
+        some = days[start : start + DAYS_ASKED_MAX]
+        statement = sa.select(TALLIES.c.day, TALLIES.c.bureau, TALLIES.c.cells).where(
+            TALLIES.c.reach == reach, TALLIES.c.day.in_(some)
+        )
+        if named is not None:
+            statement = statement.where(TALLIES.c.bureau.in_(named))
+        for day, bureau, cells in connection.execute(statement):
+            if wanted is None or bureau in wanted:
+                yield day, bureau, cells
 
 
 def latest_edition(connection: sa.Connection, scope: str, period: str) -> Edition | None:

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from hub.fold import Packed, read_entries, unpack
+from hub.cells import Days, add_days, grounds_of
+from hub.fold import read_entries
 from hub.measures import measure_name
 from kuaixiang.domain.events import Entry
 from kuaixiang.domain.words import Custody, Stage
@@ -55,13 +56,14 @@ def entries_of(segments: Iterable[journal_pb2.Segment]) -> list[journal_pb2.Entr
     return [journal_pb2.Entry.FromString(one.public) for segment in segments for one in segment.entries]
 
 
-def told_by_the_hub(tallies: dict[Packed, int], wanted: Iterable[str]) -> Counter[str]:
+def told_by_the_hub(tallies: Days, wanted: Iterable[str]) -> Counter[str]:
     counts: Counter[str] = Counter()
     names = set(wanted)
-    for key, value in tallies.items():
-        name = measure_name(unpack(key)[-1])
-        if name in names:
-            counts[name] += value
+    for cells in tallies.values():
+        for cell, value in cells.items():
+            name = measure_name(grounds_of(cell)[-1])
+            if name in names:
+                counts[name] += value
     return +counts
 
 
@@ -87,12 +89,11 @@ async def test_after_any_life_each_case_has_one_custodian_and_ledgers_hub_and_pe
             segments = journal_of(opened, bureau)
             entries = entries_of(segments)
             met.update(str(entry.WhichOneof("event")) for entry in entries)
-            tallies: dict[Packed, int] = {}
+            tallies: Days = {}
             still_open: dict[tuple[str, str], object] = {}
             for segment in segments:
                 changes = read_entries(segment)
-                for key, value in changes.tallies.items():
-                    tallies[key] = tallies.get(key, 0) + value
+                add_days(tallies, changes.tallies)
                 still_open.update(changes.cases)
             expected = counted_by_hand(entries)
             assert expected == told_by_the_hub(tallies, expected), bureau

@@ -59,7 +59,7 @@ class Counted:
             made.overdue += one.overdue
             made.unfinished = (made.unfinished or 0) + (one.unfinished or 0)
             for measure, value in one.sums.items():
-                made.add(measure, value)
+                made.sums[measure] = made.sums.get(measure, 0) + value
         return made
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hub.cells import grounds_of
+from hub.measures import count_entry, shanghai_day, tallying
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome, Custody, Stage
 from kuaixiang.runtime.clock import to_micros
@@ -69,6 +71,18 @@ def stopped(
         elapsed_milli_workdays=round(workdays * 1000),
         department=department,
     )
+
+
+def measures(entry: pb.Entry) -> list[tuple[int, int, int]]:
+    """What an entry adds, each standing for one more: (measure, day, department kind)."""
+    into = tallying()
+    count_entry(entry, entry.clocks, shanghai_day(entry.occurred_at_us), 0, into)
+    found = []
+    for day, cells in into.items():
+        for cell, value in cells.items():
+            _, _, kind, measure = grounds_of(cell)
+            found += [(measure, day, kind)] * value
+    return found
 
 
 @dataclass

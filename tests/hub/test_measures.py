@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 import sqlalchemy as sa
@@ -12,8 +13,8 @@ from alembic.migration import MigrationContext
 
 import hub
 from hub import query, words
+from hub.cells import COUNT_MAX, Ground, cell_of, frozen, grounds_of, summed, thawed
 from hub.definitions import RATES
-from hub.fold import pack, unpack
 from hub.measures import (
     BUCKETS,
     EVENTS,
@@ -22,7 +23,6 @@ from hub.measures import (
     bucket_of,
     due_day,
     measure_name,
-    measures,
     met,
     missed,
     percentile_workdays,
@@ -43,6 +43,7 @@ from tests.hub.journals import (
     XICHENG,
     Journal,
     due,
+    measures,
     overdue,
     started,
     stopped,
@@ -162,9 +163,43 @@ def test_every_rate_has_one_definition_and_a_sentence() -> None:
     assert all(rate.sentence.endswith(".") for rate in RATES)
 
 
-def test_a_tally_key_survives_its_packing() -> None:
-    for key in ((20773, 6, 6, 9, 1809), (0, 0, 0, 0, 1), (-3, 15, 15, 15, 65535)):
-        assert unpack(pack(*key)) == key
+def test_cells_survive_their_packing_and_what_is_no_count_is_refused() -> None:
+    cells = {cell_of(*grounds): nth for nth, grounds in enumerate(((6, 6, 9, 1809), (0, 0, 0, 1), (15, 15, 15, 65535)))}
+    assert [grounds_of(cell) for cell in cells] == [(6, 6, 9, 1809), (0, 0, 0, 1), (15, 15, 15, 65535)]
+    assert thawed(frozen(cells)) == cells
+    assert thawed(frozen({1: COUNT_MAX})) == {1: COUNT_MAX}
+    for count in (-1, COUNT_MAX + 1):
+        with pytest.raises(OverflowError):
+            frozen({1: count})
+
+
+def test_kept_cells_are_summed_by_their_key_and_grounds() -> None:
+    chance = Random(40)
+    kept = [
+        (
+            chance.choice("ab"),
+            {
+                cell_of(chance.randrange(3), chance.randrange(3), chance.randrange(3), chance.choice((1, 2, 1809))): 2
+                ** 31
+                for _ in range(20)
+            },
+        )
+        for _ in range(30)
+    ]
+    frozen_ = [(key, frozen(cells)) for key, cells in kept]
+    for wanted in ({}, {Ground.CHANNEL: 2}):
+        for measures_ in ((), (2, 1809)):
+            expected: dict[tuple[str, int, int], int] = {}
+            for key, cells in kept:
+                for cell, value in cells.items():
+                    category, channel, _, measure = grounds_of(cell)
+                    if channel == wanted.get(Ground.CHANNEL, channel) and measure in (measures_ or {measure}):
+                        at = (key, category, measure)
+                        expected[at] = expected.get(at, 0) + value
+            found = summed(frozen_, [Ground.CATEGORY], wanted, measures_)
+            assert {(*at, measure): value for at, measure, value in found} == expected
+    assert summed([], [Ground.CATEGORY], {}) == []
+    assert summed([("a", b"")], [], {}) == []
 
 
 def test_parking_has_bounds_and_gives_back_what_can_be_placed() -> None:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from prometheus_client import REGISTRY
 from typer.testing import CliRunner
 
+from hub.cells import cell_of, frozen
 from hub.daily import DailyReconciliation
 from hub.ledgers import Ledgers
 from hub.reconcile import read_outcomes
@@ -150,7 +151,8 @@ async def test_a_total_of_the_hub_that_does_not_add_up_is_found_by_both(
     async with counted(federation, database_url, journal):
         pass
     with Store(database_url, federation.tree, "000000") as store, store._database.writing.begin():
-        store._database.writing.execute(sa.update(TALLIES).where(TALLIES.c.bureau == "110000").values(value=99))
+        wrong = frozen({cell_of(1, 1, 0, 1): 99})
+        store._database.writing.execute(sa.update(TALLIES).where(TALLIES.c.bureau == "110000").values(cells=wrong))
     async with (
         federation.hub(database_url, silent_after_seconds=3600, settle_seconds=0.2) as hub,
         federation.statistics(hub.port) as stub,

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from hub.cells import cell_of
 from hub.comparison import ComparisonUnbounded, ComparisonUneven, compare, days_compared, whole_period
 from hub.definitions import COUNTS, FACTS, RATES, explanations
-from hub.fold import EPOCH_DAY, by_month, pack
-from hub.measures import Fact, measure_name, measures, met, missed
+from hub.fold import EPOCH_DAY, first_of_month, first_of_year, gathered
+from hub.measures import Fact, measure_name, met, missed
 from hub.query import Question, Row
 from hub.store import FACTS as HUB_FACTS
 from hub.store import OPEN_CASES
@@ -23,17 +24,7 @@ from kuaixiang.wire.v1.journal_pb2 import Entry
 from tests.domain.story import HANGZHOU, HEADQUARTERS, ZHEJIANG
 from tests.domain.story import TREE as LIVES_TREE
 from tests.hub.bench import Bench, cases
-from tests.hub.journals import (
-    BEIJING,
-    DAY,
-    DONGCHENG,
-    MONDAY,
-    SHANGCHENG,
-    XICHENG,
-    Journal,
-    clock,
-    stopped,
-)
+from tests.hub.journals import BEIJING, DAY, DONGCHENG, MONDAY, SHANGCHENG, XICHENG, Journal, clock, measures, stopped
 from tests.hub.lives import journals_of, lived
 
 UNFINISHED_STAGES = [
@@ -145,11 +136,13 @@ def test_any_span_of_days_is_the_sum_of_its_days(living: Bench) -> None:
             assert living.rows(scope, from_day=first, to_day=last)[0].sums == expected
 
 
-def test_months_are_under_their_first_day() -> None:
-    october, november = ((date(2026, month, 1) - EPOCH_DAY).days for month in (10, 11))
-    tallies = {pack(october + day, 1, 2, 3, 4): 1 + day for day in (0, 7, 30, 31)}
-    assert by_month(tallies) == {pack(october, 1, 2, 3, 4): 40, pack(november, 1, 2, 3, 4): 32}
-    assert by_month(tallies, grounds=False) == {pack(october, 0, 0, 0, 4): 40, pack(november, 0, 0, 0, 4): 32}
+def test_months_and_years_are_under_their_first_day() -> None:
+    january, october, november = ((date(2026, month, 1) - EPOCH_DAY).days for month in (1, 10, 11))
+    cell = cell_of(1, 2, 3, 4)
+    days = {october + day: {cell: 1 + day} for day in (0, 7, 30, 31)}
+    assert gathered(days, first_of_month) == {october: {cell: 40}, november: {cell: 32}}
+    assert gathered(days, first_of_month, grounds=False) == {october: {4: 40}, november: {4: 32}}
+    assert gathered(days, first_of_year) == {january: {cell: 72}}
 
 
 # ---------------------------------------------------------------- what is unfinished

@@ -25,8 +25,9 @@ import node.events.publisher
 import node.federation.courier
 import node.ledger.ledger
 from hub.bulk import Bulk
+from hub.cells import grounds_of, thawed
 from hub.measures import measure_name
-from hub.store import ALONE, OPEN_CASES, TALLIES
+from hub.store import ALONE, OPEN_CASES, read_tallies
 from kuaixiang.domain import acts, order_acts
 from kuaixiang.domain.acts import Act
 from kuaixiang.domain.case import Case
@@ -577,9 +578,11 @@ class World:
         facts: dict[str, dict[str, int]] = {}
         shown: dict[str, set[str]] = {}
         with self.hub.store.reading() as connection:
-            for bureau, _, *key, value in connection.execute(sa.select(TALLIES).where(TALLIES.c.reach == ALONE)):
-                name, mine = measure_name(key[-1]), facts.setdefault(bureau, {})
-                mine[name] = mine.get(name, 0) + value
+            for _, bureau, cells in read_tallies(connection, ALONE):
+                mine = facts.setdefault(bureau, {})
+                for cell, value in thawed(cells).items():
+                    name = measure_name(grounds_of(cell)[-1])
+                    mine[name] = mine.get(name, 0) + value
             for row in connection.execute(sa.select(OPEN_CASES)):
                 shown.setdefault(row.bureau, set()).add(row.case_id)
         return HubView(
