@@ -107,7 +107,9 @@ def summed(
     for ground, number in wanted.items():
         right &= numbers >> ground & _GROUND_MAX == number
     if measures:
-        right &= np.isin(numbers & MEASURE_MASK, list(measures))
+        asked = np.zeros(MEASURE_MASK + 1, bool)
+        asked[list(measures)] = True
+        right &= asked[numbers & MEASURE_MASK]
     if not right.all():
         numbers, counts, row_of = numbers[right], counts[right], row_of[right]
     mask = MEASURE_MASK | sum(_GROUND_MAX << ground for ground in grounds)

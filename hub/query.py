@@ -57,6 +57,8 @@ class Question:
     channel: int = 0
     department: int = 0
     """Kind of department. 0: all, as for category and channel."""
+    measures: tuple[int, ...] = ()
+    """Those that are asked for, and nothing that is not one of them: no open cases, nothing unfinished; none: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +96,11 @@ class Row:
     label: str = ""
     sums: dict[int, int] = field(default_factory=dict)
     open: int = 0
-    """Open cases now, whatever the period; not told by day or month."""
+    """Open cases now, whatever the period; not told by periods, nor by bureau and category at once."""
     overdue: int = 0
     """Those of them with a clock running past its deadline."""
     unfinished: int | None = None
-    """Cases not finished at the end of the period, by the definition of that name; None where it cannot be told."""
+    """Cases not finished at the end of the period, by the definition of that name; None where it is not told."""
 
     @property
     def facts(self) -> dict[str, int]:
@@ -167,10 +169,14 @@ def figures(connection: sa.Connection, tree: BureauTree, question: Question, now
     rows = plan.rows
     if question.grouping in PERIODS:
         found = list(rows.values())
-        _add_unfinished_in_turn(connection, question, plan, found)
+        if not question.measures:
+            _add_unfinished_in_turn(connection, question, plan, found)
         return found
-    _add_unfinished(connection, question, plan)
-    _add_open(connection, tree, question, now_us, plan)
+    if question.grouping is Grouping.BUREAU_AND_CATEGORY:
+        return [rows[key] for key in sorted(rows)]
+    if not question.measures:
+        _add_unfinished(connection, question, plan)
+        _add_open(connection, tree, question, now_us, plan)
     if question.grouping is Grouping.EVERY_BUREAU:
         return [rows[bureau] for bureau in tree.subtree(question.scope) if bureau in rows]
     if question.grouping in _GROUNDS:
@@ -182,7 +188,7 @@ def cells(
     connection: sa.Connection, tree: BureauTree, question: Question
 ) -> dict[tuple[int, int, int], dict[int, int]]:
     """Sums of the measures of the scope with its subordinates, by (category, channel, department kind)."""
-    plan = _Plan([_totals_of(tree, question.scope)], tuple(Ground), str, str, {})
+    plan = _Plan([_totals_of(tree, question.scope)], tuple(Ground), _first, _first, {})
     found: dict[tuple[int, int, int], dict[int, int]] = {}
     for (_, category, channel, department), measure, value in _sums(connection, question, plan):
         found.setdefault((category, channel, department), {})[measure] = value
@@ -259,8 +265,8 @@ class _Plan:
     """Bureaus, each alone or with its subordinates."""
     grounds: Sequence[Ground]
     """What tells the rows apart besides the bureau or the day."""
-    key: Callable[[Any], str]
-    label: Callable[[Any], str]
+    key: Callable[["_At"], str]
+    label: Callable[["_At"], str]
     rows: dict[str, Row]
     """Begins with the rows that are shown whatever is counted."""
     by_bureau: bool = False
@@ -276,10 +282,20 @@ def _plan(tree: BureauTree, question: Question) -> _Plan:
             rows = {scope: Row(scope, f"{tree.get(scope).name}（本级）")}
             rows.update({child: Row(child, tree.get(child).name) for child in tree.children(scope)})
             places = [(scope, ALONE), *(_totals_of(tree, child) for child in tree.children(scope))]
-            return _Plan(places, (), str, lambda code: tree.get(code).name, rows, by_bureau=True)
+            return _Plan(places, (), _first, lambda at: tree.get(at[0]).name, rows, by_bureau=True)
+        case Grouping.BUREAU_AND_CATEGORY:
+            places = [(scope, ALONE), *(_totals_of(tree, child) for child in tree.children(scope))]
+            return _Plan(
+                places,
+                (Ground.CATEGORY,),
+                lambda at: f"{at[0]}/{at[1]}",
+                lambda at: f"{tree.get(at[0]).name} {ground_text(Category, at[1])}",
+                {},
+                by_bureau=True,
+            )
         case Grouping.EVERY_BUREAU:
             everyone = [(bureau, ALONE) for bureau in tree.subtree(scope)]
-            return _Plan(everyone, (), str, lambda code: tree.get(code).name, {}, by_bureau=True)
+            return _Plan(everyone, (), _first, lambda at: tree.get(at[0]).name, {}, by_bureau=True)
         case Grouping.CATEGORY:
             return _by_word(totals, Ground.CATEGORY, Category)
         case Grouping.CHANNEL:
@@ -287,10 +303,10 @@ def _plan(tree: BureauTree, question: Question) -> _Plan:
         case Grouping.DEPARTMENT:
             return _by_word(totals, Ground.DEPARTMENT, DepartmentKind)
         case Grouping.TOTAL:
-            return _Plan(totals, (), lambda _: "", lambda _: "", {"": Row()})
+            return _Plan(totals, (), _first, _first, {"": Row()})
         case of_time:
             kind = PERIODS[of_time]
-            return _Plan(totals, (), str, str, {}, period=kind)
+            return _Plan(totals, (), _first, _first, {}, period=kind)
 
 
 def _counted(connection: sa.Connection, tree: BureauTree, question: Question) -> _Plan:
@@ -303,16 +319,19 @@ def _counted(connection: sa.Connection, tree: BureauTree, question: Question) ->
 
 def _row(plan: _Plan, at: "_At") -> Row:
     """The row that something belongs to."""
-    told = at[1] if plan.grounds else at[0]
-    key = plan.key(told)
+    key = plan.key(at)
     row = plan.rows.get(key)
     if row is None:
-        row = plan.rows[key] = Row(key, plan.label(told))
+        row = plan.rows[key] = Row(key, plan.label(at))
     return row
 
 
+def _first(at: "_At") -> str:
+    return str(at[0])
+
+
 def _by_word(places: Sequence[tuple[str, int]], ground: Ground, kind: type[IntEnum]) -> _Plan:
-    return _Plan(places, (ground,), str, lambda number: ground_text(kind, number), {})
+    return _Plan(places, (ground,), lambda at: str(at[1]), lambda at: ground_text(kind, at[1]), {})
 
 
 def _totals_of(tree: BureauTree, bureau: str) -> tuple[str, int]:
@@ -384,7 +403,7 @@ def _sums(
         for stored, begin, end in _spans(first, last, reach, _longer(reach, question, plan)) if bureaus else ():
             for day, bureau, cells in read_tallies(connection, stored, bureaus, begin, end):
                 kept.append((told(day) if told is not None else bureau if plan.by_bureau else "", cells))
-    return summed(kept, plan.grounds, wanted, measures)
+    return summed(kept, plan.grounds, wanted, measures or question.measures)
 
 
 _MOVES: Final = (*_UNFINISHED.plus, *_UNFINISHED.minus)

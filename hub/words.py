@@ -26,6 +26,8 @@ class Grouping(IntEnum):
     WEEK = 8
     QUARTER = 9
     YEAR = 10
+    BUREAU_AND_CATEGORY = 11
+    """Each category of what BUREAU has; the rows' keys are bureau/category."""
 
 
 class Basis(IntEnum):

@@ -95,7 +95,8 @@ def stats(
     by: Annotated[
         str,
         typer.Option(
-            help="Rows: total, bureau, every-bureau, category, channel, department, day, week, month, quarter or year."
+            help="Rows: total, bureau, every-bureau, bureau-and-category, category, channel, department, day, week, "
+            "month, quarter or year."
         ),
     ] = "total",
     category: Annotated[str, typer.Option(help=f"Only one of {', '.join(c.name.lower() for c in Category)}.")] = "",

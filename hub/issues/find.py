@@ -14,6 +14,7 @@ from hub.issues import catalogue
 from hub.issues.clusters import EXAMPLES_MAX, Cluster
 from hub.issues.gather import CaseTerms, gather_terms, masked_texts
 from hub.ledgers import Ledgers
+from hub.measures import Fact
 from hub.query import Question
 from hub.store import Store
 from hub.words import Basis
@@ -21,7 +22,6 @@ from kuaixiang.domain.tree import BureauTree
 
 CASES_MAX: Final = 20_000
 """Cases of a period that are compared, a minute's work at the most. Of more, one of every so many is."""
-REGISTERED: Final = "registered"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +118,9 @@ def _one_of(store: Store, tree: BureauTree, wanted: Period) -> int:
     largest = 0
     with store.reading() as connection:
         for from_day, to_day in ((wanted.from_day, wanted.to_day), wanted.before):
-            (row,) = query.figures(connection, tree, Question(wanted.scope, from_day, to_day), 0)
-            largest = max(largest, row.facts.get(REGISTERED, 0))
+            registered = Question(wanted.scope, from_day, to_day, measures=(Fact.REGISTERED,))
+            (row,) = query.figures(connection, tree, registered, 0)
+            largest = max(largest, row.sums.get(Fact.REGISTERED, 0))
     return max(1, math.ceil(largest / CASES_MAX))
 
 

@@ -43,6 +43,8 @@ class _GroupingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Grouping.Val
     """ISO weeks, Monday to Sunday"""
     GROUPING_QUARTER: _Grouping.ValueType  # 9
     GROUPING_YEAR: _Grouping.ValueType  # 10
+    GROUPING_BUREAU_AND_CATEGORY: _Grouping.ValueType  # 11
+    """Each category of what GROUPING_BUREAU has, keyed bureau/category: what happened in the period, and no stock."""
 
 class Grouping(_Grouping, metaclass=_GroupingEnumTypeWrapper): ...
 
@@ -62,6 +64,8 @@ GROUPING_WEEK: Grouping.ValueType  # 8
 """ISO weeks, Monday to Sunday"""
 GROUPING_QUARTER: Grouping.ValueType  # 9
 GROUPING_YEAR: Grouping.ValueType  # 10
+GROUPING_BUREAU_AND_CATEGORY: Grouping.ValueType  # 11
+"""Each category of what GROUPING_BUREAU has, keyed bureau/category: what happened in the period, and no stock."""
 Global___Grouping: _TypeAlias = Grouping  # noqa: Y015
 
 class _Basis:
