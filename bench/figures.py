@@ -90,7 +90,7 @@ class Year:
         self.cases = max(1, entries // len(self.bureaus) // MONTHS // len(STEPS))
         self.ends = dict.fromkeys(self.bureaus, (0, GENESIS))
         self.chance = random.Random(40)
-        self.templates = [pb.Entry(stage=int(stage), custody=int(Custody.OWNED)) for stage in STAGES]
+        self.templates = [pb.Entry(stage=stage.value, custody=Custody.OWNED.value) for stage in STAGES]  # type: ignore[arg-type]
         for step, template in zip(STEPS, self.templates, strict=True):
             getattr(template, step).SetInParent()
         self.templates[0].clocks.add(kind=int(ClockKind.FORWARD), action=int(ClockAction.STARTED))
@@ -147,7 +147,7 @@ class Year:
             due, is_met = day + 7, not is_late
             for clock in template.clocks:
                 clock.due_at_us = at[0] // DAY_US * DAY_US + (due + 1) * DAY_US - 8 * 3_600_000_000
-                if step == COMPLETED_STEP and clock.action == ClockAction.STOPPED:
+                if step == COMPLETED_STEP and int(clock.action) == ClockAction.STOPPED:
                     # A deadline that is missed has run out before, which the ledger records by itself.
                     clock.action = int(ClockAction.OVERDUE if is_late else ClockAction.STOPPED)  # type: ignore[assignment]
                     clock.outcome = int(ClockOutcome.MET)  # type: ignore[assignment]
@@ -256,6 +256,7 @@ def main() -> None:
             folder = Folder(store=store, now_us=lambda: to_micros(datetime(YEAR + 1, 2, 1, tzinfo=UTC)))
             asking = Asking(store, raw)
             entries = 0
+            early: dict[str, list[float]] = {}
             for month in (MONTH, *(month for month in range(1, MONTHS + 1) if month != MONTH)):
                 entries += fold_month(year, month, folder, raw, path / "month.csv")
                 if month == MONTH:

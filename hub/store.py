@@ -382,8 +382,10 @@ class Store:
                     added[bureau] = cells
                 # In the order of the primary key, since neighbours share pages.
                 for bureau, cells in sorted(added.items()):
-                    if 0 in cells.values():
-                        cells = {cell: count for cell, count in cells.items() if count}  # noqa: PLW2901
+                    if min(cells.values()) <= 0:
+                        # Taken out again. Less than nothing is left of a total that somebody has made too small, which
+                        # a reconciliation names.
+                        cells = {cell: count for cell, count in cells.items() if count > 0}  # noqa: PLW2901
                     if cells:
                         kept.append((reach, day, bureau, frozen(cells)))
                     else:

@@ -18,6 +18,7 @@ from hub.issues import catalogue, find, kept
 from hub.issues.catalogue import Wanted
 from hub.issues.find import Period, find_issues
 from hub.ledgers import LedgerUnreachable
+from hub.measures import Fact
 from hub.store import Store
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
@@ -182,7 +183,7 @@ async def test_of_a_period_with_very_many_cases_one_of_so_many_is_read(
     monkeypatch.setattr(
         "hub.issues.find.query.figures",
         lambda _connection, _tree, question, _now: [
-            type("Row", (), {"facts": {"registered": 950 if question.to_day.month == 10 else 120}})
+            type("Row", (), {"sums": {Fact.REGISTERED: 950 if question.to_day.month == 10 else 120}})
         ],
     )
     ledgers = FakeLedgers(NOVEMBER)

@@ -697,7 +697,7 @@ def stand_ins(world: World) -> Iterator[None]:
         shared = world.disks["hub"].shared
         if "bulk" not in shared:
             shared["bulk"] = compiling = Bulk(connection)
-            for method in ("put", "drop"):
+            for method in ("put", "drop", "find"):
                 setattr(compiling, method, functools.cache(getattr(compiling, method)))
         return shared["bulk"]
 
