@@ -89,8 +89,8 @@ def summed(
     grounds: Sequence[Ground],
     wanted: Mapping[Ground, int],
     measures: Collection[int] = (),
-) -> list[tuple[tuple[Any, ...], int, int]]:
-    """Sums of kept cells, each under a key: ((key, number of each ground), measure, sum), in that order.
+) -> list[tuple[tuple[Any, ...], dict[int, int]]]:
+    """Sums of kept cells, each under a key: (key and number of each ground, sums by measure), in that order.
 
     Only cells of the wanted grounds and measures (none: all) are summed. Whole arrays are, since a question about a
     nation's month reads a few hundred thousand cells.
@@ -112,21 +112,21 @@ def summed(
         right &= asked[numbers & MEASURE_MASK]
     if not right.all():
         numbers, counts, row_of = numbers[right], counts[right], row_of[right]
+    if not len(numbers):
+        return []
     mask = MEASURE_MASK | sum(_GROUND_MAX << ground for ground in grounds)
     places = row_of << 32 | numbers & mask
     order = np.argsort(places, kind="stable")
     places = places[order]
     first = np.flatnonzero(np.diff(places, prepend=-1))
-    sums = np.add.reduceat(counts[order], first) if len(first) else counts
-    names = list(keys)
-    columns = [(places[first] >> ground & _GROUND_MAX).tolist() for ground in grounds]
+    sums = np.add.reduceat(counts[order], first).tolist()
+    places = places[first]
+    whose = places & ~MEASURE_MASK
+    begins = np.flatnonzero(np.diff(whose, prepend=-1))
+    ends = [*begins[1:].tolist(), len(sums)]
+    names, told = list(keys), (places & MEASURE_MASK).tolist()
+    columns = [(whose[begins] >> ground & _GROUND_MAX).tolist() for ground in grounds]
     return [
-        ((names[row], *at), measure, value)
-        for row, *at, measure, value in zip(
-            (places[first] >> 32).tolist(),
-            *columns,
-            (places[first] & MEASURE_MASK).tolist(),
-            sums.tolist(),
-            strict=True,
-        )
+        ((names[row], *at), dict(zip(told[begin:end], sums[begin:end], strict=True)))
+        for begin, end, row, *at in zip(begins.tolist(), ends, (whose[begins] >> 32).tolist(), *columns, strict=True)
     ]

@@ -5,6 +5,7 @@ touched, whatever the size of the tree below it, and of totals a whole month or 
 depends on the rows and columns of the answer, not on how many entries have been counted in it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -189,10 +190,10 @@ def cells(
 ) -> dict[tuple[int, int, int], dict[int, int]]:
     """Sums of the measures of the scope with its subordinates, by (category, channel, department kind)."""
     plan = _Plan([_totals_of(tree, question.scope)], tuple(Ground), _first, _first, {})
-    found: dict[tuple[int, int, int], dict[int, int]] = {}
-    for (_, category, channel, department), measure, value in _sums(connection, question, plan):
-        found.setdefault((category, channel, department), {})[measure] = value
-    return found
+    return {
+        (category, channel, department): sums
+        for (_, category, channel, department), sums in _sums(connection, question, plan)
+    }
 
 
 def unfinished_and_sums(connection: sa.Connection, tree: BureauTree, question: Question) -> list[Row]:
@@ -312,8 +313,8 @@ def _plan(tree: BureauTree, question: Question) -> _Plan:
 def _counted(connection: sa.Connection, tree: BureauTree, question: Question) -> _Plan:
     """The plan of a question with everything counted in its rows."""
     plan = _plan(tree, question)
-    for at, measure, value in _sums(connection, question, plan):
-        _row(plan, at).sums[measure] = value
+    for at, sums in _sums(connection, question, plan):
+        _row(plan, at).sums = sums
     return plan
 
 
@@ -386,8 +387,8 @@ _At = tuple[Any, ...]
 
 def _sums(
     connection: sa.Connection, question: Question, plan: _Plan, measures: Sequence[int] = ()
-) -> list[tuple[_At, int, int]]:
-    """Sums of the measures (all of them by default) where the plan has them: (what tells the row, measure, sum)."""
+) -> list[tuple[_At, dict[int, int]]]:
+    """Sums of the measures (all of them by default) where the plan has them: (what tells the row, sums by measure)."""
     first = None if question.from_day is None else day_number(question.from_day)
     last = None if question.to_day is None else day_number(question.to_day)
     kind = plan.period
@@ -401,15 +402,17 @@ def _sums(
     for reach in (ALONE, WITH_SUBORDINATES):
         bureaus = [bureau for bureau, where in plan.places if where == reach]
         for stored, begin, end in _spans(first, last, reach, _longer(reach, question, plan)) if bureaus else ():
-            for day, bureau, cells in read_tallies(connection, stored, bureaus, begin, end):
-                kept.append((told(day) if told is not None else bureau if plan.by_bureau else "", cells))
+            kept += [
+                (told(day) if told is not None else bureau if plan.by_bureau else "", cells)
+                for day, bureau, cells in read_tallies(connection, stored, bureaus, begin, end)
+            ]
     return summed(kept, plan.grounds, wanted, measures or question.measures)
 
 
 _MOVES: Final = (*_UNFINISHED.plus, *_UNFINISHED.minus)
 
 
-def _before(connection: sa.Connection, question: Question, plan: _Plan) -> list[tuple[Any, int, int]]:
+def _before(connection: sa.Connection, question: Question, plan: _Plan) -> list[tuple[_At, dict[int, int]]]:
     """What made and ended unfinished business before the period began."""
     if question.from_day is None:
         return []
@@ -421,9 +424,7 @@ def _add_unfinished(connection: sa.Connection, question: Question, plan: _Plan) 
     """Add what was unfinished at the end of the period to each row; not by department, between which cases move."""
     if question.grouping is Grouping.DEPARTMENT or question.department:
         return
-    earlier: dict[str, dict[int, int]] = {}
-    for at, measure, value in _before(connection, question, plan):
-        earlier.setdefault(_row(plan, at).key, {})[measure] = value
+    earlier = {_row(plan, at).key: sums for at, sums in _before(connection, question, plan)}
     for key, row in plan.rows.items():
         row.unfinished = net(row.sums, _UNFINISHED) + net(earlier.get(key, {}), _UNFINISHED)
 
@@ -432,9 +433,9 @@ def _add_unfinished_in_turn(connection: sa.Connection, question: Question, plan:
     """The same for rows that follow each other in time."""
     if question.department:
         return
-    earlier: dict[int, int] = {}
-    for _, measure, value in _before(connection, question, plan):
-        earlier[measure] = earlier.get(measure, 0) + value
+    earlier: Counter[int] = Counter()
+    for _, sums in _before(connection, question, plan):
+        earlier.update(sums)
     unfinished = net(earlier, _UNFINISHED)
     for row in rows:
         unfinished += net(row.sums, _UNFINISHED)

@@ -520,7 +520,7 @@ def read_tallies(
     first: int | None = None,
     last: int | None = None,
 ) -> Iterator[tuple[int, str, bytes]]:
-    """Tallies of some bureaus (None: all) from `first` to `last`, as (day, bureau, cells as they are kept)."""
+    """Tallies of some bureaus (None: all) from `first` to `last`, day by day, as (day, bureau, cells as kept)."""
     days = days_kept(connection, reach, first, last)
     wanted = None if bureaus is None else frozenset(bureaus)
     named = bureaus if bureaus is not None and len(bureaus) <= BUREAUS_ASKED_MAX else None
@@ -531,9 +531,10 @@ def read_tallies(
         )
         if named is not None:
             statement = statement.where(TALLIES.c.bureau.in_(named))
-        for day, bureau, cells in connection.execute(statement):
-            if wanted is None or bureau in wanted:
-                yield day, bureau, cells
+        rows = connection.execute(statement.order_by(TALLIES.c.day)).all()
+        if named is None and wanted is not None:
+            rows = [row for row in rows if row[1] in wanted]
+        yield from rows
 
 
 def latest_edition(connection: sa.Connection, scope: str, period: str) -> Edition | None:

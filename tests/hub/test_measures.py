@@ -197,7 +197,7 @@ def test_kept_cells_are_summed_by_their_key_and_grounds() -> None:
                         at = (key, category, measure)
                         expected[at] = expected.get(at, 0) + value
             found = summed(frozen_, [Ground.CATEGORY], wanted, measures_)
-            assert {(*at, measure): value for at, measure, value in found} == expected
+            assert {(*at, measure): value for at, sums in found for measure, value in sums.items()} == expected
     assert summed([], [Ground.CATEGORY], {}) == []
     assert summed([("a", b"")], [], {}) == []
 
