@@ -84,7 +84,8 @@ async def _again(bureau: str, folder: Folder, worker: Worker, refiller: Refiller
     try:
         head = await refiller.head(bureau)
         await worker.run(folder.forget, bureau)
-        found.entries += await refiller.read_on(bureau)
+        folded = await refiller.read_on(bureau)
+        found.entries += folded  # only now: other bureaus have been counted meanwhile
         await worker.run(folder.take_head, bureau, head)
     except LedgerUnreachable:
         found.unreachable.append(bureau)

@@ -594,7 +594,7 @@ async def test_errors_say_which_field_is_wrong(federation: Federation, tmp_path:
             (stub, {"from_day": "9999-12-31"}, grpc.StatusCode.INVALID_ARGUMENT, "from_day"),
             (stub, {"category": 9}, grpc.StatusCode.INVALID_ARGUMENT, "category"),
             (stub, {"department_kind": 10}, grpc.StatusCode.INVALID_ARGUMENT, "department_kind"),
-            (stub, {"grouping": 11}, grpc.StatusCode.INVALID_ARGUMENT, "grouping"),
+            (stub, {"grouping": 12}, grpc.StatusCode.INVALID_ARGUMENT, "grouping"),
             (stub, {"period": "2026-13"}, grpc.StatusCode.INVALID_ARGUMENT, "period"),
             (stub, {"period": "2026-10", "to_day": "2026-10-31"}, grpc.StatusCode.INVALID_ARGUMENT, "period"),
             (stub, {"compare": True}, grpc.StatusCode.INVALID_ARGUMENT, "from_day"),
