@@ -75,7 +75,10 @@ async def rebuild(
         async with asyncio.TaskGroup() as group:
             for bureau in wanted:
                 group.create_task(one(bureau))
-        found.unreachable.sort()
+        # Once more, one after the other: a node that answered too late may have been busy with several at once.
+        late, found.unreachable = sorted(found.unreachable), []
+        for bureau in late:
+            await _again(bureau, folder, worker, refiller, found)
     found.seconds = time.perf_counter() - started
     return found
 
