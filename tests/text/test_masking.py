@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from demo.content import load_requests
 from kuaixiang.domain.identifiers import make_taxpayer_number
+from kuaixiang.text import forms
 from kuaixiang.text.forms import narrow
 from kuaixiang.text.masking import PLACEHOLDER, beginning, mask, private_spans
 from tests.text.made_up import SAMPLES, Sample
@@ -109,3 +110,9 @@ def test_a_number_at_the_edge_of_a_beginning_is_hidden_whole() -> None:
 
 def test_a_short_text_is_its_own_beginning() -> None:
     assert "怎么开发票" == beginning("怎么开发票", 60)
+
+
+@given(st.text(alphabet="a@b.cnw1一二七税QQ京A-# ", max_size=24))
+def test_a_text_that_is_not_searched_for_forms_has_none(text: str) -> None:
+    if any(pattern.search(text) for _, pattern in forms._PATTERNS):
+        assert forms._SOME.match(text) or forms._CHINESE_NUMBER.search(text)
