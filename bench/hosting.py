@@ -2,7 +2,7 @@
 
 A node is started for the ledgers of 1 and of 100 county bureaus of one province, each time as a process of its own with
 SQLite and mTLS and the tree's true witnesses away. Start is from `exec` until gRPC's health says SERVING, the
-database's pages dropped from the machine's memory before it where that is allowed; memory is the proportional set size
+database's pages dropped from the machine's memory before it where that is allowed; memory is what is not of files
 when it has been idle for a while. The difference of the two divided by the bureaus between them is an idle bureau's.
 
 `--database FILE` is a ledger of 100 bureaus that `bench.filling` has made; without it one of a million cases is made first.
@@ -70,8 +70,9 @@ def drop_cached(database: Path) -> None:
 
 
 def memory_bytes(pid: int) -> int:
-    """The proportional set size of a process."""
-    (line,) = (row for row in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() if row.startswith("Pss:"))
+    """The memory of a process that is not of files: what it shares with others depends on who else runs."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
+    (line,) = (row for row in lines if row.startswith("Anonymous:"))
     return int(line.split()[1]) * 1024
 
 

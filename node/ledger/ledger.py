@@ -32,7 +32,7 @@ from kuaixiang.domain.events import (
     Registered,
 )
 from kuaixiang.domain.orders import Order, evolve_order
-from kuaixiang.domain.words import Category, Channel
+from kuaixiang.domain.words import Category, Channel, Stage
 from kuaixiang.runtime.chance import Chance
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import Database
@@ -47,7 +47,7 @@ from node.ledger.erasing import Kept
 from node.ledger.search import word_rows
 
 CASES_CACHED_MAX: Final = 50_000
-"""Folded cases kept in memory: the open cases of a large bureau, about 150 MB."""
+"""Folded cases kept in memory: the open cases of a large bureau, about 150 MB. What is written off is not kept."""
 CASES_LISTED_MAX: Final = 5_000
 """Folded cases kept for lists beside those: a hundred pages, about 15 MB. Folding one takes several milliseconds."""
 ORDERS_CACHED_MAX: Final = 5_000
@@ -278,6 +278,11 @@ class _Cache(Generic[T]):
         while len(self._held) > self._held_max:
             self._held.popitem(last=False)
 
+    def drop(self, keys: Iterable[tuple[str, str]]) -> None:
+        """Gives up what is done with: it is folded again should anybody come back to it."""
+        for key in keys:
+            self._held.pop(key, None)
+
 
 class FoldedCases:
     """Cases in memory for those who read lists: the writer's, and others that were listed lately. For any thread.
@@ -439,6 +444,7 @@ class LedgerBatch:
             erasing.erase(ledger.database, rows.erased)
         ledger.heads.update(self.heads)
         ledger.cache.put(self.cases.items())
+        ledger.cache.drop(key for key, case in self.cases.items() if case.stage is Stage.WRITTEN_OFF)
         ledger.orders.put(self.orders.items())
         ledger.changed.extend(case for case in self.cases.values() if case.neighbours)
 

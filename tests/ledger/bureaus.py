@@ -113,7 +113,7 @@ class Desks:
             elif chance.random() < 0.35:
                 await self.carry(chance)
             else:
-                await self._attempt(chance, *chance.choice(sorted({*known, *self.ledger.cache._held})))
+                await self._attempt(chance, *chance.choice(sorted({*known, *self._cases()})))
             if chance.random() < 0.15:
                 self.clock.advance(timedelta(hours=chance.choice([1, 8, 24, 60])))
             if chance.random() < 0.1:
