@@ -25,7 +25,7 @@ KILL_DAY, KILL_HOUR, DOWN_HOURS = 2, 1, 3
 CUT_DAY, CUT_HOUR, CUT_HOURS = 3, 4, 2 * DAY
 """On the fourth working day at its fifth hour, for two working days, a long week-end between them."""
 
-CATCH_UP_SECONDS_MAX: Final = 60.0
+CATCH_UP_SECONDS_MAX: Final = 120.0
 """Real time for the hub to have what waited behind a cut link: the leaf dials every 2 s, the hub's pull follows."""
 
 POLL_SECONDS: Final = 0.1

@@ -32,7 +32,7 @@ from kuaixiang.wire.v1.reconciliation_pb2 import PairReport
 from node.restoration import Restored, restore
 from node.settings import NodeSettings
 
-REACHED_SECONDS_MAX: Final = 20.0
+REACHED_SECONDS_MAX: Final = 60.0
 AGAIN_SECONDS: Final = 0.5
 """A link whose other end was started again is dialled within two seconds."""
 PROVINCE, COUNTY = "110000", "110101"

@@ -58,7 +58,7 @@ COPY_DAY: Final = 1
 BULLETIN_PERIOD: Final = "2026-09"
 """The month that is over by the end of the fortnight."""
 
-QUIET_SECONDS_MAX: Final = 60.0
+QUIET_SECONDS_MAX: Final = 120.0
 """For hand-overs that the last hour began."""
 
 

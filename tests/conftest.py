@@ -9,6 +9,8 @@ from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as examples
 
 from demo.sites import Sites
 from kuaixiang.runtime.bus import Access
@@ -17,6 +19,10 @@ from tests import services
 from tests.templates import from_template
 
 DATABASES = ("sqlite", "postgresql")
+
+# Drawn alike in every run, so that a failure repeats; a busy machine is no fault of an example.
+examples.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+examples.load_profile("suite")
 
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES_MIN = 6 * 1024**3

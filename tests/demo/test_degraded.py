@@ -23,7 +23,7 @@ SITES = (PROVINCE, HEADQUARTERS)
 REGISTRAR = Officer("R01", Role.REGISTRAR, "tax-service")
 TAX_SERVICE = Officer("T01", Role.TAX_SERVICE, "tax-service")
 HANDLER = Officer("H01", Role.HANDLER, "policy")
-SECONDS_MAX = 60.0
+SECONDS_MAX = 120.0
 
 
 async def metric(service: Service, name: str) -> float:

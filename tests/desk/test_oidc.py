@@ -3,7 +3,6 @@
 import hmac
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ import pytest_asyncio
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from demo.processes import bound_command
+from demo.processes import bound_command, free_port
 from kuaixiang.accounts.officers import Officers
 from kuaixiang.accounts.oidc import IdentityRefused, Provider, ProviderAway, ProviderUnusable, load_provider
 from kuaixiang.accounts.people import Claims
@@ -72,9 +71,7 @@ def issuer() -> Iterator[str]:
 @contextmanager
 def provider_for(bureau: str) -> Iterator[str]:
     """A provider in a process of its own, which knows three people of a bureau."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     people = (
         {
             "sub": "a",

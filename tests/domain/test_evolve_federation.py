@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -166,9 +166,7 @@ class Bureaus(RuleBasedStateMachine):
 
 
 TestBureaus = Bureaus.TestCase
-TestBureaus.settings = settings(
-    max_examples=50, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestBureaus.settings = settings(max_examples=50, stateful_step_count=50)
 
 
 @pytest.mark.parametrize("seed", range(24))

@@ -49,6 +49,7 @@ def plans() -> Iterator[Plan]:
 
 
 @pytest.mark.nats
+@pytest.mark.slow
 @pytest.mark.timeout(SECONDS_AROUND_MAX * (1 + KILLS // KILLS_IN_A_STORM) + SECONDS_FOR_A_KILL_MAX * KILLS)
 def test_what_was_acknowledged_in_a_storm_is_there_once_and_nothing_is_stranded(tmp_path: Path) -> None:
     need("namespaces", "ip", "tc", "nft", "faketime", "fiu-run", "fusermount3", "/dev/fuse")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from demo.processes import ChildProcess
+from demo.processes import ChildProcess, free_port
 from kuaixiang.accounts.users import load_users
 from kuaixiang.runtime import pki
 from tests.kx.conftest import kx, refusal, told
@@ -51,9 +50,7 @@ def terminal(folder: Path, users: Path) -> Iterator[dict[str, str]]:
     pki.init_authority(folder / "ca", "test")
     pki.issue(folder / "ca", folder / "node", "node", [COUNTY])
     pki.issue(folder / "ca", folder / "office", "office", [COUNTY])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     settings = {
         "bureaus": COUNTY,
         "database": f"sqlite:///{folder}/node.db",

@@ -3,7 +3,7 @@
 from itertools import count
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
@@ -59,7 +59,6 @@ def test_callers_without_number_take_no_memory_without_bound() -> None:
     assert len(buckets) == 100
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(st.floats(min_value=0, max_value=3), max_size=40), st.sampled_from([0.5, 3.0, 1_000.0]))
 def test_never_more_passes_than_the_burst_and_the_rate_since(pauses: list[float], per_second: float) -> None:
     time, passed = Time(), 0
