@@ -154,6 +154,7 @@ class Witness:
         self._seen: dict[Pair, Seen] = {(one.witness, one.bureau): one for one in evidence.witnessed(database)}
         self._doubts: dict[Pair, Doubt] = {(one.bureau, one.peer): one for one in evidence.doubts(database)}
         self._locks: dict[Pair, asyncio.Lock] = {}
+        self._recording = asyncio.Lock()
         self._show()
 
     def seen(self, witness: str, bureau: str) -> Seen | None:
@@ -313,7 +314,14 @@ class Witness:
         return HeadContradicted(bureau, found.finding, known, told)
 
     async def record(self, pair: Pair, finding: LedgerFinding, known: Place, told: Place) -> None:
-        """Puts into the witness's journal what stands against a ledger."""
+        """Puts into the witness's journal what stands against a ledger, unless something as grave does already."""
+        async with self._recording:
+            standing = self._doubts.get(pair)
+            # A head that is shown and the reading of what is kept may have found it at the same time.
+            if standing is None or standing.finding < finding:
+                await self._record(pair, finding, known, told)
+
+    async def _record(self, pair: Pair, finding: LedgerFinding, known: Place, told: Place) -> None:
         witness, bureau = pair
         event = LedgerDoubted(
             peer=bureau,

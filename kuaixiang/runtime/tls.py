@@ -32,6 +32,9 @@ HANDSHAKE_MS_MAX: Final = 10_000
 """Who connects and does not finish the handshake in so long is sent away; gRPC itself waits for two minutes."""
 IDLE_MS_MAX: Final = 1_800_000
 """A connection without a call for half an hour is closed; its owner opens another one when it has something to ask."""
+CONNECT_MS: Final = 5_000
+"""So long an attempt to connect may take: over a slow link, or to a busy machine, TCP and TLS take a second and more.
+gRPC calls it `min_reconnect_backoff`, and cuts off whatever is not connected by then."""
 RECONNECT_MS_FIRST: Final = 200
 RECONNECT_MS_MAX: Final = 10_000
 """A peer that comes back is found within ten seconds, however long it was away."""
@@ -60,7 +63,7 @@ CHANNEL_OPTIONS: Final[Options] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS_FIRST),
-    ("grpc.min_reconnect_backoff_ms", RECONNECT_MS_FIRST),
+    ("grpc.min_reconnect_backoff_ms", CONNECT_MS),
     ("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),
 )
 

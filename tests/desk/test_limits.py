@@ -131,8 +131,17 @@ async def test_a_form_that_does_not_come_is_refused_in_time(county: Pages, monke
 
 async def test_who_does_not_read_the_answer_is_given_up(county: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "READ_SECONDS_MAX", 0.5)
+    lost = serving.Patient.connection_lost
     async with served(county) as port:
         reader, writer = await connect(port)
+        given_up = asyncio.Event()
+
+        def told(connection: serving.Patient, failure: Exception | None) -> None:
+            if connection.client == writer.get_extra_info("sockname"):
+                given_up.set()
+            lost(connection, failure)
+
+        monkeypatch.setattr(serving.Patient, "connection_lost", told)
         transport = writer.transport
         transport.pause_reading()  # type: ignore[attr-defined]
         async with browser(port) as visitor:
@@ -142,7 +151,8 @@ async def test_who_does_not_read_the_answer_is_given_up(county: Pages, monkeypat
         asked = ANSWERS_BYTES // whole
         for _ in range(asked):
             writer.write(GET.replace(b"/step-in", f"/assets/{script}".encode()))
-        await asyncio.sleep(2.0)
+        async with asyncio.timeout(SECONDS):
+            await given_up.wait()
         transport.resume_reading()  # type: ignore[attr-defined]
         # What was in the sockets' buffers, and nothing more: the connection had been given up.
         assert len(await ended(reader)) < asked * whole

@@ -1,6 +1,7 @@
 """Mutual TLS over a real gRPC connection: who gets in, under which name, and how a renewal reaches a running server."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -232,6 +233,30 @@ def test_the_server_allows_the_keepalive_that_the_clients_use() -> None:
     assert dict(SERVER_OPTIONS)["grpc.keepalive_permit_without_calls"] == 1
     assert dict(CHANNEL_OPTIONS)["grpc.keepalive_time_ms"] == KEEPALIVE_MS
     assert KEEPALIVE_ALLOWED_MS < KEEPALIVE_MS
+
+
+async def test_a_slow_link_is_given_the_time_that_it_takes_to_connect(
+    tmp_path: Path, authority: Path, server_paths: pki.CertificatePaths
+) -> None:
+    client = pki.issue(authority, tmp_path / "client", "node", ["110000"])
+
+    async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                await asyncio.sleep(0.2)
+                writer.write(data)
+        writer.close()
+
+    async with open_door(server_credentials(server_paths)) as door:
+
+        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            there = await asyncio.open_connection("127.0.0.1", door.port)
+            await asyncio.gather(slowly(reader, there[1]), slowly(there[0], writer))
+
+        async with await asyncio.start_server(relay, "127.0.0.1", 0) as link:
+            port = link.sockets[0].getsockname()[1]
+            async with open_channel(f"127.0.0.1:{port}", SERVER_NAME, client) as channel:
+                await who(channel)
 
 
 async def test_an_idle_channel_that_pings_is_not_sent_away(
