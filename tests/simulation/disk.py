@@ -72,6 +72,14 @@ class Disk:
         self._synced = None if self._promises else self._copy()
         return self.database
 
+    def copied(self) -> sqlite3.Connection:
+        """A backup, as it is now."""
+        return self._copy()
+
+    def put_back(self, copy: sqlite3.Connection) -> None:
+        """As it was when it was copied."""
+        copy.backup(self._raw())
+
     def lose_power(self) -> None:
         """What was not synced is gone."""
         if self._synced is not None:

@@ -23,6 +23,7 @@ import kuaixiang.runtime.database
 import node.ledger.ledger
 import node.ledger.projections
 import node.office
+import node.restoration
 from hub.fold import Place, Placement, last_seq
 from hub.folder import Message
 from hub.refill import Refiller
@@ -240,6 +241,23 @@ def an_offered_case_is_acted_on() -> contextlib.AbstractContextManager[Any]:
     return _instead(node.office, "decide", make)
 
 
+# ---------------------------------------------------------------- restoring
+
+
+def a_restored_ledger_is_not_refilled() -> contextlib.AbstractContextManager[Any]:
+    """It goes on from where its backup ended, whatever its witness has kept."""
+
+    async def fill(*_: Any) -> Any:
+        return node.restoration._Filled(first_seq=0, refilled=0, set_aside=0)
+
+    return mock.patch.object(node.restoration.Restoration, "_fill", fill)
+
+
+def a_restored_ledger_gives_no_receipts_anew() -> contextlib.AbstractContextManager[Any]:
+    """Of the referrals that it has decided since its backup it knows nothing."""
+    return mock.patch.object(node.restoration.Restoration, "_decisions", return_value=[])
+
+
 # ---------------------------------------------------------------- delivery
 
 
@@ -399,6 +417,8 @@ MUTANTS: Mapping[str, Mutant] = {
         epochs_do_not_rise,
         epochs_are_not_looked_at,
         an_offered_case_is_acted_on,
+        a_restored_ledger_is_not_refilled,
+        a_restored_ledger_gives_no_receipts_anew,
         conclusions_are_not_passed_on,
         the_courier_tries_once,
         orders_count_as_told_before_they_are,

@@ -9,6 +9,7 @@ which are keyed hashes here: not to be forged either, and forty times as fast.
 import asyncio
 import contextvars
 import hmac
+import inspect
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -33,14 +34,18 @@ from kuaixiang.wire.v1 import referral_pb2
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 from kuaixiang.wire.v1.ledger_pb2 import ReadJournalRequest
 from node.events.publisher import Publisher
+from node.federation.cosign import CosignServicer
+from node.federation.cosigner import Cosigner
 from node.federation.courier import Courier
 from node.federation.server import ReferralServicer
 from node.journals import LedgerServicer
 from node.ledger import queries
 from node.ledger.ledger import Ledger, Work
 from node.office import Office, Place
+from node.restoration import NotRestored, Restoration
 from node.supervision import SupervisionServicer
 from node.sweep import Sweep
+from node.witness import Witness
 from tests.simulation.disk import Disk
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.network import Away, Network, SimulatedBus, Site
@@ -53,6 +58,9 @@ DYING_SECONDS_MAX = 0.5
 """A commit hangs so long before its process is dead, and neither has returned nor failed."""
 REFILL_SECONDS = 2.0
 SILENT_SECONDS = 60.0
+COSIGN_SECONDS = 3.0
+UNPROVEN_SECONDS = 2.0
+"""A ledger whose witness does not answer takes acts after so long."""
 
 
 class Died(BaseException):
@@ -229,6 +237,10 @@ def _keyed(bureau: str, payload: bytes) -> bytes:
     return hmac.digest(f"key of {bureau}".encode(), payload, "sha256")
 
 
+STREAMS = frozenset({"ReadWitnessed", "ReadJournal"})
+"""Calls that are answered in several messages; here all of them come at once."""
+
+
 class _Stub:
     """A peer's service: each method is a call through the network to whoever is the peer at that moment."""
 
@@ -251,7 +263,11 @@ class _Stub:
 
             return await node.network.call(node, peer, method, timeout, do)
 
-        return call
+        async def stream(request: Any, timeout: float) -> AsyncIterator[Any]:
+            for one in await call(request, timeout):
+                yield one
+
+        return stream if method in STREAMS else call
 
 
 class SimulatedLinks:
@@ -265,6 +281,14 @@ class SimulatedLinks:
 
     def supervision(self, peer: str) -> Any:
         return _Stub(self._node, peer, "supervision")
+
+    def channel(self, peer: str) -> Any:
+        """What `CosignServiceStub` is made of: here it is that."""
+        return _Stub(self._node, peer, "cosign")
+
+
+async def _all_of(answers: AsyncIterator[Any]) -> list[Any]:
+    return [answer async for answer in answers]
 
 
 def _looked_at(task: asyncio.Task[Any]) -> None:
@@ -288,6 +312,11 @@ class Node(Process):
         self.stalled_until = 0.0
         self.rebuilds = False
         self.opens_generation = False
+        self.restores = False
+        self.restorations = 0
+        """How often it went on in a new generation, without the keys that callers had used since its backup."""
+        self.cosigned_by = ""
+        """Its witness; empty in a life without any."""
         self.publishes = True
         self.fallen: Callable[[Node], None] = lambda _: None
         self.ledger: Ledger
@@ -301,13 +330,16 @@ class Node(Process):
         """Opens the ledger and begins; within a task of this process (`run`)."""
         self.lives += 1
         self.alive = True
+        self._services = {}
+        seal: Any = KeyedSeal(self.name)
+        links: Any = SimulatedLinks(self)
+        if self.restores:
+            await self._restore(links, seal)
         self.ledger = ledger = Ledger(self.name, [self.name])
         if self.rebuilds:
             self.rebuilds = False
             ledger.rebuild()
         ledger.start()
-        seal: Any = KeyedSeal(self.name)
-        links: Any = SimulatedLinks(self)
         self.office = office = Office(ledger, self.place, seal.sign)
         if self.opens_generation:
             await self._open_generation()
@@ -317,13 +349,32 @@ class Node(Process):
             "referrals": ReferralServicer(office, links, seal, courier.heard_from),
             "supervision": SupervisionServicer(office, links, seal, courier.heard_from),
             "ledger": LedgerServicer(ledger, self.place.trees, clock),
+            "cosign": CosignServicer(office, Witness(office, links, seal)),
         }
+        cosigner = None
+        if self.cosigned_by:
+            cosigner = Cosigner(office, links, seal, wait_seconds=UNPROVEN_SECONDS, interval_seconds=COSIGN_SECONDS)
         bus: Any = SimulatedBus(self.network, self, self.site)
         self.publisher = Publisher(ledger, bus, tree, clock)
         if self.publishes:
             self.publisher.start()
         self.sweep = Sweep(office)
         await courier.start()
+        if cosigner is not None:
+            await cosigner.start()
+
+    async def _restore(self, links: Any, seal: Any) -> None:
+        """What `kx node refill` does, as often as it takes until its witness answers."""
+        ledger = Ledger(self.name, [self.name])
+        office = Office(ledger, self.place, seal.sign)
+        while self.restores:
+            try:
+                await Restoration(office, links, seal).run()
+            except NotRestored:
+                await asyncio.sleep(REFILL_SECONDS)
+            else:
+                self.restores = False
+                self.restorations += 1
 
     async def _open_generation(self) -> None:
         """What restoring a ledger that nobody witnesses does at the least."""
@@ -351,9 +402,10 @@ class Node(Process):
 
     async def answer(self, service: str, method: str, request: Any, caller: str) -> Any:
         """A peer's call, as a task of this process; raises what the servicer raises, `Away` when it dies meanwhile."""
-        servicer = self._services[service]
-        context = Inside(Caller(bureaus=frozenset({caller})))
-        return await self.within(getattr(servicer, method)(request, context))
+        if service not in self._services:
+            raise Away
+        answer = getattr(self._services[service], method)(request, Inside(Caller(bureaus=frozenset({caller}))))
+        return await self.within(_all_of(answer) if inspect.isasyncgen(answer) else answer)
 
     async def within(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Does something as this process does it; raises `Away` when the process ends before it is done."""

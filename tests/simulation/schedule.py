@@ -28,6 +28,7 @@ class Kind(StrEnum):
     CLOCK = "time passes at once"
     STALE_OFFER = "a neighbour offers a case anew that it has not"
     GENERATION = "a node goes on in a new generation, and its older copy publishes"
+    RESTORED = "a node is put back to an older copy, refilled by its witness, and goes on in a new generation"
     HUB_KILL = "the hub is killed"
     HUB_BEFORE_COMMIT = "the hub dies before its next commit"
     HUB_AFTER_COMMIT = "the hub dies after its next commit"
@@ -112,6 +113,9 @@ def scheduled(seed: int) -> Schedule:
     kinds = [chance.choice((Kind.ACT,) * 9 + (Kind.ORDER,)) for _ in range(chance.randint(*ACTS))]
     possible = [kind for kind in FAULTS_THERE_ARE if counted or kind not in OF_THE_HUB]
     faults = chance.choices(possible, k=chance.randint(*FAULTS))
+    if Kind.RESTORED in faults:
+        # A generation that does not say what it has lost is what a witness is there to refuse.
+        faults = [kind for kind in faults if kind is not Kind.GENERATION]
     if not refill:
         faults = _borne_by_the_stream(faults, in_order=in_order)
     kinds += faults
@@ -141,7 +145,11 @@ def _borne_by_the_stream(faults: Sequence[Kind], *, in_order: bool) -> list[Kind
     read. So either nothing comes out of order and the hub dies once, or it does not die.
     """
     deaths = [kind for kind in faults if kind in _DEATHS_OF_THE_HUB][: int(in_order)]
-    never = _DEATHS_OF_THE_HUB | {Kind.SITE_WIPED, Kind.GENERATION} | ({Kind.SITE_DOWN} if in_order else set())
+    never = (
+        _DEATHS_OF_THE_HUB
+        | {Kind.SITE_WIPED, Kind.GENERATION, Kind.RESTORED}
+        | ({Kind.SITE_DOWN} if in_order else set())
+    )
     return [kind for kind in faults if kind not in never] + deaths
 
 

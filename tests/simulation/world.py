@@ -22,8 +22,10 @@ import structlog
 import hub.store
 import kuaixiang.runtime.writer
 import node.events.publisher
+import node.federation.cosigner
 import node.federation.courier
 import node.ledger.ledger
+import node.restoration
 from hub.bulk import Bulk
 from hub.cells import grounds_of, thawed
 from hub.measures import measure_name
@@ -55,7 +57,7 @@ from kuaixiang.runtime.database import Database
 from kuaixiang.wire import chain
 from kuaixiang.wire.v1 import referral_pb2
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment, SegmentEntry
-from node.ledger import queries, schema
+from node.ledger import evidence, queries, schema
 from node.ledger.database import LedgerDatabase
 from node.office import Header, Place
 from tests.faults.checker.check import faults_in
@@ -77,11 +79,14 @@ from tests.simulation.schedule import Kind, Schedule, Step
 
 HEADQUARTERS, PROVINCE, COUNTY, NEIGHBOUR = "000000", "110000", "110101", "110105"
 BUREAUS: Final = (PROVINCE, COUNTY, NEIGHBOUR)
+WITNESSED: Final = (COUNTY, NEIGHBOUR)
+"""Whose ledgers the province cosigns, in lives in which one of them is restored."""
 TREE: Final = BureauTree(
     "simulated",
     (
         Bureau(HEADQUARTERS, "headquarters", Tier.NATIONAL, None),
-        Bureau(PROVINCE, "Beijing", Tier.PROVINCIAL, HEADQUARTERS),
+        # Only a bureau whose node can be reached is a witness.
+        Bureau(PROVINCE, "Beijing", Tier.PROVINCIAL, HEADQUARTERS, endpoint="110000:7000"),
         Bureau(COUNTY, "Dongcheng", Tier.COUNTY, PROVINCE),
         Bureau(NEIGHBOUR, "Chaoyang", Tier.COUNTY, PROVINCE),
     ),
@@ -96,6 +101,9 @@ CUT_SECONDS: Final = (1.0, 20.0)
 STALL_SECONDS: Final = (1.0, 15.0)
 OLDER_COPY_SECONDS: Final = (1.0, 6.0, 20.0, 38.0)
 """After a ledger went on in a new generation its older copy publishes, before and after the hub has heard of it."""
+BACKUP_SECONDS: Final = (2.0, 15.0)
+"""So old is the copy that a ledger is put back to."""
+COSIGNED_SECONDS_MAX: Final = 60
 REST_SECONDS_MIN: Final = 30.0
 """Late messages have come by then."""
 REST_SECONDS_MAX: Final = 1_800.0
@@ -188,6 +196,9 @@ class World:
             one.peers = self.nodes
             one.publishes = schedule.counted
             one.fallen = self._comes_back
+        if any(step.kind is Kind.RESTORED for step in schedule.steps):
+            for bureau in WITNESSED:
+                self.nodes[bureau].cosigned_by = PROVINCE
         self.hub.fallen = self._comes_back
         loop.set_exception_handler(self._unhandled)
 
@@ -335,6 +346,8 @@ class World:
                     self._fell(victim, chance, power=False)
                     victim.opens_generation, victim.rebuilds = True, False
                     self.loop.spawn(self._older_copy(segments[-1]))
+            case Kind.RESTORED:
+                self.loop.spawn(self._put_back(self.nodes[chance.choice(WITNESSED)], chance))
             case _:
                 raise AssertionError(kind)
 
@@ -356,6 +369,28 @@ class World:
     def _site_comes_back(self) -> None:
         self.site.up = True
         self.site.epoch += 1
+
+    async def _put_back(self, victim: Node, chance: random.Random) -> None:
+        """A ledger is copied, works on, and is put back to the copy at a moment when all of it has been cosigned.
+
+        What is recorded after the last cosignature is lost with a disk, and nobody could say that it is not.
+        """
+        copy = victim.disk.copied()
+        await asyncio.sleep(chance.uniform(*BACKUP_SECONDS))
+        for _ in range(COSIGNED_SECONDS_MAX):
+            if victim.alive and not victim.restores and self._is_cosigned(victim):
+                victim.kill()
+                victim.disk.put_back(copy)
+                victim.restores, victim.rebuilds = True, False
+                self.loop.spawn(self._back(victim, chance.uniform(*DOWN_SECONDS)))
+                return
+            await asyncio.sleep(chance.uniform(0.5, 1.5))
+
+    def _is_cosigned(self, victim: Node) -> bool:
+        """Whether its witness has cosigned the end of its journal."""
+        head = _head(victim)
+        seen = [one for one in evidence.witnessed(self.nodes[PROVINCE].disk.database) if one.bureau == victim.name]
+        return [(head.generation, head.seq, head.hash)] == [(one.generation, one.seq, one.hash) for one in seen]
 
     async def _older_copy(self, last: Segment) -> None:
         """A copy of a ledger goes on by itself from where that was, in its generation."""
@@ -452,6 +487,7 @@ class World:
             request_key=key,
             digest=digest,
         )
+        restorations = self.nodes[bureau].restorations
         for _ in range(ATTEMPTS_MAX):
             invoked = self.loop.now
             came, case_id, seq = await self._ask(header, act)
@@ -475,6 +511,9 @@ class World:
             if came is not Came.UNKNOWN:
                 return
             await asyncio.sleep(chance.uniform(0.1, 4.0))
+            if (self.nodes[bureau].restores, self.nodes[bureau].restorations) != (False, restorations):
+                # It does not know the keys any more that it was given since its backup.
+                return
 
     async def _ask(self, header: Header, act: Act) -> tuple[Came, str, int]:
         there = self.nodes[header.bureau]
@@ -704,6 +743,9 @@ def stand_ins(world: World) -> Iterator[None]:
     def died(status: int) -> None:
         raise Died(f"a commit failed, exit {status}")
 
+    def hexed(size: int) -> str:
+        return drawn.randbytes(size).hex()
+
     time_ = SimpleNamespace(monotonic=loop.time, perf_counter=loop.time, time=loop.time, time_ns=lambda: next(numbers))
     real = SimpleNamespace(now=lambda: MONDAY + timedelta(seconds=loop.now))
     state = random.getstate()
@@ -725,6 +767,10 @@ def stand_ins(world: World) -> Iterator[None]:
             (node.events.publisher, "KEEP_SECONDS", 10.0),
             (node.federation.courier, "LOOK_SECONDS", 20.0),
             (node.federation.courier, "LOOK_SECONDS_MIN", 0.05),
+            (node.federation.cosigner, "time", time_),
+            (node.federation.cosigner, "CosignServiceStub", lambda stub: stub),
+            (node.restoration, "CosignServiceStub", lambda stub: stub),
+            (node.restoration, "secrets", SimpleNamespace(randbelow=drawn.randrange, token_hex=hexed)),
             (Chance, "draw", lambda _, size: drawn.randbytes(size)),
         ):
             stack.enter_context(mock.patch.object(target, name, stand_in))

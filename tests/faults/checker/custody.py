@@ -22,8 +22,10 @@ _NOTED = (
     events.ConclusionDelivered,
     events.MismatchFound,
     events.MismatchCleared,
+    events.SnapshotRestored,
+    events.PrivatePartsLost,
 )
-"""Notes of what time and peers did: they stand anywhere and change nobody's custody."""
+"""Notes of what time, peers and a restored disk did: they stand anywhere and change nobody's custody."""
 _OF_ONES_GONE = (events.Concluded, events.ConclusionRevoked, events.WrittenOff)
 """What a ledger records of a case that is with another bureau."""
 
