@@ -239,6 +239,7 @@ async def test_a_slow_link_is_given_the_time_that_it_takes_to_connect(
     tmp_path: Path, authority: Path, server_paths: pki.CertificatePaths
 ) -> None:
     client = pki.issue(authority, tmp_path / "client", "node", ["110000"])
+    relays = list[asyncio.Task[Any]]()
 
     async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -246,17 +247,22 @@ async def test_a_slow_link_is_given_the_time_that_it_takes_to_connect(
                 await asyncio.sleep(0.2)
                 writer.write(data)
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
     async with open_door(server_credentials(server_paths)) as door:
 
         async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             there = await asyncio.open_connection("127.0.0.1", door.port)
-            await asyncio.gather(slowly(reader, there[1]), slowly(there[0], writer))
+            both = (slowly(reader, there[1]), slowly(there[0], writer))
+            relays.extend(map(asyncio.ensure_future, both))
+            await asyncio.wait(relays)
 
         async with await asyncio.start_server(relay, "127.0.0.1", 0) as link:
             port = link.sockets[0].getsockname()[1]
             async with open_channel(f"127.0.0.1:{port}", SERVER_NAME, client) as channel:
                 await who(channel)
+            await asyncio.wait(relays)
 
 
 async def test_an_idle_channel_that_pings_is_not_sent_away(
