@@ -14,6 +14,7 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.attachments import check_attachment
 from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
 from kuaixiang.domain.case import Case, evolve
+from kuaixiang.domain.changed import changed
 from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.custody import OfferFacts, judge
 from kuaixiang.domain.decide import decide
@@ -245,7 +246,7 @@ class Office:
         context = self._context(header, case)
         if isinstance(act, acts.Register):
             case_id = new_case_id(bureau, context.now, draft.head(bureau).cases_registered + 1)
-            context = replace(context, new_id=case_id, lead=linked.lead_in(draft, bureau))
+            context = changed(context, new_id=case_id, lead=linked.lead_in(draft, bureau))
             events = decide(None, act, context)
             recorded = draft.record(context, case_id, events, case=None, category=act.category, channel=act.channel)
         else:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from kuaixiang.domain import clocks as clockwork
 from kuaixiang.domain import events
+from kuaixiang.domain.changed import changed
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.custody import Holding
 from kuaixiang.domain.events import Entry
@@ -214,7 +215,7 @@ def evolve(case: Case | None, entry: Entry) -> Case | None:
         changes["last_at"] = entry.occurred_at
     if event.clocks:
         changes["clocks"] = clockwork.apply(case.clocks, event.clocks)
-    return replace(case, **changes)
+    return changed(case, **changes)
 
 
 def _begin(entry: Entry, event: events.CaseEvent) -> Case:

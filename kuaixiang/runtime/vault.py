@@ -241,8 +241,9 @@ def _subkey(secret: bytes, bureau: str) -> bytes:
 
 @lru_cache(maxsize=TOKENS_CACHED_MAX)
 def _token(key: bytes, word: str, size: int) -> str:
-    """Letters and digits: nothing that a database could take for anything else."""
-    return b32encode(blake2b(word.encode("utf-8", "surrogatepass"), key=key, digest_size=size).digest()).decode()
+    """Letters and digits: nothing that a database could take for anything else. `size` is a multiple of five."""
+    digest = blake2b(word.encode("utf-8", "surrogatepass"), key=key, digest_size=size).digest()
+    return b32encode(digest).decode()
 
 
 def _reason(failure: OSError | UnicodeDecodeError) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 import sqlalchemy as sa
 
 from kuaixiang.domain.case import Case, evolve
+from kuaixiang.domain.changed import changed
 from kuaixiang.domain.desk import Context
 from kuaixiang.domain.errors import EntryUnreadable, KeyReused, Refused
 from kuaixiang.domain.events import (
@@ -677,7 +678,7 @@ class Draft:
             )
             before, case = case, evolve(case, entry)
             if case is not None and not about_none:
-                entry = replace(entry, department_kind=context.staff.kind_of(case.department))
+                entry = changed(entry, department_kind=context.staff.kind_of(case.department))
             head = self._append(head, entry, before)
         self._heads[context.bureau] = head
         if case is not None:
