@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import results
 
-APART = {"__init__", "__main__", "batches", "filling", "results"}
+APART = {"__init__", "__main__", "batches", "filling", "nodes", "results"}
 """Modules that are no programs."""
 
 

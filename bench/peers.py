@@ -12,7 +12,6 @@ the answer, its closing. All in turns in one run.
 
 import asyncio
 import contextlib
-import multiprocessing
 import re
 import subprocess
 import sys
@@ -26,13 +25,12 @@ from typing import Any, Final
 import httpx
 import sqlalchemy as sa
 
-from bench import register, results
+from bench import nodes, results
 from demo.officers import Officer, request_of
 from demo.postgres import Postgres
 from demo.processes import ChildProcess, free_port
 from kuaixiang.domain import acts
 from kuaixiang.domain.words import Channel, Role, Satisfaction, Telling
-from kuaixiang.runtime import pki, tls
 from kuaixiang.wire.v1 import case_pb2_grpc
 
 LOCKS: Final = Path(__file__).with_name("peers")
@@ -41,8 +39,8 @@ PEER_CALLERS: Final = 4
 """One worker process answers one call at a time: a few callers keep it busy, more would wait for each other."""
 PASSWORD: Final = "Bench-2019-Response"
 READY_SECONDS_MAX: Final = 120.0
-TEXT: Final = register.request().text
-NAME: Final = register.request().taxpayer_name
+TEXT: Final = nodes.request().text
+NAME: Final = nodes.request().taxpayer_name
 ANSWER: Final = "已核实并处理，符合条件的予以办理。"
 
 OURS: Final = "ours"
@@ -318,28 +316,17 @@ async def helpdesk_peer(address: str) -> AsyncIterator[Peer]:
 def node(folder: Path) -> Iterator[int]:
     """A node that serves; its port."""
     folder.mkdir()
-    pki.init_authority(folder / "ca", "bench")
-    pki.issue(folder / "ca", folder / "node", "node", [register.BUREAU])
-    pki.issue(folder / "ca", folder / "office", "office", [register.BUREAU])
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=register._serve, args=(folder, theirs), daemon=True)
-    process.start()
-    try:
-        yield ours.recv()
-        ours.send("stop")
-        process.join(10)
-    finally:
-        process.kill()
+    nodes.issue(folder)
+    with nodes.running(folder) as port:
+        yield port
 
 
 @contextlib.asynccontextmanager
 async def our_peer(port: int, folder: Path) -> AsyncIterator[Peer]:
     """The node's gRPC interface over mutual TLS."""
-    paths = pki.CertificatePaths.in_folder(folder / "office")
-    async with tls.open_channel(f"127.0.0.1:{port}", pki.dns_name("node", register.BUREAU), paths) as channel:
+    async with nodes.channel_to(folder, port) as channel:
         stub: Any = case_pb2_grpc.CaseServiceStub(channel)
-        message = register.request()
+        message = nodes.request()
         registrar = Officer("R01", Role.REGISTRAR, "tax-service")
         handler = Officer("H01", Role.HANDLER, "tax-service")
         service = Officer("T01", Role.TAX_SERVICE, "tax-service")
@@ -356,9 +343,9 @@ async def our_peer(port: int, folder: Path) -> AsyncIterator[Peer]:
         async def live() -> None:
             case_id = (await stub.RegisterCase(message)).case.case_id
             for call, officer, act in then:
-                await call(request_of(act, register.BUREAU, officer, case_id))
+                await call(request_of(act, nodes.BUREAU, officer, case_id))
 
-        yield Peer(OURS, lambda: stub.RegisterCase(message), live, register.CALLERS)
+        yield Peer(OURS, lambda: stub.RegisterCase(message), live, nodes.CALLERS)
 
 
 # ---------------------------------------------------------------- measuring

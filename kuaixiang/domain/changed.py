@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def changed(value: T, **changes: Any) -> T:  # noqa: ANN401 - the fields' own types
+def changed(value: T, **changes: Any) -> T:
     """What `dataclasses.replace` gives for a value whose fields are all given to its constructor, in half the time.
 
     `replace` looks at each field by itself, and a case has forty-five.
     """
-    names, values = _fields_of(type(value))
-    return type(value)(**{**dict(zip(names, values(value), strict=True)), **changes})
+    kind: Any = type(value)
+    names, values = _fields_of(kind)
+    made: T = kind(**{**dict(zip(names, values(value), strict=True)), **changes})
+    return made
 
 
 @cache

@@ -1,0 +1,37 @@
+"""A value with some fields changed is what the standard library makes of it."""
+
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from kuaixiang.domain.case import Case
+from kuaixiang.domain.changed import changed
+from kuaixiang.domain.words import Category, Channel, Custody, Stage
+
+AT = datetime(2026, 11, 25, 2, 0, tzinfo=UTC)
+CASE = Case(
+    bureau="110101",
+    case_id="110101-2026-0000001",
+    version=3,
+    stage=Stage.HANDLING,
+    custody=Custody.OWNED,
+    epoch=1,
+    category=Category.SERVICE,
+    channel=Channel.COUNTER,
+    department="hall",
+    origin_bureau="110101",
+    registered_at=AT,
+    last_at=AT,
+    open_parts=("policy",),
+    handlers=frozenset({"H01"}),
+)
+
+
+def test_what_is_changed_is_what_replace_would_have_made() -> None:
+    changes: dict[str, Any] = {"version": 4, "stage": Stage.COMPLETED, "handlers": frozenset({"H01", "H02"})}
+    assert changed(CASE, **changes) == replace(CASE, **changes)
+    assert changed(CASE) == CASE
+
+
+def test_every_field_of_a_case_is_given_to_its_constructor() -> None:
+    assert [] == [field.name for field in fields(Case) if not field.init]
