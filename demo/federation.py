@@ -29,7 +29,7 @@ from typing import Final, Self
 
 import grpc.aio
 
-from demo.officers import HubReader, Office, serving
+from demo.officers import CALL_SECONDS_MAX, HubReader, Office, serving
 from demo.postgres import Postgres
 from demo.processes import ChildDied, ChildNotReady, ChildProcess, ProcessError, free_port
 from demo.sites import Sites
@@ -164,7 +164,7 @@ class Federation:
     `compiled_by`: another federation on this machine, whose compiled code this one's children use. With `pages` each
     node serves its desk and each hub its board, on this machine's own address and without a password. `hosts`: the
     address of each service, by its name, that is on a machine of its own; what they share, NATS and PostgreSQL, is
-    then at `shared_host`.
+    then at `shared_host`. `call_seconds`: how long an office waits for one answer.
 
     Not for two event loops; as an asynchronous context manager it is started and stopped.
     """
@@ -185,7 +185,9 @@ class Federation:
         pages: bool = False,
         hosts: Mapping[str, str] = MappingProxyType({}),
         shared_host: str = LOOPBACK,
+        call_seconds: float = CALL_SECONDS_MAX,
     ) -> None:
+        self._call_seconds = call_seconds
         self.directory = directory.absolute()
         self._placement = [tuple(group) for group in placement] if placement is not None else shared_by_site(tree)
         self._pages = pages
@@ -405,7 +407,8 @@ class Federation:
         """The office of a bureau; the same one every time. Raises NotHosted."""
         office = self._offices.get(bureau)
         if office is None:
-            office = self._offices[bureau] = Office(bureau, self._channel(self.node(bureau)))
+            channel = self._channel(self.node(bureau))
+            office = self._offices[bureau] = Office(bureau, channel, call_seconds=self._call_seconds)
         return office
 
     def hub(self, scope: str | None = None) -> HubReader:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from demo.federation import Federation, child_environment, part_of, require_unused
 from demo.nation import day
 from demo.nation.day import FilingDay
-from demo.nation.load import NodeAddress, Orders, Progress, acknowledged
+from demo.nation.load import CALL_SECONDS, NodeAddress, Orders, Progress, acknowledged
 from demo.nation.watching import Sample, Taken, Watched, Watching, draw, require_drawing, taken_by
 from demo.processes import ChildProcess, ProcessError
 from demo.settling import reconciled, settle
@@ -162,6 +162,7 @@ async def simulate(
         clock_start=day.OPENS - timedelta(minutes=30),
         staff=staff_list,
         node_settings={"cosign_seconds": COSIGN_SECONDS},
+        call_seconds=CALL_SECONDS,
     )
     seconds: dict[str, float] = {}
     tell(f"Starting {len(tree)} bureaus and their NATS sites, the national hub among them…")
