@@ -204,6 +204,7 @@ _BY_EVENT: Final[Mapping[str, tuple[int, ...]]] = {
     "absent_case_cleared": (),
     "private_read": (),
     "attachment_read": (),
+    "snapshot_given_back": (),
     "ledger_exported": (),
     "ledger_doubted": (),
     "ledger_trusted": (),

@@ -544,6 +544,13 @@ class LedgerExported(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotGivenBack(LedgerEvent):
+    """退还隐私信息: what is private of the entry's case was given to the peer that shares it and has lost its own."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerDoubted(LedgerEvent):
     """台账存疑: the peer's ledger, which this bureau witnesses, contradicts what was seen of it.
 

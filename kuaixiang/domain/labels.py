@@ -233,6 +233,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "attachment_added": "添加附件",
     "private_read": "查看隐私信息",
     "attachment_read": "查看附件",
+    "snapshot_given_back": "退还隐私信息",
     "ledger_exported": "导出台账",
     "private_erased": "删除隐私信息",
     "ledgers_reconciled": "对账",

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import date
 from typing import Any, Final
 
 from kuaixiang.domain.authority import Subject
 from kuaixiang.domain.errors import FieldMalformed
+from kuaixiang.domain.events import SnapshotGivenBack
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.registration import check_case_id
 from kuaixiang.runtime.clock import from_micros
@@ -29,6 +31,9 @@ class CosignServicer(cosign_pb2_grpc.CosignServiceServicer):
     def __init__(self, office: Office, witness: Witness) -> None:
         self._office = office
         self._witness = witness
+        self._given_on = date.min
+        self._given = set[tuple[str, str, str]]()
+        """Bureau, peer and case of what was given back on that day."""
 
     async def CosignHead(self, request: pb.CosignHeadRequest, context: Context) -> pb.CosignHeadResponse:
         """The witness's signature of a head that continues what it has seen.
@@ -82,7 +87,18 @@ class CosignServicer(cosign_pb2_grpc.CosignServiceServicer):
         for case_id in request.case_ids:
             check_case_id(case_id, "case_ids")
         found = await asyncio.to_thread(self._handed_over, request.bureau, request.peer, list(request.case_ids))
+        await self._record_given(request.bureau, request.peer, [case.case_id for case in found])
         return pb.ReadHandedOverResponse(cases=found)
+
+    async def _record_given(self, bureau: str, peer: str, case_ids: list[str]) -> None:
+        today = self._office.place.clock.now().date()
+        if today != self._given_on:
+            self._given_on, self._given = today, set()
+        for case_id in case_ids:
+            given = (bureau, peer, case_id)
+            if given not in self._given:
+                await self._office.record_note(bureau, SnapshotGivenBack(peer=peer), case_id)
+                self._given.add(given)
 
     def _handed_over(self, bureau: str, peer: str, case_ids: list[str]) -> list[pb.HandedOverCase]:
         database = self._office.ledger.database

@@ -51,8 +51,8 @@ COUNTED_MAX: Final = 999
 millisecond where a million would take a second."""
 LINKED_CASES_MAX: Final = 500
 """Cases that one completion may complete: one transaction of the writer."""
-READINGS: Final = ("private_read", "attachment_read", "private_erased")
-"""Events that say that a person read what is private of a case, or that it was erased."""
+READINGS: Final = ("private_read", "attachment_read", "snapshot_given_back", "private_erased")
+"""Events that say who was shown or given what is private of a case, or that it was erased."""
 READINGS_MAX: Final = 500
 """Readings shown with a case: about 50 kB, whatever somebody's program asks for a thousand times."""
 SEQ_MAX: Final = 2**63 - 1

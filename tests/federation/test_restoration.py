@@ -10,7 +10,14 @@ import pytest_asyncio
 import sqlalchemy as sa
 
 from kuaixiang.domain import acts
-from kuaixiang.domain.events import GenerationOpened, LedgerTrusted, PrivatePartsLost, Registered, SnapshotRestored
+from kuaixiang.domain.events import (
+    GenerationOpened,
+    LedgerTrusted,
+    PrivatePartsLost,
+    Registered,
+    SnapshotGivenBack,
+    SnapshotRestored,
+)
 from kuaixiang.domain.words import Custody, Role
 from kuaixiang.wire.v1 import referral_pb2
 from node.federation.cosigner import LedgerRefuted, LedgerUnproven
@@ -98,6 +105,8 @@ async def test_a_ledger_put_back_to_an_older_copy_is_refilled_and_goes_on_in_a_n
     assert isinstance(opened.event, GenerationOpened)
     assert (whole.seq, whole.hash) == (opened.event.cosigned_seq, opened.event.cosigned_hash)
     assert [shared] == [entry.case_id for entry in pair.events(COUNTY, SnapshotRestored)]
+    (given,) = pair.events(PREFECTURE, SnapshotGivenBack)
+    assert (shared, SnapshotGivenBack(peer=COUNTY)) == (given.case_id, given.event)
     assert alone in {entry.case_id for entry in pair.events(COUNTY, PrivatePartsLost)}
 
 

@@ -95,6 +95,7 @@ PUBLIC = {
     "AbsentCaseCleared": "peer",
     "PrivateRead": "",
     "AttachmentRead": "",
+    "SnapshotGivenBack": "peer",
     "LedgerExported": "registered_from_us registered_before_us open_only",
     "LedgerDoubted": "peer finding known_generation known_seq known_hash told_generation told_seq told_hash",
     "LedgerTrusted": "peer trusted_generation opened_seq lost_entries",
