@@ -1,11 +1,11 @@
 """Runs benchmarks one after the other, each in a process of its own: `python -m bench [NAME …] [--short]`.
 
-Without names all of them. What a program does not know here is passed on to it. At the end stands the table of all rows
-that are kept.
+Without names all of them. Options are passed on to each. At the end stands the table of all rows that are kept.
 """
 
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 from bench import results
@@ -20,8 +20,12 @@ def programs() -> list[str]:
 
 
 def main() -> int:
-    """Runs them; the exit status is 1 when one failed."""
+    """Runs them; the exit status is 1 when one failed, 2 when there is none of a name."""
     known = programs()
+    for name in takewhile(lambda argument: not argument.startswith("-"), sys.argv[1:]):
+        if name not in known:
+            print(f"There is no benchmark {name}. There are: {', '.join(known)}.", file=sys.stderr)
+            return 2
     names = [argument for argument in sys.argv[1:] if argument in known]
     passed_on = [argument for argument in sys.argv[1:] if argument not in known]
     failed = []

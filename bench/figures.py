@@ -240,11 +240,9 @@ class Asking:
 
 
 def main() -> None:
-    """Run and print."""
+    """Runs the benchmark and reports it."""
     parser = results.parser(__doc__)
-    parser.add_argument(
-        "--entries", type=int, help="entries of the year (1000000; the larger size of the targets is 10000000)"
-    )
+    parser.add_argument("--entries", type=int, help="entries of the year (1000000)")
     options = results.parse(parser)
     year = Year(national_tree(), options.entries or (300_000 if options.short else 1_000_000))
     found: dict[str, list[list[float]]] = {}

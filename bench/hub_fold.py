@@ -169,7 +169,7 @@ def one_round(tree: BureauTree, messages: Sequence[Message], entries: int, datab
 
 
 def main() -> None:
-    """Run and print."""
+    """Runs the benchmark and reports it."""
     parser = results.parser(__doc__)
     parser.add_argument("--entries", type=int, help="entries folded in each round (200000)")
     parser.add_argument("--database", default="", help="of PostgreSQL, empty, for one round (SQLite)")

@@ -1,8 +1,8 @@
 """A filing-deadline day through a whole federation, from the officers' acts to the hub's figures: `python -m bench.nation`.
 
 What `kx simulate` does, in each round anew: four provinces of the real tree in as many node processes as they take, their
-NATS sites and the national hub, officers in processes of their own. Short: one province. The whole nation takes an hour;
-`kx simulate --nation` is for that, and docs/PERFORMANCE.md has what it gave.
+NATS sites and the national hub, officers in processes of their own. Short: one province. The whole nation takes
+longer than an hour: `kx simulate --nation` is for that, and docs/PERFORMANCE.md says how far it was seen.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ CASES, CASES_SHORT = 8_000, 400
 
 
 def main() -> int:
-    """Run and print; the exit status is 1 when a day was not sound."""
+    """Runs the benchmark and reports it; the exit status is 1 when a day was not sound."""
     parser = results.parser(__doc__)
     parser.add_argument("--cases", type=int, help=f"cases of a day ({CASES}; {CASES_SHORT} with --short)")
     parser.add_argument("--provinces", type=int, help=f"provinces ({PROVINCES}; {PROVINCES_SHORT} with --short)")

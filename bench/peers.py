@@ -2,9 +2,9 @@
 
 Roundup and django-helpdesk are installed from PyPI into environments of their own (`bench/peers/*.lock`) and served as
 their documentation has it for production: gunicorn before PostgreSQL, one worker process, for a node is one process;
-Roundup also before SQLite, which its documentation calls its fastest. They are asked through their REST interfaces by as
-many callers as serve them best, signed in once by a session, because their check of a password at every call would take
-most of their time. Ours is asked through gRPC by 64 callers over mutual TLS, its commits durable on SQLite (FULL).
+Roundup also before SQLite, which its documentation calls its fastest. They are asked through their REST interfaces by
+a few callers, who keep that process busy, signed in once by a session, because their check of a password at every call
+would take most of their time. Ours is asked through gRPC by 64 callers over mutual TLS, its commits durable on SQLite (FULL).
 
 A whole life is, with us: register, accept, complete, feed back, follow up, write off; with them: a new item, its assignee,
 the answer, its closing. All in turns in one run.

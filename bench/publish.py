@@ -194,7 +194,7 @@ async def measure(sites: Sites, pipe: Any, folder: Path, cases: int, evenly: int
 
 
 def main() -> None:
-    """Runs the benchmark and prints it."""
+    """Runs the benchmark and reports it."""
     parser = results.parser(__doc__)
     parser.add_argument("--cases", type=int, help="cases of the backlog, and of the 64 callers (12800)")
     arguments = results.parse(parser)

@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 
 from bench import filling, hub_fold, results
+from demo.federation import tree_text
 from hub.folder import Message
 from hub.rebuild import rebuild
 from hub.settings import HubSettings
@@ -34,7 +35,6 @@ LEDGERS: Final = 4
 CASES: Final = 2_500
 """Of each of the ledgers whose projections are made again."""
 PATTERN: Final = 1_000
-TIERS: Final = ("national", "provincial", "prefecture", "county")
 
 
 class Ledgers(LedgerServiceServicer):
@@ -96,17 +96,6 @@ def province(port: int) -> BureauTree:
     )
 
 
-def tree_file(tree: BureauTree, path: Path) -> Path:
-    """The tree as a hub's settings name it."""
-    lines = ["# version: bench", "gb_code,name,tier,parent,endpoint"]
-    lines += [
-        f"{bureau.code},{bureau.name},{TIERS[list(type(bureau.tier)).index(bureau.tier)]},{bureau.parent or ''},{bureau.endpoint}"
-        for bureau in tree.bureaus.values()
-    ]
-    path.write_text("\n".join(lines) + "\n", "utf-8")
-    return path
-
-
 class Hub:
     """A province's hub and the process that serves its ledgers."""
 
@@ -119,17 +108,19 @@ class Hub:
         ours, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(messages, node, theirs), daemon=True)
         self.process.start()
+        tree = folder / "tree.csv"
+        tree.write_text(tree_text(province(ours.recv())), "utf-8")
         self.settings = read_settings(
             HubSettings,
             None,
             scope=SITE,
-            tree=str(tree_file(province(ours.recv()), folder / "tree.csv")),
+            tree=str(tree),
             database=f"sqlite:///{folder}/hub.db",
             certificates=str(folder / "hub"),
         )
 
     def again(self) -> float:
-        """Rebuild it; entries per second."""
+        """Rebuilds it; entries per second."""
         done = asyncio.run(rebuild(self.settings))
         assert not done.unreachable, done.unreachable
         assert not done.refused, done.refused
@@ -137,7 +128,7 @@ class Hub:
 
 
 def projections(path: Path, bureaus: Sequence[str]) -> float:
-    """Make a ledger's projections again; entries per second."""
+    """Makes a ledger's projections again; entries per second."""
     ledger = Ledger(f"sqlite:///{path}", bureaus)
     try:
         started = time.perf_counter()
@@ -147,7 +138,7 @@ def projections(path: Path, bureaus: Sequence[str]) -> float:
 
 
 def main() -> None:
-    """Run and print."""
+    """Runs the benchmark and reports it."""
     parser = results.parser(__doc__)
     parser.add_argument("--entries", type=int, help="entries of the hub's backlog (200000)")
     parser.add_argument("--cases", type=int, help=f"cases of each of the {LEDGERS} ledgers ({CASES})")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 ROUNDS: Final = 5
-"""Rounds of which the median counts; the least that the targets allow."""
+"""Rounds of which the median counts: two that something else has disturbed do not decide."""
 RESULTS: Final = Path(__file__).with_name("results.json")
 LOAD_BEFORE: Final = os.getloadavg()[0]
 """Processes that wanted a core in the minute before this program began."""

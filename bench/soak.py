@@ -1,10 +1,10 @@
-"""Hours of a node's core in virtual time, as fast as they go: `python -m bench.soak --minutes 10`.
+"""A node's core at work without a pause, in virtual time: `python -m bench.soak --minutes 10`.
 
 Officers register cases and see them through to the write-off, with the sweep, the lists and the counts of their work list
 in between, at 20 % of what the core can: the business clock moves on by five times what an act has taken. So that every case
 ends, what is open is the same number all the time, and whatever grows is kept by mistake. Told are memory, file handles,
-time of a core for an act and the latency of an act in the last tenth of the run, each against the first tenth; the first
-minute of acts, which fills pools and caches, is not counted.
+time of a core for an act and the latency of an act in the last tenth of what is counted, each against the first tenth; the
+first tenth of the run, which fills pools and caches, is not counted. Ten minutes are some fifty of business time.
 """
 
 import asyncio
@@ -138,7 +138,7 @@ class Core:
         for tab in WorkTab:
             wanted = CaseFilter(bureau=self.bureau, tab=tab, now_us=now_us, today_ends_us=today_ends_us)
             await asyncio.to_thread(queries.list_cases, database, wanted, 0, "", self.ledger.folded)
-        await asyncio.to_thread(queries.count_work, database, BUREAU, "", now_us, today_ends_us)
+        await asyncio.to_thread(queries.count_work, database, self.bureau, "", now_us, today_ends_us)
 
     def _take_sample(self) -> None:
         sample, self._now = self._now, Sample()

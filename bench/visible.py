@@ -94,7 +94,7 @@ async def measure(rounds: int, count: int) -> list[list[float]]:
 
 
 def main() -> None:
-    """Run and print."""
+    """Runs the benchmark and reports it."""
     parser = results.parser(__doc__)
     parser.add_argument("--seconds", type=float, help="of each round (10)")
     options = results.parse(parser)

@@ -32,6 +32,13 @@ def test_a_benchmark_runs_at_its_smallest_size_and_reports_rows(program: str, tm
     assert results.read(kept)[program]
 
 
+def test_a_name_that_is_no_benchmarks_is_refused_with_those_that_there_are() -> None:
+    command = [sys.executable, "-m", "bench", "registre", "--short"]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "register, " in done.stderr
+
+
 def test_a_row_is_the_median_of_its_rounds_and_of_their_ratios() -> None:
     row = results.Row.of("ours", [10.0, 30.0, 20.0], "1/s", "theirs", [10.0, 10.0, 40.0], "≥ 0.75")
     assert (row.value, row.ratio, row.reached) == (20.0, 1.0, True)
