@@ -17,7 +17,7 @@ import numpy as np
 _GROUND_MAX: Final = 15
 MEASURE_MASK: Final = (1 << 16) - 1
 COUNT_MAX: Final = 2**32 - 1
-"""One cell of a nation's year: thirty times what is expected in all of them together."""
+"""One cell of a nation's year holds forty times the cases of all of it, some 10⁸."""
 _K = TypeVar("_K", bound=Hashable)
 
 

@@ -20,7 +20,7 @@ CASES: Final = 3_000
 PROVINCES: Final = 2
 PROVINCES_MAX: Final = 36
 NATION_CASES: Final = 400_000
-"""A filing day's: 10⁸ cases a year are some 400,000 on an ordinary working day; at its peak it is ten times as much."""
+"""What 10⁸ cases a year are on an ordinary working day."""
 
 Cases = Annotated[int | None, typer.Option(min=1, metavar="N", help=f"How many come in; {CASES} by default.")]
 Provinces = Annotated[
@@ -28,7 +28,10 @@ Provinces = Annotated[
     typer.Option(min=1, max=PROVINCES_MAX, metavar="P", help=f"So many of the 36 provincial bureaus; {PROVINCES}."),
 ]
 Nation = Annotated[
-    bool, typer.Option("--nation", help=f"All 36, and {NATION_CASES} cases where none are named: an hour, and 12 GB.")
+    bool,
+    typer.Option(
+        "--nation", help=f"All 36, and {NATION_CASES} cases where none are named: more than an hour; 8 GB at rest."
+    ),
 ]
 Minutes = Annotated[
     float | None,
@@ -80,7 +83,9 @@ def simulate(
 def _simulated(
     *, cases: int, provinces: int, minutes: float | None, seed: int, folder: Path | None, chart: Path | None
 ) -> "Simulated":
+    from demo.federation import DirectoryInUse
     from demo.nation.run import simulate as run
+    from demo.nation.watching import ChartUnavailable
     from demo.officers import OfficeError
     from demo.processes import ProcessError
     from demo.settling import NeverSettled
@@ -92,6 +97,8 @@ def _simulated(
             return asyncio.run(
                 run(place, cases=cases, provinces=provinces, minutes=minutes, seed=seed, chart=chart, tell=note)
             )
+        except (DirectoryInUse, ChartUnavailable) as wrong:
+            raise Failed(Both(str(wrong), f"不能模拟：{wrong}")) from wrong
         except (NeverSettled, OfficeError, ProcessError, PkiError) as failure:
             if folder is None:
                 note("The federation was in a temporary folder; give --folder to keep its logs.")

@@ -18,7 +18,7 @@ from demo.nation import day
 from demo.nation.day import FilingDay
 from demo.nation.load import CALL_SECONDS, NodeAddress, Orders, Progress, acknowledged
 from demo.nation.watching import Sample, Taken, Watched, Watching, draw, require_drawing, taken_by
-from demo.processes import ChildProcess, ProcessError
+from demo.processes import ChildProcess
 from demo.settling import reconciled, settle
 from demo.staff import staff_list
 from demo.tally import Acknowledged, Tally, check, compare_pairs
@@ -47,14 +47,6 @@ COSIGN_SECONDS: Final = 30.0
 FOUND_TOLD_MAX: Final = 50
 
 Tell = Callable[[str], None]
-
-
-class BadDay(ProcessError):
-    """Officers were refused what they had good reason to ask, or were not answered."""
-
-    def __init__(self, faults: int, told: Sequence[str]) -> None:
-        self.faults = faults
-        super().__init__(f"{faults} acts or hand-overs did not come about: {'; '.join(told[:5])}")
 
 
 @dataclass(slots=True)

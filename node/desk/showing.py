@@ -18,6 +18,8 @@ from kuaixiang.wire.v1 import case_pb2
 
 ALIKE_MIN: Final = 50
 """Of 100: half of a short name's characters are right."""
+NEAR_MAX: Final = 5
+"""Names that a refusal of a mistyped one offers."""
 GROUP: Final = "supervise "
 """How the names of the acts on orders begin, as commands."""
 
@@ -95,10 +97,6 @@ def code_named(tree: BureauTree, code: str, typed: str) -> str:
         return first
     named = [one.code for one in found_below(tree, code, typed, len(tree)) if one.name == typed]
     return named[0] if len(named) == 1 else typed
-
-
-NEAR_MAX: Final = 5
-"""Names that a refusal of a mistyped one offers."""
 
 
 def bureau_named(tree: BureauTree, typed: str, field: str) -> str:

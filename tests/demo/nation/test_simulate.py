@@ -11,6 +11,7 @@ from demo.nation import load, run, watching
 from demo.nation.load import NodeAddress, Orders, Progress, acknowledged
 from demo.tally import Acknowledged
 from kx.main import app
+from kx.output import REFUSED_EXIT_CODE
 
 
 def test_orders_and_progress_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -43,6 +44,13 @@ def test_without_the_package_that_draws_it_says_what_to_install(monkeypatch: pyt
     monkeypatch.setattr(watching, "find_spec", lambda _: None)
     with pytest.raises(watching.ChartUnavailable, match="pip install matplotlib"):
         watching.require_drawing()
+
+
+def test_a_folder_that_holds_something_is_refused_and_nothing_is_begun(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").touch()
+    result = CliRunner().invoke(app, ["simulate", "--folder", str(tmp_path)])
+    assert result.exit_code == REFUSED_EXIT_CODE
+    assert [file.name for file in tmp_path.iterdir()] == ["ledger.db"]
 
 
 def simulated(folder: Path, *options: str, exit_code: int = 0) -> Any:
