@@ -6,6 +6,7 @@ accepted hand-over raises the case's epoch by one, so that an old message is tol
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from kuaixiang.domain.tree import BureauTree, Relation
 from kuaixiang.domain.words import Custody, Refusal
@@ -66,10 +67,11 @@ def judge_route(offer: OfferFacts, bureau: str, tree: BureauTree, hops_max: int)
 def _comes_down(offer: OfferFacts, bureau: str, tree: BureauTree) -> bool:
     """Whether a ruling comes as rulings do: from the superior that ruled, straight down, each bureau from its parent.
 
-    Otherwise any neighbour could bind a bureau to a case by the name of a superior of both.
+    Otherwise any neighbour could bind a bureau to a case by the name of a superior of both, and by a longer way pass an
+    old ruling off as a new one: the superior has signed its own epoch, from which each bureau on the way counts.
     """
-    from_above = tree.relation(bureau, offer.from_bureau) is Relation.PARENT
-    return from_above and offer.path[0] == offer.ruled_by and tree.contains(offer.ruled_by, offer.from_bureau)
+    way = (*offer.path, bureau)
+    return offer.path[0] == offer.ruled_by and all(tree.parent(below) == above for above, below in pairwise(way))
 
 
 def judge_epoch(epoch: int, holding: Holding | None) -> Refusal | None:

@@ -110,8 +110,32 @@ def test_a_ruling_is_believed_on_its_way_down_from_the_superior_that_ruled() -> 
             path=(CHANGAN, SHIJIAZHUANG),
             ruled_by=CHANGAN,
         ),
+        replace(
+            escalation,
+            from_bureau=SHIJIAZHUANG,
+            to_bureau=XINHUA,
+            final_bureau=XINHUA,
+            path=(HEADQUARTERS, HEBEI, HEBEI, SHIJIAZHUANG),
+            ruled_by=HEADQUARTERS,
+        ),
+        replace(
+            escalation,
+            from_bureau=SHIJIAZHUANG,
+            to_bureau=XINHUA,
+            final_bureau=XINHUA,
+            path=(HEADQUARTERS, SHIJIAZHUANG),
+            ruled_by=HEADQUARTERS,
+        ),
     ],
-    ids=["by a subordinate", "by itself", "with a false way", "relayed", "of a sibling"],
+    ids=[
+        "by a subordinate",
+        "by itself",
+        "with a false way",
+        "relayed",
+        "of a sibling",
+        "by a longer way",
+        "by a shorter way",
+    ],
 )
 def test_a_ruling_that_did_not_come_down_binds_nobody(forged: OfferFacts) -> None:
     assert Refusal.INVALID is judged(forged)

@@ -194,7 +194,6 @@ AGAINST_A_RULE: list[tuple[Change, Refusal]] = [
     (change(contact="nobody"), Refusal.INVALID),
     (change(category=0), Refusal.INVALID),
     (change(category=77), Refusal.INVALID),
-    (change(ruled_by=HEADQUARTERS), Refusal.INVALID),
     (change(ruled_by=COUNTY), Refusal.INVALID),
 ]
 
