@@ -24,6 +24,7 @@ from hub.fold import (
     WrongSite,
     check_head,
     check_segment,
+    hashes_of,
     last_seq,
     place,
     read_entries,
@@ -75,6 +76,8 @@ class Folder:
         self._monotonic = monotonic
         self._marks = {bureau: mark for bureau, mark in store.marks().items() if self._counts(bureau)}
         self._parking = Parking()
+        self._ahead = store.ahead()
+        """Entries that must be met when a journal is folded again: position and hash."""
         self._heard: dict[str, float] = {}
         self._doubted: set[str] = set()
         started = monotonic()
@@ -112,6 +115,10 @@ class Folder:
         """Bureaus whose heads ended before what was folded of them: late ones, or their ledgers deny it."""
         return [bureau for bureau in list(self._doubted) if not self.mark(bureau).quarantine]
 
+    def ahead(self, bureau: str) -> int:
+        """Position of an entry that the bureau's journal must still have, as it was judged; 0: of none."""
+        return self._ahead.get(bureau, (0, b""))[0]
+
     def cleared(self, bureau: str) -> None:
         """The bureau's ledger is being asked; what is doubted from now on is doubted anew."""
         self._doubted.discard(bureau)
@@ -123,7 +130,7 @@ class Folder:
 
         Raises what the database raises; then nothing of the batch is kept and this object is of no further use.
         """
-        run = _Run(self.mark, self._parking, self._now_us())
+        run = self._run()
         for message in messages:
             try:
                 self._take_one(message, run)
@@ -142,7 +149,7 @@ class Folder:
 
     def take_segments(self, bureau: str, segments: Iterable[Segment]) -> Taken:
         """Fold what a bureau's ledger itself has answered. Raises `Poison` for what is no journal of the bureau."""
-        run = _Run(self.mark, self._parking, self._now_us())
+        run = self._run()
         for segment in segments:
             if segment.bureau != bureau:
                 raise WrongBureau(_ANSWER, bureau, segment.bureau)
@@ -152,7 +159,7 @@ class Folder:
 
     def take_head(self, bureau: str, head: Head) -> Taken:
         """Take in a head that a bureau's ledger itself has answered. Raises `Poison`."""
-        run = _Run(self.mark, self._parking, self._now_us())
+        run = self._run()
         if head.bureau != bureau:
             raise WrongBureau(_ANSWER, bureau, head.bureau)
         check_head(head)
@@ -166,7 +173,7 @@ class Folder:
         if announced != (before.announced_generation, before.announced_seq) or announced <= (head.generation, head.seq):
             return
         self._parking.drop(head.bureau)
-        run = _Run(self.mark, self._parking, self._now_us())
+        run = self._run()
         run.batch.marks[head.bureau] = replace(mark, announced_generation=head.generation, announced_seq=head.seq)
         self._commit(run)
         _LOG.warning(
@@ -181,15 +188,19 @@ class Folder:
         """The hashes of some entries that were folded of a bureau, by position."""
         return self._store.passed(bureau)
 
-    def forget(self, bureau: str, restored: str = "") -> None:
+    def forget(self, bureau: str, restored: str = "", stands: tuple[int, bytes] | None = None) -> None:
         """Take everything of a bureau out of the figures, durably, to fold it again from its first entry.
 
-        `restored` says what its ledger has lost, and stands until it is folded again for another reason.
+        `restored` says what its ledger has lost, and stands until it is folded again for another reason. `stands` is
+        position and hash of the last entry that it has not lost: a journal without it is folded no further.
         """
         old = self.mark(bureau)
         mark = old.back_to_the_start(restored)
         self._parking.drop(bureau)
-        self._store.forget(mark)
+        self._store.forget(mark, stands)
+        self._ahead.pop(bureau, None)
+        if stands is not None:
+            self._ahead[bureau] = stands
         self._marks[bureau] = mark
         self._follow(old, mark)
         REFOLDS.inc()
@@ -197,19 +208,22 @@ class Folder:
 
     def release(self, bureau: str) -> None:
         """Fold a bureau again whose ledger goes on, in a new generation, from where it has been folded."""
-        run = _Run(self.mark, self._parking, self._now_us())
+        run = self._run()
         run.batch.marks[bureau] = replace(self.mark(bureau), quarantine="")
         self._commit(run)
         _LOG.warning("A journal goes on in a new generation and is folded again.", action="hub.release", bureau=bureau)
 
     def quarantine(self, bureau: str, reason: str, generation: int = 0) -> None:
         """Fold nothing of a bureau any more until it is rebuilt; nor of its journal's later generation, if given."""
-        run = _Run(self.mark, self._parking, self._now_us())
+        run = self._run()
         mark = run.mark(bureau)
         run.quarantine(replace(mark, generation=max(mark.generation, generation)), reason)
         self._commit(run)
 
     # ------------------------------------------------------------ inside
+
+    def _run(self) -> "_Run":
+        return _Run(self.mark, self._parking, self._now_us(), self._ahead)
 
     def _counts(self, bureau: str) -> bool:
         tree = self._store.tree
@@ -253,6 +267,9 @@ class Folder:
                 self._heard[bureau] = heard
                 self._follow(self.mark(bureau), mark)
             self._marks.update(batch.marks)
+            for bureau in batch.marks.keys() & self._ahead.keys():
+                if self.mark(bureau).seq >= self._ahead[bureau][0]:
+                    del self._ahead[bureau]
             self._doubted |= run.doubted
             BATCHES.inc()
         if batch.entries:
@@ -272,8 +289,15 @@ class Folder:
 class _Run:
     """One batch in the making."""
 
-    def __init__(self, committed: Callable[[str], Mark], parking: Parking, now_us: int) -> None:
+    def __init__(
+        self,
+        committed: Callable[[str], Mark],
+        parking: Parking,
+        now_us: int,
+        ahead: Mapping[str, tuple[int, bytes]],
+    ) -> None:
         self._committed = committed
+        self._ahead = ahead
         self._parking = parking
         self._now_us = now_us
         self.batch = Batch()
@@ -358,6 +382,11 @@ class _Run:
         return mark
 
     def _apply(self, mark: Mark, segment: Segment, skip: int) -> Mark:
+        seq, hash_ = self._ahead.get(mark.bureau, (0, b""))
+        if mark.seq < seq <= last_seq(segment) and hashes_of(segment)[seq - segment.first_seq] != hash_:
+            # Nothing of its later generation either, which has been judged by another past.
+            later = replace(mark, generation=max(mark.generation, mark.announced_generation))
+            return self.quarantine(later, f"entry {seq} is another one than when its new generation was judged")
         try:
             changes = read_entries(segment, skip)
         except UnreadableEntry as unreadable:

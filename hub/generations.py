@@ -5,6 +5,10 @@ it may lack are entries behind those that its witness had kept; what stands befo
 before. The hub has no witness's word, but it has what it folded: the end of it, and the hash of every
 `fold.PASSED_ENTRIES`-th entry. A ledger that has another entry at one of those places was rewritten, whatever its new
 generation calls itself, and so was one whose generation does not begin with such an entry.
+
+What was judged is what is folded: the hash before that first entry binds all that stands before it, is kept, and the
+journal is held to it when it is read once more. Otherwise a ledger could show its past to the judge and another one to
+the fold, which has nothing to hold it to by then.
 """
 
 from collections.abc import AsyncIterable, Mapping
@@ -13,6 +17,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from hub.fold import Mark, hashes_of, last_seq
+from kuaixiang.wire.chain import GENESIS
 from kuaixiang.wire.v1.journal_pb2 import Entry, Segment
 
 
@@ -21,6 +26,10 @@ class Lost:
     """Entries that were folded and are gone, as the new generation says itself."""
 
     sentence: str
+    stands_to: int
+    """Position of the last entry before the new generation's first one."""
+    hash: bytes
+    """Of that entry."""
 
 
 class GenerationDenied(Exception):
@@ -34,7 +43,10 @@ async def judge(mark: Mark, passed: Mapping[int, bytes], journal: AsyncIterable[
     Raises `GenerationDenied`.
     """
     expected = {**passed, mark.seq: mark.hash}
+    seq, hash_ = 0, GENESIS
     async for segment in journal:
+        if (segment.first_seq, segment.prev_hash) != (seq + 1, hash_):
+            raise GenerationDenied(f"what the ledger shows of its journal breaks off after entry {seq}")
         if segment.generation > mark.generation:
             return _opened(mark, segment)
         first, hashes = segment.first_seq, hashes_of(segment)
@@ -43,6 +55,7 @@ async def judge(mark: Mark, passed: Mapping[int, bytes], journal: AsyncIterable[
                 raise GenerationDenied(
                     f"entry {seq} is another one than was folded, and no new generation says that it was lost"
                 )
+        seq, hash_ = last_seq(segment), hashes[-1]
     raise GenerationDenied(f"the journal has no entry of a generation after {mark.generation}")
 
 
@@ -66,5 +79,7 @@ def _opened(mark: Mark, segment: Segment) -> Lost:
     count = mark.seq - opening + 1
     return Lost(
         f"generation {segment.generation} has lost {count} folded entries, from {opening} on; it says that entry "
-        f"{said.cosigned_seq} was the last one that {said.witness or 'nobody'} had cosigned"
+        f"{said.cosigned_seq} was the last one that {said.witness or 'nobody'} had cosigned",
+        stands_to=opening - 1,
+        hash=segment.prev_hash,
     )

@@ -85,8 +85,16 @@ class Refiller:
         head = await self.head(bureau)
         if head.generation > mark.generation and mark.seq and not await self._continues(bureau, head.seq):
             await self._take_generation(bureau, head.generation)
-        elif head.generation > mark.generation and mark.quarantine:
+        elif head.generation > mark.generation and mark.quarantine and not self._folder.ahead(bureau):
             await self._worker.run(self._folder.release, bureau)
+        elif head.seq < self._folder.ahead(bureau) and not mark.quarantine:
+            await self._worker.run(
+                self._folder.quarantine,
+                bureau,
+                f"the journal ends at seq {head.seq}, but reached {self._folder.ahead(bureau)} when its new generation "
+                "was judged",
+                head.generation,
+            )
         elif (head.generation, head.seq) < (mark.generation, mark.seq) and not mark.quarantine:
             await self._worker.run(
                 self._folder.quarantine,
@@ -136,7 +144,7 @@ class Refiller:
         except GenerationDenied as denied:
             await self._worker.run(self._folder.quarantine, bureau, str(denied), generation)
             return
-        await self._worker.run(self._folder.forget, bureau, lost.sentence)
+        await self._worker.run(self._folder.forget, bureau, lost.sentence, (lost.stands_to, lost.hash))
 
     async def _one(self, bureau: str) -> None:
         try:

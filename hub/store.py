@@ -317,8 +317,18 @@ class Store:
         with self._connection.begin():
             return {row.seq: bytes(row.hash) for row in self._connection.execute(query)}
 
-    def forget(self, mark: Mark) -> None:
-        """Take everything that one bureau has contributed out again, durably, and set its mark."""
+    def ahead(self) -> dict[str, tuple[int, bytes]]:
+        """Bureaus that are folded again up to an entry that is known already: its position and hash."""
+        of_both = PASSED.c.bureau == MARKS.c.bureau
+        query = sa.select(PASSED).join(MARKS, of_both).where(PASSED.c.seq > MARKS.c.seq)
+        with self._connection.begin():
+            return {row.bureau: (row.seq, bytes(row.hash)) for row in self._connection.execute(query)}
+
+    def forget(self, mark: Mark, stands: tuple[int, bytes] | None = None) -> None:
+        """Take everything that one bureau has contributed out again, durably, and set its mark.
+
+        `stands`: position and hash of an entry that its journal must have when it is folded again.
+        """
         with self._connection.begin():
             own = {
                 day: {cell: -count for cell, count in thawed(cells).items()}
@@ -328,6 +338,8 @@ class Store:
             for table in (OPEN_CASES, OPEN_CLOCKS, PASSED):
                 self._connection.execute(sa.delete(table).where(table.c.bureau == mark.bureau))
             self._put_marks([mark])
+            if stands is not None:
+                self._bulk.run(self._put_passed, [(mark.bureau, *stands)])
 
     def marks(self) -> dict[str, Mark]:
         """Every bureau's mark that there is."""

@@ -1,12 +1,15 @@
 """What a new generation of a journal may lack of what a hub has folded, and what it may not."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from hub.fold import PASSED_ENTRIES, Mark
 from hub.generations import GenerationDenied, judge
-from kuaixiang.wire.v1.journal_pb2 import Segment
+from hub.refill import Refiller
+from hub.worker import Worker
+from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 from tests.hub.bench import Bench, cases
 from tests.hub.journals import DONGCHENG, Journal
 
@@ -68,3 +71,95 @@ def test_of_a_long_journal_the_hash_of_an_entry_in_every_thousand_is_kept_until_
     assert {} == bench.folder.passed(DONGCHENG)
     bench.reopen()
     assert "what was lost" == bench.folder.mark(DONGCHENG).restored
+
+
+class TwoFaced:
+    """A ledger that shows one journal to who judges it, and another one to who reads it after that."""
+
+    def __init__(self, shown: Journal, kept: Journal) -> None:
+        self.shown, self.kept = shown, kept
+        self.readings = 0
+
+    async def head(self, _bureau: str) -> Head:
+        return (self.kept if self.readings > 1 else self.shown).head()
+
+    async def read(self, _bureau: str, from_seq: int, to_seq: int = 0) -> AsyncIterator[Segment]:
+        self.readings += from_seq == 1
+        for segment in (self.kept if self.readings > 1 else self.shown).segments(from_seq, to_seq, 10):
+            yield segment
+
+
+def dressed_up(cases_kept: int, lost_from: int) -> tuple[Journal, Journal, Journal]:
+    """A journal, as it goes on after an honest loss, and as somebody has rewritten it from its first case on."""
+    folded, honest, rewritten = cases(DONGCHENG, 3), cases(DONGCHENG, 3), Journal(DONGCHENG)
+    for number in range(cases_kept):
+        rewritten.live(f"never-{number}")
+    for journal in (honest, rewritten):
+        journal.restore(min(lost_from - 1, journal.seq))
+        journal.open_generation()
+    return folded, honest, rewritten
+
+
+async def refilled(bench: Bench, ledger: Any) -> str:
+    """Why the bureau is held back, once its ledger has been asked."""
+    worker = Worker()
+    try:
+        refiller = Refiller(
+            folder=bench.folder,
+            worker=worker,
+            ledgers=ledger,
+            bureaus=lambda: [DONGCHENG],
+            refill_after_seconds=0,
+            silent_after_seconds=0,
+        )
+        await refiller.refill(DONGCHENG)
+    finally:
+        await worker.close()
+    return bench.folder.mark(DONGCHENG).quarantine
+
+
+async def test_a_ledger_that_is_judged_by_one_past_does_not_have_another_one_folded(bench: Bench) -> None:
+    folded, honest, rewritten = dressed_up(3, lost_from=18)
+    bench.feed(folded.segment())
+    ledger = TwoFaced(honest, rewritten)
+    assert "entry 17 is another one than when its new generation was judged" in await refilled(bench, ledger)
+    bench.reopen()
+    # A later generation of the same past does not let it go.
+    rewritten.restore(rewritten.seq)
+    rewritten.open_generation()
+    assert "entry 17 is another one" in await refilled(bench, ledger)
+
+
+async def test_what_was_judged_is_held_to_over_a_restart_of_the_hub_and_may_not_end_before(bench: Bench) -> None:
+    folded, honest, rewritten = dressed_up(1, lost_from=18)
+    bench.feed(folded.segment())
+    lost = await judge(bench.folder.mark(DONGCHENG), {}, read(honest))
+    bench.folder.forget(DONGCHENG, lost.sentence, (lost.stands_to, lost.hash))
+    bench.reopen()
+    ledger = TwoFaced(rewritten, rewritten)
+    assert "the journal ends at seq 8, but reached 17" in await refilled(bench, ledger)
+
+
+async def test_the_journal_that_was_judged_is_folded_and_held_to_no_more(bench: Bench) -> None:
+    folded, honest, _ = dressed_up(1, lost_from=18)
+    bench.feed(folded.segment())
+    assert "" == await refilled(bench, TwoFaced(honest, honest))
+    mark = bench.folder.mark(DONGCHENG)
+    assert (honest.seq, 2) == (mark.seq, mark.generation)
+    assert 0 == bench.folder.ahead(DONGCHENG)
+    assert 2 == bench.facts()["registered"] - 1
+
+
+async def test_a_journal_whose_parts_do_not_follow_one_another_is_no_past_to_judge_by() -> None:
+    journal = cases(DONGCHENG, 3)
+    mark = mark_of(journal)
+    journal.restore(17)
+    journal.open_generation()
+
+    async def with_a_gap() -> AsyncIterator[Segment]:
+        for number, segment in enumerate(journal.segments(size=5)):
+            if number != 1:
+                yield segment
+
+    with pytest.raises(GenerationDenied, match="breaks off after entry 5"):
+        await judge(mark, {}, with_a_gap())
