@@ -113,7 +113,7 @@ def password(
     The password is asked for, or read from standard input: never an argument, which others on the machine could see.
     """
     from kuaixiang.accounts.passwords import hash_of
-    from kuaixiang.accounts.users import User, UsersFileUnusable, load_users, save_users
+    from kuaixiang.accounts.users import User, UsersFileUnusable, changing
     from kuaixiang.domain.identifiers import is_division_code
     from kuaixiang.domain.registration import check_actor
     from kuaixiang.domain.sign_in import check_password_fits
@@ -123,22 +123,24 @@ def password(
             raise Failed(Both("A code has six digits.", "单位代码为六位数字。"), field="--bureau", rule="NoBureau")
         try:
             check_actor(actor)
-            known = dict(load_users(users)) if users.exists() else {}
-            if disable or remove:
+            new = None
+            if not (disable or remove):
+                typed = _typed(stdin=stdin)
+                check_password_fits(typed, actor)
+                new = User(hash_of(typed), must_change=not keep)
+            # Read only now: whoever types a password takes his time, and officers change theirs meanwhile.
+            with changing(users) as known:
                 user = known.pop((bureau, actor), None)
-                if user is None:
+                if new is not None:
+                    known[bureau, actor] = new
+                elif user is None:
                     raise Failed(
                         Both("It has no such officer.", "文件中没有该人员。"),
                         field="ACTOR",
                         rule="NoSuchUser",
                     )
-                if disable:
+                elif disable:
                     known[bureau, actor] = replace(user, disabled=True)
-            else:
-                typed = _typed(stdin=stdin)
-                check_password_fits(typed, actor)
-                known[bureau, actor] = User(hash_of(typed), must_change=not keep)
-            save_users(users, known)
         except (UsersFileUnusable, OSError) as wrong:
             raise Failed(
                 Both(f"{wrong}.", f"用户文件无法使用：{wrong}。"), field="--users", rule=type(wrong).__name__

@@ -162,7 +162,11 @@ class Officers:
         check_password_fits(new_password, actor, password)
         async with self._hashing:
             kept = await asyncio.to_thread(passwords.hash_of, new_password)
-        changed = await self._users.set_password(bureau, actor, kept)
+        changed = await self._users.set_password(bureau, actor, user, kept)
+        if changed is None:
+            SIGN_INS.labels("password", "refused").inc()
+            _log.warning("A sign-in was refused.", action="sign_in.refused", way="password", bureau=self._known(bureau))
+            raise WrongPassword
         await self.sessions.end_all(bureau, actor)
         _log.info("An officer has changed his password.", action="sign_in.password", bureau=bureau, actor=actor)
         return changed

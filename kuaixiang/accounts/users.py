@@ -13,7 +13,8 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,7 @@ from prometheus_client import Counter
 
 from kuaixiang.accounts.passwords import is_hash
 from kuaixiang.domain.identifiers import is_division_code
-from kuaixiang.runtime.files import OWN, replacing, stamp_of
+from kuaixiang.runtime.files import OWN, Stamp, alone_with, replacing, stamp_of
 from kuaixiang.runtime.loops import Loop
 
 LOOK_SECONDS: Final = 2.0
@@ -121,6 +122,21 @@ def _line(actor: str, user: User) -> str:
     return f'{key} = {{ password = "{user.password}"{more} }}'
 
 
+@contextmanager
+def changing(file: Path) -> Iterator[dict[tuple[str, str], User]]:
+    """The users as the file has them now, to be changed; written when the block has ended well and changed them.
+
+    Nobody else changes them between: a password that its owner has just replaced, or a user who has just been disabled,
+    does not come back. Raises `UsersFileUnusable`, `OSError`.
+    """
+    with alone_with(file):
+        known = load_users(file) if file.exists() else {}
+        users = dict(known)
+        yield users
+        if users != known:
+            save_users(file, users)
+
+
 class UsersFile:
     """The users as their file said when it was last right. `step` is one look at it.
 
@@ -139,17 +155,26 @@ class UsersFile:
         user = self._users.get((bureau, actor))
         return None if user is None or user.disabled else user
 
-    async def set_password(self, bureau: str, actor: str, password: str) -> User:
-        """Writes a password that its owner has chosen; the user as he is then. Raises `UsersFileUnusable`."""
+    async def set_password(self, bureau: str, actor: str, was: User, password: str) -> User | None:
+        """Writes a password that its owner has chosen; the user as he is then. Raises `UsersFileUnusable`, `OSError`.
+
+        None, and nothing is written, when the file has him no more as he `was` when he proved who he is: he has been
+        disabled or taken out since, or has another password.
+        """
         user = User(password)
 
-        def write() -> Users:
-            users = {**load_users(self._file), (bureau, actor): user}
-            save_users(self._file, users)
-            return users
+        def write() -> tuple[Users, Stamp | None] | None:
+            with changing(self._file) as users:
+                now = users.get((bureau, actor))
+                if now is None or now.disabled or now.password != was.password:
+                    return None
+                users[bureau, actor] = user
+            return users, stamp_of(self._file)
 
-        self._users = await asyncio.to_thread(write)
-        self._seen = stamp_of(self._file)
+        written = await asyncio.to_thread(write)
+        if written is None:
+            return None
+        self._users, self._seen = written
         return user
 
     async def start(self) -> None:

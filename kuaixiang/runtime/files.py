@@ -1,5 +1,6 @@
 """Files that others read while they are written: replaced whole, and known by what tells that they have changed."""
 
+import fcntl
 import os
 import stat
 import tempfile
@@ -36,6 +37,20 @@ def replacing(path: Path, mode: int = OWN) -> Iterator[IO[bytes]]:
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """Nobody else who asks for this changes a file of the same folder meanwhile, in whatever process. Raises `OSError`.
+
+    For what reads a file and replaces it: otherwise the later of two undoes what the earlier has written.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(folder)
 

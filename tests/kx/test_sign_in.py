@@ -11,7 +11,7 @@ import pytest
 from typer.testing import Result
 
 from demo.processes import ChildProcess, free_port
-from kuaixiang.accounts.users import load_users
+from kuaixiang.accounts.users import User, changing, load_users
 from kuaixiang.runtime import pki
 from tests.kx.conftest import kx, refusal, told
 from tests.node.callers import COUNTY
@@ -156,3 +156,21 @@ def test_an_administrator_disables_removes_and_is_told_what_is_wrong(users: Path
     assert 2 == kx(*base, "--stdin", stdin="short\n").exit_code
     copy.chmod(0o644)
     assert 2 == kx(*base, "--stdin", stdin=f"{PASSWORD}\n").exit_code
+
+
+def test_what_officers_change_while_an_administrator_types_stays(
+    users: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = folder / "typing.toml"
+    copy.write_bytes(users.read_bytes())
+    copy.chmod(0o600)
+
+    def slowly(*, stdin: bool) -> str:
+        assert not stdin
+        with changing(copy) as known:
+            known[COUNTY, "B01"] = User(known[COUNTY, "B01"].password, disabled=True)
+        return PASSWORD
+
+    monkeypatch.setattr("kx.staff._typed", slowly)
+    assert 0 == kx("staff", "password", "R01", "--bureau", COUNTY, "--users", str(copy)).exit_code
+    assert load_users(copy)[COUNTY, "B01"].disabled
