@@ -116,7 +116,7 @@ class Folder:
         return [bureau for bureau in list(self._doubted) if not self.mark(bureau).quarantine]
 
     def ahead(self, bureau: str) -> int:
-        """Position of an entry that the bureau's journal must still have, as it was judged; 0: of none."""
+        """Position of an entry beyond the mark that the bureau's journal must still have; 0: of none."""
         return self._ahead.get(bureau, (0, b""))[0]
 
     def cleared(self, bureau: str) -> None:
@@ -384,9 +384,9 @@ class _Run:
     def _apply(self, mark: Mark, segment: Segment, skip: int) -> Mark:
         seq, hash_ = self._ahead.get(mark.bureau, (0, b""))
         if mark.seq < seq <= last_seq(segment) and hashes_of(segment)[seq - segment.first_seq] != hash_:
-            # Nothing of its later generation either, which has been judged by another past.
+            # Nothing of its later generation either, whose past was another one.
             later = replace(mark, generation=max(mark.generation, mark.announced_generation))
-            return self.quarantine(later, f"entry {seq} is another one than when its new generation was judged")
+            return self.quarantine(later, f"entry {seq} is another one than the hub had known there")
         try:
             changes = read_entries(segment, skip)
         except UnreadableEntry as unreadable:

@@ -91,8 +91,7 @@ class Refiller:
             await self._worker.run(
                 self._folder.quarantine,
                 bureau,
-                f"the journal ends at seq {head.seq}, but reached {self._folder.ahead(bureau)} when its new generation "
-                "was judged",
+                f"the journal ends at seq {head.seq}, but the hub had known entry {self._folder.ahead(bureau)} of it",
                 head.generation,
             )
         elif (head.generation, head.seq) < (mark.generation, mark.seq) and not mark.quarantine:

@@ -444,17 +444,21 @@ class Store:
             )
 
     def _start_over(self) -> None:
-        """Drop what was folded by other definitions. How far each journal reaches is kept, so that it is read again."""
+        """Drop what was folded by other definitions. How far each journal reaches is kept, so that it is read again.
+
+        Each must still have the entry up to which it had been folded, and what it has lost stands: otherwise whoever
+        was found to have rewritten his ledger would be counted by that from the next upgrade on.
+        """
         _LOG.warning("Entries are counted in another way now; every ledger is folded again.", action="hub.start_over")
         for table in (TALLIES, OPEN_CASES, OPEN_CLOCKS, PASSED):
             self._connection.execute(sa.delete(table))
-        marks = [self._as_before(row) for row in self._connection.execute(sa.select(MARKS))]
-        self._put_marks(marks)
+        marks = [mark_of(row) for row in self._connection.execute(sa.select(MARKS))]
+        self._put_marks(map(self._as_before, marks))
+        self._bulk.run(self._put_passed, [(mark.bureau, mark.seq, mark.hash) for mark in marks if mark.seq])
 
     @staticmethod
-    def _as_before(row: sa.Row[Any]) -> Mark:
-        mark = mark_of(row)
-        return mark.announce(mark.generation, mark.seq).back_to_the_start()
+    def _as_before(mark: Mark) -> Mark:
+        return mark.announce(mark.generation, mark.seq).back_to_the_start(mark.restored)
 
     def _sum_up(self) -> None:
         """Sum up anew what follows from the bureaus' own rows; those that have left the tree keep theirs, alone.

@@ -4,10 +4,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from hub.fold import PASSED_ENTRIES, Mark
 from hub.generations import GenerationDenied, judge
 from hub.refill import Refiller
+from hub.store import FACTS
 from hub.worker import Worker
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 from tests.hub.bench import Bench, cases
@@ -122,7 +124,7 @@ async def test_a_ledger_that_is_judged_by_one_past_does_not_have_another_one_fol
     folded, honest, rewritten = dressed_up(3, lost_from=18)
     bench.feed(folded.segment())
     ledger = TwoFaced(honest, rewritten)
-    assert "entry 17 is another one than when its new generation was judged" in await refilled(bench, ledger)
+    assert "entry 17 is another one than the hub had known there" in await refilled(bench, ledger)
     bench.reopen()
     # A later generation of the same past does not let it go.
     rewritten.restore(rewritten.seq)
@@ -137,7 +139,7 @@ async def test_what_was_judged_is_held_to_over_a_restart_of_the_hub_and_may_not_
     bench.folder.forget(DONGCHENG, lost.sentence, (lost.stands_to, lost.hash))
     bench.reopen()
     ledger = TwoFaced(rewritten, rewritten)
-    assert "the journal ends at seq 8, but reached 17" in await refilled(bench, ledger)
+    assert "the journal ends at seq 8, but the hub had known entry 17 of it" in await refilled(bench, ledger)
 
 
 async def test_the_journal_that_was_judged_is_folded_and_held_to_no_more(bench: Bench) -> None:
@@ -163,3 +165,35 @@ async def test_a_journal_whose_parts_do_not_follow_one_another_is_no_past_to_jud
 
     with pytest.raises(GenerationDenied, match="breaks off after entry 5"):
         await judge(mark, {}, with_a_gap())
+
+
+def counted_otherwise(bench: Bench) -> None:
+    """A crash, and a start of a version that counts entries in another way."""
+    with bench.store.writing() as connection:
+        connection.execute(sa.update(FACTS).where(FACTS.c.name == "definitions").values(value="0"))
+    bench.reopen()
+
+
+def test_an_upgrade_that_folds_all_ledgers_anew_lets_none_go_that_was_rewritten(bench: Bench) -> None:
+    folded, rewritten = cases(DONGCHENG, 3), Journal(DONGCHENG)
+    for number in range(4):
+        rewritten.live(f"never-{number}")
+    bench.feed(folded.segment())
+    bench.folder.quarantine(DONGCHENG, "it was rewritten")
+    counted_otherwise(bench)
+    assert 0 == bench.folder.mark(DONGCHENG).seq
+    bench.feed(rewritten.segment())
+    assert f"entry {folded.seq} is another one than the hub had known" in bench.folder.mark(DONGCHENG).quarantine
+    assert 0 == bench.facts().get("registered", 0)
+
+
+def test_an_upgrade_folds_an_honest_ledger_anew_and_does_not_forget_what_it_has_lost(bench: Bench) -> None:
+    folded = cases(DONGCHENG, 3)
+    bench.feed(folded.segment())
+    bench.folder.forget(DONGCHENG, "what was lost")
+    bench.feed(folded.segment())
+    counted_otherwise(bench)
+    bench.feed(folded.segment())
+    mark = bench.folder.mark(DONGCHENG)
+    assert (folded.seq, "", "what was lost") == (mark.seq, mark.quarantine, mark.restored)
+    assert 3 == bench.facts()["registered"]
