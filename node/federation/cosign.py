@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from datetime import date
 from typing import Any, Final
 
+import structlog
+
 from kuaixiang.domain.authority import Subject
 from kuaixiang.domain.errors import FieldMalformed
 from kuaixiang.domain.events import SnapshotGivenBack
@@ -23,6 +25,8 @@ from node.witness import Witness, statement_of
 
 CASES_MAX: Final = 100
 """Cases of one answer: a text of 10,000 characters each is a few megabytes at the very most."""
+
+_log: Final = structlog.get_logger(__name__)
 
 
 class CosignServicer(cosign_pb2_grpc.CosignServiceServicer):
@@ -91,6 +95,18 @@ class CosignServicer(cosign_pb2_grpc.CosignServiceServicer):
         return pb.ReadHandedOverResponse(cases=found)
 
     async def _record_given(self, bureau: str, peer: str, case_ids: list[str]) -> None:
+        withheld = self._office.ledger.withheld.get(bureau)
+        if withheld is not None:
+            # Two that come from backups at once must not lose for good what the other one has.
+            _log.warning(
+                "A peer is given back what is private of cases without an entry, for the ledger takes none.",
+                action="cosign.given_unrecorded",
+                bureau=bureau,
+                peer=peer,
+                cases=len(case_ids),
+                reason=type(withheld).__name__,
+            )
+            return
         today = self._office.place.clock.now().date()
         if today != self._given_on:
             self._given_on, self._given = today, set()

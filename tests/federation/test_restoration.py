@@ -111,6 +111,22 @@ async def test_a_ledger_put_back_to_an_older_copy_is_refilled_and_goes_on_in_a_n
 
 
 @pytest.mark.asyncio
+async def test_a_neighbour_whose_own_ledger_takes_no_entries_gives_back_what_it_has(pair: Nodes) -> None:
+    kept = await backed_up(pair)
+    shared = await pair.accept(COUNTY)
+    await pair.refer(COUNTY, shared, PREFECTURE)
+    await until(lambda: (case := pair.case(COUNTY, shared)) is not None and case.custody is Custody.RELEASED)
+    await cosigned(pair)
+    await put_back(pair, kept)
+
+    pair.up[PREFECTURE].office.ledger.withheld[PREFECTURE] = LedgerUnproven(PREFECTURE, ("370000",))
+    restored = await refill(pair)
+    assert {shared: PREFECTURE} == {part.case_id: part.from_bureau for part in restored.private}
+    assert () == restored.away
+    assert [] == pair.events(PREFECTURE, SnapshotGivenBack)
+
+
+@pytest.mark.asyncio
 async def test_of_one_backup_restored_twice_only_one_ledger_takes_acts(pair: Nodes) -> None:
     kept = await backed_up(pair)
     await put_back(pair, kept)
