@@ -113,7 +113,9 @@ def bureau_named(tree: BureauTree, typed: str, field: str) -> str:
     named = whole or [one for one in bureaus if short_name(tree.get(one).name) == typed]
     if len(named) == 1:
         return named[0]
-    near = named or [one.code for one in found_among(tree, bureaus, typed, NEAR_MAX)] or _alike(tree, typed)
+    # Nothing is in every name.
+    like = [one.code for one in found_among(tree, bureaus, typed, NEAR_MAX)] or _alike(tree, typed) if typed else []
+    near = named or like
     told = "、".join(f"{one} {tree.get(one).name}" for one in near[:NEAR_MAX])
     raise FieldMalformed(
         field,

@@ -35,8 +35,9 @@ def test_what_is_no_bureau_or_several_is_refused_with_the_near_names(typed: str,
     assert near in refused.value.remedy_chinese
 
 
-@pytest.mark.parametrize("typed", ["999999", "qqqq", "330100 别处"])
+@pytest.mark.parametrize("typed", ["999999", "qqqq", "330100 别处", "", " "])
 def test_what_is_like_no_bureau_is_refused_by_the_field(typed: str) -> None:
     with pytest.raises(FieldMalformed) as refused:
         bureau_named(TREE, typed, "final_bureau")
     assert "final_bureau" == refused.value.field
+    assert "may be" not in refused.value.remedy
