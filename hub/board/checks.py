@@ -16,6 +16,8 @@ from kuaixiang.web.language import Language, shown_instant
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 
 PAGE_BUREAUS: Final = 200
+GRAVE: Final = frozenset({Lack.QUARANTINED, Lack.RESTORED})
+"""What does not mend by itself: somebody has to look at the bureau's ledger."""
 
 _ENGLISH: Final = {
     Lack.NEVER_HEARD: "never heard from",
@@ -54,6 +56,7 @@ async def completeness_page(view: View) -> Response:
         "completeness.html",
         found=found,
         standings=some,
+        grave=GRAVE,
         everyone=everyone,
         lacking=len(lacking),
         all=len(standings),
