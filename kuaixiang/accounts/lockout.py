@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
 from prometheus_client import Counter
@@ -29,6 +30,8 @@ PAUSE_SECONDS_MAX: Final = 300
 """… up to this: 288 guesses a day, and whoever is kept out by a stranger's guesses waits five minutes."""
 FORGOTTEN_SECONDS: Final = 3600
 """Wrong passwords so long ago count no more."""
+OWN_BITS: Final = 64
+"""Of an IPv6 address, the part that whoever is at it chooses himself: he would have another address for each guess."""
 KEPT_MAX: Final = 20_000
 """Accounts and addresses that are remembered; those that failed longest ago give way."""
 
@@ -110,7 +113,18 @@ class Lockout:
 def _keys(account: tuple[str, str], address: str) -> Iterable[tuple[str, int]]:
     yield _known_by(account), FREE_FOR_ACCOUNT
     if address:
-        yield _known_by((address,)), FREE_FOR_ADDRESS
+        yield _known_by((_counted(address),)), FREE_FOR_ADDRESS
+
+
+def _counted(address: str) -> str:
+    """What an address is counted under: its network where it has many, the IPv4 address where it stands for one."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(found, IPv6Address):
+        return str(found)
+    return str(found.ipv4_mapped or IPv6Address(int(found) >> OWN_BITS << OWN_BITS))
 
 
 def _known_by(names: tuple[str, ...]) -> str:

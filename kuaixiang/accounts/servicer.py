@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote
 
 import grpc.aio
 import structlog
@@ -161,8 +162,8 @@ def bearer_of(context: Context) -> str:
 
 
 def address_of(peer: str) -> str:
-    """The address of gRPC's peer, without its port: `ipv4:10.1.2.3:5000`, `ipv6:%5B::1%5D:5000`."""
-    return peer.rpartition(":")[0]
+    """The address of gRPC's peer, as pages have it too: of `ipv4:10.1.2.3:5000` or `ipv6:%5B::1%5D:5000`."""
+    return unquote(peer.rpartition(":")[0]).partition(":")[2].strip("[]")
 
 
 def _listed(issued: IssuedToken) -> sign_in_pb2.Token:
