@@ -39,10 +39,10 @@ from node.cases import case_view, clock_view, header_of, history_item
 from node.federation.attestations import check_attestation, of_report, of_statement
 from node.federation.client import Links, NoEndpoint, failure_of
 from node.federation.server import HeardFrom, check_bureau, check_instant, seconds_for_a_hop
-from node.ledger import queries
+from node.ledger import evidence, queries
 from node.ledger.queries import CaseFilter, HistoryEntry, OrderFilter
 from node.office import Office
-from node.orders import OrdersDone
+from node.orders import DOWN, UP, OrdersDone, receipt_id_of
 
 STATEMENT_BYTES_MAX: Final = 128 * 1024
 """Wording and reason of 10,000 characters of three bytes each, a hundred cases, and as much again for the rest."""
@@ -193,9 +193,11 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         self._admit(context, "DeliverOrder", statement.to_bureau, statement.from_bureau)
         self._office.check_hosted(statement.to_bureau)
         self._seal.check(request.statement, request.signature, statement.from_bureau)
-        directly = statement.from_bureau == statement.issuer and statement.to_bureau == statement.final_bureau
-        word = of_statement(statement, request.attestation.salt)
-        attestation = check_attestation(request.attestation, word, self._seal.check, directly=directly)
+        attestation = b""
+        if not await self._is_repeat(statement, DOWN):
+            directly = statement.from_bureau == statement.issuer and statement.to_bureau == statement.final_bureau
+            word = of_statement(statement, request.attestation.salt)
+            attestation = check_attestation(request.attestation, word, self._seal.check, directly=directly)
         self._heard_from(statement.to_bureau, statement.from_bureau)
         return self._receipt(await self._office.orders.hear_statement(statement, attestation))
 
@@ -210,12 +212,17 @@ class SupervisionServicer(supervision_pb2_grpc.SupervisionServiceServicer):
         self._seal.check(request.report, request.signature, report.from_bureau)
         order = await self._office.orders.read(report.to_bureau, report.order_id)
         attestation = b""
-        if report.from_bureau == order.below:
+        if report.from_bureau == order.below and not await self._is_repeat(report, UP):
             directly = order.below == order.final_bureau and order.begins_here
             word = of_report(report, order.final_bureau, request.attestation.salt)
             attestation = check_attestation(request.attestation, word, self._seal.check, directly=directly)
         self._heard_from(report.to_bureau, report.from_bureau)
         return self._receipt(await self._office.orders.hear_report(report, attestation))
+
+    async def _is_repeat(self, said: supervision_pb2.OrderStatement | supervision_pb2.OrderReport, way: str) -> bool:
+        """Whether it has been recorded: then it gets its receipt, whatever certificate its author has had since."""
+        database, receipt_id = self._office.ledger.database, receipt_id_of(said, way)
+        return await asyncio.to_thread(evidence.is_decided, database, said.to_bureau, receipt_id)
 
     def _receipt(self, kept: bytes) -> supervision_pb2.OrderReceipt:
         """The receipt as it was recorded, signed by the certificate that this node has now."""

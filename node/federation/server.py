@@ -90,14 +90,19 @@ class ReferralServicer(referral_pb2_grpc.ReferralServiceServicer):
         self._admit_peer(context, "Offer", offer.from_bureau, offer.to_bureau)
         self._seal.check(request.offer, request.signature, offer.from_bureau)
         check_hand_over(request, offer, self._seal.check)
-        attestation = self._ruling_attested(request, offer)
+        attestation = await self._ruling_attested(request, offer)
         word = request.hand_over_signature if request.hand_over else None
         return self._receipt(await self._office.decide_offer(offer, request.hand_over, word, attestation))
 
-    def _ruling_attested(self, request: referral_pb2.OfferRequest, offer: referral_pb2.Offer) -> bytes:
-        """The word of the superior whose ruling an offer carries out, as it is kept; empty where there is none."""
+    async def _ruling_attested(self, request: referral_pb2.OfferRequest, offer: referral_pb2.Offer) -> bytes:
+        """The word of the superior whose ruling an offer carries out, as it is kept; empty where none is needed.
+
+        A repeat of what has been decided is not held to it again: the superior's certificate may be another one since,
+        and to whoever has not had the receipt a case that is here would stand as offered.
+        """
         ruled_by = offer.snapshot.ruled_by
-        if not ruled_by:
+        database = self._office.ledger.database
+        if not ruled_by or await asyncio.to_thread(evidence.is_decided, database, offer.to_bureau, offer.referral_id):
             return b""
         directly = offer.from_bureau == ruled_by and offer.to_bureau == offer.final_bureau
         return check_attestation(request.attestation, of_ruling(offer), self._seal.check, directly=directly)

@@ -219,6 +219,14 @@ def receipts(database: Database, bureau: str, case_id: str) -> list[bytes]:
     return [bytes(receipt) for receipt in kept if receipt is not None]
 
 
+def is_decided(database: Database, bureau: str, receipt_id: str) -> bool:
+    """Whether a bureau of ours has given its receipt for something that was offered or said to it."""
+    table = schema.DECISIONS.c
+    query = sa.select(sa.literal(1)).where(table.bureau == bureau, table.referral_id == receipt_id)
+    with database.reading() as connection:
+        return connection.execute(query).first() is not None
+
+
 def attestation(database: LedgerDatabase, bureau: str, receipt_id: str) -> referral_pb2.SignedAttestation | None:
     """The word of a bureau further away that a decision was given for; None where none came. Raises `SealBroken`."""
     table = schema.ATTESTATIONS.c

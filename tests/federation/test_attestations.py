@@ -286,3 +286,30 @@ async def test_a_true_ruling_goes_down_all_the_tiers_under_its_superiors_own_sig
     word = kept(bureaus, COUNTY, incoming.referral_id)
     assert word is not None
     assert (HEADQUARTERS, case_id, COUNTY) == (word.bureau, word.ruling.case_id, word.ruling.final_bureau)
+
+
+async def test_what_was_decided_gets_its_receipt_again_whatever_has_become_of_its_authors_certificate(
+    bureaus: Federation,
+) -> None:
+    paths = bureaus.node(PREFECTURE).paths
+    offer = made_up_ruling(PROVINCE)
+    payload = offer.SerializeToString()
+    ruled = referral_pb2.OfferRequest(
+        offer=payload,
+        signature=bureaus.node(PREFECTURE).seal.sign(payload),
+        attestation=signed_by(bureaus, PROVINCE, attestations.of_ruling(offer)),
+    )
+    async with bureaus.stub(COUNTY, paths) as stub:
+        receipt = await stub.Offer(ruled, timeout=SECONDS)
+        # As if it were signed by a certificate that nobody believes any more.
+        ruled.attestation.CopyFrom(signed_by(bureaus, PREFECTURE, attestations.of_ruling(offer)))
+        assert receipt == await stub.Offer(ruled, timeout=SECONDS)
+        head = bureaus.office(COUNTY).ledger.heads[COUNTY]
+    order = sealed(bureaus, PREFECTURE, made_up_order())
+    async with bureaus.supervision(COUNTY, paths) as supervision:
+        told = await supervision.DeliverOrder(order, timeout=SECONDS)
+        order.attestation.CopyFrom(
+            signed_by(bureaus, PREFECTURE, attestations.of_statement(made_up_order(), SALT), SALT)
+        )
+        assert told == await supervision.DeliverOrder(order, timeout=SECONDS)
+    assert (head.seq + 1) == bureaus.office(COUNTY).ledger.heads[COUNTY].seq
