@@ -5,6 +5,7 @@ hash, and comes there after several failures only: what is typed as a number may
 there is counted like any other, so that a pause tells nothing.
 """
 
+import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -58,6 +59,7 @@ class Lockout:
         self._failures: OrderedDict[str, _Failures] = OrderedDict((row.key, _read(row)) for row in rows)
         self._changed: set[str] = set()
         self._kept = set(self._failures)
+        self._writing = asyncio.Lock()
 
     def check(self, account: tuple[str, str], address: str) -> None:
         """Raises `TooManyAttempts` while a pause of the account or of the address lasts."""
@@ -87,19 +89,24 @@ class Lockout:
 
     async def step(self) -> bool:
         """Write down who has to wait, and forget whom nobody remembers; never more to do at once."""
+        # One after the other: a pause that has just begun must not fall to who forgets the one before it.
+        async with self._writing:
+            await self._write()
+        return False
+
+    async def _write(self) -> None:
         now = self._now()
         # Whoever failed longest ago comes first.
         while self._failures and self._is_forgotten(next(iter(self._failures.values())), now):
             self._failures.popitem(last=False)
         if self._store is None:
-            return False
+            return
         changed, self._changed = self._changed & self._failures.keys(), set()
         gone = self._kept - self._failures.keys()
         self._kept = (self._kept - gone) | changed
         if changed:
             await self._store.put(PAUSES, [_row(key, self._failures[key]) for key in changed])
         await self._store.drop(PAUSES, gone)
-        return False
 
     def _until(self, key: str, now: datetime) -> datetime:
         known = self._failures.get(key)

@@ -1,5 +1,6 @@
 """What is kept of signing in outlasts a restart, over both databases, and opens nothing to whoever reads it."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -34,6 +35,26 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+async def test_a_pause_that_begins_while_the_one_before_is_forgotten_is_kept(database_url: str, clock: Clock) -> None:
+    store = Store(database_url)
+    lockout, one, other = Lockout(clock, store), (COUNTY, "R01"), (COUNTY, "T01")
+
+    def guess(account: tuple[str, str]) -> None:
+        for _ in range(9):
+            lockout.failed(account, "")
+
+    guess(one)
+    await lockout.step()
+    lockout.succeeded(one)
+    guess(other)
+    forgetting = asyncio.create_task(lockout.step())
+    await asyncio.sleep(0)
+    guess(one)
+    await asyncio.gather(forgetting, lockout.step())
+    assert 2 == len(store.rows(PAUSES))
+    await store.close()
 
 
 async def test_a_pause_lasts_as_long_as_it_would_have_without_the_restart(database_url: str, clock: Clock) -> None:
