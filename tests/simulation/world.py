@@ -273,7 +273,11 @@ class World:
         self.loop.close()
 
     async def _start(self, process: Process) -> None:
-        await process.run(process.start())
+        """Starts it, waiting until it has begun, or has died again: a restored ledger writes before it serves."""
+        begun = process.run(process.start())
+        await asyncio.wait({begun})
+        if not begun.cancelled():
+            begun.result()
 
     def _comes_back(self, process: Process) -> None:
         """A process that died starts again after a while, unless it has been started meanwhile."""
