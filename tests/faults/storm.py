@@ -223,8 +223,12 @@ class Patient:
         return time.monotonic() - self.started
 
     async def start(self) -> None:
-        """Start it, not waiting until it serves."""
-        await asyncio.to_thread(self._start)
+        """Start it, not waiting until it serves. What ends again at once is the keeper's affair.
+
+        As PostgreSQL does while processes of the one that was killed still hold its memory.
+        """
+        with contextlib.suppress(ChildDied):
+            await asyncio.to_thread(self._start)
         self.started = time.monotonic()
 
     async def kill(self) -> None:

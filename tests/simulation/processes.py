@@ -237,6 +237,8 @@ def _keyed(bureau: str, payload: bytes) -> bytes:
     return hmac.digest(f"key of {bureau}".encode(), payload, "sha256")
 
 
+LOST_SECONDS_MAX = 30.0
+"""However long a call may take, gRPC notices within so long that its connection is lost."""
 STREAMS = frozenset({"ReadWitnessed", "ReadJournal"})
 """Calls that are answered in several messages; here all of them come at once."""
 
@@ -261,7 +263,7 @@ class _Stub:
                     raise Away
                 return await there.answer(self._service, method, kind.FromString(payload), node.name)
 
-            return await node.network.call(node, peer, method, timeout, do)
+            return await node.network.call(node, peer, method, min(timeout, LOST_SECONDS_MAX), do)
 
         async def stream(request: Any, timeout: float) -> AsyncIterator[Any]:
             for one in await call(request, timeout):
@@ -402,7 +404,7 @@ class Node(Process):
 
     async def answer(self, service: str, method: str, request: Any, caller: str) -> Any:
         """A peer's call, as a task of this process; raises what the servicer raises, `Away` when it dies meanwhile."""
-        if service not in self._services:
+        if not self.serves:
             raise Away
         answer = getattr(self._services[service], method)(request, Inside(Caller(bureaus=frozenset({caller}))))
         return await self.within(_all_of(answer) if inspect.isasyncgen(answer) else answer)
@@ -415,6 +417,11 @@ class Node(Process):
         if task.cancelled() or not self.alive:
             raise Away
         return task.result()
+
+    @property
+    def serves(self) -> bool:
+        """Whether it has opened its ledger, which one that is being restored has not."""
+        return self.alive and bool(self._services)
 
     def serve_journal(self) -> LedgerServicer:
         servicer = self._services["ledger"]
@@ -498,7 +505,7 @@ class _Ledgers:
 
     def _node(self, bureau: str) -> Node:
         node = self._hub.nodes[bureau]
-        if not node.alive or not self._hub.may_refill or self._hub.network.is_cut(self._hub.name, bureau):
+        if not node.serves or not self._hub.may_refill or self._hub.network.is_cut(self._hub.name, bureau):
             raise LedgerUnreachable(bureau, "it is away")
         return node
 

@@ -526,7 +526,7 @@ class World:
             await asyncio.sleep(CALL_SECONDS)
             return Came.UNKNOWN, "", 0
         await asyncio.sleep(fate.copies[0])
-        if not there.alive:
+        if not there.serves:
             return Came.UNKNOWN, "", 0
         try:
             async with asyncio.timeout(CALL_SECONDS):
