@@ -109,7 +109,7 @@ class Sweep:
         results = await asyncio.gather(*(self._office.note_time(*subject) for subject in batch), return_exceptions=True)
         recorded = Tally[str]()
         for subject, result in zip(batch, results, strict=True):
-            if isinstance(result, NOT_NOW):
+            if isinstance(result, NOT_NOW) or subject[0] in ledger.withheld:
                 continue  # that says nothing of the subject: the next step tries again
             if isinstance(result, BaseException):
                 self._set_aside(subject, result)

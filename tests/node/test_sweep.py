@@ -22,6 +22,7 @@ from kuaixiang.runtime.clock import Clock, FixedClock, SystemClock
 from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.wire.v1 import referral_pb2
 from node import sweep as sweep_module
+from node.federation.cosigner import LedgerUnproven
 from node.ledger import queries, schema
 from node.ledger.ledger import Ledger
 from node.office import Header, Office, Place
@@ -252,6 +253,18 @@ async def test_a_busy_ledger_sets_nothing_aside(
         patched.setattr(office, "note_time", busy)
         assert not await sweep.step()
     assert {} == sweep.aside
+    await sweep.step()
+    assert 1 == recorded(office, case_id)
+
+
+async def test_a_ledger_that_takes_no_acts_yet_has_nothing_set_aside(office: Office, clock: FixedClock) -> None:
+    case_id = await register(office)
+    clock.set(MIDNIGHT_OF_TUESDAY)
+    sweep = Sweep(office)
+    office.ledger.withheld[BUREAU] = LedgerUnproven(BUREAU, ("370100",))
+    assert not await sweep.step()
+    assert ({}, 0) == (sweep.aside, recorded(office, case_id))
+    del office.ledger.withheld[BUREAU]
     await sweep.step()
     assert 1 == recorded(office, case_id)
 
