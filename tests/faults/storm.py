@@ -227,7 +227,7 @@ class Patient:
 
         As PostgreSQL does while processes of the one that was killed still hold its memory.
         """
-        with contextlib.suppress(ChildDied):
+        with contextlib.suppress(ProcessError):
             await asyncio.to_thread(self._start)
         self.started = time.monotonic()
 
@@ -269,7 +269,7 @@ class Storm:
         self.postgres: Patient | None = None
         if federation._postgres is not None:
             server = federation._postgres
-            self.postgres = Patient("postgres", server.process, server.start)
+            self.postgres = Patient("postgres", server.process, server.process.start)
             self.patients.append(self.postgres)
         self._mishaps: list[Callable[[random.Random], Awaitable[str]]] = [
             self._freeze,
@@ -286,6 +286,7 @@ class Storm:
         if plan.flavour is Flavour.SQLITE:
             self._mishaps += [self._databases_full, self._buses_full, self._disk_errors, self._disk_errors]
         self._keeper = asyncio.create_task(self._keep())
+        self._keeper.add_done_callback(self._nobody_keeps)
 
     async def rage(self) -> None:
         """Until as much has been done as was planned."""
@@ -336,6 +337,13 @@ class Storm:
                         self._look_why(patient)
                         await patient.start()
             await asyncio.sleep(KEEPER_SECONDS)
+
+    def _nobody_keeps(self, keeper: asyncio.Task[None]) -> None:
+        """It was told to end; or it has failed, and there is nobody left to be killed."""
+        failure = None if keeper.cancelled() else keeper.exception()
+        if failure is not None:
+            self._report.found.append(f"the keeper failed: {failure!r}")
+            self._killed = self._plan.kills
 
     def _look_why(self, patient: Patient) -> None:
         """A process has ended that nobody has killed."""

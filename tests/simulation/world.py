@@ -255,7 +255,8 @@ class World:
     def _quiet(self) -> bool:
         marks = self.hub.folder.marks() if self.schedule.counted else None
         return all(
-            not queries.owed_peers(one.disk.database)
+            not one.restores
+            and not queries.owed_peers(one.disk.database)
             and (marks is None or one.name in self.forged or one.ledger.heads[one.name].seq == _seq(marks, one.name))
             for one in self.nodes.values()
         )
@@ -360,7 +361,7 @@ class World:
         if not any(step.kind is Kind.CLOCK for step in self.schedule.steps):
             return
         for one in self.nodes.values():
-            if one.alive:
+            if one.serves:
                 one.spawn(one.sweep.step())
 
     def _fell(self, process: Process, chance: random.Random, *, power: bool) -> None:
