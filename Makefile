@@ -86,13 +86,16 @@ tools: ## are there the tools that faults are made with? Debian's are installed 
 	fi; \
 	echo 'Tests of faults are skipped without their tools; install $(TOOLS) (their names in Debian).' >&2
 
+# A change is judged by the same random lives as the one before it; others are lived by test-faults and test-simulation.
+SEED := KX_TEST_SEED=$${KX_TEST_SEED:-20261126}
+
 .PHONY: test
 test: setup browser tools ## run the tests, but those of more than ten seconds each (ARGS are pytest's)
-	$(BIN)/python -m pytest $(WORKERS) -m "not slow" $(ARGS)
+	$(SEED) $(BIN)/python -m pytest $(WORKERS) -m "not slow" $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup browser tools ## run the tests of more than ten seconds each: whole demonstrations, random lives, killed processes
-	$(BIN)/python -m pytest $(WORKERS) -m slow $(ARGS)
+	$(SEED) $(BIN)/python -m pytest $(WORKERS) -m slow $(ARGS)
 
 .PHONY: test-replay
 test-replay: setup ## play the four real logs in full (half an hour, hence not in test; KX_DATA names their folder)
