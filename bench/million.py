@@ -4,7 +4,7 @@ Fills an SQLite ledger through the office, act by act, as officers would: most c
 work list has about 3 in 100 of them. Then a node serves it over mTLS, and eight callers ask at once, without a pause
 between an answer and the next question, for the counts, each tab's first page, a deep page, searches and one case.
 Then eight officers look at the desk's pages, each taking a second between two of them, and once more without a pause.
-Reported are the median and the 95th percentile of each in milliseconds; `--short` is a ledger of a thousand cases.
+Reported are the median and the 95th percentile of each in milliseconds; `--short` is a ledger of a hundred cases.
 
 `--database FILE` keeps the ledger, or takes the one that is there; its clock is FILE.clock.
 """
@@ -375,7 +375,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, help="cases of the ledger (1000000)")
     parser.add_argument("--database", type=Path, help="keep the ledger in this file, or take the one that is there")
     arguments = results.parse(parser)
-    cases = arguments.cases or (1_000 if arguments.short else 1_000_000)
+    cases = arguments.cases or (100 if arguments.short else 1_000_000)
     with tempfile.TemporaryDirectory() as name:
         figures = run(arguments.database or Path(name) / "ledger.db", Path(name), cases)
     rows = [

@@ -45,8 +45,11 @@ class Row:
         base: Sequence[float] = (),
         target: str = "",
     ) -> Self:
-        """The median of the rounds, and of the ratios to the base's measured in the same rounds, as long as there are."""
-        ratio = statistics.median(a / b for a, b in zip(rounds, base, strict=True)) if base else None
+        """The median of the rounds, and of the ratios to the base's measured in the same rounds, as long as there are.
+
+        There are none to a base that was too little work for the processor's clock, which counts ticks.
+        """
+        ratio = statistics.median(a / b for a, b in zip(rounds, base, strict=True)) if base and all(base) else None
         return cls(name=name, value=statistics.median(rounds), unit=unit, against=against, ratio=ratio, target=target)
 
     @property
