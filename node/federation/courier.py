@@ -35,7 +35,7 @@ from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
 from node.attachments import AttachmentsMissing, Missing
 from node.federation import attestations, offers, statements
 from node.federation.client import CALL_SECONDS_MAX, Failed, Links, NoEndpoint, failure_of
-from node.federation.offers import Message, SnapshotErased
+from node.federation.offers import Message
 from node.federation.receipts import hand_over_of
 from node.federation.statements import OrderMessage, WordingErased
 from node.ledger import evidence, queries
@@ -284,7 +284,7 @@ class Destination:
             result, rule = (Result.LATER if failure.what is Failed.PEER else Result.ASIDE), failure.rule or failure.code
         except (NoEndpoint, PkiError, *NOT_NOW) as failure_here:
             result, rule = Result.LATER, type(failure_here).__name__
-        except (Refused, SnapshotErased, WordingErased, UnusableReceipt) as unusable:
+        except (Refused, WordingErased, UnusableReceipt) as unusable:
             result, rule = Result.ASIDE, type(unusable).__name__
         except Exception:  # noqa: BLE001 - a fault of ours with one case must not hold up the others
             _log.exception(

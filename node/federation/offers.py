@@ -30,26 +30,19 @@ _HEARD: Final = (events.Concluded, events.ConclusionRevoked)
 """The entries whose note says how it ended elsewhere."""
 
 
-class SnapshotErased(Exception):
-    """A case cannot be offered: what the receiver would need has been erased from this ledger."""
-
-    def __init__(self, bureau: str, case_id: str) -> None:
-        self.bureau = bureau
-        self.case_id = case_id
-        super().__init__(f"Bureau {bureau} no longer has the private part of case {case_id}, which its offer needs.")
-
-
 def owed(history: Sequence[HistoryEntry], peer: str) -> Message | None:
     """What the peer is to be told of a case now, its entries given with their private parts; None: nothing any more.
 
-    Raises `SnapshotErased`.
+    An offer whose request was lost with a disk cannot be made again. It is withdrawn, which takes nothing private: who
+    has accepted it says so once more, and else the case is back, where an officer asks the taxpayer again.
     """
     case = reduce(evolve, (item.entry for item in history), None)
     if case is None:
         return None
     outgoing = case.outgoing
     if outgoing is not None and outgoing.to_bureau == peer:
-        return _withdrawal(case, outgoing) if outgoing.withdrawing else _offer(case, outgoing, history)
+        private = None if outgoing.withdrawing else _private(case, history)
+        return _withdrawal(case, outgoing) if private is None else _offer(case, outgoing, history, private)
     if case.conclusion is not None and peer in case.awaiting:
         return _conclusion(case, case.conclusion, peer, history)
     return None
@@ -66,16 +59,17 @@ def _withdrawal(case: Case, outgoing: Outgoing) -> referral_pb2.WithdrawRequest:
     )
 
 
-def _offer(case: Case, outgoing: Outgoing, history: Sequence[HistoryEntry]) -> referral_pb2.Offer:
-    private, previous, reason = None, "", ""
+def _private(case: Case, history: Sequence[HistoryEntry]) -> Private | None:
+    """The request, as far as it is kept here."""
+    return next((item.entry.event.private for item in history if item.entry.version == case.snapshot_version), None)
+
+
+def _offer(case: Case, outgoing: Outgoing, history: Sequence[HistoryEntry], private: Private) -> referral_pb2.Offer:
+    previous, reason = "", ""
     for item in history:
         event = item.entry.event
-        if item.entry.version == case.snapshot_version:
-            private = event.private
         if isinstance(event, events.Offered) and event.referral_id == outgoing.referral_id:
             previous, reason = event.previous_referral_id, _note(event)
-    if private is None:
-        raise SnapshotErased(case.bureau, case.case_id)
     kind: Any = outgoing.referral_kind
     return referral_pb2.Offer(
         referral_id=outgoing.referral_id,

@@ -221,6 +221,29 @@ async def test_an_offer_not_yet_delivered_is_withdrawn_and_a_late_copy_of_it_can
     assert [COUNTY] == bureaus.custodians(case_id)
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_an_offer_whose_request_was_lost_with_a_disk_is_settled_all_the_same(
+    bureaus: Federation, accepted: bool
+) -> None:
+    node = bureaus.node(COUNTY)
+    await node.stop()
+    await node.start(deliver=False)
+    case_id = await bureaus.register(COUNTY)
+    await bureaus.refer(COUNTY, case_id, PREFECTURE)
+    offer = offers.owed(bureaus.history(COUNTY, case_id), PREFECTURE)
+    assert isinstance(offer, referral_pb2.Offer)
+    if accepted:
+        async with bureaus.stub(PREFECTURE, node.paths) as stub:
+            await stub.Offer(sealed(offer, node.seal), timeout=SECONDS)
+    writing = bureaus.office(COUNTY).ledger.database.writing
+    with writing.begin():
+        writing.execute(sa.delete(schema.PRIVATE))
+    await node.parts.courier.start()
+    settled, custodian = ("Released", PREFECTURE) if accepted else ("OfferRefused", COUNTY)
+    await until(lambda: bureaus.events(COUNTY, case_id)[-1] == settled)
+    assert [custodian] == bureaus.custodians(case_id)
+
+
 async def relayed(bureaus: Federation) -> str:
     """A case that went from a county of one province to a county of another."""
     case_id = await bureaus.register(COUNTY)

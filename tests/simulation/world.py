@@ -392,10 +392,10 @@ class World:
             await asyncio.sleep(chance.uniform(0.5, 1.5))
 
     def _is_cosigned(self, victim: Node) -> bool:
-        """Whether its witness has cosigned the end of its journal."""
+        """Whether it has its witness's answer for the end of its journal."""
         head = _head(victim)
-        seen = [one for one in evidence.witnessed(self.nodes[PROVINCE].disk.database) if one.bureau == victim.name]
-        return [(head.generation, head.seq, head.hash)] == [(one.generation, one.seq, one.hash) for one in seen]
+        kept = evidence.cosigned(victim.disk.database)
+        return [(head.generation, head.seq, head.hash)] == [(one.generation, one.seq, one.hash) for one in kept]
 
     async def _older_copy(self, last: Segment) -> None:
         """A copy of a ledger goes on by itself from where that was, in its generation."""
