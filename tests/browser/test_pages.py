@@ -38,6 +38,8 @@ HUBS: Final = (PROVINCE,)
 """There is a board, too."""
 
 AXE: Final = Path(__file__).parent / "axe-4.14.1.min.js"
+LOOKS: Final = 4
+"""What is wrong with a page that stands is wrong each time."""
 REGISTRAR = Officer("R02", Role.REGISTRAR, SERVICE)
 TAX_SERVICE = Officer("T02", Role.TAX_SERVICE, SERVICE)
 HANDLER = Officer("H02", Role.HANDLER, POLICY)
@@ -149,11 +151,16 @@ class Look:
         """Look at a page as it is now."""
         path = urlsplit(page.url).path
         self.seen.add(path)
-        # What is on its way is shown paler, for a moment.
-        await expect(page.locator(".htmx-request")).to_have_count(0)
-        texts = [(said, text) for said, text in await page.evaluate(TEXTS)]
-        faults = [f"not translated: {text}" for text in sorted(foreign(language, texts))]
-        self.wrong += [f"{language} {what or path}: {fault}" for fault in [*faults, *await judged(page)]]
+        faults: list[str] = []
+        for _ in range(LOOKS):
+            # What is on its way is shown paler, for a moment; what came in asks for more as soon as it stands there.
+            await expect(page.locator(".htmx-request")).to_have_count(0)
+            texts = [(said, text) for said, text in await page.evaluate(TEXTS)]
+            faults = [f"not translated: {text}" for text in sorted(foreign(language, texts))]
+            faults += await judged(page)
+            if not faults:
+                break
+        self.wrong += [f"{language} {what or path}: {fault}" for fault in faults]
 
     async def crawl(self, page: Page, language: Language, kinds: set[str]) -> None:
         """Look at one page of each kind."""

@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,17 +49,24 @@ def plans() -> Iterator[Plan]:
         )
 
 
+@pytest.fixture
+def kept() -> Iterator[Path]:
+    """Where a storm leaves what it reports: it has a /dev/shm of its own, where other tests write."""
+    with tempfile.TemporaryDirectory(prefix="kx-storm-", dir="/var/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 @pytest.mark.nats
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS_AROUND_MAX * (1 + KILLS // KILLS_IN_A_STORM) + SECONDS_FOR_A_KILL_MAX * KILLS)
-def test_what_was_acknowledged_in_a_storm_is_there_once_and_nothing_is_stranded(tmp_path: Path) -> None:
+def test_what_was_acknowledged_in_a_storm_is_there_once_and_nothing_is_stranded(kept: Path) -> None:
     need("namespaces", "ip", "tc", "nft", "faketime", "fiu-run", "fusermount3", "/dev/fuse")
     total: Counter[str] = Counter()
     found: list[str] = []
     for plan in plans():
         command = [*PRIVATE, sys.executable, "-m", "tests.faults.storm", *plan.arguments]
         print(f"seed {plan.seed}:", *command[len(PRIVATE) + 1 :], flush=True)
-        directory = tmp_path / str(plan.seed)
+        directory = kept / str(plan.seed)
         subprocess.run([*command, "--directory", str(directory)], stdout=subprocess.DEVNULL, check=False)
         if not (directory / REPORT).exists():
             found.append(f"seed {plan.seed}: the storm ended before its time")
