@@ -495,7 +495,7 @@ class World:
         restorations = self.nodes[bureau].restorations
         for _ in range(ATTEMPTS_MAX):
             invoked = self.loop.now
-            came, case_id, seq = await self._ask(header, act)
+            came, case_id, seq = await self._ask(header, act, restorations)
             self.operations.append(
                 Operation(
                     actor=actor,
@@ -516,18 +516,16 @@ class World:
             if came is not Came.UNKNOWN:
                 return
             await asyncio.sleep(chance.uniform(0.1, 4.0))
-            if (self.nodes[bureau].restores, self.nodes[bureau].restorations) != (False, restorations):
-                # It does not know the keys any more that it was given since its backup.
-                return
 
-    async def _ask(self, header: Header, act: Act) -> tuple[Came, str, int]:
+    async def _ask(self, header: Header, act: Act, restorations: int) -> tuple[Came, str, int]:
+        """One question. A ledger that was restored since the first does not know its key any more: it is not asked again."""
         there = self.nodes[header.bureau]
         fate = self.network.fate("officer", header.bureau, header.actor)
         if not fate.copies:
             await asyncio.sleep(CALL_SECONDS)
             return Came.UNKNOWN, "", 0
         await asyncio.sleep(fate.copies[0])
-        if not there.serves:
+        if not there.serves or there.restorations != restorations:
             return Came.UNKNOWN, "", 0
         try:
             async with asyncio.timeout(CALL_SECONDS):
