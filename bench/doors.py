@@ -7,9 +7,8 @@ second too, with a rate that nobody reaches. Registering is measured at both nod
 
 import asyncio
 import contextlib
-import multiprocessing
 import tempfile
-from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +22,7 @@ RATE: Final = 100_000.0
 """Calls a second that one caller may make: counted, and never reached."""
 
 
-async def _serving(folder: Path, ready: Any) -> None:
+async def _serving(folder: Path, ready: Connection) -> None:
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((nodes.echo_handler(doors=False),))
     paths = pki.CertificatePaths.in_folder(folder / nodes.BUREAU)
@@ -35,25 +34,9 @@ async def _serving(folder: Path, ready: Any) -> None:
     await server.stop(0)
 
 
-def _serve(folder: Path, ready: Any) -> None:
-    asyncio.run(_serving(folder, ready))
-
-
-@contextlib.contextmanager
-def bare(folder: Path) -> Iterator[tuple[int, int]]:
+def _serve(folder: Path, ready: Connection) -> None:
     """A server that only echoes: its ports without and with TLS."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(folder, theirs), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        yield ours.recv()
-        ours.send("stop")
-        process.join(nodes.STOP_SECONDS)
-    finally:
-        process.kill()
-        process.join()
+    asyncio.run(_serving(folder, ready))
 
 
 async def measure(folder: Path, ports: dict[str, int], calls: int, rounds: int) -> dict[str, list[float]]:
@@ -97,7 +80,7 @@ def main() -> None:
         nodes.issue(folder)
         second: dict[str, Any] = {"database": f"sqlite:///{folder}/rates.db", "data_key": folder / "rates.key"}
         with (
-            bare(folder) as (plain, secure),
+            nodes.in_a_process(_serve, folder) as (plain, secure),
             nodes.running(folder) as off,
             nodes.running(folder, calls_per_second=RATE, **second) as on,
         ):

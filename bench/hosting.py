@@ -27,7 +27,7 @@ from bench import results
 from bench.filling import counties, fill_by_copies
 from bench.million import clock_of
 from demo.federation import child_environment
-from demo.processes import ChildProcess, free_port
+from demo.processes import ChildProcess, cpu_seconds, free_port, memory_bytes
 from demo.staff import staff_list
 from kuaixiang.runtime import pki, tls
 
@@ -67,19 +67,6 @@ def drop_cached(database: Path) -> None:
         os.fsync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)
-
-
-def memory_bytes(pid: int) -> int:
-    """The memory of a process that is not of files: what it shares with others depends on who else runs."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
-    (line,) = (row for row in lines if row.startswith("Anonymous:"))
-    return int(line.split()[1]) * 1024
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def serves(port: int, folder: Path, bureau: str) -> None:
@@ -135,7 +122,8 @@ def start(folder: Path, database: Path, bureaus: Sequence[str]) -> Start:
         seconds, cpu = time.perf_counter() - started, cpu_seconds(process.pid)
         time.sleep(IDLE_SECONDS)
         process.require_alive()
-        return Start(seconds, cpu, memory_bytes(process.pid))
+        # What it shares with others depends on who else runs.
+        return Start(seconds, cpu, memory_bytes(process.pid, "Anonymous"))
 
 
 def run(folder: Path, database: Path, bureaus: Sequence[str], rounds: int) -> dict[str, list[Start]]:

@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -120,14 +120,10 @@ def lives(count: int, bureau: str) -> Iterator[Life]:
         request = requests[nth % len(requests)]
         taxpayer = fictional_taxpayer(chance, bureau)
         rare = RARE if nth % 10_000 == 17 else chance.choice(("窗口", "系统", "通知", COMMON))
-        act = acts.Register(
-            taxpayer_name=taxpayer.name,
+        act = replace(
+            request.registered(taxpayer, f"B{nth:09}"),
             contact=f"154{nth:08}",
-            taxpayer_number=taxpayer.taxpayer_number,
             text=f"{request.text}（补充：涉及{rare}，第{chance.randrange(10**6)}号）",
-            category=request.category,
-            channel=request.channel,
-            channel_reference=f"B{nth:09}",
         )
         if nth < done:
             at = first + timedelta(days=DAYS - LATE_DAYS) * (nth / done)

@@ -5,6 +5,7 @@ import multiprocessing
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
@@ -108,9 +109,19 @@ def running(folder: Path, bureau: str = BUREAU, **settings: Any) -> Iterator[int
         "log_level": "error",
         **settings,
     }
+    with in_a_process(_serve, given) as port:
+        yield port
+
+
+@contextmanager
+def in_a_process(serve: Callable[[Any, Connection], None], given: object) -> Iterator[Any]:
+    """A server in a process of its own for the time of the block: what it has sent as it serves.
+
+    `serve` gets what is given and the pipe, sends one thing when it serves, and ends when something comes back.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(given, theirs), daemon=True)
+    process = context.Process(target=serve, args=(given, theirs), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -122,12 +133,12 @@ def running(folder: Path, bureau: str = BUREAU, **settings: Any) -> Iterator[int
         process.join()
 
 
-def _serve(settings: dict[str, Any], ready: Any) -> None:
+def _serve(settings: dict[str, Any], ready: Connection) -> None:
     logs.configure("bench", settings["log_level"])
     asyncio.run(_serving(settings, ready))
 
 
-async def _serving(settings: dict[str, Any], ready: Any) -> None:
+async def _serving(settings: dict[str, Any], ready: Connection) -> None:
     async with service.running(read_settings(NodeSettings, **settings), [echo_handler(doors=True)]) as node:
         ready.send(node.port)
         await asyncio.to_thread(ready.recv)

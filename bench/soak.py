@@ -16,16 +16,16 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Final
 
 from bench import results
-from bench.hosting import memory_bytes
 from bench.million import BUREAU, ORDINARY, QUICK, Steps
 from demo.content import fictional_taxpayer, load_requests
+from demo.processes import memory_bytes
 from kuaixiang.domain import acts
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.clocks import Rules
@@ -72,14 +72,10 @@ def endless(bureau: str) -> Iterator[tuple[acts.Register, Steps]]:
     run = secrets.token_hex(4)
     for nth, request in enumerate(itertools.cycle(requests)):
         taxpayer = fictional_taxpayer(chance, bureau)
-        registration = acts.Register(
-            taxpayer_name=taxpayer.name,
+        registration = replace(
+            request.registered(taxpayer, f"{run}-{nth}"),
             contact=f"154{nth % 10**8:08}",
-            taxpayer_number=taxpayer.taxpayer_number,
             text=f"{request.text}（补充：第{nth}号）",
-            category=request.category,
-            channel=request.channel,
-            channel_reference=f"{run}-{nth}",
         )
         yield registration, ORDINARY if chance.random() < ORDINARY_SHARE else QUICK
 
@@ -146,7 +142,10 @@ class Core:
         sample.core_seconds, self._core = core - self._core, core
         # Business goes on five times as long as the core has worked.
         self.clock.set(self.clock.now() + timedelta(seconds=sample.core_seconds / LOAD))
-        sample.memory_bytes, sample.handles = memory_bytes(os.getpid()), sum(1 for _ in Path("/proc/self/fd").iterdir())
+        sample.memory_bytes, sample.handles = (
+            memory_bytes(os.getpid(), "Anonymous"),
+            sum(1 for _ in Path("/proc/self/fd").iterdir()),
+        )
         self.samples.append(sample)
 
 

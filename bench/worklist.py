@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from bench import results
 from bench.filling import counties, fill_by_copies
-from bench.hosting import cpu_seconds, node_of, prepare, serves
+from bench.hosting import node_of, prepare, serves
 from bench.million import Ask, questions
-from demo.processes import ChildProcess, free_port
+from demo.processes import ChildProcess, cpu_seconds, free_port
 from kuaixiang.runtime import pki, tls
 from kuaixiang.wire.v1 import case_pb2_grpc
 

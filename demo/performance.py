@@ -101,8 +101,7 @@ class Performed:
     @property
     def hub_equals_ledgers(self) -> bool:
         """Whether the hub's own reconciliation and our count both found every figure equal."""
-        told = self.reconciliation
-        return not told.mismatches and not told.unreachable and not self.tally.different
+        return self.tally.hub_equals_ledgers(self.reconciliation)
 
     @property
     def sound(self) -> bool:

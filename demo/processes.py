@@ -62,6 +62,19 @@ os.execvp(command[0], command)
 """
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process since its start. Raises `OSError` where there is none."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_bytes(pid: int, what: str, of: str = "smaps_rollup") -> int:
+    """Memory of a process, by the kernel's name for it in that file of /proc (proc(5)). Raises `OSError`."""
+    rows = (line.split() for line in Path(f"/proc/{pid}/{of}").read_text().splitlines())
+    (kilobytes,) = (row[1] for row in rows if row[0] == f"{what}:")
+    return int(kilobytes) * 1024
+
+
 class ProcessError(Exception):
     """A child process of the federation did not do what the harness needs."""
 

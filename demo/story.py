@@ -638,18 +638,8 @@ class CaseStory:
         request, rng = self.plan.request, self._rng
         division = self._division()
         taxpayer = fictional_taxpayer(rng, division, request.trade)
-        act = acts.Register(
-            taxpayer_name=taxpayer.name,
-            taxpayer_number=taxpayer.taxpayer_number,
-            contact=taxpayer.contact,
-            text=request.text,
-            category=request.category,
-            channel=request.channel,
-            channel_reference=f"{request.channel.name}-{self._key}",
-            place=division,
-            answer=answer,
-            lead_case_id=lead,
-        )
+        act = request.registered(taxpayer, f"{request.channel.name}-{self._key}")
+        act = replace(act, place=division, answer=answer, lead_case_id=lead)
         if lead:
             self._doing("is looked for among the cases of the last months")
             found = await self._federation.office(self._owner).duplicates(act)

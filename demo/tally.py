@@ -147,6 +147,10 @@ class Tally:
         """Whether nothing is lost, doubled, broken or different."""
         return not any(self._all())
 
+    def hub_equals_ledgers(self, told: statistics_pb2.ReconcileResponse) -> bool:
+        """Whether the hub's own reconciliation and this count both found every figure equal."""
+        return not told.mismatches and not told.unreachable and not self.different
+
     def findings(self) -> list[str]:
         """What is wrong, in sentences."""
         told: list[str] = []

@@ -13,6 +13,7 @@ from functools import cache
 from importlib.resources import files
 from random import Random
 
+from kuaixiang.domain import acts
 from kuaixiang.domain.identifiers import DEMO_SERIALS, make_taxpayer_number
 from kuaixiang.domain.words import Category, Channel
 
@@ -89,6 +90,18 @@ class Request:
     text: str
     reply: str
     """What the bureau tells the taxpayer in the end (§四(三))."""
+
+    def registered(self, taxpayer: "Taxpayer", reference: str) -> acts.Register:
+        """Its registration for a taxpayer, under the channel's reference; what else is known, `replace` puts in."""
+        return acts.Register(
+            taxpayer_name=taxpayer.name,
+            taxpayer_number=taxpayer.taxpayer_number,
+            contact=taxpayer.contact,
+            text=self.text,
+            category=self.category,
+            channel=self.channel,
+            channel_reference=reference,
+        )
 
 
 @dataclass(frozen=True)

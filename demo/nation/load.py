@@ -16,7 +16,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, TextIO
@@ -292,17 +292,8 @@ class Officers:
     async def _register(self, life: "Life", stream: Registrations) -> None:
         plan, request, rng = life.plan, life.plan.request, life.plan.rng
         taxpayer = fictional_taxpayer(rng, life.division, request.trade)
-        act = acts.Register(
-            taxpayer_name=taxpayer.name,
-            taxpayer_number=taxpayer.taxpayer_number,
-            contact=taxpayer.contact,
-            text=request.text,
-            category=request.category,
-            channel=request.channel,
-            channel_reference=f"{request.channel.name}-{plan.number}",
-            place=life.division,
-            answer=request.reply if plan.way is Way.ON_THE_SPOT else "",
-        )
+        act = request.registered(taxpayer, f"{request.channel.name}-{plan.number}")
+        act = replace(act, place=life.division, answer=request.reply if plan.way is Way.ON_THE_SPOT else "")
         key = life.next_key()
         answer = await stream.register(request_of(act, plan.home, life.officer("R", Role.REGISTRAR), key=key))
         life.case_id = answer.case.case_id

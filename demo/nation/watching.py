@@ -1,7 +1,6 @@
 """What is looked at while the day goes on: how much waits where, and what each process takes of the machine."""
 
 import asyncio
-import os
 import time
 import urllib.request
 from collections.abc import Iterable, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from demo.federation import Federation, Service
-from demo.processes import ProcessError
+from demo.processes import ProcessError, cpu_seconds, memory_bytes
 from kuaixiang.domain.calendar import SHANGHAI
 
 PAGES_AT_ONCE: Final = 8
@@ -21,7 +20,6 @@ PAGE_SECONDS_MAX: Final = 10.0
 """As Prometheus' own scrape time-out."""
 
 MEGABYTE: Final = 1 << 20
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,23 +131,14 @@ def taken_by(federation: Federation) -> list[Taken]:
 
 
 def _taken(name: str, kind: str, bureaus: int, pid: int) -> Taken:
-    folder = Path("/proc") / str(pid)
-    rollup = _kilobytes((folder / "smaps_rollup").read_text())
-    status = _kilobytes((folder / "status").read_text())
-    ran = (folder / "stat").read_text().rpartition(")")[2].split()
     return Taken(
         name=name,
         kind=kind,
         bureaus=bureaus,
-        memory_mb=round(rollup["Pss"] * 1024 / MEGABYTE, 1),
-        memory_peak_mb=round(status["VmHWM"] * 1024 / MEGABYTE, 1),
-        cpu_seconds=round((int(ran[11]) + int(ran[12])) / _TICKS, 2),
+        memory_mb=round(memory_bytes(pid, "Pss") / MEGABYTE, 1),
+        memory_peak_mb=round(memory_bytes(pid, "VmHWM", of="status") / MEGABYTE, 1),
+        cpu_seconds=round(cpu_seconds(pid), 2),
     )
-
-
-def _kilobytes(text: str) -> dict[str, int]:
-    rows = (line.split() for line in text.splitlines())
-    return {row[0].rstrip(":"): int(row[1]) for row in rows if len(row) == 3 and row[2] == "kB"}
 
 
 def _sum(pages: Iterable[dict[str, float]], name: str) -> int:
