@@ -9,6 +9,8 @@ import jinja2.nodes
 import pytest
 from jinja2.ext import babel_extract
 
+from kuaixiang.domain.labels import ACTS, FIELDS, TERMS
+
 ROOT = Path(__file__).parents[2]
 ROOMS = sorted(folder.parent for folder in ROOT.glob("[a-z]*/**/templates") if list(folder.parent.glob("words*.py")))
 NAMES = [str(room.relative_to(ROOT)) for room in ROOMS]
@@ -78,3 +80,17 @@ def test_both_languages_name_the_same_facts(room: Path) -> None:
         if set(PLACE.findall(english)) != set(PLACE.findall(chinese))
     ]
     assert [] == differ
+
+
+def test_what_the_officers_guide_quotes_stands_on_the_pages() -> None:
+    terms = {
+        term
+        for table in (TERMS, ACTS, FIELDS)
+        for value in table.values()
+        for term in (value if type(value) is tuple else (getattr(value, "chinese", value),))
+    }
+    known = terms | {chinese for room in ROOMS for chinese in words_of(room).values()}
+    quoted = re.findall("「([^」]+)」", (ROOT / "docs" / "OFFICER.zh-CN.md").read_text(encoding="utf-8"))
+    assert 40 < len(quoted)
+    # Where a page names a bureau in the middle of a sentence, the guide quotes what stands before it.
+    assert [] == sorted({one for one in quoted if one and not any(text.startswith(one) for text in known)})
