@@ -52,6 +52,7 @@ from kuaixiang.runtime.bus import (
     node_user,
     operator_user,
     site_domain,
+    totals_subject,
 )
 
 NATS_SERVER_VERSION_MIN: Final = (2, 15, 1)
@@ -213,7 +214,8 @@ def site_conf(conf: SiteConf) -> str:
     - one for each node process: publishes the journals and heads of its own bureaus and of no other, tells neighbours
       (the site's bureaus, headquarters; headquarters everybody), hears what is for its own bureaus. The one that keeps
       the ledger of the site's own bureau may make the stream; none may change, empty, delete or read it.
-    - one for each hub: reads streams by consumers of its own name, and publishes nothing.
+    - one for each hub: reads streams by consumers of its own name, and publishes nothing but its totals.
+    - one for the readers of each hub, other systems: hears that hub's totals, and publishes nothing.
     - the site's own certificate is its operator's: everything about the site's own JetStream, by hand.
     - at the national site one for each province's leaf: answers what hubs ask of that province, tells headquarters, and
       hears nothing but that and what is for its own bureaus.
@@ -260,6 +262,7 @@ def site_conf(conf: SiteConf) -> str:
         lines += _node(conf, bureaus)
     for scope in conf.hubs:
         lines += _hub(conf, scope)
+        lines += _reader(scope)
     lines += _user(
         pki.dns_name("nats", conf.code),
         "STANDARD",
@@ -329,12 +332,18 @@ def _hub(conf: SiteConf, scope: str) -> list[str]:
                 for request in ("CREATE", "DURABLE.CREATE", "INFO", "MSG.NEXT")
             ]
         publish.append(f"$JS.ACK.{domain}.*.{STREAM}.{consumer}.>")
+    publish.append(totals_subject(scope))
     return _user(
         pki.dns_name("hub", scope),
         "STANDARD",
         publish=publish,
         subscribe=[f"{inbox(hub_user(scope), '>')}"],
     )
+
+
+def _reader(scope: str) -> list[str]:
+    """The user of other systems that follow a hub's totals."""
+    return _user(pki.dns_name("reader", scope), "STANDARD", publish=[], subscribe=[totals_subject(scope)])
 
 
 def _leaf(conf: SiteConf, province: str) -> list[str]:
@@ -377,6 +386,9 @@ _BEST_EFFORT: Final = (PROGRESS_PREFIX, WAKE_PREFIX, DIRECTIVE_PREFIX)
 
 def _user(name: str, connection: str, *, publish: Sequence[str], subscribe: Sequence[str]) -> list[str]:
     def listed(kind: str, subjects: Sequence[str]) -> list[str]:
+        if not subjects:
+            # An empty list of what is allowed would allow everything.
+            return [f'          {kind}: {{ deny: ">" }}']
         return [f"          {kind}: [", *(f"            {json.dumps(subject)}" for subject in subjects), "          ]"]
 
     return [

@@ -22,6 +22,7 @@ from hub.refill import Refiller
 from hub.servicer import Statistics
 from hub.settings import HubSettings
 from hub.store import Store
+from hub.totals import Totals
 from hub.words import Lack
 from hub.worker import Worker
 from kuaixiang.accounts.opening import officers_of
@@ -175,6 +176,14 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
         await stack.enter_async_context(Loop("hub-refill", refiller.step, WATCH_SECONDS))
         watch = Loop("hub-completeness", _watch(statistics, settings.scope), WATCH_SECONDS)
         await stack.enter_async_context(watch)
+        if settings.totals_seconds:
+            totals = Totals(
+                store=store,
+                completeness=lambda: statistics.completeness(settings.scope),
+                now=clock.now,
+                tell=bus.publish_core,
+            )
+            await stack.enter_async_context(Loop("hub-totals", totals.step, settings.totals_seconds))
         daily = DailyReconciliation(
             store=store,
             worker=worker,

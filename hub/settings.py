@@ -53,6 +53,8 @@ class HubSettings(SignInSettings, LimitSettings):
     """A bureau that is behind for so long without progress is read from its ledger."""
     silent_after_seconds: Annotated[float, Field(gt=0, le=86_400)] = 120.0
     """A bureau not heard from for so long is not up to date, and is asked: four heads of 30 s have not come."""
+    totals_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
+    """How often other systems are told the month's totals on NATS, if they have changed; 0: never."""
     settle_seconds: Annotated[float, Field(ge=0, le=600)] = 5.0
     """A reconciliation waits so long for the fold to reach the end of a ledger that is being written to."""
     reconcile_hour: Annotated[int, Field(ge=0, le=23)] = 3

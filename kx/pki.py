@@ -15,7 +15,7 @@ from kx.output import REFUSED_EXIT_CODE, print_json
 
 EXPIRES_WITHIN_DAYS: Final = 30
 """A month to renew what expires."""
-WHOM = "Say for whom the certificate is: one of --bureau, --office, --hub and --nats, and only one of them."
+WHOM = "Say for whom the certificate is: one of --bureau, --office, --hub, --nats and --reader, and only one of them."
 
 app = typer.Typer(
     name="pki",
@@ -62,6 +62,12 @@ def issue(
         list[str] | None,
         typer.Option(metavar="CODE", help="The NATS site: a province, or 000000 for the national one."),
     ] = None,
+    reader: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CODE", help="The scope of a hub whose totals another system follows on NATS, and nothing else."
+        ),
+    ] = None,
     host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="By which name or address other sites dial this NATS site; repeat it."),
@@ -71,12 +77,13 @@ def issue(
         bool, typer.Option("--force", help="Replace a certificate that is there, with a new key.")
     ] = False,
 ) -> None:
-    """Issue a certificate for one process: a node, an officers' terminal, a hub, or the server of a NATS site."""
+    """Issue a certificate for one process: a node, an officers' terminal, a hub, a NATS site's server, a reader."""
     asked: dict[pki.Kind, list[str]] = {
         "node": bureau or [],
         "office": office or [],
         "hub": hub or [],
         "nats": nats or [],
+        "reader": reader or [],
     }
     named = [(kind, codes) for kind, codes in asked.items() if codes]
     if len(named) != 1:

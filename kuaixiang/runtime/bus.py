@@ -61,6 +61,9 @@ DIRECTIVE_PREFIX: Final = "kx.v1.directive"
 """Best-effort subjects, each followed by the site and the code of the bureau that is to hear it; no stream keeps
 them. Between bureaus that are neighbours: those of a province and, for the province itself, headquarters."""
 
+TOTALS_PREFIX: Final = "kx.v1.totals"
+"""Best effort too: what a hub tells other systems of its figures, followed by its scope."""
+
 STREAM_BYTES_MAX: Final = 4 * 1024**3
 """A large province's filing-deadline day: 150 entries/s of 300 bytes are 3.9 GB. Full means that publishers wait."""
 
@@ -275,6 +278,11 @@ def wake_subject(site: str, bureau: str) -> str:
 def directive_subject(site: str, bureau: str) -> str:
     """Subject on which a bureau hears that its superior's node has something new of headquarters."""
     return f"{DIRECTIVE_PREFIX}.{site}.{bureau}"
+
+
+def totals_subject(scope: str) -> str:
+    """Subject on which the hub of a scope tells its figures, for whoever has a reader's certificate."""
+    return f"{TOTALS_PREFIX}.{scope}"
 
 
 @dataclass(frozen=True, slots=True)

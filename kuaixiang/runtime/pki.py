@@ -29,11 +29,17 @@ from prometheus_client import Counter, Gauge
 from kuaixiang.runtime.files import Stamp, replacing, stamp_of
 from kuaixiang.runtime.vault import mode_open
 
-Kind = Literal["node", "office", "hub", "nats"]
+Kind = Literal["node", "office", "hub", "nats", "reader"]
 
 TRUST_DOMAIN: Final = "kuaixiang"
 DNS_SUFFIX: Final = "kuaixiang.internal"
-ROLE_OF_KIND: Final[dict[Kind, str]] = {"node": "bureau", "office": "office", "hub": "hub", "nats": "nats"}
+ROLE_OF_KIND: Final[dict[Kind, str]] = {
+    "node": "bureau",
+    "office": "office",
+    "hub": "hub",
+    "nats": "nats",
+    "reader": "reader",
+}
 
 AUTHORITY_DAYS: Final = 3650
 CERTIFICATE_DAYS: Final = 397
@@ -241,12 +247,12 @@ class Credentials:
 
 
 def dns_name(kind: Kind, code: str) -> str:
-    """The DNS name of a node, office, hub or NATS site, which clients verify. Raises `MalformedCode`."""
+    """The DNS name of a node, office, hub, NATS site or reader, which clients verify. Raises `MalformedCode`."""
     return f"{_checked(code)}.{ROLE_OF_KIND[kind]}.{DNS_SUFFIX}"
 
 
 def spiffe_uri(kind: Kind, code: str) -> str:
-    """The SPIFFE URI of a node, office, hub or NATS site. Raises `MalformedCode`."""
+    """The SPIFFE URI of a node, office, hub, NATS site or reader. Raises `MalformedCode`."""
     return f"spiffe://{TRUST_DOMAIN}/{ROLE_OF_KIND[kind]}/{_checked(code)}"
 
 

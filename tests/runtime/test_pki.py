@@ -231,7 +231,9 @@ def test_kx_pki_makes_an_authority_and_issues_for_several_bureaus(tmp_path: Path
     assert len(names.value.get_values_for_type(x509.DNSName)) == 2
 
 
-@pytest.mark.parametrize(("option", "role"), [("--office", "office"), ("--hub", "hub"), ("--nats", "nats")])
+@pytest.mark.parametrize(
+    ("option", "role"), [("--office", "office"), ("--hub", "hub"), ("--nats", "nats"), ("--reader", "reader")]
+)
 def test_kx_pki_issues_for_offices_and_hubs(tmp_path: Path, authority: Path, option: str, role: str) -> None:
     issued = CliRunner().invoke(app, ["issue", str(authority), option, "000000", "--out", str(tmp_path / "out")])
     assert issued.exit_code == 0
@@ -242,7 +244,7 @@ def test_kx_pki_issues_for_offices_and_hubs(tmp_path: Path, authority: Path, opt
     ("arguments", "sentence"),
     [
         (["issue", "{empty}", "--bureau", "110101", "--out", "{out}"], "`kx pki init"),
-        (["issue", "{pki}", "--out", "{out}"], "one of --bureau, --office, --hub and --nats"),
+        (["issue", "{pki}", "--out", "{out}"], "one of --bureau, --office, --hub, --nats and --reader"),
         (["issue", "{pki}", "--bureau", "110101", "--hub", "000000", "--out", "{out}"], "only one of them"),
         (["issue", "{pki}", "--bureau", "beijing", "--out", "{out}"], "'beijing' is no bureau code"),
         (["init", "{pki}"], "already holds a certificate authority"),

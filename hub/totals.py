@@ -1,0 +1,91 @@
+"""What other systems hear of a hub: its figures of the current month, as JSON on NATS.
+
+Best effort, as everything on the bus that is no journal: a message says all there is to say, so that whoever missed one
+has the next. It holds counts and nothing of a case, a taxpayer or an officer (`docs/asyncapi.yaml` describes it).
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from hub.query import Completeness, Question, Row, figures
+from hub.store import Store
+from hub.words import Grouping
+from kuaixiang.domain.calendar import SHANGHAI
+from kuaixiang.domain.periods import PeriodKind, period_of
+from kuaixiang.runtime.bus import totals_subject
+from kuaixiang.runtime.clock import from_micros, to_micros
+
+REPEAT_SECONDS: Final = 60.0
+"""Figures that have not changed are told so often all the same: who has just come knows them after a minute."""
+
+
+class Totals:
+    """`step` reads the figures and tells them if they have changed. `now` is the business clock's.
+
+    `tell` gets the subject and the message. `monotonic` gives real seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        completeness: Callable[[], Completeness],
+        now: Callable[[], datetime],
+        tell: Callable[[str, bytes], Awaitable[bool]],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._completeness = completeness
+        self._now = now
+        self._tell = tell
+        self._monotonic = monotonic
+        self._told: dict[str, Any] = {}
+        self._told_at = 0.0
+
+    async def step(self) -> bool:
+        """Tell what has changed, and what has not once a minute; never more to do at once."""
+        now = self._now()
+        found = await asyncio.to_thread(self._read, now)
+        if found != self._told or self._monotonic() - self._told_at >= REPEAT_SECONDS:
+            message = {**found, "told_at": _text(now)}
+            if await self._tell(totals_subject(self._store.scope), json.dumps(message, ensure_ascii=False).encode()):
+                self._told, self._told_at = found, self._monotonic()
+        return False
+
+    def _read(self, now: datetime) -> dict[str, Any]:
+        store, month = self._store, period_of(now.astimezone(SHANGHAI).date(), PeriodKind.MONTH)
+        # First the completeness: what is read after it is at least as complete.
+        known = self._completeness()
+
+        def rows(grouping: Grouping) -> list[Row]:
+            question = Question(store.scope, month.first, month.last, grouping)
+            return figures(connection, store.tree, question, to_micros(now))
+
+        with store.reading() as connection:
+            (total,), subordinates = rows(Grouping.TOTAL), rows(Grouping.BUREAU)
+        return {
+            "scope": store.scope,
+            "name": store.tree.bureaus[store.scope].name,
+            "period": str(month),
+            "completeness": {
+                "bureaus_expected": known.bureaus_expected,
+                "bureaus_heard": known.bureaus_heard,
+                "bureaus_up_to_date": known.bureaus_up_to_date,
+                "bureaus_quarantined": known.bureaus_quarantined,
+                "data_as_of": _text(from_micros(known.data_as_of_us)) if known.data_as_of_us else None,
+            },
+            "total": _counted(total),
+            "subordinates": [{"bureau": row.key, "name": row.label, **_counted(row)} for row in subordinates],
+        }
+
+
+def _counted(row: Row) -> dict[str, Any]:
+    return {"facts": row.facts, "open": row.open, "overdue": row.overdue}
+
+
+def _text(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
