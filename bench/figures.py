@@ -1,9 +1,11 @@
 """National figures after many entries, against DuckDB over the entries themselves: `python -m bench.figures`.
 
 A year of every bureau of the real tree is folded, a month at a time: cases of seven entries with clocks, categories,
-channels and departments at random. The same entries are rows of a DuckDB table. Then both are asked, again and again,
-for a month by province and category, and for the year's league table of all bureaus by their on-time rate; their answers
-have to be the same. Asked too after a tenth of the entries, since neither may grow with them.
+channels and departments at random. So that a country's year is made in minutes, one case in some is folded, and counted
+again for each of its copies, which are of the other categories in turn (`--copies`). All entries are rows of a DuckDB
+table. Then both are asked, again and again, for a month by province and category, and for the year's league table of all
+bureaus by their on-time rate; their answers have to be the same. Asked too after a month of the entries, since neither
+may grow with them.
 """
 
 import random
@@ -12,6 +14,7 @@ import tempfile
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -19,14 +22,15 @@ from typing import Any, Final
 import duckdb
 
 from bench import results
-from hub.fold import EPOCH_DAY
+from hub.cells import Ground
+from hub.fold import EPOCH_DAY, Batch, read_entries
 from hub.folder import Folder, Message
-from hub.measures import Fact, met, missed
+from hub.measures import Fact, Tallying, met, missed, tallying
 from hub.query import Question, figures
 from hub.store import Store
 from hub.words import Grouping
 from kuaixiang.domain.tree import BureauTree, Tier
-from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome, Custody, DepartmentKind, Stage
+from kuaixiang.domain.words import Category, ClockAction, ClockKind, ClockOutcome, Custody, DepartmentKind, Stage
 from kuaixiang.facts import national_tree
 from kuaixiang.runtime.bus import journal_subject
 from kuaixiang.runtime.clock import to_micros
@@ -42,6 +46,7 @@ LATE_ONE_IN: Final = 20
 ASKED: Final = 200
 ASKED_OF_DUCKDB: Final = 15
 BATCH_ENTRIES: Final = 70_000
+CATEGORIES: Final = len(Category)
 DAY_US: Final = 86_400_000_000
 KINDS: Final = tuple(
     map(int, (DepartmentKind.POLICY, DepartmentKind.COLLECTION, DepartmentKind.INFORMATION, DepartmentKind.LEGAL))
@@ -67,6 +72,9 @@ RATE_MIN: Final = 1
 COLUMNS: Final = (
     "bureau INTEGER, province INTEGER, category TINYINT, day INTEGER, step TINYINT, due INTEGER, met BOOLEAN"
 )
+COPY: Final = f"""
+    INSERT INTO entries SELECT bureau, province, (category - 1 + copy) % {CATEGORIES} + 1, day, step, due, met
+    FROM folded, range($copies) AS copies(copy)"""
 BY_PROVINCE: Final = f"""
     SELECT province, category, count(*) FILTER (step = 0 AND day BETWEEN $first AND $last),
         count(*) FILTER (step = {COMPLETED_STEP} AND day BETWEEN $first AND $last),
@@ -84,10 +92,11 @@ LEAGUE: Final = f"""
 class Year:
     """Makes the journals, month after month, and the same entries as columns of a table."""
 
-    def __init__(self, tree: BureauTree, entries: int) -> None:
+    def __init__(self, tree: BureauTree, entries: int, copies: int) -> None:
         self.tree = tree
+        self.copies = copies
         self.bureaus = [code for code, bureau in tree.bureaus.items() if bureau.tier is Tier.COUNTY]
-        self.cases = max(1, entries // len(self.bureaus) // MONTHS // len(STEPS))
+        self.cases = max(1, entries // copies // len(self.bureaus) // MONTHS // len(STEPS))
         self.ends = dict.fromkeys(self.bureaus, (0, GENESIS))
         self.chance = random.Random(40)
         self.templates = [pb.Entry(stage=stage.value, custody=Custody.OWNED.value) for stage in STAGES]  # type: ignore[arg-type]
@@ -159,28 +168,58 @@ class Year:
                 rows.append((int(bureau), province, category, at[1] + on, step, 0, 0))
 
 
-def fold_month(year: Year, month: int, folder: Folder, raw: Any, path: Path) -> int:
-    """Fold a month and put it into the table; how many entries."""
+def counted_again(segment: pb.Segment, copies: int) -> Tallying:
+    """What the copies of a segment's cases add besides: the first is of the next category, and so on round."""
+    own, more = read_entries(segment).tallies, tallying()
+    for shift in range(CATEGORIES):
+        times = len(range(shift or CATEGORIES, copies, CATEGORIES))
+        for day, cells in own.items() if times else ():
+            into = more[day]
+            for cell, count in cells.items():
+                category = cell >> Ground.CATEGORY
+                turned = (category - 1 + shift) % CATEGORIES + 1
+                into[cell + (turned - category << Ground.CATEGORY)] += count * times
+    return more
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """The hub and the table."""
+
+    store: Store
+    folder: Folder
+    raw: Any
+    path: Path
+    """Where there is room for a file."""
+
+
+def fold_month(year: Year, month: int, into: Both) -> int:
+    """Fold a month, count its copies, and put all of it into the table; how many entries."""
     waiting: list[Message] = []
+    again = Batch()
     entries = count = 0
     columns = [array("i") for _ in range(7)]
     for segment, rows in year.month(month):
         site = year.tree.site(segment.bureau)
         waiting.append(Message(site, journal_subject(site, segment.bureau), segment.SerializeToString()))
         count += len(segment.entries)
+        again.tallies[segment.bureau] = counted_again(segment, year.copies)
         for column, values in zip(columns, zip(*rows, strict=True), strict=True):
             column.extend(values)
         if count >= BATCH_ENTRIES:
-            entries += folder.take(waiting).entries
+            entries += into.folder.take(waiting).entries
             waiting, count = [], 0
-    entries += folder.take(waiting).entries
-    with path.open("w", encoding="ascii") as file:
+    entries += into.folder.take(waiting).entries
+    into.store.write(again)
+    with into.path.open("w", encoding="ascii") as file:
         for row in zip(*columns, strict=True):
             step, due = row[4], row[5]
             due_text, met_text = (str(due), str(row[6])) if step == COMPLETED_STEP else ("", "")
             file.write(f"{row[0]},{row[1]},{row[2]},{row[3]},{step},{due_text},{met_text}\n")
-    raw.execute(f"COPY entries FROM '{path}' (FORMAT csv, HEADER false)")
-    return entries
+    into.raw.execute("DELETE FROM folded")
+    into.raw.execute(f"COPY folded FROM '{into.path}' (FORMAT csv, HEADER false)")
+    into.raw.execute(COPY, {"copies": year.copies})
+    return entries * year.copies
 
 
 def numbers(span: tuple[date, date]) -> dict[str, int]:
@@ -242,21 +281,24 @@ class Asking:
 def main() -> None:
     """Runs the benchmark and reports it."""
     parser = results.parser(__doc__)
-    parser.add_argument("--entries", type=int, help="entries of the year (1000000)")
+    parser.add_argument("--entries", type=int, help="entries of the year (10000000)")
+    parser.add_argument("--copies", type=int, default=10, help="of each entry that is folded, itself included (10)")
     options = results.parse(parser)
-    year = Year(national_tree(), options.entries or (300_000 if options.short else 1_000_000))
+    year = Year(national_tree(), options.entries or (3_000_000 if options.short else 10_000_000), options.copies)
     found: dict[str, list[list[float]]] = {}
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as name:
         path = Path(name)
         raw = duckdb.connect(str(path / "entries.duckdb"))
-        raw.execute(f"CREATE TABLE entries ({COLUMNS})")
+        for table in ("entries", "folded"):
+            raw.execute(f"CREATE TABLE {table} ({COLUMNS})")
         with Store(f"sqlite:///{path}/hub.db", year.tree, "000000") as store:
             folder = Folder(store=store, now_us=lambda: to_micros(datetime(YEAR + 1, 2, 1, tzinfo=UTC)))
+            both = Both(store, folder, raw, path / "month.csv")
             asking = Asking(store, raw)
             entries = 0
             early: dict[str, list[float]] = {}
             for month in (MONTH, *(month for month in range(1, MONTHS + 1) if month != MONTH)):
-                entries += fold_month(year, month, folder, raw, path / "month.csv")
+                entries += fold_month(year, month, both)
                 if month == MONTH:
                     early = {ask.__name__: times(ask, ASKED) for ask in (asking.by_province, asking.league)}
             assert asking.by_province() == asking.raw_by_province()

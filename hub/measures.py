@@ -333,12 +333,26 @@ def _facts(event: str, entry: Entry) -> tuple[int, ...]:
 
 def total(sums: Mapping[int, int], wanted: Iterable[int]) -> int:
     """The sum of some measures."""
-    return sum(sums.get(measure, 0) for measure in wanted)
+    found = 0
+    get = sums.get
+    for measure in wanted:
+        found += get(measure, 0)
+    return found
 
 
-def histogram(sums: Mapping[int, int], kind: int) -> list[int]:
+_TAKEN_BY: Final = {kind: tuple(taken(kind, bucket) for bucket in range(BUCKETS)) for kind in ClockKind}
+_CLOCK_OF: Final = {measure: kind for kind in ClockKind for measure in (met(kind), missed(kind), *_TAKEN_BY[kind])}
+
+
+def clocks_in(sums: Mapping[int, int]) -> list[ClockKind]:
+    """The clocks of which something has been counted."""
+    return sorted({_CLOCK_OF[measure] for measure in _CLOCK_OF.keys() & sums if sums[measure]})
+
+
+def histogram(sums: Mapping[int, int], kind: ClockKind) -> list[int]:
     """The histogram of working days that clocks of this kind took."""
-    return [sums.get(taken(kind, bucket), 0) for bucket in range(BUCKETS)]
+    get = sums.get
+    return [get(measure, 0) for measure in _TAKEN_BY[kind]]
 
 
 def percentile_workdays(counts: list[int], share: float) -> float:

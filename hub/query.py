@@ -11,18 +11,20 @@ from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from enum import IntEnum
 from functools import cache
+from operator import itemgetter
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from hub.cells import Ground, summed
 from hub.definitions import COUNTS, RATES, net
-from hub.fold import DAY_MAX, DAY_MIN, EPOCH_DAY, Mark, first_of_month, first_of_year
-from hub.measures import FACT_NAMES, UNFINISHED, histogram, met, missed, percentile_workdays, total
+from hub.fold import DAY_MAX, DAY_MIN, EPOCH_DAY, Mark
+from hub.measures import FACT_NAMES, UNFINISHED, clocks_in, histogram, met, missed, percentile_workdays, total
 from hub.store import (
     ALONE,
     ALONE_MONTHLY,
     ALONE_YEARLY,
+    LONGER,
     MONTHLY,
     OPEN_CASES,
     OPEN_CLOCKS,
@@ -106,7 +108,7 @@ class Row:
     @property
     def facts(self) -> dict[str, int]:
         """Counts by the name of the fact, those that are not zero."""
-        return {name: self.sums[fact] for fact, name in FACT_NAMES.items() if self.sums.get(fact)}
+        return {FACT_NAMES[fact]: self.sums[fact] for fact in sorted(FACT_NAMES.keys() & self.sums) if self.sums[fact]}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -128,19 +130,19 @@ class Row:
     def clocks(self) -> list[ClockFigure]:
         """The clocks of which anything is known."""
         found = []
-        for kind in ClockKind:
+        for kind in clocks_in(self.sums):
             counts = histogram(self.sums, kind)
-            figures = ClockFigure(
-                kind,
-                self.sums.get(met(kind), 0),
-                self.sums.get(missed(kind), 0),
-                tuple(counts),
-                percentile_workdays(counts, 0.5),
-                percentile_workdays(counts, 0.9),
-                percentile_workdays(counts, 0.95),
+            found.append(
+                ClockFigure(
+                    kind,
+                    self.sums.get(met(kind), 0),
+                    self.sums.get(missed(kind), 0),
+                    tuple(counts),
+                    percentile_workdays(counts, 0.5),
+                    percentile_workdays(counts, 0.9),
+                    percentile_workdays(counts, 0.95),
+                )
             )
-            if figures.met or figures.missed or any(counts):
-                found.append(figures)
         return found
 
 
@@ -296,7 +298,8 @@ def _plan(tree: BureauTree, question: Question) -> _Plan:
             )
         case Grouping.EVERY_BUREAU:
             everyone = [(bureau, ALONE) for bureau in tree.subtree(scope)]
-            return _Plan(everyone, (), _first, lambda at: tree.get(at[0]).name, {}, by_bureau=True)
+            bureaus = tree.bureaus
+            return _Plan(everyone, (), _first, lambda at: bureaus[at[0]].name, {}, by_bureau=True)
         case Grouping.CATEGORY:
             return _by_word(totals, Ground.CATEGORY, Category)
         case Grouping.CHANNEL:
@@ -313,8 +316,14 @@ def _plan(tree: BureauTree, question: Question) -> _Plan:
 def _counted(connection: sa.Connection, tree: BureauTree, question: Question) -> _Plan:
     """The plan of a question with everything counted in its rows."""
     plan = _plan(tree, question)
+    rows, key_of, label_of = plan.rows, plan.key, plan.label
     for at, sums in _sums(connection, question, plan):
-        _row(plan, at).sums = sums
+        key = key_of(at)
+        row = rows.get(key)
+        if row is None:
+            rows[key] = Row(key, label_of(at), sums)
+        else:
+            row.sums = sums
     return plan
 
 
@@ -327,8 +336,7 @@ def _row(plan: _Plan, at: "_At") -> Row:
     return row
 
 
-def _first(at: "_At") -> str:
-    return str(at[0])
+_first: Final[Callable[["_At"], str]] = itemgetter(0)
 
 
 def _by_word(places: Sequence[tuple[str, int]], ground: Ground, kind: type[IntEnum]) -> _Plan:
@@ -340,17 +348,14 @@ def _totals_of(tree: BureauTree, bureau: str) -> tuple[str, int]:
     return bureau, WITH_SUBORDINATES if tree.children(bureau) else ALONE
 
 
-_Grain = tuple[int, Callable[[int], int], int]
-"""A reach whose tallies are of longer periods than days, how these begin, and a day more than they last."""
-
-
 def _spans(
-    first: int | None, last: int | None, daily: int, longer: Sequence[_Grain]
+    first: int | None, last: int | None, daily: int, longer: Sequence[int]
 ) -> list[tuple[int, int | None, int | None]]:
     """The days from `first` to `last` (None: unbounded) as (reach, first, last): in the longest periods there are."""
     if not longer:
         return [(daily, first, last)]
-    (reach, first_of, beyond), *shorter = longer
+    reach, *shorter = longer
+    first_of, beyond = LONGER[reach]
     begin = first if first is None or first_of(first) == first else first_of(first_of(first) + beyond)
     end = None if last is None else first_of(last + 1)
     if begin is not None and end is not None and begin >= end:
@@ -363,15 +368,13 @@ def _spans(
     return spans
 
 
-_MONTH_BEYOND: Final = 31
-_YEAR_BEYOND: Final = 366
-_LONGER: Final[Mapping[int, Sequence[_Grain]]] = {
-    ALONE: ((ALONE_YEARLY, first_of_year, _YEAR_BEYOND), (ALONE_MONTHLY, first_of_month, _MONTH_BEYOND)),
-    WITH_SUBORDINATES: ((YEARLY, first_of_year, _YEAR_BEYOND), (MONTHLY, first_of_month, _MONTH_BEYOND)),
+_LONGER: Final[Mapping[int, Sequence[int]]] = {
+    ALONE: (ALONE_YEARLY, ALONE_MONTHLY),
+    WITH_SUBORDINATES: (YEARLY, MONTHLY),
 }
 
 
-def _longer(reach: int, question: Question, plan: _Plan) -> Sequence[_Grain]:
+def _longer(reach: int, question: Question, plan: _Plan) -> Sequence[int]:
     """The periods longer than days that a question can be answered from."""
     if reach == ALONE and (plan.grounds or question.category or question.channel or question.department):
         # A bureau's own months and years are kept over all grounds together.
@@ -402,10 +405,11 @@ def _sums(
     for reach in (ALONE, WITH_SUBORDINATES):
         bureaus = [bureau for bureau, where in plan.places if where == reach]
         for stored, begin, end in _spans(first, last, reach, _longer(reach, question, plan)) if bureaus else ():
-            kept += [
-                (told(day) if told is not None else bureau if plan.by_bureau else "", cells)
-                for day, bureau, cells in read_tallies(connection, stored, bureaus, begin, end)
-            ]
+            rows = read_tallies(connection, stored, bureaus, begin, end)
+            if plan.by_bureau:
+                kept += [(bureau, cells) for _, bureau, cells in rows]
+            else:
+                kept += [("" if told is None else told(day), cells) for day, _, cells in rows]
     return summed(kept, plan.grounds, wanted, measures or question.measures)
 
 

@@ -16,7 +16,7 @@ every ledger is folded again.
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
@@ -53,8 +53,17 @@ YEARLY: Final = 4
 ALONE_YEARLY: Final = 5
 """Reach of a tally: the bureau by itself, a whole year, over all categories, channels and kinds of departments."""
 
+LONGER: Final[Mapping[int, tuple[Callable[[int], int], int]]] = {
+    MONTHLY: (first_of_month, 31),
+    ALONE_MONTHLY: (first_of_month, 31),
+    YEARLY: (first_of_year, 366),
+    ALONE_YEARLY: (first_of_year, 366),
+}
+"""Reaches of tallies that stand under the first day of a period: which it is, and days after which another begins."""
+_EACH_DAY: Final[tuple[Callable[[int], int], int]] = (int, 1)
+
 DAYS_ASKED_MAX: Final = 31
-"""Days read by one statement: a month."""
+"""Days (months, years) read by one statement: a month."""
 BUREAUS_ASKED_MAX: Final = 500
 """Bureaus named in one statement, since SQLite takes a limited number of parameters; for more all are read."""
 
@@ -529,28 +538,44 @@ def days_kept(connection: sa.Connection, reach: int, first: int | None = None, l
     return list(connection.scalars(sa.select(days.c.day).where(days.c.day.is_not(None)).order_by(days.c.day)))
 
 
+def _days(connection: sa.Connection, reach: int, first: int | None, last: int | None) -> Sequence[int]:
+    """The days of a reach from `first` to `last` of which there may be tallies: looked up where they are many."""
+    first_of, beyond = LONGER.get(reach, _EACH_DAY)
+    if first is None or last is None or last - first >= DAYS_ASKED_MAX * beyond:
+        return days_kept(connection, reach, first, last)
+    days, day = [], first_of(first)
+    while day <= last:
+        days.append(day)
+        day = first_of(day + beyond)
+    return days if not days or days[0] >= first else days[1:]
+
+
+_OF_ALL: Final = (
+    sa.select(TALLIES.c.day, TALLIES.c.bureau, TALLIES.c.cells)
+    .where(TALLIES.c.reach == sa.bindparam("reach"), TALLIES.c.day.in_(sa.bindparam("days", expanding=True)))
+    .order_by(TALLIES.c.day)
+)
+_OF_SOME: Final = _OF_ALL.where(TALLIES.c.bureau.in_(sa.bindparam("bureaus", expanding=True)))
+"""Made once: making a statement takes longer than reading a nation's month by it."""
+
+
 def read_tallies(
     connection: sa.Connection,
     reach: int,
     bureaus: Sequence[str] | None = None,
     first: int | None = None,
     last: int | None = None,
-) -> Iterator[tuple[int, str, bytes]]:
+) -> Iterator[sa.Row[int, str, bytes]]:
     """Tallies of some bureaus (None: all) from `first` to `last`, day by day, as (day, bureau, cells as kept)."""
-    days = days_kept(connection, reach, first, last)
+    days = _days(connection, reach, first, last)
     wanted = None if bureaus is None else frozenset(bureaus)
-    named = bureaus if bureaus is not None and len(bureaus) <= BUREAUS_ASKED_MAX else None
     for start in range(0, len(days), DAYS_ASKED_MAX):
         some = days[start : start + DAYS_ASKED_MAX]
-        statement = sa.select(TALLIES.c.day, TALLIES.c.bureau, TALLIES.c.cells).where(
-            TALLIES.c.reach == reach, TALLIES.c.day.in_(some)
-        )
-        if named is not None:
-            statement = statement.where(TALLIES.c.bureau.in_(named))
-        rows = connection.execute(statement.order_by(TALLIES.c.day)).all()
-        if named is None and wanted is not None:
-            rows = [row for row in rows if row[1] in wanted]
-        yield from rows
+        if bureaus is not None and len(bureaus) <= BUREAUS_ASKED_MAX:
+            yield from connection.execute(_OF_SOME, {"reach": reach, "days": some, "bureaus": bureaus}).all()
+            continue
+        rows = connection.execute(_OF_ALL, {"reach": reach, "days": some}).all()
+        yield from rows if wanted is None else [row for row in rows if row[1] in wanted]
 
 
 def latest_edition(connection: sa.Connection, scope: str, period: str) -> Edition | None:

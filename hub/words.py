@@ -5,6 +5,7 @@ Apart from what reads figures, so that a command that asks a hub need not load a
 
 from collections.abc import Mapping
 from enum import IntEnum
+from functools import cache
 from typing import Final
 
 from kuaixiang.domain.labels import term_of
@@ -64,6 +65,7 @@ LACK_LABELS: Final[Mapping[Lack, str]] = {
 }
 
 
+@cache
 def ground_text(kind: type[IntEnum], number: int) -> str:
     """What a category, channel or kind of department is called; entries that have none stand under 0."""
     return term_of(kind, number) if number else "未分类"

@@ -189,7 +189,7 @@ class Bureau:
 class BureauTree:
     """All bureaus, immutable, checked. Every method raises `UnknownBureau` for a code that is not in the tree."""
 
-    __slots__ = ("_ancestors", "_bureaus", "_children", "_root", "_version")
+    __slots__ = ("_ancestors", "_bureaus", "_children", "_root", "_subtrees", "_version")
 
     def __init__(self, version: str, bureaus: Iterable[Bureau]) -> None:
         """Build and check the tree.
@@ -211,6 +211,8 @@ class BureauTree:
                 if former not in self._bureaus or former in {bureau.code, bureau.parent}:
                     raise UnknownFormerSuperior(bureau.code, former)
         self._children = {code: tuple(below) for code, below in children.items()}
+        self._subtrees: dict[str, tuple[str, ...]] = {}
+        """Those that were asked for: each bureau is in as many as it has superiors."""
         self._ancestors: dict[str, tuple[str, ...]] = {self._root: ()}
         reached = [self._root]
         for code in reached:
@@ -286,10 +288,13 @@ class BureauTree:
     def subtree(self, code: str) -> tuple[str, ...]:
         """Give a bureau and everything under it, each superior before its subordinates."""
         self.get(code)
-        found = [code]
-        for superior in found:
-            found.extend(self._children[superior])
-        return tuple(found)
+        found = self._subtrees.get(code)
+        if found is None:
+            reached = [code]
+            for superior in reached:
+                reached.extend(self._children[superior])
+            found = self._subtrees[code] = tuple(reached)
+        return found
 
     def contains(self, superior: str, code: str) -> bool:
         """Whether a bureau is `superior` itself or stands somewhere under it."""
