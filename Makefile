@@ -124,7 +124,7 @@ bench: setup ## run the benchmarks and keep what they give in bench/results.json
 	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: check
-check: format-check lint types imports proto-lint proto-check ## everything that needs no run: the six below
+check: format-check lint types imports proto-lint proto-breaking proto-check ## everything that needs no run: the seven below
 
 .PHONY: format-check
 format-check: setup ## is every file formatted?
@@ -146,6 +146,14 @@ imports: setup ## import contracts: the domain pure, node and hub strangers
 proto-lint: setup ## buf lint
 	$(BIN)/buf lint
 
+# The wire of the last release. A field that was ever sent keeps its number, type and name: journals are read for decades,
+# and a node of yesterday works beside one of today.
+RELEASED := proto/released.binpb
+
+.PHONY: proto-breaking
+proto-breaking: setup ## buf breaking: does today's wire still mean what the last release's did?
+	$(BIN)/buf breaking --against $(RELEASED)
+
 .PHONY: proto-check
 proto-check: setup ## is the generated code current?
 	@rm -rf build/proto && mkdir -p build/proto
@@ -164,6 +172,11 @@ proto: setup ## generate kuaixiang/wire/v1 from proto/
 	@rm -f $(GENERATED)/*_pb2.py $(GENERATED)/*_pb2.pyi $(GENERATED)/*_pb2_grpc.py $(GENERATED)/*_pb2_grpc.pyi
 	@$(call protoc,.)
 	@echo 'generated $(GENERATED)'
+
+.PHONY: proto-release
+proto-release: setup ## keep today's wire as that of the release (with the version in pyproject.toml, once for each)
+	$(BIN)/buf breaking --against $(RELEASED)
+	$(BIN)/buf build --exclude-source-info --output $(RELEASED)
 
 .PHONY: sbom
 sbom: setup ## build/sbom.json: every locked package with its hashes, as CycloneDX; nothing is asked

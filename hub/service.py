@@ -29,12 +29,13 @@ from kuaixiang.accounts.opening import officers_of
 from kuaixiang.accounts.servicer import add_sign_in
 from kuaixiang.accounts.staff import StaffList
 from kuaixiang.runtime import logs
+from kuaixiang.runtime.backups import show_newest
 from kuaixiang.runtime.bus import Access, Bus, hub_user
 from kuaixiang.runtime.clock import clock_from, to_micros
 from kuaixiang.runtime.exposition import start_exposition
 from kuaixiang.runtime.loops import Loop, Step
 from kuaixiang.runtime.seal import Seal
-from kuaixiang.runtime.serving import serving, told_to_stop
+from kuaixiang.runtime.serving import Health, serving, told_to_stop
 from kuaixiang.runtime.trust import Trust
 from kuaixiang.web.serving import reach_of, serving_pages
 from kuaixiang.wire.v1 import issues_pb2, sign_in_pb2, statistics_pb2
@@ -61,6 +62,7 @@ class Running:
     board_port: int
     """Of the board's pages; 0: there are none."""
     folder: Folder
+    health: Health
     failed: asyncio.Future[BaseException]
     """Done when the fold or its database has failed: the process must end."""
 
@@ -144,6 +146,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
             add_StatisticsServiceServicer_to_server(statistics, server)
             add_IssueServiceServicer_to_server(issues, server)
 
+        health = Health(_SERVICES)
         port = await stack.enter_async_context(
             serving(
                 settings.listen,
@@ -152,10 +155,12 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
                 add,
                 trust=trust,
                 reflect=settings.reflection,
+                health=health,
                 limits=settings.call_limits,
                 gate=officers,
             )
         )
+        await health.say(healthy=True)
         board_port = 0
         if settings.board:
             board = Board(
@@ -212,17 +217,19 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
             sites=len(sites),
             tree_version=store.tree.version,
         )
-        yield Running(port, exposition.port, board_port, folder, worker.failed)
+        yield Running(port, exposition.port, board_port, folder, health, worker.failed)
         _LOG.info("The hub stops.", action="hub.stop", scope=settings.scope)
 
 
 async def run(settings: HubSettings, ready: Callable[[Running], None] = lambda _: None) -> None:
     """Serve until SIGTERM or SIGINT. Raises what `running` does, and what ended the fold."""
     told = told_to_stop()
+    show_newest(settings.backups, "hub", settings.scope)
     async with running(settings) as hub:
         ready(hub)
         hub.failed.add_done_callback(lambda _: told.set())
         await told.wait()
+        await hub.health.leave(0 if hub.failed.done() else settings.drain_seconds)
         if hub.failed.done():
             raise hub.failed.result()
 

@@ -39,6 +39,7 @@ from kuaixiang.runtime.directives import Published, show_tree, tree_of
 from kuaixiang.runtime.in_force import InForce
 from kuaixiang.wire.v1 import directive_pb2
 
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
 ALONE: Final = 0
 """Reach of a tally: the bureau by itself."""
 WITH_SUBORDINATES: Final = 1
@@ -231,7 +232,7 @@ class Store:
         self.tree_published_at_us = 0
         """Of the published tree that is kept; 0 when there is none."""
         self._superiors = superiors_of(tree, scope)
-        self._database = Database(url, service="hub", migrations=Path(__file__).parent / "migrations")
+        self._database = Database(url, service="hub", migrations=MIGRATIONS)
         self._connection = self._database.writing
         self._bulk = bulk = Bulk(self._connection)
         self._put_tally, self._put_mark = map(bulk.put, (TALLIES, MARKS))

@@ -14,6 +14,7 @@ from kuaixiang.accounts.opening import officers_of
 from kuaixiang.accounts.servicer import add_sign_in
 from kuaixiang.accounts.staff import StaffList
 from kuaixiang.runtime import logs
+from kuaixiang.runtime.backups import show_newest
 from kuaixiang.runtime.bus import Access, Bus, node_user
 from kuaixiang.runtime.clock import clock_from
 from kuaixiang.runtime.exposition import start_exposition
@@ -84,6 +85,7 @@ class Running:
     port: int
     metrics_port: int
     office: Office
+    health: Health
     desk_port: int = 0
     """Of the web pages; 0 where there are none."""
 
@@ -262,16 +264,20 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
             tree_version=place.tree.version,
             calendar_version=place.calendar.version,
         )
-        yield Running(port, exposition.port, office, desk_port)
+        yield Running(port, exposition.port, office, health, desk_port)
         _log.info("The node stops.", action="node.stop")
 
 
 async def run(settings: NodeSettings, ready: Callable[[Running], None] = lambda _: None) -> None:
     """Serve until SIGTERM or SIGINT. Raises what `running` does."""
     told = told_to_stop()
+    show_newest(settings.backups, "node", settings.bureaus[0])
     async with running(settings) as node:
         ready(node)
         await told.wait()
+        # Whoever looks is told first; then what is under way is ended, then what is committed is published.
+        _log.info("The node is told to stop.", action="node.drain", seconds=settings.drain_seconds)
+        await node.health.leave(settings.drain_seconds)
 
 
 def serve(settings: NodeSettings, ready: Callable[[Running], None] = lambda _: None) -> None:

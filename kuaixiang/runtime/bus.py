@@ -118,6 +118,9 @@ NOT_PERMITTED_NAMED_MAX: Final = 1_000
 _PERMISSIONS_VIOLATION: Final = re.compile(
     r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE
 )
+NO_STREAM: Final = "KX_NONE"
+"""The name of no stream: what is sent for it is kept by none."""
+_OTHER_STREAM_EXPECTED: Final = 10_060
 _STREAM_NAME_IN_USE: Final = 10_058
 _STREAM_NOT_FOUND: Final = 10_059
 
@@ -383,6 +386,8 @@ class Bus:
     def __init__(self, access: Access, *, name: str = "", pending_max: int = PUBLISHES_PENDING_MAX) -> None:
         self.name = name = name or access.user
         self.epoch = 0
+        self.failure = ""
+        """Why the last attempt to connect failed; empty when it did not."""
         self._access = access
         self._url = access.url
         self._not_permitted: set[str] = set()
@@ -505,13 +510,20 @@ class Bus:
         return await future
 
     async def publish_pipelined(
-        self, subject: str, payload: bytes, *, message_id: str, timeout_seconds: float = API_SECONDS_MAX
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        message_id: str,
+        timeout_seconds: float = API_SECONDS_MAX,
+        expected_stream: str = "",
     ) -> asyncio.Future[Ack]:
         """Send a message to the stream and return the future of its acknowledgement, which always ends in time.
 
         Messages are sent in the order of the calls. Waits only while too many are unacknowledged or the socket is full.
-        The future raises NotAcknowledged, PublishRefused, NoStreamForSubject, BusUnavailable; the call itself
-        MessageTooLarge, BusUnavailable.
+        A stream of another name than the expected one, where one is, refuses it. The future raises NotAcknowledged,
+        PublishRefused, NoStreamForSubject, NotPermitted, BusUnavailable; the call itself MessageTooLarge and
+        BusUnavailable.
         """
         if len(payload) > MESSAGE_BYTES_MAX:
             raise MessageTooLarge(subject, len(payload))
@@ -539,7 +551,10 @@ class Bus:
                 subject,
                 payload,
                 reply=f"{self._ack_inbox}.{token}",
-                headers={str(nats.js.api.Header.MSG_ID.value): message_id},
+                headers={
+                    str(nats.js.api.Header.MSG_ID.value): message_id,
+                    **({str(nats.js.api.Header.EXPECTED_STREAM.value): expected_stream} if expected_stream else {}),
+                },
             )
         except _NATS_FAILURES as failure:
             publish.future.cancel()
@@ -548,6 +563,26 @@ class Bus:
             publish.future.cancel()
             raise
         return publish.future
+
+    async def check_publishing(self, subject: str, timeout_seconds: float = API_SECONDS_MAX) -> None:
+        """Find out whether the site's stream would take a message of this subject, without having it keep one.
+
+        It is sent for a stream that there is not, which the stream says. Raises NotPermitted, NoStreamForSubject,
+        NotAcknowledged, PublishRefused, BusUnavailable.
+        """
+        try:
+            await (
+                await self.publish_pipelined(
+                    subject,
+                    b"",
+                    message_id=secrets.token_hex(INBOX_BYTES),
+                    timeout_seconds=timeout_seconds,
+                    expected_stream=NO_STREAM,
+                )
+            )
+        except PublishRefused as refusal:
+            if refusal.code != _OTHER_STREAM_EXPECTED:
+                raise
 
     async def publish_core(self, subject: str, payload: bytes = b"") -> bool:
         """Send a best-effort message; whether it was handed to a connection that is up. Never raises for the bus."""
@@ -648,12 +683,14 @@ class Bus:
                 message=str(failure),  # a certificate that is not known, a name that is not the site's
             )
             ERRORS.labels(self.name).inc()
+            self.failure = f"{type(failure).__name__}: {failure}".rstrip(": ")
             await self._discard(client, flush=False)
             return False
         except asyncio.CancelledError:
             await self._discard(client, flush=False)
             raise
         self._client = client
+        self.failure = ""
         self.epoch += 1
         self._up.set()
         CONNECTED.labels(self.name).set(1)

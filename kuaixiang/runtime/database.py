@@ -341,18 +341,13 @@ class Database:
     # ------------------------------------------------------------ opening
 
     def _lock_by_file(self, database: Path) -> None:
-        path = database.with_name(f"{database.name}.lock")
         try:
             database.parent.mkdir(parents=True, exist_ok=True)
-            self._lock_file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock_file = locked_file(database)
         except OSError as failure:
             raise DatabaseUnavailable(self.name, failure.strerror or str(failure)) from failure
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock_file)
-            self._lock_file = None
-            raise DatabaseHeld(self._service, self.name) from None
+        if self._lock_file is None:
+            raise DatabaseHeld(self._service, self.name)
 
     def _lock_by_session(self) -> None:
         # The key is the service's: a database may hold one ledger and one hub, not two of either.
@@ -375,6 +370,20 @@ class Database:
         config.attributes["connection"] = self.writing
         with self.writing.begin():
             command.upgrade(config, "head")
+
+
+def locked_file(database: Path) -> int | None:
+    """The lock file beside an SQLite database, held until this descriptor is closed; None: another process holds it.
+
+    Raises `OSError`.
+    """
+    lock = os.open(database.with_name(f"{database.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
 
 
 def _unwritable(failure: sa.exc.DBAPIError) -> Unwritable | None:

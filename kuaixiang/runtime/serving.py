@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import gc
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -13,6 +14,7 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from kuaixiang.runtime import tls
+from kuaixiang.runtime.backups import product_version
 from kuaixiang.runtime.limits import DEFAULT_LIMITS, CallLimits
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.server import Answering, Gate
@@ -20,7 +22,10 @@ from kuaixiang.runtime.trust import Trust
 
 GRACE_SECONDS: Final = 5.0
 """Calls under way at a stop have so long to end."""
-
+VERSION_KEY: Final = "kx-version"
+TIME_KEY: Final = "kx-time-us"
+"""What an answer to a health check brings besides, as initial metadata: the service's version, and its machine's time
+in microseconds since 1970. By them `kx doctor` sees peers that are of another version or whose clock is off."""
 
 CALLS_AT_ONCE_MAX: Final = 8_192
 """Calls and streams of everybody together; each costs some ten kilobytes, so that all of them stay under 100 MB. What a
@@ -39,11 +44,23 @@ class CannotListen(Exception):
         super().__init__(f"Cannot listen on {address}: it is in use or not of this machine.")
 
 
+class _Telling(health_aio.HealthServicer):
+    """gRPC's health service, whose answers say of which version the service is and what time it has."""
+
+    async def Check(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> health_pb2.HealthCheckResponse:
+        """The health of one service, or of all."""
+        told = ((VERSION_KEY, product_version()), (TIME_KEY, str(time.time_ns() // 1_000)))
+        await context.send_initial_metadata(told)
+        return await super().Check(request, context)
+
+
 class Health:
     """What whoever looks is told of the health of some services; it may change while they are served."""
 
     def __init__(self, services: Sequence[str]) -> None:
-        self.servicer = health_aio.HealthServicer()
+        self.servicer = _Telling()
         self._names = ("", *services)
 
     async def say(self, *, healthy: bool) -> None:
@@ -51,6 +68,11 @@ class Health:
         status = health_pb2.HealthCheckResponse
         for name in self._names:
             await self.servicer.set(name, status.SERVING if healthy else status.NOT_SERVING)
+
+    async def leave(self, seconds: float) -> None:
+        """From now on they are not healthy, whatever is said later; go on answering for so long."""
+        await self.servicer.enter_graceful_shutdown()
+        await asyncio.sleep(seconds)
 
 
 @contextlib.asynccontextmanager
@@ -94,7 +116,7 @@ async def serving(
             await told.say(healthy=True)
         yield port
     finally:
-        await told.servicer.enter_graceful_shutdown()
+        await told.leave(0)
         await server.stop(GRACE_SECONDS)
 
 

@@ -63,6 +63,19 @@ class LimitSettings(BaseSettings):
         return PageLimits(requests_per_second=self.page_requests_per_second)
 
 
+class OperationSettings(BaseSettings):
+    """How a service is kept going, which a node and a hub have alike."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    backups: Path | None = None
+    """Folder of backups, where `kx backup` puts them, and whose newest one's age metrics and `kx doctor` tell."""
+    backups_kept: Annotated[int, Field(ge=1, le=10_000)] = 14
+    """How many backups are kept; older ones are removed when another one is whole."""
+    drain_seconds: Annotated[float, Field(ge=0, le=600)] = 0.0
+    """Seconds at a stop in which the service answers still and says NOT_SERVING, so that a balancer sees it in time."""
+
+
 S = TypeVar("S", bound=BaseSettings)
 
 

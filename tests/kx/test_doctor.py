@@ -1,0 +1,386 @@
+"""`kx doctor` finds each fault that it says it looks for, names it by what it is, and says what to do."""
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from demo.processes import free_port
+from kuaixiang.domain.calendar import WorkingCalendar
+from kuaixiang.domain.tree import BureauTree
+from kuaixiang.facts import load_tree, published_calendar
+from kuaixiang.runtime import backups, pki, revocation
+from kuaixiang.runtime.bus import Access, Bus, node_user, site_domain
+from kuaixiang.runtime.pki import CertificatePaths
+from kuaixiang.runtime.settings import read_settings
+from kx import findings, looking_around, looking_here
+from kx.findings import Finding, Verdict
+from kx.looking_around import Asked, Me
+from node.ledger.database import MIGRATIONS, LedgerDatabase
+from node.settings import NodeSettings
+from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, Officers, kx
+
+FREE = 2**40
+"""More than any disk of a test has."""
+
+
+def by_look(found: Iterator[Finding] | list[Finding]) -> dict[str, Finding]:
+    return {one.look: one for one in found}
+
+
+def told(found: Finding) -> tuple[Verdict, str]:
+    """Verdict and sentence of a finding that has all it needs: both languages, and what to do where all is not well."""
+    assert found.said.english
+    assert found.said.chinese
+    assert (found.verdict is Verdict.OK) or (found.remedy.english and found.remedy.chinese)
+    return found.verdict, found.said.english
+
+
+# ---------------------------------------------------------------- a whole node
+
+
+@pytest.mark.nats
+def test_a_node_of_a_federation_is_well_but_for_what_is_named(officers: Officers, tmp_path: Path) -> None:
+    config = officers.federation.node(PROVINCE).config
+    environment = {"KX_NODE_BACKUPS": str(tmp_path / "kept")}
+    assert 0 == kx("backup", "node", "--config", str(config), environment=environment).exit_code
+    done = kx("doctor", "node", "--config", str(config), "--json", environment=environment)
+    answer = json.loads(done.stdout)
+    verdicts = {one["look"]: one["verdict"] for one in answer["findings"]}
+    assert done.exit_code == answer["exit_code"]
+    # A test's folder may be on memory, and the year's calendar may end soon.
+    assert {"calendar", "disk", "disk kind", "settings mode"} >= {
+        look for look, said in verdicts.items() if said != "ok"
+    }, answer
+    assert {
+        "settings",
+        "certificate",
+        "authority",
+        "process",
+        "database",
+        "schema",
+        "data key",
+        "backup",
+        "nats",
+        "nats stream",
+        "nats permissions",
+        f"peer {HEADQUARTERS}",
+        f"peer {COUNTY}",
+    } <= set(verdicts)
+    shown = kx("doctor", "node", "--config", str(config), "--offline", environment=environment).stdout
+    assert "process: The service runs. 服务运行中。" in shown
+    assert f"peer {COUNTY}" not in shown
+
+
+@pytest.mark.parametrize("service", ["node", "hub"])
+def test_settings_that_cannot_be_used_are_named_and_nothing_else_is_looked_at(service: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('colour = "red"\nbureaus = ["330106"]\n')
+    done = kx("doctor", service, "--config", str(file), "--json")
+    found = json.loads(done.stdout)["findings"]
+    assert 2 == done.exit_code
+    assert {"settings"} == {one["look"] for one in found}
+    assert "colour" in "".join(one["said"] for one in found)
+
+
+def test_the_gravest_finding_is_the_exit_status() -> None:
+    well = findings.ok("one", "It is.", "正常。")
+    grave = replace(well, verdict=Verdict.FAIL)
+    assert (0, 1, 2) == (
+        findings.exit_code([well]),
+        findings.exit_code([well, replace(well, verdict=Verdict.WARN)]),
+        findings.exit_code([grave, well]),
+    )
+
+
+# ---------------------------------------------------------------- this machine
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    pki.init_authority(tmp_path / "authority", "test", valid_from=datetime.now(UTC) - timedelta(days=30))
+    return tmp_path / "authority"
+
+
+def test_a_certificate_that_expires_has_expired_is_revoked_or_is_not_there_is_found(
+    authority: Path, tmp_path: Path
+) -> None:
+    def looked_at(name: str, **more: Any) -> dict[str, Finding]:
+        return by_look(looking_here.certificates(pki.issue(authority, tmp_path / name, "node", [COUNTY], **more)))
+
+    assert Verdict.OK is looked_at("good")["certificate"].verdict
+    assert Verdict.WARN is looked_at("soon", days=7)["certificate"].verdict
+    verdict, said = told(looked_at("late", days=1, valid_from=datetime.now(UTC) - timedelta(days=3))["certificate"])
+    assert (Verdict.FAIL, True) == (verdict, said.startswith("It has expired on"))
+
+    revoked = CertificatePaths.in_folder(tmp_path / "good")
+    revocation.revoke(authority, [pki.load(revoked).certificate.serial_number])
+    shutil.copy(authority / "ca.crl", tmp_path / "good")
+    verdict, said = told(by_look(looking_here.certificates(revoked))["certificate"])
+    assert (Verdict.FAIL, True) == (verdict, said.endswith("is revoked."))
+
+    revocation.revoke(authority, [], days=1, now=datetime.now(UTC) - timedelta(days=3))
+    shutil.copy(authority / "ca.crl", tmp_path / "soon")
+    stale = by_look(looking_here.certificates(CertificatePaths.in_folder(tmp_path / "soon")))
+    assert Verdict.WARN is told(stale["revocations"])[0]
+    absent = by_look(looking_here.certificates(CertificatePaths.in_folder(tmp_path / "absent")))
+    assert Verdict.FAIL is told(absent["certificate"])[0]
+    revoked.key.chmod(0o644)
+    assert Verdict.FAIL is told(by_look(looking_here.certificates(revoked))["certificate"])[0]
+
+
+@pytest.mark.parametrize(
+    ("days_before", "expected"), [(100, Verdict.OK), (44, Verdict.WARN), (0, Verdict.WARN), (-1, Verdict.FAIL)]
+)
+def test_a_calendar_that_ends_soon_is_named(days_before: int, expected: Verdict) -> None:
+    shipped: WorkingCalendar = published_calendar()
+    today: date = shipped.horizon - timedelta(days=days_before)
+    assert expected is told(looking_here.calendar(shipped, today))[0]
+
+
+def test_a_disk_that_is_nearly_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking_here, "FREE_SHARE_MIN", 2)
+    monkeypatch.setattr(looking_here, "FREE_GIB_MIN", FREE)
+    assert Verdict.WARN is told(by_look(looking_here.disk(tmp_path / "not" / "there"))["disk"])[0]
+    monkeypatch.setattr(looking_here, "FREE_BYTES_MIN", FREE * 1024)
+    assert Verdict.FAIL is told(by_look(looking_here.disk(tmp_path))["disk"])[0]
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("tmpfs", Verdict.WARN), ("nfs4", Verdict.FAIL), ("ext4", None)])
+def test_a_file_system_that_forgets_or_is_elsewhere_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, expected: Verdict | None
+) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/vda / ext4 rw 0 0\nsomewhere {tmp_path} {kind} rw 0 0\n")
+    monkeypatch.setattr(looking_here, "MOUNTS", mounts)
+    found = by_look(looking_here.disk(tmp_path / "var"))
+    assert expected is (told(found["disk kind"])[0] if "disk kind" in found else None)
+
+
+def test_a_backup_that_is_old_or_missing_is_named(tmp_path: Path) -> None:
+    assert Verdict.WARN is told(looking_here.backup_age(None, "node", COUNTY))[0]
+    assert Verdict.FAIL is told(looking_here.backup_age(tmp_path, "node", COUNTY))[0]
+    made = datetime(2026, 11, 26, 17, 30, tzinfo=UTC)
+    with backups.draft_in(tmp_path, "node", COUNTY) as (draft, _):
+        backups.keep(draft, backups.Manifest("node", COUNTY, made, "1", ()), kept=1)
+    aged = [looking_here.backup_age(tmp_path, "node", COUNTY, made + timedelta(hours=hours)) for hours in (25, 27, 200)]
+    assert [Verdict.OK, Verdict.WARN, Verdict.FAIL] == [told(one)[0] for one in aged]
+
+
+def test_settings_with_a_password_that_others_can_read_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text('database = "postgresql://kx:secret@db/kx"\n')
+    file.chmod(0o640)
+    assert Verdict.WARN is told(by_look(looking_here.secrets_closed(file))["settings mode"])[0]
+    file.chmod(0o600)
+    assert [] == list(looking_here.secrets_closed(file))
+
+
+# ---------------------------------------------------------------- the database
+
+
+def ledger(url: str) -> dict[str, Finding]:
+    return by_look(looking_here.database(url, "node", MIGRATIONS, "ledger_version"))
+
+
+def made_at(url: str, key_file: Path) -> None:
+    LedgerDatabase(url, key_file).close()
+
+
+def put_version(url: str, version: str) -> None:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE ledger_version SET version_num = :version"), {"version": version})
+
+
+def test_a_database_whose_schema_is_older_or_newer_than_the_program_is_named(database_url: str, tmp_path: Path) -> None:
+    url = str(sa.make_url(database_url).render_as_string(hide_password=False))
+    made_at(url, tmp_path / "key")
+    assert Verdict.OK is ledger(url)["schema"].verdict
+    put_version(url, "v0001")
+    known = [path.stem.partition("_")[0] for path in (MIGRATIONS / "versions").glob("v*.py")]
+    older = told(ledger(url)["schema"])
+    put_version(url, "v9999")
+    newer = told(ledger(url)["schema"])
+    assert "v0001" in known or older[0] is Verdict.FAIL
+    assert (Verdict.FAIL, True) == (newer[0], "written by a newer one" in newer[1])
+
+
+def test_a_database_that_is_held_is_seen_to_run(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'node.db'}"
+    database = LedgerDatabase(url, tmp_path / "key")
+    try:
+        assert "The service runs." == ledger(url)["process"].said.english
+    finally:
+        database.close()
+    assert "The service does not run." == ledger(url)["process"].said.english
+
+
+def test_a_damaged_a_foreign_and_an_absent_database_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "node.db"
+    url = f"sqlite:///{file}"
+    assert Verdict.WARN is told(ledger(url)["database"])[0]
+    made_at(url, tmp_path / "key")
+    content = bytearray(file.read_bytes())
+    content[4_096 * 3 : 4_096 * 4] = os.urandom(4_096)
+    file.write_bytes(content)
+    assert Verdict.FAIL is told(ledger(url)["database"])[0]
+    file.write_text("no database at all, but a text that somebody has put there by mistake")
+    assert Verdict.FAIL is told(ledger(url)["database"])[0]
+
+
+@pytest.mark.postgres
+def test_a_postgresql_that_is_away_or_loses_what_it_acknowledges_is_named(
+    fresh_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Verdict.WARN is told(ledger(fresh_postgres_url)["schema"])[0]
+    assert Verdict.OK is ledger(fresh_postgres_url)["durability"].verdict
+    with monkeypatch.context() as patch:
+        # The server of the tests is everybody's: a session's own settings stand for those of a careless one.
+        patch.setattr(looking_here, "DURABLE", ("fsync", "synchronous_commit"))
+        url = sa.make_url(fresh_postgres_url).update_query_dict({"options": "-c synchronous_commit=off"})
+        assert Verdict.FAIL is told(ledger(url.render_as_string(hide_password=False))["durability"])[0]
+    away = sa.make_url(fresh_postgres_url).set(port=free_port()).render_as_string(hide_password=False)
+    verdict, said = told(ledger(away)["database"])
+    assert Verdict.FAIL is verdict
+    assert str(sa.make_url(fresh_postgres_url).password) not in said
+
+
+def test_a_key_that_is_missing_or_open_is_named(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'node.db'}"
+    key = tmp_path / "key"
+    made_at(url, key)
+    assert Verdict.OK is looking_here.ledger_keys(url, key).verdict
+    key.chmod(0o644)
+    assert Verdict.FAIL is told(looking_here.ledger_keys(url, key))[0]
+    verdict, said = told(looking_here.ledger_keys(url, tmp_path / "another"))
+    assert (Verdict.FAIL, True) == (verdict, "does not have the key" in said)
+    assert not (tmp_path / "another").exists()
+
+
+def test_looking_changes_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'node.db'}"
+    made_at(url, tmp_path / "key")
+    with closing(sqlite3.connect(tmp_path / "node.db")) as connection:
+        before = list(connection.iterdump())
+    ledger(url)
+    looking_here.ledger_keys(url, tmp_path / "key")
+    with closing(sqlite3.connect(tmp_path / "node.db")) as connection:
+        assert before == list(connection.iterdump())
+
+
+# ---------------------------------------------------------------- peers, by real processes
+
+
+def me(officers: Officers, bureau: str = COUNTY, tree: BureauTree | None = None) -> Me:
+    settings = read_settings(NodeSettings, officers.federation.node(bureau).config)
+    return Me(settings.certificate_paths, tree or load_tree(officers.federation.tree_file))
+
+
+def looked_at(officers: Officers, as_whom: Me, peer: str = PROVINCE, asked: Asked | None = None) -> dict[str, Finding]:
+    return by_look(officers.run(looking_around.peers(as_whom, {peer: asked or Asked(witness_of=COUNTY)})))
+
+
+def with_endpoint(officers: Officers, bureau: str, **changed: Any) -> Me:
+    found = me(officers)
+    bureaus = [replace(one, **changed) if one.code == bureau else one for one in found.tree.bureaus.values()]
+    return replace(found, tree=BureauTree("other", bureaus))
+
+
+@pytest.mark.nats
+def test_a_peer_that_is_away_is_not_in_the_tree_or_is_somebody_else_is_named(officers: Officers) -> None:
+    look = f"peer {PROVINCE}"
+    assert [(look, Verdict.OK)] == [(one.look, one.verdict) for one in looked_at(officers, me(officers)).values()]
+    away = looked_at(officers, with_endpoint(officers, PROVINCE, endpoint=f"127.0.0.1:{free_port()}"))
+    assert Verdict.WARN is told(away[look])[0]
+    assert Verdict.FAIL is told(looked_at(officers, with_endpoint(officers, PROVINCE, endpoint=""))[look])[0]
+    other = officers.federation.node(HEADQUARTERS).endpoint
+    verdict, said = told(looked_at(officers, with_endpoint(officers, PROVINCE, endpoint=other))[look])
+    assert (Verdict.FAIL, True) == (verdict, "not the bureau's" in said)
+
+
+@pytest.mark.nats
+def test_a_peers_certificate_is_held_to_the_tree_and_to_the_list_of_what_is_revoked(
+    officers: Officers, tmp_path: Path
+) -> None:
+    look = f"peer {PROVINCE}"
+    pinned = looked_at(officers, with_endpoint(officers, PROVINCE, fingerprints=frozenset({"ab" * 32})))
+    assert Verdict.FAIL is told(pinned[f"{look} fingerprint"])[0]
+    own = tmp_path / "own"
+    shutil.copytree(me(officers).certificates.ca.parent, own)
+    authority = tmp_path / "authority"
+    shutil.copytree(officers.federation.authority, authority)
+    serial = pki.load(me(officers, PROVINCE).certificates).certificate.serial_number
+    revocation.revoke(authority, [serial])
+    shutil.copy(authority / "ca.crl", own)
+    revoked = looked_at(officers, replace(me(officers), certificates=CertificatePaths.in_folder(own)))
+    assert Verdict.FAIL is told(revoked[f"{look} certificate"])[0]
+
+
+@pytest.mark.nats
+def test_a_peer_that_does_not_believe_this_service_says_why(officers: Officers, tmp_path: Path) -> None:
+    look = f"peer {PROVINCE}"
+    stranger = replace(me(officers), certificates=me(officers, HEADQUARTERS).certificates)
+    refused = looked_at(officers, stranger)
+    assert Verdict.FAIL is told(refused[f"{look} trust"])[0]
+    pki.init_authority(tmp_path / "authority", "another")
+    strange = pki.issue(tmp_path / "authority", tmp_path / "strange", "node", [COUNTY])
+    strange.ca.write_bytes(me(officers).certificates.ca.read_bytes())
+    assert Verdict.FAIL is told(looked_at(officers, replace(stranger, certificates=strange))[look])[0]
+
+
+@pytest.mark.nats
+@pytest.mark.parametrize(("off", "expected"), [(0, None), (-5, Verdict.WARN), (300, Verdict.FAIL)])
+def test_a_clock_that_differs_from_a_peers_is_named(
+    officers: Officers, monkeypatch: pytest.MonkeyPatch, off: float, expected: Verdict | None
+) -> None:
+    real = looking_around.now
+    monkeypatch.setattr(looking_around, "now", lambda: real() + off)
+    found = looked_at(officers, me(officers)).get(f"peer {PROVINCE} clock")
+    assert expected is (told(found)[0] if found else None)
+
+
+@pytest.mark.nats
+def test_a_peer_of_another_version_is_named(officers: Officers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking_around, "product_version", lambda: "99.0")
+    found = looked_at(officers, me(officers))[f"peer {PROVINCE} version"]
+    assert Verdict.WARN is told(found)[0]
+
+
+# ---------------------------------------------------------------- NATS
+
+
+@pytest.mark.nats
+def test_a_site_that_is_away_or_does_not_let_this_node_publish_is_named(
+    officers: Officers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = officers.federation.sites[PROVINCE]
+    access = Access(url=site.url, site=PROVINCE, user=node_user(COUNTY), certificates=me(officers).certificates)
+
+    def looked(as_whom: Access, *bureaus: str) -> dict[str, Finding]:
+        return by_look(officers.run(looking_around.nats(as_whom, bureaus, PROVINCE)))
+
+    before = officers.run(_messages(access))
+    assert {Verdict.OK} == {one.verdict for one in looked(access, COUNTY).values()}
+    verdict, said = told(looked(access, "110102")["nats permissions"])
+    assert (Verdict.FAIL, True) == (verdict, "does not let" in said)
+    # To find out was no message of anybody's: heads alone may have come meanwhile.
+    assert officers.run(_messages(access)) - before <= 6
+    monkeypatch.setattr(looking_around, "SECONDS_MAX", 1.0)
+    away = replace(access, url=f"tls://127.0.0.1:{free_port()}")
+    assert Verdict.FAIL is told(looked(away, COUNTY)["nats"])[0]
+
+
+async def _messages(access: Access) -> int:
+    async with Bus(access) as bus:
+        await bus.wait_connected(30)
+        return (await bus.stream_state(site_domain(PROVINCE))).messages
