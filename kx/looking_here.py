@@ -386,5 +386,5 @@ def secrets_closed(file: Path | None) -> Iterator[Finding]:
                 f"{file} may hold a password and is open to others (mode {mode:04o}).",
                 f"{file} 可能含密码，且他人可读（权限 {mode:04o}）。",
             ),
-            Both(f"chmod 600 {file}", f"chmod 600 {file}"),
+            Both(f"Close it: chmod 600 {file}", f"请收紧权限：chmod 600 {file}"),
         )
