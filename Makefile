@@ -29,6 +29,9 @@ BROWSER := chromium fonts-noto-cjk
 # What faults are made with.
 TOOLS := iproute2 nftables fiu-utils faketime fuse3
 
+# What metrics, rules and alerts are tested with; they are unpacked, not installed, so that no service of theirs is started.
+MONITORS := prometheus prometheus-alertmanager
+
 # A file's tests share servers, hence a worker; which files come first tests/conftest.py decides.
 WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
@@ -86,15 +89,28 @@ tools: ## are there the tools that faults are made with? Debian's are installed 
 	fi; \
 	echo 'Tests of faults are skipped without their tools; install $(TOOLS) (their names in Debian).' >&2
 
+.PHONY: monitors
+monitors: ## are there Prometheus, Alertmanager and their tools? Debian's are unpacked in build/monitors where that can be done
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null && command -v amtool >/dev/null \
+		&& { command -v alertmanager || command -v prometheus-alertmanager; } >/dev/null && exit 0; \
+	[ -x build/monitors/usr/bin/prometheus-alertmanager ] && exit 0; \
+	if command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then \
+		echo 'fetching $(MONITORS), which metrics and alerts are tested with'; \
+		{ rm -rf build/monitors && mkdir -p build/monitors && cd build/monitors \
+			&& { apt-get download $(MONITORS) || { apt-get update && apt-get download $(MONITORS); }; } \
+			&& for package in *.deb; do dpkg-deb --extract $$package . && rm $$package || exit 1; done; } >/dev/null 2>&1 && exit 0; \
+	fi; \
+	echo 'Tests of metrics and alerts are skipped without Prometheus and Alertmanager; install $(MONITORS) (their names in Debian).' >&2
+
 # A change is judged by the same random lives as the one before it; others are lived by test-faults and test-simulation.
 SEED := KX_TEST_SEED=$${KX_TEST_SEED:-20261126}
 
 .PHONY: test
-test: setup browser tools ## run the tests, but those of more than ten seconds each (ARGS are pytest's)
+test: setup browser tools monitors ## run the tests, but those of more than ten seconds each (ARGS are pytest's)
 	$(SEED) $(BIN)/python -m pytest $(WORKERS) -m "not slow" $(ARGS)
 
 .PHONY: test-slow
-test-slow: setup browser tools ## run the tests of more than ten seconds each: whole demonstrations, random lives, killed processes
+test-slow: setup browser tools monitors ## run the tests of more than ten seconds each: whole demonstrations, random lives, killed processes
 	$(SEED) $(BIN)/python -m pytest $(WORKERS) -m slow $(ARGS)
 
 .PHONY: test-replay

@@ -515,6 +515,7 @@ class Federation:
         settings: dict[str, object] = {
             "bureaus": list(group),
             "nats_url": self.sites[self.tree.site(group[0])].url,
+            "nats_monitor": self._monitor(group[0]),
             "certificates": str(self.certificates("node", group[0])),
             "data_key": str(self.keys / f"node-{group[0]}.key"),
             "listen": f"{self._host('node', group)}:{self._ports[group[0]]}",
@@ -529,6 +530,10 @@ class Federation:
         return self._service(
             "node", group, settings | self._pages_at("desk", self._desk_ports.get(group[0])) | self._node_settings
         )
+
+    def _monitor(self, code: str) -> str:
+        """Where the node of a site's own bureau watches the site's links; empty for others, and on other machines."""
+        return self.sites[code].monitor_url if self.tree.site(code) == code and not self._hosts else ""
 
     def _staff_file(self, codes: Sequence[str]) -> Path:
         return self.directory / "staff" / f"{service_name('node', codes)}.toml"

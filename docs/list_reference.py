@@ -89,7 +89,7 @@ def metrics() -> str:
             check=True,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         for line in done.stdout.splitlines():
             name, kind, labels, meaning = line.split("\t")

@@ -48,3 +48,15 @@ COMMIT_SECONDS: Final = Histogram(
     "Time to write one batch durably.",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
+CASES_OPEN: Final = Gauge(
+    "kx_hub_cases_open",
+    "Open cases by light (in_time, due_soon, overdue, stopped), of the scope's own bureau and of each of its immediate "
+    "subordinates with everything under it: nationally, the provinces.",
+    ["branch", "light"],
+)
+DEADLINES_DUE: Final = Gauge(
+    "kx_hub_deadlines_due",
+    "Deadlines of the current month that were met or missed, by branch and clock.",
+    ["branch", "clock"],
+)
+DEADLINES_MISSED: Final = Gauge("kx_hub_deadlines_missed", "Those of them that were missed.", ["branch", "clock"])

@@ -15,6 +15,7 @@ from hub.consumer import Consumer
 from hub.daily import DailyReconciliation
 from hub.directives import TreeFollower
 from hub.folder import Folder
+from hub.gauges import Gauges
 from hub.issues.servicer import Issues
 from hub.ledgers import Ledgers
 from hub.metrics import EXPECTED, HEARD, QUARANTINED, RESTORED, UP_TO_DATE
@@ -189,6 +190,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
                 tell=bus.publish_core,
             )
             await stack.enter_async_context(Loop("hub-totals", totals.step, settings.totals_seconds))
+        await stack.enter_async_context(Gauges(store, clock.now).loop)
         daily = DailyReconciliation(
             store=store,
             worker=worker,

@@ -47,6 +47,10 @@ KEPT: Final = Counter("kx_directives_kept_total", "Directives of headquarters th
 IN_FORCE: Final = Gauge(
     "kx_calendar_in_force", "1 for the version of the working calendar that deadlines are computed from.", ["version"]
 )
+CALENDAR_END: Final = Gauge(
+    "kx_calendar_last_day_timestamp_seconds",
+    "When the last published day of the working calendar in force ends, Unix time: later deadlines are provisional.",
+)
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -343,6 +347,7 @@ class _Newer:
 def _show_in_force(place: Place) -> None:
     IN_FORCE.clear()
     IN_FORCE.labels(place.calendar.version).set(1)
+    CALENDAR_END.set(place.calendar.end_of(place.calendar.horizon).timestamp())
     show_tree(place.tree)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -45,6 +45,7 @@ from node.desk.application import application
 from node.desk.asking import Services
 from node.directives import Directives
 from node.duplicates import Duplicates
+from node.events.leaf_watch import LeafWatch
 from node.events.live import Live
 from node.events.publisher import Publisher
 from node.federation.client import Links
@@ -54,6 +55,7 @@ from node.federation.courier import Courier
 from node.federation.directives import DirectiveServicer, Follower
 from node.federation.server import ReferralServicer
 from node.fitness import Fitness
+from node.gauges import Gauges
 from node.journals import LedgerServicer
 from node.ledger.ledger import Ledger
 from node.office import Office, Place
@@ -147,6 +149,16 @@ def cosigner_of(settings: NodeSettings, office: Office, links: Links, seal: Seal
     )
 
 
+def _housekeeping(settings: NodeSettings, office: Office) -> Iterator[Chore]:
+    """Chores that only look after the node's own ledgers, or look at how things stand."""
+    yield Tidying(office.attachments)
+    yield Retention(office, settings.retention_years)
+    yield Gauges(office)
+    if settings.nats_monitor:
+        tree = office.place.tree
+        yield LeafWatch(settings.nats_monitor, tree, tree.site(settings.bureaus[0]))
+
+
 @contextlib.asynccontextmanager
 async def _desk(settings: NodeSettings, services: Services, officers: Officers | None) -> AsyncIterator[int]:
     """The officers' pages, for the time of the block, where the settings have them; their port, else 0."""
@@ -202,7 +214,6 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         stack.push_async_callback(links.close)
         courier = Courier(office, links, seal)
         chores.add(courier)
-        chores.add(Tidying(office.attachments))
         follower = Follower(directives, links, place.trees, settings.bureaus)
         chores.add(follower)
         chores.add(Sweep(office, after=follower.looked))
@@ -212,7 +223,8 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         chores.add(Rereader(office, witness))
         cosigner = cosigner_of(settings, office, links, seal)
         stack.push_async_callback(cosigner.stop)
-        chores.add(Retention(office, settings.retention_years))
+        for chore in _housekeeping(settings, office):
+            chores.add(chore)
         services = Services(
             office=office,
             cases=CaseServicer(office, Duplicates(ledger, place.clock, settings.duplicates_days)),

@@ -38,6 +38,9 @@ class NodeSettings(SignInSettings, LimitSettings, OperationSettings):
     (`node.db.key`) or `var/node.key` when absent."""
     nats_url: SecretStr | None = SecretStr("tls://127.0.0.1:4222")
     """The NATS server of the bureaus' site, with this node's certificate; empty: the hub reads the ledgers by gRPC."""
+    nats_monitor: Annotated[str, Field(pattern=r"^(http://.+)?$")] = ""
+    """Where the site's NATS server shows how it is (`http://host:8222`), to watch its leaf links; one node of a site is
+    enough. Empty: they are not watched."""
     listen: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] = "127.0.0.1:7440"
     """host:port for gRPC; port 0 takes a free one."""
     metrics_host: str = "127.0.0.1"

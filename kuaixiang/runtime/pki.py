@@ -397,6 +397,8 @@ class LiveCredentials:
         self._seen = self._stamp()
         self._refused = self._seen
         self._current = load(paths)
+        # Looked at again when it is asked for: nobody need connect for a renewal to show.
+        EXPIRES.set_function(self._ends)
         self._tell_expiry()
 
     def current(self) -> Credentials:
@@ -432,9 +434,11 @@ class LiveCredentials:
             expires=self._current.certificate.not_valid_after_utc.isoformat(),
         )
 
+    def _ends(self) -> float:
+        return self.current().certificate.not_valid_after_utc.timestamp()
+
     def _tell_expiry(self) -> None:
         ends = self._current.certificate.not_valid_after_utc
-        EXPIRES.set(ends.timestamp())
         if ends - datetime.now(UTC) < EXPIRES_SOON:
             log.warning(
                 "The certificate expires soon, or has expired: then no new connection is made with it.",

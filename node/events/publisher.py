@@ -80,6 +80,13 @@ PUBLISH_FAILURES: Final = Counter(
 UNPUBLISHED: Final = Gauge(
     "kx_journal_unpublished_entries", "Journal entries committed and not yet acknowledged by the site's stream."
 )
+UNPUBLISHED_AGE: Final = Gauge(
+    "kx_journal_unpublished_age_seconds",
+    "Real time for which a journal's entries have waited without the stream acknowledging one, of the longest wait.",
+)
+SEGMENTS_WAITING: Final = Gauge(
+    "kx_publish_segments_unacknowledged", "Segments of journals sent to the site's stream and not acknowledged."
+)
 PUBLISH_SECONDS: Final = Histogram(
     "kx_publish_seconds",
     "Time from reading a segment off the ledger to its acknowledgement, repeats included.",
@@ -139,6 +146,7 @@ class Publisher:
         self._event_loop = asyncio.get_running_loop()
         self._ledger.writer.after_commit(self._committed)
         UNPUBLISHED.set_function(self.unpublished)
+        SEGMENTS_WAITING.set_function(lambda: sum(len(tail.flights) for tail in self._tails.values()))
         for loop in (self._sending, self._heads, self._keeping):
             loop.start()
 
@@ -224,7 +232,8 @@ class Publisher:
         return False
 
     async def keep_cursors(self) -> bool:
-        """Remember in the database what is acknowledged; never more to do at once."""
+        """Remember in the database what is acknowledged, and show how long others wait; never more to do at once."""
+        UNPUBLISHED_AGE.set(self._longest_wait())
         moved = [(tail, tail.acknowledged) for tail in self._tails.values() if tail.acknowledged != tail.kept]
         if not moved:
             return False
@@ -244,6 +253,14 @@ class Publisher:
         return False
 
     # ------------------------------------------------------------ inside
+
+    def _longest_wait(self) -> float:
+        """Seconds for which a journal has had entries to publish and none of them was acknowledged; 0: none waits."""
+        now, heads = time.monotonic(), self._ledger.heads
+        return max(
+            (tail.waits(heads[tail.bureau].seq, now) for tail in self._tails.values()),
+            default=0.0,
+        )
 
     def _committed(self) -> None:
         """Wake the sender; on the writer's thread, once for all commits until it is awake."""

@@ -46,7 +46,18 @@ class Tail:
     `failures` in a row, other than by a lost connection, and when (monotonic seconds) to try again after them.
     """
 
-    __slots__ = ("acknowledged", "bureau", "failures", "flights", "kept", "retry_at", "sent", "subject")
+    __slots__ = (
+        "acknowledged",
+        "bureau",
+        "failures",
+        "flights",
+        "kept",
+        "retry_at",
+        "sent",
+        "stood_at",
+        "stood_since",
+        "subject",
+    )
 
     def __init__(self, site: str, bureau: str, acknowledged: int) -> None:
         self.bureau = bureau
@@ -57,6 +68,8 @@ class Tail:
         self.flights: deque[Flight] = deque()
         self.failures = 0
         self.retry_at = 0.0
+        self.stood_at = acknowledged
+        self.stood_since: float | None = None
 
     @property
     def has_room(self) -> bool:
@@ -69,6 +82,15 @@ class Tail:
         self.flights.append(flight)
         self.sent = flight.last_seq
         return flight
+
+    def waits(self, end: int, now: float) -> float:
+        """For how many seconds, as far as looks have shown, the journal's end has been ahead and nothing has moved."""
+        if end <= self.acknowledged:
+            self.stood_since = None
+            return 0.0
+        if self.stood_since is None or self.stood_at != self.acknowledged:
+            self.stood_at, self.stood_since = self.acknowledged, now
+        return now - self.stood_since
 
     def land(self) -> list[Flight]:
         """Move on over what is acknowledged without a gap; what was moved over."""

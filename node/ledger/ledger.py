@@ -41,7 +41,7 @@ from kuaixiang.runtime.vault import SealBroken
 from kuaixiang.runtime.writer import GroupCommitWriter
 from kuaixiang.wire import chain
 from kuaixiang.wire.codec import UNREADABLE, decode_entry, encode_entry, encode_private, event_name
-from node.ledger import blobs, erasing, projections, schema, sealing
+from node.ledger import blobs, counting, erasing, projections, schema, sealing
 from node.ledger.blobs import Blob
 from node.ledger.database import LedgerDatabase, attestation_place, chunk_place, request_place
 from node.ledger.erasing import Kept
@@ -172,6 +172,7 @@ class Ledger:
 
     def start(self) -> None:
         """Begin to take work."""
+        counting.begin(self.bureaus)
         self.writer.start()
 
     def close(self) -> None:
@@ -385,6 +386,7 @@ class LedgerBatch:
         self.orders_before: dict[OrderKey, Order | EntryUnreadable | None] = {}
         self.orders: dict[OrderKey, Order] = {}
         self.rows = _Rows()
+        self.entries: list[Entry] = []
         self.requests: dict[tuple[str, str], Request] = {}
         self.references: dict[tuple[str, int, str], tuple[str, int]] = {}
         self.receipts: dict[tuple[str, str], bytes] = {}
@@ -448,6 +450,7 @@ class LedgerBatch:
         ledger.cache.drop(key for key, case in self.cases.items() if case.stage is Stage.WRITTEN_OFF)
         ledger.orders.put(self.orders.items())
         ledger.changed.extend(case for case in self.cases.values() if case.neighbours)
+        counting.count(self.entries)
 
     def _look_up(self, works: Sequence[Work]) -> None:
         """Reads what the work will ask for, in one query for each kind of question."""
@@ -593,6 +596,7 @@ class Draft:
         self._cases: dict[CaseKey, Case] = {}
         self._orders: dict[OrderKey, Order] = {}
         self._rows = _Rows()
+        self._entries: list[Entry] = []
         self._requests: dict[tuple[str, str], Request] = {}
         self._references: dict[tuple[str, int, str], tuple[str, int]] = {}
         self._receipts: dict[tuple[str, str], bytes] = {}
@@ -749,6 +753,7 @@ class Draft:
                 hash_,
             )
         )
+        self._entries.append(entry)
         rows.referrals.extend(projections.referral_rows(entry, before))
         rows.attachments.extend(projections.attachment_rows(entry, seq))
         rows.words.extend(word_rows(entry, seq, self._batch.ledger.database.vault))
@@ -834,6 +839,7 @@ class Draft:
         batch.receipts.update(self._receipts)
         batch.attached.update(row[:3] for row in self._rows.attachments)
         batch.rows.add(self._rows)
+        batch.entries += self._entries
 
 
 def entry_about(context: Context, event: Event, subject: str, version: int) -> Entry:

@@ -15,6 +15,7 @@ from kuaixiang.domain.case import Case, Conclusion
 from kuaixiang.domain.errors import EntryUnreadable, FieldMalformed
 from kuaixiang.domain.events import Attachment, Entry, Private
 from kuaixiang.domain.labels import Both
+from kuaixiang.domain.lights import CLOSED_STAGES
 from kuaixiang.domain.orders import Order
 from kuaixiang.domain.reconciliation import PairRecord
 from kuaixiang.domain.registration import check_case_id
@@ -24,6 +25,7 @@ from kuaixiang.domain.words import (
     ClockKind,
     Custody,
     DifferenceKind,
+    Light,
     OrderLevel,
     OrderSide,
     OrderStage,
@@ -753,6 +755,40 @@ def derived_orders(database: Database, bureau: str, order_ids: Sequence[str]) ->
         for parent, order_id in connection.execute(query):
             found.setdefault(parent, []).append(order_id)
     return found
+
+
+_C: Final = schema.CASES.c
+_K: Final = schema.CLOCKS.c
+_LIGHT: Final = sa.case(
+    (sa.or_(_C.stage == int(Stage.DEFERRED), _C.next_due_us == schema.NEVER_US), int(Light.STOPPED)),
+    (_C.next_due_us <= sa.bindparam("now_us"), int(Light.OVERDUE)),
+    (
+        sa.exists().where(
+            _K.bureau == _C.bureau,
+            _K.case_id == _C.case_id,
+            sa.or_(_K.soon_us <= sa.bindparam("now_us"), _K.limit_workdays <= 1),
+        ),
+        int(Light.DUE_SOON),
+    ),
+    else_=int(Light.IN_TIME),
+)
+_OPEN_CASES: Final = (
+    sa.select(_C.bureau, _C.stage, _LIGHT.label("light"), sa.func.count().label("cases"))
+    .where(
+        _C.bureau.in_(sa.bindparam("bureaus", expanding=True)),
+        # By the piles, which the index has: the ledger's closed cases are far more.
+        _C.pile.in_(sorted(map(int, set(Pile) - {Pile.DONE, Pile.ELSEWHERE, Pile.CONCLUDED_ELSEWHERE}))),
+        _C.stage.not_in(sorted(map(int, CLOSED_STAGES))),
+    )
+    .group_by(_C.bureau, _C.stage, sa.text("light"))
+)
+
+
+def open_cases(database: Database, bureaus: Sequence[str], now_us: int) -> dict[tuple[str, Stage, Light], int]:
+    """How many open cases lie at the bureaus, by stage and light; those with another bureau are not among them."""
+    with database.reading() as connection:
+        rows = connection.execute(_OPEN_CASES, {"bureaus": bureaus, "now_us": now_us}).all()
+    return {(row.bureau, Stage(row.stage), Light(row.light)): row.cases for row in rows}
 
 
 _O: Final = schema.ORDERS.c

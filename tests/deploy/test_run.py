@@ -162,11 +162,12 @@ def federation(prepared: Path, request: pytest.FixtureRequest) -> Iterator[Start
         issued = run(KX, "pki", "issue", prepared / "authority", "--out", prepared / "certificates/nats-000000", *again)
         assert 0 == issued.returncode, issued.stderr
         leaf_port, clients = free_port(), {site: free_port() for site in CODES}
+        monitors = {site: free_port() for site in CODES}
         for site, client_port in clients.items():
             conf = (DEPLOY / "nats" / f"{site}.conf").read_text("utf-8")
             for deployed, here in (
                 ("0.0.0.0:4222", f"127.0.0.1:{client_port}"),
-                ("0.0.0.0:8222", f"127.0.0.1:{free_port()}"),
+                ("0.0.0.0:8222", f"127.0.0.1:{monitors[site]}"),
                 ("0.0.0.0:7422", f"127.0.0.1:{leaf_port}"),
                 ("/var/lib/nats", str(prepared / "nats" / site)),
                 ("/etc/nats/certificates", str(prepared / "certificates" / f"nats-{CODES[site]}")),
@@ -198,6 +199,7 @@ def federation(prepared: Path, request: pytest.FixtureRequest) -> Iterator[Start
                 f"{prefix}METRICS_PORT": str(started.metrics[name]),
             }
             if kind == "node":
+                variables[f"{prefix}NATS_MONITOR"] = f"http://127.0.0.1:{monitors[site]}"
                 variables[f"{prefix}DATA_KEY"] = str(prepared / "keys" / name / "data.key")
             file = DEPLOY / "settings" / f"{name}.toml"
             child(name, [str(KX), kind, "serve", "--config", str(file)], variables)
