@@ -135,6 +135,7 @@ CASES: dict[str, Case] = {
         ],
         of(NODE),
     ),
+    "KxBackupStale": case("kx_backup_last_success_timestamp_seconds", NODE, -26 * 3_600, -20 * 3_600, 120),
     "KxPrivateInLog": counted("kx_log_faults_total", NODE, ', fault="private_key"'),
     "KxOutboxStuck": Case(
         10,
