@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import results
+from demo.journals import MONDAY, Journal
 from demo.sites import Sites
 from hub.consumer import Consumer
 from hub.fold import hashes_of
@@ -28,7 +29,6 @@ from kuaixiang.domain.words import DepartmentKind
 from kuaixiang.runtime.bus import Bus, hub_user, journal_subject, site_domain
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.wire.v1.journal_pb2 import Entry, Segment
-from tests.hub.journals import MONDAY, Journal
 
 SITES: Final = ("110000", "210000")
 COUNTIES: Final = 100

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from demo.journals import DAY, MONDAY, Journal
 from hub.folder import Folder, Message, Taken
 from hub.query import Question, Row, figures
 from hub.store import Store
@@ -10,7 +11,7 @@ from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.bus import head_subject, journal_subject
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.wire.v1 import journal_pb2 as pb
-from tests.hub.journals import DAY, HEADQUARTERS, MONDAY, Journal, tree
+from tests.hub.journals import HEADQUARTERS, tree
 
 NOW = MONDAY + 20 * DAY
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from demo.journals import DAY, MONDAY, Journal, due, started
 from hub.board.board import Board
 from hub.folder import Folder, Message
 from hub.ledgers import Ledgers
@@ -27,20 +28,7 @@ from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.server import Inside
 from kuaixiang.web.language import Language
 from kuaixiang.wire.v1 import journal_pb2, statistics_pb2
-from tests.hub.journals import (
-    BEIJING,
-    DAY,
-    DONGCHENG,
-    HANGZHOU,
-    HEADQUARTERS,
-    MONDAY,
-    SHANGCHENG,
-    XICHENG,
-    ZHEJIANG,
-    Journal,
-    due,
-    started,
-)
+from tests.hub.journals import BEIJING, DONGCHENG, HANGZHOU, HEADQUARTERS, SHANGCHENG, XICHENG, ZHEJIANG
 
 DECEMBER_3 = MONDAY + timedelta(days=17)
 DESK = "http://127.0.0.1:8080"

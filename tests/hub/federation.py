@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from demo.journals import Journal
 from demo.sites import Sites
 from hub.service import Running, running
 from hub.settings import HubSettings
@@ -21,7 +22,6 @@ from kuaixiang.runtime.tls import SERVER_OPTIONS, open_channel, server_credentia
 from kuaixiang.wire.v1 import journal_pb2, ledger_pb2
 from kuaixiang.wire.v1.ledger_pb2_grpc import LedgerServiceServicer, add_LedgerServiceServicer_to_server
 from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceStub
-from tests.hub.journals import Journal
 
 TIERS = {Tier.NATIONAL: "national", Tier.PROVINCIAL: "provincial", Tier.PREFECTURE: "prefecture", Tier.COUNTY: "county"}
 _numbers = itertools.count(1)

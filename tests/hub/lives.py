@@ -5,12 +5,12 @@ from functools import cache
 from random import Random
 from zlib import crc32
 
+from demo.journals import Journal
 from kuaixiang.domain.events import Entry
 from kuaixiang.domain.words import Category, Channel, DepartmentKind
 from kuaixiang.wire.codec import encode_entry
 from tests.domain.story import TREE
 from tests.domain.test_evolve_federation import BUREAUS, Bureaus
-from tests.hub.journals import Journal
 
 CASES_AT_A_TIME = 12
 KINDS = (DepartmentKind.TAX_SERVICE, DepartmentKind.POLICY, DepartmentKind.COLLECTION, DepartmentKind.HALL)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from python_calamine import CalamineWorkbook
 
+from demo.journals import DAY, Journal
 from hub.board import sheets
 from hub.board.figures import ALL, CARDS, RATE_NAMES, cell, number_of, rate_of
 from hub.board.people import Supervisors
@@ -32,17 +33,7 @@ from kuaixiang.web.language import Language
 from kuaixiang.web.words import SHARED
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from tests.hub.boards import DECEMBER_3, DESK, TREE, Bench, lived, table_of, text_of, two_months, waiting, with_desk
-from tests.hub.journals import (
-    BEIJING,
-    DAY,
-    DONGCHENG,
-    HANGZHOU,
-    HEADQUARTERS,
-    SHANGCHENG,
-    XICHENG,
-    ZHEJIANG,
-    Journal,
-)
+from tests.hub.journals import BEIJING, DONGCHENG, HANGZHOU, HEADQUARTERS, SHANGCHENG, XICHENG, ZHEJIANG
 
 TEMPLATES = Path(sheets.__file__).parent / "templates"
 NOVEMBER: Any = {"period": "2026-11"}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from demo.journals import DAY, MONDAY, Journal
 from hub import publishing
 from hub.bulletin.contents import compose
 from hub.bulletin.document import Bulletin, Format
@@ -29,18 +30,7 @@ from kuaixiang.runtime.bus import head_subject, journal_subject
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.wire.v1 import journal_pb2 as pb
 from tests.hub.bulletins import column, text_of, texts
-from tests.hub.journals import (
-    BEIJING,
-    DAY,
-    DONGCHENG,
-    HANGZHOU,
-    HEADQUARTERS,
-    MONDAY,
-    SHANGCHENG,
-    XICHENG,
-    ZHEJIANG,
-    Journal,
-)
+from tests.hub.journals import BEIJING, DONGCHENG, HANGZHOU, HEADQUARTERS, SHANGCHENG, XICHENG, ZHEJIANG
 
 TREE = BureauTree(
     "test",

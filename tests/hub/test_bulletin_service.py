@@ -12,12 +12,12 @@ import pytest
 from python_calamine import CalamineWorkbook
 from typer.testing import CliRunner
 
+from demo.journals import DAY, MONDAY
 from hub.service import Running
 from kuaixiang.runtime.clock import SharedClockDriver
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kx.hub import app
 from tests.hub.federation import Federation
-from tests.hub.journals import DAY, MONDAY
 from tests.hub.test_service import folded, journal_of
 from tests.node.callers import refusal_of
 

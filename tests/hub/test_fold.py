@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
+from demo.journals import DAY, MONDAY, Journal, overdue, started, stopped
 from hub.folder import Message
 from hub.store import OtherScope, Store
 from hub.words import Grouping
@@ -16,21 +17,7 @@ from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import DatabaseHeld
 from kuaixiang.wire.v1 import journal_pb2 as pb
 from tests.hub.bench import NOW, Bench, cases
-from tests.hub.journals import (
-    BEIJING,
-    DAY,
-    DONGCHENG,
-    HANGZHOU,
-    HEADQUARTERS,
-    MONDAY,
-    SHANGCHENG,
-    XICHENG,
-    ZHEJIANG,
-    Journal,
-    overdue,
-    started,
-    stopped,
-)
+from tests.hub.journals import BEIJING, DONGCHENG, HANGZHOU, HEADQUARTERS, SHANGCHENG, XICHENG, ZHEJIANG
 
 
 def test_a_folded_case_counts_at_its_bureau_and_at_each_superior_and_nowhere_else(bench: Bench) -> None:

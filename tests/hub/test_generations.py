@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from demo.journals import Journal
 from hub.fold import PASSED_ENTRIES, Mark
 from hub.generations import GenerationDenied, judge
 from hub.refill import Refiller
@@ -13,7 +14,7 @@ from hub.store import FACTS
 from hub.worker import Worker
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 from tests.hub.bench import Bench, cases
-from tests.hub.journals import DONGCHENG, Journal
+from tests.hub.journals import DONGCHENG
 
 
 def mark_of(journal: Journal) -> Mark:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from demo.journals import DAY, MONDAY, Journal, clock, due, started, stopped
 from hub.folder import Folder, Message
 from hub.lights import lights
 from hub.store import Store
@@ -12,23 +13,7 @@ from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome, Custody
 from kuaixiang.runtime.bus import journal_subject
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.wire.v1 import journal_pb2 as pb
-from tests.hub.journals import (
-    BEIJING,
-    DAY,
-    DONGCHENG,
-    HANGZHOU,
-    HEADQUARTERS,
-    MONDAY,
-    SHANGCHENG,
-    XICHENG,
-    ZHEJIANG,
-    Journal,
-    clock,
-    due,
-    started,
-    stopped,
-    tree,
-)
+from tests.hub.journals import BEIJING, DONGCHENG, HANGZHOU, HEADQUARTERS, SHANGCHENG, XICHENG, ZHEJIANG, tree
 
 TREE = tree()
 

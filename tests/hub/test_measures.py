@@ -12,6 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 import hub
+from demo.journals import MONDAY, Journal, due, overdue, started, stopped
 from hub import query, words
 from hub.cells import COUNT_MAX, Ground, cell_of, frozen, grounds_of, summed, thawed
 from hub.definitions import RATES
@@ -36,19 +37,7 @@ from kuaixiang.runtime.clock import to_micros
 from kuaixiang.wire.chain import GENESIS
 from kuaixiang.wire.v1 import statistics_pb2
 from kuaixiang.wire.v1.journal_pb2 import Entry
-from tests.hub.journals import (
-    DONGCHENG,
-    HEADQUARTERS,
-    MONDAY,
-    XICHENG,
-    Journal,
-    due,
-    measures,
-    overdue,
-    started,
-    stopped,
-    tree,
-)
+from tests.hub.journals import DONGCHENG, HEADQUARTERS, XICHENG, measures, tree
 
 TODAY = shanghai_day(to_micros(MONDAY))
 

@@ -7,10 +7,11 @@ from contextlib import AsyncExitStack
 import httpx
 import pytest
 
+from demo.journals import DAY, MONDAY, Journal
 from hub.store import latest_edition, override_asked
 from kuaixiang.domain.words import Role
 from tests.hub.boards import Bench, lived, table_of, text_of, two_months
-from tests.hub.journals import BEIJING, DAY, DONGCHENG, HEADQUARTERS, MONDAY, XICHENG, Journal
+from tests.hub.journals import BEIJING, DONGCHENG, HEADQUARTERS, XICHENG
 
 NOVEMBER = {"period": "2026-11"}
 REASON = "办公厅要求当日通报"

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from demo.journals import DAY, MONDAY, Journal
 from hub import publishing, query
 from hub.editions import Edition
 from hub.measures import measure_name
@@ -23,17 +24,7 @@ from hub.words import Lack
 from kuaixiang.domain.periods import Period, parse_period
 from kuaixiang.runtime.clock import to_micros
 from tests.hub.bench import Bench, cases
-from tests.hub.journals import (
-    BEIJING,
-    DAY,
-    DONGCHENG,
-    HEADQUARTERS,
-    MONDAY,
-    SHANGCHENG,
-    XICHENG,
-    ZHEJIANG,
-    Journal,
-)
+from tests.hub.journals import BEIJING, DONGCHENG, HEADQUARTERS, SHANGCHENG, XICHENG, ZHEJIANG
 
 NOVEMBER = parse_period("2026-11")
 AFTER = datetime(2026, 12, 3, 2, tzinfo=UTC)

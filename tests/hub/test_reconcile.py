@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from prometheus_client import REGISTRY
 from typer.testing import CliRunner
 
+from demo.journals import MONDAY, Journal
 from hub.cells import cell_of, frozen
 from hub.daily import DailyReconciliation
 from hub.ledgers import Ledgers
@@ -27,7 +28,6 @@ from kuaixiang.wire.v1 import journal_pb2
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kx.hub import app
 from tests.hub.federation import Federation
-from tests.hub.journals import MONDAY, Journal
 from tests.hub.test_service import folded, journal_of
 
 pytestmark = pytest.mark.nats

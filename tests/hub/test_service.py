@@ -18,6 +18,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from typer.testing import CliRunner
 
+from demo.journals import Journal
 from demo.processes import ChildProcess, free_port
 from hub.ledgers import Ledgers
 from hub.rebuild import rebuild
@@ -32,7 +33,7 @@ from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kuaixiang.wire.v1.journal_pb2 import Head
 from kx.hub import app
 from tests.hub.federation import Federation
-from tests.hub.journals import HEADQUARTERS, Journal
+from tests.hub.journals import HEADQUARTERS
 from tests.node.callers import refusal_of
 
 pytestmark = pytest.mark.nats

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from demo.journals import DAY, MONDAY, Journal, clock, stopped
 from hub.cells import cell_of
 from hub.comparison import ComparisonUnbounded, ComparisonUneven, compare, days_compared, whole_period
 from hub.definitions import COUNTS, FACTS, RATES, explanations
@@ -24,7 +25,7 @@ from kuaixiang.wire.v1.journal_pb2 import Entry
 from tests.domain.story import HANGZHOU, HEADQUARTERS, ZHEJIANG
 from tests.domain.story import TREE as LIVES_TREE
 from tests.hub.bench import Bench, cases
-from tests.hub.journals import BEIJING, DAY, DONGCHENG, MONDAY, SHANGCHENG, XICHENG, Journal, clock, measures, stopped
+from tests.hub.journals import BEIJING, DONGCHENG, SHANGCHENG, XICHENG, measures
 from tests.hub.lives import journals_of, lived
 
 UNFINISHED_STAGES = [

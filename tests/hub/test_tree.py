@@ -12,6 +12,7 @@ import grpc.aio
 import pytest_asyncio
 
 from demo.federation import tree_text
+from demo.journals import MONDAY
 from hub.directives import TreeFollower
 from hub.ledgers import Ledgers
 from hub.store import Store
@@ -24,7 +25,7 @@ from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.tls import SERVER_OPTIONS, server_credentials
 from kuaixiang.wire.v1 import common_pb2, directive_pb2, directive_pb2_grpc
 from tests.hub.bench import Bench, cases
-from tests.hub.journals import HANGZHOU, HEADQUARTERS, MONDAY, SHANGCHENG, XICHENG, ZHEJIANG, tree
+from tests.hub.journals import HANGZHOU, HEADQUARTERS, SHANGCHENG, XICHENG, ZHEJIANG, tree
 
 
 def moved(version: str, of: BureauTree) -> BureauTree:
