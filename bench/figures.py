@@ -23,9 +23,9 @@ import duckdb
 
 from bench import results
 from hub.cells import Ground
-from hub.fold import EPOCH_DAY, Batch, read_entries
+from hub.fold import EPOCH_DAY, Batch, Changes, read_entries
 from hub.folder import Folder, Message
-from hub.measures import Fact, Tallying, met, missed, tallying
+from hub.measures import Fact, met, missed
 from hub.query import Question, figures
 from hub.store import Store
 from hub.words import Grouping
@@ -168,18 +168,20 @@ class Year:
                 rows.append((int(bureau), province, category, at[1] + on, step, 0, 0))
 
 
-def counted_again(segment: pb.Segment, copies: int) -> Tallying:
+def counted_again(segment: pb.Segment, copies: int) -> Changes:
     """What the copies of a segment's cases add besides: the first is of the next category, and so on round."""
-    own, more = read_entries(segment).tallies, tallying()
+    own, more = read_entries(segment).counts, Changes()
     for shift in range(CATEGORIES):
         times = len(range(shift or CATEGORIES, copies, CATEGORIES))
-        for day, cells in own.items() if times else ():
-            into = more[day]
-            for cell, count in cells.items():
-                category = cell >> Ground.CATEGORY
-                turned = (category - 1 + shift) % CATEGORIES + 1
-                into[cell + (turned - category << Ground.CATEGORY)] += count * times
+        more.counts += [of_category_after(number, shift) for number in own] * times
     return more
+
+
+def of_category_after(number: int, shift: int) -> int:
+    """The same count, of a category so many further on."""
+    category = number >> Ground.CATEGORY & 15
+    turned = (category - 1 + shift) % CATEGORIES + 1
+    return number + (turned - category << Ground.CATEGORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,7 @@ def fold_month(year: Year, month: int, into: Both) -> int:
         site = year.tree.site(segment.bureau)
         waiting.append(Message(site, journal_subject(site, segment.bureau), segment.SerializeToString()))
         count += len(segment.entries)
-        again.tallies[segment.bureau] = counted_again(segment, year.copies)
+        again.changes[segment.bureau] = counted_again(segment, year.copies)
         for column, values in zip(columns, zip(*rows, strict=True), strict=True):
             column.extend(values)
         if count >= BATCH_ENTRIES:

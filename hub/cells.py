@@ -8,7 +8,7 @@ of one row for each, and a batch of entries changes as many rows as it touches b
 
 import sys
 from array import array
-from collections.abc import Collection, Hashable, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from enum import IntEnum
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -17,6 +17,8 @@ import numpy as np
 
 _GROUND_MAX: Final = 15
 MEASURE_MASK: Final = (1 << 16) - 1
+CELL_BITS: Final = 28
+CELL_MASK: Final = (1 << CELL_BITS) - 1
 COUNT_MAX: Final = 2**32 - 1
 """One cell of a nation's year holds forty times the cases of all of it, some 10⁸."""
 _CELL_BYTES: Final = 8
@@ -48,32 +50,8 @@ def grounds_of(cell: Cell) -> tuple[int, int, int, int]:
     return cell >> 24, cell >> 20 & _GROUND_MAX, cell >> 16 & _GROUND_MAX, cell & MEASURE_MASK
 
 
-def add(into: MutableMapping[Cell, int], more: Mapping[Cell, int]) -> None:
-    """Add cells to others."""
-    get = into.get
-    for cell, count in more.items():
-        into[cell] = get(cell, 0) + count
-
-
-def add_days(into: MutableMapping[int, Cells], more: Mapping[int, Mapping[Cell, int]]) -> None:
-    """Add days to others."""
-    for day, cells in more.items():
-        known = into.get(day)
-        if known is None:
-            into[day] = dict(cells)
-        else:
-            add(known, cells)
-
-
-def frozen(cells: Mapping[Cell, int]) -> bytes:
-    """As they are kept. Raises `OverflowError` for a count that is negative or above `COUNT_MAX`."""
-    packed = array("I", cells.keys())
-    packed.extend(cells.values())
-    return _little(packed).tobytes()
-
-
 def thawed(kept: bytes) -> Cells:
-    """As they were."""
+    """The cells of a row of tallies (`hub.sums` makes them)."""
     packed = array("I")
     packed.frombytes(kept)
     packed = _little(packed)

@@ -13,20 +13,20 @@ Per bureau a `Mark` says up to where its journal has been folded. A segment is p
   does continue at the mark lost nothing and is simply folded on.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from enum import Enum
 from functools import lru_cache
+from operator import attrgetter
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from hub.cells import MEASURE_MASK, Cell, Days, add, add_days
-from hub.measures import NOT_SMALL, NoSuchDepartment, Tallying, count_entry, shanghai_day, tallying
+from hub.measures import COUNTED_ACTIONS, NOT_SMALL, NoSuchDepartment, count_clock, count_event, shanghai_day
 from kuaixiang.domain.words import ClockAction, Custody, Stage
 from kuaixiang.wire.chain import GENESIS, HASH_BYTES, links
-from kuaixiang.wire.v1.journal_pb2 import Entry, Head, Segment
+from kuaixiang.wire.v1.journal_pb2 import Entry, Head, Segment, SegmentEntry
 
 SEQ_MAX: Final = 2**63 - 1
 """Positions are signed 64-bit in SQL."""
@@ -39,7 +39,7 @@ EPOCH_DAY: Final = date(1970, 1, 1)
 DAY_MIN: Final = (date.min - EPOCH_DAY).days
 DAY_MAX: Final = (date.max - EPOCH_DAY).days
 """Days of tallies that a calendar has; only a false entry has others."""
-_CODE_MAX: Final = 99
+_NO_CODE: Final = ~127
 """Stages, custodies and clocks: room for those to come, within a small integer of SQL."""
 _KEY_CHARACTERS_MAX: Final = 64
 """Of a case's number and a department's code, as ledgers give them: a database does not index texts of any length."""
@@ -174,10 +174,14 @@ def last_seq(segment: Segment) -> int:
     return segment.first_seq + len(segment.entries) - 1
 
 
+_sealed_of: Final[Callable[[SegmentEntry], tuple[bytes, bytes]]] = attrgetter("private_digest", "public")
+_digest_of: Final[Callable[[SegmentEntry], bytes]] = attrgetter("private_digest")
+_public_of: Final[Callable[[SegmentEntry], bytes]] = attrgetter("public")
+
+
 def hashes_of(segment: Segment) -> list[bytes]:
     """The hashes of a segment's entries, as they follow from the hash that it says stands before them."""
-    sealed = [(entry.private_digest, entry.public) for entry in segment.entries]
-    return links(segment.prev_hash, segment.generation, segment.first_seq, sealed)
+    return links(segment.prev_hash, segment.generation, segment.first_seq, map(_sealed_of, segment.entries))
 
 
 def check_segment(segment: Segment) -> None:
@@ -189,7 +193,7 @@ def check_segment(segment: Segment) -> None:
         raise Malformed(segment.bureau, f"its position {segment.generation}.{segment.first_seq} is none")
     if len(segment.prev_hash) != HASH_BYTES or len(segment.last_hash) != HASH_BYTES:
         raise Malformed(segment.bureau, "a hash is not 32 bytes")
-    if any(len(entry.private_digest) != HASH_BYTES for entry in segment.entries):
+    if set(map(len, map(_digest_of, segment.entries))) != {HASH_BYTES}:
         raise Malformed(segment.bureau, "a private digest is not 32 bytes")
 
 
@@ -253,10 +257,8 @@ whether it has been extended."""
 UNTOLD: Final = 2
 """A change that does not say whether the clock has been extended."""
 
-CaseKey = tuple[str, str]
-"""Bureau, case."""
-ClockKey = tuple[str, str, int, str]
-"""Bureau, case, clock kind, department."""
+ClockKey = tuple[str, int, str]
+"""Case, clock kind, department."""
 
 _CLOSED_STAGES: Final = frozenset(map(int, (Stage.RECONSIDERATION, Stage.WITHDRAWN, Stage.WRITTEN_OFF)))
 _RELEASED: Final = int(Custody.RELEASED)
@@ -265,7 +267,6 @@ _EXTENDED_BY: Final[Mapping[int, int]] = {
     int(ClockAction.EXTENDED): 1,
     int(ClockAction.RECOMPUTED): UNTOLD,
 }
-_RUNNING: Final = frozenset(_EXTENDED_BY)
 _STOPPED: Final = int(ClockAction.STOPPED)
 
 
@@ -280,31 +281,42 @@ class UnreadableEntry(Exception):
 
 @dataclass(slots=True)
 class Changes:
-    """What a run of entries of one bureau changes. Changes of consecutive runs are merged by `Batch`."""
+    """What a run of entries of one bureau changes."""
 
-    tallies: Tallying = field(default_factory=tallying)
-    cases: dict[CaseKey, OpenCase | None] = field(default_factory=dict)
+    counts: list[int] = field(default_factory=list)
+    """Each stands for one more: a day above the bits of a cell."""
+    cases: dict[str, OpenCase | None] = field(default_factory=dict)
     """None: closed here, or another bureau's business now."""
     clocks: dict[ClockKey, OpenClock | None] = field(default_factory=dict)
     """None: it has stopped."""
     entries: int = 0
     recorded_at_us: int = 0
 
+    def go_on(self, later: "Changes") -> None:
+        """Take in what the entries right after these change, read with these before them."""
+        self.counts += later.counts
+        self.cases.update(later.cases)
+        self.clocks.update(later.clocks)
+        self.entries += later.entries
+        self.recorded_at_us = max(self.recorded_at_us, later.recorded_at_us)
 
-def read_entries(segment: Segment, skip: int = 0) -> Changes:
+
+def read_entries(segment: Segment, skip: int = 0, before: Changes | None = None) -> Changes:
     """Fold a segment's entries, its leading `skip` left out. Raises `UnreadableEntry`; nothing is changed then.
 
-    Most of a hub's time is spent here: whatever is asked of an entry costs a hundredth of folding it.
+    `before` is what earlier entries of the bureau change in the same batch. Most of a hub's time is spent here:
+    whatever is asked of an entry costs a hundredth of folding it.
     """
     changes = Changes()
-    tallies, cases, clocks = changes.tallies, changes.cases, changes.clocks
+    counts, cases, clocks = changes.counts, changes.cases, changes.clocks
+    running_before: Mapping[ClockKey, OpenClock | None] = before.clocks if before is not None else {}
     bureau = segment.bureau
     parse = Entry.FromString
-    recorded_at_us = 0
+    recorded_at_us = [0]
     seq = segment.first_seq + skip
-    for sealed in segment.entries[skip:] if skip else segment.entries:
+    for public in map(_public_of, segment.entries[skip:]):
         try:
-            entry = parse(sealed.public)
+            entry = parse(public)
         except DecodeError:
             raise UnreadableEntry(seq, "it is no entry") from None
         if entry.bureau != bureau:
@@ -313,49 +325,48 @@ def read_entries(segment: Segment, skip: int = 0) -> Changes:
         if (category | channel | in_charge) & NOT_SMALL:
             raise UnreadableEntry(seq, "its category, channel or kind of department is none")
         occurred_at_us = entry.occurred_at_us
-        clock_changes = list(entry.clocks)
-        try:
-            count_entry(entry, clock_changes, shanghai_day(occurred_at_us), category << 24 | channel << 20, tallies)
-        except NoSuchDepartment:
-            raise UnreadableEntry(seq, "its clock is of no kind of department") from None
+        day, ground = shanghai_day(occurred_at_us), category << 24 | channel << 20
+        count_event(entry, in_charge, day, ground, counts)
         stage = entry.stage
+        case_id: str | None = None
         if stage and entry.version:
             # Entries about no case of the ledger, supervision orders among them, have no stage.
             case_id, custody = entry.case_id, entry.custody
-            if (
-                "\x00" in case_id
-                or len(case_id) > _KEY_CHARACTERS_MAX
-                or not (0 <= stage <= _CODE_MAX and 0 <= custody <= _CODE_MAX)
-            ):
+            if "\x00" in case_id or len(case_id) > _KEY_CHARACTERS_MAX or (stage | custody) & _NO_CODE:
                 raise UnreadableEntry(seq, "its case, stage or custody is none")
             if custody == _RELEASED or stage in _CLOSED_STAGES:
-                cases[bureau, case_id] = None
+                cases[case_id] = None
             else:
-                cases[bureau, case_id] = (stage, custody, category, channel, in_charge, occurred_at_us)
-            for change in clock_changes:
-                action, kind, department = change.action, change.kind, change.department
-                unusable = "\x00" in department or len(department) > _KEY_CHARACTERS_MAX
-                if unusable or not 0 <= kind <= _CODE_MAX:
-                    raise UnreadableEntry(seq, "its clock is none")
-                if action == _STOPPED:
-                    clocks[bureau, case_id, kind, department] = None
-                elif action in _RUNNING:
-                    at = (bureau, case_id, kind, department)
-                    running = (change.due_at_us, change.soon_at_us, _EXTENDED_BY[action])
-                    clocks[at] = _continued(clocks.get(at), running)
-        if (recorded := entry.recorded_at_us) > recorded_at_us:
-            recorded_at_us = recorded
+                cases[case_id] = (stage, custody, category, channel, in_charge, occurred_at_us)
+        for change in entry.clocks[:]:  # a slice is gone through without an exception at its end
+            kind, action = change.kind, change.action
+            if action in COUNTED_ACTIONS:
+                try:
+                    count_clock(change, kind, action, in_charge, day, ground, counts)
+                except NoSuchDepartment:
+                    raise UnreadableEntry(seq, "its clock is of no kind of department") from None
+            if case_id is None:
+                continue
+            department = change.department
+            if kind & _NO_CODE or "\x00" in department or len(department) > _KEY_CHARACTERS_MAX:
+                raise UnreadableEntry(seq, "its clock is none")
+            if action == _STOPPED:
+                clocks[case_id, kind, department] = None
+            elif action in _EXTENDED_BY:
+                at = (case_id, kind, department)
+                known = clocks[at] if at in clocks else running_before.get(at)
+                clocks[at] = (change.due_at_us, change.soon_at_us, _extended(action, known))
+        recorded_at_us.append(entry.recorded_at_us)
         seq += 1
     changes.entries = len(segment.entries) - skip
-    changes.recorded_at_us = recorded_at_us
+    changes.recorded_at_us = max(recorded_at_us)
     return changes
 
 
-def _continued(before: OpenClock | None, after: OpenClock | None) -> OpenClock | None:
-    """A clock after another change of it: what the change does not say is as it was."""
-    if after is None or before is None or after[2] != UNTOLD:
-        return after
-    return (*after[:2], before[2])
+def _extended(action: int, known: OpenClock | None) -> int:
+    """Whether a clock has been extended; what the change does not say is as it was, as far as the batch knows."""
+    extended = _EXTENDED_BY[action]
+    return known[2] if extended == UNTOLD and known is not None else extended
 
 
 @dataclass(slots=True)
@@ -363,24 +374,19 @@ class Batch:
     """What one transaction writes."""
 
     marks: dict[str, Mark] = field(default_factory=dict)
-    tallies: dict[str, Tallying] = field(default_factory=dict)
-    """By bureau, for the bureau alone."""
-    cases: dict[CaseKey, OpenCase | None] = field(default_factory=dict)
-    clocks: dict[ClockKey, OpenClock | None] = field(default_factory=dict)
+    changes: dict[str, Changes] = field(default_factory=dict)
+    """By bureau."""
     passed: list[tuple[str, int, bytes]] = field(default_factory=list)
     """Entries whose hashes are kept: bureau, position, hash."""
     entries: int = 0
 
     def add(self, mark: Mark, segment: Segment, changes: Changes) -> Mark:
-        """Take in a folded segment and give the bureau's new mark."""
-        own = self.tallies.get(mark.bureau)
-        if own is None:
-            self.tallies[mark.bureau] = changes.tallies
+        """Take in a segment, read with what the batch has of its bureau before it, and give the bureau's new mark."""
+        known = self.changes.get(mark.bureau)
+        if known is None:
+            self.changes[mark.bureau] = changes
         else:
-            add_days(own, changes.tallies)
-        self.cases.update(changes.cases)
-        for key, clock in changes.clocks.items():
-            self.clocks[key] = _continued(self.clocks.get(key), clock)
+            known.go_on(changes)
         self.entries += changes.entries
         last = last_seq(segment)
         folded = replace(
@@ -394,24 +400,6 @@ class Batch:
         if last // PASSED_ENTRIES > mark.seq // PASSED_ENTRIES:
             self.passed.append((mark.bureau, last, segment.last_hash))
         return folded
-
-
-def gathered(days: Mapping[int, Mapping[Cell, int]], first_of: Callable[[int], int], *, grounds: bool = True) -> Days:
-    """The same counts by month or year, each under its first day.
-
-    Without `grounds`, over all categories, channels and kinds of departments, which are 0 then.
-    """
-    found: Days = {}
-    for day, cells in days.items():
-        into = found.setdefault(first_of(day), {})
-        if grounds:
-            add(into, cells)
-            continue
-        get = into.get
-        for cell, count in cells.items():
-            measure = cell & MEASURE_MASK
-            into[measure] = get(measure, 0) + count
-    return found
 
 
 @lru_cache(maxsize=10_000)
@@ -428,19 +416,3 @@ def first_of_year(day: int) -> int:
     if not DAY_MIN <= day <= DAY_MAX:
         return day
     return day - (EPOCH_DAY + timedelta(days=day)).timetuple().tm_yday + 1
-
-
-def roll_up(own: Mapping[str, Days], superiors: Mapping[str, Sequence[str]]) -> dict[str, Days]:
-    """The same counts for each superior: `superiors` names those that the hub keeps totals for, by bureau.
-
-    From tier to tier, since a tier's sums have fewer cells than what they are the sums of.
-    """
-    rolled: dict[str, Days] = {}
-    for bureau, days in own.items():
-        line = superiors[bureau]
-        if line:
-            add_days(rolled.setdefault(line[0], {}), days)
-    for depth in range(max((len(superiors[superior]) for superior in rolled), default=0), 1, -1):
-        for superior in [superior for superior in rolled if len(superiors[superior]) == depth]:
-            add_days(rolled.setdefault(superiors[superior][1], {}), rolled[superior])
-    return rolled

@@ -388,7 +388,7 @@ class _Run:
             later = replace(mark, generation=max(mark.generation, mark.announced_generation))
             return self.quarantine(later, f"entry {seq} is another one than the hub had known there")
         try:
-            changes = read_entries(segment, skip)
+            changes = read_entries(segment, skip, self.batch.changes.get(mark.bureau))
         except UnreadableEntry as unreadable:
             return self.quarantine(mark, str(unreadable))
         self.newest_us = max(self.newest_us, changes.recorded_at_us)

@@ -19,7 +19,7 @@ from typing import Final
 import sqlalchemy as sa
 import structlog
 
-from hub.cells import Cell, Cells, Days, add_days, grounds_of, thawed
+from hub.cells import CELL_BITS, CELL_MASK, Cell, Cells, Days, grounds_of, thawed
 from hub.fold import Mark, UnreadableEntry, hashes_of, last_seq, read_entries
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.measures import measure_name
@@ -38,6 +38,7 @@ from hub.store import (
     read_tallies,
     superiors_of,
 )
+from hub.sums import Sums
 from hub.words import ground_text
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category, Channel, DepartmentKind
@@ -124,8 +125,7 @@ class Refold:
         self.seq = 0
         self.hash = GENESIS
         self.hash_at_mark = GENESIS
-        self.tallies: Days = {}
-        """Up to the hub's mark."""
+        self._counts: Counter[int] = Counter()
 
     def take(self, segment: Segment) -> None:
         """Verify and fold the next segment. Raises `BrokenChain`."""
@@ -143,12 +143,21 @@ class Refold:
         if 0 < within <= len(hashes):
             self.hash_at_mark = hashes[within - 1]
         if within > 0:
-            counted = Segment(bureau=self._bureau, first_seq=first, entries=segment.entries[:within])
+            counted = segment
+            if within < len(hashes):
+                counted = Segment(bureau=self._bureau, first_seq=first, entries=segment.entries[:within])
             try:
-                add_days(self.tallies, read_entries(counted).tallies)
+                self._counts.update(read_entries(counted).counts)
             except UnreadableEntry as unreadable:
                 raise BrokenChain(unreadable.seq, "an entry that cannot be read") from unreadable
         self._generation, self.hash, self.seq = segment.generation, hashes[-1], last_seq(segment)
+
+    def tallies(self) -> Days:
+        """What the entries up to the hub's mark add."""
+        found: Days = {}
+        for number, count in self._counts.items():
+            found.setdefault(number >> CELL_BITS, {})[number & CELL_MASK] = count
+        return found
 
 
 async def reconcile(*, store: Store, tree: BureauTree, ledgers: Ledgers, scope: str, settle_seconds: float) -> Report:
@@ -280,7 +289,7 @@ async def _compare(bureau: str, store: Store, ledgers: Ledgers, settle_seconds: 
         report.tell(Mismatch(bureau, "quarantine", mark.quarantine, f"seq {refold.seq}"))
     if refold.hash_at_mark != mark.hash:
         report.tell(Mismatch(bureau, f"hash at seq {mark.seq}", mark.hash.hex(), refold.hash_at_mark.hex()))
-    report.tell(*_differences(bureau, mine, refold.tallies))
+    report.tell(*_differences(bureau, mine, refold.tallies()))
     await _check_reached(bureau, refold.seq, store, settle_seconds, report)
 
 
@@ -323,11 +332,12 @@ def _compare_totals(store: Store, tree: BureauTree, scope: str) -> list[Mismatch
     """Everything that follows from the bureaus' own tallies against what it should be, at one instant."""
     everyone = tree.subtree(scope)
     with store.reading() as connection:
-        own = _tallies(connection, everyone, ALONE)
+        own = Sums.of_kept(read_tallies(connection, ALONE, everyone))
         kept = {reach: _tallies(connection, everyone, reach) for reach in _KEPT}
     return [
         Mismatch(found.bureau, f"{found.what}, {_KEPT[reach]}", found.hub, found.ledger)
-        for reach, right in derived(own, superiors_of(tree, scope)).items()
+        for reach, sums in derived(own, superiors_of(tree, scope)).items()
+        for right in (sums.by_bureau(),)
         for bureau in sorted(right.keys() | kept[reach].keys())
         for found in _differences(bureau, kept[reach].get(bureau, {}), right.get(bureau, {}))
     ]

@@ -28,10 +28,10 @@ import sqlalchemy as sa
 import structlog
 
 from hub.bulk import Bulk
-from hub.cells import Cells, Days, add, frozen, thawed
 from hub.editions import Cell, Edition, OverrideAsked
-from hub.fold import UNTOLD, Batch, Mark, first_of_month, first_of_year, gathered, roll_up
+from hub.fold import UNTOLD, Batch, Mark, first_of_month, first_of_year
 from hub.measures import DEFINITIONS
+from hub.sums import Sums
 from kuaixiang.domain.succession import newer
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.database import Database, DatabaseError
@@ -305,19 +305,32 @@ class Store:
     def write(self, batch: Batch) -> None:
         """Write what a batch changes, durably, in one transaction; it is on disk when this returns."""
         run = self._bulk.run
-        closed = [key for key, case in batch.cases.items() if case is None]
-        gone = frozenset(closed)
-        clocks = [(key, clock) for key, clock in batch.clocks.items() if key[:2] not in gone]
+        closed: list[tuple[str, str]] = []
+        opened: list[tuple[Any, ...]] = []
+        stopped: list[tuple[Any, ...]] = []
+        running: list[tuple[Any, ...]] = []
+        for bureau, changes in batch.changes.items():
+            cases = changes.cases
+            for case_id, case in cases.items():
+                if case is None:
+                    closed.append((bureau, case_id))
+                else:
+                    opened.append((bureau, case_id, *case))
+            for key, clock in changes.clocks.items():
+                if cases[key[0]] is None:
+                    continue
+                if clock is None:
+                    stopped.append((bureau, *key))
+                else:
+                    running.append((bureau, *key, *clock))
+        own = Sums.of_numbers({bureau: changes.counts for bureau, changes in batch.changes.items()})
         with self._connection.begin():
-            self._add_tallies(everything(batch.tallies, self._superiors))
+            self._add_tallies(everything(own, self._superiors))
             run(self._drop_case, closed)
             run(self._drop_clocks, closed)
-            run(
-                self._put_case,
-                [(*key, *case) for key, case in batch.cases.items() if case is not None],
-            )
-            run(self._drop_clock, [key for key, clock in clocks if clock is None])
-            run(self._put_clock, [(*key, *clock) for key, clock in clocks if clock is not None])
+            run(self._put_case, opened)
+            run(self._drop_clock, stopped)
+            run(self._put_clock, running)
             self._put_marks(batch.marks.values())
             run(self._put_passed, batch.passed)
 
@@ -340,11 +353,8 @@ class Store:
         `stands`: position and hash of an entry that its journal must have when it is folded again.
         """
         with self._connection.begin():
-            own = {
-                day: {cell: -count for cell, count in thawed(cells).items()}
-                for day, _, cells in read_tallies(self._connection, ALONE, [mark.bureau])
-            }
-            self._add_tallies(everything({mark.bureau: own}, self._superiors))
+            own = Sums.of_kept(read_tallies(self._connection, ALONE, [mark.bureau]))
+            self._add_tallies(everything(own.negated(), self._superiors))
             for table in (OPEN_CASES, OPEN_CLOCKS, PASSED):
                 self._connection.execute(sa.delete(table).where(table.c.bureau == mark.bureau))
             self._put_marks([mark])
@@ -388,30 +398,27 @@ class Store:
         rows = [tuple(getattr(mark, name) for name in _MARK_COLUMNS) for mark in marks]
         self._bulk.run(self._put_mark, rows)
 
-    def _add_tallies(self, levels: Mapping[int, Mapping[str, Days]]) -> None:
-        """Add to what is kept, by reach and bureau."""
+    def _add_tallies(self, levels: Mapping[int, Sums]) -> None:
+        """Add to what is kept, by reach."""
         kept: list[tuple[int, int, str, bytes]] = []
         empty: list[tuple[int, int, str]] = []
-        for reach, level in levels.items():
-            by_day: dict[int, dict[str, Cells]] = {}
-            for bureau, days in level.items():
-                for day, cells in days.items():
-                    by_day.setdefault(day, {})[bureau] = cells
-            for day, added in by_day.items():
-                for bureau, before in self._bulk.found(self._find_tally, (reach, day), list(added)):
-                    cells = thawed(before)
-                    add(cells, added[bureau])
-                    added[bureau] = cells
-                # In the order of the primary key, since neighbours share pages.
-                for bureau, cells in sorted(added.items()):
-                    if min(cells.values()) <= 0:
-                        # Taken out again. Less than nothing is left of a total that somebody has made too small, which
-                        # a reconciliation names.
-                        cells = {cell: count for cell, count in cells.items() if count > 0}  # noqa: PLW2901
-                    if cells:
-                        kept.append((reach, day, bureau, frozen(cells)))
-                    else:
-                        empty.append((reach, day, bureau))
+        for reach, sums in levels.items():
+            touched = sums.touched()
+            before = [
+                (day, bureau, cells)
+                for day, bureaus in touched.items()
+                for bureau, cells in self._bulk.found(self._find_tally, (reach, day), bureaus)
+            ]
+            # In the order of the primary key, since neighbours share pages.
+            rows = [(reach, *row) for row in sorted(sums.with_kept(before).frozen())]
+            kept += rows
+            left = {row[1:3] for row in rows}
+            empty += [
+                (reach, day, bureau)
+                for day, bureaus in touched.items()
+                for bureau in bureaus
+                if (day, bureau) not in left
+            ]
         self._bulk.run(self._put_tally, kept)
         self._bulk.run(self._drop_tally, empty)
 
@@ -477,11 +484,9 @@ class Store:
         """
         self._connection.execute(sa.delete(TALLIES).where(TALLIES.c.reach != ALONE))
         for _, days in groupby(days_kept(self._connection, ALONE), first_of_month):
-            own: dict[str, Days] = {}
             month = list(days)
-            for day, bureau, cells in read_tallies(self._connection, ALONE, None, month[0], month[-1]):
-                if bureau in self._superiors:
-                    own.setdefault(bureau, {})[day] = thawed(cells)
+            rows = read_tallies(self._connection, ALONE, None, month[0], month[-1])
+            own = Sums.of_kept(row for row in rows if row[1] in self._superiors)
             self._add_tallies(derived(own, self._superiors))
 
 
@@ -503,21 +508,21 @@ def read_mark(connection: sa.Connection, bureau: str) -> Mark:
     return Mark(bureau) if row is None else mark_of(row)
 
 
-def derived(own: Mapping[str, Days], superiors: Mapping[str, Sequence[str]]) -> dict[int, dict[str, Days]]:
+def derived(own: Sums, superiors: Mapping[str, Sequence[str]]) -> dict[int, Sums]:
     """What is kept besides the bureaus' own tallies, by its reach."""
-    totals = roll_up(own, superiors)
-    months = {bureau: gathered(days, first_of_month) for bureau, days in totals.items()}
-    own_months = {bureau: gathered(days, first_of_month, grounds=False) for bureau, days in own.items()}
+    totals = own.upwards(superiors)
+    months = totals.gathered(first_of_month)
+    own_months = own.gathered(first_of_month, grounds=False)
     return {
         WITH_SUBORDINATES: totals,
         MONTHLY: months,
         ALONE_MONTHLY: own_months,
-        YEARLY: {bureau: gathered(days, first_of_year) for bureau, days in months.items()},
-        ALONE_YEARLY: {bureau: gathered(days, first_of_year) for bureau, days in own_months.items()},
+        YEARLY: months.gathered(first_of_year),
+        ALONE_YEARLY: own_months.gathered(first_of_year),
     }
 
 
-def everything(own: Mapping[str, Days], superiors: Mapping[str, Sequence[str]]) -> dict[int, Mapping[str, Days]]:
+def everything(own: Sums, superiors: Mapping[str, Sequence[str]]) -> dict[int, Sums]:
     """All tallies that are kept, the bureaus' own ones first, by their reach."""
     return {ALONE: own, **derived(own, superiors)}
 

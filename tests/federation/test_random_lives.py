@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from hub.cells import Days, add_days, grounds_of
-from hub.fold import read_entries
+from hub.cells import Days, grounds_of
+from hub.fold import Changes, read_entries
 from hub.measures import measure_name
+from hub.sums import Sums
 from kuaixiang.domain.events import Entry
 from kuaixiang.domain.words import Custody, Stage
 from kuaixiang.wire.v1 import journal_pb2
@@ -89,15 +90,13 @@ async def test_after_any_life_each_case_has_one_custodian_and_ledgers_hub_and_pe
             segments = journal_of(opened, bureau)
             entries = entries_of(segments)
             met.update(str(entry.WhichOneof("event")) for entry in entries)
-            tallies: Days = {}
-            still_open: dict[tuple[str, str], object] = {}
+            folded = Changes()
             for segment in segments:
-                changes = read_entries(segment)
-                add_days(tallies, changes.tallies)
-                still_open.update(changes.cases)
+                folded.go_on(read_entries(segment, before=folded))
+            tallies = Sums.of_numbers({bureau: folded.counts}).by_bureau().get(bureau, {})
             expected = counted_by_hand(entries)
             assert expected == told_by_the_hub(tallies, expected), bureau
-            assert {case_id for (_, case_id), row in still_open.items() if row is not None} == {
+            assert {case_id for case_id, row in folded.cases.items() if row is not None} == {
                 case_id
                 for (at, case_id), case in cases.items()
                 if at == bureau and case.custody is not Custody.RELEASED and case.stage not in CLOSED

@@ -1,9 +1,13 @@
 """What is counted: the measures of an entry, the rates, the percentiles, and that the wire has no event without a rule."""
 
+from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -14,8 +18,9 @@ from alembic.migration import MigrationContext
 import hub
 from demo.journals import MONDAY, Journal, due, overdue, started, stopped
 from hub import query, words
-from hub.cells import COUNT_MAX, Ground, cell_of, frozen, grounds_of, summed, thawed
+from hub.cells import CELL_BITS, CELL_MASK, COUNT_MAX, MEASURE_MASK, Ground, cell_of, grounds_of, summed, thawed
 from hub.definitions import RATES
+from hub.fold import first_of_month, first_of_year
 from hub.measures import (
     BUCKETS,
     EVENTS,
@@ -31,13 +36,14 @@ from hub.measures import (
     taken,
 )
 from hub.parking import Parking
-from hub.store import METADATA, Store
+from hub.store import METADATA, Store, superiors_of
+from hub.sums import Sums
 from kuaixiang.domain.words import ClockKind, ClockOutcome
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.wire.chain import GENESIS
 from kuaixiang.wire.v1 import statistics_pb2
 from kuaixiang.wire.v1.journal_pb2 import Entry
-from tests.hub.journals import DONGCHENG, HEADQUARTERS, XICHENG, measures, tree
+from tests.hub.journals import BEIJING, DONGCHENG, HEADQUARTERS, SHANGCHENG, XICHENG, frozen, measures, tree
 
 TODAY = shanghai_day(to_micros(MONDAY))
 
@@ -157,9 +163,9 @@ def test_cells_survive_their_packing_and_what_is_no_count_is_refused() -> None:
     assert [grounds_of(cell) for cell in cells] == [(6, 6, 9, 1809), (0, 0, 0, 1), (15, 15, 15, 65535)]
     assert thawed(frozen(cells)) == cells
     assert thawed(frozen({1: COUNT_MAX})) == {1: COUNT_MAX}
-    for count in (-1, COUNT_MAX + 1):
-        with pytest.raises(OverflowError):
-            frozen({1: count})
+    kept = [(TODAY, DONGCHENG, frozen({1: COUNT_MAX}))]
+    with pytest.raises(OverflowError):
+        Sums.of_kept(kept).with_kept(kept)
 
 
 def test_kept_cells_are_summed_by_their_key_and_grounds() -> None:
@@ -249,3 +255,39 @@ def test_a_database_of_the_first_tables_is_brought_up_to_date_and_its_ledgers_ar
     engine.dispose()
     assert (mark.seq, mark.announced_seq, mark.behind, mark.quarantine, mark.hash) == (0, 9, True, "", GENESIS)
     assert (row.facts, row.open) == ({}, 0)
+
+
+def test_sums_are_what_adding_one_by_one_gives() -> None:
+    """Up the tree, by month and by year, and onto what is kept, whatever order its cells have there."""
+    chance = Random(6)
+    superiors = superiors_of(tree(), HEADQUARTERS)
+    numbers = {
+        bureau: [chance.randrange(-40, 400) << CELL_BITS | chance.choice((1, 1 << 24 | 2, 3)) for _ in range(60)]
+        for bureau in (DONGCHENG, XICHENG, SHANGCHENG, BEIJING, HEADQUARTERS)
+    }
+    own = Sums.of_numbers(numbers)
+
+    def expected(first_of: Callable[[int], int], *, grounds: bool = True, up: bool = True) -> dict[str, dict[int, Any]]:
+        found: dict[str, dict[int, Any]] = {}
+        for bureau, of_bureau in numbers.items():
+            for number in of_bureau:
+                day, cell = first_of(number >> CELL_BITS), number & (CELL_MASK if grounds else MEASURE_MASK)
+                for one in superiors[bureau] if up else (bureau,):
+                    found.setdefault(one, {}).setdefault(day, Counter())[cell] += 1
+        return found
+
+    assert expected(lambda day: day, up=False) == own.by_bureau()
+    assert expected(lambda day: day) == own.upwards(superiors).by_bureau()
+    assert expected(first_of_month) == own.upwards(superiors).gathered(first_of_month).by_bureau()
+    assert expected(first_of_year, grounds=False, up=False) == own.gathered(first_of_year, grounds=False).by_bureau()
+
+    of_all_days, once = own.gathered(lambda _: 0), expected(lambda _: 0, up=False)
+    kept = [(day, bureau, _upside_down(cells)) for day, bureau, cells in of_all_days.frozen() if bureau != BEIJING]
+    twice = {bureau: {0: days[0] if bureau == BEIJING else days[0] + days[0]} for bureau, days in once.items()}
+    assert twice == of_all_days.with_kept(kept).by_bureau()
+    assert {} == own.negated().with_kept(list(own.frozen())).by_bureau()
+
+
+def _upside_down(kept: bytes) -> bytes:
+    numbers, counts = np.frombuffer(kept, "<u4").reshape(2, -1)
+    return numbers[::-1].tobytes() + counts[::-1].tobytes()

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from typer.testing import CliRunner
 
 from demo.journals import MONDAY, Journal
-from hub.cells import cell_of, frozen
+from hub.cells import cell_of
 from hub.daily import DailyReconciliation
 from hub.ledgers import Ledgers
 from hub.reconcile import read_outcomes
@@ -28,6 +28,7 @@ from kuaixiang.wire.v1 import journal_pb2
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 from kx.hub import app
 from tests.hub.federation import Federation
+from tests.hub.journals import frozen
 from tests.hub.test_service import folded, journal_of
 
 pytestmark = pytest.mark.nats

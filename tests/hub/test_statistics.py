@@ -13,11 +13,12 @@ from demo.journals import DAY, MONDAY, Journal, clock, stopped
 from hub.cells import cell_of
 from hub.comparison import ComparisonUnbounded, ComparisonUneven, compare, days_compared, whole_period
 from hub.definitions import COUNTS, FACTS, RATES, explanations
-from hub.fold import EPOCH_DAY, first_of_month, first_of_year, gathered
+from hub.fold import EPOCH_DAY, first_of_month, first_of_year
 from hub.measures import Fact, measure_name, met, missed
 from hub.query import Question, Row
 from hub.store import FACTS as HUB_FACTS
 from hub.store import OPEN_CASES
+from hub.sums import Sums
 from hub.words import Basis, Grouping
 from kuaixiang.domain.words import ClockAction, ClockKind, ClockOutcome, DepartmentKind, ReferralKind, Stage
 from kuaixiang.runtime.clock import to_micros
@@ -25,7 +26,7 @@ from kuaixiang.wire.v1.journal_pb2 import Entry
 from tests.domain.story import HANGZHOU, HEADQUARTERS, ZHEJIANG
 from tests.domain.story import TREE as LIVES_TREE
 from tests.hub.bench import Bench, cases
-from tests.hub.journals import BEIJING, DONGCHENG, SHANGCHENG, XICHENG, measures
+from tests.hub.journals import BEIJING, DONGCHENG, SHANGCHENG, XICHENG, frozen, measures
 from tests.hub.lives import journals_of, lived
 
 UNFINISHED_STAGES = [
@@ -140,10 +141,12 @@ def test_any_span_of_days_is_the_sum_of_its_days(living: Bench) -> None:
 def test_months_and_years_are_under_their_first_day() -> None:
     january, october, november = ((date(2026, month, 1) - EPOCH_DAY).days for month in (1, 10, 11))
     cell = cell_of(1, 2, 3, 4)
-    days = {october + day: {cell: 1 + day} for day in (0, 7, 30, 31)}
-    assert gathered(days, first_of_month) == {october: {cell: 40}, november: {cell: 32}}
-    assert gathered(days, first_of_month, grounds=False) == {october: {4: 40}, november: {4: 32}}
-    assert gathered(days, first_of_year) == {january: {cell: 72}}
+    sums = Sums.of_kept((october + day, DONGCHENG, frozen({cell: 1 + day})) for day in (0, 7, 30, 31))
+    months = sums.gathered(first_of_month)
+    assert months.by_bureau() == {DONGCHENG: {october: {cell: 40}, november: {cell: 32}}}
+    plain = sums.gathered(first_of_month, grounds=False)
+    assert plain.by_bureau() == {DONGCHENG: {october: {4: 40}, november: {4: 32}}}
+    assert months.gathered(first_of_year).by_bureau() == {DONGCHENG: {january: {cell: 72}}}
 
 
 # ---------------------------------------------------------------- what is unfinished

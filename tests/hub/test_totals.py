@@ -18,6 +18,7 @@ import pytest
 import yaml
 from nats.aio.client import Client
 
+from demo.journals import DAY, MONDAY
 from demo.sites import Sites
 from hub.query import Completeness
 from hub.totals import REPEAT_SECONDS, Totals
@@ -26,7 +27,6 @@ from kuaixiang.runtime.bus import Access, totals_subject
 from kuaixiang.wire.v1 import journal_pb2, live_pb2
 from tests.hub.bench import Bench, cases
 from tests.hub.federation import Federation
-from tests.hub.journals import DAY, MONDAY
 from tests.hub.test_service import folded, journal_of
 
 ROOT = Path(__file__).parents[2]
