@@ -90,7 +90,7 @@ def _of_node(settings: Any, *, offline: bool) -> Iterator[Finding]:  # noqa: ANN
             user=node_user(first),
             certificates=settings.certificate_paths,
         )
-        yield from asyncio.run(looking_around.nats(access, settings.bureaus, site))
+        yield from asyncio.run(looking_around.nats(access, (site,), settings.bureaus))
     asked: dict[str, Asked] = {}
     for bureau in settings.bureaus:
         parent = tree.get(bureau).parent
@@ -122,8 +122,7 @@ def _of_hub(settings: Any, *, offline: bool) -> Iterator[Finding]:  # noqa: ANN4
         user=hub_user(settings.scope),
         certificates=settings.certificate_paths,
     )
-    for followed in settings.followed_sites(tree):
-        yield from asyncio.run(looking_around.nats(access, (), followed))
+    yield from asyncio.run(looking_around.nats(access, settings.followed_sites(tree)))
     # A node answers for all its bureaus at one address: it is looked at once.
     at: dict[str, str] = {}
     for code in tree.subtree(settings.scope):

@@ -7,7 +7,7 @@ make, which shows that it believes this certificate.
 """
 
 import asyncio
-import contextlib
+import socket
 import ssl
 import time
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.serving import TIME_KEY, VERSION_KEY
 from kuaixiang.wire.errors import from_call
 from kuaixiang.wire.v1 import cosign_pb2, cosign_pb2_grpc, ledger_pb2, ledger_pb2_grpc
-from kx.findings import Finding, fail, ok, warn
+from kx.findings import Finding, Verdict, fail, ok, warn
 from kx.looking_here import EXPIRES_WITHIN
 
 SECONDS_MAX: Final = 10.0
@@ -64,10 +64,12 @@ def now() -> float:
     return time.time()
 
 
-async def nats(access: Access, bureaus: Sequence[str], site: str) -> list[Finding]:
-    """The NATS server of the site: reached, this certificate known, the stream there, and this node let in."""
-    bus = Bus(access)
-    async with bus:
+async def nats(access: Access, sites: Sequence[str], bureaus: Sequence[str] = ()) -> list[Finding]:
+    """The NATS server of the own site: reached, this certificate known; the streams of sites; what may be published.
+
+    `bureaus` are those of the own site that this service publishes for.
+    """
+    async with Bus(access) as bus:
         try:
             await bus.wait_connected(SECONDS_MAX)
         except BusError:
@@ -84,73 +86,63 @@ async def nats(access: Access, bureaus: Sequence[str], site: str) -> list[Findin
                 )
             ]
         found = [ok("nats", f"Connected as {access.user}.", f"已以 {access.user} 连接。")]
-        try:
-            state = await bus.stream_state(site_domain(site))
-        except StreamMissing:
-            found.append(
-                warn(
-                    "nats stream",
-                    Both(f"The site {site} has no stream yet.", f"站点 {site} 尚无消息流。"),
-                    Both(f"Start the node of {site}, which makes it.", f"请启动 {site} 的节点，由其建立。"),
-                )
+        streams = [await _stream(bus, site) for site in sites]
+        found += streams
+        if all(one.verdict is Verdict.OK for one in streams) and bureaus:
+            refused = [one for bureau in bureaus if (one := await _publishing(bus, access, bureau)) is not None]
+            well = ok(
+                "nats permissions", f"May publish for {len(bureaus)} bureau(s).", f"可为 {len(bureaus)} 个单位发布。"
             )
-            return found
-        except BusError as failure:
-            found.append(
-                fail(
-                    "nats stream",
-                    Both(f"The site's JetStream does not answer: {failure}", f"站点 JetStream 没有响应（{failure}）。"),
-                    Both(
-                        "Look at its log, its disk and, for another site, its leaf link (/leafz).",
-                        "请检查其日志、磁盘与叶节点链路（/leafz）。",
-                    ),
-                )
-            )
-            return found
-        found.append(
-            ok(
-                "nats stream",
-                f"{state.messages} messages, {state.bytes / 2**20:.1f} MiB.",
-                f"现有 {state.messages} 条。",
-            )
-        )
-        for bureau in bureaus:
-            try:
-                await bus.check_publishing(head_subject(site, bureau))
-            except NotPermitted:
-                found.append(
-                    fail(
-                        "nats permissions",
-                        Both(
-                            f"The site does not let {access.user} publish for {bureau}.",
-                            f"站点不允许 {access.user} 为单位 {bureau} 发布。",
-                        ),
-                        Both(
-                            "Add the bureau to this user in the site's configuration and send the server a SIGHUP.",
-                            "请在站点配置中为该用户加入此单位，并向服务器发送 SIGHUP。",
-                        ),
-                    )
-                )
-            except BusError as failure:
-                found.append(
-                    fail(
-                        "nats permissions",
-                        Both(
-                            f"Publishing for {bureau} does not work: {failure}",
-                            f"无法为单位 {bureau} 发布（{failure}）。",
-                        ),
-                        Both("Look at the server's log.", "请查看服务器日志。"),
-                    )
-                )
-        if bureaus and len(found) == 2:
-            found.append(
-                ok(
-                    "nats permissions",
-                    f"May publish for {len(bureaus)} bureau(s).",
-                    f"可为 {len(bureaus)} 个单位发布。",
-                )
-            )
+            found += refused or [well]
         return found
+
+
+async def _stream(bus: Bus, site: str) -> Finding:
+    look = f"nats stream {site}"
+    try:
+        state = await bus.stream_state(site_domain(site))
+    except StreamMissing:
+        return warn(
+            look,
+            Both(f"The site {site} has no stream yet.", f"站点 {site} 尚无消息流。"),
+            Both(f"Start the node of {site}, which makes it.", f"请启动 {site} 的节点，由其建立。"),
+        )
+    except BusError as failure:
+        return fail(
+            look,
+            Both(f"The site's JetStream does not answer: {failure}", f"站点 JetStream 没有响应（{failure}）。"),
+            Both(
+                "Look at its log, its disk and, for another site, its leaf link (/leafz).",
+                "请检查其日志、磁盘与叶节点链路（/leafz）。",
+            ),
+        )
+    return ok(look, f"{state.messages} messages, {state.bytes / 2**20:.1f} MiB.", f"现有 {state.messages} 条。")
+
+
+async def _publishing(bus: Bus, access: Access, bureau: str) -> Finding | None:
+    """What keeps this service from publishing for a bureau; None: nothing."""
+    look = "nats permissions"
+    try:
+        await bus.check_publishing(head_subject(access.site, bureau))
+    except NotPermitted:
+        return fail(
+            look,
+            Both(
+                f"The site does not let {access.user} publish for {bureau}.",
+                f"站点不允许 {access.user} 为单位 {bureau} 发布。",
+            ),
+            Both(
+                "Add the bureau to this user in the site's configuration and send the server a SIGHUP.",
+                "请在站点配置中为该用户加入此单位，并向服务器发送 SIGHUP。",
+            ),
+        )
+    except BusError as failure:
+        return fail(
+            look,
+            Both(f"Publishing for {bureau} does not work: {failure}", f"无法为单位 {bureau} 发布（{failure}）。"),
+            Both("Look at the server's log.", "请查看服务器日志。"),
+        )
+    return None
 
 
 async def peers(me: Me, asked: dict[str, Asked]) -> list[Finding]:
@@ -176,10 +168,10 @@ async def _peer(me: Me, code: str, asked: Asked) -> list[Finding]:
         return [fail(look, said, remedy)]
     try:
         credentials = pki.load(me.certificates)
-        shown = await _handshake(endpoint, code, me.certificates)
+        shown = await asyncio.to_thread(_handshake, endpoint, code, me.certificates)
     except pki.PkiError:
         return []  # said of the certificate itself
-    except (OSError, TimeoutError, ssl.SSLError) as failure:
+    except OSError as failure:
         return [_not_reached(look, endpoint, failure)]
     found = _held_against(look, code, shown, me)
     async with tls.channel_to(endpoint, pki.dns_name("node", code), credentials) as channel:
@@ -187,23 +179,19 @@ async def _peer(me: Me, code: str, asked: Asked) -> list[Finding]:
     return found
 
 
-async def _handshake(endpoint: str, code: str, paths: CertificatePaths) -> x509.Certificate:
-    """The certificate that a peer shows, chain and name verified. Raises `OSError`, `ssl.SSLError`, `TimeoutError`."""
+def _handshake(endpoint: str, code: str, paths: CertificatePaths) -> x509.Certificate:
+    """The certificate that a peer shows, chain and name verified. Raises `OSError`, of which `ssl.SSLError` is one."""
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(paths.ca))
     context.load_cert_chain(paths.certificate, paths.key)
     context.set_alpn_protocols(["h2"])
     host, _, port = endpoint.rpartition(":")
-    async with asyncio.timeout(SECONDS_MAX):
-        _, writer = await asyncio.open_connection(
-            host.strip("[]"), int(port), ssl=context, server_hostname=pki.dns_name("node", code)
-        )
-    try:
-        der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        return x509.load_der_x509_certificate(der)
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError, ssl.SSLError):
-            await writer.wait_closed()
+    with (
+        socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_MAX) as plain,
+        context.wrap_socket(plain, server_hostname=pki.dns_name("node", code)) as secure,
+    ):
+        der = secure.getpeercert(binary_form=True)
+    assert der is not None  # noqa: S101 - without one the handshake has failed
+    return x509.load_der_x509_certificate(der)
 
 
 def _not_reached(look: str, endpoint: str, failure: Exception) -> Finding:

@@ -200,7 +200,8 @@ def _sqlite(file: Path, service: str, migrations: Path, version_table: str) -> I
             ),
         )
         return
-    yield ok(look, f"{file} is whole, {file.stat().st_size / 2**20:.1f} MiB.", f"{file} 完好。")
+    size = sum(one.stat().st_size for side in ("", "-wal") if (one := file.with_name(file.name + side)).exists())
+    yield ok(look, f"{file} is whole, {size / 2**20:.1f} MiB.", f"{file} 完好。")
     yield _migrated(str(stands_at[0]) if stands_at else "", migrations)
     yield from disk(file.parent)
 

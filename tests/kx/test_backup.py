@@ -1,6 +1,7 @@
 """`kx backup` against a node at work, and the whole way back: what a lost disk has taken is refilled, and the hub agrees."""
 
 import asyncio
+import json
 import os
 import sqlite3
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from demo.federation import DATABASE_SIDES, Database, Federation, part_of
 from demo.officers import Officer
 from demo.postgres import postgres_binaries
 from demo.settling import reconciled, settle
+from hub.settings import HubSettings
 from kuaixiang.domain import acts
 from kuaixiang.domain.words import Category, Channel, Custody, Role, Telling
 from kuaixiang.facts import national_tree
@@ -223,6 +225,27 @@ async def test_a_county_whose_disk_is_lost_goes_on_from_its_backup_and_nothing_t
         there = [case.case_id async for case in federation.office(COUNTY).cases()]
         assert sorted([*before, *after, shared, again]) == sorted(there)
         assert [] == list((await reconciled(federation)).mismatches)
+        await hub_is_well_and_restored(federation, tmp_path)
+
+
+async def hub_is_well_and_restored(federation: Federation, folder: Path) -> None:
+    """The hub beside them is found well, is backed up while it folds, and goes on from its backup."""
+    (hub,) = federation.hubs
+    config = str(hub.config)
+    looked = json.loads((await asyncio.to_thread(kx, "doctor", "hub", "--config", config, "--json")).stdout)
+    verdicts = {one["look"]: one["verdict"] for one in looked["findings"]}
+    assert {"backup"} >= {look for look, verdict in verdicts.items() if verdict == "fail"}, looked
+    assert {"nats", f"nats stream {PROVINCE}", f"peer {HEADQUARTERS}", f"peer {COUNTY}"} <= set(verdicts)
+    made = await command("backup", "hub", "--config", config, "--to", str(folder))
+    assert ("hub", HEADQUARTERS, {}) == (made["service"], made["code"], made["ends"])
+    await register(federation, "after-the-hub")
+    await settle(federation)
+    await federation.kill_hub(HEADQUARTERS)
+    destroy(sa.make_url(read_settings(HubSettings, hub.config).database))
+    await command("backup", "restore", made["backup"], "--config", config)
+    await federation.restart_hub(HEADQUARTERS)
+    await settle(federation)
+    assert [] == list((await reconciled(federation)).mismatches)
 
 
 async def command(*arguments: str) -> Any:
