@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,7 +16,7 @@ from kuaixiang.runtime.bus import Access, hub_user, node_user
 from kuaixiang.runtime.settings import WrongSetting, read_settings
 from kx import looking_around, looking_here
 from kx.findings import Finding, exit_code, fail, ok, show
-from kx.looking_around import Asked, Me
+from kx.looking_around import Asked, Me, Place
 from kx.output import print_json
 
 CORRECT: Final = Both(
@@ -101,7 +102,7 @@ def _of_node(settings: Any, *, offline: bool) -> Iterator[Finding]:  # noqa: ANN
                 asked[child] = Asked(head=True)
     for bureau in settings.bureaus:
         for witness in witnesses_of(tree, bureau, settings.bureaus):
-            asked[witness] = Asked(witness_of=bureau)
+            asked[witness] = Asked(witness_of=bureau, end=partial(_end, settings.database, bureau))
     me = Me(settings.certificate_paths, tree)
     yield from asyncio.run(looking_around.peers(me, asked))
 
@@ -130,6 +131,11 @@ def _of_hub(settings: Any, *, offline: bool) -> Iterator[Finding]:  # noqa: ANN4
     asked = {code: Asked(head=True) for endpoint, code in at.items() if endpoint}
     me = Me(settings.certificate_paths, tree)
     yield from asyncio.run(looking_around.peers(me, asked))
+
+
+def _end(database: str, bureau: str) -> Place | None:
+    found = looking_here.end_of(database, bureau) if _is_there(database) else (1, 0)
+    return None if found is None else Place(*found)
 
 
 def _is_there(database: str) -> bool:

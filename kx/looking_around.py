@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,6 +18,7 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 from cryptography import x509
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kuaixiang.domain.labels import Both
@@ -50,11 +51,21 @@ class Me:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """The end of a journal."""
+
+    generation: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """What a peer must let this service ask, to show that it believes its certificate; None of both: nothing."""
 
     witness_of: str = ""
     """A bureau of this node, whose ledger the peer witnesses."""
+    end: Callable[[], Place | None] = lambda: None
+    """Where that ledger ends now."""
     head: bool = False
     """The end of the peer's journal, which superiors and hubs read."""
 
@@ -321,13 +332,35 @@ def _clock(look: str, told: str, before: float, after: float) -> list[Finding]:
     return [warn(f"{look} clock", said, remedy)] if abs(off) > SKEW_SECONDS_MAX else []
 
 
+def _held_to(asked: Asked, witness: str, answer: cosign_pb2.GetCosignedResponse) -> list[Finding]:
+    """Whether a ledger has all that its witness has seen of it: the older copy of one that was restored has not."""
+    try:
+        seen = cosign_pb2.HeadStatement.FromString(answer.head.statement)
+    except DecodeError:
+        return []  # the node itself holds its witness to its word
+    own = asked.end()
+    if own is None or own.generation > seen.generation or own.seq >= seen.seq:
+        return []
+    return [
+        fail(
+            f"ledger {asked.witness_of}",
+            Both(
+                f"It ends at entry {own.seq}, and {witness} has cosigned entry {seen.seq}: it is an older copy.",
+                f"台账止于第 {own.seq} 条，而单位 {witness} 已见证第 {seen.seq} 条，系旧备份。",
+            ),
+            Both("Stop the node, run kx node refill, start it again.", "请停止节点，执行 kx node refill，再重新启动。"),
+        )
+    ]
+
+
 async def _believes(look: str, code: str, channel: grpc.aio.Channel, asked: Asked) -> list[Finding]:
     """Whether a peer lets this service ask what it must be let ask."""
     try:
         if asked.witness_of:
             request = cosign_pb2.GetCosignedRequest(bureau=asked.witness_of, witness=code)
-            await cosign_pb2_grpc.CosignServiceStub(channel).GetCosigned(request, timeout=SECONDS_MAX)
-        elif asked.head:
+            answer = await cosign_pb2_grpc.CosignServiceStub(channel).GetCosigned(request, timeout=SECONDS_MAX)
+            return await asyncio.to_thread(_held_to, asked, code, answer)
+        if asked.head:
             heads = ledger_pb2.GetHeadsRequest(bureaus=[code])
             await ledger_pb2_grpc.LedgerServiceStub(channel).GetHeads(heads, timeout=SECONDS_MAX)
     except grpc.aio.AioRpcError as failure:

@@ -319,6 +319,32 @@ def _postgresql(url: sa.URL, migrations: Path, version_table: str) -> Iterator[F
         yield _migrated(str(stands_at), migrations)
 
 
+def _reader(url_text: str) -> sa.Engine:
+    """For one look into a database, by which nothing is changed."""
+    url = sa.make_url(url_text)
+    if url.get_backend_name() == "sqlite":
+        file = Path(url.database or "")
+        return sa.create_engine("sqlite://", creator=lambda: backups.read_only(file), poolclass=sa.NullPool)
+    return sa.create_engine(url.set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
+
+
+def end_of(url_text: str, bureau: str) -> tuple[int, int] | None:
+    """Generation and seq of the end of a bureau's journal; None where there is none, or it cannot be read."""
+    from node.ledger import schema
+
+    table = schema.BUREAUS
+    query = sa.select(table.c.generation, table.c.seq).where(table.c.bureau == bureau)
+    engine = _reader(url_text)
+    try:
+        with engine.connect() as connection:
+            found = connection.execute(query).one_or_none()
+    except (sa.exc.DBAPIError, sqlite3.Error):
+        return None
+    finally:
+        engine.dispose()
+    return None if found is None else (int(found[0]), int(found[1]))
+
+
 def ledger_keys(url_text: str, key_file: Path) -> Finding:
     """The keys that a node's private data need are in its key file, which is its owner's alone."""
     from node.ledger import schema
@@ -329,12 +355,7 @@ def ledger_keys(url_text: str, key_file: Path) -> Finding:
         "请从密钥保管处取回密钥文件，权限 0600。缺少密钥则隐私内容无法恢复。",
     )
     query = sa.select(schema.DATA_KEYS.c.key_id)
-    url = sa.make_url(url_text)
-    if url.get_backend_name() == "sqlite":
-        file = Path(url.database or "")
-        engine = sa.create_engine("sqlite://", creator=lambda: backups.read_only(file), poolclass=sa.NullPool)
-    else:
-        engine = sa.create_engine(url.set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
+    engine = _reader(url_text)
     try:
         with engine.connect() as connection:
             needed = {bytes.fromhex(one) for one in connection.execute(query).scalars()} - {PLAIN}

@@ -88,6 +88,7 @@ def test_what_the_officers_guide_quotes_stands_on_the_pages() -> None:
         for table in (TERMS, ACTS, FIELDS)
         for value in table.values()
         for term in (value if type(value) is tuple else (getattr(value, "chinese", value),))
+        if isinstance(term, str)
     }
     known = terms | {chinese for room in ROOMS for chinese in words_of(room).values()}
     quoted = re.findall("「([^」]+)」", (ROOT / "docs" / "OFFICER.zh-CN.md").read_text(encoding="utf-8"))

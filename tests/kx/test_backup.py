@@ -214,6 +214,8 @@ async def test_a_county_whose_disk_is_lost_goes_on_from_its_backup_and_nothing_t
 
         restored = await command("backup", "restore", made["backup"], "--config", config)
         assert [] == restored["set_aside"]
+        found = json.loads((await asyncio.to_thread(kx, "doctor", "node", "--config", config, "--json")).stdout)
+        assert [f"ledger {COUNTY}"] == [one["look"] for one in found["findings"] if "older copy" in one["said"]]
         (refilled,) = (await command("node", "refill", "--config", config))["ledgers"]
         assert (2, 0) == (refilled["generation"], refilled["missing"])
         given_back = {part["case_id"]: part["given_back_by"] for part in refilled["private"]}
