@@ -19,7 +19,7 @@ from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.database import DatabaseNotWritable, DatabaseSilent, Unwritable
 from kuaixiang.runtime.limits import DEFAULT_LIMITS, Allowance, CallLimits
 from kuaixiang.runtime.revocation import serial_text
-from kuaixiang.runtime.tls import Identity, PeerWithoutCertificate, identity_of_peer, peer_of
+from kuaixiang.runtime.tls import Identity, Peer, PeerWithoutCertificate, peer_of
 from kuaixiang.runtime.trust import Trust
 from kuaixiang.runtime.writer import WriterBusy, WriterStopped
 from kuaixiang.wire.errors import to_status
@@ -179,19 +179,30 @@ class Gate(Protocol):
 
 
 _CALLER: Final[ContextVar[Caller | None]] = ContextVar("caller", default=None)
-"""Whom the gate has let in, for the time of the call."""
+"""Who is calling, as the gate has let him in, else by the certificate; for the time of the call."""
 
 
 def caller_of(context: Context | Inside) -> Caller:
     """Who is calling: as the gate has let him in, else by the certificate; from inside, by the pages' session."""
     if isinstance(context, Inside):
         return context.caller
-    return _CALLER.get() or _by_certificate(context)
+    return _CALLER.get() or _by_certificate(peer_of(context))
 
 
-def _by_certificate(context: Context) -> Caller:
-    identity = identity_of_peer(context)
+def _by_certificate(peer: Peer) -> Caller:
+    identity = peer.identity
     return Caller(identity.bureaus, identity.offices, identity.hubs)
+
+
+def _shown(context: Context) -> Peer | None:
+    """The certificate that the connection was opened with; None where there is none.
+
+    gRPC is asked once for a call: it writes the certificate out anew each time.
+    """
+    try:
+        return peer_of(context)
+    except PeerWithoutCertificate:
+        return None
 
 
 class AnsweredUnasked(Exception):
@@ -222,7 +233,7 @@ def admit(context: Context | Inside, rpc: str, subject: Subject, tree: BureauTre
 class _Doors:
     """What every call of one server passes: whose certificate is not believed, how much may be asked, who signed in."""
 
-    believe: Callable[[Context], None]
+    believe: Callable[[Peer | None, Context], None]
     gate: Gate | None
     allowance: Allowance
 
@@ -256,11 +267,12 @@ class Answering(grpc.aio.ServerInterceptor):
         wrapped = self._known[method] = _wrapped(handler, method.rsplit("/", 1)[-1], self._doors)
         return wrapped
 
-    def _believe(self, context: Context) -> None:
-        """Raises `AuthorityNotTrusted`, `CertificateRevoked`, `CertificateNotPinned`."""
+    def _believe(self, peer: Peer | None, context: Context) -> None:
+        """Raises `PeerWithoutCertificate`, `AuthorityNotTrusted`, `CertificateRevoked`, `CertificateNotPinned`."""
         if self._trust is None:
             return
-        peer = peer_of(context)
+        if peer is None:
+            raise PeerWithoutCertificate(context.peer())
         if self._trust.strange(peer):
             raise AuthorityNotTrusted(serial_text(peer.serial))
         if self._trust.revoked(peer):
@@ -300,31 +312,30 @@ def _reader(handler: Any, method: str, doors: _Doors) -> Callable[[Any, Context]
         return message
 
     async def each(payloads: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        peer = _shown(context)
         async for payload in payloads:
-            await _still_in(doors, context, method)
+            await _still_in(doors, peer, context, method)
             yield one(payload, context)
 
     return each if handler.request_streaming else one
 
 
-def _who(context: Context) -> tuple[Identity | str, bytes | None]:
+def _who(peer: Peer | None, context: Context) -> tuple[Identity | str, bytes | None]:
     """Whose bucket a call is counted in: the certificate's, and the token's that it brings besides, if any."""
-    peer: Identity | str
-    try:
-        peer = identity_of_peer(context)
-    except PeerWithoutCertificate:
-        peer = context.peer()
+    counted = peer.identity if peer is not None else context.peer()
     for name, value in context.invocation_metadata() or ():
         if name == AUTHORIZATION:
             token = value if isinstance(value, bytes) else value.encode()
-            return peer, hashlib.sha256(token).digest()
-    return peer, None
+            return counted, hashlib.sha256(token).digest()
+    return counted, None
 
 
-def _begin(method: str) -> set[str]:
+def _begin(method: str, peer: Peer | None) -> set[str]:
     """What a call begins with: nothing is admitted. Raises `NoRuleForCall`."""
     if method not in ACCESS:
         raise NoRuleForCall(method)
+    if peer is not None:
+        _CALLER.set(_by_certificate(peer))
     admitted: set[str] = set()
     _ADMITTED.set(admitted)
     return admitted
@@ -335,19 +346,21 @@ def _check_admitted(admitted: set[str], method: str) -> None:
         raise AnsweredUnasked(method)
 
 
-async def _still_in(doors: _Doors, context: Context, method: str) -> None:
+async def _still_in(doors: _Doors, peer: Peer | None, context: Context, method: str) -> None:
     """Once more, for each message of a stream: it may be open for weeks, and certificate or sign-in end meanwhile."""
-    doors.believe(context)
-    await _let_in(doors.gate, context, method, again=True)
+    doors.believe(peer, context)
+    await _let_in(doors.gate, peer, context, method, again=True)
 
 
-async def _let_in(gate: Gate | None, context: Context, method: str, *, again: bool = False) -> None:
+async def _let_in(gate: Gate | None, peer: Peer | None, context: Context, method: str, *, again: bool = False) -> None:
     """Asks the gate, where there is one; what it says holds for this call, which is a task of its own."""
     if gate is None:
         return
+    if peer is None:
+        raise PeerWithoutCertificate(context.peer())
     sent = dict(context.invocation_metadata() or ())
     authorization = sent.get(AUTHORIZATION, "")
-    caller = await gate.admit(_by_certificate(context), method, str(authorization), again=again)
+    caller = await gate.admit(_by_certificate(peer), method, str(authorization), again=again)
     _CALLER.set(caller)
 
 
@@ -364,10 +377,11 @@ def _unary(
     async def call(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
         started = time.perf_counter()
         try:
-            doors.believe(context)
-            with doors.allowance.entered(*_who(context), streams=brings):
-                admitted = _begin(method)
-                await _let_in(doors.gate, context, method)
+            peer = _shown(context)
+            doors.believe(peer, context)
+            with doors.allowance.entered(*_who(peer, context), streams=brings):
+                admitted = _begin(method, peer)
+                await _let_in(doors.gate, peer, context, method)
                 response = await inner(read(request, context), context)
                 _check_admitted(admitted, method)
         except (Refused, *NOT_NOW) as refusal:
@@ -394,12 +408,13 @@ def _stream(
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
         started = time.perf_counter()
         try:
-            doors.believe(context)
-            with doors.allowance.entered(*_who(context), streams=True):
-                admitted = _begin(method)
-                await _let_in(doors.gate, context, method)
+            peer = _shown(context)
+            doors.believe(peer, context)
+            with doors.allowance.entered(*_who(peer, context), streams=True):
+                admitted = _begin(method, peer)
+                await _let_in(doors.gate, peer, context, method)
                 async for response in inner(read(request, context), context):
-                    await _still_in(doors, context, method)
+                    await _still_in(doors, peer, context, method)
                     _check_admitted(admitted, method)
                     yield response
             answered.inc()

@@ -128,11 +128,6 @@ def peer_of(context: grpc.aio.ServicerContext[Any, Any]) -> Peer:
     raise PeerWithoutCertificate(context.peer())
 
 
-def identity_of_peer(context: grpc.aio.ServicerContext[Any, Any]) -> Identity:
-    """Who is calling. The certificate was checked by the handshake. Raises `PeerWithoutCertificate`."""
-    return peer_of(context).identity
-
-
 @lru_cache(maxsize=IDENTITIES_CACHED)
 def _peer_of_pem(pem: bytes) -> Peer:
     return peer_of_certificate(x509.load_pem_x509_certificate(pem))

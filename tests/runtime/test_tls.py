@@ -25,8 +25,8 @@ from kuaixiang.runtime.tls import (
     Identity,
     PeerWithoutCertificate,
     identity_of_certificate,
-    identity_of_peer,
     open_channel,
+    peer_of,
     server_credentials,
 )
 
@@ -54,7 +54,7 @@ class Door:
         self.port = 0
 
     async def who(self, request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-        self.callers.append(identity_of_peer(context))
+        self.callers.append(peer_of(context).identity)
         return request
 
 
