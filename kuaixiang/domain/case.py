@@ -204,7 +204,9 @@ def evolve(case: Case | None, entry: Entry) -> Case | None:
     event = entry.event
     if isinstance(event, events.OfferDeclined) or not isinstance(event, events.CaseEvent):
         return case
-    case = _begin(entry, event) if case is None else case
+    if case is None:
+        case = _begin(entry, event)
+        return changed(case, **_received(case, entry, event)) if isinstance(event, events.Received) else case
     changes = _particulars(case, entry)
     changes["version"] = entry.version
     changes["stage"] = event.stage
@@ -219,11 +221,12 @@ def evolve(case: Case | None, entry: Entry) -> Case | None:
 
 
 def _begin(entry: Entry, event: events.CaseEvent) -> Case:
+    """The case by its first entry, made in one go: most cases of a busy day have no other one yet."""
     received = event if isinstance(event, events.Received) else None
     return Case(
         bureau=entry.bureau,
         case_id=entry.case_id,
-        version=0,
+        version=entry.version,
         stage=event.stage,
         custody=event.custody,
         epoch=event.epoch,
@@ -234,14 +237,14 @@ def _begin(entry: Entry, event: events.CaseEvent) -> Case:
         registered_at=received.registered_at if received else entry.occurred_at,
         last_at=entry.occurred_at,
         with_bureau=entry.bureau,
+        clocks=clockwork.apply((), event.clocks),
+        competent_bureau=event.competent_bureau if isinstance(event, events.Registered) else "",
     )
 
 
 def _particulars(case: Case, entry: Entry) -> dict[str, Any]:  # noqa: C901, PLR0911, PLR0912 - one flat arm for each event
     """What an event changes besides stage, custody, epoch and clocks."""
     match entry.event:
-        case events.Registered() as event:
-            return {"competent_bureau": event.competent_bureau}
         case events.AnsweredOnTheSpot():
             return _ended(case, Outcome.COMPLETED, entry.occurred_at) | {"handlers": case.handlers | {entry.actor}}
         case events.TaxpayerTold() as event:

@@ -1,6 +1,6 @@
 """Frozen values with some fields changed, made where thousands a second are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
 from operator import attrgetter
@@ -10,17 +10,27 @@ T = TypeVar("T")
 
 
 def changed(value: T, **changes: Any) -> T:
-    """What `dataclasses.replace` gives for a value whose fields are all given to its constructor, in half the time.
+    """What `dataclasses.replace` gives for a value with slots that is nothing but its fields, in a quarter of the time.
 
-    `replace` looks at each field by itself, and a case has forty-five.
+    `replace` looks at each field by itself, and a case has forty-four; then the constructor finds for each by its name
+    how it is set. Raises `KeyError` for a field that there is not.
     """
     kind: Any = type(value)
-    names, values = _fields_of(kind)
-    made: T = kind(**{**dict(zip(names, values(value), strict=True)), **changes})
+    places, setters, read = _fields_of(kind)
+    values = list(read(value))
+    for name, other in changes.items():
+        values[places[name]] = other
+    made: T = object.__new__(kind)
+    for put, one in zip(setters, values, strict=True):
+        put(made, one)
     return made
 
 
 @cache
-def _fields_of(kind: type[Any]) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
-    names = tuple(field.name for field in fields(kind))
-    return names, attrgetter(*names)
+def _fields_of(
+    kind: type[Any],
+) -> tuple[Mapping[str, int], tuple[Callable[[Any, Any], None], ...], Callable[[Any], tuple[Any, ...]]]:
+    """Where each field stands, how it is set, and how all are read."""
+    names = [field.name for field in fields(kind)]
+    places = {name: place for place, name in enumerate(names)}
+    return places, tuple(getattr(kind, name).__set__ for name in names), attrgetter(*names)

@@ -41,7 +41,8 @@ stands for another one, too. Longer ones cost each registration more, in the ind
 REFERENCE_BYTES: Final = 20
 """Of a reference: two that were taken for one would lose a case."""
 TOKENS_CACHED_MAX: Final = 100_000
-"""Words whose tokens are remembered, some 15 MB: nearly all pairs of characters that officers write."""
+"""Words whose tokens are remembered, some 15 MB: nearly all pairs of characters that officers write. When there are
+more, all are forgotten: many are numbers, which do not come again."""
 PLAIN: Final = bytes(KEY_ID_BYTES)
 """What stands for the key id of a value that an older version has left unsealed."""
 
@@ -192,6 +193,8 @@ class Vault:
         self.current = keys[-1]
         self._ciphers = {key.key_id: AESGCM(key.secret) for key in keys}
         self._sealer = self._ciphers[self.current.key_id]
+        self._known: dict[str, _Tokens] = {}
+        self._words_known = 0
 
     @property
     def key_id(self) -> bytes:
@@ -220,8 +223,16 @@ class Vault:
 
     def tokens(self, bureau: str, words: Iterable[str]) -> list[str]:
         """What stands for words in a bureau's index under the key in use; in an order that tells nothing of theirs."""
-        key = _subkey(self.current.secret, bureau)
-        return sorted({_token(key, word, TOKEN_BYTES) for word in words})
+        known = self._known.get(bureau)
+        if known is None:
+            known = self._known[bureau] = _Tokens(_subkey(self.current.secret, bureau))
+        had = len(known)
+        tokens = sorted(set(map(known.__getitem__, words)))
+        self._words_known += len(known) - had
+        if self._words_known > TOKENS_CACHED_MAX:
+            self._known.clear()
+            self._words_known = 0
+        return tokens
 
     def tokens_asked(self, bureau: str, words: Collection[str]) -> list[list[str]]:
         """What to look for so that all the words are found, under each of the keys."""
@@ -239,7 +250,20 @@ def _subkey(secret: bytes, bureau: str) -> bytes:
     return blake2b(bureau.encode(), key=secret, person=b"kx tokens", digest_size=KEY_BYTES).digest()
 
 
-@lru_cache(maxsize=TOKENS_CACHED_MAX)
+class _Tokens(dict[str, str]):
+    """A bureau's words and their tokens: nearly every pair of characters comes again; a registration has a hundred."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__()
+        self._key = key
+
+    def __missing__(self, word: str) -> str:
+        token = self[word] = _token(self._key, word, TOKEN_BYTES)
+        return token
+
+
 def _token(key: bytes, word: str, size: int) -> str:
     """Letters and digits: nothing that a database could take for anything else. `size` is a multiple of five."""
     digest = blake2b(word.encode("utf-8", "surrogatepass"), key=key, digest_size=size).digest()

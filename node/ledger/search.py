@@ -68,13 +68,14 @@ def word_rows(entry: Entry, seq: int, vault: Vault) -> list[tuple[Any, ...]]:
     private = event.private
     if private is None or not isinstance(event, CaseEvent) or isinstance(event, OfferDeclined):
         return []
-    pieces = pieces_of(private.note)
     if isinstance(event, (Registered, Received)):
         # A contact written in groups is also found by its digits.
         digits = "".join(filter(str.isdigit, private.contact))
         said = (private.taxpayer_name, private.taxpayer_number, private.contact, digits, private.text)
         pieces = pieces_of(*said, private.place, private.channel_reference, private.note)
-        pieces = tuple(dict.fromkeys((*pieces, *number_pieces(entry.case_id))))
+        pieces += number_pieces(entry.case_id)
+    else:
+        pieces = pieces_of(private.note)
     if not pieces:
         return []
     return [(doc_number(entry.bureau, seq), entry.bureau, entry.case_id, " ".join(vault.tokens(entry.bureau, pieces)))]

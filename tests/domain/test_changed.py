@@ -4,8 +4,11 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.changed import changed
+from kuaixiang.domain.events import Entry
 from kuaixiang.domain.words import Category, Channel, Custody, Stage
 
 AT = datetime(2026, 11, 25, 2, 0, tzinfo=UTC)
@@ -33,5 +36,19 @@ def test_what_is_changed_is_what_replace_would_have_made() -> None:
     assert changed(CASE) == CASE
 
 
-def test_every_field_of_a_case_is_given_to_its_constructor() -> None:
-    assert [] == [field.name for field in fields(Case) if not field.init]
+def test_what_was_changed_stays_as_it_was() -> None:
+    before = replace(CASE)
+    changed(CASE, version=4)
+    assert before == CASE
+
+
+def test_a_field_that_there_is_not_is_no_change() -> None:
+    with pytest.raises(KeyError):
+        changed(CASE, colour="blue")
+
+
+@pytest.mark.parametrize("kind", [Case, Entry])
+def test_what_is_changed_so_is_nothing_but_its_fields(kind: Any) -> None:
+    assert [] == [field.name for field in fields(kind) if not field.init]
+    assert not hasattr(kind, "__post_init__")
+    assert "__slots__" in vars(kind)
