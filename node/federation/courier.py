@@ -2,15 +2,15 @@
 
 Why it is so is on the package's own page.
 
-`Courier` looks at what is owed after every commit and keeps one `Destination` for each pair of a bureau and a peer;
-a destination delivers a batch, then the next.
+`Courier` looks at what is owed after every commit that concerns a peer, and keeps one `Destination` for each pair of a
+bureau and a peer; a destination delivers a batch, then the next.
 """
 
 import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -200,7 +200,10 @@ class Destination:
         if not batch:
             self.loop.interval_seconds = self._seconds_until_next_aside()
             return False
-        results = await asyncio.gather(*(self._deliver(delivery) for delivery in batch))
+        histories = await self._histories([delivery.case_id for delivery in batch])
+        results = await asyncio.gather(
+            *(self._deliver(delivery, histories.get(delivery.case_id, [])) for delivery in batch)
+        )
         if any(result is not Result.LATER for result in results):
             self.pause.clear()
         if Result.LATER in results:
@@ -238,6 +241,14 @@ class Destination:
             self.aside = {case_id: aside for case_id, aside in self.aside.items() if case_id in still}
         return [delivery for delivery in due if not self._waits(delivery.case_id)][:BATCH_MAX]
 
+    async def _histories(self, case_ids: Sequence[str]) -> Mapping[str, list[HistoryEntry] | Exception]:
+        """The entries of what is owed, read at once; where one cannot be read, what stands against it."""
+        database = self._office.ledger.database
+        try:
+            return await asyncio.to_thread(queries.histories, database, self.bureau, case_ids, private=True)
+        except NOT_NOW as silent:
+            return dict.fromkeys(case_ids, silent)
+
     def _waits(self, case_id: str) -> bool:
         return self._is_aside(case_id) or self._is_carried(case_id)
 
@@ -264,21 +275,20 @@ class Destination:
         next_at = min((aside.until for aside in self.aside.values()), default=float("inf"))
         return min(max(next_at - time.monotonic(), 0.0), IDLE_SECONDS)
 
-    async def _deliver(self, delivery: Delivery) -> Result:
+    async def _deliver(self, delivery: Delivery, history: list[HistoryEntry] | Exception) -> Result:
         """Tells the peer what the case has for it now, and records the answer. Raises nothing but cancellation."""
         started = time.perf_counter()
         kind, version = "none", 0
         rule = ""
         try:
-            history = await asyncio.to_thread(
-                queries.history, self._office.ledger.database, self.bureau, delivery.case_id, private=True
-            )
+            if isinstance(history, Exception):
+                raise history
             version = history[-1].entry.version if history else 0
             message = offers.owed(history, self.peer) or statements.owed_of_order(history, self.peer)
             if message is None:
                 return self._count(kind, Result.OVERTAKEN)
             kind = _kind(message)
-            result = await self._tell(message, version, await asyncio.to_thread(self._attested, message, history))
+            result = await self._tell(message, version, await self._attested(message, history))
         except grpc.aio.AioRpcError as error:
             failure = failure_of(error)
             result, rule = (Result.LATER if failure.what is Failed.PEER else Result.ASIDE), failure.rule or failure.code
@@ -336,7 +346,9 @@ class Destination:
             pause_seconds=round(seconds, 1),
         )
 
-    def _attested(self, message: Message | OrderMessage, history: Sequence[HistoryEntry]) -> SignedAttestation | None:
+    async def _attested(
+        self, message: Message | OrderMessage, history: Sequence[HistoryEntry]
+    ) -> SignedAttestation | None:
         """The word that goes with a message: our own, or as it came of whoever's the message passes on.
 
         None where none is needed, or none came: the peer says then what it misses.
@@ -346,24 +358,26 @@ class Destination:
                 salt = attestations.new_salt()
                 return attestations.signed(attestations.of_statement(message, salt), self._seal.sign, salt)
             case supervision_pb2.OrderStatement():
-                return self._passed_on(message, DOWN)
+                return await self._passed_on(message, DOWN)
             case supervision_pb2.OrderReport():
                 order = statements.order_of(history)
                 if order is None or not order.ends_here:
-                    return self._passed_on(message, UP)
+                    return await self._passed_on(message, UP)
                 salt = attestations.new_salt()
                 return attestations.signed(attestations.of_report(message, self.bureau, salt), self._seal.sign, salt)
             case referral_pb2.Offer() if message.snapshot.ruled_by == self.bureau:
                 return attestations.signed(attestations.of_ruling(message), self._seal.sign)
             case referral_pb2.Offer() if message.snapshot.ruled_by:
                 database = self._office.ledger.database
-                return evidence.attestation(database, self.bureau, message.previous_referral_id)
+                referral_id = message.previous_referral_id
+                return await asyncio.to_thread(evidence.attestation, database, self.bureau, referral_id)
             case _:
                 return None
 
-    def _passed_on(self, message: OrderMessage, way: str) -> SignedAttestation | None:
+    async def _passed_on(self, message: OrderMessage, way: str) -> SignedAttestation | None:
         """The word that a message passes on; the message then says what that says."""
-        kept = evidence.attestation(self._office.ledger.database, self.bureau, receipt_id_of(message, way))
+        database, receipt_id = self._office.ledger.database, receipt_id_of(message, way)
+        kept = await asyncio.to_thread(evidence.attestation, database, self.bureau, receipt_id)
         if kept is not None:
             attestations.restate(message, kept)
         return kept
@@ -549,6 +563,8 @@ class Courier:
         self._pauses: dict[tuple[str, str], Pause] = {}
         self._loop = Loop("courier", self.step, LOOK_SECONDS)
         self._event_loop: asyncio.AbstractEventLoop | None = None
+        self._seen = 0
+        """Of the ledger's `owing_commits`, what it was woken by."""
         office.ledger.writer.after_commit(self._committed)
 
     async def start(self) -> None:
@@ -611,9 +627,10 @@ class Courier:
         SET_ASIDE.set(sum(len(destination.aside) for destination in self.destinations.values()))
 
     def _committed(self) -> None:
-        """On the writer's thread, after each commit."""
-        event_loop = self._event_loop
-        if event_loop is not None:
+        """On the writer's thread, after each commit: most are of cases that concern no peer."""
+        event_loop, owing = self._event_loop, self._office.ledger.owing_commits
+        if event_loop is not None and owing != self._seen:
+            self._seen = owing
             # An event loop that has just been closed has nobody left to wake.
             with contextlib.suppress(RuntimeError):
                 event_loop.call_soon_threadsafe(self._loop.wake)

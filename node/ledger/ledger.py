@@ -168,6 +168,8 @@ class Ledger:
         """Bureaus whose journals take no entry, and why: nobody knows yet that they are the latest, or they are not."""
         self.changed: deque[Case] = deque(maxlen=CHANGED_MAX)
         """Cases that other bureaus had too, as committed, for whoever tells those bureaus."""
+        self.owing_commits = 0
+        """Commits so far with a case or an order of which a peer is owed something, or was, for whoever delivers."""
         self.writer: GroupCommitWriter[Work] = GroupCommitWriter("ledger", self._begin, Refused)
 
     def start(self) -> None:
@@ -370,10 +372,6 @@ class _Rows:
         """Whether there is nothing to write."""
         return not any(getattr(self, name) for name in _Rows.__slots__)
 
-    def add(self, other: "_Rows") -> None:
-        for name in _Rows.__slots__:
-            getattr(self, name).extend(getattr(other, name))
-
 
 class LedgerBatch:
     """The work of one transaction."""
@@ -415,11 +413,11 @@ class LedgerBatch:
             run(make.add_request, rows.requests)
             run(make.add_reference, rows.references)
             run(make.put_referral, rows.referrals)
-            projections.write(
+            owing = projections.write(
                 ledger.database, make, ((readable(self.before[key]), case) for key, case in self.cases.items())
             )
             projections.write_notes(ledger.database, make, rows.notes)
-            projections.write_orders(
+            owing |= projections.write_orders(
                 ledger.database,
                 make,
                 ((readable(self.orders_before[key]), order) for key, order in self.orders.items()),
@@ -445,6 +443,7 @@ class LedgerBatch:
             run(make.put_chunk, rows.chunks)
             blobs.drop(ledger.database.writing, rows.dropped)
             erasing.erase(ledger.database, rows.erased)
+        ledger.owing_commits += owing
         ledger.heads.update(self.heads)
         ledger.cache.put(self.cases.items())
         ledger.cache.drop(key for key, case in self.cases.items() if case.stage is Stage.WRITTEN_OFF)
@@ -595,7 +594,9 @@ class Draft:
         self._heads: dict[str, Head] = {}
         self._cases: dict[CaseKey, Case] = {}
         self._orders: dict[OrderKey, Order] = {}
-        self._rows = _Rows()
+        self._rows = batch.rows
+        self._staged: list[tuple[list[Any], Any]] = []
+        """Rows, each with the batch's list that it joins when the work has ended well."""
         self._entries: list[Entry] = []
         self._requests: dict[tuple[str, str], Request] = {}
         self._references: dict[tuple[str, int, str], tuple[str, int]] = {}
@@ -651,6 +652,9 @@ class Draft:
 
     # ------------------------------------------------------------ what becomes so
 
+    def _stage(self, rows: list[Any], row: object) -> None:
+        self._staged.append((rows, row))
+
     def record(
         self,
         context: Context,
@@ -681,8 +685,9 @@ class Draft:
                 event=event,
             )
             before, case = case, evolve(case, entry)
-            if case is not None and not about_none:
-                entry = changed(entry, department_kind=context.staff.kind_of(case.department))
+            kind = context.staff.kind_of(case.department) if case is not None and not about_none else None
+            if kind is not None:
+                entry = changed(entry, department_kind=kind)
             head = self._append(head, entry, before)
         self._heads[context.bureau] = head
         if case is not None:
@@ -714,7 +719,7 @@ class Draft:
         entry = entry_about(context, event, subject, version)
         head = self._append(self.head(context.bureau), entry, None)
         self._heads[context.bureau] = head
-        self._rows.notes.append(entry)
+        self._stage(self._rows.notes, entry)
         return Recorded(None, head.seq, head.hash)
 
     def _append(self, head: Head, entry: Entry, before: Case | None) -> Head:
@@ -729,14 +734,15 @@ class Draft:
             payload, salt = encode_private(private), _CHANCE.draw(chain.SALT_BYTES)
             digest = chain.private_digest(salt, payload)
             database = self._batch.ledger.database
-            rows.private.append((entry.bureau, seq, database.seal_private(entry.bureau, seq, salt, payload)))
+            self._stage(rows.private, (entry.bureau, seq, database.seal_private(entry.bureau, seq, salt, payload)))
             if isinstance(entry.event, Registered) and private.channel_reference and entry.channel is not None:
                 reference = private.channel_reference
                 token = database.vault.references(entry.bureau, reference)[-1]
-                rows.references.append((entry.bureau, int(entry.channel), token, entry.case_id, seq))
+                self._stage(rows.references, (entry.bureau, int(entry.channel), token, entry.case_id, seq))
                 self._references[entry.bureau, int(entry.channel), reference] = (entry.case_id, seq)
         hash_ = chain.link(head.hash, head.generation, seq, digest, public)
-        rows.journal.append(
+        self._stage(
+            rows.journal,
             (
                 entry.bureau,
                 seq,
@@ -751,12 +757,16 @@ class Draft:
                 digest,
                 head.hash,
                 hash_,
-            )
+            ),
         )
         self._entries.append(entry)
-        rows.referrals.extend(projections.referral_rows(entry, before))
-        rows.attachments.extend(projections.attachment_rows(entry, seq))
-        rows.words.extend(word_rows(entry, seq, self._batch.ledger.database.vault))
+        for table, found in (
+            (rows.referrals, projections.referral_rows(entry, before)),
+            (rows.attachments, projections.attachment_rows(entry, seq)),
+            (rows.words, word_rows(entry, seq, self._batch.ledger.database.vault)),
+        ):
+            for row in found:
+                self._stage(table, row)
         numbered = projections.numbered_after((head.cases_registered, head.orders_issued), entry.event)
         return Head(head.bureau, head.generation, seq, hash_, *numbered)
 
@@ -764,65 +774,66 @@ class Draft:
         """Remembers what was done under a caller's key."""
         self._requests[bureau, request_key] = request
         sealed = self._batch.ledger.database.vault.seal(request_place(bureau, request_key), request.digest)
-        self._rows.requests.append((bureau, request_key, sealed, request.case_id, request.seq))
+        self._stage(self._rows.requests, (bureau, request_key, sealed, request.case_id, request.seq))
 
     def keep_receipt(self, bureau: str, referral_id: str, receipt: bytes) -> None:
         """Remembers a decision, word for word."""
         self._receipts[bureau, referral_id] = receipt
-        self._rows.decisions.append((bureau, referral_id, receipt))
+        self._stage(self._rows.decisions, (bureau, referral_id, receipt))
 
     def put_blob(self, blob: Blob, at: datetime) -> None:
         """Remembers how much of a file is kept, and when that came (real time)."""
-        self._rows.blobs.append(
-            (blob.digest, blob.size_bytes, blob.held_bytes, int(blob.complete), to_micros(at), blob.brought_by)
+        self._stage(
+            self._rows.blobs,
+            (blob.digest, blob.size_bytes, blob.held_bytes, int(blob.complete), to_micros(at), blob.brought_by),
         )
 
     def put_chunk(self, digest: str, number: int, data: bytes) -> None:
         """Keeps a piece of a file's content."""
         sealed = self._batch.ledger.database.vault.seal(chunk_place(digest, number), data)
-        self._rows.chunks.append((digest, number, sealed))
+        self._stage(self._rows.chunks, (digest, number, sealed))
 
     def drop_blob(self, digest: str) -> None:
         """Gives up a file's content, unless it is complete and some case has the file."""
-        self._rows.dropped.append(digest)
+        self._stage(self._rows.dropped, digest)
 
     def erase(self, bureau: str, case_id: str, kept: Kept) -> None:
         """Deletes what is private of a case."""
-        self._rows.erased.append((bureau, case_id, kept))
+        self._stage(self._rows.erased, (bureau, case_id, kept))
 
     def put_peer(self, bureau: str, peer: str, failures: int, next_attempt_at: datetime) -> None:
         """Remembers when a peer is to be tried again."""
-        self._rows.peers.append((bureau, peer, failures, to_micros(next_attempt_at)))
+        self._stage(self._rows.peers, (bureau, peer, failures, to_micros(next_attempt_at)))
 
     def put_cursor(self, bureau: str, published_seq: int) -> None:
         """Remembers up to where the journal has been published."""
-        self._rows.cursors.append((bureau, published_seq))
+        self._stage(self._rows.cursors, (bureau, published_seq))
 
     def put_directive(self, kind: int, subject: str, published_at_us: int, directive: bytes, signature: bytes) -> None:
         """Keeps what headquarters has published, as it signed it."""
-        self._rows.directives.append((kind, subject, published_at_us, directive, signature))
+        self._stage(self._rows.directives, (kind, subject, published_at_us, directive, signature))
 
     def put_hand_over(self, bureau: str, referral_id: str, receipt: bytes) -> None:
         """Keeps a receipt that a peer has given."""
-        self._rows.hand_overs.append((bureau, referral_id, receipt))
+        self._stage(self._rows.hand_overs, (bureau, referral_id, receipt))
 
     def put_attestation(self, bureau: str, receipt_id: str, seq: int, attestation: bytes) -> None:
         """Keeps the word of a bureau further away on which an entry was recorded; nothing where it is empty."""
         if attestation:
             sealed = self._batch.ledger.database.vault.seal(attestation_place(bureau, receipt_id), attestation)
-            self._rows.attestations.append((bureau, receipt_id, seq, sealed))
+            self._stage(self._rows.attestations, (bureau, receipt_id, seq, sealed))
 
     def put_cosigned(self, seen: Seen) -> None:
         """Keeps what a witness has cosigned of a ledger of ours."""
-        self._rows.cosigned.append(seen)
+        self._stage(self._rows.cosigned, seen)
 
     def put_witnessed(self, seen: Seen) -> None:
         """Remembers up to where a bureau of ours has cosigned another ledger."""
-        self._rows.witnessed.append(seen)
+        self._stage(self._rows.witnessed, seen)
 
     def put_witnessed_segment(self, kept: KeptSegment) -> None:
         """Keeps entries of a ledger that a bureau of ours witnesses."""
-        self._rows.witnessed_segments.append(kept)
+        self._stage(self._rows.witnessed_segments, kept)
 
     def merge(self) -> None:
         """Makes what was staged part of the batch."""
@@ -837,8 +848,10 @@ class Draft:
         batch.requests.update(self._requests)
         batch.references.update(self._references)
         batch.receipts.update(self._receipts)
-        batch.attached.update(row[:3] for row in self._rows.attachments)
-        batch.rows.add(self._rows)
+        for rows, row in self._staged:
+            rows.append(row)
+            if rows is self._rows.attachments:
+                batch.attached.add(row[:3])
         batch.entries += self._entries
 
 

@@ -34,8 +34,11 @@ HERE, ABSENT = 0, 1
 """Of a row of `mismatches`: whether its case is in this ledger."""
 
 
-def write(database: Database, make: "_Statements", changes: Iterable[tuple[Case | None, Case]]) -> None:
-    """Puts the rows in which a case after differs from the case before, in the writer's open transaction."""
+def write(database: Database, make: "_Statements", changes: Iterable[tuple[Case | None, Case]]) -> bool:
+    """Puts the rows in which a case after differs from the case before, in the writer's open transaction.
+
+    Whether a peer is owed something of one of the cases, before or after.
+    """
     cases: list[tuple[Any, ...]] = []
     conclusions_put: list[tuple[Any, ...]] = []
     conclusions_dropped: list[tuple[Any, ...]] = []
@@ -65,6 +68,7 @@ def write(database: Database, make: "_Statements", changes: Iterable[tuple[Case 
     database.run(make.put_conclusion, conclusions_put)
     database.run(make.drop_mismatch, mismatches_dropped)
     database.run(make.put_mismatch, mismatches_put)
+    return beside.owing
 
 
 def write_notes(database: Database, make: "_Statements", entries: Iterable[Entry]) -> None:
@@ -97,7 +101,7 @@ def write_notes(database: Database, make: "_Statements", entries: Iterable[Entry
     database.run(make.put_doubt, [(*key, *row) for key, row in doubts.items() if row is not None])
 
 
-def write_orders(database: Database, make: "_Statements", changes: Iterable[tuple[Order | None, Order]]) -> None:
+def write_orders(database: Database, make: "_Statements", changes: Iterable[tuple[Order | None, Order]]) -> bool:
     """Puts the rows in which a supervision order after differs from the order before, as `write` does."""
     orders: list[tuple[Any, ...]] = []
     beside = _Beside()
@@ -109,6 +113,7 @@ def write_orders(database: Database, make: "_Statements", changes: Iterable[tupl
         beside.deliveries(after.bureau, after.order_id, _owed_of_order(before) if before else {}, _owed_of_order(after))
     database.run(make.put_order, orders)
     beside.write(database, make)
+    return beside.owing
 
 
 @dataclass(slots=True)
@@ -119,6 +124,7 @@ class _Beside:
     clocks_dropped: list[tuple[Any, ...]] = field(default_factory=list)
     deliveries_put: list[tuple[Any, ...]] = field(default_factory=list)
     deliveries_dropped: list[tuple[Any, ...]] = field(default_factory=list)
+    owing: bool = False
 
     def clocks(self, bureau: str, subject: str, before: Iterable[Clock], after: Iterable[Clock]) -> None:
         """The clocks in which two states differ."""
@@ -129,6 +135,9 @@ class _Beside:
 
     def deliveries(self, bureau: str, subject: str, owed: Mapping[str, int], owes: Mapping[str, int]) -> None:
         """What is owed to peers in which two states differ."""
+        if not owed and not owes:
+            return
+        self.owing = True
         self.deliveries_dropped.extend((bureau, peer, subject) for peer in owed.keys() - owes.keys())
         self.deliveries_put.extend(
             (bureau, peer, subject, since) for peer, since in owes.items() if owed.get(peer) != since

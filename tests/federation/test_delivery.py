@@ -165,15 +165,15 @@ async def test_a_database_that_does_not_answer_sets_no_case_aside(
     case_id = await bureaus.register(COUNTY)
     await bureaus.refer(COUNTY, case_id, PREFECTURE)
     destination = await until(lambda: node.parts.courier.destinations.get((COUNTY, PREFECTURE)))
-    history, asked = queries.history, []
+    histories, asked = queries.histories, []
 
     def silent(*given: Any, **more: Any) -> Any:
         asked.append(given)
         if len(asked) == 1:
             raise DatabaseSilent("ledger", "connection refused")
-        return history(*given, **more)
+        return histories(*given, **more)
 
-    monkeypatch.setattr(queries, "history", silent)
+    monkeypatch.setattr(queries, "histories", silent)
     destination.loop.wake()
     await until(lambda: len(asked) > 1)
     assert {} == destination.aside

@@ -43,7 +43,7 @@ READERS = {
     "node/journals.py ReadTerms": "masked",
     "node/journals.py _masked": "masked",
     # To nobody: from ledger to ledger, within one, or to the peers that have the case.
-    "node/federation/courier.py _deliver": "to the peer that the case is offered to",
+    "node/federation/courier.py _histories": "to the peer that the case is offered to",
     "node/federation/cosign.py _handed_over": "to the peer that had the case before",
     "node/restoration.py _set_aside": "to the administrator's file, of a backup's entries that were never cosigned",
     "node/ledger/queries.py attachments_of": "",
