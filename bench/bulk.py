@@ -1,7 +1,7 @@
 """Registering in bulk over streams, durably, against the bare database: `python -m bench.bulk`.
 
-A client sends cases over four bidirectional streams to a node (SQLite, synchronous=FULL, mTLS) and counts those that are
-acknowledged. Against it stands what no ledger on SQLite can pass: the very rows that the node has written, put into an
+A client sends cases over four bidirectional streams, a hundred in a message, to a node (SQLite, synchronous=FULL, mTLS)
+and counts those that are acknowledged. Against it stands what no ledger on SQLite can pass: the very rows that the node has written, put into an
 empty database of the same form by `executemany`, committed in hundreds, by a program that does nothing else.
 """
 
@@ -18,6 +18,8 @@ from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
 from node.ledger.ledger import Ledger
 
 STREAMS: Final = 4
+MESSAGE_CASES: Final = 100
+"""Cases of one message, as `kx case register-bulk` has them."""
 COMMIT_ROWS: Final = 100
 """Cases of one commit of the bare database."""
 PRAGMAS: Final = ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "cache_size = -65536")
@@ -28,14 +30,15 @@ async def registered(folder: Path, port: int, cases: int) -> float:
     """Cases a second that are acknowledged as durable over all streams."""
 
     async def requests() -> AsyncIterator[case_pb2.RegisterCasesRequest]:
-        message = case_pb2.RegisterCasesRequest(registration=nodes.request())
-        for _ in range(cases // STREAMS):
-            yield message
+        one = nodes.request()
+        for at in range(0, cases // STREAMS, MESSAGE_CASES):
+            count = min(MESSAGE_CASES, cases // STREAMS - at)
+            yield case_pb2.RegisterCasesRequest(registrations=[one] * count)
 
     async def stream(stub: Any) -> int:
         accepted = 0
-        async for answer in stub.RegisterCases(requests()):
-            accepted += answer.HasField("accepted")
+        async for response in stub.RegisterCases(requests()):
+            accepted += sum(answer.HasField("accepted") for answer in response.answers)
         return accepted
 
     async with nodes.channel_to(folder, port) as channel:

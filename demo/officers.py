@@ -209,7 +209,7 @@ class Office:
     def register_many(
         self, registrations: AsyncIterator[case_pb2.RegisterCasesRequest]
     ) -> AsyncIterator[case_pb2.RegisterCasesResponse]:
-        """Registrations over one stream, each answered when durable, in their order."""
+        """Registrations over one stream, each message answered when what is in it is durable, in their order."""
         answers: AsyncIterator[case_pb2.RegisterCasesResponse] = self._cases.RegisterCases(registrations)
         return answers
 

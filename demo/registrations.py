@@ -14,6 +14,8 @@ import grpc.aio
 from demo.officers import NO_DECISION, PATIENCE_SECONDS, RETRY_SECONDS, NoAnswer, Office
 from kuaixiang.wire.v1 import case_pb2
 
+AT_ONCE_MAX: Final = 100
+"""Registrations of one message: more gain nothing, and the first of them waits longer."""
 _BUSY: Final = int(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
 
 
@@ -32,7 +34,7 @@ class _Asked:
     """A registration that has not been answered."""
 
     request: case_pb2.RegisterCaseRequest
-    answer: asyncio.Future[case_pb2.ActResponse]
+    answer: asyncio.Future[case_pb2.RegisteredCase]
 
 
 class Registrations:
@@ -62,7 +64,7 @@ class Registrations:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def register(self, request: case_pb2.RegisterCaseRequest) -> case_pb2.ActResponse:
+    async def register(self, request: case_pb2.RegisterCaseRequest) -> case_pb2.RegisteredCase:
         """The bureau's answer, once the case is durable. Raises `RegistrationRefused`, `NoAnswer`, grpc's own error."""
         asked = _Asked(request, asyncio.get_running_loop().create_future())
         if not self._unsent and not self._unanswered:
@@ -74,8 +76,9 @@ class Registrations:
     async def _run(self) -> None:
         while True:
             try:
-                async for answer in self._office.register_many(self._requests()):
-                    self._take(answer)
+                async for response in self._office.register_many(self._requests()):
+                    for answer in response.answers:
+                        self._take(answer)
             except grpc.aio.AioRpcError as failure:
                 if failure.code() not in NO_DECISION:
                     self._give_up(failure)
@@ -95,12 +98,12 @@ class Registrations:
             if mine != self._stream:
                 return  # of a stream that has failed
             while self._unsent:
-                asked = self._unsent.popleft()
-                self._unanswered.append(asked)
-                yield case_pb2.RegisterCasesRequest(registration=asked.request)
+                sent = [self._unsent.popleft() for _ in range(min(AT_ONCE_MAX, len(self._unsent)))]
+                self._unanswered.extend(sent)
+                yield case_pb2.RegisterCasesRequest(registrations=[asked.request for asked in sent])
             self._more.clear()
 
-    def _take(self, answer: case_pb2.RegisterCasesResponse) -> None:
+    def _take(self, answer: case_pb2.RegistrationAnswer) -> None:
         self._answered_at = time.monotonic()
         asked = self._unanswered.popleft()
         if asked.answer.done():

@@ -59,6 +59,10 @@ from kx.tables import (
 
 STREAM_SECONDS_MAX: Final = 600.0
 """One stream; what is unanswered then goes over the next one."""
+ROWS_AT_ONCE: Final = 100
+"""Rows of one message: more gain nothing, and the bar would stand still for longer."""
+BYTES_AT_ONCE: Final = 1 << 20
+"""A message with more is sent without waiting for further rows: the longest row, 60 kB, still fits into one."""
 BUSY: Final = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 TOO_LATE: Final = RecordedTooLate.__name__
 DIGEST_CHARACTERS: Final = 40
@@ -509,17 +513,29 @@ async def _send(stream: Any, rows: Sequence[Row], total: int, bar: Bar, patience
     before = total - len(rows)
 
     async def requests() -> AsyncIterator[case_pb2.RegisterCasesRequest]:
+        message = case_pb2.RegisterCasesRequest()
         for row in rows:
-            yield case_pb2.RegisterCasesRequest(registration=row.request)
+            assert row.request is not None  # noqa: S101 - a row that cannot be asked for has been refused
+            message.registrations.append(row.request)
+            if len(message.registrations) == ROWS_AT_ONCE or message.ByteSize() > BYTES_AT_ONCE:
+                yield message
+                message = case_pb2.RegisterCasesRequest()
+        if message.registrations:
+            yield message
+
+    async def answers() -> AsyncIterator[case_pb2.RegistrationAnswer]:
+        async for response in stream(requests(), timeout=STREAM_SECONDS_MAX):
+            for answer in response.answers:
+                yield answer
 
     answered = turned = 0
-    async for answer in stream(requests(), timeout=STREAM_SECONDS_MAX):
+    async for answer in answers():
         row = rows[answer.index]
         refused_act = answer.refused
         match answer.WhichOneof("result"):
             case "accepted":
                 row.result = Result.REPEATED if answer.accepted.repeated_request else Result.REGISTERED
-                row.case_id = answer.accepted.case.case_id
+                row.case_id = answer.accepted.case_id
                 patience.renew()
             case "refused" if refused_act.code == BUSY:
                 continue

@@ -12,7 +12,7 @@ from kuaixiang.domain.authority import Caller, Subject
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.disclosure import masked
-from kuaixiang.domain.errors import FieldMissing, Refused
+from kuaixiang.domain.errors import FieldMalformed, FieldMissing, Refused
 from kuaixiang.domain.events import CaseEvent, Entry, OrderEvent, Private
 from kuaixiang.domain.identifiers import mask_name
 from kuaixiang.domain.labels import Both, listed
@@ -46,10 +46,11 @@ from node.ledger import queries
 from node.ledger.database import LedgerDatabase
 from node.ledger.queries import CaseFilter, TabCount
 from node.ledger.search import read_search
-from node.office import Done, Header, Office
+from node.office import Begun, Done, Header, Office
 
 STREAM_WINDOW: Final = 512
-"""Registrations of one stream that may be under way: one batch of the writer. The sender waits beyond it."""
+"""Registrations of one message at most, and after how many under way a stream's next message waits: one batch of the
+writer."""
 SEQ_MAX: Final = 2**63 - 1
 """What a database's integers hold; a journal never comes there."""
 WATCH_ENTRIES_MAX: Final = 500
@@ -136,46 +137,64 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     async def RegisterCases(
         self, request_iterator: AsyncIterator[case_pb2.RegisterCasesRequest], context: Context
     ) -> AsyncIterator[case_pb2.RegisterCasesResponse]:
-        """Registers a stream of cases; each is answered when durable, in the order of its arrival."""
+        """Registers a stream of cases; a message is answered when what is in it is durable, in the order of arrival."""
         # Whoever registers nowhere need not begin; each registration is checked for its own bureau besides.
         caller = caller_of(context)
         self._admit(context, "RegisterCases", min(caller.offices | caller.bureaus, default=""))
-        pending: asyncio.Queue[asyncio.Task[case_pb2.RegisterCasesResponse] | None] = asyncio.Queue(STREAM_WINDOW)
+        pending: asyncio.Queue[asyncio.Task[case_pb2.RegisterCasesResponse] | None] = asyncio.Queue()
+        window = _Window()
 
         async def read() -> None:
             index = 0
             try:
                 async for message in request_iterator:
-                    registration = message.registration
-                    if registration.header.bureau:
-                        self._admit(context, "RegisterCases", registration.header.bureau)
-                    _check_channel(caller, registration)
-                    await pending.put(asyncio.ensure_future(self._register_one(index, registration)))
-                    index += 1
+                    registrations = message.registrations
+                    check_registrations_at_once(len(registrations))
+                    for bureau in {registration.header.bureau for registration in registrations} - {""}:
+                        self._admit(context, "RegisterCases", bureau)
+                    if caller.token is not None:
+                        for registration in registrations:
+                            _check_channel(caller, registration)
+                    await window.enter(len(registrations))
+                    pending.put_nowait(asyncio.ensure_future(self._register_all(index, registrations)))
+                    index += len(registrations)
             finally:
-                await pending.put(None)
+                pending.put_nowait(None)
 
         reader = asyncio.ensure_future(read())
         try:
-            while (answer := await pending.get()) is not None:
-                yield await answer
+            while (answered := await pending.get()) is not None:
+                response = await answered
+                window.leave(len(response.answers))
+                yield response
             await reader
         finally:
             reader.cancel()
-            while not pending.empty():
-                # Else the reader of a stream that broke off would wait for ever to say that it has ended.
-                pending.get_nowait()
 
-    async def _register_one(
-        self, index: int, registration: case_pb2.RegisterCaseRequest
+    async def _register_all(
+        self, index: int, registrations: Sequence[case_pb2.RegisterCaseRequest]
     ) -> case_pb2.RegisterCasesResponse:
+        """All are given to the writer before any is waited for, so that they share a commit."""
+        begun: list[Begun | Refused] = []
+        for registration in registrations:
+            try:
+                begun.append(await self._office.begin(header_of(registration), act_of(registration)))
+            except WriterBusy as busy:
+                begun.append(TooMuchWaits(busy))
+            except Refused as refusal:
+                begun.append(refusal)
+        answers = [await self._registered(at, one) for at, one in enumerate(begun, start=index)]
+        return case_pb2.RegisterCasesResponse(answers=answers)
+
+    async def _registered(self, index: int, begun: Begun | Refused) -> case_pb2.RegistrationAnswer:
+        if isinstance(begun, Refused):
+            return case_pb2.RegistrationAnswer(index=index, refused=refused_act(begun))
         try:
-            done = await self._office.perform(header_of(registration), act_of(registration))
-        except WriterBusy as busy:
-            return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(TooMuchWaits(busy)))
+            done = await self._office.finish(begun)
         except Refused as refusal:
-            return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(refusal))
-        return case_pb2.RegisterCasesResponse(index=index, accepted=self._response(done))
+            return case_pb2.RegistrationAnswer(index=index, refused=refused_act(refusal))
+        accepted = case_pb2.RegisteredCase(case_id=done.case.case_id, seq=done.seq, repeated_request=done.repeated)
+        return case_pb2.RegistrationAnswer(index=index, accepted=accepted)
 
     async def AttachFile(
         self, request_iterator: AsyncIterator[case_pb2.AttachFileRequest], context: Context
@@ -339,6 +358,36 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     def _wake_watchers(self) -> None:
         for changed in self._watchers:
             changed.set()
+
+
+class _Window:
+    """How many registrations of a stream are under way; whoever would begin more waits until there is room."""
+
+    def __init__(self) -> None:
+        self._under_way = 0
+        self._room = asyncio.Event()
+
+    async def enter(self, count: int) -> None:
+        """Waits for room, then begins as many as a message has."""
+        while self._under_way >= STREAM_WINDOW:
+            self._room.clear()
+            await self._room.wait()
+        self._under_way += count
+
+    def leave(self, count: int) -> None:
+        """They are answered."""
+        self._under_way -= count
+        self._room.set()
+
+
+def check_registrations_at_once(count: int) -> None:
+    """Raises `FieldMalformed` for a message with more registrations than one may have."""
+    if count > STREAM_WINDOW:
+        raise FieldMalformed(
+            "registrations",
+            Both(f"has {count} registrations", f"共 {count} 件，超过上限"),
+            Both(f"Send at most {STREAM_WINDOW} in one message.", f"每次最多发送 {STREAM_WINDOW} 件。"),
+        )
 
 
 def _check_channel(caller: Caller, request: Any) -> None:  # noqa: ANN401 - any act's message

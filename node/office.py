@@ -14,7 +14,6 @@ from kuaixiang.domain.acts import Act
 from kuaixiang.domain.attachments import check_attachment
 from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
 from kuaixiang.domain.case import Case, evolve
-from kuaixiang.domain.changed import changed
 from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.custody import OfferFacts, judge
 from kuaixiang.domain.decide import decide
@@ -94,6 +93,14 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """An act that waits to be written."""
+
+    bureau: str
+    result: "asyncio.Future[_Result]"
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
     """Something that concerns no single case and is durable. `repeated`: done before under the same key."""
 
@@ -152,6 +159,10 @@ class Office:
 
     async def perform(self, header: Header, act: Act) -> Done:
         """Does an act of a person; raises `Refused`, `WriterBusy`, `WriterStopped`."""
+        return await self.finish(await self.begin(header, act))
+
+    async def begin(self, header: Header, act: Act) -> "Begun":
+        """Gives an act of a person to the writer, to be finished by `finish`; raises like `perform`."""
         self.check_hosted(header.bureau)
         reference = None
         if not isinstance(act, acts.Register):
@@ -169,8 +180,12 @@ class Office:
             reference=reference,
             digests=(act.digest,) if isinstance(act, acts.Attach) else (),
         )
-        result: _Result = await self.ledger.do(work)
-        case = result.case or await self.read_case(header.bureau, result.case_id)
+        return Begun(header.bureau, self.ledger.writer.submit(work))
+
+    async def finish(self, begun: "Begun") -> Done:
+        """What came of an act, once it is durable; raises `Refused`, `WriterStopped`."""
+        result = await begun.result
+        case = result.case or await self.read_case(begun.bureau, result.case_id)
         return Done(case, result.seq, result.repeated, result.linked_completed)
 
     async def possible(self, header: Header) -> tuple[type[Act], ...]:
@@ -243,14 +258,15 @@ class Office:
             if case is None:
                 raise errors.UnknownCase(bureau, header.case_id)
             _check_version(header, case)
-        context = self._context(header, case)
         if isinstance(act, acts.Register):
-            case_id = new_case_id(bureau, context.now, draft.head(bureau).cases_registered + 1)
-            context = changed(context, new_id=case_id, lead=linked.lead_in(draft, bureau))
+            now = self._now(None)
+            case_id = new_case_id(bureau, now, draft.head(bureau).cases_registered + 1)
+            context = self._context_at(now, header, new_id=case_id, lead=linked.lead_in(draft, bureau))
             events = decide(None, act, context)
             recorded = draft.record(context, case_id, events, case=None, category=act.category, channel=act.channel)
         else:
             case_id = header.case_id
+            context = self._context(header, case)
             if isinstance(act, acts.Link):
                 context = replace(context, lead=linked.lead_in(draft, bureau), is_lead=bool(linked.followers))
             if isinstance(act, acts.Attach):
@@ -303,7 +319,9 @@ class Office:
         return None
 
     def _context(self, header: Header, case: Case | Order | None) -> Context:
-        now = self._now(case)
+        return self._context_at(self._now(case), header, new_id=new_referral_id())
+
+    def _context_at(self, now: datetime, header: Header, *, new_id: str, lead: Case | None = None) -> Context:
         return Context(
             bureau=header.bureau,
             actor=header.actor,
@@ -315,7 +333,8 @@ class Office:
             calendar=self.place.calendar,
             rules=self.place.rules,
             staff=self.place.staff(header.bureau),
-            new_id=new_referral_id(),
+            new_id=new_id,
+            lead=lead,
         )
 
     def system_context(self, bureau: str, case: Case | Order | None = None) -> Context:

@@ -35,7 +35,6 @@ from kuaixiang.facts import load_tree
 from kuaixiang.runtime.clock import SharedClock
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.wire.errors import RemoteRefusal
-from kuaixiang.wire.v1 import case_pb2
 
 REGISTERED_AT_ONCE: Final = 512
 """Registrations of this process that are not acknowledged: several for each node, so that they share commits."""
@@ -296,8 +295,8 @@ class Officers:
         act = replace(act, place=life.division, answer=request.reply if plan.way is Way.ON_THE_SPOT else "")
         key = life.next_key()
         answer = await stream.register(request_of(act, plan.home, life.officer("R", Role.REGISTRAR), key=key))
-        life.case_id = answer.case.case_id
-        self._acknowledge(key, plan.home, life.case_id, answer, "Register")
+        life.case_id = answer.case_id
+        self._acknowledge(key, plan.home, life.case_id, answer.seq, "Register")
         self.progress.registered += 1
 
     async def _handle(self, life: "Life") -> None:
@@ -341,7 +340,7 @@ class Officers:
                 answer = await self._office(life.bureau).do(officer, act, life.case_id, key=key)
         finally:
             self.progress.waiting -= 1
-        self._acknowledge(key, life.bureau, life.case_id, answer, type(act).__name__)
+        self._acknowledge(key, life.bureau, life.case_id, answer.seq, type(act).__name__)
         self.progress.acts += 1
 
     async def _arrives(self, life: "Life", bureau: str) -> None:
@@ -359,8 +358,8 @@ class Officers:
         self.progress.arrived += 1
         life.bureau = bureau
 
-    def _acknowledge(self, key: str, bureau: str, case_id: str, answer: case_pb2.ActResponse, act: str) -> None:
-        self._file.write(f"{key}\t{bureau}\t{case_id}\t{answer.seq}\t{act}\n")
+    def _acknowledge(self, key: str, bureau: str, case_id: str, seq: int, act: str) -> None:
+        self._file.write(f"{key}\t{bureau}\t{case_id}\t{seq}\t{act}\n")
 
 
 @dataclass(slots=True)

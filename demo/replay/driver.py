@@ -239,7 +239,7 @@ class Driver:
         )
         request = request_of(act, life.bureau, REGISTRAR, key=self._key(life), at=at)
         node = self._federation.node(life.bureau)
-        life.case_id = (await self._registrations[node.name].register(request)).case.case_id
+        life.case_id = (await self._registrations[node.name].register(request)).case_id
         if _departs(history, 0):
             await self._act(life, REGISTRAR, acts.Forward(telling=Telling.TRANSFERRED), at)
         else:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from prometheus_client import Counter
 
 from kuaixiang.accounts import passwords
@@ -298,12 +298,7 @@ class Officers:
         if not self.required:
             return
         for path in _headers_in(message.DESCRIPTOR):
-            header: Any = message
-            for name in path:
-                if not header.HasField(name):
-                    break
-                header = getattr(header, name)
-            else:
+            for header in _at(message, path):
                 check_person(caller, header.bureau, header.actor, _role(header.role))
         if _names_reader(message.DESCRIPTOR) and (message.actor or getattr(message, "private", 0)):
             check_person(caller, message.bureau, message.actor, _role(message.role), "actor")
@@ -332,26 +327,40 @@ def _role(number: int) -> Role | None:
     return Role(number) if number in set(Role) else None
 
 
-_HEADERS: dict[Descriptor, tuple[tuple[str, ...], ...]] = {}
+_Path = tuple[FieldDescriptor, ...]
+_HEADERS: dict[Descriptor, tuple[_Path, ...]] = {}
 
 
-def _headers_in(kind: Descriptor) -> tuple[tuple[str, ...], ...]:
-    """Where a message says who acts: its header, and that of a registration inside it."""
+def _headers_in(kind: Descriptor) -> tuple[_Path, ...]:
+    """Where a message says who acts: its header, and those of the registrations inside it."""
     known = _HEADERS.get(kind)
     if known is None:
         known = _HEADERS[kind] = tuple(_paths(kind, 1))
     return known
 
 
-def _paths(kind: Descriptor, deeper: int) -> Iterable[tuple[str, ...]]:
+def _paths(kind: Descriptor, deeper: int) -> Iterable[_Path]:
     for field in kind.fields:
         inner = field.message_type
-        if inner is None or field.is_repeated:
+        if inner is None:
             continue
         if inner is case_pb2.ActHeader.DESCRIPTOR:
-            yield (field.name,)
+            yield (field,)
         elif deeper:
-            yield from ((field.name, *rest) for rest in _paths(inner, deeper - 1))
+            yield from ((field, *rest) for rest in _paths(inner, deeper - 1))
+
+
+def _at(message: Any, path: _Path) -> Iterable[Any]:  # noqa: ANN401 - any message
+    """The messages there: as many as a repeated field has, none where nothing is given."""
+    if not path:
+        yield message
+        return
+    field, *deeper = path
+    if field.is_repeated:
+        for one in getattr(message, field.name):
+            yield from _at(one, tuple(deeper))
+    elif message.HasField(field.name):
+        yield from _at(getattr(message, field.name), tuple(deeper))
 
 
 def _names_reader(kind: Descriptor) -> bool:

@@ -291,7 +291,7 @@ FIELDS: dict[str, Callable[[str], Any]] = {
 def request_of(rpc: str, code: str, role: Role | None = None) -> Message:
     """A request of a bureau about the bureau asked, with a form that passes and nothing to do in it."""
     if rpc == "RegisterCases":
-        return case_pb2.RegisterCasesRequest(registration=case_pb2.RegisterCaseRequest(header=header(role)))
+        return case_pb2.RegisterCasesRequest(registrations=[case_pb2.RegisterCaseRequest(header=header(role))])
     if rpc in SPECIAL:
         return SPECIAL[rpc](code)
     kind = methods()[rpc].input_type

@@ -148,15 +148,25 @@ async def test_a_stream_of_registrations_is_acknowledged_row_by_row_in_order(cal
     office = callers.office()
 
     async def rows() -> Any:
-        for number in range(300):
-            bad = number % 50 == 7
-            yield case_pb2.RegisterCasesRequest(registration=registration(contact="1" if bad else "15400001234"))
+        for number in range(0, 300, 60):
+            contacts = ["1" if row % 50 == 7 else "15400001234" for row in range(number, number + 60)]
+            yield case_pb2.RegisterCasesRequest(registrations=[registration(contact=contact) for contact in contacts])
 
-    answers = [answer async for answer in office.RegisterCases(rows())]
+    answers = [answer async for response in office.RegisterCases(rows()) for answer in response.answers]
     assert [answer.index for answer in answers] == list(range(300))
     refused = [answer.index for answer in answers if answer.WhichOneof("result") == "refused"]
     assert refused == [7, 57, 107, 157, 207, 257]
     assert {answers[at].refused.field for at in refused} == {"contact"}
+
+
+async def test_more_registrations_than_a_message_may_have_are_refused_and_none_of_them_is_made(
+    callers: Callers,
+) -> None:
+    office = callers.office()
+    message = case_pb2.RegisterCasesRequest(registrations=[registration()] * 513)
+    with pytest.raises(grpc.aio.AioRpcError, match="513 registrations"):
+        [answer async for answer in office.RegisterCases(iter([message]))]
+    assert [] == list((await office.ListCases(case_pb2.ListCasesRequest(bureau=COUNTY))).cases)
 
 
 async def test_the_work_list_pages_by_nearest_deadline_without_gaps_or_repeats(

@@ -139,10 +139,11 @@ async def test_a_registration_inside_a_stream_is_held_to_who_has_signed_in(calle
     office, token = callers.office(), await token_of(callers, "R01")
 
     async def sent(actor: str) -> AsyncIterator[case_pb2.RegisterCasesRequest]:
-        yield case_pb2.RegisterCasesRequest(registration=registration(header=by(actor)))
+        mine, whose = registration(header=by("R01")), registration(header=by(actor))
+        yield case_pb2.RegisterCasesRequest(registrations=[mine, whose])
 
-    answers = [answer async for answer in office.RegisterCases(sent("R01"), **bearing(token))]
-    assert [True] == [answer.HasField("accepted") for answer in answers]
+    (response,) = [response async for response in office.RegisterCases(sent("R01"), **bearing(token))]
+    assert [True, True] == [answer.HasField("accepted") for answer in response.answers]
     with pytest.raises(grpc.aio.AioRpcError, match="names somebody else"):
         [answer async for answer in office.RegisterCases(sent("T01"), **bearing(token))]
 
@@ -328,7 +329,7 @@ async def test_a_stream_that_is_open_ends_with_the_sign_in_or_token_that_opened_
         await door(callers).SignOut(sign_in_pb2.SignOutRequest(), **bearing(registrar))
 
     def registered(one: case_pb2.RegisterCaseRequest) -> case_pb2.RegisterCasesRequest:
-        return case_pb2.RegisterCasesRequest(registration=one)
+        return case_pb2.RegisterCasesRequest(registrations=[one])
 
     for secret, first, second, end in (
         (issued.secret, from_channel(), from_channel(), revoke),
@@ -336,7 +337,7 @@ async def test_a_stream_that_is_open_ends_with_the_sign_in_or_token_that_opened_
     ):
         stream: Any = office.RegisterCases(**bearing(secret))
         await stream.write(registered(first))
-        assert (await stream.read()).HasField("accepted")
+        assert (await stream.read()).answers[0].HasField("accepted")
         await end()
         await stream.write(registered(second))
         assert SignInEnded.__name__ == (await refusal_of(stream.read())).rule

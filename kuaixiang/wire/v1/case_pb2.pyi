@@ -131,17 +131,19 @@ Global___RegisterCaseRequest: _TypeAlias = RegisterCaseRequest  # noqa: Y015
 class RegisterCasesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    REGISTRATION_FIELD_NUMBER: _builtins.int
+    REGISTRATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def registration(self) -> Global___RegisterCaseRequest: ...
+    def registrations(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegisterCaseRequest]:
+        """At most 512."""
+
     def __init__(
         self,
         *,
-        registration: Global___RegisterCaseRequest | None = ...,
+        registrations: _abc.Iterable[Global___RegisterCaseRequest] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["registration", b"registration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["registration", b"registration"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["registrations", b"registrations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -151,20 +153,42 @@ Global___RegisterCasesRequest: _TypeAlias = RegisterCasesRequest  # noqa: Y015
 class RegisterCasesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegistrationAnswer]:
+        """One for each registration of a message, in its order."""
+
+    def __init__(
+        self,
+        *,
+        answers: _abc.Iterable[Global___RegistrationAnswer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterCasesResponse: _TypeAlias = RegisterCasesResponse  # noqa: Y015
+
+@_typing.final
+class RegistrationAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
     INDEX_FIELD_NUMBER: _builtins.int
     ACCEPTED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """The position of the request in the stream, from 0."""
+    """The position of the registration in the stream, from 0."""
     @_builtins.property
-    def accepted(self) -> Global___ActResponse: ...
+    def accepted(self) -> Global___RegisteredCase: ...
     @_builtins.property
     def refused(self) -> Global___RefusedAct: ...
     def __init__(
         self,
         *,
         index: _builtins.int = ...,
-        accepted: Global___ActResponse | None = ...,
+        accepted: Global___RegisteredCase | None = ...,
         refused: Global___RefusedAct | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "refused", b"refused", "result", b"result"]  # noqa: Y015
@@ -175,7 +199,36 @@ class RegisterCasesResponse(_message.Message):
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
-Global___RegisterCasesResponse: _TypeAlias = RegisterCasesResponse  # noqa: Y015
+Global___RegistrationAnswer: _TypeAlias = RegistrationAnswer  # noqa: Y015
+
+@_typing.final
+class RegisteredCase(_message.Message):
+    """What whoever brings many cases keeps of one; GetCase says more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    REPEATED_REQUEST_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    seq: _builtins.int
+    """The journal's end at which it is so."""
+    repeated_request: _builtins.bool
+    """It had been registered before, under the same key or the channel's own number."""
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        seq: _builtins.int = ...,
+        repeated_request: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "repeated_request", b"repeated_request", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisteredCase: _TypeAlias = RegisteredCase  # noqa: Y015
 
 @_typing.final
 class RefusedAct(_message.Message):

@@ -259,7 +259,8 @@ class CaseServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RegisterCases(self, request_iterator, context):
-        """Many registrations over one stream; each is acknowledged when durable, in the order of its arrival.
+        """Many registrations over one stream, several in a message; a message is answered when all that is in it is durable or
+        refused, in the order of its arrival.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

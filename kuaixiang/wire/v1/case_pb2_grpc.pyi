@@ -19,7 +19,9 @@ class CaseServiceStub:
     RegisterCase: _aio.UnaryUnaryMultiCallable[_case_pb2.RegisterCaseRequest, _case_pb2.ActResponse]
     """受理登记 (§四(一)1); with an answer given on the spot the case is completed and fed back at once."""
     RegisterCases: _aio.StreamStreamMultiCallable[_case_pb2.RegisterCasesRequest, _case_pb2.RegisterCasesResponse]
-    """Many registrations over one stream; each is acknowledged when durable, in the order of its arrival."""
+    """Many registrations over one stream, several in a message; a message is answered when all that is in it is durable or
+    refused, in the order of its arrival.
+    """
     AnswerOnTheSpot: _aio.UnaryUnaryMultiCallable[_case_pb2.AnswerOnTheSpotRequest, _case_pb2.ActResponse]
     """当场答复 of a case already registered (§四(一)2)."""
     ForwardCase: _aio.UnaryUnaryMultiCallable[_case_pb2.ForwardCaseRequest, _case_pb2.ActResponse]
@@ -118,7 +120,9 @@ class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _abc.AsyncIterator[_case_pb2.RegisterCasesRequest],
         context: _aio.ServicerContext[_abc.AsyncIterator[_case_pb2.RegisterCasesRequest], _abc.AsyncIterator[_case_pb2.RegisterCasesResponse]],
     ) -> _abc.AsyncIterator[_case_pb2.RegisterCasesResponse]:
-        """Many registrations over one stream; each is acknowledged when durable, in the order of its arrival."""
+        """Many registrations over one stream, several in a message; a message is answered when all that is in it is durable or
+        refused, in the order of its arrival.
+        """
 
     @_abc_1.abstractmethod
     def AnswerOnTheSpot(

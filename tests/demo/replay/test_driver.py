@@ -116,13 +116,15 @@ class FakeOffice:
         self, requests: AsyncIterator[case_pb2.RegisterCasesRequest]
     ) -> AsyncIterator[case_pb2.RegisterCasesResponse]:
         async for request in requests:
-            header = request.registration.header
-            case_id = header.request_key
             now = self.federation.clock.now()
-            self.federation.holder[case_id] = header.bureau
-            self.federation.done.append(Done(header.bureau, case_id, "Register", instant(header.occurred_at), now, now))
-            accepted = case_pb2.ActResponse(case=case_pb2.Case(case_id=case_id))
-            yield case_pb2.RegisterCasesResponse(accepted=accepted)
+            answers = []
+            for registration in request.registrations:
+                header = registration.header
+                case_id, at = header.request_key, instant(header.occurred_at)
+                self.federation.holder[case_id] = header.bureau
+                self.federation.done.append(Done(header.bureau, case_id, "Register", at, now, now))
+                answers.append(_accepted(case_id))
+            yield case_pb2.RegisterCasesResponse(answers=answers)
 
 
 @pytest.fixture
@@ -227,23 +229,27 @@ class Unreliable:
     ) -> AsyncIterator[case_pb2.RegisterCasesResponse]:
         self.streams += 1
         async for request in requests:
-            header = request.registration.header
-            if header.request_key == "4" and self.streams == 1:
-                nothing = grpc.aio.Metadata()
-                raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, "away")
-            if header.request_key == "2" and self.busy:
-                self.busy = False
-                yield _refused(8, "TooMuchWaits")
-            elif not header.bureau:
-                yield _refused(3, "FieldMissing")
-            else:
-                number = self.registered.setdefault(header.request_key, f"case-{len(self.registered) + 1}")
-                accepted = case_pb2.ActResponse(case=case_pb2.Case(case_id=number))
-                yield case_pb2.RegisterCasesResponse(accepted=accepted)
+            for registration in request.registrations:
+                yield case_pb2.RegisterCasesResponse(answers=[self._answer(registration.header)])
+
+    def _answer(self, header: case_pb2.ActHeader) -> case_pb2.RegistrationAnswer:
+        if header.request_key == "4" and self.streams == 1:
+            nothing = grpc.aio.Metadata()
+            raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, "away")
+        if header.request_key == "2" and self.busy:
+            self.busy = False
+            return _refused(8, "TooMuchWaits")
+        if not header.bureau:
+            return _refused(3, "FieldMissing")
+        return _accepted(self.registered.setdefault(header.request_key, f"case-{len(self.registered) + 1}"))
 
 
-def _refused(code: int, rule: str) -> case_pb2.RegisterCasesResponse:
-    return case_pb2.RegisterCasesResponse(refused=case_pb2.RefusedAct(code=code, rule=rule, message=rule))
+def _accepted(case_id: str) -> case_pb2.RegistrationAnswer:
+    return case_pb2.RegistrationAnswer(accepted=case_pb2.RegisteredCase(case_id=case_id))
+
+
+def _refused(code: int, rule: str) -> case_pb2.RegistrationAnswer:
+    return case_pb2.RegistrationAnswer(refused=case_pb2.RefusedAct(code=code, rule=rule, message=rule))
 
 
 def _request(key: int, bureau: str = "110101") -> case_pb2.RegisterCaseRequest:
@@ -254,7 +260,7 @@ async def test_registrations_survive_a_node_that_goes_away_and_one_that_is_busy(
     node: Any = Unreliable()
     async with asyncio.timeout(60), Registrations(node) as stream:
         answers = await asyncio.gather(*(stream.register(_request(key)) for key in range(8)))
-    numbers = [answer.case.case_id for answer in answers]
+    numbers = [answer.case_id for answer in answers]
     assert [node.registered[str(key)] for key in range(8)] == numbers
     assert len(set(numbers)) == 8
     assert node.streams == 2
@@ -268,8 +274,8 @@ async def test_a_refused_registration_is_told_to_whoever_asked_for_it_alone() ->
         )
     assert isinstance(wrong, RegistrationRefused)
     assert wrong.rule == "FieldMissing"
-    assert isinstance(right, case_pb2.ActResponse)
-    assert right.case.case_id == "case-1"
+    assert isinstance(right, case_pb2.RegisteredCase)
+    assert right.case_id == "case-1"
 
 
 async def test_a_node_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
