@@ -141,14 +141,15 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         # Whoever registers nowhere need not begin; each registration is checked for its own bureau besides.
         caller = caller_of(context)
         self._admit(context, "RegisterCases", min(caller.offices | caller.bureaus, default=""))
-        pending: asyncio.Queue[asyncio.Task[case_pb2.RegisterCasesResponse] | None] = asyncio.Queue()
+        pending: asyncio.Queue[tuple[int, asyncio.Task[case_pb2.RegisterCasesResponse]] | None] = asyncio.Queue()
         window = _Window()
 
         async def read() -> None:
             index = 0
             try:
                 async for message in request_iterator:
-                    registrations = message.registrations
+                    alone = message.HasField("registration")
+                    registrations = [message.registration] if alone else message.registrations
                     check_registrations_at_once(len(registrations))
                     for bureau in {registration.header.bureau for registration in registrations} - {""}:
                         self._admit(context, "RegisterCases", bureau)
@@ -156,7 +157,8 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
                         for registration in registrations:
                             _check_channel(caller, registration)
                     await window.enter(len(registrations))
-                    pending.put_nowait(asyncio.ensure_future(self._register_all(index, registrations)))
+                    answer = self._register_alone if alone else self._register_all
+                    pending.put_nowait((len(registrations), asyncio.ensure_future(answer(index, registrations))))
                     index += len(registrations)
             finally:
                 pending.put_nowait(None)
@@ -164,9 +166,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         reader = asyncio.ensure_future(read())
         try:
             while (answered := await pending.get()) is not None:
-                response = await answered
-                window.leave(len(response.answers))
-                yield response
+                count, answer = answered
+                yield await answer
+                window.leave(count)
             await reader
         finally:
             reader.cancel()
@@ -185,6 +187,19 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
                 begun.append(refusal)
         answers = [await self._registered(at, one) for at, one in enumerate(begun, start=index)]
         return case_pb2.RegisterCasesResponse(answers=answers)
+
+    async def _register_alone(
+        self, index: int, registrations: Sequence[case_pb2.RegisterCaseRequest]
+    ) -> case_pb2.RegisterCasesResponse:
+        """One registration, answered as callers of the first release read it."""
+        (registration,) = registrations
+        try:
+            done = await self._office.perform(header_of(registration), act_of(registration))
+        except WriterBusy as busy:
+            return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(TooMuchWaits(busy)))
+        except Refused as refusal:
+            return case_pb2.RegisterCasesResponse(index=index, refused=refused_act(refusal))
+        return case_pb2.RegisterCasesResponse(index=index, accepted=self._response(done))
 
     async def _registered(self, index: int, begun: Begun | Refused) -> case_pb2.RegistrationAnswer:
         if isinstance(begun, Refused):

@@ -159,6 +159,14 @@ async def test_a_stream_of_registrations_is_acknowledged_row_by_row_in_order(cal
     assert {answers[at].refused.field for at in refused} == {"contact"}
 
 
+async def test_a_registration_that_comes_alone_is_answered_by_itself(callers: Callers) -> None:
+    office = callers.office()
+    rows = [case_pb2.RegisterCasesRequest(registration=registration(contact=one)) for one in ("15400001234", "1")]
+    first, second = [answer async for answer in office.RegisterCases(iter(rows))]
+    assert first.accepted.case.bureau == COUNTY
+    assert (1, "contact") == (second.index, second.refused.field)
+
+
 async def test_more_registrations_than_a_message_may_have_are_refused_and_none_of_them_is_made(
     callers: Callers,
 ) -> None:

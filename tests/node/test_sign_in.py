@@ -146,6 +146,9 @@ async def test_a_registration_inside_a_stream_is_held_to_who_has_signed_in(calle
     assert [True, True] == [answer.HasField("accepted") for answer in response.answers]
     with pytest.raises(grpc.aio.AioRpcError, match="names somebody else"):
         [answer async for answer in office.RegisterCases(sent("T01"), **bearing(token))]
+    alone = case_pb2.RegisterCasesRequest(registration=registration(header=by("T01")))
+    with pytest.raises(grpc.aio.AioRpcError, match="names somebody else"):
+        [answer async for answer in office.RegisterCases(iter([alone]), **bearing(token))]
 
 
 async def test_a_sign_in_is_good_at_the_terminals_of_its_own_bureau(callers: Callers) -> None:

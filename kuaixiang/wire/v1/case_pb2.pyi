@@ -131,19 +131,25 @@ Global___RegisterCaseRequest: _TypeAlias = RegisterCaseRequest  # noqa: Y015
 class RegisterCasesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    REGISTRATION_FIELD_NUMBER: _builtins.int
     REGISTRATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
+    def registration(self) -> Global___RegisterCaseRequest:
+        """One alone, as callers of the first release send it: answered by `accepted` or `refused`."""
+
+    @_builtins.property
     def registrations(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegisterCaseRequest]:
-        """At most 512."""
+        """At most 512, answered by `answers`."""
 
     def __init__(
         self,
         *,
+        registration: Global___RegisterCaseRequest | None = ...,
         registrations: _abc.Iterable[Global___RegisterCaseRequest] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["registration", b"registration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["registrations", b"registrations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["registration", b"registration", "registrations", b"registrations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -153,21 +159,35 @@ Global___RegisterCasesRequest: _TypeAlias = RegisterCasesRequest  # noqa: Y015
 class RegisterCasesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    INDEX_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     ANSWERS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """The position of a registration that came alone, from 0."""
+    @_builtins.property
+    def accepted(self) -> Global___ActResponse: ...
+    @_builtins.property
+    def refused(self) -> Global___RefusedAct: ...
     @_builtins.property
     def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegistrationAnswer]:
-        """One for each registration of a message, in its order."""
+        """One for each of `registrations`, in their order."""
 
     def __init__(
         self,
         *,
+        index: _builtins.int = ...,
+        accepted: Global___ActResponse | None = ...,
+        refused: Global___RefusedAct | None = ...,
         answers: _abc.Iterable[Global___RegistrationAnswer] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "refused", b"refused", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "answers", b"answers", "index", b"index", "refused", b"refused", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["accepted", "refused"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
 Global___RegisterCasesResponse: _TypeAlias = RegisterCasesResponse  # noqa: Y015
 
