@@ -98,7 +98,7 @@ def test_the_compose_file_is_one() -> None:
 def test_there_are_headquarters_two_provinces_a_hub_postgresql_and_what_watches_them() -> None:
     assert ["hub-000000", "node-000000", "node-110000", "node-330000"] == OURS
     assert ["nats-hq", "nats-p110000", "nats-p330000"] == SITES
-    assert {*OURS, *SITES, "postgres-330000", "prometheus", "alertmanager"} == set(services())
+    assert {*OURS, *SITES, "postgres-330000", "prometheus", "alertmanager", "grafana"} == set(services())
 
 
 def test_every_variable_of_the_compose_file_is_in_the_example_and_the_other_way_round() -> None:
