@@ -770,6 +770,9 @@ def list_cases(
     due_soon: Annotated[
         bool, typer.Option("--due-soon", help="Only those whose next deadline is due within a working day 临期.")
     ] = False,
+    archived: Annotated[
+        bool, typer.Option("--archived", help="Those in the archive of closed years 已归档, instead of the others.")
+    ] = False,
     provisional: Annotated[
         bool, typer.Option("--provisional", help="Only those with a deadline beyond the published calendar 暂定.")
     ] = False,
@@ -810,6 +813,7 @@ def list_cases(
             department=with_department,
             overdue=overdue,
             due_soon=due_soon,
+            archived=archived,
             provisional=provisional,
             page_size=page_size,
             page_token=page,

@@ -218,6 +218,68 @@ def erase(
 
 
 @app.command()
+def archive(
+    year: Annotated[int, typer.Option(metavar="YEAR", help="The year that is over; what is before it goes with it.")],
+    bureau: Annotated[
+        list[str] | None, typer.Option(metavar="CODE", help="Only of this bureau; repeat for several. All without it.")
+    ] = None,
+    config: Config = None,
+    *,
+    keep_room: Annotated[
+        bool,
+        typer.Option("--keep-room", help="Leave the room that gets free in the database's file, for what is to come."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Move what is over of a closed year out of a stopped node's ledgers, into the archive beside them 归档.
+
+    It is read as before: cases, exports, what peers and hubs ask. Broken off, it is called again.
+    """
+    from kuaixiang.runtime.clock import ClockError, clock_from
+    from kuaixiang.runtime.database import DatabaseError
+    from node.archiving import YearNotOver, archive_year
+
+    with failures_shown(as_json=as_json), _settings_and_ledger(config) as (settings, ledger):
+        unknown = sorted(set(bureau or ()) - set(ledger.bureaus))
+        if unknown:
+            raise Failed(
+                Both(f"The node does not keep the ledger of {unknown[0]}.", f"本节点不承载单位 {unknown[0]} 的台账。"),
+                field="--bureau",
+                rule="NotThisBureau",
+            )
+        begun = time.monotonic()
+        try:
+            with Bar("Archiving", None) as bar:
+                now = clock_from(settings.clock).now()
+                archived = list(archive_year(ledger, year, now, bureau or (), bar.reached))
+            if archived and not keep_room:
+                with Console(stderr=True).status("The room is given back…"):
+                    ledger.database.compact()
+        except YearNotOver as refusal:
+            raise Failed(
+                Both(str(refusal), f"{year} 年不能归档：该年度尚未结束，或早于制度施行年度。"),
+                field="--year",
+                rule="YearNotOver",
+                remedy=Both("Give a year that is over.", "请填写已经结束的年度。"),
+            ) from refusal
+        except (DatabaseError, ClockError) as refusal:
+            raise Failed(_not_run(refusal), rule=type(refusal).__name__) from refusal
+        seconds = time.monotonic() - begun
+        if as_json:
+            years = [
+                {"bureau": one.bureau, "last_seq": one.last_seq, "entries": one.entries, "cases": one.cases}
+                for one in archived
+            ]
+            print_json({"year": year, "archived": years, "archive": ledger.database.archive.name})
+            return
+        entries, cases = sum(one.entries for one in archived), sum(one.cases for one in archived)
+        Console(highlight=False).print(
+            f"{entries} entries and {cases} cases of {len(archived)} bureau(s) archived 已归档 in {seconds:.1f} s,"
+            f" to {ledger.database.archive.name}."
+        )
+
+
+@app.command()
 def refill(
     config: Config = None,
     set_aside: Annotated[

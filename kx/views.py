@@ -240,6 +240,7 @@ def _facts_of(asking: Asking, case: case_pb2.Case) -> list[tuple[str, str]]:
         ("reopened", f"{case.round} times" if case.round else ""),
         ("not told yet", ", ".join(map(asking.bureau_name, case.awaiting_acknowledgement))),
         ("mismatch 对账不符", ", ".join(map(asking.bureau_name, case.mismatched_with))),
+        ("archive 归档", "in the archive of closed years 已归档" if case.archived else ""),
         ("version", str(case.version)),
     ]
 

@@ -241,6 +241,8 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
                 raise TokenNotForThis(caller.token, "include_history")
         response = case_pb2.GetCaseResponse(case=self._view(case), progress=self._office.heard.of(case))
         database = self._office.ledger.database
+        if case.stage is Stage.WRITTEN_OFF and database.archive.is_there:
+            response.case.archived = await asyncio.to_thread(queries.is_archived, database, case.bureau, case.case_id)
         disclosure = await readings.let_read(self._office, request)
         if disclosure is not None:
             private = await asyncio.to_thread(
@@ -281,6 +283,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             now_us=now_us,
             today_ends_us=to_micros(end_of_today(now)),
             pieces=read_search(request.search),
+            archived=request.archived,
         )
         # All of it in one thread: each change between threads may wait for the interpreter's lock.
         return await asyncio.to_thread(self._page, request, wanted)
@@ -288,8 +291,11 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     def _page(self, request: case_pb2.ListCasesRequest, wanted: CaseFilter) -> case_pb2.ListCasesResponse:
         ledger = self._office.ledger
         cases, token = queries.list_cases(ledger.database, wanted, request.page_size, request.page_token, ledger.folded)
+        views = [self._view(case) for case in cases]
+        for view in views:
+            view.archived = wanted.archived
         return case_pb2.ListCasesResponse(
-            cases=[self._view(case) for case in cases],
+            cases=views,
             next_page_token=token,
             briefs=briefs(ledger.database, request.bureau, cases) if request.include_brief else (),
         )

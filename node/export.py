@@ -95,14 +95,12 @@ def export_ledger(
 
 def _rows(database: LedgerDatabase, head: Head) -> Iterator[tuple[Any, list[bytes], list[Any]]]:
     """The entries, each with the receipts that the bureau gave by it, and the words on which it recorded it."""
-    journal, parts = schema.JOURNAL, schema.PRIVATE
-    of_both = (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)
-    columns = ("seq", "generation", "case_id", "kind", "public", "private_digest", "hash")
+    entries = schema.ENTRIES.c
+    columns = ("seq", "generation", "case_id", "kind", "public", "private_digest", "hash", "sealed")
     query = (
-        sa.select(*(journal.c[name] for name in columns), parts.c.sealed)
-        .select_from(journal.outerjoin(parts, of_both))
-        .where(journal.c.bureau == head.bureau, journal.c.seq > sa.bindparam("after"), journal.c.seq <= head.seq)
-        .order_by(journal.c.seq)
+        sa.select(*(entries[name] for name in columns))
+        .where(entries.bureau == head.bureau, entries.seq > sa.bindparam("after"), entries.seq <= head.seq)
+        .order_by(entries.seq)
         .limit(ENTRIES_AT_ONCE)
     )
     after = 0
@@ -124,8 +122,10 @@ def _rows(database: LedgerDatabase, head: Head) -> Iterator[tuple[Any, list[byte
 
 
 def _private_parts(database: LedgerDatabase, head: Head) -> int:
-    table = schema.PRIVATE
-    query = sa.select(sa.func.count()).where(table.c.bureau == head.bureau, table.c.seq <= head.seq)
+    entries = schema.ENTRIES.c
+    query = sa.select(sa.func.count()).where(
+        entries.bureau == head.bureau, entries.seq <= head.seq, entries.sealed.is_not(None)
+    )
     with database.reading() as connection:
         return int(connection.execute(query).scalar_one())
 

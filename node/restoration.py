@@ -216,6 +216,12 @@ class Restoration:
                     if not same:
                         if common:
                             common, first = False, seq
+                            if database.archive.holds(bureau, seq):
+                                raise NotRestored(
+                                    bureau,
+                                    f"entry {seq}, which is in its archive, is another one than was cosigned",
+                                    "Put back a ledger with its archive as they were backed up together.",
+                                )
                             set_aside = self._set_aside(bureau, seq)
                         rows.append(_row(bureau, Place(segment.generation, seq, hash_), entry, at.hash))
                     at = Place(segment.generation, seq, hash_)
@@ -238,12 +244,13 @@ class Restoration:
         return Place()
 
     def _own(self, bureau: str, segment: journal_pb2.Segment) -> dict[int, tuple[int, bytes, bytes, bytes]]:
-        """The backup's own entries at the positions of a segment."""
+        """The backup's own entries at the positions of a segment, those in its archive included."""
         last = segment.first_seq + len(segment.entries) - 1
         query = sa.select(_J.seq, _J.generation, _J.public, _J.private_digest, _J.hash).where(
             _J.bureau == bureau, _J.seq >= segment.first_seq, _J.seq <= last
         )
-        rows = self._ledger.database.writing.execute(query)
+        with self._ledger.database.reading() as connection:
+            rows = connection.execute(query).all()
         return {
             row.seq: (row.generation, bytes(row.public), bytes(row.private_digest), bytes(row.hash)) for row in rows
         }

@@ -28,6 +28,8 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from kuaixiang.runtime.files import sync_folder
+
 BUSY_SECONDS: Final = 10
 """A reader waits this long for a lock of SQLite's own; the one writer never meets another."""
 READERS_MAX: Final = 4
@@ -325,9 +327,73 @@ class Database:
         """Folds SQLite's write-ahead log in and empties it, so that nothing of what was erased lies on in it."""
         if self.is_sqlite:
             # Not in a transaction, in which a log cannot be folded in.
-            raw = self.writing.connection.driver_connection
-            assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - the driver of this dialect
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._sqlite_writing().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def compact(self) -> None:
+        """Gives the room of what was deleted back; not in a transaction. It takes as much room again meanwhile.
+
+        PostgreSQL keeps it for rows to come.
+        """
+        if self.is_sqlite:
+            self._sqlite_writing().execute("VACUUM")
+            self.truncate_log()
+        else:
+            with self._writer_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("VACUUM (ANALYZE)")
+
+    @property
+    def file(self) -> Path | None:
+        """The file of an SQLite database."""
+        return Path(self._url.database or "") if self.is_sqlite else None
+
+    @contextmanager
+    def attached(self, file: Path, name: str) -> Iterator[None]:
+        """Another SQLite file within reach of the writer's connection under a name, made where there is none.
+
+        What is committed to it is as durable as this database; one transaction over both is not one on the disk. Not to
+        be entered within a transaction. At the end its write-ahead log is folded in and empty.
+        """
+        raw, known = self._sqlite_writing(), file.exists()
+        raw.execute(f"ATTACH DATABASE ? AS {name}", (str(file),))
+        try:
+            raw.execute(f"PRAGMA {name}.journal_mode = WAL")
+            raw.execute(f"PRAGMA {name}.synchronous = FULL")
+            raw.execute(f"PRAGMA {name}.secure_delete = ON")
+            if not known:
+                sync_folder(file.parent)
+            yield
+            raw.execute(f"PRAGMA {name}.wal_checkpoint(TRUNCATE)")
+        finally:
+            raw.execute(f"DETACH DATABASE {name}")
+
+    def prepare_readers(self, prepare: Callable[[Callable[..., Any]], None]) -> None:
+        """Has each reading connection begin with this, which is given what executes a statement there.
+
+        It may make temporary views: those that SQLite and PostgreSQL look for before they look for tables.
+        """
+
+        def begin(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA query_only = OFF" if self.is_sqlite else "SET TRANSACTION READ WRITE")
+            prepare(cursor.execute)
+            if self.is_sqlite:
+                cursor.execute("PRAGMA query_only = ON")
+            cursor.close()
+            connection.commit()
+
+        for engine in (self.readers, self._lookups):
+            sa.event.listen(engine, "connect", begin)
+        self.renew_readers()
+
+    def renew_readers(self) -> None:
+        """Has reading connections be made anew."""
+        self.readers.dispose()
+        self._lookups.dispose()
+
+    def _sqlite_writing(self) -> sqlite3.Connection:
+        raw = self.writing.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - the driver of this dialect
+        return raw
 
     def _insert(self, table: sa.Table, rows: int) -> Any:  # noqa: ANN401 - the dialects' own statement, no common base
         insert = sqlite_insert(table) if self.is_sqlite else postgresql_insert(table)

@@ -110,18 +110,19 @@ class _Listing:
     async def search(self, visit: Visit) -> Response:
         """Cases by their words. What is looked for is often a name: it is sent in a form, not in an address."""
         if visit.request.method == "GET":
-            return visit.page("search.html", searched="", rows=[], next_token="", after="", live="")
+            return visit.page("search.html", searched="", archived=False, rows=[], next_token="", after="", live="")
         form = await visit.form()
         searched, token = str(form.get("search", "")).strip(), str(form.get("after", ""))
-        shown: dict[str, Any] = {"searched": searched, "after": token, "live": ""}
+        archived = bool(form.get("archived"))
+        shown: dict[str, Any] = {"searched": searched, "archived": archived, "after": token, "live": ""}
         try:
-            answer = await self._find(visit, searched, token)
+            answer = await self._find(visit, searched, token, archived=archived)
         except Refused as refusal:
             return visit.page("search.html", rows=[], next_token="", refusal=refusal, **shown)
         rows = list(zip(answer.cases, answer.briefs, strict=True))
         return visit.page("search.html", rows=rows, next_token=answer.next_page_token, **shown)
 
-    async def _find(self, visit: Visit, searched: str, token: str) -> case_pb2.ListCasesResponse:
+    async def _find(self, visit: Visit, searched: str, token: str, *, archived: bool) -> case_pb2.ListCasesResponse:
         return await self._services.cases.ListCases(
             case_pb2.ListCasesRequest(
                 bureau=visit.person.bureau,
@@ -129,6 +130,7 @@ class _Listing:
                 page_size=PAGE_SIZE,
                 page_token=token,
                 include_brief=True,
+                archived=archived,
             ),
             inside(visit.person),
         )

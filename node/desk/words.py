@@ -31,6 +31,8 @@ WORDS: Final[Mapping[str, str]] = {
     "extension asked": "已申请延期",
     "override asked": "已申请特批",
     "ledgers differ": "台账不符",
+    "archived": "已归档",
+    "In the archive of closed years": "在已归档年度中查找",
     "erased": "已清除",
     # Search.
     "Search": "搜索",

@@ -10,6 +10,7 @@ from kuaixiang.runtime.database import Database
 from kuaixiang.runtime.vault import PLAIN, KeyFile, KeyMissing, Vault
 from kuaixiang.wire.chain import SALT_BYTES
 from node.ledger import schema
+from node.ledger.archive import Archive
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 KEY_FILE_POSTGRESQL: Final = Path("var/node.key")
@@ -27,14 +28,15 @@ def default_key_file(url: str) -> Path:
 class LedgerDatabase(Database):
     """The ledger's database, and the vault of its private data.
 
-    A database that holds nothing sealed gets a key file where there is none. Raises what `Database` raises, and
-    `VaultError` for a key file that is missing, wrong or open to others.
+    A database that holds nothing sealed gets a key file where there is none. Raises what `Database` and `Archive`
+    raise, and `VaultError` for a key file that is missing, wrong or open to others.
     """
 
     def __init__(self, url: str, key_file: Path | None = None) -> None:
         super().__init__(url, service="ledger", migrations=MIGRATIONS)
         self.key_file = KeyFile(key_file or default_key_file(url))
         try:
+            self.archive = Archive(self)
             self.vault = self._open_vault()
         except BaseException:
             self.close()

@@ -16,6 +16,7 @@ from kuaixiang.domain.words import Channel, Stage
 from kuaixiang.wire.codec import UNREADABLE, decode_private
 from node.ledger import blobs, schema
 from node.ledger.database import LedgerDatabase, request_place
+from node.ledger.search import doc_number
 
 CASES_AT_ONCE: Final = 200
 """Cases looked at in one query: some 10 ms."""
@@ -41,11 +42,11 @@ def candidates(
 
     Only such as were registered before an instant.
     """
-    cases, journal, parts = schema.CASES, schema.JOURNAL, schema.PRIVATE
+    cases, entries = schema.KNOWN_CASES, schema.ENTRIES.c
     kept = sa.exists(
-        sa.select(sa.literal(1))
-        .select_from(journal.join(parts, (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)))
-        .where(journal.c.bureau == cases.c.bureau, journal.c.case_id == cases.c.case_id)
+        sa.select(sa.literal(1)).where(
+            entries.bureau == cases.c.bureau, entries.case_id == cases.c.case_id, entries.sealed.is_not(None)
+        )
     )
     query = (
         sa.select(cases.c.case_id, kept)
@@ -66,13 +67,12 @@ def candidates(
 
 def kept_of(database: LedgerDatabase, bureau: str, cases: Sequence[Case]) -> dict[str, Kept]:
     """What is private of some cases and still here, by their numbers. Raises `EntryUnreadable`."""
-    journal, parts, files, requests = schema.JOURNAL, schema.PRIVATE, schema.ATTACHMENTS, schema.REQUESTS
+    entries, files, requests = schema.ENTRIES.c, schema.ATTACHMENTS, schema.REQUESTS
     case_ids = [case.case_id for case in cases]
     sealed = (
-        sa.select(journal.c.case_id, parts.c.seq, parts.c.sealed)
-        .select_from(journal.join(parts, (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)))
-        .where(journal.c.bureau == bureau, journal.c.case_id.in_(case_ids))
-        .order_by(parts.c.seq)
+        sa.select(entries.case_id, entries.seq, entries.sealed)
+        .where(entries.bureau == bureau, entries.case_id.in_(case_ids), entries.sealed.is_not(None))
+        .order_by(entries.seq)
     )
     other = files.alias()
     shared = sa.exists().where(
@@ -110,12 +110,21 @@ def kept_of(database: LedgerDatabase, bureau: str, cases: Sequence[Case]) -> dic
 
 
 def erase(database: LedgerDatabase, erased: Sequence[tuple[str, str, Kept]]) -> None:
-    """Deletes what is kept of cases (bureau, case id), in the writer's open transaction."""
+    """Deletes what is kept of cases (bureau, case id), in the writer's open transaction.
+
+    What is in the archive is hidden by it from every reader, and deleted there after it (`Archive.erase`).
+    """
     parts, files, references, requests = schema.PRIVATE, schema.ATTACHMENTS, schema.REFERENCES, schema.REQUESTS
+    words = schema.CASE_WORDS
     run = database.writing.execute
     for bureau, case_id, kept in erased:
         # The words go with the private parts: the database sees to that.
         run(sa.delete(parts).where(parts.c.bureau == bureau, parts.c.seq.in_(kept.seqs)))
+        archived = [seq for seq in kept.seqs if database.archive.holds(bureau, seq)]
+        if archived:
+            # Of a case that was open when its entries were archived the words are here.
+            run(sa.delete(words).where(words.c.doc.in_([doc_number(bureau, seq) for seq in archived])))
+            run(sa.insert(schema.ARCHIVE_ERASURES), [{"bureau": bureau, "seq": seq} for seq in archived])
         if kept.references:
             run(
                 sa.delete(references).where(

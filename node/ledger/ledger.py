@@ -45,7 +45,7 @@ from node.ledger import blobs, counting, erasing, projections, schema, sealing
 from node.ledger.blobs import Blob
 from node.ledger.database import LedgerDatabase, attestation_place, chunk_place, request_place
 from node.ledger.erasing import Kept
-from node.ledger.search import word_rows
+from node.ledger.search import archived_words, word_rows
 
 CASES_CACHED_MAX: Final = 50_000
 """Folded cases kept in memory: the open cases of a large bureau, about 150 MB. What is written off is not kept."""
@@ -406,6 +406,7 @@ class LedgerBatch:
             return
         ledger = self.ledger
         run, make = ledger.database.run, ledger.statements
+        back = self._words_back()
         with ledger.database.committing():
             run(make.add_entry, rows.journal)
             run(make.add_private, rows.private)
@@ -439,17 +440,35 @@ class LedgerBatch:
             run(make.put_witnessed_segment, rows.witnessed_segments)
             run(make.put_attachment, rows.attachments)
             run(make.add_words, rows.words)
+            run(make.add_words, back)
             run(make.put_blob, rows.blobs)
             run(make.put_chunk, rows.chunks)
             blobs.drop(ledger.database.writing, rows.dropped)
             erasing.erase(ledger.database, rows.erased)
         ledger.owing_commits += owing
+        if rows.erased:
+            ledger.database.archive.erase()
         ledger.heads.update(self.heads)
         ledger.cache.put(self.cases.items())
         ledger.cache.drop(key for key, case in self.cases.items() if case.stage is Stage.WRITTEN_OFF)
         ledger.orders.put(self.orders.items())
         ledger.changed.extend(case for case in self.cases.values() if case.neighbours)
         counting.count(self.entries)
+
+    def _words_back(self) -> Sequence[tuple[Any, ...]]:
+        """What the cases are found by that come back from the archive: any that something is recorded of."""
+        database = self.ledger.database
+        if not database.archive.is_there:
+            return []
+        reopened = [
+            key
+            for key in self.cases
+            if isinstance(before := self.before[key], Case) and before.stage is Stage.WRITTEN_OFF
+        ]
+        if not reopened:
+            return []
+        with database.looking() as connection:
+            return archived_words(connection, reopened)
 
     def _look_up(self, works: Sequence[Work]) -> None:
         """Reads what the work will ask for, in one query for each kind of question."""
@@ -556,7 +575,8 @@ def _load(
         return {}
     table = schema.JOURNAL
     rows = connection.execute(
-        sa.select(table.c.bureau, table.c.case_id, table.c.public)
+        # With the version, by which it is sorted: see `schema.ENTRIES`.
+        sa.select(table.c.bureau, table.c.case_id, table.c.public, table.c.version)
         .where(
             table.c.bureau.in_({bureau for bureau, _ in wanted}),
             table.c.case_id.in_({subject for _, subject in wanted}),

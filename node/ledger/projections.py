@@ -335,7 +335,10 @@ def numbered_after(numbered: tuple[int, int], event: events.Event) -> tuple[int,
 
 
 def rebuild(database: LedgerDatabase, make: "_Statements", bureaus: Iterable[str]) -> int:
-    """Empties the projections of the bureaus and folds them from the journal; the number of entries folded."""
+    """Empties the projections of the bureaus and folds them from the journal; the number of entries folded.
+
+    Cases that are in the archive are folded too, and go there again.
+    """
     folded = 0
     for bureau in bureaus:
         with database.writing.begin():
@@ -389,26 +392,26 @@ def rebuild(database: LedgerDatabase, make: "_Statements", bureaus: Iterable[str
             folded += len(entries)
         if seq:
             _put_head(database, make, bureau, seq, numbered)
+        if database.archive.is_there:
+            database.archive.take_again(bureau)
     return folded
 
 
 def _put_head(database: Database, make: "_Statements", bureau: str, seq: int, counted: tuple[int, int]) -> None:
     table = schema.JOURNAL
     last = sa.select(table.c.generation, table.c.hash).where(table.c.bureau == bureau, table.c.seq == seq)
+    with database.reading() as connection:
+        row = connection.execute(last).one()
     with database.writing.begin():
-        row = database.writing.execute(last).one()
         database.run(make.put_bureau, [(bureau, row.generation, seq, bytes(row.hash), *counted)])
 
 
 def _read(database: LedgerDatabase, bureau: str, after_seq: int) -> list[tuple[int, Entry]]:
-    journal, private = schema.JOURNAL, schema.PRIVATE
+    entries = schema.ENTRIES.c
     query = (
-        sa.select(journal.c.seq, journal.c.public, private.c.sealed)
-        .select_from(
-            journal.outerjoin(private, (private.c.bureau == journal.c.bureau) & (private.c.seq == journal.c.seq))
-        )
-        .where(journal.c.bureau == bureau, journal.c.seq > after_seq)
-        .order_by(journal.c.seq)
+        sa.select(entries.seq, entries.public, entries.sealed)
+        .where(entries.bureau == bureau, entries.seq > after_seq)
+        .order_by(entries.seq)
         .limit(ENTRIES_READ)
     )
     with database.reading() as connection:

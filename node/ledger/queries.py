@@ -85,15 +85,15 @@ _DELIVERIES: Final = (
 """Made once, both: the courier asks them after every commit."""
 
 
-_P: Final = schema.PRIVATE.c
+_E: Final = schema.ENTRIES.c
 _SNAPSHOTS: Final = (
-    sa.select(_J.seq, _J.case_id, _J.version, _P.sealed)
-    .select_from(schema.JOURNAL.join(schema.PRIVATE, (_P.bureau == _J.bureau) & (_P.seq == _J.seq)))
+    sa.select(_E.seq, _E.case_id, _E.version, _E.sealed)
     # Not by pairs: SQLite looks those up by no index. Nearly all requests are the first entries of their cases.
     .where(
-        _J.bureau == sa.bindparam("bureau"),
-        _J.case_id.in_(sa.bindparam("case_ids", expanding=True)),
-        _J.version.in_(sa.bindparam("versions", expanding=True)),
+        _E.bureau == sa.bindparam("bureau"),
+        _E.case_id.in_(sa.bindparam("case_ids", expanding=True)),
+        _E.version.in_(sa.bindparam("versions", expanding=True)),
+        _E.sealed.is_not(None),
     )
 )
 """Made once: every page of a work list asks it."""
@@ -122,6 +122,13 @@ class CaseFilter:
     """The instant and the end of its day, for tabs that ask when a case is due."""
     pieces: tuple[str, ...] = ()
     """What one entry of a case must have (`node.ledger.search.read_search`); the newest such entry comes first."""
+    archived: bool = False
+    """Of the cases in the archive, instead of those that are worked with."""
+
+    @property
+    def table(self) -> sa.Table:
+        """Where such cases are listed."""
+        return schema.ARCHIVED_CASES if self.archived else schema.CASES
 
     @property
     def is_tab(self) -> bool:
@@ -238,16 +245,22 @@ def history(database: LedgerDatabase, bureau: str, case_id: str, *, private: boo
     return found
 
 
+def is_archived(database: Database, bureau: str, case_id: str) -> bool:
+    """Whether a case is in the archive."""
+    table = schema.ARCHIVED_CASES
+    query = sa.select(sa.exists().where(table.c.bureau == bureau, table.c.case_id == case_id))
+    with database.reading() as connection:
+        return bool(connection.execute(query).scalar_one())
+
+
 def histories(
     database: LedgerDatabase, bureau: str, case_ids: Sequence[str], *, private: bool
 ) -> dict[str, list[HistoryEntry] | EntryUnreadable]:
     """The entries of each case, first to last; of a case whose entries cannot be read, what stands against it."""
-    journal, parts = schema.JOURNAL, schema.PRIVATE
     query = (
-        sa.select(journal.c.case_id, journal.c.seq, journal.c.public, parts.c.sealed)
-        .select_from(journal.outerjoin(parts, (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)))
-        .where(journal.c.bureau == bureau, journal.c.case_id.in_(case_ids), journal.c.version > 0)
-        .order_by(journal.c.case_id, journal.c.version)
+        sa.select(_E.case_id, _E.seq, _E.public, _E.sealed, _E.version)
+        .where(_E.bureau == bureau, _E.case_id.in_(case_ids), _E.version > 0)
+        .order_by(_E.case_id, _E.version)
     )
     with database.reading() as connection:
         rows = connection.execute(query).all()
@@ -273,12 +286,13 @@ def histories(
 
 def readings(database: Database, bureau: str, case_id: str) -> list[HistoryEntry]:
     """The latest readings in clear of what is private of a case, first to last."""
+    # An expression: in the order of seq itself the database would walk through the whole journal, the newest first, for
+    # a case that nobody has read.
+    newest = (_J.seq + 0).label("newest")
     query = (
-        sa.select(_J.seq, _J.public)
+        sa.select(_J.seq, _J.public, newest)
         .where(_J.bureau == bureau, _J.case_id == case_id, _J.version == 0, _J.kind.in_(READINGS))
-        # An expression: in the order of seq itself the database would walk through the whole journal, the newest first,
-        # for a case that nobody has read.
-        .order_by((_J.seq + 0).desc())
+        .order_by(newest.desc())
         .limit(READINGS_MAX)
     )
     with database.reading() as connection:
@@ -290,9 +304,9 @@ def in_order_of_registration(
     database: Database, wanted: CaseFilter, after: LedgerPlace | None, limit: int
 ) -> list[LedgerPlace]:
     """Where the next cases stand in the ledger as it is kept on paper: by the time of their registration."""
-    table = schema.CASES
+    table = schema.KNOWN_CASES
     at, case_id = table.c.registered_at_us, table.c.case_id
-    query = sa.select(at, case_id, table.c.stage).where(*_conditions(wanted))
+    query = sa.select(at, case_id, table.c.stage).where(*_conditions(wanted, table))
     if after is not None:
         query = query.where(
             sa.or_(at > after.registered_at_us, sa.and_(at == after.registered_at_us, case_id > after.case_id))
@@ -307,11 +321,8 @@ def private_of(database: LedgerDatabase, bureau: str, case_id: str, version: int
 
     Raises `EntryUnreadable`.
     """
-    journal, parts = schema.JOURNAL, schema.PRIVATE
-    query = (
-        sa.select(parts.c.seq, parts.c.sealed)
-        .select_from(journal.join(parts, (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)))
-        .where(journal.c.bureau == bureau, journal.c.case_id == case_id, journal.c.version == version)
+    query = sa.select(_E.seq, _E.sealed).where(
+        _E.bureau == bureau, _E.case_id == case_id, _E.version == version, _E.sealed.is_not(None)
     )
     with database.reading() as connection:
         row = connection.execute(query).one_or_none()
@@ -341,12 +352,10 @@ def attachments_of(database: LedgerDatabase, case: Case) -> tuple[Attachment, ..
     """The files of a case, as it came here last and as they were attached since. Raises `EntryUnreadable`."""
     known = schema.ATTACHMENTS
     query = sa.select(known.c.seq).where(known.c.bureau == case.bureau, known.c.case_id == case.case_id).distinct()
-    journal, parts = schema.JOURNAL, schema.PRIVATE
     entries = (
-        sa.select(journal.c.seq, journal.c.public, parts.c.sealed)
-        .select_from(journal.join(parts, (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)))
-        .where(journal.c.bureau == case.bureau, journal.c.seq.in_(query))
-        .order_by(journal.c.seq)
+        sa.select(_E.seq, _E.public, _E.sealed)
+        .where(_E.bureau == case.bureau, _E.seq.in_(query), _E.sealed.is_not(None))
+        .order_by(_E.seq)
     )
     with database.reading() as connection:
         rows = connection.execute(entries).all()
@@ -399,6 +408,8 @@ def list_cases(
     """
     size = min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
     asked = database.vault.tokens_asked(wanted.bureau, wanted.pieces) if wanted.pieces else []
+    if wanted.archived and not database.archive.is_there:
+        return [], ""
     with database.reading() as connection:
         if asked:
             versions, more = _page_of_search(connection, wanted, asked, size, page_token)
@@ -430,7 +441,8 @@ def _page_by_deadline(
         }
         query = _page_of_tab(wanted.tab, of_department=bool(wanted.department), deeper=bool(page_token))
     else:
-        query = _page_query(_ranges(wanted, of_department=bool(wanted.department)), deeper=bool(page_token))
+        ranges = _ranges(wanted, of_department=bool(wanted.department))
+        query = _page_query(ranges, wanted.table, deeper=bool(page_token))
     rows = connection.execute(query, values).all()
     more = token_of(rows[size - 1].next_due_us, rows[size - 1].case_id) if len(rows) > size else ""
     return {row.case_id: row.version for row in rows[:size]}, more
@@ -439,12 +451,11 @@ def _page_by_deadline(
 @functools.cache
 def _page_of_tab(tab: WorkTab, *, of_department: bool, deeper: bool) -> sa.Select[Any]:
     """What reads a page of a tab. Made once: making it took four times as long as running it."""
-    return _page_query(_bound_ranges(tab, of_department=of_department), deeper=deeper)
+    return _page_query(_bound_ranges(tab, of_department=of_department), schema.CASES, deeper=deeper)
 
 
-def _page_query(ranges: Sequence[Sequence[sa.ColumnElement[bool]]], *, deeper: bool) -> sa.Select[Any]:
+def _page_query(ranges: Sequence[Sequence[sa.ColumnElement[bool]]], table: sa.Table, *, deeper: bool) -> sa.Select[Any]:
     """What reads the first cases of some ranges together, or those after a place, in the order of deadlines."""
-    table = schema.CASES
     order = (table.c.next_due_us, table.c.case_id)
     place = (sa.bindparam("after_due_us", type_=sa.BigInteger), sa.bindparam("after_case_id", type_=sa.Text))
     after = [sa.tuple_(*order) > sa.tuple_(*place)] if deeper else []
@@ -466,7 +477,10 @@ def _page_of_search(
 ) -> tuple[dict[str, int], str]:
     """As `_page_by_deadline`, of the cases with what is asked for."""
     before = _read_search_token(page_token) if page_token else None
-    found, at = search_page(connection, wanted.bureau, asked, before=before, size=size, conditions=_conditions(wanted))
+    conditions = _conditions(wanted, wanted.table)
+    found, at = search_page(
+        connection, wanted.bureau, asked, before=before, size=size, cases=wanted.table, conditions=conditions
+    )
     return found, _search_token(at) if at is not None else ""
 
 
@@ -505,14 +519,14 @@ def _ranges(wanted: CaseFilter, *, of_department: bool) -> list[list[sa.ColumnEl
     There is one index by pile, one by department and pile, and one of all cases. Of a tab that asks when a case is due
     the last has few others before the end of today.
     """
-    conditions, meaning = _conditions(wanted), TABS[wanted.tab]
+    table = wanted.table
+    conditions, meaning = _conditions(wanted, table), TABS[wanted.tab]
     if not of_department and (meaning.due is not None or wanted.tab is WorkTab.ALL):
         return [conditions]
-    return [[*conditions, schema.CASES.c.pile == int(pile)] for pile in sorted(meaning.piles)]
+    return [[*conditions, table.c.pile == int(pile)] for pile in sorted(meaning.piles)]
 
 
-def _conditions(wanted: CaseFilter) -> list[sa.ColumnElement[bool]]:
-    table = schema.CASES
+def _conditions(wanted: CaseFilter, table: sa.Table) -> list[sa.ColumnElement[bool]]:
     conditions: list[sa.ColumnElement[bool]] = [table.c.bureau == wanted.bureau]
     if wanted.stages:
         conditions.append(table.c.stage.in_([int(stage) for stage in wanted.stages]))
@@ -537,16 +551,17 @@ def _conditions(wanted: CaseFilter) -> list[sa.ColumnElement[bool]]:
         case None:
             pass
     if wanted.provisional:
-        conditions.append(_has_clock(schema.CLOCKS.c.provisional == 1))
+        conditions.append(_has_clock(table, schema.CLOCKS.c.provisional == 1))
     if wanted.due_soon_at_us is not None:
         clock = schema.CLOCKS.c
         conditions += [
             table.c.next_due_us > wanted.due_soon_at_us,
             _has_clock(
+                table,
                 sa.and_(
                     clock.due_us == table.c.next_due_us,
                     sa.or_(clock.soon_us <= wanted.due_soon_at_us, clock.limit_workdays <= 1),
-                )
+                ),
             ),
         ]
     if wanted.due_before_us is not None:
@@ -558,14 +573,14 @@ def _conditions(wanted: CaseFilter) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
-def _has_clock(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+def _has_clock(table: sa.Table, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     """Cases with a running clock that is so."""
-    clocks, cases = schema.CLOCKS.c, schema.CASES.c
+    clocks, cases = schema.CLOCKS.c, table.c
     return (
         sa.select(sa.literal(1))
         .select_from(schema.CLOCKS)
         .where(clocks.bureau == cases.bureau, clocks.case_id == cases.case_id, condition)
-        .correlate(schema.CASES)
+        .correlate(table)
         .exists()
     )
 

@@ -9,7 +9,11 @@ the files that private parts name by digest: no projection either, for no journa
 `cursors` remember how far deliveries and publication have come; losing them costs repetitions, which are harmless.
 `cosigned`, `witnessed` and `witnessed_segments` are evidence: what others have signed of these ledgers, and what
 others' ledgers have shown to these bureaus. `clocks` and `deliveries` are of cases and of supervision orders: `case_id`
-is the number of either.
+is the number of either. `archives` says up to where journals lie in the archive (`node.ledger.archive`), and
+`archive_erasures` what is still to be deleted there.
+
+What is read of journal and cases is read through `journal`, `entries`, `known_cases` and `archived_cases`, which for a
+reader are views over this database and its archive; what is written is written to the tables.
 
 `private` and `blob_chunks` alone hold what is private, sealed under the key of a file that is not in the database;
 `attestations` are sealed for their salts, `case_words` and `channel_references` hold keyed digests of it, and
@@ -398,6 +402,50 @@ LEDGER_DOUBTS: Final = sa.Table(
     _number("since_us"),
 )
 """What stands against a ledger that the bureau witnesses."""
+
+ARCHIVES: Final = sa.Table(
+    "archives",
+    METADATA,
+    _text("bureau", key=True),
+    _number("year", key=True),
+    _number("state"),
+    _number("last_seq"),
+    _bytes("hash"),
+    _number("cases"),
+    _number("archived_at_us"),
+)
+"""The years of each bureau that were archived; `last_seq` and `hash` are of the last entry that went with that year."""
+
+ARCHIVE_ERASURES: Final = sa.Table(
+    "archive_erasures",
+    METADATA,
+    _text("bureau", key=True),
+    _number("seq", key=True),
+)
+"""Private parts that are erased, and are still to be deleted from the archive: no reader sees them any more."""
+
+ARCHIVE: Final = "kx_archive"
+"""What the archive is called in statements: a file attached to SQLite, a schema of PostgreSQL."""
+ARCHIVE_METADATA: Final = sa.MetaData()
+A_JOURNAL: Final = JOURNAL.to_metadata(ARCHIVE_METADATA, schema=ARCHIVE)
+A_PRIVATE: Final = PRIVATE.to_metadata(ARCHIVE_METADATA, schema=ARCHIVE)
+A_CASES: Final = CASES.to_metadata(ARCHIVE_METADATA, schema=ARCHIVE)
+A_CASES.indexes.difference_update({index for index in A_CASES.indexes if index.name != "cases_by_due"})
+A_CASE_WORDS: Final = CASE_WORDS.to_metadata(ARCHIVE_METADATA, schema=ARCHIVE)
+
+_VIEWS: Final = sa.MetaData()
+ENTRIES: Final = sa.Table(
+    "entries",
+    _VIEWS,
+    *(sa.Column(column.name, column.type) for column in JOURNAL.columns),
+    sa.Column("sealed", sa.LargeBinary),
+)
+"""For readers: each entry with its private part, where that is kept. Every term of an ORDER BY over it must be among
+the columns asked for, else SQLite reads all of it."""
+KNOWN_CASES: Final = CASES.to_metadata(_VIEWS, name="known_cases")
+"""For readers: the cases, those in the archive included."""
+ARCHIVED_CASES: Final = CASES.to_metadata(_VIEWS, name="archived_cases")
+"""For readers: the cases in the archive alone."""
 
 PROJECTIONS: Final = (
     CASES,

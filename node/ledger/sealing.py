@@ -6,6 +6,7 @@ holds both keys, and the next run goes on; only when nothing is sealed under the
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,13 +27,14 @@ CHUNKS_AT_ONCE: Final = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sealed:
-    """A table with a sealed column. `words`: its rows are what entries are found by."""
+    """A table with a sealed column. `words`: entries are found by its rows; `archived`: it is in the archive."""
 
     table: sa.Table
     column: str
     place: Callable[[Any], str]
     at_once: int
     words: bool = False
+    archived: bool = False
 
 
 _SEALED: Final = (
@@ -42,6 +44,14 @@ _SEALED: Final = (
         place=lambda row: private_place(row.bureau, row.seq),
         at_once=PARTS_AT_ONCE,
         words=True,
+    ),
+    _Sealed(
+        table=schema.A_PRIVATE,
+        column="sealed",
+        place=lambda row: private_place(row.bureau, row.seq),
+        at_once=PARTS_AT_ONCE,
+        words=True,
+        archived=True,
     ),
     _Sealed(
         table=schema.REQUESTS,
@@ -91,19 +101,26 @@ def reseal(database: LedgerDatabase, steps: Callable[[int], None] = lambda _: No
     What does not open stays as it is, and so do then the old keys. Raises `VaultError`.
     """
     values = broken = 0
-    for kind in _SEALED:
-        for done, failed in _reseal(database, kind):
-            values, broken = values + done, broken + failed
-            steps(values)
-    if not broken:
+    with _all_within_reach(database):
+        for kind in _SEALED:
+            if kind.archived and not database.archive.is_there:
+                continue
+            for done, failed in _reseal(database, kind):
+                values, broken = values + done, broken + failed
+                steps(values)
         others = database.key_ids() - {database.vault.key_id}
-        if others:
+        if others and not broken:
             _renew_index(database)
+    if not broken:
         database.forget(sorted(others))
         database.vault = Vault([database.vault.current])
         if database.key_file.read() != database.vault.keys:
             database.key_file.write(database.vault.keys)
     return Resealed(values, broken)
+
+
+def _all_within_reach(database: LedgerDatabase) -> AbstractContextManager[None]:
+    return database.archive.within_reach() if database.archive.is_there else nullcontext()
 
 
 def _reseal(database: LedgerDatabase, kind: _Sealed) -> Iterator[tuple[int, int]]:
@@ -146,21 +163,30 @@ def _reseal(database: LedgerDatabase, kind: _Sealed) -> Iterator[tuple[int, int]
 
 def _words_anew(database: LedgerDatabase, rows: Sequence[Any]) -> None:
     """Gives entries the words and references of the key in use, in the writer's open transaction."""
-    journal, words, references = schema.JOURNAL, schema.CASE_WORDS, schema.REFERENCES
-    found: list[dict[str, Any]] = []
+    journal, references = schema.JOURNAL, schema.REFERENCES
+    tables = [schema.CASE_WORDS, *([schema.A_CASE_WORDS] if database.archive.is_there else [])]
+    found: dict[sa.Table, list[dict[str, Any]]] = {table: [] for table in tables}
     for bureau in {row.bureau for row in rows}:
         parts = {row.seq: row.sealed for row in rows if row.bureau == bureau}
         docs = [doc_number(bureau, seq) for seq in parts]
-        database.writing.execute(sa.delete(words).where(words.c.doc.in_(docs)))
+        # Where the words of an entry were they are again: here, there, or of a case that came back in both.
+        had = {
+            table: set(database.writing.execute(sa.select(table.c.doc).where(table.c.doc.in_(docs))).scalars())
+            for table in tables
+        }
+        for table in tables:
+            database.writing.execute(sa.delete(table).where(table.c.doc.in_(docs)))
         query = sa.select(journal.c.seq, journal.c.public).where(journal.c.bureau == bureau, journal.c.seq.in_(parts))
-        for seq, public in database.writing.execute(query):
+        with database.reading() as connection:
+            entries = connection.execute(query).all()
+        for seq, public in entries:
             try:
                 entry = decode_entry(bytes(public), database.open_private(bureau, seq, parts[seq]))
             except UNREADABLE:
                 continue
-            found.extend(
-                dict(zip(words.columns.keys(), row, strict=True)) for row in word_rows(entry, seq, database.vault)
-            )
+            rows_of_it = word_rows(entry, seq, database.vault)
+            for table in [one for one in tables if doc_number(bureau, seq) in had[one]] or tables[:1]:
+                found[table].extend(dict(zip(table.columns.keys(), row, strict=True)) for row in rows_of_it)
             private = entry.event.private
             if isinstance(entry.event, Registered) and private and private.channel_reference:
                 *old, token = database.vault.references(bureau, private.channel_reference)
@@ -173,14 +199,18 @@ def _words_anew(database: LedgerDatabase, rows: Sequence[Any]) -> None:
                     )
                 )
                 database.writing.execute(sa.insert(references).values((bureau, channel, token, entry.case_id, seq)))
-    if found:
-        database.writing.execute(sa.insert(words), found)
+    for table, words in found.items():
+        if words:
+            database.writing.execute(sa.insert(table), words)
 
 
 def _renew_index(database: LedgerDatabase) -> None:
     """The index of words is made anew, so that words of the old key are in none of its parts, nor in the log."""
     if not database.is_sqlite:
         return
-    with database.writing.begin():
-        database.writing.exec_driver_sql("INSERT INTO case_words_index (case_words_index) VALUES ('rebuild')")
+    for of in ("main", *([schema.ARCHIVE] if database.archive.is_there else [])):
+        with database.writing.begin():
+            database.writing.exec_driver_sql(
+                f"INSERT INTO {of}.case_words_index (case_words_index) VALUES ('rebuild')"  # noqa: S608 - a constant
+            )
     database.truncate_log()

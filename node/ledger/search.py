@@ -35,26 +35,24 @@ Asked = Sequence[Sequence[str]]
 _QUOTE: Final = "'"
 _DOC: Final = schema.CASE_WORDS.c.doc
 _CASE_ID: Final = schema.CASE_WORDS.c.case_id
-_HITS_SQLITE: Final = (
-    sa.text(
-        # CROSS JOIN: the index of words leads, whatever the planner believes.
-        "SELECT f.rowid AS doc, w.case_id FROM case_words_index f CROSS JOIN case_words w ON w.doc = f.rowid"
-        " WHERE f.case_words_index MATCH :asked AND f.rowid >= :first AND f.rowid < :before"
-        " ORDER BY f.rowid DESC LIMIT :hits"
-    )
-    .columns(_DOC, _CASE_ID)
-    .cte("hits")
+_SQLITE: Final = (
+    # CROSS JOIN: the index of words leads, whatever the planner believes.
+    "SELECT f.rowid AS doc, w.case_id FROM {of}case_words_index f CROSS JOIN {of}case_words w ON w.doc = f.rowid"
+    " WHERE f.case_words_index MATCH :asked AND f.rowid >= :first AND f.rowid < :before"
+    " ORDER BY f.rowid DESC LIMIT :hits"
 )
-_HITS_POSTGRESQL: Final = (
-    sa.text(
-        "SELECT doc, case_id FROM case_words"
-        " WHERE array_to_tsvector(string_to_array('@' || bureau || ' ' || words, ' ')) @@ CAST(:asked AS tsquery)"
-        " AND doc >= :first AND doc < :before ORDER BY doc DESC LIMIT :hits"
-    )
-    .columns(_DOC, _CASE_ID)
-    .cte("hits")
+_POSTGRESQL: Final = (
+    "SELECT doc, case_id FROM {of}case_words"
+    " WHERE array_to_tsvector(string_to_array('@' || bureau || ' ' || words, ' ')) @@ CAST(:asked AS tsquery)"
+    " AND doc >= :first AND doc < :before ORDER BY doc DESC LIMIT :hits"
 )
-"""The newest entries that have all the pieces, of those before a document."""
+
+
+def _hits(dialect: str, cases: sa.Table) -> sa.CTE:
+    """The newest entries that have all the pieces, of those before a document: of the archive where its cases are."""
+    of = f"{schema.ARCHIVE}." if cases is schema.ARCHIVED_CASES else ""
+    text = _SQLITE if dialect == "sqlite" else _POSTGRESQL
+    return sa.text(text.format(of=of)).columns(_DOC, _CASE_ID).cte("hits")
 
 
 def doc_number(bureau: str, seq: int) -> int:
@@ -79,6 +77,20 @@ def word_rows(entry: Entry, seq: int, vault: Vault) -> list[tuple[Any, ...]]:
     if not pieces:
         return []
     return [(doc_number(entry.bureau, seq), entry.bureau, entry.case_id, " ".join(vault.tokens(entry.bureau, pieces)))]
+
+
+def archived_words(connection: sa.Connection, cases: Collection[tuple[str, str]]) -> list[tuple[Any, ...]]:
+    """What those of some cases (bureau, case id) are found by that are in the archive, as rows of `case_words`."""
+    words, archived = schema.A_CASE_WORDS, schema.ARCHIVED_CASES
+    of_both = (archived.c.bureau == words.c.bureau) & (archived.c.case_id == words.c.case_id)
+    query = (
+        sa.select(words)
+        .select_from(words.join(archived, of_both))
+        .where(
+            words.c.bureau.in_({bureau for bureau, _ in cases}), words.c.case_id.in_({case_id for _, case_id in cases})
+        )
+    )
+    return [tuple(row) for row in connection.execute(query) if (row.bureau, row.case_id) in cases]
 
 
 def read_search(search: str) -> tuple[str, ...]:
@@ -106,10 +118,15 @@ def read_search(search: str) -> tuple[str, ...]:
 
 
 def found_before(
-    connection: sa.Connection, bureau: str, asked: Asked, case_ids: Collection[str], from_doc: int
+    connection: sa.Connection,
+    bureau: str,
+    asked: Asked,
+    case_ids: Collection[str],
+    *,
+    table: sa.Table,
+    from_doc: int,
 ) -> set[str]:
     """Which of the cases have what is asked for in an entry from a document on: an earlier page has shown them."""
-    table = schema.CASE_WORDS
     query = sa.select(table.c.case_id, table.c.words).where(
         table.c.bureau == bureau, table.c.case_id.in_(case_ids), table.c.doc >= from_doc
     )
@@ -128,18 +145,24 @@ def search_page(
     *,
     before: int | None,
     size: int,
+    cases: sa.Table,
     conditions: Sequence[sa.ColumnElement[bool]],
 ) -> tuple[dict[str, int], int | None]:
     """A page of cases with what is asked for in one entry, the newest such entry first, and where the next page begins.
 
-    The cases are told with their versions. `conditions` on `cases` say which are wanted at all. No case is on two
-    pages. After `HITS_READ_MAX` entries a page ends with what it has; the next page's place is None after the last one.
+    The cases are told with their versions. `cases` is where they are listed, here or in the archive, and `conditions`
+    on it say which are wanted at all. No case is on two pages. After `HITS_READ_MAX` entries a page ends with what it
+    has; the next page's place is None after the last one.
     """
     found: dict[str, int] = {}
+    words = schema.A_CASE_WORDS if cases is schema.ARCHIVED_CASES else schema.CASE_WORDS
     at, read, limit = before, 0, size + 1
     while read < HITS_READ_MAX:
-        wanted, oldest, hits = _look(connection, bureau, asked, conditions=conditions, before=at, limit=limit)
-        shown = found_before(connection, bureau, asked, {row.case_id for row in wanted}, before) if before else set()
+        wanted, oldest, hits = _look(
+            connection, bureau, asked, cases=cases, conditions=conditions, before=at, limit=limit
+        )
+        case_ids = {row.case_id for row in wanted}
+        shown = found_before(connection, bureau, asked, case_ids, table=words, from_doc=before) if before else set()
         for row in wanted:
             if row.case_id not in shown and row.case_id not in found:
                 if len(found) == size:
@@ -159,18 +182,19 @@ def _look(
     bureau: str,
     asked: Asked,
     *,
+    cases: sa.Table,
     conditions: Sequence[sa.ColumnElement[bool]],
     before: int | None,
     limit: int,
 ) -> tuple[list[Any], int, int]:
     """Which of the next entries with what is asked for are of wanted cases; the oldest of all, and how many."""
-    cases = schema.CASES
+    hits = _hits(connection.dialect.name, cases)
     first, end = doc_number(bureau, 0), doc_number(bureau, 1 << SEQ_BITS)
     # Tokens are letters and digits alone: within quotes no database takes them for anything else.
     if connection.dialect.name == "sqlite":
-        hits, text = _HITS_SQLITE, _any(asked, '"', " AND ", " OR ")
+        text = _any(asked, '"', " AND ", " OR ")
     else:
-        hits, text = _HITS_POSTGRESQL, f"'@{bureau}' & ({_any(asked, _QUOTE, ' & ', ' | ')})"
+        text = f"'@{bureau}' & ({_any(asked, _QUOTE, ' & ', ' | ')})"
     of_both = (cases.c.bureau == bureau) & (cases.c.case_id == hits.c.case_id)
     wanted = (
         sa.select(hits.c.doc, cases.c.case_id, cases.c.version)

@@ -22,10 +22,10 @@ RECEIVED: Final = "received"
 """Events whose private part is a whole request: of the bureau's own taxpayers, and of those referred to it."""
 
 _J: Final = schema.JOURNAL.c
-_P: Final = schema.PRIVATE.c
+_E: Final = schema.ENTRIES.c
 _TEXTS: Final = sa.select(
-    _J.seq, _J.case_id, _J.kind, _J.occurred_at_us, _J.recorded_at_us, _J.public, _P.sealed
-).select_from(schema.JOURNAL.join(schema.PRIVATE, (_P.bureau == _J.bureau) & (_P.seq == _J.seq)))
+    _E.seq, _E.case_id, _E.kind, _E.occurred_at_us, _E.recorded_at_us, _E.public, _E.sealed
+).where(_E.sealed.is_not(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +62,25 @@ def registrations(
     database: LedgerDatabase, bureau: str, after_seq: int, limit: int, kinds: Collection[str] = (REGISTERED, RECEIVED)
 ) -> list[Registration]:
     """The registrations after a position, first to last, those of which the text is kept."""
-    query = _TEXTS.where(_J.bureau == bureau, _J.seq > after_seq, _J.kind.in_(kinds)).order_by(_J.seq).limit(limit)
+    query = _TEXTS.where(_E.bureau == bureau, _E.seq > after_seq, _E.kind.in_(kinds)).order_by(_E.seq).limit(limit)
     return _read(database, bureau, query)
 
 
 def registrations_at(database: LedgerDatabase, bureau: str, seqs: Sequence[int]) -> list[Registration]:
     """The registrations at some positions."""
-    return _read(database, bureau, _TEXTS.where(_J.bureau == bureau, _J.seq.in_(seqs))) if seqs else []
+    return _read(database, bureau, _TEXTS.where(_E.bureau == bureau, _E.seq.in_(seqs))) if seqs else []
 
 
 def registrations_of(database: LedgerDatabase, bureau: str, case_ids: Sequence[str]) -> list[Registration]:
     """The registrations of some cases."""
     kinds = (REGISTERED, RECEIVED)
-    query = _TEXTS.where(_J.bureau == bureau, _J.case_id.in_(case_ids), _J.kind.in_(kinds)).order_by(_J.seq)
+    query = _TEXTS.where(_E.bureau == bureau, _E.case_id.in_(case_ids), _E.kind.in_(kinds)).order_by(_E.seq)
     return _read(database, bureau, query) if case_ids else []
 
 
 def stages_of(database: Database, bureau: str, case_ids: Sequence[str]) -> dict[str, Stage]:
     """Where cases stand in the ledger."""
-    table = schema.CASES
+    table = schema.KNOWN_CASES
     query = sa.select(table.c.case_id, table.c.stage).where(table.c.bureau == bureau, table.c.case_id.in_(case_ids))
     with database.reading() as connection:
         return {row.case_id: Stage(row.stage) for row in connection.execute(query)}

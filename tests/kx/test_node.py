@@ -1,5 +1,6 @@
 """`kx node`: a wrong setting is named at the start, a node serves until it is told to stop, a ledger is rebuilt."""
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -7,8 +8,12 @@ import pytest
 
 from demo.federation import child_environment
 from demo.processes import ChildProcess
+from kuaixiang.runtime.clock import FixedClock, SharedClockDriver
 from node.restoration import NUMBERS_LEFT_OUT
+from tests.domain.story import MONDAY, SHANGCHENG
 from tests.kx.conftest import COUNTY, PROVINCE, Officers, kx, refusal, told
+from tests.ledger.bureaus import desks
+from tests.ledger.test_archive import NEXT_YEAR, ended
 
 pytestmark = pytest.mark.nats
 
@@ -59,6 +64,30 @@ def test_a_running_ledger_is_not_rebuilt_and_a_stopped_one_shows_the_same_cases(
         officers.run(officers.federation.restart_node(COUNTY))
     assert (rebuilt["bureaus"], rebuilt["entries"]) == ([COUNTY], 3)
     assert told(registrar("list", "--json"))["cases"] == before
+
+
+def test_a_closed_year_of_a_stopped_ledger_is_archived_and_one_that_goes_on_is_not(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path / 'node.db'}"
+
+    async def work() -> None:
+        with desks(database, (SHANGCHENG,), clock=FixedClock(MONDAY)) as office:
+            await ended(office)
+            await office.register(SHANGCHENG)
+
+    asyncio.run(work())
+    assert SharedClockDriver(tmp_path / "clock", NEXT_YEAR).now() == NEXT_YEAR
+    config = str(settings(tmp_path, bureaus=[SHANGCHENG], database=database, clock=str(tmp_path / "clock")))
+    refused = refusal(kx("node", "archive", "--year", "2027", "--config", config, "--json"))
+    assert ("YearNotOver", "--year") == (refused["rule"], refused["field"])
+    assert (
+        "NotThisBureau"
+        == refusal(kx("node", "archive", "--year", "2026", "--bureau", COUNTY, "--config", config, "--json"))["rule"]
+    )
+    archived = told(kx("node", "archive", "--year", "2026", "--config", config, "--json"))
+    assert [{"bureau": SHANGCHENG, "last_seq": 4, "entries": 4, "cases": 1}] == archived["archived"]
+    assert (tmp_path / "node.db.archive").is_file()
+    assert "0 entries and 0 cases of 0 bureau(s)" in kx("node", "archive", "--year", "2026", "--config", config).stdout
+    assert 4 == told(kx("node", "rebuild", "--config", config, "--json"))["entries"]
 
 
 def test_a_stopped_ledger_goes_on_in_a_new_generation_under_numbers_that_were_never_given(officers: Officers) -> None:

@@ -21,6 +21,7 @@ from kuaixiang.runtime.seal import Seal
 from kuaixiang.wire import chain
 from kuaixiang.wire.export import FIRST_LINE, ExportUnreadable, read_export, write_record
 from kuaixiang.wire.v1 import cosign_pb2, export_pb2, journal_pb2
+from node.archiving import archive_year
 from node.export import export_ledger
 from node.ledger import schema
 from node.office import Office
@@ -318,3 +319,23 @@ async def test_a_certificate_that_is_revoked_signs_for_no_end_and_no_witness_has
     proven = verify_export(io.BytesIO(file.getvalue()), authority.pem, revoked={serial})
     assert (len(entries_of(by_it)[1]), ()) == (proven.entries, proven.cosigned)
     assert (HANGZHOU,) == tuple(witness for witness, _ in verify(file.getvalue(), authority).cosigned)
+
+
+async def test_a_ledger_with_an_archive_is_exported_and_proven_as_before(
+    database_url: str, authority: Authority
+) -> None:
+    with desks(database_url) as office:
+        office.office = Office(office.ledger, office.office.place, Seal(authority.paths).sign)
+        await a_short_life(office)
+        whole = {bureau: exported(office, authority, bureau) for bureau in (SHANGCHENG, HANGZHOU)}
+    office = Desks(database_url)
+    try:
+        went = list(archive_year(office.ledger, 2026, MONDAY + timedelta(days=366)))
+        assert {SHANGCHENG, HANGZHOU} <= {one.bureau for one in went}
+        for bureau, before in whole.items():
+            content = exported(office, authority, bureau)
+            assert entries_of(before)[1] == entries_of(content)[1]
+            proven = verify(before, authority)
+            assert proven == replace(verify(content, authority), exported_at=proven.exported_at)
+    finally:
+        office.ledger.close()

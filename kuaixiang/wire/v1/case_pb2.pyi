@@ -1301,6 +1301,7 @@ class Case(_message.Message):
     LIGHT_FIELD_NUMBER: _builtins.int
     EXTENDED_FIELD_NUMBER: _builtins.int
     MISMATCHED_WITH_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     bureau: _builtins.str
     version: _builtins.int
@@ -1336,6 +1337,8 @@ class Case(_message.Message):
     """How near the nearest deadline is (SPEC §7); unset of a case that is closed."""
     extended: _builtins.bool
     """A running deadline rests on an approved extension."""
+    archived: _builtins.bool
+    """It lies in the archive of closed years 已归档: over, and read like any other."""
     @_builtins.property
     def registered_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1390,10 +1393,11 @@ class Case(_message.Message):
         light: _common_pb2.Light.ValueType = ...,
         extended: _builtins.bool = ...,
         mismatched_with: _abc.Iterable[_builtins.str] | None = ...,
+        archived: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registered_at", b"registered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaiting_acknowledgement", b"awaiting_acknowledgement", "bounces", b"bounces", "bureau", b"bureau", "case_id", b"case_id", "category", b"category", "channel", b"channel", "clocks", b"clocks", "competent_bureau", b"competent_bureau", "custody", b"custody", "department", b"department", "end_to_end_milli_workdays", b"end_to_end_milli_workdays", "epoch", b"epoch", "extended", b"extended", "extension_pending", b"extension_pending", "extensions_to_explain", b"extensions_to_explain", "issue_id", b"issue_id", "lead_case_id", b"lead_case_id", "light", b"light", "mismatched_with", b"mismatched_with", "open_parts", b"open_parts", "origin_bureau", b"origin_bureau", "override_pending", b"override_pending", "registered_at", b"registered_at", "returns", b"returns", "round", b"round", "ruled_by", b"ruled_by", "satisfaction", b"satisfaction", "stage", b"stage", "told", b"told", "version", b"version", "with_bureau", b"with_bureau"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "awaiting_acknowledgement", b"awaiting_acknowledgement", "bounces", b"bounces", "bureau", b"bureau", "case_id", b"case_id", "category", b"category", "channel", b"channel", "clocks", b"clocks", "competent_bureau", b"competent_bureau", "custody", b"custody", "department", b"department", "end_to_end_milli_workdays", b"end_to_end_milli_workdays", "epoch", b"epoch", "extended", b"extended", "extension_pending", b"extension_pending", "extensions_to_explain", b"extensions_to_explain", "issue_id", b"issue_id", "lead_case_id", b"lead_case_id", "light", b"light", "mismatched_with", b"mismatched_with", "open_parts", b"open_parts", "origin_bureau", b"origin_bureau", "override_pending", b"override_pending", "registered_at", b"registered_at", "returns", b"returns", "round", b"round", "ruled_by", b"ruled_by", "satisfaction", b"satisfaction", "stage", b"stage", "told", b"told", "version", b"version", "with_bureau", b"with_bureau"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1669,6 +1673,7 @@ class ListCasesRequest(_message.Message):
     TAB_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
     INCLUDE_BRIEF_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
     bureau: _builtins.str
     department: _builtins.str
     category: _common_pb2.Category.ValueType
@@ -1692,6 +1697,8 @@ class ListCasesRequest(_message.Message):
     """
     include_brief: _builtins.bool
     """Tell a Brief of each case."""
+    archived: _builtins.bool
+    """Only the cases in the archive of closed years 已归档; without it, only those that are not in it."""
     @_builtins.property
     def stages(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.Stage.ValueType]: ...
     @_builtins.property
@@ -1720,10 +1727,11 @@ class ListCasesRequest(_message.Message):
         tab: _common_pb2.WorkTab.ValueType = ...,
         search: _builtins.str = ...,
         include_brief: _builtins.bool = ...,
+        archived: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registered_before", b"registered_before", "registered_from", b"registered_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "category", b"category", "channel", b"channel", "custodies", b"custodies", "department", b"department", "due_soon", b"due_soon", "include_brief", b"include_brief", "next_clock", b"next_clock", "overdue", b"overdue", "page_size", b"page_size", "page_token", b"page_token", "provisional", b"provisional", "registered_before", b"registered_before", "registered_from", b"registered_from", "search", b"search", "stages", b"stages", "tab", b"tab"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "bureau", b"bureau", "category", b"category", "channel", b"channel", "custodies", b"custodies", "department", b"department", "due_soon", b"due_soon", "include_brief", b"include_brief", "next_clock", b"next_clock", "overdue", b"overdue", "page_size", b"page_size", "page_token", b"page_token", "provisional", b"provisional", "registered_before", b"registered_before", "registered_from", b"registered_from", "search", b"search", "stages", b"stages", "tab", b"tab"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
