@@ -5,6 +5,9 @@ in between, at 20 % of what the core can: the business clock moves on by five ti
 ends, what is open is the same number all the time, and whatever grows is kept by mistake. Told are memory, file handles,
 time of a core for an act and the latency of an act in the last tenth of what is counted, each against the first tenth; the
 first tenth of the run, which fills pools and caches, is not counted. Ten minutes are some fifty of business time.
+
+`--hours 24` spans so many hours of business time instead, however long it runs: the same work without a pause, with as
+many deadlines, days and nights passing by.
 """
 
 import asyncio
@@ -81,9 +84,12 @@ def endless(bureau: str) -> Iterator[tuple[acts.Register, Steps]]:
 
 
 class Core:
-    """The core of a node at work for one bureau. `samples` are what was seen, `done` the acts."""
+    """The core of a node at work for one bureau. `samples` are what was seen, `done` the acts.
 
-    def __init__(self, path: Path, bureau: str, begin: datetime) -> None:
+    `pace` is how many seconds of business time a second is; 0: as many as make the load `LOAD`.
+    """
+
+    def __init__(self, path: Path, bureau: str, begin: datetime, pace: float = 0.0) -> None:
         self.samples: list[Sample] = []
         self.done = 0
         self.clock = FixedClock(begin)
@@ -96,6 +102,7 @@ class Core:
         self._core = 0.0
         self._todo = endless(bureau)
         self._ends, self._acts_min = 0.0, 0
+        self._pace, self._sampled = pace, time.monotonic()
         self.ledger.start()
 
     async def work(self, seconds: float, acts_min: int) -> None:
@@ -140,8 +147,10 @@ class Core:
         sample, self._now = self._now, Sample()
         core = time.process_time()
         sample.core_seconds, self._core = core - self._core, core
-        # Business goes on five times as long as the core has worked.
-        self.clock.set(self.clock.now() + timedelta(seconds=sample.core_seconds / LOAD))
+        now = time.monotonic()
+        took, self._sampled = now - self._sampled, now
+        # Business goes on five times as long as the core has worked, where no pace is set.
+        self.clock.set(self.clock.now() + timedelta(seconds=took * self._pace or sample.core_seconds / LOAD))
         sample.memory_bytes, sample.handles = (
             memory_bytes(os.getpid(), "Anonymous"),
             sum(1 for _ in Path("/proc/self/fd").iterdir()),
@@ -194,11 +203,12 @@ def main() -> None:
     """Runs the benchmark and reports it."""
     parser = results.parser(__doc__)
     parser.add_argument("--minutes", type=float, help=f"of real time ({MINUTES:.0f})")
+    parser.add_argument("--hours", type=float, default=0.0, help="of business time that the run spans, if not at 20 %%")
     arguments = results.parse(parser)
     seconds = SHORT_SECONDS if arguments.short else (arguments.minutes or MINUTES) * 60
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     with tempfile.TemporaryDirectory() as name:
-        soak = Core(Path(name) / "ledger.db", BUREAU, BEGIN)
+        soak = Core(Path(name) / "ledger.db", BUREAU, BEGIN, arguments.hours * 3600 / seconds)
         asyncio.run(soak.work(seconds, ACTS_MIN))
         soak.ledger.close()
     results.report("soak", rows_of(soak), arguments)
