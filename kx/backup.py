@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from node.settings import NodeSettings
 
 LEDGER: Final = "database"
+ARCHIVE: Final = "archive"
 ACCOUNTS: Final = "accounts"
-"""What a file of a backup is: the service's own database, or that of sign-ins and channels' tokens."""
+"""What a file of a backup is: the service's own database, closed years of its ledgers, or sign-ins and tokens."""
 
 app = typer.Typer(
     name="backup",
@@ -62,11 +63,22 @@ class _Service:
         """Each database of the service by what it is; one that two share stands for both."""
         own = _url(self.settings.database)
         found = {LEDGER: own}
+        archive = self.archive
+        if archive is not None and archive.exists():
+            # After the ledger: what was archived in between is in both, and what the ledger counts on in neither alone.
+            found[ARCHIVE] = own.set(database=str(archive))
         if self.settings.needs_sign_in:
             accounts = _url(self.settings.accounts_url(self.settings.database))
             if accounts != own:
                 found[ACCOUNTS] = accounts
         return found
+
+    @property
+    def archive(self) -> Path | None:
+        """The file in which closed years of a node's ledgers are, beside an SQLite database."""
+        own = _url(self.settings.database)
+        kept_here = self.kind == "node" and own.get_backend_name() == "sqlite"
+        return Path(f"{own.database}.archive") if kept_here else None
 
 
 def _url(text: str) -> sa.URL:
@@ -198,8 +210,6 @@ def _back_up(service: _Service, to: Path | None, keep: int | None) -> tuple[Path
                 name = f"{role}.db"
                 with Bar(f"Copying {role}", None) as bar:
                     backups.copy_sqlite(Path(url.database or ""), draft / name, lambda done, _: bar.reached(done))
-                if role == LEDGER and service.kind == "node":
-                    ends, keys = _proven_copy(draft / name, _bureaus(service), _key_file(service))
             else:
                 name = f"{role}.dump"
                 with backups.snapshot(url) as (connection, shared):
@@ -207,6 +217,9 @@ def _back_up(service: _Service, to: Path | None, keep: int | None) -> tuple[Path
                     if role == LEDGER and service.kind == "node":
                         ends, keys = _proven(connection, _bureaus(service), _key_file(service))
             files.append(backups.described(draft, role, name))
+        ledger = draft / f"{LEDGER}.db"
+        if service.kind == "node" and ledger.exists():
+            ends, keys = _proven_copy(ledger, _bureaus(service), _key_file(service))
         manifest = Manifest(
             service=service.kind,
             code=service.code,
@@ -232,7 +245,16 @@ def _key_file(service: _Service) -> Path:
 
 
 def _proven_copy(copy: Path, bureaus: tuple[str, ...], key: Path | None) -> tuple[dict[str, End], tuple[str, ...]]:
-    engine = sa.create_engine("sqlite://", creator=lambda: backups.read_only(copy), poolclass=sa.NullPool)
+    from node.ledger import schema
+
+    def opened() -> sqlite3.Connection:
+        connection = backups.read_only(copy)
+        archive = copy.with_name(f"{ARCHIVE}.db")
+        if archive.exists():
+            backups.attach_read_only(connection, archive, schema.ARCHIVE)
+        return connection
+
+    engine = sa.create_engine("sqlite://", creator=opened, poolclass=sa.NullPool)
     try:
         with engine.connect() as connection:
             return _proven(connection, bureaus, key)
@@ -272,6 +294,8 @@ def _require_keys(service: _Service, manifest: Manifest) -> None:
 
 def _put_back(service: _Service, backup: Path, one: Copy) -> Path | None:
     """Puts one file of a backup in place; where what was there lies now."""
+    if one.role == ARCHIVE and service.archive is not None:
+        return backups.put_back_sqlite(backup / one.name, service.archive, "ledger")
     url = service.databases.get(one.role)
     if url is None:
         return None

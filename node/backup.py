@@ -104,12 +104,10 @@ class _Chain:
         return CopyBroken(what, f"entry {seq} {why}", f"单位 {self._bureau} 第 {seq} 条{why_chinese}")
 
 
-def _entries(
-    connection: sa.Connection, bureau: str
-) -> Iterator[Sequence[sa.Row[int, int, bytes, bytes, bytes, bytes | None]]]:
-    journal, parts = schema.JOURNAL, schema.PRIVATE
+def _after(journal: sa.Table, parts: sa.Table, bureau: str) -> sa.Select[int, int, bytes, bytes, bytes, bytes | None]:
+    """The next entries after a position, of the ledger or of its archive."""
     of_both = (parts.c.bureau == journal.c.bureau) & (parts.c.seq == journal.c.seq)
-    query = (
+    return (
         sa.select(
             journal.c.seq,
             journal.c.generation,
@@ -123,7 +121,21 @@ def _entries(
         .order_by(journal.c.seq)
         .limit(ENTRIES_AT_ONCE)
     )
+
+
+def _entries(
+    connection: sa.Connection, bureau: str
+) -> Iterator[Sequence[sa.Row[int, int, bytes, bytes, bytes, bytes | None]]]:
+    archives = schema.ARCHIVES.c
+    archived = connection.execute(sa.select(sa.func.max(archives.last_seq)).where(archives.bureau == bureau)).scalar()
     after = 0
+    if archived:
+        query = _after(schema.A_JOURNAL, schema.A_PRIVATE, bureau).where(schema.A_JOURNAL.c.seq <= archived)
+        while rows := connection.execute(query, {"after": after}).all():
+            yield rows
+            after = int(rows[-1][0])
+    # What an archiving that was broken off has left here was proven there.
+    query = _after(schema.JOURNAL, schema.PRIVATE, bureau)
     while rows := connection.execute(query, {"after": after}).all():
         yield rows
         after = int(rows[-1][0])

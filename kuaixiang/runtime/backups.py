@@ -312,11 +312,18 @@ def read_only(database: Path) -> sqlite3.Connection:
 
     For a process beside the service. Raises `sqlite3.Error`.
     """
-    connection = sqlite3.connect(
-        f"file:{quote(str(database.absolute()))}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_SECONDS
-    )
+    connection = sqlite3.connect(_for_reading(database), uri=True, isolation_level=None, timeout=BUSY_SECONDS)
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def attach_read_only(connection: sqlite3.Connection, database: Path, name: str) -> None:
+    """Has such a connection read another SQLite database too, under a name. Raises `sqlite3.Error`."""
+    connection.execute(f"ATTACH DATABASE ? AS {name}", (_for_reading(database),))
+
+
+def _for_reading(database: Path) -> str:
+    return f"file:{quote(str(database.absolute()))}?mode=ro"
 
 
 def copy_sqlite(source: Path, target: Path, told: Callable[[int, int], None] = lambda _done, _all: None) -> None:

@@ -86,6 +86,14 @@ def test_a_closed_year_of_a_stopped_ledger_is_archived_and_one_that_goes_on_is_n
     archived = told(kx("node", "archive", "--year", "2026", "--config", config, "--json"))
     assert [{"bureau": SHANGCHENG, "last_seq": 4, "entries": 4, "cases": 1}] == archived["archived"]
     assert (tmp_path / "node.db.archive").is_file()
+    backup = told(kx("backup", "node", "--config", config, "--to", str(tmp_path / "kept"), "--json"))
+    assert [("database", 4), ("archive", 4)] == [
+        (one["role"], backup["ends"][SHANGCHENG]["seq"]) for one in backup["files"]
+    ]
+    assert backup["ends"] == told(kx("backup", "check", backup["backup"], "--json"))["ends"]
+    for lost in ("node.db", "node.db.archive"):
+        (tmp_path / lost).unlink()
+    assert [] == told(kx("backup", "restore", backup["backup"], "--config", config, "--json"))["set_aside"]
     assert "0 entries and 0 cases of 0 bureau(s)" in kx("node", "archive", "--year", "2026", "--config", config).stdout
     assert 4 == told(kx("node", "rebuild", "--config", config, "--json"))["entries"]
 
