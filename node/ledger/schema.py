@@ -424,7 +424,7 @@ ARCHIVE_ERASURES: Final = sa.Table(
 )
 """Private parts that are erased, and are still to be deleted from the archive: no reader sees them any more."""
 
-ARCHIVE: Final = "kx_archive"
+ARCHIVE: Final = "ledger_archive"
 """What the archive is called in statements: a file attached to SQLite, a schema of PostgreSQL."""
 ARCHIVE_METADATA: Final = sa.MetaData()
 A_JOURNAL: Final = JOURNAL.to_metadata(ARCHIVE_METADATA, schema=ARCHIVE)

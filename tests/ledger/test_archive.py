@@ -365,7 +365,7 @@ async def test_a_ledger_without_its_archive_or_with_anothers_does_not_open(datab
     if database_url.startswith("sqlite"):
         (tmp_path / "ledger.db.archive").unlink()
     else:
-        execute(database_url, "DROP SCHEMA kx_archive CASCADE")
+        execute(database_url, "DROP SCHEMA ledger_archive CASCADE")
     with pytest.raises(ArchiveMissing, match="Put it back beside the ledger"):
         Desks(database_url)
 
