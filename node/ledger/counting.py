@@ -10,7 +10,7 @@ the writer's thread a few lookups an entry: a batch's counts are added up before
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final
 
 from prometheus_client import Counter, Histogram
@@ -114,7 +114,8 @@ def _count_clock(bureau: str, change: ClockChange) -> None:
             DUE.labels(bureau, clock).inc()
 
 
-@cache
+# By type too: words of two enumerations with the same number are equal.
+@lru_cache(maxsize=None, typed=True)
 def word(of: IntEnum) -> str:
     """A label's value for a word of the field."""
     return of.name.lower()
