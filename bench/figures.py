@@ -63,7 +63,8 @@ STAGES: Final = (
 )
 HANDLE: Final = int(ClockKind.HANDLE)
 COMPLETED_STEP: Final = STEPS.index("completed")
-COUNTED: Final = (Fact.REGISTERED, Fact.COMPLETED, met(HANDLE), missed(HANDLE))
+MET, MISSED = met(HANDLE), missed(HANDLE)
+COUNTED: Final = (Fact.REGISTERED, Fact.COMPLETED, MET, MISSED)
 SPAN: Final = (date(YEAR, MONTH, 1), date(YEAR, MONTH + 1, 1) - timedelta(days=1))
 WHOLE_YEAR: Final = (date(YEAR, 1, 1), date(YEAR, 12, 31))
 RATE_MIN: Final = 1
@@ -259,15 +260,21 @@ class Asking:
             found[int(bureau), int(category)] = tuple(row.sums.get(measure, 0) for measure in COUNTED)
         return found
 
-    def league(self) -> list[tuple[int, ...]]:
+    def league(self) -> list[tuple[float, str, int, int, int, int]]:
         """The year of every bureau by its on-time rate, from the hub."""
         question = Question(
             self.store.scope, *WHOLE_YEAR, grouping=Grouping.EVERY_BUREAU, measures=tuple(map(int, COUNTED))
         )
         with self.store.reading() as connection:
             rows = figures(connection, self.store.tree, question, 0)
-        lines = [(int(row.key), *map(row.sums.get, COUNTED, (0, 0, 0, 0))) for row in rows]
-        lines.sort(key=lambda line: (-line[3] / max(line[3] + line[4], RATE_MIN), line[0]))
+        lines = []
+        for row in rows:
+            of = row.sums.get
+            done, late = of(MET, 0), of(MISSED, 0)
+            lines.append(
+                (-done / max(done + late, RATE_MIN), row.key, of(Fact.REGISTERED, 0), of(Fact.COMPLETED, 0), done, late)
+            )
+        lines.sort()
         return lines
 
     def raw_by_province(self) -> dict[tuple[int, int], tuple[int, ...]]:
@@ -304,7 +311,7 @@ def main() -> None:
                 if month == MONTH:
                     early = {ask.__name__: times(ask, ASKED) for ask in (asking.by_province, asking.league)}
             assert asking.by_province() == asking.raw_by_province()
-            assert asking.league() == asking.raw_league()
+            assert [(int(bureau), *counts) for _, bureau, *counts in asking.league()] == asking.raw_league()
             for _ in range(options.rounds):
                 for ask, count in (
                     (asking.by_province, ASKED),

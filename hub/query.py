@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from hub.cells import Ground, summed
+from hub.cells import Ground, by_measure, summed
 from hub.definitions import COUNTS, RATES, net
 from hub.fold import DAY_MAX, DAY_MIN, EPOCH_DAY, Mark
 from hub.measures import FACT_NAMES, UNFINISHED, clocks_in, histogram, met, missed, percentile_workdays, total
@@ -97,7 +97,7 @@ class Row:
 
     key: str = ""
     label: str = ""
-    sums: dict[int, int] = field(default_factory=dict)
+    sums: Mapping[int, int] = field(default_factory=dict)
     open: int = 0
     """Open cases now, whatever the period; not told by periods, nor by bureau and category at once."""
     overdue: int = 0
@@ -189,7 +189,7 @@ def figures(connection: sa.Connection, tree: BureauTree, question: Question, now
 
 def cells(
     connection: sa.Connection, tree: BureauTree, question: Question
-) -> dict[tuple[int, int, int], dict[int, int]]:
+) -> dict[tuple[int, int, int], Mapping[int, int]]:
     """Sums of the measures of the scope with its subordinates, by (category, channel, department kind)."""
     plan = _Plan([_totals_of(tree, question.scope)], tuple(Ground), _first, _first, {})
     return {
@@ -384,13 +384,14 @@ def _longer(reach: int, question: Question, plan: _Plan) -> Sequence[int]:
     return _LONGER[reach][1:] if plan.period >= PeriodKind.MONTH else ()
 
 
+_WITHOUT_GROUNDS: Final = frozenset({ALONE_YEARLY, ALONE_MONTHLY})
 _At = tuple[Any, ...]
 """What tells a row: the bureau or the period (nothing where neither does), then the grounds asked for."""
 
 
 def _sums(
-    connection: sa.Connection, question: Question, plan: _Plan, measures: Sequence[int] = ()
-) -> list[tuple[_At, dict[int, int]]]:
+    connection: sa.Connection, question: Question, plan: _Plan, measures: tuple[int, ...] = ()
+) -> list[tuple[_At, Mapping[int, int]]]:
     """Sums of the measures (all of them by default) where the plan has them: (what tells the row, sums by measure)."""
     first = None if question.from_day is None else day_number(question.from_day)
     last = None if question.to_day is None else day_number(question.to_day)
@@ -401,22 +402,29 @@ def _sums(
         for ground, number in zip(Ground, (question.category, question.channel, question.department), strict=True)
         if number
     }
+    measures = measures or question.measures
     kept: list[tuple[str, bytes]] = []
+    reaches: set[int] = set()
     for reach in (ALONE, WITH_SUBORDINATES):
         bureaus = [bureau for bureau, where in plan.places if where == reach]
         for stored, begin, end in _spans(first, last, reach, _longer(reach, question, plan)) if bureaus else ():
+            reaches.add(stored)
             rows = read_tallies(connection, stored, bureaus, begin, end)
             if plan.by_bureau:
                 kept += [(bureau, cells) for _, bureau, cells in rows]
             else:
                 kept += [("" if told is None else told(day), cells) for day, _, cells in rows]
-    return summed(kept, plan.grounds, wanted, measures or question.measures)
+    if plan.by_bureau and reaches <= _WITHOUT_GROUNDS and len(kept) == len(dict(kept)):
+        # Every bureau's one value, which is its sums.
+        told_of = [((bureau,), by_measure(cells, measures)) for bureau, cells in kept]
+        return [(at, sums) for at, sums in told_of if sums]
+    return summed(kept, plan.grounds, wanted, measures)
 
 
 _MOVES: Final = (*_UNFINISHED.plus, *_UNFINISHED.minus)
 
 
-def _before(connection: sa.Connection, question: Question, plan: _Plan) -> list[tuple[_At, dict[int, int]]]:
+def _before(connection: sa.Connection, question: Question, plan: _Plan) -> list[tuple[_At, Mapping[int, int]]]:
     """What made and ended unfinished business before the period began."""
     if question.from_day is None:
         return []

@@ -53,6 +53,43 @@ def told(rows: list[Row]) -> list[tuple[object, ...]]:
 # ---------------------------------------------------------------- groupings
 
 
+def test_a_table_of_every_bureau_that_is_asked_again_tells_what_came_and_went_between(bench: Bench) -> None:
+    year: dict[str, Any] = {
+        "from_day": date(2026, 1, 1),
+        "to_day": date(2026, 12, 31),
+        "grouping": Grouping.EVERY_BUREAU,
+    }
+
+    def both() -> tuple[dict[str, dict[int, int]], dict[str, dict[int, int]]]:
+        """The year as it is kept, and summed up from its days, which alone tell the categories."""
+        days: dict[str, dict[int, int]] = {}
+        for category in range(1, 7):
+            for row in bench.rows(category=category, **year):
+                sums = days.setdefault(row.key, {})
+                for measure, count in row.sums.items():
+                    sums[measure] = sums.get(measure, 0) + count
+        return {row.key: dict(row.sums) for row in bench.rows(**year)}, days
+
+    first, second = cases(DONGCHENG, 2), cases(SHANGCHENG, 1)
+    bench.feed(first.segment(), second.segment())
+    kept, summed_up = both()
+    assert kept == summed_up
+    assert {DONGCHENG, SHANGCHENG} == set(kept)
+    assert {DONGCHENG: 2, SHANGCHENG: 1} == {
+        row.key: row.sums[Fact.REGISTERED] for row in bench.rows(measures=(int(Fact.REGISTERED),), **year)
+    }
+    entries = first.seq
+    first.live("another")
+    bench.feed(first.segment(entries + 1))
+    later, summed_up = both()
+    assert later == summed_up
+    assert later[DONGCHENG][Fact.REGISTERED] == 3
+    assert kept[SHANGCHENG] == later[SHANGCHENG]
+    bench.folder.forget(DONGCHENG)
+    bench.reopen()
+    assert ({SHANGCHENG: kept[SHANGCHENG]},) * 2 == both()
+
+
 def test_figures_are_grouped_by_day_iso_week_month_quarter_and_year(bench: Bench) -> None:
     journal = Journal(DONGCHENG)
     for number, day in enumerate(("2026-12-31", "2027-01-01", "2027-01-03", "2027-01-04")):
