@@ -5,13 +5,13 @@ time. A case that is offered to another bureau, parked, or without a clock is st
 The four add up to the open cases; those with an extension running are counted besides.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from hub.store import OPEN_CASES, OPEN_CLOCKS
+from hub.store import OPEN_CASES, OPEN_CLOCKS, among
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import ClockKind, Custody, Light, Stage
 
@@ -82,9 +82,9 @@ class Wanted:
 
 def open_cases(connection: sa.Connection, tree: BureauTree, wanted: Wanted, now_us: int) -> list[OpenCase]:
     """Open cases, the nearest deadline first, at most `limit` of them after a position. Raises `UnknownBureau`."""
-    lit = _lit(now_us).subquery()
-    due = sa.func.coalesce(lit.c.due_us, NO_DEADLINE)
     bureaus = [wanted.scope] if wanted.own_only else list(tree.subtree(wanted.scope))
+    lit = _lit(now_us, bureaus).subquery()
+    due = sa.func.coalesce(lit.c.due_us, NO_DEADLINE)
     statement = sa.select(lit, due.label("position")).where(lit.c.bureau.in_(bureaus))
     if wanted.light is not None:
         statement = statement.where(lit.c.light == int(wanted.light))
@@ -114,7 +114,7 @@ def lights(connection: sa.Connection, tree: BureauTree, scope: str, now_us: int)
     """The scope's own bureau, then each immediate subordinate with everything under it. Raises `UnknownBureau`."""
     rows = {scope: LightRow(scope, f"{tree.get(scope).name}（本级）")}
     rows.update({child: LightRow(child, tree.get(child).name) for child in tree.children(scope)})
-    for bureau, light, extended, count in connection.execute(_counts(now_us)):
+    for bureau, light, extended, count in connection.execute(_counts(now_us, tree.subtree(scope))):
         if bureau not in tree or not tree.contains(scope, bureau):
             continue
         row = rows[tree.branch(scope, bureau)]
@@ -142,43 +142,39 @@ def _clocks_of(
     return found
 
 
-def _counts(now_us: int) -> sa.Select[Any]:
+def _counts(now_us: int, bureaus: Collection[str]) -> sa.Select[Any]:
     """Open cases by bureau, light, and whether a running clock has been extended."""
-    lit = _lit(now_us).subquery()
+    lit = _lit(now_us, bureaus).subquery()
     by = (lit.c.bureau, lit.c.light, lit.c.is_extended)
     return sa.select(*by, sa.func.count()).group_by(*by)
 
 
-def _lit(now_us: int) -> sa.Select[Any]:
-    """Every open case with its light, its nearest deadline, and whether a running clock has been extended."""
-    clocks = (
-        sa.select(
-            OPEN_CLOCKS.c.bureau,
-            OPEN_CLOCKS.c.case_id,
-            sa.func.min(OPEN_CLOCKS.c.due_us).label("due_us"),
-            sa.func.min(OPEN_CLOCKS.c.soon_us).label("soon_us"),
-            sa.func.max(sa.case((OPEN_CLOCKS.c.extended == 1, 1), else_=0)).label("extended"),
-        )
-        .group_by(OPEN_CLOCKS.c.bureau, OPEN_CLOCKS.c.case_id)
-        .subquery()
-    )
+def _lit(now_us: int, bureaus: Collection[str]) -> sa.Select[Any]:
+    """Open cases with their light, their nearest deadline, and whether a running clock has been extended.
+
+    Those of these bureaus, or of all where they are many.
+    """
+    due_us, soon_us = sa.func.min(OPEN_CLOCKS.c.due_us), sa.func.min(OPEN_CLOCKS.c.soon_us)
     light = sa.case(
         (
             sa.or_(
                 OPEN_CASES.c.custody != int(Custody.OWNED),
                 OPEN_CASES.c.stage == int(Stage.DEFERRED),
-                clocks.c.due_us.is_(None),
+                due_us.is_(None),
             ),
             int(Light.STOPPED),
         ),
-        (clocks.c.due_us <= now_us, int(Light.OVERDUE)),
-        (clocks.c.soon_us <= now_us, int(Light.DUE_SOON)),
+        (due_us <= now_us, int(Light.OVERDUE)),
+        (soon_us <= now_us, int(Light.DUE_SOON)),
         else_=int(Light.IN_TIME),
-    ).label("light")
-    is_extended = sa.func.coalesce(clocks.c.extended, 0).label("is_extended")
-    return sa.select(OPEN_CASES, clocks.c.due_us, light, is_extended).select_from(
-        OPEN_CASES.outerjoin(
-            clocks,
-            sa.and_(OPEN_CASES.c.bureau == clocks.c.bureau, OPEN_CASES.c.case_id == clocks.c.case_id),
-        )
+    )
+    is_extended = sa.func.max(sa.case((OPEN_CLOCKS.c.extended == 1, 1), else_=0))
+    key = (OPEN_CASES.c.bureau, OPEN_CASES.c.case_id)
+    of_case = sa.and_(OPEN_CLOCKS.c.bureau == key[0], OPEN_CLOCKS.c.case_id == key[1])
+    return (
+        sa.select(OPEN_CASES, due_us.label("due_us"), light.label("light"), is_extended.label("is_extended"))
+        .select_from(OPEN_CASES.outerjoin(OPEN_CLOCKS, of_case))
+        .where(*among(OPEN_CASES.c.bureau, bureaus))
+        # Both tables lie in this order, so that nothing is sorted or put aside.
+        .group_by(*key)
     )

@@ -30,6 +30,7 @@ from hub.store import (
     OPEN_CLOCKS,
     WITH_SUBORDINATES,
     YEARLY,
+    among,
     read_tallies,
 )
 from hub.words import Grouping, Lack, ground_text
@@ -457,11 +458,16 @@ def _add_unfinished_in_turn(connection: sa.Connection, question: Question, plan:
 def _add_open(connection: sa.Connection, tree: BureauTree, question: Question, now_us: int, plan: _Plan) -> None:
     """Add the open cases, each to the row it belongs to."""
     within = frozenset(tree.subtree(question.scope))
-    by = (OPEN_CASES.c.bureau, OPEN_CASES.c.category, OPEN_CASES.c.channel, OPEN_CASES.c.department_kind)
+    grounds = (OPEN_CASES.c.category, OPEN_CASES.c.channel, OPEN_CASES.c.department_kind)
+    by = [OPEN_CASES.c.bureau]
+    if question.grouping in _GROUNDS:
+        by.append(grounds[_GROUNDS.index(question.grouping)])
     late = (
-        sa.select(OPEN_CLOCKS.c.bureau, OPEN_CLOCKS.c.case_id).where(OPEN_CLOCKS.c.due_us <= now_us).distinct()
+        sa.select(OPEN_CLOCKS.c.bureau, OPEN_CLOCKS.c.case_id)
+        .where(OPEN_CLOCKS.c.due_us <= now_us, *among(OPEN_CLOCKS.c.bureau, within))
+        .distinct()
     ).subquery()
-    counted = sa.select(*by, sa.func.count()).group_by(*by)
+    counted = sa.select(*by, sa.func.count()).where(*among(OPEN_CASES.c.bureau, within)).group_by(*by)
     counted_late = (
         sa.select(*by, sa.func.count())
         .join_from(
@@ -472,24 +478,24 @@ def _add_open(connection: sa.Connection, tree: BureauTree, question: Question, n
         .group_by(*by)
     )
     for statement, attribute in ((counted, "open"), (counted_late, "overdue")):
-        for column, wanted in zip(by[1:], (question.category, question.channel, question.department), strict=True):
+        for column, wanted in zip(grounds, (question.category, question.channel, question.department), strict=True):
             if wanted:
                 statement = statement.where(column == wanted)  # noqa: PLW2901
-        for bureau, *grounds, count in connection.execute(statement):
+        for bureau, *ground, count in connection.execute(statement):
             if bureau not in within:
                 continue
-            row = _row(plan, _row_of(tree, question, bureau, grounds))
+            row = _row(plan, _row_of(tree, question, bureau, ground))
             setattr(row, attribute, getattr(row, attribute) + count)
 
 
-def _row_of(tree: BureauTree, question: Question, bureau: str, grounds: Sequence[int]) -> _At:
-    """What tells the row that an open case of a category, channel and kind of department belongs to."""
+def _row_of(tree: BureauTree, question: Question, bureau: str, ground: Sequence[int]) -> _At:
+    """What tells the row that open cases of a bureau, and of the ground that rows are told apart by, belong to."""
     match question.grouping:
         case Grouping.BUREAU:
             return (tree.branch(question.scope, bureau),)
         case Grouping.EVERY_BUREAU:
             return (bureau,)
         case Grouping.CATEGORY | Grouping.CHANNEL | Grouping.DEPARTMENT:
-            return ("", grounds[_GROUNDS.index(question.grouping)])
+            return ("", *ground)
         case _:
             return ("",)

@@ -16,7 +16,7 @@ every ledger is folded again.
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
@@ -525,6 +525,11 @@ def derived(own: Sums, superiors: Mapping[str, Sequence[str]]) -> dict[int, Sums
 def everything(own: Sums, superiors: Mapping[str, Sequence[str]]) -> dict[int, Sums]:
     """All tallies that are kept, the bureaus' own ones first, by their reach."""
     return {ALONE: own, **derived(own, superiors)}
+
+
+def among(column: sa.ColumnElement[str], bureaus: Collection[str]) -> list[sa.ColumnElement[bool]]:
+    """What keeps a statement to these bureaus' rows; nothing where they are too many to name, so that all are read."""
+    return [column.in_(bureaus)] if len(bureaus) <= BUREAUS_ASKED_MAX else []
 
 
 def days_kept(connection: sa.Connection, reach: int, first: int | None = None, last: int | None = None) -> list[int]:
