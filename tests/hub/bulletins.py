@@ -54,12 +54,13 @@ class Counted:
     @property
     def total(self) -> Row:
         """All bureaus together."""
-        made = Row(unfinished=0)
+        sums: dict[int, int] = {}
+        made = Row(sums=sums, unfinished=0)
         for one in self.bureaus:
             made.overdue += one.overdue
             made.unfinished = (made.unfinished or 0) + (one.unfinished or 0)
             for measure, value in one.sums.items():
-                made.sums[measure] = made.sums.get(measure, 0) + value
+                sums[measure] = sums.get(measure, 0) + value
         return made
 
 
