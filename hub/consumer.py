@@ -2,12 +2,14 @@
 
 Each site has its own puller, so that one that is cut off holds up nobody. All of them fill one queue; the fold takes
 whatever lies there, up to a bound, writes it in one transaction, and only then acknowledges it. A crash in between
-brings the messages again, and the marks make them duplicates.
+brings the messages again, and the marks make them duplicates. What has been pulled long ago and still waits is said to
+be in progress, so that a machine that folds slowly is not sent it once more.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -15,6 +17,7 @@ import structlog
 from hub.folder import Folder, Message
 from hub.worker import Worker, end_tasks
 from kuaixiang.runtime.bus import (
+    ACK_WAIT_SECONDS,
     Bus,
     BusError,
     BusUnavailable,
@@ -32,13 +35,23 @@ BATCH_BYTES_MAX: Final = 12 * 1024 * 1024
 and a commit still comes every second or two. Whoever is not behind has a few entries in each."""
 QUEUED_MAX: Final = 8
 """Pulls that wait for the fold: while one batch is written the next ones come in."""
+PROGRESS_SECONDS: Final = ACK_WAIT_SECONDS / 3
+"""How often the sites are told of what is held: once too few is then no harm."""
 FETCH_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 1.0
 """Pause after a site did not answer: its leaf link takes two seconds to come back."""
 
 _LOG: Final = structlog.get_logger(__name__)
 
-_Pulled = tuple[str, list[Delivery]]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pulled:
+    """What one pull has brought, until it is acknowledged."""
+
+    site: str
+    deliveries: list[Delivery]
+    size: int
+    """Bytes of its messages."""
 
 
 class Consumer:
@@ -50,13 +63,16 @@ class Consumer:
         self._worker = worker
         self._scope = scope
         self._durables: dict[str, Durable] = {}
-        self._queue: asyncio.Queue[_Pulled] = asyncio.Queue(QUEUED_MAX)
+        self._queue: asyncio.Queue[Pulled] = asyncio.Queue(QUEUED_MAX)
+        self._held: set[Pulled] = set()
+        """Not acknowledged, whether they wait or are being folded."""
         self._tasks: list[asyncio.Task[None]] = []
         self._sites = sites
 
     def start(self) -> None:
         """Begin to pull and fold."""
         self._tasks.append(asyncio.get_running_loop().create_task(self._fold(), name="fold"))
+        self._tasks.append(asyncio.get_running_loop().create_task(self._tell_progress(), name="progress"))
         self.follow(self._sites)
 
     def follow(self, sites: Sequence[str]) -> None:
@@ -72,7 +88,7 @@ class Consumer:
         await end_tasks(self._tasks)
         with contextlib.suppress(BusError):
             while not self._queue.empty():
-                for delivery in self._queue.get_nowait()[1]:
+                for delivery in self._queue.get_nowait().deliveries:
                     await delivery.nak()
         for durable in self._durables.values():
             await durable.close()
@@ -80,20 +96,40 @@ class Consumer:
     async def step(self) -> int:
         """Fold what has been pulled, at least one pull, and acknowledge it; how many messages."""
         pulled = [await self._queue.get()]
-        size = _bytes_of(pulled[0])
+        size = pulled[0].size
         while size < BATCH_BYTES_MAX and not self._queue.empty():
             pulled.append(self._queue.get_nowait())
-            size += _bytes_of(pulled[-1])
-        messages = [Message(site, delivery.subject, delivery.data) for site, batch in pulled for delivery in batch]
+            size += pulled[-1].size
+        messages = [Message(one.site, delivery.subject, delivery.data) for one in pulled for delivery in one.deliveries]
         await self._worker.run(self._folder.take, messages)
-        for _, batch in pulled:
-            for delivery in batch:
+        for one in pulled:
+            self._held.remove(one)
+            for delivery in one.deliveries:
                 try:
                     await delivery.ack()
                 except BusError:
                     # Not acknowledged: it comes again and is a duplicate.
                     break
         return len(messages)
+
+    def held(self) -> list[Pulled]:
+        """What is not acknowledged."""
+        return list(self._held)
+
+    async def tell_progress(self, known: Sequence[Pulled]) -> None:
+        """Tell the sites that what was known to be held, and still is, is being dealt with."""
+        for one in known:
+            if one not in self._held:
+                continue
+            with contextlib.suppress(BusError):  # it comes again and is a duplicate
+                for delivery in one.deliveries:
+                    await delivery.in_progress()
+
+    async def _tell_progress(self) -> None:
+        while True:
+            known = self.held()
+            await asyncio.sleep(PROGRESS_SECONDS)
+            await self.tell_progress(known)
 
     async def _fold(self) -> None:
         while True:
@@ -124,7 +160,9 @@ class Consumer:
                 _LOG.info("A site is pulled again.", action="hub.pull", site=site)
             away = False
             if deliveries:
-                await self._queue.put((site, deliveries))
+                pulled = Pulled(site, deliveries, sum(len(delivery.data) for delivery in deliveries))
+                self._held.add(pulled)
+                await self._queue.put(pulled)
 
     async def _pause(self, failure: BusError) -> None:
         """Wait before a site is pulled again; for the connection, which tells of itself, no longer than it takes."""
@@ -133,7 +171,3 @@ class Consumer:
                 await self._bus.wait_connected(FETCH_SECONDS)
         else:
             await asyncio.sleep(RETRY_SECONDS)
-
-
-def _bytes_of(pulled: _Pulled) -> int:
-    return sum(len(delivery.data) for delivery in pulled[1])

@@ -5,7 +5,7 @@ park loses nothing, because the mark remembers how far the journal reaches and t
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -49,6 +49,15 @@ class Message:
     site: str
     subject: str
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a bureau's ledger itself has answered: a part of its journal, and where that ends, if it was asked."""
+
+    bureau: str
+    segments: Sequence[Segment] = ()
+    head: Head | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,24 +156,23 @@ class Folder:
                 )
         return self._commit(run)
 
-    def take_segments(self, bureau: str, segments: Iterable[Segment]) -> Taken:
-        """Fold what a bureau's ledger itself has answered. Raises `Poison` for what is no journal of the bureau."""
-        run = self._run()
-        for segment in segments:
-            if segment.bureau != bureau:
-                raise WrongBureau(_ANSWER, bureau, segment.bureau)
-            check_segment(segment)
-            run.offer(segment)
-        return self._commit(run)
+    def take_answers(self, answers: Sequence[Answer]) -> list[int | Poison]:
+        """Fold what ledgers themselves have answered, durably, in one transaction.
 
-    def take_head(self, bureau: str, head: Head) -> Taken:
-        """Take in a head that a bureau's ledger itself has answered. Raises `Poison`."""
+        Of each: how many entries it brought, or where it stopped to be a journal of the bureau.
+        """
         run = self._run()
-        if head.bureau != bureau:
-            raise WrongBureau(_ANSWER, bureau, head.bureau)
-        check_head(head)
-        run.head(head)
-        return self._commit(run)
+        outcomes: list[int | Poison] = []
+        for answer in answers:
+            before = run.batch.entries
+            try:
+                self._take_answer(answer, run)
+            except Poison as poison:
+                outcomes.append(poison)
+            else:
+                outcomes.append(run.batch.entries - before)
+        self._commit(run)
+        return outcomes
 
     def believe(self, head: Head, before: Mark) -> None:
         """Take back what was announced of a journal when `before` was read and its ledger, asked later, denies."""
@@ -194,17 +202,12 @@ class Folder:
         `restored` says what its ledger has lost, and stands until it is folded again for another reason. `stands` is
         position and hash of the last entry that it has not lost: a journal without it is folded no further.
         """
-        old = self.mark(bureau)
-        mark = old.back_to_the_start(restored)
-        self._parking.drop(bureau)
-        self._store.forget(mark, stands)
-        self._ahead.pop(bureau, None)
-        if stands is not None:
-            self._ahead[bureau] = stands
-        self._marks[bureau] = mark
-        self._follow(old, mark)
-        REFOLDS.inc()
-        _LOG.warning("A bureau is folded again from its first entry.", action="hub.refold", bureau=bureau)
+        self._forget([self.mark(bureau).back_to_the_start(restored)], {} if stands is None else {bureau: stands})
+
+    def forget_all(self, bureaus: Sequence[str]) -> list[None]:
+        """The same of several bureaus, whatever was known of them, in one transaction."""
+        self._forget([self.mark(bureau).back_to_the_start() for bureau in bureaus], {})
+        return [None] * len(bureaus)
 
     def release(self, bureau: str) -> None:
         """Fold a bureau again whose ledger goes on, in a new generation, from where it has been folded."""
@@ -221,6 +224,20 @@ class Folder:
         self._commit(run)
 
     # ------------------------------------------------------------ inside
+
+    def _forget(self, marks: Sequence[Mark], stands: Mapping[str, tuple[int, bytes]]) -> None:
+        for mark in marks:
+            self._parking.drop(mark.bureau)
+        self._store.forget(marks, stands)
+        for mark in marks:
+            bureau = mark.bureau
+            self._ahead.pop(bureau, None)
+            old = self.mark(bureau)
+            self._marks[bureau] = mark
+            self._follow(old, mark)
+            REFOLDS.inc()
+            _LOG.warning("A bureau is folded again from its first entry.", action="hub.refold", bureau=bureau)
+        self._ahead.update(stands)
 
     def _run(self) -> "_Run":
         return _Run(self.mark, self._parking, self._now_us(), self._ahead)
@@ -255,6 +272,20 @@ class Folder:
         else:
             check_head(content)
             run.head(content)
+
+    @staticmethod
+    def _take_answer(answer: Answer, run: "_Run") -> None:
+        for segment in answer.segments:
+            if segment.bureau != answer.bureau:
+                raise WrongBureau(_ANSWER, answer.bureau, segment.bureau)
+            check_segment(segment)
+            run.offer(segment)
+        head = answer.head
+        if head is not None:
+            if head.bureau != answer.bureau:
+                raise WrongBureau(_ANSWER, answer.bureau, head.bureau)
+            check_head(head)
+            run.head(head)
 
     def _commit(self, run: "_Run") -> Taken:
         batch = run.batch

@@ -7,24 +7,24 @@ stopped reporting is noticed and one whose messages were all lost is found. Each
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
 
 from hub.fold import Poison, hashes_of
-from hub.folder import Folder
+from hub.folder import Answer, Folder
 from hub.generations import GenerationDenied, judge
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.metrics import REFILLS
-from hub.worker import Worker, end_tasks
+from hub.worker import Together, Worker, end_tasks
 from kuaixiang.runtime.loops import doubled
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 
 CONCURRENT_MAX: Final = 16
 """Ledgers read at a time: many for a site that comes back with all its bureaus, few enough for the fold's thread."""
 BATCH_ENTRIES: Final = 5_000
-"""Entries folded in one transaction: the rate hardly grows beyond it."""
+"""Entries of one ledger that are read ahead: what others have read by then is folded with them, in one transaction."""
 BACKOFF_SECONDS_MIN: Final = 1.0
 BACKOFF_SECONDS_MAX: Final = 60.0
 
@@ -52,6 +52,7 @@ class Refiller:
         self._refill_after_seconds = refill_after_seconds
         self._silent_after_seconds = silent_after_seconds
         self._monotonic = monotonic
+        self._answers = Together(worker, folder.take_answers)
         self._slots = asyncio.Semaphore(CONCURRENT_MAX)
         self._failures: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
@@ -102,7 +103,7 @@ class Refiller:
                 f"but {mark.seq} was folded of generation {mark.generation}",
             )
         await self._worker.run(self._folder.believe, head, mark)
-        await self._worker.run(self._folder.take_head, bureau, head)
+        await self._answers.do(Answer(bureau, head=head))
         if self._folder.mark(bureau).behind and not self._folder.mark(bureau).quarantine:
             await self.read_on(bureau)
 
@@ -110,8 +111,11 @@ class Refiller:
         """Ask a ledger for its head. Raises `LedgerUnreachable`."""
         return await self._ledgers.head(bureau)
 
-    async def read_on(self, bureau: str) -> int:
-        """Fold a ledger from the mark to its end; how many entries. Raises `LedgerUnreachable`, `Poison`."""
+    async def read_on(self, bureau: str, head: Head | None = None) -> int:
+        """Fold a ledger from the mark to its end, which `head` may tell already; how many entries.
+
+        Raises `LedgerUnreachable`, `Poison`.
+        """
         folded = 0
         waiting: list[Segment] = []
         count = 0
@@ -119,12 +123,11 @@ class Refiller:
             waiting.append(segment)
             count += len(segment.entries)
             if count >= BATCH_ENTRIES:
-                folded += await self._fold(bureau, waiting)
+                folded += await self._answers.do(Answer(bureau, waiting))
                 waiting, count = [], 0
-        return folded + await self._fold(bureau, waiting)
-
-    async def _fold(self, bureau: str, segments: Sequence[Segment]) -> int:
-        return (await self._worker.run(self._folder.take_segments, bureau, segments)).entries if segments else 0
+        if waiting or head is not None:
+            folded += await self._answers.do(Answer(bureau, waiting, head))
+        return folded
 
     async def _continues(self, bureau: str, end: int) -> bool:
         """Whether the ledger still has the entry that the bureau's mark stands at."""

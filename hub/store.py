@@ -347,19 +347,21 @@ class Store:
         with self._connection.begin():
             return {row.bureau: (row.seq, bytes(row.hash)) for row in self._connection.execute(query)}
 
-    def forget(self, mark: Mark, stands: tuple[int, bytes] | None = None) -> None:
-        """Take everything that one bureau has contributed out again, durably, and set its mark.
+    def forget(self, marks: Sequence[Mark], stands: Mapping[str, tuple[int, bytes]]) -> None:
+        """Take everything that some bureaus have contributed out again, durably, and set their marks.
 
-        `stands`: position and hash of an entry that its journal must have when it is folded again.
+        `stands`: position and hash of an entry that a bureau's journal must have when it is folded again.
         """
+        bureaus = [mark.bureau for mark in marks]
         with self._connection.begin():
-            own = Sums.of_kept(read_tallies(self._connection, ALONE, [mark.bureau]))
+            own = Sums.of_kept(read_tallies(self._connection, ALONE, bureaus))
             self._add_tallies(everything(own.negated(), self._superiors))
-            for table in (OPEN_CASES, OPEN_CLOCKS, PASSED):
-                self._connection.execute(sa.delete(table).where(table.c.bureau == mark.bureau))
-            self._put_marks([mark])
-            if stands is not None:
-                self._bulk.run(self._put_passed, [(mark.bureau, *stands)])
+            for start in range(0, len(bureaus), BUREAUS_ASKED_MAX):
+                some = bureaus[start : start + BUREAUS_ASKED_MAX]
+                for table in (OPEN_CASES, OPEN_CLOCKS, PASSED):
+                    self._connection.execute(sa.delete(table).where(table.c.bureau.in_(some)))
+            self._put_marks(marks)
+            self._bulk.run(self._put_passed, [(bureau, *entry) for bureau, entry in stands.items()])
 
     def marks(self) -> dict[str, Mark]:
         """Every bureau's mark that there is."""

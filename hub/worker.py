@@ -5,13 +5,14 @@ next start goes on from the marks.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, Generic, ParamSpec, TypeVar
 
 from hub.fold import Poison
 
 P = ParamSpec("P")
+Q = TypeVar("Q")
 T = TypeVar("T")
 
 CANCEL_AGAIN_SECONDS: Final = 1.0
@@ -40,6 +41,48 @@ class Worker:
     async def close(self) -> None:
         """Finish what was begun and end the thread."""
         await asyncio.to_thread(self._thread.shutdown)
+
+
+class Together(Generic[Q, T]):
+    """Hands one kind of work to the worker: whatever has come while it did the last is done next, in one go.
+
+    `work` takes what is asked for and answers each. A `Poison` among its answers is raised where it was asked for.
+    """
+
+    def __init__(self, worker: Worker, work: Callable[[Sequence[Q]], Sequence[T | Poison]]) -> None:
+        self._worker = worker
+        self._work = work
+        self._waiting: list[tuple[Q, asyncio.Future[T]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def do(self, asked: Q) -> T:
+        """Have one thing done, with what others ask for. Raises `Poison`, and what ends the hub."""
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((asked, answer))
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+        return await answer
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                await self._do(waiting)
+        finally:
+            self._task = None
+
+    async def _do(self, waiting: Sequence[tuple[Q, asyncio.Future[T]]]) -> None:
+        try:
+            answers: Sequence[T | Exception] = await self._worker.run(self._work, [asked for asked, _ in waiting])
+        except Exception as failure:  # noqa: BLE001 - each of them is told, and the worker ends the hub
+            answers = [failure] * len(waiting)
+        for (_, future), answer in zip(waiting, answers, strict=True):
+            if future.done():
+                continue  # given up meanwhile
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:

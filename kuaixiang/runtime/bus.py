@@ -77,7 +77,7 @@ MESSAGE_BYTES_MAX: Final = 1024**2
 """A segment of 100 entries is some 30 KB; the servers' own limit is the same."""
 
 ACK_WAIT_SECONDS: Final = 15
-"""Several times the longest fold of one batch; a hub that died gets its unacknowledged messages again after it."""
+"""A hub that died gets its unacknowledged messages again after it; one that lives says what it still works on."""
 
 UNACKNOWLEDGED_MAX: Final = 2_000
 """Messages under way to one consumer; 2,000 segments of 30 KB are 60 MB in the hub at worst."""
@@ -961,6 +961,13 @@ class Delivery:
         Raises BusUnavailable.
         """
         await self._bus.answer(self._reply, b"+ACK")
+
+    async def in_progress(self) -> None:
+        """Say that the message is still being dealt with: the time until it comes again begins anew.
+
+        Raises BusUnavailable.
+        """
+        await self._bus.answer(self._reply, b"+WPI")
 
     async def nak(self, delay_seconds: float = 0.0) -> None:
         """Ask for the message again, after the delay. Raises BusUnavailable."""

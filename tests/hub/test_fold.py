@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from demo.journals import DAY, MONDAY, Journal, overdue, started, stopped
-from hub.folder import Message
+from hub.folder import Answer, Message
 from hub.store import OtherScope, Store
 from hub.words import Grouping
 from kuaixiang.domain.tree import Bureau, BureauTree
@@ -203,7 +203,7 @@ def test_a_restored_ledger_that_lost_entries_is_folded_again_from_the_first(benc
     assert bench.folder.stuck(3) == [DONGCHENG]
     bench.folder.forget(DONGCHENG)
     assert bench.facts(BEIJING) == bench.facts(XICHENG)
-    bench.folder.take_segments(DONGCHENG, journal.segments())
+    bench.folder.take_answers([Answer(DONGCHENG, journal.segments())])
     assert bench.folder.stuck(0) == []
     assert bench.facts()["registered"] == 3
 

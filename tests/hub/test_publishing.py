@@ -7,6 +7,7 @@ import pytest
 from demo.journals import DAY, MONDAY, Journal
 from hub import publishing, query
 from hub.editions import Edition
+from hub.folder import Answer
 from hub.measures import measure_name
 from hub.publishing import (
     Corrections,
@@ -110,7 +111,7 @@ def test_cases_that_move_between_categories_are_a_correction_though_no_bureaus_s
     reported(bench, journal)
     publish(bench)
     bench.folder.forget(DONGCHENG)
-    bench.folder.take_segments(DONGCHENG, cases(DONGCHENG, 1, category=3).segments())
+    bench.folder.take_answers([Answer(DONGCHENG, cases(DONGCHENG, 1, category=3).segments())])
     found = corrections(bench)
     assert found.bureaus == []
     assert {(one.cell[2], one.difference > 0) for one in found.grounds} == {(1, False), (3, True)}
@@ -122,7 +123,7 @@ def test_an_edition_does_not_change_when_a_bureau_is_folded_again(bench: Bench) 
     publish(bench)
     bench.folder.forget(DONGCHENG)
     assert (DONGCHENG, "registered") in changed(corrections(bench))
-    bench.folder.take_segments(DONGCHENG, journal.segments())
+    bench.folder.take_answers([Answer(DONGCHENG, journal.segments())])
     assert corrections(bench).bureaus == corrections(bench).grounds == []
 
 

@@ -14,6 +14,7 @@ from hub.cells import cell_of
 from hub.comparison import ComparisonUnbounded, ComparisonUneven, compare, days_compared, whole_period
 from hub.definitions import COUNTS, FACTS, RATES, explanations
 from hub.fold import EPOCH_DAY, first_of_month, first_of_year
+from hub.folder import Answer
 from hub.measures import Fact, measure_name, met, missed
 from hub.query import Question, Row
 from hub.store import FACTS as HUB_FACTS
@@ -428,8 +429,8 @@ def test_when_entries_come_to_be_counted_in_another_way_every_ledger_is_folded_a
     assert bench.folder.mark(DONGCHENG).announced_seq == journal.seq
     bench.seconds += 10
     assert sorted(bench.folder.stuck(3)) == [DONGCHENG, XICHENG]
-    bench.folder.take_segments(DONGCHENG, journal.segments())
-    bench.folder.take_segments(XICHENG, cases(XICHENG, 1).segments())
+    bench.folder.take_answers([Answer(DONGCHENG, journal.segments())])
+    bench.folder.take_answers([Answer(XICHENG, cases(XICHENG, 1).segments())])
     assert told(bench.rows()) == before
     assert bench.folder.stuck(0) == []
 

@@ -212,6 +212,10 @@ class SimulatedBus:
     def epoch(self) -> int:
         return self._site.epoch
 
+    @property
+    def now(self) -> float:
+        return self._network.loop.now
+
     async def wait_connected(self, timeout_seconds: float) -> None:
         await asyncio.sleep(min(timeout_seconds, 1.0))
         if not self.connected:
@@ -264,6 +268,11 @@ class SimulatedDelivery:
         if not self.bus.connected:
             raise BusUnavailable("hub")
         self.stored.acknowledged = True
+
+    async def in_progress(self) -> None:
+        if not self.bus.connected:
+            raise BusUnavailable("hub")
+        self.stored.again_at = max(self.stored.again_at, self.bus.now + ACK_WAIT_SECONDS)
 
     async def nak(self, delay_seconds: float = 0.0) -> None:
         self.stored.again_at = 0.0
