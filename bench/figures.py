@@ -8,6 +8,7 @@ bureaus by their on-time rate; their answers have to be the same. Asked too afte
 may grow with them: by the time of a core, which others who use the machine do not change.
 """
 
+import gc
 import random
 import statistics
 import tempfile
@@ -34,6 +35,7 @@ from kuaixiang.domain.words import Category, ClockAction, ClockKind, ClockOutcom
 from kuaixiang.facts import national_tree
 from kuaixiang.runtime.bus import journal_subject
 from kuaixiang.runtime.clock import to_micros
+from kuaixiang.runtime.serving import GARBAGE_THRESHOLDS
 from kuaixiang.wire.chain import GENESIS, NO_PRIVATE, links
 from kuaixiang.wire.v1 import journal_pb2 as pb
 
@@ -302,6 +304,7 @@ def main() -> None:
     parser.add_argument("--entries", type=int, help="entries of the year (10000000)")
     parser.add_argument("--copies", type=int, default=10, help="of each entry that is folded, itself included (10)")
     options = results.parse(parser)
+    gc.set_threshold(*GARBAGE_THRESHOLDS)  # as in a hub's process
     year = Year(national_tree(), options.entries or (3_000_000 if options.short else 10_000_000), options.copies)
     found: dict[str, list[Took]] = {}
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as name:
