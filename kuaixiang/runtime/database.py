@@ -156,6 +156,8 @@ class Database:
         self._service = service
         self._lock_file: int | None = None
         self._unwritable: Unwritable | None = None
+        self.prepare: Callable[[Callable[..., Any]], None] = lambda _: None
+        """What each reading connection begins with (`prepare_readers`)."""
         backend = self._url.get_backend_name()
         self.is_sqlite = backend == "sqlite"
         if backend not in {"sqlite", "postgresql"} or (self.is_sqlite and not self._url.database):
@@ -371,6 +373,7 @@ class Database:
 
         It may make temporary views: those that SQLite and PostgreSQL look for before they look for tables.
         """
+        self.prepare = prepare
 
         def begin(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
             cursor = connection.cursor()

@@ -36,6 +36,7 @@ class Disk:
             connect_args={"isolation_level": None, "check_same_thread": False},
         )
         self._reads = self._reader.connect()
+        self.database.prepare(self._reads.exec_driver_sql)
         self._reads.exec_driver_sql("PRAGMA query_only = ON")
         self._reads.exec_driver_sql("PRAGMA wal_autocheckpoint = 0")
         # The process ends; the disk stays.
