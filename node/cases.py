@@ -259,8 +259,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         return response
 
     async def ListCases(self, request: case_pb2.ListCasesRequest, context: Context) -> case_pb2.ListCasesResponse:
-        """The ledger by filters, nearest deadline first, in pages."""
+        """The ledger by filters, nearest deadline first, in pages; to a channel the cases of that channel alone."""
         self._admit(context, "ListCases", request.bureau)
+        _check_listed(caller_of(context), request)
         self._office.check_hosted(request.bureau, "bureau")
         if request.department:
             check_department(request.department, "department")
@@ -415,6 +416,16 @@ def _check_channel(caller: Caller, request: Any) -> None:  # noqa: ANN401 - any 
     """Whoever registers by a channel's token registers as that channel; raises `TokenNotForThis`."""
     if caller.token is not None:
         check_token_channel(caller.token, enum_of(Channel, request.channel, "channel"))
+
+
+def _check_listed(caller: Caller, request: case_pb2.ListCasesRequest) -> None:
+    """A channel lists what came by it, and looks for no words in what is private; raises `TokenNotForThis`."""
+    if caller.token is None:
+        return
+    check_token_channel(caller.token, enum_of(Channel, request.channel, "channel"))
+    for field in ("search", "include_brief", "department"):
+        if getattr(request, field):
+            raise TokenNotForThis(caller.token, field)
 
 
 def header_of(request: Any) -> Header:  # noqa: ANN401 - any act's message

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 import grpc.aio
 import structlog
+from starlette.applications import Starlette
 
 from kuaixiang.accounts.officers import Officers
 from kuaixiang.accounts.opening import officers_of
@@ -41,6 +42,8 @@ from kuaixiang.wire.v1 import (
 )
 from node.attachments import Tidying
 from node.cases import CaseServicer
+from node.channels import case_api, open311
+from node.channels.door import Door
 from node.desk.application import application
 from node.desk.asking import Services
 from node.directives import Directives
@@ -90,6 +93,8 @@ class Running:
     health: Health
     desk_port: int = 0
     """Of the web pages; 0 where there are none."""
+    gateway_port: int = 0
+    """Of the door for channels; 0 where there is none."""
 
 
 class Chore(Protocol):
@@ -160,14 +165,29 @@ def _housekeeping(settings: NodeSettings, office: Office) -> Iterator[Chore]:
 
 
 @contextlib.asynccontextmanager
-async def _desk(settings: NodeSettings, services: Services, officers: Officers | None) -> AsyncIterator[int]:
-    """The officers' pages, for the time of the block, where the settings have them; their port, else 0."""
-    if not settings.desk:
-        yield 0
-        return
-    pages = application(services, demonstration=settings.demonstration, officers=officers, reach=reach_of(settings))
-    async with serving_pages(pages, settings.desk, settings.pages_certificates, limits=settings.page_limits) as port:
-        yield port
+async def _pages(
+    settings: NodeSettings, services: Services, officers: Officers | None
+) -> AsyncIterator[tuple[int, int]]:
+    """The officers' pages and the door for channels, for the time of the block, where the settings have them.
+
+    Their ports, 0 for what there is not.
+    """
+    reach = reach_of(settings)
+
+    async def served(app: Starlette, address: str) -> int:
+        serving = serving_pages(app, address, settings.pages_certificates, limits=settings.page_limits)
+        return await stack.enter_async_context(serving)
+
+    async with contextlib.AsyncExitStack() as stack:
+        desk_port = gateway_port = 0
+        if settings.desk:
+            pages = application(services, demonstration=settings.demonstration, officers=officers, reach=reach)
+            desk_port = await served(pages, settings.desk)
+        if settings.gateway and officers is not None:
+            door = Door(services, officers, reach, settings.call_limits)
+            app = door.application([*case_api.routes(door), *open311.routes(door)])
+            gateway_port = await served(app, settings.gateway)
+        yield desk_port, gateway_port
 
 
 @contextlib.asynccontextmanager
@@ -265,7 +285,7 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         await cosigner.start()
         await fitness.say()
         await chores.begin()
-        desk_port = await stack.enter_async_context(_desk(settings, services, officers))
+        desk_port, gateway_port = await stack.enter_async_context(_pages(settings, services, officers))
         _log.info(
             "The node serves.",
             action="node.start",
@@ -273,10 +293,11 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
             port=port,
             metrics_port=exposition.port,
             desk_port=desk_port,
+            gateway_port=gateway_port,
             tree_version=place.tree.version,
             calendar_version=place.calendar.version,
         )
-        yield Running(port, exposition.port, office, health, desk_port)
+        yield Running(port, exposition.port, office, health, desk_port, gateway_port)
         _log.info("The node stops.", action="node.stop")
 
 

@@ -82,6 +82,8 @@ class NodeSettings(SignInSettings, LimitSettings, OperationSettings):
     absent."""
     desk: Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$")] = ""
     """host:port for the officers' pages, beyond this machine with sign-in and TLS; port 0: a free one; empty: none."""
+    gateway: Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$")] = ""
+    """host:port for channels' programs (HTTP/JSON, Open311), who bring tokens; port 0: a free one; empty: none."""
     demonstration: bool = False
     """Whether everybody on the list of staff may step in at the desk without a password; for demonstrations only."""
     log_level: str = "info"
@@ -123,6 +125,11 @@ class NodeSettings(SignInSettings, LimitSettings, OperationSettings):
                 raise ImpossibleSetting("staff", f"{self.staff} lists nobody of {', '.join(missing)}")
         self.check_sign_in(staff=self.staff, demonstration=self.demonstration)
         self.check_pages("desk", self.desk, is_loopback=is_loopback(self.desk))
+        self.check_pages("gateway", self.gateway, is_loopback=is_loopback(self.gateway))
+        if self.gateway and not self.needs_sign_in:
+            raise ImpossibleSetting(
+                "gateway", "lets in who brings a token, and nobody signs in who could issue one: set users or oidc"
+            )
         return self
 
     def load_tree(self) -> BureauTree:

@@ -384,7 +384,7 @@ ACCESS: Final[Mapping[str, Rule]] = MappingProxyType(
         "RefuseOverride": _act(acts.RefuseOverride),
         "WriteOffCase": _act(acts.WriteOff),
         "GetCase": _own(scope=TokenScope.STATUS),
-        "ListCases": _own(),
+        "ListCases": _own(scope=TokenScope.STATUS),
         "CountWork": _own(),
         "WatchCases": _own(),
         "ExportLedger": _own(),

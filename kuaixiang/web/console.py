@@ -217,7 +217,7 @@ class Console:
             middleware=[Middleware(Hardened, refuse=self._refused, enter=self._enter, hosts=self._reach.hosts)],
             exception_handlers={HTTPException: self._no_page, Refused: self._refused},
         )
-        app.state.console = self
+        app.state.served = self
         return app
 
     def route(self, path: str, page: Page, *methods: str, by_itself: bool = False) -> Route:

@@ -59,10 +59,10 @@ class BodyTooLarge(Refused):
     """More was sent than a page takes."""
 
     condition = Condition.INVALID
-    remedy = "Send a file of at most 20 MiB."
-    remedy_chinese = "单个文件不得超过 20 MiB。"
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int) -> None:
+        self.remedy = f"Send at most {bytes_max // 1024} KiB."
+        self.remedy_chinese = f"提交的内容不得超过 {bytes_max // 1024} KiB。"
         super().__init__("What was sent is too large.", "提交的内容过大。")
 
 
@@ -101,11 +101,13 @@ class Hardened:
         refuse: Callable[[Request, Refused], Awaitable[ASGIApp]],
         enter: Callable[[Request], None],
         hosts: frozenset[str] = frozenset(),
+        form_bytes_max: int = FORM_BYTES_MAX,
     ) -> None:
         self._app = app
         self._refuse = refuse
         self._enter = enter
         self._hosts = LOOPBACK | hosts
+        self._form_bytes_max = form_bytes_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -126,13 +128,13 @@ class Hardened:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "0")
         refusal: Refused | None = None
-        bytes_max = FILE_BYTES_MAX if scope["path"].endswith("/files") else FORM_BYTES_MAX
+        bytes_max = FILE_BYTES_MAX if scope["path"].endswith("/files") else self._form_bytes_max
         if not _is_for_us(headers, self._hosts) or (scope["method"] not in SAFE and _is_from_elsewhere(headers)):
             refusal = FromElsewhere()
         elif (
             not (length.isascii() and length.isdigit() and len(length) <= LENGTH_DIGITS_MAX) or int(length) > bytes_max
         ):
-            refusal = BodyTooLarge()
+            refusal = BodyTooLarge(bytes_max)
         elif not stays:
             try:
                 self._enter(Request(scope))
@@ -157,7 +159,7 @@ class Hardened:
             whole = not message.get("more_body", False)
             taken += len(message.get("body", b""))
             if taken > bytes_max:
-                raise BodyTooLarge
+                raise BodyTooLarge(bytes_max)
             return message
 
         await self._app(scope, bounded, hardened)

@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 import uvicorn
@@ -20,7 +20,6 @@ from kuaixiang.runtime.files import Stamp, stamp_of
 from kuaixiang.runtime.limits import DEFAULT_PAGE_LIMITS, PageAllowance, PageLimits
 from kuaixiang.runtime.pki import RENEWALS, FileUnreadable
 from kuaixiang.runtime.serving import CannotListen
-from kuaixiang.web.console import Console
 from kuaixiang.web.door import Reach
 
 GRACE_SECONDS: Final = 1
@@ -139,6 +138,15 @@ class PagesCertificate:
         return stamp_of(self._certificate), stamp_of(self._key)
 
 
+class Served(Protocol):
+    """What an application that is served here has as `app.state.served`: a `Console`, or the door for channels."""
+
+    allowance: PageAllowance
+    """What one caller may ask."""
+    ending: asyncio.Event
+    """Set when it is served no longer."""
+
+
 class _Server(uvicorn.Server):
     """Uvicorn without signal handlers: the service ends when it is told, and ends its pages then."""
 
@@ -179,12 +187,12 @@ def reach_of(settings: SignInSettings) -> Reach:
 async def serving_pages(
     app: Starlette, address: str, certificates: Path | None = None, *, limits: PageLimits = DEFAULT_PAGE_LIMITS
 ) -> AsyncIterator[int]:
-    """A `Console`'s pages at host:port, by TLS with the folder's tls.crt and tls.key, during the block; the port.
+    """A `Served` application at host:port, by TLS with the folder's tls.crt and tls.key, during the block; the port.
 
     Raises `CannotListen`, `FileUnreadable`.
     """
-    console: Console = app.state.console
-    console.allowance = PageAllowance(limits, time.monotonic)
+    served: Served = app.state.served
+    served.allowance = PageAllowance(limits, time.monotonic)
     host, _, port = address.rpartition(":")
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -222,7 +230,7 @@ async def serving_pages(
         await server.up.wait()
         yield int(listener.getsockname()[1])
     finally:
-        console.ending.set()
+        served.ending.set()
         server.should_exit = True
         await serving
         listener.close()

@@ -27,7 +27,7 @@ def pages() -> Starlette:
         return PlainTextResponse("here")
 
     app = Starlette(routes=[Route("/", page)])
-    app.state.console = SimpleNamespace(ending=asyncio.Event())
+    app.state.served = SimpleNamespace(ending=asyncio.Event())
     return app
 
 

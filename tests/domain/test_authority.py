@@ -44,6 +44,7 @@ FOR_CHANNELS = {
     "RegisterCase": TokenScope.REGISTER,
     "RegisterCases": TokenScope.REGISTER,
     "GetCase": TokenScope.STATUS,
+    "ListCases": TokenScope.STATUS,
 }
 
 

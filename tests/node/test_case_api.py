@@ -1,0 +1,201 @@
+"""The door for channels in JSON: a program with a token registers and follows its own cases, and nothing else."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from kuaixiang.domain.authority import NotForToken
+from kuaixiang.domain.errors import (
+    FieldMalformed,
+    FieldMissing,
+    KeyReused,
+    RoleNotHeld,
+    UnknownCase,
+)
+from kuaixiang.domain.sign_in import SignInEnded, TokenNotForThis
+from kuaixiang.runtime.limits import TooManyCalls
+from kuaixiang.web.guard import BodyTooLarge
+from kuaixiang.wire.v1 import common_pb2
+from node import service
+from node.channels.case_api import NotJson
+from node.channels.door import NoSuchAddress, TokenNeeded
+from node.channels.requests import ChannelNotNamed, FieldsUnknown, NotSafeToRepeat
+from node.settings import NodeSettings
+from tests.node.callers import COUNTY, PROVINCE, Callers
+from tests.node.gateways import REGISTER, REQUEST, STATUS, Gateway, with_gateway
+from tests.node.test_sign_in import STAFF
+
+GUIDE = Path(__file__).parents[2] / "docs" / "CHANNELS.md"
+
+
+@pytest.fixture
+def settings(settings: NodeSettings, tmp_path: Path) -> NodeSettings:
+    return with_gateway(settings, tmp_path)
+
+
+@pytest.fixture
+async def node(settings: NodeSettings) -> AsyncIterator[service.Running]:
+    async with service.running(settings) as running:
+        yield running
+
+
+@pytest.fixture
+def gateway(node: service.Running, callers: Callers) -> Gateway:
+    return Gateway(node, callers)
+
+
+def keyed(key: str) -> dict[str, str]:
+    return {"Idempotency-Key": key}
+
+
+def problem(answer: httpx.Response) -> tuple[int, str, str]:
+    """Status, rule and field of a refusal, which says what is wrong and what to do in both languages."""
+    told = answer.json()
+    assert "application/problem+json" == answer.headers["content-type"]
+    assert answer.status_code == told["status"]
+    assert all(told[part] for part in ("detail", "detail_chinese", "remedy", "remedy_chinese"))
+    return answer.status_code, told["rule"], told["field"]
+
+
+async def test_a_case_is_registered_once_and_followed_until_it_is_answered(gateway: Gateway) -> None:
+    async with await gateway.client() as program:
+        first = await program.post("/v1/cases", json=REQUEST, headers=keyed("a1"))
+        assert 201 == first.status_code, first.text
+        case = first.json()
+        assert f"/v1/cases/{case['case_id']}" == first.headers["location"]
+        assert {"code": COUNTY, "name": "国家税务总局东城区税务局"} == case["bureau"] == case["custodian"]
+        assert ("open", "registered", "已登记", "website", "policy") == tuple(
+            case[part] for part in ("status", "stage", "stage_name", "channel", "category")
+        )
+        assert {
+            "clock": "forward",
+            "due_at": "2026-11-25T00:00:00+08:00",
+            "provisional": False,
+            "overdue": False,
+        } == case["deadline"]
+        again = await program.post("/v1/cases", json=REQUEST, headers=keyed("a1"))
+        assert (200, case["case_id"]) == (again.status_code, again.json()["case_id"])
+        for private in ("taxpayer_name", "contact", "text"):
+            assert REQUEST[private] not in first.text
+        followed = await program.get(f"/v1/cases/{case['case_id']}")
+        assert (200, case) == (followed.status_code, followed.json())
+        by_reference = REQUEST | {"channel_reference": "WEB-7"}
+        other = [(await program.post("/v1/cases", json=by_reference)).json()["case_id"] for _ in range(2)]
+        assert other[0] == other[1] != case["case_id"]
+        listed = (await program.get("/v1/cases", params={"status": "open", "page_size": 1})).json()
+        rest = (await program.get("/v1/cases", params={"page_token": listed["next_page_token"]})).json()
+        assert {case["case_id"], other[0]} == {one["case_id"] for one in listed["cases"] + rest["cases"]}
+        assert [] == (await program.get("/v1/cases", params={"status": "closed"})).json()["cases"]
+
+
+async def test_what_is_wrong_is_told_by_field_and_rule_and_nothing_is_stored(gateway: Gateway) -> None:
+    async with await gateway.client() as program:
+        for body, more, expected in (
+            (REQUEST | {"contact": "12"}, keyed("b1"), (422, FieldMalformed.__name__, "contact")),
+            (REQUEST | {"text": ""}, keyed("b2"), (422, FieldMissing.__name__, "text")),
+            (REQUEST | {"category": "weather"}, keyed("b3"), (422, FieldMalformed.__name__, "category")),
+            (REQUEST | {"category": ""}, keyed("b4"), (422, FieldMissing.__name__, "category")),
+            (REQUEST | {"subject": "x"}, keyed("b5"), (422, FieldsUnknown.__name__, "")),
+            (REQUEST | {"text": 7}, keyed("b6"), (422, FieldMalformed.__name__, "text")),
+            (REQUEST | {"occurred_at": "yesterday"}, keyed("b8"), (422, FieldMalformed.__name__, "occurred_at")),
+            (REQUEST, keyed("a b"), (422, FieldMalformed.__name__, "Idempotency-Key")),
+            (REQUEST, {}, (422, NotSafeToRepeat.__name__, "channel_reference")),
+            (["a", "list"], keyed("b9"), (422, NotJson.__name__, "")),
+            (REQUEST | {"bureau": PROVINCE}, keyed("b10"), (403, TokenNotForThis.__name__, "bureau")),
+            (REQUEST | {"channel": "hotline"}, keyed("b11"), (403, TokenNotForThis.__name__, "channel")),
+            (REQUEST | {"actor": "R01"}, keyed("b12"), (403, RoleNotHeld.__name__, "role")),
+            (REQUEST | {"note": "x" * 300_000}, keyed("b13"), (422, BodyTooLarge.__name__, "")),
+        ):
+            answer = await program.post("/v1/cases", json=body, headers=more)
+            assert expected == problem(answer), answer.text
+        half = json.dumps(REQUEST | {"text": "\ud83d"})
+        typed = keyed("b7") | {"content-type": "application/json"}
+        refused = await program.post("/v1/cases", content=half, headers=typed)
+        assert (422, FieldMalformed.__name__, "text") == problem(refused)
+        form = await program.post("/v1/cases", data=REQUEST, headers=keyed("b14"))
+        assert (422, NotJson.__name__, "") == problem(form)
+        assert [] == (await program.get("/v1/cases")).json()["cases"]
+        assert (404, UnknownCase.__name__, "case_id") == problem(await program.get("/v1/cases/none"))
+        assert (404, NoSuchAddress.__name__, "") == problem(await program.get("/v2/cases"))
+        assert (405, NoSuchAddress.__name__, "") == problem(await program.delete("/v1/cases"))
+        await program.post("/v1/cases", json=REQUEST, headers=keyed("c1"))
+        other = await program.post("/v1/cases", json=REQUEST | {"note": "more"}, headers=keyed("c1"))
+        assert (409, KeyReused.__name__) == problem(other)[:2]
+
+
+async def test_without_a_good_token_nothing_is_told_and_a_token_is_good_for_its_own_alone(gateway: Gateway) -> None:
+    issued = await gateway.issue()
+    async with gateway.client_with(issued.secret) as program:
+        own = (await program.post("/v1/cases", json=REQUEST, headers=keyed("a1"))).json()["case_id"]
+        asked = f"/v1/cases/{own}"
+        async with gateway.client_with() as nobody, gateway.client_with("kx-session-x") as officer:
+            for client, rule in ((nobody, TokenNeeded), (officer, SignInEnded)):
+                answer = await client.get(asked)
+                assert (401, rule.__name__) == problem(answer)[:2]
+                assert answer.headers["www-authenticate"].startswith("Bearer")
+            assert 200 == (await nobody.get(asked, auth=("website", issued.secret))).status_code
+        async with await gateway.client(channel=common_pb2.CHANNEL_HOTLINE) as hotline:
+            assert (403, TokenNotForThis.__name__) == problem(await hotline.get(asked))[:2]
+            assert [] == (await hotline.get("/v1/cases")).json()["cases"]
+        async with await gateway.client(REGISTER) as registers, await gateway.client(STATUS) as follows:
+            assert (403, NotForToken.__name__) == problem(await registers.get(asked))[:2]
+            assert (403, NotForToken.__name__) == problem(await registers.get("/v1/cases"))[:2]
+            refused = await follows.post("/v1/cases", json=REQUEST, headers=keyed("a2"))
+            assert (403, NotForToken.__name__) == problem(refused)[:2]
+            assert 200 == (await follows.get(asked)).status_code
+        await gateway.revoke(issued.token.token_id)
+        assert (401, SignInEnded.__name__) == problem(await program.get(asked))[:2]
+
+
+async def test_what_the_guide_shows_is_registered(gateway: Gateway) -> None:
+    as_json, as_form = re.findall(r"```http\n(.*?)\n\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+    issued = await gateway.issue()
+    async with gateway.client_with(issued.secret) as program, gateway.client_with() as open311:
+        for client, (head, body) in ((program, as_json), (open311, as_form)):
+            first, *headers = head.splitlines()
+            method, address = first.split()
+            sent = body.replace("kx-channel-…", issued.secret).strip().encode()
+            answer = await client.request(
+                method, address, content=sent, headers=dict(line.split(": ") for line in headers)
+            )
+            assert 201 == answer.status_code, answer.text
+
+
+async def test_who_asks_too_much_is_told_when_to_ask_again(settings: NodeSettings, tmp_path: Path) -> None:
+    few: Any = settings.model_copy(update={"token_calls_per_second": 0.2, "page_requests_per_second": 0.2})
+    async with service.running(few) as node:
+        callers = Callers(node.port, tmp_path)
+        gateway = Gateway(node, callers)
+        async with await gateway.client() as program, gateway.client_with() as nobody:
+            for client, good in ((program, 200), (nobody, 401)):
+                answers = [await client.get("/v1/cases") for _ in range(2)]
+                assert good == answers[0].status_code
+                assert (429, TooManyCalls.__name__) == problem(answers[1])[:2]
+                assert 1 <= int(answers[1].headers["retry-after"]) <= 5
+        await callers.close()
+
+
+async def test_a_channel_of_several_says_under_which_number_it_acts(
+    settings: NodeSettings, node: service.Running, gateway: Gateway
+) -> None:
+    assert settings.staff is not None
+    listed = STAFF.replace(
+        "[110000.departments]",
+        'other = { name = "平台", roles = ["channel"], departments = ["tax-service"] }\n[110000.departments]',
+        1,
+    )
+    settings.staff.write_text(listed, encoding="utf-8")
+    async with await gateway.client() as program:
+        async with asyncio.timeout(60):
+            while "other" not in node.office.place.staff(COUNTY).officers:
+                await asyncio.sleep(0.1)
+        refused = await program.post("/v1/cases", json=REQUEST, headers=keyed("d1"))
+        assert (409, ChannelNotNamed.__name__, "actor") == problem(refused)
+        named = await program.post("/v1/cases", json=REQUEST | {"actor": "12366"}, headers=keyed("d1"))
+        assert 201 == named.status_code
