@@ -23,8 +23,9 @@ from kuaixiang.runtime.limits import TooManyCalls
 from kuaixiang.web.guard import BodyTooLarge
 from kuaixiang.wire.v1 import common_pb2
 from node import service
+from node.cases import CaseServicer
 from node.channels.case_api import NotJson
-from node.channels.door import NoSuchAddress, TokenNeeded
+from node.channels.door import CannotAnswer, NoSuchAddress, TokenNeeded
 from node.channels.requests import ChannelNotNamed, FieldsUnknown, NotSafeToRepeat
 from node.settings import NodeSettings
 from tests.node.callers import COUNTY, PROVINCE, Callers
@@ -151,6 +152,21 @@ async def test_without_a_good_token_nothing_is_told_and_a_token_is_good_for_its_
             assert 200 == (await follows.get(asked)).status_code
         await gateway.revoke(issued.token.token_id)
         assert (401, SignInEnded.__name__) == problem(await program.get(asked))[:2]
+
+
+async def test_a_fault_of_the_service_is_told_as_one_and_its_text_kept(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: Any) -> None:
+        raise RuntimeError("a secret of the service")
+
+    monkeypatch.setattr(CaseServicer, "GetCase", fails)
+    async with await gateway.client() as program:
+        answer = await program.get("/v1/cases/1")
+        assert (500, CannotAnswer.__name__, "") == problem(answer)
+        in_xml = await program.get("/open311/v2/requests/1.xml")
+        assert 500 == in_xml.status_code
+        assert "secret" not in answer.text + in_xml.text
 
 
 async def test_what_the_guide_shows_is_registered(gateway: Gateway) -> None:
