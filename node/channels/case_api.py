@@ -173,18 +173,18 @@ def _list_request(token: ChannelToken, asked: Mapping[str, str]) -> case_pb2.Lis
     request = case_pb2.ListCasesRequest(
         bureau=token.bureau,
         channel=channel,
-        page_size=_page_size(asked.get("page_size", "")),
+        page_size=_page_size(asked["page_size"]) if "page_size" in asked else 0,
         page_token=asked.get("page_token", ""),
     )
-    if asked.get("status"):
+    if "status" in asked:
         stages: Any = sorted(_of_status(asked["status"]))
         request.stages.extend(stages)
-    if asked.get("category"):
+    if "category" in asked:
         category: Any = word(Category, asked["category"], "category")
         request.category = category
-    if asked.get("registered_from"):
+    if "registered_from" in asked:
         request.registered_from.CopyFrom(stamp(asked["registered_from"], "registered_from"))
-    if asked.get("registered_before"):
+    if "registered_before" in asked:
         request.registered_before.CopyFrom(stamp(asked["registered_before"], "registered_before"))
     return request
 
@@ -201,8 +201,6 @@ def _of_status(status: str) -> frozenset[Any]:
 
 
 def _page_size(written: str) -> int:
-    if not written:
-        return 0
     if whole_number(written) not in range(1, PAGE_SIZE_MAX + 1):
         raise FieldMalformed(
             "page_size",
