@@ -91,6 +91,17 @@ class NoSuchService(Refused):
         super().__init__("service_code was not found.", "没有该 service_code 对应的诉求类别。")
 
 
+class NotAForm(Refused):
+    """The body of a request is no form, or holds files or too many fields."""
+
+    condition = Condition.INVALID
+
+    def __init__(self) -> None:
+        self.remedy = f"Send at most {FIELDS_MAX} fields as application/x-www-form-urlencoded, and no file."
+        self.remedy_chinese = f"请以 application/x-www-form-urlencoded 提交，字段不超过 {FIELDS_MAX} 个，不含文件。"
+        super().__init__("The body is not a form that can be read.", "提交的内容不是可读取的表单。")
+
+
 class Open311:
     """Refusals as the standard has them: a code and a description, in the format that was asked for."""
 
@@ -194,7 +205,10 @@ class _GeoReport:
     async def submit(self, asking: Asking) -> Response:
         """受理登记 (§四(一)1)."""
         format_ = _format(asking)
-        form = await asking.request.form(max_files=0, max_fields=FIELDS_MAX)
+        try:
+            form = await asking.request.form(max_files=0, max_fields=FIELDS_MAX)
+        except HTTPException:
+            raise NotAForm from None
         given = {field: str(value).strip() for field, value in form.items()}
         secret = asking.secret or given.get("api_key", "")
         key = asking.request.headers.get("Idempotency-Key", "").strip().strip('"')

@@ -17,7 +17,7 @@ from kuaixiang.runtime.clock import SharedClockDriver
 from kuaixiang.wire.v1 import case_pb2, common_pb2
 from node import service
 from node.channels.door import NoSuchAddress, TokenNeeded
-from node.channels.open311 import IDS_MAX, NoSuchJurisdiction, NoSuchService
+from node.channels.open311 import IDS_MAX, NoSuchJurisdiction, NoSuchService, NotAForm
 from node.settings import NodeSettings
 from tests.node.callers import COUNTY, MORNING, PROVINCE, Callers
 from tests.node.gateways import FORM, REGISTER, Gateway, with_gateway
@@ -222,6 +222,8 @@ async def test_what_is_wrong_is_told_in_the_standards_form(gateway: Gateway) -> 
             (program, "requests", {"service_request_id": "1," * IDS_MAX}, (400, FieldMalformed.__name__)),
         ):
             assert expected == await refused(client, address, params), (address, params)
+        many = await program.post(f"{V2}/requests.json", data={f"attribute[{place}]": "x" for place in range(100)})
+        assert (400, NotAForm.__name__) == (many.status_code, rule_of(many.json()[0]["description"]))
         strange = await nobody.get(f"{V2}/services.csv")
         assert (404, NoSuchAddress.__name__) == (strange.status_code, rule_of(strange.json()[0]["description"]))
 
