@@ -486,6 +486,7 @@ def case_view(case: Case, office: Office) -> case_pb2.Case:
         department=case.department,
         origin_bureau=case.origin_bureau,
         registered_at=timestamp(case.registered_at),
+        last_at=timestamp(case.last_at),
         clocks=[clock_view(clock, now) for clock in _by_due(case)],
         with_bureau=case.with_bureau,
         competent_bureau=case.competent_bureau,

@@ -146,6 +146,7 @@ class _CaseApi:
             "category": name(case.category),
             "channel": name(case.channel),
             "registered_at": shown(case.registered_at),
+            "changed_at": shown(case.changed_at),
             "status": case.status,
             "stage": name(case.stage),
             "stage_name": term(case.stage),

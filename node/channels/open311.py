@@ -353,7 +353,7 @@ class _GeoReport:
             "agency_responsible": f"{self._bureau(case.custodian)}（{case.custodian}）",
             "service_notice": _notice(case),
             "requested_datetime": shown(case.registered_at),
-            "updated_datetime": None,
+            "updated_datetime": shown(case.changed_at),
             "expected_datetime": shown(case.deadline.due_at) if case.deadline is not None else None,
             "address": self._bureau(case.bureau),
             "address_id": case.bureau,

@@ -56,6 +56,7 @@ _CASE: Final = _schema(
     category={"type": "string", "enum": [name(one) for one in Category]},
     channel={"type": "string", "enum": [name(one) for one in Channel]},
     registered_at=_AT,
+    changed_at={**_AT, "description": "when something happened to it last, as far as this ledger knows"},
     status={"type": "string", "enum": ["open", "closed"], "description": "closed: the taxpayer has his answer"},
     stage={"type": "string", "enum": [name(one) for one in Stage], "description": "where it stands at its custodian"},
     stage_name=_TEXT,

@@ -115,6 +115,7 @@ class PublicCase:
     category: Category
     channel: Channel
     registered_at: datetime
+    changed_at: datetime
     stage: Stage
     ledger_stage: Stage
     custodian: str
@@ -154,6 +155,9 @@ def public(case: case_pb2.Case, progress: case_pb2.CaseProgress | None = None) -
         category=Category(case.category),
         channel=Channel(case.channel),
         registered_at=instant(case.registered_at),
+        changed_at=max(instant(case.last_at), instant(progress.occurred_at))
+        if heard and progress is not None
+        else instant(case.last_at),
         stage=Stage(progress.stage) if heard and progress is not None else Stage(case.stage),
         ledger_stage=Stage(case.stage),
         custodian=progress.bureau if heard and progress is not None else case.with_bureau or case.bureau,

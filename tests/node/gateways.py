@@ -33,10 +33,10 @@ REGISTER, STATUS = common_pb2.TOKEN_SCOPE_REGISTER, common_pb2.TOKEN_SCOPE_STATU
 
 
 def with_gateway(settings: NodeSettings, folder: Path, **more: Any) -> NodeSettings:
-    """The settings of a node that lets channels in, and of which one leader signs in."""
+    """The settings of a node that lets channels in, and of which a leader and one of tax service sign in."""
     staff, users = folder / "staff.toml", folder / "users.toml"
     staff.write_text(STAFF, encoding="utf-8")
-    save_users(users, {(COUNTY, "B01"): User(HASH)})
+    save_users(users, {(COUNTY, actor): User(HASH) for actor in ("B01", "T01")})
     given = {"staff": staff, "users": users, "gateway": "127.0.0.1:0"} | more
     return read_settings(NodeSettings, **{**settings.model_dump(), **given})
 
@@ -73,6 +73,11 @@ class Gateway:
         """A program with that token, or with none."""
         headers = {"Authorization": f"Bearer {secret}"} if secret else {}
         return httpx.AsyncClient(base_url=self.base, headers=headers, timeout=60)
+
+    async def signed_in(self, actor: str) -> Any:
+        """What an officer of the county sends with a call who has signed in."""
+        proof = sign_in_pb2.SignInRequest(bureau=COUNTY, actor=actor, password=PASSWORD)
+        return (("authorization", f"Bearer {(await self._door.SignIn(proof)).token}"),)
 
     def _header(self) -> Any:
         return case_pb2.ActHeader(bureau=COUNTY, actor="B01", role=common_pb2.ROLE_BUREAU_HEAD, department="leadership")

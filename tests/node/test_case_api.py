@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,17 @@ from kuaixiang.domain.errors import (
     UnknownCase,
 )
 from kuaixiang.domain.sign_in import SignInEnded, TokenNotForThis
+from kuaixiang.runtime.clock import SharedClockDriver
 from kuaixiang.runtime.limits import TooManyCalls
 from kuaixiang.web.guard import BodyTooLarge
-from kuaixiang.wire.v1 import common_pb2
+from kuaixiang.wire.v1 import case_pb2, common_pb2
 from node import service
 from node.cases import CaseServicer
 from node.channels.case_api import NotJson
 from node.channels.door import CannotAnswer, NoSuchAddress, TokenNeeded
 from node.channels.requests import ChannelNotNamed, FieldsUnknown, NotSafeToRepeat
 from node.settings import NodeSettings
-from tests.node.callers import COUNTY, PROVINCE, Callers
+from tests.node.callers import COUNTY, MORNING, PROVINCE, Callers
 from tests.node.gateways import REGISTER, REQUEST, STATUS, Gateway, with_gateway
 from tests.node.test_sign_in import STAFF
 
@@ -215,3 +217,27 @@ async def test_a_channel_of_several_says_under_which_number_it_acts(
         assert (409, ChannelNotNamed.__name__, "actor") == problem(refused)
         named = await program.post("/v1/cases", json=REQUEST | {"actor": "12366"}, headers=keyed("d1"))
         assert 201 == named.status_code
+
+
+async def test_a_case_says_when_it_was_acted_on_last(
+    gateway: Gateway, callers: Callers, clock: SharedClockDriver
+) -> None:
+    async with await gateway.client() as program:
+        made = (await program.post("/v1/cases", json=REQUEST, headers=keyed("e1"))).json()
+        assert made["registered_at"] == made["changed_at"]
+        clock.advance_to(MORNING + timedelta(hours=2))
+        header = case_pb2.ActHeader(
+            bureau=COUNTY,
+            case_id=made["case_id"],
+            actor="T01",
+            role=common_pb2.ROLE_TAX_SERVICE,
+            department="tax-service",
+        )
+        withdrawn = case_pb2.WithdrawCaseRequest(header=header, reason="纳税人来电撤回")
+        await callers.office().WithdrawCase(withdrawn, metadata=await gateway.signed_in("T01"))
+        after = (await program.get(f"/v1/cases/{made['case_id']}")).json()
+        assert ("closed", "withdrawn", "2026-11-23T11:00:00+08:00", None) == tuple(
+            after[part] for part in ("status", "stage", "changed_at", "deadline")
+        )
+        (closed,) = (await program.get("/v1/cases", params={"status": "closed"})).json()["cases"]
+        assert after == closed

@@ -119,7 +119,7 @@ async def test_a_request_is_made_and_followed_and_nothing_private_comes_back(
             "agency_responsible": "国家税务总局东城区税务局（110101）",
             "service_notice": None,
             "requested_datetime": "2026-11-23T09:00:00+08:00",
-            "updated_datetime": None,
+            "updated_datetime": "2026-11-23T09:00:00+08:00",
             "expected_datetime": "2026-11-25T00:00:00+08:00",
             "address": "国家税务总局东城区税务局",
             "address_id": COUNTY,

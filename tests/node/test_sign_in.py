@@ -12,6 +12,7 @@ from argon2 import PasswordHasher
 from kuaixiang.accounts import lockout
 from kuaixiang.accounts.users import User, load_users, save_users
 from kuaixiang.domain.authority import NotForOfficer, NotForToken
+from kuaixiang.domain.errors import FieldMissing
 from kuaixiang.domain.sign_in import (
     NewPasswordNeeded,
     NoSuchToken,
@@ -279,13 +280,24 @@ async def test_a_channels_token_registers_and_asks_for_status_as_that_channel_al
         (office.GetCase(asked(case_id=other.case_id), **bearing(secret)), TokenNotForThis),
         (office.GetCase(asked(case_id=own.case_id, include_history=True), **bearing(secret)), TokenNotForThis),
         (office.GetCase(private, **bearing(secret)), TokenNotForThis),
-        (office.ListCases(case_pb2.ListCasesRequest(bureau=COUNTY), **bearing(secret)), NotForToken),
+        (office.ListCases(listing(channel=common_pb2.CHANNEL_WEBSITE), **bearing(secret)), TokenNotForThis),
+        (office.ListCases(listing(search="发票"), **bearing(secret)), TokenNotForThis),
+        (office.ListCases(listing(include_brief=True), **bearing(secret)), TokenNotForThis),
+        (office.ListCases(listing(department="tax-service"), **bearing(secret)), TokenNotForThis),
+        (office.ListCases(case_pb2.ListCasesRequest(bureau=COUNTY), **bearing(secret)), FieldMissing),
+        (office.CountWork(case_pb2.CountWorkRequest(bureau=COUNTY), **bearing(secret)), NotForToken),
         (door(callers).IssueToken(channel_token(header=from_channel().header), **bearing(secret)), NotForToken),
     ):
         assert rule.__name__ == (await refusal_of(call)).rule
+    listed = await office.ListCases(listing(), **bearing(secret))
+    assert [own.case_id] == [case.case_id for case in listed.cases]
     only_status = channel_token(scopes=[common_pb2.TOKEN_SCOPE_STATUS])
     narrow = (await door(callers).IssueToken(only_status, **bearing(head))).secret
     assert NotForToken.__name__ == (await refusal_of(office.RegisterCase(from_channel(), **bearing(narrow)))).rule
+
+
+def listing(**more: Any) -> case_pb2.ListCasesRequest:
+    return case_pb2.ListCasesRequest(**{"bureau": COUNTY, "channel": common_pb2.CHANNEL_HOTLINE} | more)
 
 
 def asked(**more: Any) -> case_pb2.GetCaseRequest:

@@ -1302,6 +1302,7 @@ class Case(_message.Message):
     EXTENDED_FIELD_NUMBER: _builtins.int
     MISMATCHED_WITH_FIELD_NUMBER: _builtins.int
     ARCHIVED_FIELD_NUMBER: _builtins.int
+    LAST_AT_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     bureau: _builtins.str
     version: _builtins.int
@@ -1359,6 +1360,10 @@ class Case(_message.Message):
     def mismatched_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Bureaus whose ledgers tell something else of this case, as the last reconciliation found."""
 
+    @_builtins.property
+    def last_at(self) -> _timestamp_pb2.Timestamp:
+        """When something happened to it last, as this ledger knows."""
+
     def __init__(
         self,
         *,
@@ -1394,10 +1399,11 @@ class Case(_message.Message):
         extended: _builtins.bool = ...,
         mismatched_with: _abc.Iterable[_builtins.str] | None = ...,
         archived: _builtins.bool = ...,
+        last_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["registered_at", b"registered_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_at", b"last_at", "registered_at", b"registered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "awaiting_acknowledgement", b"awaiting_acknowledgement", "bounces", b"bounces", "bureau", b"bureau", "case_id", b"case_id", "category", b"category", "channel", b"channel", "clocks", b"clocks", "competent_bureau", b"competent_bureau", "custody", b"custody", "department", b"department", "end_to_end_milli_workdays", b"end_to_end_milli_workdays", "epoch", b"epoch", "extended", b"extended", "extension_pending", b"extension_pending", "extensions_to_explain", b"extensions_to_explain", "issue_id", b"issue_id", "lead_case_id", b"lead_case_id", "light", b"light", "mismatched_with", b"mismatched_with", "open_parts", b"open_parts", "origin_bureau", b"origin_bureau", "override_pending", b"override_pending", "registered_at", b"registered_at", "returns", b"returns", "round", b"round", "ruled_by", b"ruled_by", "satisfaction", b"satisfaction", "stage", b"stage", "told", b"told", "version", b"version", "with_bureau", b"with_bureau"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "awaiting_acknowledgement", b"awaiting_acknowledgement", "bounces", b"bounces", "bureau", b"bureau", "case_id", b"case_id", "category", b"category", "channel", b"channel", "clocks", b"clocks", "competent_bureau", b"competent_bureau", "custody", b"custody", "department", b"department", "end_to_end_milli_workdays", b"end_to_end_milli_workdays", "epoch", b"epoch", "extended", b"extended", "extension_pending", b"extension_pending", "extensions_to_explain", b"extensions_to_explain", "issue_id", b"issue_id", "last_at", b"last_at", "lead_case_id", b"lead_case_id", "light", b"light", "mismatched_with", b"mismatched_with", "open_parts", b"open_parts", "origin_bureau", b"origin_bureau", "override_pending", b"override_pending", "registered_at", b"registered_at", "returns", b"returns", "round", b"round", "ruled_by", b"ruled_by", "satisfaction", b"satisfaction", "stage", b"stage", "told", b"told", "version", b"version", "with_bureau", b"with_bureau"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
