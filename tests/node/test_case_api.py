@@ -22,6 +22,7 @@ from kuaixiang.domain.errors import (
 from kuaixiang.domain.sign_in import SignInEnded, TokenNotForThis
 from kuaixiang.runtime.clock import SharedClockDriver
 from kuaixiang.runtime.limits import TooManyCalls
+from kuaixiang.runtime.settings import WrongSetting, read_settings
 from kuaixiang.web.guard import BodyTooLarge
 from kuaixiang.wire.v1 import case_pb2, common_pb2
 from node import service
@@ -183,6 +184,12 @@ async def test_what_the_guide_shows_is_registered(gateway: Gateway) -> None:
                 method, address, content=sent, headers=dict(line.split(": ") for line in headers)
             )
             assert 201 == answer.status_code, answer.text
+
+
+def test_a_gateway_without_sign_in_is_refused_at_the_start(settings: NodeSettings) -> None:
+    believed = settings.model_dump() | {"users": None, "staff": None}
+    with pytest.raises(WrongSetting, match=r"gateway.*nobody signs in"):
+        read_settings(NodeSettings, **believed)
 
 
 async def test_who_asks_too_much_is_told_when_to_ask_again(settings: NodeSettings, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from node.settings import NodeSettings
 from tests.node.callers import Callers
 from tests.node.gateways import REQUEST, Gateway, with_gateway
 
-EXAMPLES = 15
+EXAMPLES = 8
 """For each operation."""
 
 

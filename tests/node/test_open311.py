@@ -26,6 +26,12 @@ V2 = "/open311/v2"
 
 
 @pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """SQLite alone: the same service is asked over both databases elsewhere."""
+    return f"sqlite:///{tmp_path}/node.db"
+
+
+@pytest.fixture
 def settings(settings: NodeSettings, tmp_path: Path) -> NodeSettings:
     return with_gateway(settings, tmp_path)
 
