@@ -297,7 +297,8 @@ async def test_a_channels_token_registers_and_asks_for_status_as_that_channel_al
 
 
 def listing(**more: Any) -> case_pb2.ListCasesRequest:
-    return case_pb2.ListCasesRequest(**{"bureau": COUNTY, "channel": common_pb2.CHANNEL_HOTLINE} | more)
+    fields: dict[str, Any] = {"bureau": COUNTY, "channel": common_pb2.CHANNEL_HOTLINE}
+    return case_pb2.ListCasesRequest(**fields | more)
 
 
 def asked(**more: Any) -> case_pb2.GetCaseRequest:
