@@ -20,7 +20,10 @@ COMMANDS: Final = {
     "reconcile": ("kx.reconcile:reconcile", "Compare a bureau's ledger with its superior's and subordinates' 对账."),
     "hub": ("kx.hub:app", "Statistics of a bureau and everything under it."),
     "backup": ("kx.backup:app", "Backups of a node or a hub: make one while it runs, check one, put one back."),
-    "doctor": ("kx.doctor:app", "Look at a node or a hub and its surroundings: what is well, what is not, what to do."),
+    "doctor": (
+        "kx.doctor:app",
+        "Look at a node's or a hub's settings and surroundings: what is well, what is not, and what to do.",
+    ),
     "verify": ("kx.verify:verify", "Prove an exported ledger complete and untampered, or name its first bad entry."),
     "pki": ("kx.pki:app", "The federation's certificate authority: issue, show, check and revoke certificates."),
     "calendar": ("kx.calendar:app", "The legal working calendar: days off, make-up working days 调休, deadlines."),
