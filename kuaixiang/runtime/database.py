@@ -325,11 +325,22 @@ class Database:
             reason = str(getattr(failure, "orig", failure)).strip().partition("\n")[0].rstrip(".")
             raise DatabaseSilent(self.name, reason) from failure
 
-    def truncate_log(self) -> None:
-        """Folds SQLite's write-ahead log in and empties it, so that nothing of what was erased lies on in it."""
-        if self.is_sqlite:
-            # Not in a transaction, in which a log cannot be folded in.
-            self._sqlite_writing().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def truncate_log(self, name: str = "", *, wait: bool = True) -> bool:
+        """Folds SQLite's write-ahead log in and empties it, so that nothing of what was erased lies on in it.
+
+        `name` is of an attached database, else all are. Whether it is empty: not so while somebody reads what is in it,
+        for which it waits `BUSY_SECONDS` at most, or not at all. Not to be called within a transaction.
+        """
+        if not self.is_sqlite:
+            return True
+        raw = self._sqlite_writing()
+        if not wait:
+            raw.execute("PRAGMA busy_timeout = 0")
+        try:
+            busy, _, _ = raw.execute(f"PRAGMA {name}{'.' if name else ''}wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            raw.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        return not busy
 
     def compact(self) -> None:
         """Gives the room of what was deleted back; not in a transaction. It takes as much room again meanwhile.
@@ -349,11 +360,11 @@ class Database:
         return Path(self._url.database or "") if self.is_sqlite else None
 
     @contextmanager
-    def attached(self, file: Path, name: str) -> Iterator[None]:
+    def attached(self, file: Path, name: str, *, wait: bool = True) -> Iterator[None]:
         """Another SQLite file within reach of the writer's connection under a name, made where there is none.
 
         What is committed to it is as durable as this database; one transaction over both is not one on the disk. Not to
-        be entered within a transaction. At the end its write-ahead log is folded in and empty.
+        be entered within a transaction. At the end its write-ahead log is folded in and emptied as `truncate_log` does.
         """
         raw, known = self._sqlite_writing(), file.exists()
         raw.execute(f"ATTACH DATABASE ? AS {name}", (str(file),))
@@ -364,7 +375,7 @@ class Database:
             if not known:
                 sync_folder(file.parent)
             yield
-            raw.execute(f"PRAGMA {name}.wal_checkpoint(TRUNCATE)")
+            self.truncate_log(name, wait=wait)
         finally:
             raw.execute(f"DETACH DATABASE {name}")
 

@@ -15,6 +15,7 @@ The archive's entries never change. Its private parts end by the same rule as al
 the transaction that records it, and then deleted there.
 """
 
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ ENTRIES_AT_ONCE: Final = 5_000
 """Entries of one transaction: some 50 ms, and a few megabytes of log."""
 CASES_AT_ONCE: Final = 500
 """Cases of one transaction, with the words of their entries."""
+ERASE_AGAIN_SECONDS: Final = 60.0
+"""After what could not be deleted from the archive is tried again: a backup may read it for minutes."""
 
 _OF_ENTRIES: Final = ((schema.PRIVATE, schema.A_PRIVATE), (schema.JOURNAL, schema.A_JOURNAL))
 _OF_CASES: Final = ((schema.CASE_WORDS, schema.A_CASE_WORDS), (schema.CASES, schema.A_CASES))
@@ -148,6 +151,7 @@ class Archive:
         self.name = str(self._file or f"{schema.ARCHIVE} of {database.name}")
         self._ends: dict[str, tuple[int, bytes]] = {}
         self._within = False
+        self._erases_again_at: float | None = None
         self._own = "main" if file is not None else self._schema_of_postgresql()
         self._recover()
         database.prepare_readers(self._views)
@@ -159,15 +163,18 @@ class Archive:
 
     def holds(self, bureau: str, seq: int) -> bool:
         """Whether an entry is in it."""
-        return seq <= self._end(bureau)[0]
+        return seq <= self.end(bureau)
 
     @contextmanager
-    def within_reach(self) -> Iterator[None]:
-        """Has the writer's connection reach it, as `schema.ARCHIVE`; not to be entered within a transaction."""
+    def within_reach(self, *, wait: bool = True) -> Iterator[None]:
+        """Has the writer's connection reach it, as `schema.ARCHIVE`; not to be entered within a transaction.
+
+        `wait`: at the end for whoever reads in it, so that its log can be emptied (`Database.truncate_log`).
+        """
         if self._file is None or self._within:
             yield
             return
-        with self._database.attached(self._file, schema.ARCHIVE):
+        with self._database.attached(self._file, schema.ARCHIVE, wait=wait):
             self._within = True
             try:
                 yield
@@ -368,11 +375,13 @@ class Archive:
             table = schema.ARCHIVES
             query = sa.select(table).order_by(table.c.bureau, table.c.last_seq)
             rows = self._database.writing.execute(query).all()
-        if not rows:
-            return
         if not self._exists():
-            raise ArchiveMissing(self.name)
+            if rows:
+                raise ArchiveMissing(self.name)
+            return
         with self.within_reach():
+            if not rows and not self._is_made():
+                return
             for row in rows:
                 self._check(row)
                 self._ends[row.bureau] = (row.last_seq, bytes(row.hash))
@@ -392,7 +401,10 @@ class Archive:
             raise ArchiveDiffers(self.name, row.bureau, f"entry {row.last_seq} is another one, or missing")
 
     def _undo(self) -> None:
-        """Deletes what the archive has beyond what the ledger says that it has."""
+        """Deletes what the archive has beyond what the ledger says that it has.
+
+        Raises `ArchiveDiffers` where the ledger itself does not have it: then it was not copied from here.
+        """
         run, journal = self._database.writing.execute, schema.A_JOURNAL.c
         with self._database.writing.begin():
             bureaus = list(run(sa.select(schema.BUREAUS.c.bureau)).scalars())
@@ -403,6 +415,7 @@ class Archive:
             last, _ = self._end(bureau)
             if end is None or end <= last:
                 continue
+            self._check_is_here(bureau, end)
             _log.warning("An archiving that was broken off is undone.", action="archive.undone", bureau=bureau)
             for case_ids in self._in_both(bureau):
                 with self._database.writing.begin():
@@ -414,18 +427,33 @@ class Archive:
                     with self._database.writing.begin():
                         run(sa.delete(table).where(*_between(table, bureau, max(to - ENTRIES_AT_ONCE, last), to)))
 
+    def _check_is_here(self, bureau: str, seq: int) -> None:
+        here, there = schema.JOURNAL.c, schema.A_JOURNAL.c
+        same = (here.bureau == there.bureau) & (here.seq == there.seq) & (here.hash == there.hash)
+        query = sa.select(
+            sa.exists()
+            .select_from(schema.JOURNAL.join(schema.A_JOURNAL, same))
+            .where(here.bureau == bureau, here.seq == seq)
+        )
+        with self._database.writing.begin():
+            found = self._database.writing.execute(query).scalar_one()
+        if not found:
+            raise ArchiveDiffers(self.name, bureau, f"entry {seq} is not one of the ledger")
+
     def _exists(self) -> bool:
-        if self._file is not None:
-            return self._file.exists()
+        return self._file.exists() if self._file is not None else self._is_made()
+
+    def _is_made(self) -> bool:
+        """Whether its tables are there; within reach of the writer's connection."""
         with self._database.writing.begin():
             return sa.inspect(self._database.writing).has_table(schema.JOURNAL.name, schema=schema.ARCHIVE)
 
     def _make(self) -> None:
         """Makes its tables where they are not there; within reach of the writer's connection."""
+        if self._is_made():
+            return
         writing = self._database.writing
         with writing.begin():
-            if sa.inspect(writing).has_table(schema.JOURNAL.name, schema=schema.ARCHIVE):
-                return
             if self._file is None:
                 writing.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {schema.ARCHIVE}")
             schema.ARCHIVE_METADATA.create_all(writing)
@@ -434,22 +462,43 @@ class Archive:
 
     # ------------------------------------------------------------ what is private
 
+    @property
+    def erases_again(self) -> bool:
+        """Whether something could not be deleted from it, and it is time to try again."""
+        return self._erases_again_at is not None and time.monotonic() >= self._erases_again_at
+
     def erase(self) -> None:
-        """Deletes from it what the ledger has erased."""
+        """Deletes from it what the ledger has erased; what it does not take now is for a later call.
+
+        Raises nothing, for what is erased stands in the ledger, and is hidden from every reader.
+        """
+        try:
+            done = self._erase()
+        except Exception:  # noqa: BLE001 - whatever it is, an act is not to fail of it that is durable
+            _log.exception("What is erased could not be deleted from the archive.", action="archive.erase_failed")
+            done = False
+        self._erases_again_at = None if done else time.monotonic() + ERASE_AGAIN_SECONDS
+
+    def _erase(self) -> bool:
+        """Whether nothing of it is left, nor in the log, which somebody may read just now."""
         erasures, run = schema.ARCHIVE_ERASURES, self._database.writing.execute
         with self._database.writing.begin():
             rows = run(sa.select(erasures)).all()
         if not rows:
-            return
-        with self.within_reach():
+            return True
+        with self.within_reach(wait=False):
             for bureau in {row.bureau for row in rows}:
                 seqs = [row.seq for row in rows if row.bureau == bureau]
                 parts = schema.A_PRIVATE
                 with self._database.writing.begin():
                     run(sa.delete(parts).where(parts.c.bureau == bureau, parts.c.seq.in_(seqs)))
+            if not self._database.truncate_log(schema.ARCHIVE, wait=False):
+                _log.info("Of what is erased the archive's log is not empty yet.", action="archive.log_read")
+                return False
         for bureau in {row.bureau for row in rows}:
             seqs = [row.seq for row in rows if row.bureau == bureau]
             self._run(sa.delete(erasures).where(erasures.c.bureau == bureau, erasures.c.seq.in_(seqs)))
+        return True
 
     # ------------------------------------------------------------ small
 

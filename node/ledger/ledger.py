@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
+import structlog
 
 from kuaixiang.domain.case import Case, evolve
 from kuaixiang.domain.changed import changed
@@ -55,6 +56,7 @@ ORDERS_CACHED_MAX: Final = 5_000
 """Folded supervision orders kept in memory: a province's open ones."""
 FIRST_GENERATION: Final = 1
 _CHANCE: Final = Chance()
+_log: Final = structlog.get_logger(__name__)
 
 CHANGED_MAX: Final = 10_000
 """Changed cases that wait to be told to other bureaus; of more the oldest are left out: it is best effort."""
@@ -446,14 +448,21 @@ class LedgerBatch:
             blobs.drop(ledger.database.writing, rows.dropped)
             erasing.erase(ledger.database, rows.erased)
         ledger.owing_commits += owing
-        if rows.erased:
-            ledger.database.archive.erase()
         ledger.heads.update(self.heads)
         ledger.cache.put(self.cases.items())
         ledger.cache.drop(key for key, case in self.cases.items() if case.stage is Stage.WRITTEN_OFF)
         ledger.orders.put(self.orders.items())
         ledger.changed.extend(case for case in self.cases.values() if case.neighbours)
-        counting.count(self.entries)
+        self._count()
+        archive = ledger.database.archive
+        if rows.erased or archive.erases_again:
+            archive.erase()
+
+    def _count(self) -> None:
+        try:
+            counting.count(self.entries)
+        except Exception:  # noqa: BLE001 - what is committed stands, whatever is told of it
+            _log.exception("What was committed could not be counted.", action="ledger.count_failed")
 
     def _words_back(self) -> Sequence[tuple[Any, ...]]:
         """What the cases are found by that come back from the archive: any that something is recorded of."""

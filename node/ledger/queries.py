@@ -587,7 +587,7 @@ def _has_clock(table: sa.Table, condition: sa.ColumnElement[bool]) -> sa.ColumnE
 
 def linked_cases(database: Database, bureau: str, lead_case_id: str) -> list[str]:
     """The numbers of the cases that are linked to a lead case, first to last."""
-    table = schema.CASES
+    table = schema.KNOWN_CASES
     query = (
         sa.select(table.c.case_id)
         .where(table.c.bureau == bureau, table.c.lead_case_id == lead_case_id)

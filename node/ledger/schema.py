@@ -430,7 +430,9 @@ ARCHIVE_METADATA: Final = sa.MetaData()
 A_JOURNAL: Final = JOURNAL.to_metadata(ARCHIVE_METADATA, schema=ARCHIVE)
 A_PRIVATE: Final = PRIVATE.to_metadata(ARCHIVE_METADATA, schema=ARCHIVE)
 A_CASES: Final = CASES.to_metadata(ARCHIVE_METADATA, schema=ARCHIVE)
-A_CASES.indexes.difference_update({index for index in A_CASES.indexes if index.name != "cases_by_due"})
+A_CASES.indexes.intersection_update(
+    {index for index in A_CASES.indexes if index.name in {"cases_by_due", "cases_by_lead"}}
+)
 A_CASE_WORDS: Final = CASE_WORDS.to_metadata(ARCHIVE_METADATA, schema=ARCHIVE)
 
 _VIEWS: Final = sa.MetaData()

@@ -1,5 +1,8 @@
 """A closed year leaves what is worked with, and everybody who reads the ledger reads on as if it had not."""
 
+import errno
+import time
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,10 +14,12 @@ import sqlalchemy as sa
 from kuaixiang.domain import acts
 from kuaixiang.domain.reconciliation import PairRecord
 from kuaixiang.domain.words import Stage
+from kuaixiang.runtime import backups
 from kuaixiang.runtime.clock import FixedClock, to_micros
+from kuaixiang.runtime.database import BUSY_SECONDS, DatabaseNotWritable, Unwritable
 from kuaixiang.wire.v1 import journal_pb2
 from node.archiving import YearNotOver, archive_year
-from node.ledger import archive, erasing, queries, schema, sealing, texts
+from node.ledger import archive, counting, erasing, queries, schema, sealing, texts
 from node.ledger.archive import ArchiveDiffers, ArchivedYear, ArchiveMissing
 from node.ledger.queries import CaseFilter, HistoryEntry, LedgerPlace
 from node.ledger.search import read_search
@@ -71,6 +76,17 @@ def tables(office: Desks, *which: sa.Table) -> list[int]:
         ]
 
 
+def in_archive(office: Desks) -> list[int]:
+    """How many rows the archive itself has in each of its tables, counted on or not; none where it is not made."""
+    file = office.database.file
+    if file is not None and not Path(f"{file}.archive").exists():
+        return []
+    with office.database.archive.within_reach():
+        with office.database.writing.begin():
+            made = sa.inspect(office.database.writing).has_table(schema.A_CASES.name, schema=schema.ARCHIVE)
+        return tables(office, schema.A_JOURNAL, schema.A_PRIVATE, schema.A_CASES, schema.A_CASE_WORDS) if made else []
+
+
 def journal_of(office: Desks, bureau: str) -> list[journal_pb2.Segment]:
     """The whole journal of a bureau, as others are given it."""
     segments, seq = [], 0
@@ -98,6 +114,7 @@ def seen(office: Desks) -> dict[str, Any]:
             "stages": texts.stages_of(database, bureau, case_ids),
             "texts": texts.registrations(database, bureau, 0, 1_000),
             "pairs": sorted(pairs, key=lambda one: (one.referral_id, one.from_bureau)),
+            "linked": {case_id: queries.linked_cases(database, bureau, case_id) for case_id in case_ids},
             "readings": {case_id: queries.readings(database, bureau, case_id) for case_id in case_ids},
         }
     return found
@@ -117,12 +134,18 @@ async def test_a_year_that_is_archived_is_read_as_before_by_everybody(database_u
     with desks(database_url, clock=FixedClock(MONDAY)) as office:
         for bureau in (SHANGCHENG, XIHU):
             await ended(office, bureau)
+        lead, linked = [(await office.do(SHANGCHENG, BOOKSHOP)).case.case_id for _ in range(2)]
+        await office.do(SHANGCHENG, acts.Link(lead_case_id=lead), linked)
+        for case_id in (linked, lead):
+            await office.do(SHANGCHENG, WITHDRAW, case_id)
+            await office.do(SHANGCHENG, acts.WriteOff(), case_id)
         await office.live(3, 120)
         office.clock.set(NEXT_YEAR)
         await ended(office)
         await office.live(4, 38)
         await office.look(SHANGCHENG, "330102-2026-0000001")
         before = seen(office)
+        assert [linked] == before[SHANGCHENG]["linked"][lead]
         rows = tables(office, schema.JOURNAL, schema.PRIVATE, schema.CASES, schema.CASE_WORDS)
         lengths = {bureau: head.seq for bureau, head in office.ledger.heads.items()}
     went = archived(database_url)
@@ -253,6 +276,7 @@ async def test_archiving_that_is_broken_off_anywhere_has_lost_nothing_and_double
         budget += 1
         office = Desks(database_url, (SHANGCHENG, XIHU), clock=FixedClock(NEXT_YEAR))
         assert before == seen(office)
+        assert not any(in_archive(office))
         left[0] = budget
         try:
             assert [(SHANGCHENG, 7, 2)] == [
@@ -338,6 +362,77 @@ async def test_what_is_private_ends_in_the_archive_by_the_same_rule(
         assert [] == found_by(office, "云水谣")
         assert [] == [row for row in table_rows(office.database, schema.A_PRIVATE) if row[0] == SHANGCHENG]
         assert [] == erasing.candidates(office.database, SHANGCHENG, "", to_micros(office.clock.now()))[0]
+
+
+async def test_an_act_is_done_whatever_becomes_of_the_archive_and_of_the_counters_after_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with desks(database_url, clock=FixedClock(MONDAY)) as office:
+        await ended(office)
+    archived(database_url)
+    monkeypatch.setattr(archive, "ERASE_AGAIN_SECONDS", 0.0)
+    with desks(database_url, clock=FixedClock(NEXT_YEAR + timedelta(days=366 * YEARS))) as office:
+        database, head = office.database, office.ledger.heads[SHANGCHENG].seq
+
+        def full(_: object) -> None:
+            raise DatabaseNotWritable(database.name, Unwritable.FULL)
+
+        retention = Retention(office.office, YEARS)
+        with monkeypatch.context() as patched:
+            # The disk passes its mark between the commit and what follows it.
+            patched.setattr(database.archive, "_run", full)
+            patched.setattr(counting, "count", full)
+            while await retention.step():
+                pass
+            assert head + 1 == office.ledger.heads[SHANGCHENG].seq
+            await office.register(SHANGCHENG)
+        assert head + 2 == office.ledger.heads[SHANGCHENG].seq == len(journal_of(office, SHANGCHENG)[0].entries)
+        assert 2 == len(table_rows(database, schema.ARCHIVE_ERASURES))
+        # What was left is done after the next act.
+        await office.register(SHANGCHENG)
+        assert [] == table_rows(database, schema.ARCHIVE_ERASURES)
+        assert not database.archive.erases_again
+
+
+async def test_a_ledger_opens_though_its_archive_takes_no_erasure(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with desks(database_url, clock=FixedClock(MONDAY)) as office:
+        await ended(office)
+    archived(database_url)
+
+    def broken(_: object) -> bool:
+        raise OSError(errno.EIO, "the disk does not answer")
+
+    monkeypatch.setattr(archive.Archive, "_erase", broken)
+    with desks(database_url, clock=FixedClock(NEXT_YEAR)) as office:
+        await office.register(SHANGCHENG)
+
+
+async def test_whoever_reads_the_archive_holds_up_no_act_and_no_erased_word_stays_in_its_log(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not database_url.startswith("sqlite"):
+        pytest.skip("PostgreSQL empties its log by itself, and waits for no reader")
+    with desks(database_url, clock=FixedClock(MONDAY)) as office:
+        await ended(office)
+    archived(database_url)
+    monkeypatch.setattr(archive, "ERASE_AGAIN_SECONDS", 0.0)
+    log = tmp_path / "ledger.db.archive-wal"
+    with desks(database_url, clock=FixedClock(NEXT_YEAR + timedelta(days=366 * YEARS))) as office:
+        with closing(backups.read_only(tmp_path / "ledger.db.archive")) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM journal").fetchone()
+            started = time.monotonic()
+            retention = Retention(office.office, YEARS)
+            while await retention.step():
+                pass
+            assert time.monotonic() - started < BUSY_SECONDS / 2
+            assert 2 == len(table_rows(office.database, schema.ARCHIVE_ERASURES))
+            assert log.stat().st_size
+        await office.register(SHANGCHENG)
+        assert [] == table_rows(office.database, schema.ARCHIVE_ERASURES)
+        assert not log.exists() or not log.stat().st_size
 
 
 async def test_another_key_is_the_archives_too(database_url: str) -> None:
