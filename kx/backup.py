@@ -157,6 +157,10 @@ def restore(backup: Folder, config: Config = None, *, as_json: AsJson = False) -
         backups.check_files(backup, manifest)
         _require_keys(service, manifest)
         aside = [path for one in manifest.files if (path := _put_back(service, backup, one)) is not None]
+        archive = service.archive
+        if archive is not None and ARCHIVE not in {one.role for one in manifest.files}:
+            # The ledger that is put back counts on no archive: today's would not be its own.
+            aside += filter(None, [backups.set_aside(archive, "ledger")])
     if as_json:
         print_json({"restored": str(backup), "set_aside": [str(one) for one in aside]})
         return

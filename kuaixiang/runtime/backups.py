@@ -369,21 +369,43 @@ def put_back_sqlite(copy: Path, target: Path, service: str) -> Path | None:
     Nothing is deleted: what was there keeps lying beside it. Raises `DatabaseHeld` while its service runs, `OSError`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(target, service):
+        aside = _moved_aside(target)
+        with replacing(target, FILE_MODE) as file, copy.open("rb") as kept:
+            shutil.copyfileobj(kept, file, READ_BYTES)
+    return aside
+
+
+def set_aside(target: Path, service: str) -> Path | None:
+    """Takes a database from its place, where nothing is to be; where it lies now, None if there was none.
+
+    Raises `DatabaseHeld` while its service runs, `OSError`.
+    """
+    if not target.exists():
+        return None
+    with _locked(target, service):
+        return _moved_aside(target)
+
+
+@contextmanager
+def _locked(target: Path, service: str) -> Iterator[None]:
     lock = locked_file(target)
     if lock is None:
         raise DatabaseHeld(service, str(target))
     try:
-        aside = None
-        if target.exists():
-            aside = target.with_name(f"{target.name}.before-{datetime.now(UTC).strftime(STAMP)}")
-            for side in ("-wal", "-shm", ""):
-                found = target.with_name(target.name + side)
-                if found.exists():
-                    found.rename(aside.with_name(aside.name + side))
-        with replacing(target, FILE_MODE) as file, copy.open("rb") as kept:
-            shutil.copyfileobj(kept, file, READ_BYTES)
+        yield
     finally:
         os.close(lock)
+
+
+def _moved_aside(target: Path) -> Path | None:
+    if not target.exists():
+        return None
+    aside = target.with_name(f"{target.name}.before-{datetime.now(UTC).strftime(STAMP)}")
+    for side in ("-wal", "-shm", ""):
+        found = target.with_name(target.name + side)
+        if found.exists():
+            found.rename(aside.with_name(aside.name + side))
     return aside
 
 

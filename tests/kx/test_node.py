@@ -83,6 +83,7 @@ def test_a_closed_year_of_a_stopped_ledger_is_archived_and_one_that_goes_on_is_n
         "NotThisBureau"
         == refusal(kx("node", "archive", "--year", "2026", "--bureau", COUNTY, "--config", config, "--json"))["rule"]
     )
+    older = told(kx("backup", "node", "--config", config, "--to", str(tmp_path / "older"), "--json"))["backup"]
     archived = told(kx("node", "archive", "--year", "2026", "--config", config, "--json"))
     assert [{"bureau": SHANGCHENG, "last_seq": 4, "entries": 4, "cases": 1}] == archived["archived"]
     assert (tmp_path / "node.db.archive").is_file()
@@ -95,6 +96,12 @@ def test_a_closed_year_of_a_stopped_ledger_is_archived_and_one_that_goes_on_is_n
         (tmp_path / lost).unlink()
     assert [] == told(kx("backup", "restore", backup["backup"], "--config", config, "--json"))["set_aside"]
     assert "0 entries and 0 cases of 0 bureau(s)" in kx("node", "archive", "--year", "2026", "--config", config).stdout
+    assert 4 == told(kx("node", "rebuild", "--config", config, "--json"))["entries"]
+
+    # A backup from before the archiving has no archive, and leaves none beside the ledger that it puts back.
+    aside = told(kx("backup", "restore", older, "--config", config, "--json"))["set_aside"]
+    assert ["node.db", "node.db.archive"] == [Path(one).name.partition(".before-")[0] for one in aside]
+    assert not (tmp_path / "node.db.archive").exists()
     assert 4 == told(kx("node", "rebuild", "--config", config, "--json"))["entries"]
 
 
