@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 
 from demo.officers import NO_DECISION, PATIENCE_SECONDS, RETRY_SECONDS, NoAnswer, Office
+from kuaixiang.wire.registrations import ReadsOneAlone, answers_in
 from kuaixiang.wire.v1 import case_pb2
 
 AT_ONCE_MAX: Final = 100
@@ -50,6 +51,7 @@ class Registrations:
         self._unanswered: deque[_Asked] = deque()
         self._more = asyncio.Event()
         self._stream = 0
+        self._at_once = AT_ONCE_MAX
         self._answered_at = time.monotonic()
         self._task: asyncio.Task[None] | None = None
 
@@ -77,8 +79,10 @@ class Registrations:
         while True:
             try:
                 async for response in self._office.register_many(self._requests()):
-                    for answer in response.answers:
+                    for answer in answers_in(response, sent_alone=self._at_once == 1):
                         self._take(answer)
+            except ReadsOneAlone:
+                self._at_once = 1
             except grpc.aio.AioRpcError as failure:
                 if failure.code() not in NO_DECISION:
                     self._give_up(failure)
@@ -98,9 +102,13 @@ class Registrations:
             if mine != self._stream:
                 return  # of a stream that has failed
             while self._unsent:
-                sent = [self._unsent.popleft() for _ in range(min(AT_ONCE_MAX, len(self._unsent)))]
+                sent = [self._unsent.popleft() for _ in range(min(self._at_once, len(self._unsent)))]
                 self._unanswered.extend(sent)
-                yield case_pb2.RegisterCasesRequest(registrations=[asked.request for asked in sent])
+                asked_for = [asked.request for asked in sent]
+                if self._at_once == 1:
+                    yield case_pb2.RegisterCasesRequest(registration=asked_for[0])
+                else:
+                    yield case_pb2.RegisterCasesRequest(registrations=asked_for)
             self._more.clear()
 
     def _take(self, answer: case_pb2.RegistrationAnswer) -> None:

@@ -36,6 +36,7 @@ from kuaixiang.facts import published_calendar
 from kuaixiang.text.cells import inert
 from kuaixiang.wire.codec import act_of, instant, timestamp
 from kuaixiang.wire.errors import told_apart
+from kuaixiang.wire.registrations import ReadsOneAlone, answers_in
 from kuaixiang.wire.v1 import case_pb2
 from kx.client import Patience, channel_to, header_of, method_of, run
 from kx.mapping import TITLES, Columns, find_columns
@@ -489,10 +490,14 @@ async def _register(asking: Asking, rows: Sequence[Row], bar: Bar) -> None:
     async with channel_to(asking) as channel:
         stream = method_of(channel, "CaseService", "RegisterCases")
         patience = Patience(asking, again)
+        at_once = ROWS_AT_ONCE
         while waiting := [row for row in rows if row.result is Result.UNANSWERED]:
             bar.reached(len(rows) - len(waiting))
             try:
-                everything = await _send(stream, waiting, len(rows), bar, patience)
+                everything = await _send(stream, waiting, len(rows), bar, patience, at_once=at_once)
+            except ReadsOneAlone:
+                at_once = 1
+                continue
             except grpc.aio.AioRpcError as error:
                 await patience.after(error)
                 continue
@@ -505,19 +510,32 @@ async def _register(asking: Asking, rows: Sequence[Row], bar: Bar) -> None:
                 )
 
 
-async def _send(stream: Any, rows: Sequence[Row], total: int, bar: Bar, patience: Patience) -> bool:  # noqa: ANN401
-    """Sends rows over one stream and takes the answers; whether every row got one.
+async def _send(
+    stream: Any,  # noqa: ANN401
+    rows: Sequence[Row],
+    total: int,
+    bar: Bar,
+    patience: Patience,
+    *,
+    at_once: int,
+) -> bool:
+    """Sends rows over one stream, so many in a message, and takes the answers; whether every row got one.
 
     Rows that the node was too busy for stay unanswered, and so do those that are to be asked for with the present time.
+    Raises `ReadsOneAlone`, grpc's own error.
     """
     before = total - len(rows)
+    alone = at_once == 1
 
     async def requests() -> AsyncIterator[case_pb2.RegisterCasesRequest]:
         message = case_pb2.RegisterCasesRequest()
         for row in rows:
             assert row.request is not None  # noqa: S101 - a row that cannot be asked for has been refused
+            if alone:
+                yield case_pb2.RegisterCasesRequest(registration=row.request)
+                continue
             message.registrations.append(row.request)
-            if len(message.registrations) == ROWS_AT_ONCE or message.ByteSize() > BYTES_AT_ONCE:
+            if len(message.registrations) == at_once or message.ByteSize() > BYTES_AT_ONCE:
                 yield message
                 message = case_pb2.RegisterCasesRequest()
         if message.registrations:
@@ -525,7 +543,7 @@ async def _send(stream: Any, rows: Sequence[Row], total: int, bar: Bar, patience
 
     async def answers() -> AsyncIterator[case_pb2.RegistrationAnswer]:
         async for response in stream(requests(), timeout=STREAM_SECONDS_MAX):
-            for answer in response.answers:
+            for answer in answers_in(response, sent_alone=alone):
                 yield answer
 
     answered = turned = 0

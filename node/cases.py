@@ -149,8 +149,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             try:
                 async for message in request_iterator:
                     alone = message.HasField("registration")
-                    registrations = [message.registration] if alone else message.registrations
-                    check_registrations_at_once(len(registrations))
+                    registrations = registrations_of(message)
                     for bureau in {registration.header.bureau for registration in registrations} - {""}:
                         self._admit(context, "RegisterCases", bureau)
                     if caller.token is not None:
@@ -158,7 +157,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
                             _check_channel(caller, registration)
                     await window.enter(len(registrations))
                     answer = self._register_alone if alone else self._register_all
-                    pending.put_nowait((len(registrations), asyncio.ensure_future(answer(index, registrations))))
+                    task = asyncio.ensure_future(answer(index, registrations))
+                    task.add_done_callback(_looked_at)
+                    pending.put_nowait((len(registrations), task))
                     index += len(registrations)
             finally:
                 pending.put_nowait(None)
@@ -180,7 +181,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         begun: list[Begun | Refused] = []
         for registration in registrations:
             try:
-                begun.append(await self._office.begin(header_of(registration), act_of(registration)))
+                one = await self._office.begin(header_of(registration), act_of(registration))
+                one.result.add_done_callback(_looked_at)
+                begun.append(one)
             except WriterBusy as busy:
                 begun.append(TooMuchWaits(busy))
             except Refused as refusal:
@@ -402,14 +405,36 @@ class _Window:
         self._room.set()
 
 
-def check_registrations_at_once(count: int) -> None:
-    """Raises `FieldMalformed` for a message with more registrations than one may have."""
-    if count > STREAM_WINDOW:
+def registrations_of(message: case_pb2.RegisterCasesRequest) -> Sequence[case_pb2.RegisterCaseRequest]:
+    """What a message of a stream registers: one alone, or many.
+
+    Raises `FieldMissing` for none, `FieldMalformed` for more than a message may have and for both ways at once.
+    """
+    many = message.registrations
+    if message.HasField("registration"):
+        if many:
+            raise FieldMalformed(
+                "registration",
+                Both("came together with registrations", "与 registrations 同时出现"),
+                Both("Send one alone or many, not both in one message.", "一条消息中只能使用其中一个字段。"),
+            )
+        return [message.registration]
+    if not many:
+        # Nothing would count against the stream's window, and without end.
+        raise FieldMissing("registrations", Both("a message registers something", "每条消息至少登记一件"))
+    if len(many) > STREAM_WINDOW:
         raise FieldMalformed(
             "registrations",
-            Both(f"has {count} registrations", f"共 {count} 件，超过上限"),
+            Both(f"has {len(many)} registrations", f"共 {len(many)} 件，超过上限"),
             Both(f"Send at most {STREAM_WINDOW} in one message.", f"每次最多发送 {STREAM_WINDOW} 件。"),
         )
+    return many
+
+
+def _looked_at(done: asyncio.Future[Any]) -> None:
+    """Its failure is no fault of the loop's when the stream has ended by another's failure before it was waited for."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _check_channel(caller: Caller, request: Any) -> None:  # noqa: ANN401 - any act's message

@@ -329,6 +329,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "next_clock": "时限种类",
     "tab": "待办分类",
     "search": "搜索内容",
+    "registration": "单件登记",
+    "registrations": "批量登记",
     "registered_from": "受理时间起",
     "registered_before": "受理时间止",
     "from_seq": "起始序号",

@@ -1,6 +1,8 @@
 """Reading somebody's table as registrations: mappings, old numbers, finished rows, what is said of each row."""
 
 import csv
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ import xlsxwriter
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.words import Category, Channel, Role
 from kuaixiang.wire.codec import instant
-from kx.bulk import Finished, Outcome, Result, Row, Source, read_rows, try_rows, write_report
+from kuaixiang.wire.v1 import case_pb2
+from kx import bulk
+from kx.bulk import Finished, Outcome, Result, Row, Source, read_rows, register_rows, try_rows, write_report
 from kx.mapping import NOT_TAKEN_OVER, OWN, OWN_HEADINGS, TITLES, load_mapping
 from kx.options import Acting, Asking, Once, Who
 from kx.output import Failed
@@ -108,6 +112,31 @@ def refused(row: Row) -> tuple[str, str]:
     assert Result.REFUSED is row.result
     assert all((row.message, row.message_chinese, row.remedy, row.remedy_chinese))
     return row.field, row.rule
+
+
+class OfTheFirstRelease:
+    """CaseService of a node that knows one registration of a message alone, and answers each message for itself."""
+
+    def __init__(self) -> None:
+        self.registered: list[str] = []
+
+    async def register_cases(
+        self, requests: AsyncIterator[case_pb2.RegisterCasesRequest], timeout: float
+    ) -> AsyncIterator[case_pb2.RegisterCasesResponse]:
+        assert timeout
+        index = 0
+        async for request in requests:
+            asked = request.registration
+            response = case_pb2.RegisterCasesResponse(index=index)
+            if not asked.header.bureau:
+                response.refused.CopyFrom(case_pb2.RefusedAct(code=3, field="header.bureau", rule="FieldMissing"))
+            elif not asked.text:
+                response.refused.CopyFrom(case_pb2.RefusedAct(code=3, field="text", rule="FieldMissing"))
+            else:
+                self.registered.append(asked.channel_reference)
+                response.accepted.case.case_id = f"case-{asked.channel_reference}"
+            yield response
+            index += 1
 
 
 # ---------------------------------------------------------------- mapping
@@ -349,3 +378,26 @@ def test_the_report_speaks_both_languages_and_holds_no_formula(tmp_path: Path, m
     assert first["说明 message"].startswith("“+信鸽”不在规定的选项中")
     assert "is no channel" in first["说明 message"]
     assert "未得到答复 unanswered" == second["结果 result"]
+
+
+# ---------------------------------------------------------------- the stream
+
+
+def test_a_table_goes_into_a_node_of_the_first_release_row_by_row(
+    tmp_path: Path, mapping: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = OfTheFirstRelease()
+
+    @asynccontextmanager
+    async def channel_to(_: Asking) -> AsyncIterator[None]:
+        yield None
+
+    monkeypatch.setattr(bulk, "channel_to", channel_to)
+    monkeypatch.setattr(bulk, "method_of", lambda *_: node.register_cases)
+    rows = read(tmp_path, mapping, *(changed(编号=str(number)) for number in range(4)))
+    request_of(rows[2]).text = ""
+    outcome = register_rows(ASKING, rows)
+    assert outcome.failure is None
+    assert [Result.REGISTERED, Result.REGISTERED, Result.REFUSED, Result.REGISTERED] == [row.result for row in rows]
+    assert ("text", "FieldMissing") == (rows[2].field, rows[2].rule)
+    assert [f"case-{reference}" for reference in node.registered] == [row.case_id for row in rows if row.case_id]

@@ -9,12 +9,15 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from kuaixiang.domain.acts import Act
 from kuaixiang.domain.identifiers import make_taxpayer_number
 from kuaixiang.runtime import pki, tls
 from kuaixiang.runtime.clock import SharedClockDriver
+from kuaixiang.runtime.writer import WriterStopped
 from kuaixiang.wire.codec import timestamp
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc, common_pb2
 from node import service
+from node.office import Begun, Header, Office
 from tests.node.callers import COUNTY, MORNING, PROVINCE, Callers, header, refusal_of, registration
 
 
@@ -167,6 +170,25 @@ async def test_a_registration_that_comes_alone_is_answered_by_itself(callers: Ca
     assert (1, "contact") == (second.index, second.refused.field)
 
 
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (case_pb2.RegisterCasesRequest(), "registrations is required"),
+        (
+            case_pb2.RegisterCasesRequest(registration=registration(), registrations=[registration()]),
+            "registration came together with registrations",
+        ),
+    ],
+)
+async def test_a_message_of_a_stream_that_registers_nothing_or_in_both_ways_is_refused(
+    callers: Callers, message: case_pb2.RegisterCasesRequest, said: str
+) -> None:
+    office = callers.office()
+    with pytest.raises(grpc.aio.AioRpcError, match=said):
+        [answer async for answer in office.RegisterCases(iter([message]))]
+    assert [] == list((await office.ListCases(case_pb2.ListCasesRequest(bureau=COUNTY))).cases)
+
+
 async def test_more_registrations_than_a_message_may_have_are_refused_and_none_of_them_is_made(
     callers: Callers,
 ) -> None:
@@ -175,6 +197,26 @@ async def test_more_registrations_than_a_message_may_have_are_refused_and_none_o
     with pytest.raises(grpc.aio.AioRpcError, match="513 registrations"):
         [answer async for answer in office.RegisterCases(iter([message]))]
     assert [] == list((await office.ListCases(case_pb2.ListCasesRequest(bureau=COUNTY))).cases)
+
+
+async def test_what_fails_behind_the_failure_that_ends_a_stream_is_no_fault_that_nobody_looked_at(
+    callers: Callers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results: list[Any] = []
+
+    async def begin(_: Office, header: Header, __: Act) -> Begun:
+        loop = asyncio.get_running_loop()
+        results.append(loop.create_future())
+        loop.call_later(0.05, results[-1].set_exception, WriterStopped())
+        return Begun(header.bureau, results[-1])
+
+    monkeypatch.setattr(Office, "begin", begin)
+    message = case_pb2.RegisterCasesRequest(registrations=[registration()] * 3)
+    with pytest.raises(grpc.aio.AioRpcError):
+        [answer async for answer in callers.office().RegisterCases(iter([message]))]
+    await asyncio.wait(results)
+    # The loop's own mark of a failure that it will complain of.
+    assert [False] * 3 == [result._log_traceback for result in results]
 
 
 async def test_the_work_list_pages_by_nearest_deadline_without_gaps_or_repeats(

@@ -135,11 +135,13 @@ class RegisterCasesRequest(_message.Message):
     REGISTRATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def registration(self) -> Global___RegisterCaseRequest:
-        """One alone, as callers of the first release send it: answered by `accepted` or `refused`."""
+        """One alone, as callers of the first release send it: answered by `accepted` or `refused`. A message has this or
+        `registrations`; both or none ends the stream.
+        """
 
     @_builtins.property
     def registrations(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegisterCaseRequest]:
-        """At most 512, answered by `answers`."""
+        """At most 512, and 4 MiB with all of the message; answered by `answers`."""
 
     def __init__(
         self,

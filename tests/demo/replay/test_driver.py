@@ -266,6 +266,36 @@ async def test_registrations_survive_a_node_that_goes_away_and_one_that_is_busy(
     assert node.streams == 2
 
 
+class OfTheFirstRelease(Unreliable):
+    """A node that knows one registration of a message alone, and answers each message for itself."""
+
+    async def register_many(
+        self, requests: AsyncIterator[case_pb2.RegisterCasesRequest]
+    ) -> AsyncIterator[case_pb2.RegisterCasesResponse]:
+        self.streams += 1
+        index = 0
+        async for request in requests:
+            answer = self._answer(request.registration.header)
+            if answer.HasField("refused"):
+                yield case_pb2.RegisterCasesResponse(index=index, refused=answer.refused)
+            else:
+                case = case_pb2.Case(case_id=answer.accepted.case_id)
+                yield case_pb2.RegisterCasesResponse(index=index, accepted=case_pb2.ActResponse(case=case))
+            index += 1
+
+
+async def test_a_node_of_the_first_release_is_asked_for_one_registration_at_a_time() -> None:
+    node: Any = OfTheFirstRelease()
+    async with asyncio.timeout(60), Registrations(node) as stream:
+        asked = [stream.register(_request(key)) for key in range(10, 30)]
+        refused = asyncio.ensure_future(stream.register(_request(9, bureau="")))
+        answers = await asyncio.gather(*asked)
+        with pytest.raises(RegistrationRefused):
+            await refused
+    assert list(node.registered.values()) == [answer.case_id for answer in answers]
+    assert (20, 2) == (len(answers), node.streams)
+
+
 async def test_a_refused_registration_is_told_to_whoever_asked_for_it_alone() -> None:
     node: Any = Unreliable()
     async with asyncio.timeout(60), Registrations(node) as stream:
