@@ -156,11 +156,7 @@ def restore(backup: Folder, config: Config = None, *, as_json: AsJson = False) -
             )
         backups.check_files(backup, manifest)
         _require_keys(service, manifest)
-        aside = [path for one in manifest.files if (path := _put_back(service, backup, one)) is not None]
-        archive = service.archive
-        if archive is not None and ARCHIVE not in {one.role for one in manifest.files}:
-            # The ledger that is put back counts on no archive: today's would not be its own.
-            aside += filter(None, [backups.set_aside(archive, "ledger")])
+        aside = _put_back(service, backup, manifest)
     if as_json:
         print_json({"restored": str(backup), "set_aside": [str(one) for one in aside]})
         return
@@ -296,26 +292,42 @@ def _require_keys(service: _Service, manifest: Manifest) -> None:
         raise KeyMissing(file.path, missing, file_exists=bool(keys))
 
 
-def _put_back(service: _Service, backup: Path, one: Copy) -> Path | None:
-    """Puts one file of a backup in place; where what was there lies now."""
-    if one.role == ARCHIVE and service.archive is not None:
-        return backups.put_back_sqlite(backup / one.name, service.archive, "ledger")
-    url = service.databases.get(one.role)
-    if url is None:
-        return None
-    if (url.get_backend_name() == "sqlite") is one.name.endswith(".dump"):
-        raise BackupFailed(
-            Both(
-                f"{one.name} does not fit the database that the settings name.",
-                f"{one.name} 与设置中的数据库类型不符。",
-            ),
-            Both("Restore into a database of the same kind.", "请恢复到同类数据库。"),
-        )
-    if url.get_backend_name() == "sqlite":
-        held = {LEDGER: "ledger" if service.kind == "node" else "hub", ACCOUNTS: "accounts"}[one.role]
-        return backups.put_back_sqlite(backup / one.name, Path(url.database or ""), held)
-    backups.restore_postgresql(url, backup / one.name)
-    return None
+def _put_back(service: _Service, backup: Path, manifest: Manifest) -> list[Path]:
+    """Puts the files of a backup in place; where what was there lies now."""
+    returns: list[backups.Return] = []
+    dumps: list[tuple[sa.URL, Path]] = []
+    held = "ledger" if service.kind == "node" else "hub"
+    archive, roles = service.archive, {one.role for one in manifest.files}
+    for one in manifest.files:
+        copy = backup / one.name
+        if one.role == ARCHIVE and archive is not None:
+            returns.append(backups.Return(archive, held, copy))
+            continue
+        url = service.databases.get(one.role)
+        if url is None:
+            continue
+        if (url.get_backend_name() == "sqlite") is one.name.endswith(".dump"):
+            raise BackupFailed(
+                Both(
+                    f"{one.name} does not fit the database that the settings name.",
+                    f"{one.name} 与设置中的数据库类型不符。",
+                ),
+                Both("Restore into a database of the same kind.", "请恢复到同类数据库。"),
+            )
+        if url.get_backend_name() == "sqlite":
+            of = ACCOUNTS if one.role == ACCOUNTS else held
+            returns.append(backups.Return(Path(url.database or ""), of, copy))
+        else:
+            dumps.append((url, copy))
+    if archive is not None and ARCHIVE not in roles and archive.exists():
+        # The ledger that is put back counts on no archive: today's would not be its own.
+        returns.append(backups.Return(archive, held, None))
+    for url, _ in dumps:
+        backups.check_empty(url)
+    # Files last: they are the easier to put back once more.
+    for url, dump in dumps:
+        backups.restore_postgresql(url, dump)
+    return backups.put_back_sqlite(returns)
 
 
 # ---------------------------------------------------------------- telling

@@ -19,7 +19,7 @@ import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -31,8 +31,16 @@ import sqlalchemy as sa
 from prometheus_client import Gauge
 
 from kuaixiang.domain.labels import NOTHING, Both
-from kuaixiang.runtime.database import BUSY_SECONDS, FREE_BYTES_MIN, DatabaseHeld, locked_file
-from kuaixiang.runtime.files import alone_with, replacing
+from kuaixiang.runtime.database import (
+    BUSY_SECONDS,
+    FREE_BYTES_MIN,
+    DatabaseHeld,
+    Restoration,
+    locked_file,
+    note_restoration,
+    restoration_in,
+)
+from kuaixiang.runtime.files import alone_with, replacing, sync_folder
 
 MANIFEST: Final = "manifest.json"
 FORM: Final = "kuaixiang-backup-1"
@@ -55,7 +63,7 @@ LAST: Final = Gauge(
 
 
 class BackupFailed(Exception):
-    """A backup could not be made, proven or put back; nothing that was there before has changed."""
+    """A backup could not be made, proven or put back; nothing has changed, but where `RestoreBroken` says what has."""
 
     def __init__(self, said: Both, remedy: Both = NOTHING) -> None:
         self.said = said
@@ -100,17 +108,38 @@ class ProgramFailed(BackupFailed):
         )
 
 
+ANOTHER_FOLDER: Final = Both("Make room, or name another folder by --to.", "请清理磁盘，或用 --to 指定其他目录。")
+
+
 class NoRoom(BackupFailed):
     """The disk has no room for a copy."""
 
-    def __init__(self, folder: Path, needed: int, free: int) -> None:
+    def __init__(self, folder: Path, needed: int, free: int, remedy: Both = ANOTHER_FOLDER) -> None:
         mebi = 1024 * 1024
         super().__init__(
             Both(
                 f"The disk of {folder} has {free // mebi} MiB free, and the copy takes {needed // mebi} MiB.",
                 f"{folder} 所在磁盘剩余 {free // mebi} MiB，备份需要 {needed // mebi} MiB。",
             ),
-            Both("Make room, or name another folder by --to.", "请清理磁盘，或用 --to 指定其他目录。"),
+            remedy,
+        )
+
+
+class RestoreBroken(BackupFailed):
+    """Putting a backup back was broken off when something of it was in place."""
+
+    def __init__(self, why: str, aside: Sequence[Path]) -> None:
+        self.aside = tuple(aside)
+        lies = ", ".join(map(str, aside)) or "–"
+        super().__init__(
+            Both(
+                f"The backup is put back in part only: {why}. What was there lies in: {lies}.",
+                f"备份仅恢复了一部分（{why}）。原有数据保留于：{lies}。",
+            ),
+            Both(
+                "Mend what is wrong and put the same backup back again; until then the service does not start.",
+                "请排除故障后重新恢复同一备份；在此之前服务不会启动。",
+            ),
         )
 
 
@@ -194,27 +223,21 @@ def read_manifest(folder: Path) -> Manifest:
     return found
 
 
-def backups_in(folder: Path, service: str, code: str) -> list[Path]:
-    """The whole backups of a service in a folder, the newest last; none where there is no such folder."""
+def backups_in(folder: Path, service: str, code: str) -> list[tuple[str, Path]]:
+    """A service's whole backups in a folder, with their stamps, the newest last; none where there is no such folder."""
     try:
         names = [path.name for path in folder.iterdir()]
     except OSError:
         return []
-    matches = [(match["stamp"], name) for name in names if (match := _FOLDER.match(name)) and _of(match, service, code)]
-    return [folder / name for _, name in sorted(matches) if (folder / name / MANIFEST).is_file()]
-
-
-def _of(match: re.Match[str], service: str, code: str) -> bool:
-    return (match["service"], match["code"]) == (service, code)
+    matches = [match for name in names if (match := _FOLDER.match(name)) is not None]
+    of = [(match["stamp"], folder / match[0]) for match in matches if match.group("service", "code") == (service, code)]
+    return [(stamp, found) for stamp, found in sorted(of) if (found / MANIFEST).is_file()]
 
 
 def newest(folder: Path, service: str, code: str) -> datetime | None:
     """When the newest whole backup was begun; None where there is none."""
-    for found in reversed(backups_in(folder, service, code)):
-        match = _FOLDER.match(found.name)
-        if match is not None:
-            return datetime.strptime(match["stamp"], STAMP).replace(tzinfo=UTC)
-    return None
+    found = backups_in(folder, service, code)
+    return datetime.strptime(found[-1][0], STAMP).replace(tzinfo=UTC) if found else None
 
 
 def show_newest(folder: Path | None, service: str, code: str) -> None:
@@ -241,7 +264,7 @@ def draft_in(folder: Path, service: str, code: str) -> Iterator[tuple[Path, date
     """
     try:
         folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        with alone_with(folder):
+        with alone_with(folder / MANIFEST):
             for left in folder.glob(f"{DRAFT_PREFIX}{service}-{code}-*"):
                 shutil.rmtree(left)
             draft = Path(tempfile.mkdtemp(dir=folder, prefix=f"{DRAFT_PREFIX}{service}-{code}-"))
@@ -271,7 +294,7 @@ def keep(draft: Path, manifest: Manifest, *, kept: int) -> Path:
     done = folder / f"{manifest.service}-{manifest.code}-{manifest.begun_at.strftime(STAMP)}"
     draft.rename(done)
     _sync(folder)
-    for old in backups_in(folder, manifest.service, manifest.code)[:-kept]:
+    for _, old in backups_in(folder, manifest.service, manifest.code)[:-kept]:
         # The manifest goes first: what is half removed is none any more.
         (old / MANIFEST).unlink()
         shutil.rmtree(old)
@@ -363,50 +386,117 @@ def check_sqlite(copy: Path) -> None:
         raise CopyBroken(copy.name, "; ".join(said), "完整性检查未通过")
 
 
-def put_back_sqlite(copy: Path, target: Path, service: str) -> Path | None:
-    """Puts a copy in a database's place, durably; where the one that was there lies now, None if none was.
+@dataclass(frozen=True, slots=True)
+class Return:
+    """A database in whose place a copy is put, and what holds it while it runs; no copy: nothing is to be there."""
 
-    Nothing is deleted: what was there keeps lying beside it. Raises `DatabaseHeld` while its service runs, `OSError`.
+    target: Path
+    service: str
+    copy: Path | None
+
+
+def put_back_sqlite(returns: Sequence[Return]) -> list[Path]:
+    """Puts copies in the places of databases that belong together, durably; where what was there lies now.
+
+    Nothing is deleted. Each lock is taken and each copy written beside its place before anything changes. From then
+    until all are in place the lock files say so: no service opens what is half restored (`database.HalfRestored`), and
+    the same once more finishes it. A database's log goes with it, and never lies beside another's.
+
+    Raises `DatabaseHeld` while a service runs, `NoRoom`, `OSError`: nothing has changed; and `RestoreBroken`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target, service):
-        aside = _moved_aside(target)
-        with replacing(target, FILE_MODE) as file, copy.open("rb") as kept:
-            shutil.copyfileobj(kept, file, READ_BYTES)
-    return aside
-
-
-def set_aside(target: Path, service: str) -> Path | None:
-    """Takes a database from its place, where nothing is to be; where it lies now, None if there was none.
-
-    Raises `DatabaseHeld` while its service runs, `OSError`.
-    """
-    if not target.exists():
-        return None
-    with _locked(target, service):
-        return _moved_aside(target)
+    with ExitStack() as stack:
+        for one in returns:
+            one.target.parent.mkdir(parents=True, exist_ok=True)
+        locks = [stack.enter_context(_locked(one)) for one in returns]
+        _check_room(returns)
+        drafts = [stack.enter_context(_drafted(one)) for one in returns]
+        asides: list[Path] = []
+        try:
+            for one, lock in zip(returns, locks, strict=True):
+                asides += filter(None, [_kept_aside(one.target, lock)])
+            for one, draft in zip(returns, drafts, strict=True):
+                _replace(one.target, draft)
+            for lock in locks:
+                note_restoration(lock, None)
+        except OSError as failure:
+            raise RestoreBroken(failure.strerror or str(failure), asides) from failure
+    return asides
 
 
 @contextmanager
-def _locked(target: Path, service: str) -> Iterator[None]:
-    lock = locked_file(target)
+def _locked(one: Return) -> Iterator[int]:
+    lock = locked_file(one.target)
     if lock is None:
-        raise DatabaseHeld(service, str(target))
+        raise DatabaseHeld(one.service, str(one.target))
     try:
-        yield
+        yield lock
     finally:
         os.close(lock)
 
 
-def _moved_aside(target: Path) -> Path | None:
-    if not target.exists():
-        return None
-    aside = target.with_name(f"{target.name}.before-{datetime.now(UTC).strftime(STAMP)}")
-    for side in ("-wal", "-shm", ""):
-        found = target.with_name(target.name + side)
-        if found.exists():
-            found.rename(aside.with_name(aside.name + side))
-    return aside
+def _check_room(returns: Sequence[Return]) -> None:
+    needed: dict[int, int] = {}
+    for one in returns:
+        if one.copy is not None:
+            disk = one.target.parent.stat().st_dev
+            needed[disk] = needed.get(disk, FREE_BYTES_MIN) + one.copy.stat().st_size
+            free = shutil.disk_usage(one.target.parent).free
+            if free < needed[disk]:
+                raise NoRoom(one.target.parent, needed[disk], free, Both("Make room.", "请清理磁盘。"))
+
+
+@contextmanager
+def _drafted(one: Return) -> Iterator[Path | None]:
+    """A copy beside the place that it will take, whole and on the disk; gone when it has not been taken there."""
+    if one.copy is None:
+        yield None
+        return
+    draft = one.target.with_name(f".{one.target.name}.restored")
+    try:
+        with one.copy.open("rb") as kept, replacing(draft, FILE_MODE) as file:
+            shutil.copyfileobj(kept, file, READ_BYTES)
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+_SIDES: Final = ("", "-wal", "-shm")
+"""A database and what SQLite keeps beside it."""
+
+
+def _kept_aside(target: Path, lock: int) -> Path | None:
+    """Has what is there lie under a second name too, noted in the lock; where, None if nothing was there."""
+    found = [side for side in _SIDES if target.with_name(target.name + side).exists()]
+    half = restoration_in(lock)
+    name = half.aside if half is not None else _unused_name(target)
+    if half is None:
+        note_restoration(lock, Restoration(name))
+    if half is None or not half.kept:
+        for side in found:
+            link = target.with_name(name + side)
+            link.unlink(missing_ok=True)
+            link.hardlink_to(target.with_name(target.name + side))
+        sync_folder(target.parent)
+        note_restoration(lock, Restoration(name, kept=True))
+    aside = target.with_name(name)
+    return aside if aside.exists() else None
+
+
+def _unused_name(target: Path) -> str:
+    name = f"{target.name}.before-{datetime.now(UTC).strftime(STAMP)}"
+    while any(target.with_name(name + side).exists() for side in _SIDES):
+        name += "-"  # of the same second
+    return name
+
+
+def _replace(target: Path, draft: Path | None) -> None:
+    if draft is None:
+        target.unlink(missing_ok=True)
+    else:
+        draft.replace(target)
+    for side in _SIDES[1:]:
+        target.with_name(target.name + side).unlink(missing_ok=True)
+    sync_folder(target.parent)
 
 
 # ---------------------------------------------------------------- PostgreSQL
@@ -446,12 +536,7 @@ def check_dump(dump: Path) -> None:
 
 def restore_postgresql(url: sa.URL, dump: Path) -> None:
     """Fills an empty PostgreSQL database from a dump, all or nothing. Raises `NotEmpty`, `ProgramFailed`."""
-    with snapshot(url) as (connection, _):
-        there = connection.execute(
-            sa.text("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace")
-        ).scalar_one()
-    if there:
-        raise NotEmpty(url.render_as_string(hide_password=True))
+    check_empty(url)
     _run(
         url,
         "pg_restore",
@@ -462,6 +547,16 @@ def restore_postgresql(url: sa.URL, dump: Path) -> None:
         f"--dbname={_address(url)}",
         str(dump),
     )
+
+
+def check_empty(url: sa.URL) -> None:
+    """A PostgreSQL database holds nothing. Raises `NotEmpty`."""
+    with snapshot(url) as (connection, _):
+        there = connection.execute(
+            sa.text("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace")
+        ).scalar_one()
+    if there:
+        raise NotEmpty(url.render_as_string(hide_password=True))
 
 
 def _address(url: sa.URL) -> str:

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
@@ -69,6 +70,17 @@ class DatabaseHeld(DatabaseError):
     def __init__(self, service: str, database: str) -> None:
         self.database = database
         super().__init__(f"Another {service} holds the database {database}. Stop it first, or give this one its own.")
+
+
+class HalfRestored(DatabaseError):
+    """Putting a backup back was broken off; what lies there belongs together no more, or not yet."""
+
+    def __init__(self, database: str, aside: str) -> None:
+        self.database = database
+        super().__init__(
+            f"Putting a backup back into the database {database} was broken off. "
+            f"Put it back again (kx backup restore); what was there lies in {aside}."
+        )
 
 
 class UnsupportedDatabase(DatabaseError):
@@ -147,8 +159,8 @@ class Database:
     """The database, opened for writing by this process alone and brought up to date.
 
     `service` names who holds it in messages and in the lock; `migrations` is the folder of the alembic scripts.
-    `writing` is for one thread at a time, `readers` for any. Raises `DatabaseHeld`, `UnsupportedDatabase`,
-    `DatabaseUnavailable`.
+    `writing` is for one thread at a time, `readers` for any. Raises `DatabaseHeld`, `HalfRestored`,
+    `UnsupportedDatabase`, `DatabaseUnavailable`.
     """
 
     def __init__(self, url: str, *, service: str, migrations: Path) -> None:
@@ -428,6 +440,11 @@ class Database:
             raise DatabaseUnavailable(self.name, failure.strerror or str(failure)) from failure
         if self._lock_file is None:
             raise DatabaseHeld(self._service, self.name)
+        half = restoration_in(self._lock_file)
+        if half is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+            raise HalfRestored(self.name, half.aside)
 
     def _lock_by_session(self) -> None:
         # The key is the service's: a database may hold one ledger and one hub, not two of either.
@@ -464,6 +481,37 @@ def locked_file(database: Path) -> int | None:
         os.close(lock)
         return None
     return lock
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """A backup is being put back, and is not there as a whole: kept in the lock file, so that whoever opens reads it.
+
+    `aside` is the name under which what was there lies beside it; `kept` says that it lies there whole.
+    """
+
+    aside: str
+    kept: bool = False
+
+
+def restoration_in(lock: int) -> Restoration | None:
+    """What a lock file says of a restoration, None of none. Raises `OSError`."""
+    said = os.pread(lock, os.fstat(lock).st_size, 0).decode()
+    return Restoration(said[1:], kept=said[0] == _KEPT) if said else None
+
+
+def note_restoration(lock: int, now: Restoration | None) -> None:
+    """Has a lock file say so, durably; None: the restoration has ended. Raises `OSError`."""
+    if now is None:
+        os.ftruncate(lock, 0)
+    else:
+        # What follows the first byte is the same throughout, so that the step from one to the other is one byte.
+        os.pwrite(lock, f"{_KEPT if now.kept else _BEGUN}{now.aside}".encode(), 0)
+    os.fsync(lock)
+
+
+_BEGUN: Final = "-"
+_KEPT: Final = "+"
 
 
 def _unwritable(failure: sa.exc.DBAPIError) -> Unwritable | None:

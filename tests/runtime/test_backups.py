@@ -1,18 +1,29 @@
 """A backup is whole or is none: copied from a database at work, proven, named when it is on the disk, and kept in number."""
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
 from kuaixiang.runtime import backups
-from kuaixiang.runtime.backups import BackupFailed, CopyBroken, Manifest, NoManifest, NoRoom, ProgramFailed
-from kuaixiang.runtime.database import DatabaseHeld, locked_file
+from kuaixiang.runtime.backups import (
+    BackupFailed,
+    CopyBroken,
+    Manifest,
+    NoManifest,
+    NoRoom,
+    ProgramFailed,
+    RestoreBroken,
+    Return,
+)
+from kuaixiang.runtime.database import Database, DatabaseHeld, HalfRestored, locked_file
 
 CODE = "330106"
 BEGUN = datetime(2026, 11, 26, 17, 30, tzinfo=UTC)
@@ -121,7 +132,7 @@ def test_the_newest_backups_are_kept_and_told_by_the_metric(tmp_path: Path) -> N
     (tmp_path / f"node-{CODE}-20270101T000000Z").mkdir()  # without a manifest: none
     last = BEGUN + timedelta(days=3)
     assert [f"node-{CODE}-20261128T173000Z", f"node-{CODE}-20261129T173000Z"] == [
-        found.name for found in backups.backups_in(tmp_path, "node", CODE)
+        found.name for _, found in backups.backups_in(tmp_path, "node", CODE)
     ]
     assert last == backups.newest(tmp_path, "node", CODE)
     assert last.timestamp() == REGISTRY.get_sample_value("kx_backup_last_success_timestamp_seconds")
@@ -171,16 +182,102 @@ def test_what_a_backup_replaces_is_kept_beside_it_and_a_running_service_is_let_a
     held = locked_file(path)
     assert held is not None
     with closing(open(held, "rb")), pytest.raises(DatabaseHeld):  # noqa: PTH123 - a descriptor, closed here
-        backups.put_back_sqlite(copy, path, "ledger")
+        backups.put_back_sqlite([Return(path, "ledger", copy)])
     writer.close()
-    aside = backups.put_back_sqlite(copy, path, "ledger")
-    assert aside is not None
+    (aside,) = backups.put_back_sqlite([Return(path, "ledger", copy)])
     counted = []
     for file in (path, aside):
         with closing(sqlite3.connect(file)) as connection:
             counted.append(connection.execute("SELECT count(*) FROM pairs").fetchone()[0])
     assert [2, 4] == counted
     assert 0o600 == path.stat().st_mode & 0o777
+
+
+def rows_in(file: Path) -> int:
+    with closing(sqlite3.connect(file)) as connection:
+        return int(connection.execute("SELECT count(*) FROM pairs").fetchone()[0])
+
+
+STEPS = ("unlink", "replace", "hardlink_to")
+"""What of a file's name a restoration changes by."""
+
+
+@pytest.mark.parametrize("ended_by", [KeyboardInterrupt, OSError])
+def test_wherever_a_restoration_is_broken_off_nothing_opens_a_database_without_its_log_and_once_more_finishes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_by: type[BaseException]
+) -> None:
+    monkeypatch.setattr(Database, "_migrate", lambda *_: None)
+    refused = step = 0
+    while True:
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        path, second, copy = folder / "ledger.db", folder / "ledger.db.archive", folder / "copy.db"
+        killed(folder, copy, path, second)
+        returns = [Return(path, "ledger", copy), Return(second, "ledger", None)]
+        with pytest.MonkeyPatch.context() as patch, suppress(ended_by, RestoreBroken):
+            broken_off = breaking_off(patch, at=step, by=ended_by)
+            backups.put_back_sqlite(returns)
+        if not broken_off:
+            break
+        try:
+            Database(f"sqlite:///{path}", service="ledger", migrations=tmp_path).close()
+        except HalfRestored:
+            refused += 1
+        else:
+            assert (rows_in(path), second.exists()) in {(2, True), (0, False)}
+        backups.put_back_sqlite(returns)
+        assert (0, False) == (rows_in(path), second.exists())
+        assert {2, 4} <= {rows_in(one) for one in folder.glob("*.before-*") if not one.name.endswith(("-wal", "-shm"))}
+        step += 1
+    assert refused >= 6
+
+
+def killed(folder: Path, copy: Path, *databases: Path) -> None:
+    """An empty copy, and databases of two rows, four and so on in their logs, as a process leaves them that is killed."""
+    live = folder / "live.db"
+    with closing(sqlite3.connect(live, isolation_level=None)) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("CREATE TABLE pairs (number INTEGER PRIMARY KEY, side TEXT, filling BLOB)")
+        backups.copy_sqlite(live, copy)
+        writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for database in databases:
+            add_pair(writer)
+            for side in ("", "-wal"):
+                shutil.copy(f"{live}{side}", f"{database}{side}")
+
+
+def breaking_off(patch: pytest.MonkeyPatch, *, at: int, by: type[BaseException]) -> list[int]:
+    """Ends what runs at its nth change of a name; the list has one when it came so far."""
+    done, ends = [0], list[int]()
+    for name in STEPS:
+        real = getattr(Path, name)
+
+        def change(self: Path, *arguments: Any, real: Any = real, **more: Any) -> Any:
+            if done[0] == at and not ends:
+                ends.append(at)
+                raise by(5, "Input/output error")
+            done[0] += 1
+            return real(self, *arguments, **more)
+
+        patch.setattr(Path, name, change)
+    return ends
+
+
+def test_of_databases_that_belong_together_none_is_put_back_while_one_is_held(
+    live: tuple[Path, sqlite3.Connection], tmp_path: Path
+) -> None:
+    path, writer = live
+    copy, other = tmp_path / "copy.db", tmp_path / "accounts.db"
+    backups.copy_sqlite(path, copy)
+    add_pair(writer)
+    writer.close()
+    other.write_bytes(copy.read_bytes())
+    held = locked_file(other)
+    assert held is not None
+    with closing(open(held, "rb")), pytest.raises(DatabaseHeld):  # noqa: PTH123 - a descriptor, closed here
+        backups.put_back_sqlite([Return(path, "ledger", copy), Return(other, "accounts", copy)])
+    assert 2 == rows_in(path)
+    assert [] == list(tmp_path.glob("*.before-*"))
 
 
 def test_a_disk_without_room_and_a_missing_program_are_named(
