@@ -34,6 +34,8 @@ from node.desk.asking import whole_number
 KEY_HEADER: Final = "Idempotency-Key"
 PAGE_SIZE_MAX: Final = 500
 """As gRPC has it."""
+OF_ARCHIVE: Final = "archive."
+"""What page tokens begin with that go on in the archive, where the other cases are at their end."""
 LISTING: Final = ("status", "category", "registered_from", "registered_before", "page_size", "page_token")
 
 
@@ -126,18 +128,25 @@ class _CaseApi:
         return JSONResponse(self._shown(public(got.case, got.progress)))
 
     async def listing(self, asking: Asking) -> Response:
-        """The cases of the token's bureau and channel, nearest deadline first, in pages."""
+        """The cases of the token's bureau and channel in pages, nearest deadline first, those of the archive last."""
         asked = {field: value for field, value in asking.request.query_params.items() if field != "api_key"}
         unknown = len(asked.keys() - set(LISTING))
         if unknown:
             raise FieldsUnknown(unknown, LISTING)
 
+        in_archive = asked.get("page_token", "").startswith(OF_ARCHIVE)
+
         def make(token: ChannelToken) -> case_pb2.ListCasesRequest:
-            return _list_request(token, asked)
+            return _list_request(token, asked, in_archive=in_archive)
 
         got: case_pb2.ListCasesResponse = await asking.ask("ListCases", make)
         cases = [self._shown(public(case)) for case in got.cases]
-        return JSONResponse({"cases": cases, "next_page_token": got.next_page_token})
+        rest = got.next_page_token
+        if in_archive:
+            rest = rest and f"{OF_ARCHIVE}{rest}"
+        elif not rest and asked.get("status") != "open" and self._services.office.ledger.database.archive.is_there:
+            rest = OF_ARCHIVE
+        return JSONResponse({"cases": cases, "next_page_token": rest})
 
     def _shown(self, case: PublicCase) -> dict[str, Any]:
         return {
@@ -169,13 +178,14 @@ def _deadline(case: PublicCase) -> dict[str, Any] | None:
     return known | {"clock": name(case.deadline.clock), "due_at": shown(case.deadline.due_at)}
 
 
-def _list_request(token: ChannelToken, asked: Mapping[str, str]) -> case_pb2.ListCasesRequest:
+def _list_request(token: ChannelToken, asked: Mapping[str, str], *, in_archive: bool) -> case_pb2.ListCasesRequest:
     channel: Any = token.channel
     request = case_pb2.ListCasesRequest(
         bureau=token.bureau,
         channel=channel,
         page_size=_page_size(asked["page_size"]) if "page_size" in asked else 0,
-        page_token=asked.get("page_token", ""),
+        page_token=asked.get("page_token", "").removeprefix(OF_ARCHIVE),
+        archived=in_archive,
     )
     if "status" in asked:
         stages: Any = sorted(_of_status(asked["status"]))

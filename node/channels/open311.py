@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
+from itertools import product
 from typing import Any, Final
 from xml.etree import ElementTree as ET
 
@@ -277,11 +278,17 @@ class _GeoReport:
         stages: Any = sorted(stage for one in status for stage in STAGES_BY_STATUS[one])
         start, end = self._span(asked)
         found: list[PublicCase] = []
-        for service in services or (None,):
+        ended = status != {"open"} and self._services.office.ledger.database.archive.is_there
+        for service, archived in product(services or (None,), (False, True) if ended else (False,)):
             page = ""
             while len(found) < REQUESTS_MAX:
 
-                def make(token: ChannelToken, service: Any = service, page: str = page) -> case_pb2.ListCasesRequest:  # noqa: ANN401
+                def make(
+                    token: ChannelToken,
+                    service: Any = service,  # noqa: ANN401 - a word of the generated code's
+                    archived: bool = archived,  # noqa: FBT001 - bound here, never given
+                    page: str = page,
+                ) -> case_pb2.ListCasesRequest:
                     self._check_jurisdiction(token, asked.get("jurisdiction_id", ""))
                     channel: Any = token.channel
                     request = case_pb2.ListCasesRequest(
@@ -291,6 +298,7 @@ class _GeoReport:
                         stages=stages,
                         page_size=PAGE_SIZE,
                         page_token=page,
+                        archived=archived,
                     )
                     request.registered_from.CopyFrom(timestamp(start))
                     request.registered_before.CopyFrom(timestamp(end))

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,18 @@ from kuaixiang.runtime.settings import WrongSetting, read_settings
 from kuaixiang.web.guard import BodyTooLarge
 from kuaixiang.wire.v1 import case_pb2, common_pb2
 from node import service
+from node.archiving import archive_year
 from node.cases import CaseServicer
 from node.channels.case_api import NotJson
 from node.channels.door import CannotAnswer, NoSuchAddress, TokenNeeded
 from node.channels.requests import ChannelNotNamed, FieldsUnknown, NotSafeToRepeat
+from node.ledger.ledger import Ledger
 from node.settings import NodeSettings
 from tests.node.callers import COUNTY, MORNING, PROVINCE, Callers
 from tests.node.gateways import REGISTER, REQUEST, STATUS, Gateway, with_gateway
 from tests.node.test_sign_in import STAFF
 
+NEXT_YEAR = datetime(2027, 1, 10, 2, tzinfo=UTC)
 GUIDE = Path(__file__).parents[2] / "docs" / "CHANNELS.md"
 
 
@@ -248,3 +251,56 @@ async def test_a_case_says_when_it_was_acted_on_last(
         )
         (closed,) = (await program.get("/v1/cases", params={"status": "closed"})).json()["cases"]
         assert after == closed
+
+
+async def test_cases_of_a_closed_year_are_listed_after_the_others(
+    settings: NodeSettings, clock: SharedClockDriver, tmp_path: Path
+) -> None:
+    made: list[str] = []
+    async with service.running(settings) as running:
+        callers = Callers(running.port, tmp_path)
+        gateway = Gateway(running, callers)
+        async with await gateway.client() as program:
+            for number in range(3):
+                case = (await program.post("/v1/cases", json=REQUEST, headers=keyed(f"f{number}"))).json()
+                made.append(case["case_id"])
+        signed = await gateway.signed_in("T01")
+        for case_id in made[:2]:
+            header = case_pb2.ActHeader(
+                bureau=COUNTY, case_id=case_id, actor="T01", role=common_pb2.ROLE_TAX_SERVICE, department="tax-service"
+            )
+            await callers.office().WithdrawCase(case_pb2.WithdrawCaseRequest(header=header), metadata=signed)
+            await callers.office().WriteOffCase(case_pb2.WriteOffCaseRequest(header=header), metadata=signed)
+        await callers.close()
+    clock.advance_to(NEXT_YEAR)
+    ledger = Ledger(settings.database, (COUNTY, PROVINCE))
+    try:
+        assert [2] == [one.cases for one in archive_year(ledger, 2026, NEXT_YEAR)]
+    finally:
+        ledger.close()
+    async with service.running(settings) as running:
+        callers = Callers(running.port, tmp_path)
+        async with await Gateway(running, callers).client() as program:
+
+            async def listed(**asked: Any) -> list[str]:
+                found, page = [], {"next_page_token": ""}
+                while not found or page["next_page_token"]:
+                    params = {"page_size": 1, "page_token": page["next_page_token"], **asked}
+                    page = (await program.get("/v1/cases", params=params)).json()
+                    found += [one["case_id"] for one in page["cases"]] or [""]
+                return found
+
+            async def requested(**asked: Any) -> set[str]:
+                params = {"start_date": "2026-11-01T00:00:00Z", **asked}
+                answer = (await program.get("/open311/v2/requests.json", params=params)).json()
+                return {one["service_request_id"] for one in answer}
+
+            first, *rest = await listed()
+            assert (made[2], set(made[:2])) == (first, set(rest))
+            assert 2 == len(rest)
+            assert ["", *rest] == await listed(status="closed")
+            assert [made[2]] == await listed(status="open")
+            assert set(made) == await requested()
+            assert set(made[:2]) == await requested(status="closed", service_code="policy")
+            assert {made[2]} == await requested(status="open")
+        await callers.close()
