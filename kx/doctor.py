@@ -76,6 +76,7 @@ def _of_node(settings: Any, *, offline: bool) -> Iterator[Finding]:  # noqa: ANN
     yield from looking_here.database(settings.database, "node", MIGRATIONS, "ledger_version")
     if _is_there(settings.database):
         yield looking_here.ledger_keys(settings.database, key_file)
+        yield from looking_here.archive(settings.database)
     calendar: WorkingCalendar = settings.load_calendar()
     yield looking_here.calendar(calendar)
     yield looking_here.backup_age(settings.backups, "node", settings.bureaus[0])

@@ -373,6 +373,65 @@ def ledger_keys(url_text: str, key_file: Path) -> Finding:
     return ok(look, f"{key_file} has all {len(needed)} key(s).", f"密钥齐备，共 {len(needed)} 个。")
 
 
+def archive(url_text: str) -> Iterator[Finding]:
+    """The archive of a ledger that has closed years in one: there, whole, and this ledger's."""
+    from node.ledger import schema
+
+    url, archives, journal = sa.make_url(url_text), schema.ARCHIVES.c, schema.A_JOURNAL.c
+    last = sa.select(archives.bureau, sa.func.max(archives.last_seq).label("seq")).group_by(archives.bureau).subquery()
+    of_last = (last.c.bureau == archives.bureau) & (last.c.seq == archives.last_seq)
+    counted_on = sa.select(archives.bureau, archives.last_seq, archives.hash).join(last, of_last)
+    engine = _reader(url_text)
+    try:
+        with engine.connect() as connection:
+            # A ledger that cannot be read at all has been told of; one of an older version has no archive.
+            known = sa.inspect(connection).has_table(schema.ARCHIVES.name)
+            ends = connection.execute(counted_on).all() if known else ()
+            if not ends:
+                return
+            place = schema.ARCHIVE
+            if url.get_backend_name() == "sqlite":
+                place = f"{url.database}.archive"
+                if not Path(place).exists():
+                    yield _archive_at_fault(Both(f"{place} is not there.", f"归档文件 {place} 不存在。"))
+                    return
+                with closing(backups.read_only(Path(place))) as alone:
+                    said = [str(row[0]) for row in alone.execute("PRAGMA quick_check(3)")]
+                if said != ["ok"]:
+                    damage = "; ".join(said)
+                    yield _archive_at_fault(Both(f"{place} is damaged: {damage}.", f"归档文件 {place} 已损坏。"))
+                    return
+                raw = connection.connection.driver_connection
+                assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - the driver of this dialect
+                backups.attach_read_only(raw, Path(place), schema.ARCHIVE)
+            for bureau, seq, hash_ in ends:
+                query = sa.select(journal.hash).where(journal.bureau == bureau, journal.seq == seq)
+                found = connection.execute(query).scalar()
+                if found is None or bytes(found) != bytes(hash_):
+                    yield _archive_at_fault(
+                        Both(
+                            f"{place} is not this ledger's: entry {seq} of bureau {bureau} is another, or missing.",
+                            f"归档 {place} 与台账不符：单位 {bureau} 第 {seq} 条不一致或缺失。",
+                        )
+                    )
+                    return
+    except (sa.exc.DBAPIError, sqlite3.Error) as failure:
+        why = str(getattr(failure, "orig", failure)).strip().partition("\n")[0].rstrip(".")
+        yield _archive_at_fault(Both(f"It cannot be read: {why}.", f"归档无法读取（{why}）。"))
+        return
+    finally:
+        engine.dispose()
+    yield ok("archive", f"{place} is whole, and this ledger's.", f"归档 {place} 完好，与台账一致。")
+
+
+def _archive_at_fault(said: Both) -> Finding:
+    remedy = Both(
+        "Put back the one that was last copied with the ledger (kx backup restore): without it no node starts.",
+        "请恢复与台账一同备份的归档（kx backup restore）；缺少归档时节点不能启动。",
+    )
+    return fail("archive", said, remedy)
+
+
 def backup_age(folder: Path | None, service: str, code: str, now: datetime | None = None) -> Finding:
     """When the newest whole backup was made."""
     look = "backup"

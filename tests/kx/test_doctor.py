@@ -20,6 +20,7 @@ from kuaixiang.domain.tree import BureauTree
 from kuaixiang.facts import load_tree, published_calendar
 from kuaixiang.runtime import backups, pki, revocation
 from kuaixiang.runtime.bus import Access, Bus, node_user, site_domain
+from kuaixiang.runtime.clock import FixedClock
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.settings import read_settings
 from kx import findings, looking_around, looking_here
@@ -27,7 +28,10 @@ from kx.findings import Finding, Verdict
 from kx.looking_around import Asked, Me
 from node.ledger.database import MIGRATIONS, LedgerDatabase
 from node.settings import NodeSettings
+from tests.domain.story import MONDAY, SHANGCHENG
 from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, Officers, kx
+from tests.ledger.bureaus import desks, execute
+from tests.ledger.test_archive import NEXT_YEAR, archived, ended
 
 FREE = 2**40
 """More than any disk of a test has."""
@@ -194,6 +198,33 @@ def ledger(url: str) -> dict[str, Finding]:
 
 def made_at(url: str, key_file: Path) -> None:
     LedgerDatabase(url, key_file).close()
+
+
+async def test_an_archive_that_is_lost_damaged_or_anothers_is_found(database_url: str, tmp_path: Path) -> None:
+    execute(database_url, "CREATE TABLE of_no_ledger (one INTEGER)")
+    assert [] == list(looking_here.archive(database_url))
+    with desks(database_url, clock=FixedClock(MONDAY)) as office:
+        await ended(office)
+        office.clock.set(NEXT_YEAR)
+        await office.register(SHANGCHENG)
+    assert [] == list(looking_here.archive(database_url))
+    archived(database_url)
+    assert Verdict.OK is told(by_look(looking_here.archive(database_url))["archive"])[0]
+    execute(database_url, "UPDATE archives SET hash = one.hash FROM (SELECT hash FROM bureaus LIMIT 1) one")
+    verdict, said = told(by_look(looking_here.archive(database_url))["archive"])
+    assert Verdict.FAIL is verdict
+    assert "another, or missing" in said
+    if not database_url.startswith("sqlite"):
+        execute(database_url, "DROP SCHEMA ledger_archive CASCADE")
+        assert Verdict.FAIL is told(by_look(looking_here.archive(database_url))["archive"])[0]
+        return
+    file = tmp_path / "ledger.db.archive"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+    assert Verdict.FAIL is told(by_look(looking_here.archive(database_url))["archive"])[0]
+    file.unlink()
+    verdict, said = told(by_look(looking_here.archive(database_url))["archive"])
+    assert (Verdict.FAIL, True) == (verdict, "is not there" in said)
 
 
 def put_version(url: str, version: str) -> None:

@@ -283,7 +283,8 @@ async def test_cases_of_a_closed_year_are_listed_after_the_others(
         async with await Gateway(running, callers).client() as program:
 
             async def listed(**asked: Any) -> list[str]:
-                found, page = [], {"next_page_token": ""}
+                found: list[str] = []
+                page = {"next_page_token": ""}
                 while not found or page["next_page_token"]:
                     params = {"page_size": 1, "page_token": page["next_page_token"], **asked}
                     page = (await program.get("/v1/cases", params=params)).json()
