@@ -12,6 +12,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from enum import IntEnum
 from functools import lru_cache
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -23,7 +24,7 @@ CELL_MASK: Final = (1 << CELL_BITS) - 1
 COUNT_MAX: Final = 2**32 - 1
 """One cell of a nation's year holds forty times the cases of all of it, some 10⁸."""
 BUREAUS_REMEMBERED: Final = 10_000
-"""Twice and more all bureaus of the nation; some five megabytes."""
+"""Twice and more all bureaus of the nation. Answers of 30 measures take 24 MB then, of 80 measures 59 MB."""
 _CELL_BYTES: Final = 8
 """A cell's number and its count."""
 _K = TypeVar("_K", bound=Hashable)
@@ -76,7 +77,10 @@ def by_measure(kept: bytes, measures: Collection[int] = ()) -> Mapping[int, int]
     again, only the bureaus that have changed are read anew.
     """
     cells = thawed(kept)
-    return cells if not measures else {measure: cells[measure] for measure in measures if measure in cells}
+    # Whoever asks again is handed the very same.
+    return MappingProxyType(
+        cells if not measures else {measure: cells[measure] for measure in measures if measure in cells}
+    )
 
 
 def summed(

@@ -32,6 +32,7 @@ class Gauges:
     def __init__(self, store: Store, now: Callable[[], datetime], interval_seconds: float = INTERVAL_SECONDS) -> None:
         self._store = store
         self._now = now
+        self._shown: set[str] = set()
         self.loop = Loop("hub-gauges", self.step, interval_seconds)
 
     async def step(self) -> bool:
@@ -47,6 +48,12 @@ class Gauges:
                 labels = (row.key, kind.name.lower())
                 DEADLINES_DUE.labels(*labels).set(row.sums.get(met(kind), 0) + late)
                 DEADLINES_MISSED.labels(*labels).set(late)
+        branches = {branch.bureau for branch in open_cases}
+        for gone in self._shown - branches:
+            # Left the scope by a new tree: whoever has it now shows it.
+            for gauge in (CASES_OPEN, DEADLINES_DUE, DEADLINES_MISSED):
+                gauge.remove_by_labels({"branch": gone})
+        self._shown = branches
         return False
 
     def _read(self) -> tuple[list[LightRow], list[Row]]:

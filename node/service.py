@@ -160,8 +160,8 @@ def _housekeeping(settings: NodeSettings, office: Office) -> Iterator[Chore]:
     yield Retention(office, settings.retention_years)
     yield Gauges(office)
     if settings.nats_monitor:
-        tree = office.place.tree
-        yield LeafWatch(settings.nats_monitor, tree, tree.site(settings.bureaus[0]))
+        place = office.place
+        yield LeafWatch(settings.nats_monitor, lambda: place.tree, place.tree.site(settings.bureaus[0]))
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ its stream takes everything, and nothing leaves. The hub sees only that it is si
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Final
 from urllib.request import urlopen
 
@@ -31,15 +32,16 @@ _log: Final = structlog.get_logger(__name__)
 
 
 class LeafWatch:
-    """Shows how many leaf links the server at `monitor_url` has, and how many the tree says it should have."""
+    """Shows how many leaf links the server at `monitor_url` has, and how many the tree in force says it should have."""
 
     def __init__(
-        self, monitor_url: str, tree: BureauTree, site: str, interval_seconds: float = INTERVAL_SECONDS
+        self, monitor_url: str, tree: Callable[[], BureauTree], site: str, interval_seconds: float = INTERVAL_SECONDS
     ) -> None:
         self._url = f"{monitor_url.rstrip('/')}/leafz"
+        self._tree = tree
+        self._site = site
         self._answered = True
         self._loop = Loop("leaf-watch", self.step, interval_seconds)
-        EXPECTED.set(len(tree.sites()) - 1 if site == tree.root else 1)
 
     async def start(self) -> None:
         """Begin."""
@@ -51,6 +53,8 @@ class LeafWatch:
 
     async def step(self) -> bool:
         """Look once; never more to do at once."""
+        tree = self._tree()
+        EXPECTED.set(len(tree.sites()) - 1 if self._site == tree.root else 1)
         try:
             links = await asyncio.to_thread(self._links)
         except (OSError, ValueError) as failure:
