@@ -512,7 +512,10 @@ class LedgerBatch:
                     for bureau, _, reference in references
                     for token in vault.references(bureau, reference)
                 }
-                for row in connection.execute(_of(table, table.c.reference, tokens)):
+                # With their channels, which stand before the reference in the key: without them the database would walk
+                # through all references that the bureau has ever had, for each batch.
+                of_channels = table.c.channel.in_({int(channel) for _, channel, _ in references})
+                for row in connection.execute(_of(table, table.c.reference, tokens).where(of_channels)):
                     # Asked for one bureau, a token is of no other.
                     reference = tokens.get((row.bureau, row.reference))
                     if reference is not None:

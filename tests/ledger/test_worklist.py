@@ -15,7 +15,7 @@ from alembic.config import Config
 import node.ledger
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.errors import FieldMalformed
-from kuaixiang.domain.words import ClockKind, Custody, ReferralKind, Stage, WorkTab
+from kuaixiang.domain.words import Channel, ClockKind, Custody, ReferralKind, Stage, WorkTab
 from kuaixiang.domain.worklist import end_of_today
 from kuaixiang.runtime.clock import FixedClock, to_micros
 from node.ledger import queries, schema, search
@@ -292,3 +292,19 @@ async def test_a_ledger_of_an_older_version_gets_its_piles_and_words_when_it_is_
         assert before == again.rows(schema.CASES, schema.CASE_WORDS)
         case_id = (await again.register()).case.case_id
         assert case_id == finds(again, REGISTER.text[:2])[0]
+
+
+async def test_a_channels_reference_is_looked_up_by_its_whole_key_however_many_there_are(tmp_path: Path) -> None:
+    plans: set[str] = set()
+    with desks(f"sqlite:///{tmp_path / 'ledger.db'}") as opened:
+        with opened.database.looking() as connection:
+            raw = connection.connection.driver_connection
+        assert raw is not None
+        asked: list[str] = []
+        raw.set_trace_callback(asked.append)
+        await opened.do(SHANGCHENG, replace(REGISTER, channel=Channel.HOTLINE, channel_reference="12366-1"))
+        raw.set_trace_callback(None)
+        for statement in asked:
+            if statement.startswith("SELECT channel_references"):
+                plans.update(str(row[3]) for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}"))
+    assert {"SEARCH channel_references USING PRIMARY KEY (bureau=? AND channel=? AND reference=?)"} == plans
