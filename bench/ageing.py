@@ -80,7 +80,7 @@ async def measure(new: Aged, old: Aged, acts: int, rounds: int) -> None:
             await one.round(acts, counted=turn > 0)
 
 
-def archive(path: Path, bureau: str) -> tuple[int, float]:
+def archive(path: Path, bureau: str, days_kept: int) -> tuple[int, float]:
     """Archives all but the latest days of every bureau; how many entries, and in how many seconds of a core."""
     ledger = Ledger(f"sqlite:///{path}", [bureau])
     database = ledger.database
@@ -88,7 +88,7 @@ def archive(path: Path, bureau: str) -> tuple[int, float]:
         ends = {row.bureau: row.seq for row in connection.execute(sa.select(schema.BUREAUS))}
     started, entries = time.process_time(), 0
     for one, end in ends.items():
-        last = texts.first_seq_at(database, one, to_micros(NOW - timedelta(days=DAYS_KEPT)), end) - 1
+        last = texts.first_seq_at(database, one, to_micros(NOW - timedelta(days=days_kept)), end) - 1
         if last > database.archive.end(one):
             went = database.archive.add(bureau=one, year=NOW.year, last_seq=last, kept=(), now_us=to_micros(NOW))
             entries += went.entries
@@ -129,7 +129,7 @@ def main() -> None:
         size = path.stat().st_size
         rows += [results.Row(name="its size", value=size / 1e6, unit="MB"), *compared(new, old)]
         new.core.ledger.close()
-        went, seconds = archive(path, bureaus[0])
+        went, seconds = archive(path, bureaus[0], 0 if arguments.short else DAYS_KEPT)
         new, old = Aged(Path(name) / "again.db", bureaus[0]), Aged(path, bureaus[0])
         asyncio.run(measure(new, old, acts, arguments.rounds))
         for one in (new, old):
