@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import urlsplit
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,6 +43,7 @@ _PRIVATE: Final = "no-store"
 """Pages hold private data: nothing of them stays in a browser's or a proxy's cache."""
 
 SAFE: Final = frozenset({"GET", "HEAD"})
+UTF_8: Final = frozenset({b"utf-8", b"utf8"})
 
 
 class NotOurForm(Refused):
@@ -77,6 +79,17 @@ class BodyTooSlow(Refused):
         super().__init__("What you began to send did not come in time.", "提交的内容未能及时送达。")
 
 
+class NotUtf8(Refused):
+    """A body that is said to be written in another encoding."""
+
+    condition = Condition.INVALID
+    remedy = "Send it in UTF-8, and name no other charset in Content-Type."
+    remedy_chinese = "请采用 UTF-8 编码提交，Content-Type 中不要写其他 charset。"
+
+    def __init__(self) -> None:
+        super().__init__("What was sent is not in UTF-8.", "提交的内容不是 UTF-8 编码。")
+
+
 class FromElsewhere(Refused):
     """A page of another site has sent something."""
 
@@ -89,7 +102,7 @@ class FromElsewhere(Refused):
 
 
 class Hardened:
-    """Adds the headers; refuses what pages of other sites send, bodies too large or slow, and whoever asks too much.
+    """Adds the headers; refuses what other sites' pages send, bodies that cannot be taken, and whoever asks too much.
 
     `enter` counts a request in its caller's name and raises a refusal where it is one too many; files of scripts and
     styles, which browsers keep, are not counted.
@@ -135,6 +148,8 @@ class Hardened:
             not (length.isascii() and length.isdigit() and len(length) <= LENGTH_DIGITS_MAX) or int(length) > bytes_max
         ):
             refusal = BodyTooLarge(bytes_max)
+        elif scope["method"] not in SAFE and not _is_utf8(headers):
+            refusal = NotUtf8()
         elif not stays:
             try:
                 self._enter(Request(scope))
@@ -163,6 +178,16 @@ class Hardened:
             return message
 
         await self._app(scope, bounded, hardened)
+
+
+def _is_utf8(headers: Headers) -> bool:
+    """Whether a body comes in UTF-8, by the same reading of its type that takes the form apart.
+
+    A form would else be decoded by any of Python's codecs that its sender names: some need seconds for a form, some
+    always fail.
+    """
+    _, parameters = parse_options_header(headers.get("content-type"))
+    return parameters.get(b"charset", b"utf-8").lower() in UTF_8
 
 
 def _is_for_us(headers: Headers, hosts: frozenset[str]) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 from kuaixiang.domain.errors import VersionConflict
 from kuaixiang.domain.words import Channel, Role
+from kuaixiang.web.guard import NotUtf8
 from kuaixiang.web.serving import serving_pages
 from node.desk.application import application
 from node.ledger import queries
@@ -24,6 +25,13 @@ REGISTRATION = {
     "category": "1",
     "channel": str(int(Channel.COUNTER)),
 }
+
+
+MANY_LETTERS = (
+    b'--x\r\nContent-Disposition: form-data; name="d"\r\n\r\n'
+    + f"{'a' * 20_000}\U0001f600".encode("punycode")
+    + b"\r\n--x--\r\n"
+)
 
 
 def cases(bureaus: Federation) -> int:
@@ -134,6 +142,20 @@ async def test_an_odd_form_is_refused_and_never_a_fault(county: Pages, bureaus: 
     assert 0 == cases(bureaus)
     large = await county.client.post("/register", content=b"x" * (3 << 20))
     assert (422, True) == (large.status_code, "BodyTooLarge" in large.text)
+
+
+async def test_a_form_in_another_encoding_is_refused_unread(county: Pages) -> None:
+    # Of these Python has codecs: one whose work grows with the square of a name's length, one that always fails.
+    for charset in ("punycode", "undefined", '"PunyCode"', "gbk"):
+        for kind in ("multipart/form-data; boundary=x", "application/x-www-form-urlencoded"):
+            answer = await county.client.post(
+                "/step-in", content=MANY_LETTERS, headers={"content-type": f"{kind}; charset={charset}"}
+            )
+            assert (422, True) == (answer.status_code, NotUtf8.__name__ in answer.text), charset
+    for charset in ("", "; charset=UTF-8", '; charset="utf8"'):
+        kind = f"application/x-www-form-urlencoded{charset}"
+        answer = await county.client.post("/step-in", content=b"a=b", headers={"content-type": kind})
+        assert NotUtf8.__name__ not in answer.text
 
 
 async def test_a_ledger_that_was_taken_as_a_file_is_left_nowhere(
