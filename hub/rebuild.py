@@ -19,6 +19,7 @@ from hub.settings import HubSettings
 from hub.store import Store
 from hub.worker import Together, Worker
 from kuaixiang.runtime.clock import clock_from, to_micros
+from kuaixiang.wire.v1.journal_pb2 import Head
 
 CONCURRENT_MAX: Final = 32
 """Ledgers read at a time: what has come of all of them is folded in one transaction, so that a county with a thousand
@@ -91,7 +92,7 @@ async def _again(
     try:
         head = await refiller.head(bureau)
         await forgetting.do(bureau)
-        folded = await refiller.read_on(bureau, head)
+        folded = await _read_on(bureau, folder, refiller, head)
         found.entries += folded  # only now: other bureaus have been counted meanwhile
     except LedgerUnreachable:
         found.unreachable.append(bureau)
@@ -101,3 +102,20 @@ async def _again(
         found.bureaus += 1
         if folder.mark(bureau).quarantine:
             found.refused[bureau] = folder.mark(bureau).quarantine
+
+
+async def _read_on(bureau: str, folder: Folder, refiller: Refiller, head: Head) -> int:
+    """Fold a ledger to its end, from where the line broke as often as it has brought something; how many entries.
+
+    Raises `LedgerUnreachable`, `Poison`.
+    """
+    folded = 0
+    while True:
+        before = folder.mark(bureau).seq
+        try:
+            return folded + await refiller.read_on(bureau, head)
+        except LedgerUnreachable:
+            came = folder.mark(bureau).seq - before
+            if not came:
+                raise
+            folded += came

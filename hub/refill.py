@@ -114,17 +114,23 @@ class Refiller:
     async def read_on(self, bureau: str, head: Head | None = None) -> int:
         """Fold a ledger from the mark to its end, which `head` may tell already; how many entries.
 
-        Raises `LedgerUnreachable`, `Poison`.
+        Raises `LedgerUnreachable`, with what has come folded, and `Poison`.
         """
         folded = 0
         waiting: list[Segment] = []
         count = 0
-        async for segment in self._ledgers.read(bureau, self._folder.mark(bureau).seq + 1):
-            waiting.append(segment)
-            count += len(segment.entries)
-            if count >= BATCH_ENTRIES:
-                folded += await self._answers.do(Answer(bureau, waiting))
-                waiting, count = [], 0
+        try:
+            async for segment in self._ledgers.read(bureau, self._folder.mark(bureau).seq + 1):
+                waiting.append(segment)
+                count += len(segment.entries)
+                if count >= BATCH_ENTRIES:
+                    folded += await self._answers.do(Answer(bureau, waiting))
+                    waiting, count = [], 0
+        except LedgerUnreachable:
+            # What came before the line broke is kept: over one that always breaks a county would never come on.
+            if waiting:
+                await self._answers.do(Answer(bureau, waiting))
+            raise
         if waiting or head is not None:
             folded += await self._answers.do(Answer(bureau, waiting, head))
         return folded
@@ -157,6 +163,7 @@ class Refiller:
 
     async def _attempt(self, bureau: str) -> None:
         self._folder.cleared(bureau)
+        before = self._folder.mark(bureau).seq
         try:
             await self.refill(bureau)
         except LedgerUnreachable as unreachable:
@@ -173,7 +180,9 @@ class Refiller:
             self._not_before.pop(bureau, None)
             return
         REFILLS.labels(outcome).inc()
-        failures = self._failures.get(bureau, 0) + 1
+        # A line that breaks after it has brought something is asked again soon.
+        came = self._folder.mark(bureau).seq > before
+        failures = 1 if came else self._failures.get(bureau, 0) + 1
         self._failures[bureau] = failures
         pause = doubled(failures, BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX)
         self._not_before[bureau] = self._monotonic() + pause
