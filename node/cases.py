@@ -459,20 +459,40 @@ def header_of(request: Any) -> Header:  # noqa: ANN401 - any act's message
     if not header.bureau:
         raise FieldMissing("header.bureau", Both("it says whose ledger", "须写明是哪个单位的台账"))
     check_key(header.request_key)
-    digest = b""
+    role = enum_of(Role, header.role, "header.role")
+    digest = digest_before = b""
     if header.request_key:
-        digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+        digest = _digest_of(request)
+        if role is Role.CHANNEL:
+            digest, digest_before = _digest_of(_asked_by_channel(request)), digest
     return Header(
         bureau=header.bureau,
         case_id=header.case_id,
         actor=header.actor,
-        role=enum_of(Role, header.role, "header.role"),
+        role=role,
         department=header.department,
         request_key=header.request_key,
         occurred_at=instant(header.occurred_at, "header.occurred_at") if header.HasField("occurred_at") else None,
         expected_version=header.expected_version,
         digest=digest,
+        digest_before=digest_before,
     )
+
+
+def _asked_by_channel(request: Any) -> Any:  # noqa: ANN401 - any act's message
+    """What a channel asks for: not under which number, which a door fills in by the list of staff of that moment.
+
+    A repetition after the list has changed would else be another request, and its sender would make a second case.
+    """
+    asked = type(request)()
+    asked.CopyFrom(request)
+    for field in ("actor", "department"):
+        asked.header.ClearField(field)
+    return asked
+
+
+def _digest_of(message: Any) -> bytes:  # noqa: ANN401 - any message
+    return hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
 
 
 def refused_act(refusal: Refused) -> case_pb2.RefusedAct:

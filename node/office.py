@@ -68,7 +68,11 @@ Signer = Callable[[bytes], referral_pb2.Signature]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """Who does what to which case, as the caller says. `digest` stands for the whole request, key excluded."""
+    """Who does what to which case, as the caller says.
+
+    `digest` stands for what is asked under the key; `digest_before` is what a ledger may have kept for it by an earlier
+    rule, where that was another one.
+    """
 
     bureau: str
     case_id: str
@@ -79,6 +83,7 @@ class Header:
     occurred_at: datetime | None = None
     expected_version: int = 0
     digest: bytes = b""
+    digest_before: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +312,12 @@ class Office:
     @staticmethod
     def _done_before(draft: Draft, header: Header, act: Act) -> "_Result | None":
         """The result of an act that was done under the same key, or of a registration by the channel's own number."""
-        request = draft.request(header.bureau, header.request_key, header.digest)
+        try:
+            request = draft.request(header.bureau, header.request_key, header.digest)
+        except errors.KeyReused:
+            if not header.digest_before:
+                raise
+            request = draft.request(header.bureau, header.request_key, header.digest_before)
         if request is not None:
             return _Result(request.case_id, None, request.seq, repeated=True)
         if isinstance(act, acts.Register) and act.channel_reference:

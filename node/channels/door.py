@@ -28,7 +28,15 @@ from kuaixiang.accounts.tokens import PREFIX
 from kuaixiang.domain.authority import Caller, ChannelToken
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.sign_in import SignInEnded
-from kuaixiang.runtime.limits import DEFAULT_PAGE_LIMITS, Allowance, CallLimits, PageAllowance, whole_seconds
+from kuaixiang.runtime.limits import (
+    DEFAULT_PAGE_LIMITS,
+    Allowance,
+    Buckets,
+    CallLimits,
+    PageAllowance,
+    TooManyCalls,
+    whole_seconds,
+)
 from kuaixiang.runtime.server import NOT_NOW, Inside, as_refusal
 from kuaixiang.web.door import Reach
 from kuaixiang.web.guard import Hardened
@@ -115,6 +123,8 @@ class Door:
         self.ending = asyncio.Event()
         self._officers = officers
         self._tokens = Allowance(limits, time.monotonic)
+        self._requests = Buckets(limits.token_calls_per_second, time.monotonic)
+        """Requests of each token, whatever becomes of them: of some nothing is asked of a service."""
         self._interfaces: dict[str, Interface] = {}
 
     @property
@@ -186,9 +196,12 @@ class Door:
             return await getattr(self.services.cases, rpc)(message, Inside(caller))
 
     def _enter(self, request: Request) -> None:
-        """Counts a request of an address; raises `TooManyCalls`. A token that is good is counted where it asks."""
-        if not self._is_known(secret_of(request)):
+        """Counts a request of a good token, else of an address; raises `TooManyCalls`."""
+        secret = secret_of(request)
+        if not self._is_known(secret):
             self.allowance.enter(self.reach.address_of(request))
+        elif wait := self._requests.take(_digest(secret)):
+            raise TooManyCalls(self._requests.per_second, wait, "token_rate")
 
     def _is_known(self, secret: str) -> bool:
         tokens = self._officers.tokens

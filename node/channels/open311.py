@@ -215,7 +215,8 @@ class _GeoReport:
         key = asking.request.headers.get("Idempotency-Key", "").strip().strip('"')
 
         def make(token: ChannelToken) -> case_pb2.RegisterCaseRequest:
-            self._check_jurisdiction(token, given.get("jurisdiction_id", ""))
+            for named in (given, asking.request.query_params):
+                self._check_jurisdiction(token, named.get("jurisdiction_id", ""))
             return registration(self._services, token, _registration_of(given), key)
 
         done: case_pb2.ActResponse = await self._door.ask(secret, "RegisterCase", make)

@@ -25,7 +25,7 @@ from kuaixiang.runtime.limits import TooManyCalls
 from kuaixiang.runtime.settings import WrongSetting, read_settings
 from kuaixiang.web.guard import BodyTooLarge
 from kuaixiang.wire.v1 import case_pb2, common_pb2
-from node import service
+from node import cases, service
 from node.archiving import archive_year
 from node.cases import CaseServicer
 from node.channels.case_api import NotJson
@@ -207,6 +207,68 @@ async def test_who_asks_too_much_is_told_when_to_ask_again(settings: NodeSetting
                 assert (429, TooManyCalls.__name__) == problem(answers[1])[:2]
                 assert 1 <= int(answers[1].headers["retry-after"]) <= 5
         await callers.close()
+
+
+async def test_a_token_is_counted_also_where_nothing_is_asked_of_the_ledger(
+    settings: NodeSettings, tmp_path: Path
+) -> None:
+    few: Any = settings.model_copy(update={"token_calls_per_second": 0.2})
+    async with service.running(few) as node:
+        callers = Callers(node.port, tmp_path)
+        for address in ("/v1/openapi.json", "/v1/categories", "/open311/v2/services.json", "/v1/nothing"):
+            # A leader who has signed in anew each time is within his own limits.
+            async with await Gateway(node, callers).client() as program:
+                first, second = [await program.get(address) for _ in range(2)]
+                assert first.status_code in {200, 404}
+                assert 429 == second.status_code, address
+                assert TooManyCalls.__name__ in second.text
+        async with await Gateway(node, callers).client() as program:
+            typed = {"content-type": "application/json"}
+            answers = [await program.post("/v1/cases", content=b"[" * 9, headers=typed) for _ in range(2)]
+            assert [NotJson.__name__, TooManyCalls.__name__] == [problem(answer)[1] for answer in answers]
+        await callers.close()
+
+
+async def test_the_same_key_is_the_same_case_after_the_list_of_staff_has_changed(
+    settings: NodeSettings,
+    node: service.Running,
+    gateway: Gateway,
+    callers: Callers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert settings.staff is not None
+    async with await gateway.client() as program:
+        made = await program.post("/v1/cases", json=REQUEST, headers=keyed("e1"))
+        with monkeypatch.context() as earlier:
+            # As ledgers have kept keys that were given under the earlier rule.
+            earlier.setattr(cases, "_asked_by_channel", lambda request: request)
+            old = await program.post("/v1/cases", json=REQUEST, headers=keyed("e2"))
+        assert [201, 201] == [made.status_code, old.status_code]
+        again = await program.post("/v1/cases", json=REQUEST, headers=keyed("e2"))
+        assert (200, old.json()["case_id"]) == (again.status_code, again.json()["case_id"])
+        settings.staff.write_text(STAFF.replace("12366 = {", "w1 = {"), encoding="utf-8")
+        async with asyncio.timeout(60):
+            while "w1" not in node.office.place.staff(COUNTY).officers:
+                await asyncio.sleep(0.1)
+        again = await program.post("/v1/cases", json=REQUEST, headers=keyed("e1"))
+        assert (200, made.json()["case_id"]) == (again.status_code, again.json()["case_id"])
+        other = await program.post("/v1/cases", json=REQUEST | {"text": "另一件事"}, headers=keyed("e1"))
+        assert (409, KeyReused.__name__) == problem(other)[:2]
+        # Over gRPC the program says itself under which number it acts.
+        header = case_pb2.ActHeader(
+            bureau=COUNTY,
+            actor="12366",
+            role=common_pb2.ROLE_CHANNEL,
+            department="tax-service",
+            request_key="e1",
+        )
+        words: Any = {part: REQUEST[part] for part in ("taxpayer_name", "contact", "text")}
+        request = case_pb2.RegisterCaseRequest(
+            header=header, category=common_pb2.CATEGORY_POLICY, channel=common_pb2.CHANNEL_WEBSITE, **words
+        )
+        token = program.headers["authorization"]
+        done = await callers.office().RegisterCase(request, metadata=(("authorization", token),))
+        assert (True, made.json()["case_id"]) == (done.repeated_request, done.case.case_id)
 
 
 async def test_a_channel_of_several_says_under_which_number_it_acts(

@@ -14,6 +14,7 @@ from kuaixiang.domain.errors import FieldMalformed, FieldMissing, UnknownCase
 from kuaixiang.domain.sign_in import SignInEnded, TokenNotForThis
 from kuaixiang.domain.words import Category
 from kuaixiang.runtime.clock import SharedClockDriver
+from kuaixiang.web.guard import NotUtf8
 from kuaixiang.wire.v1 import case_pb2, common_pb2
 from node import service
 from node.channels.door import NoSuchAddress, TokenNeeded
@@ -230,8 +231,31 @@ async def test_what_is_wrong_is_told_in_the_standards_form(gateway: Gateway) -> 
             assert expected == await refused(client, address, params), (address, params)
         many = await program.post(f"{V2}/requests.json", data={f"attribute[{place}]": "x" for place in range(100)})
         assert (400, NotAForm.__name__) == (many.status_code, rule_of(many.json()[0]["description"]))
+        for charset in ("punycode", "undefined", "gbk"):
+            kind = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+            odd = await nobody.post(f"{V2}/requests.json", content=b"--x--\r\n", headers=kind)
+            assert (400, NotUtf8.__name__) == (odd.status_code, rule_of(odd.json()[0]["description"]))
         strange = await nobody.get(f"{V2}/services.csv")
         assert (404, NoSuchAddress.__name__) == (strange.status_code, rule_of(strange.json()[0]["description"]))
+
+
+async def test_who_posts_for_another_jurisdiction_is_refused_wherever_it_is_named(gateway: Gateway) -> None:
+    async with await gateway.client() as program:
+        for address, body, expected in (
+            (PROVINCE, "", (403, TokenNotForThis.__name__)),
+            ("", PROVINCE, (403, TokenNotForThis.__name__)),
+            (PROVINCE, COUNTY, (403, TokenNotForThis.__name__)),
+            ("330106", COUNTY, (404, NoSuchJurisdiction.__name__)),
+        ):
+            answer = await program.post(
+                f"{V2}/requests.json", params={"jurisdiction_id": address}, data=FORM | {"jurisdiction_id": body}
+            )
+            assert expected == (answer.status_code, rule_of(answer.json()[0]["description"])), (address, body)
+        assert [] == (await program.get(f"{V2}/requests.json")).json()
+        own = await program.post(
+            f"{V2}/requests.json", params={"jurisdiction_id": COUNTY}, data=FORM | {"jurisdiction_id": COUNTY}
+        )
+        assert 201 == own.status_code
 
 
 async def refused(client: httpx.AsyncClient, address: str, params: Any) -> tuple[int, str]:
