@@ -1,6 +1,7 @@
 """`kx node`: run the service of one or several bureaus, and what is done to the ledger of one that is stopped."""
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -235,6 +236,8 @@ def archive(
 
     It is read as before: cases, exports, what peers and hubs ask. Broken off, it is called again.
     """
+    import sqlalchemy as sa
+
     from kuaixiang.runtime.clock import ClockError, clock_from
     from kuaixiang.runtime.database import DatabaseError
     from node.archiving import YearNotOver, archive_year
@@ -249,6 +252,7 @@ def archive(
             )
         begun = time.monotonic()
         try:
+            ledger.database.archive.check_room(compacts=not keep_room)
             with Bar("Archiving", None) as bar:
                 now = clock_from(settings.clock).now()
                 archived = list(archive_year(ledger, year, now, bureau or (), bar.reached))
@@ -264,6 +268,13 @@ def archive(
             ) from refusal
         except (DatabaseError, ClockError) as refusal:
             raise Failed(_not_run(refusal), rule=type(refusal).__name__) from refusal
+        except (sa.exc.DBAPIError, sqlite3.Error, OSError) as failure:
+            why = str(getattr(failure, "orig", failure)).strip().partition("\n")[0].rstrip(".")
+            raise Failed(
+                Both(f"Archiving was broken off: {why}.", f"归档中断（{why}）。"),
+                rule="ArchivingBrokenOff",
+                remedy=Both("Nothing is lost: see to the disk, and run it again.", "数据未丢失：处理磁盘后重新执行。"),
+            ) from failure
         seconds = time.monotonic() - begun
         if as_json:
             years = [

@@ -15,6 +15,7 @@ The archive's entries never change. Its private parts end by the same rule as al
 the transaction that records it, and then deleted there.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ import sqlalchemy as sa
 import structlog
 
 from kuaixiang.domain.words import Custody, Stage
-from kuaixiang.runtime.database import Database, DatabaseError
+from kuaixiang.runtime.database import FREE_BYTES_MIN, Database, DatabaseError
 from kuaixiang.wire import chain
 from node.ledger import schema
 
@@ -127,6 +128,17 @@ class ArchiveDiffers(DatabaseError):
         )
 
 
+class NoRoomToArchive(DatabaseError):
+    """The disk has no room for what archiving takes meanwhile; nothing was done."""
+
+    def __init__(self, folder: Path, needed: int, free: int) -> None:
+        mebi = 1024 * 1024
+        super().__init__(
+            f"The disk of {folder} has {free // mebi} MiB free, and archiving may take {needed // mebi} MiB."
+            " Make room; with --keep-room it takes half."
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchivedYear:
     """What went to the archive with a year of a bureau."""
@@ -187,6 +199,19 @@ class Archive:
 
     # ------------------------------------------------------------ archiving
 
+    def check_room(self, *, compacts: bool) -> None:
+        """Whether the disk under an SQLite file has room for a copy of all, and for giving the room back after it.
+
+        Raises `NoRoomToArchive`. PostgreSQL's disk is another machine's to look at.
+        """
+        file = self._database.file
+        if file is None:
+            return
+        needed = file.stat().st_size * (2 if compacts else 1) + FREE_BYTES_MIN
+        free = shutil.disk_usage(file.parent).free
+        if free < needed:
+            raise NoRoomToArchive(file.parent, needed, free)
+
     def add(
         self,
         *,
@@ -232,7 +257,7 @@ class Archive:
     def _copy_entries(self, bureau: str, first: int, last: int, told: Callable[[int], None]) -> None:
         for after in range(first, last, ENTRIES_AT_ONCE):
             to = min(after + ENTRIES_AT_ONCE, last)
-            with self._database.writing.begin():
+            with self._database.committing():
                 for table, archived in _OF_ENTRIES:
                     self._copy(table, archived, _between(table, bureau, after, to))
             told(to - first)
@@ -245,7 +270,7 @@ class Archive:
         written_off = sa.select(cases.case_id).where(cases.bureau == bureau, cases.stage == int(Stage.WRITTEN_OFF))
         for case_ids in self._some_cases(written_off):
             going = [case_id for case_id in case_ids if case_id not in stay]
-            with self._database.writing.begin():
+            with self._database.committing():
                 for table, archived in _OF_CASES:
                     self._replace(table, archived, bureau, going)
             count += len(going)

@@ -1,14 +1,19 @@
 """`kx node`: a wrong setting is named at the start, a node serves until it is told to stop, a ledger is rebuilt."""
 
 import asyncio
+import shutil
+import sqlite3
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from demo.federation import child_environment
 from demo.processes import ChildProcess
+from kuaixiang.runtime import database as database_module
 from kuaixiang.runtime.clock import FixedClock, SharedClockDriver
+from node.ledger.archive import Archive
 from node.restoration import NUMBERS_LEFT_OUT
 from tests.domain.story import MONDAY, SHANGCHENG
 from tests.kx.conftest import COUNTY, PROVINCE, Officers, kx, refusal, told
@@ -66,7 +71,13 @@ def test_a_running_ledger_is_not_rebuilt_and_a_stopped_one_shows_the_same_cases(
     assert told(registrar("list", "--json"))["cases"] == before
 
 
-def test_a_closed_year_of_a_stopped_ledger_is_archived_and_one_that_goes_on_is_not(tmp_path: Path) -> None:
+def broken_off(*_: object) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+def test_a_closed_year_of_a_stopped_ledger_is_archived_and_one_that_goes_on_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = f"sqlite:///{tmp_path / 'node.db'}"
 
     async def work() -> None:
@@ -84,6 +95,20 @@ def test_a_closed_year_of_a_stopped_ledger_is_archived_and_one_that_goes_on_is_n
         == refusal(kx("node", "archive", "--year", "2026", "--bureau", COUNTY, "--config", config, "--json"))["rule"]
     )
     older = told(kx("backup", "node", "--config", config, "--to", str(tmp_path / "older"), "--json"))["backup"]
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
+        full = refusal(kx("node", "archive", "--year", "2026", "--config", config, "--json"))
+        assert "NoRoomToArchive" == full["rule"]
+        assert not (tmp_path / "node.db.archive").exists()
+    with monkeypatch.context() as patched:
+        # The disk passes its mark while entries are copied, or breaks a write off.
+        patched.setattr(database_module, "FREE_BYTES_MIN", 2**62)
+        full = refusal(kx("node", "archive", "--year", "2026", "--config", config, "--json"))
+        assert "DatabaseNotWritable" == full["rule"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Archive, "_copy_entries", broken_off)
+        full = refusal(kx("node", "archive", "--year", "2026", "--config", config, "--json"))
+        assert "ArchivingBrokenOff" == full["rule"]
     archived = told(kx("node", "archive", "--year", "2026", "--config", config, "--json"))
     assert [{"bureau": SHANGCHENG, "last_seq": 4, "entries": 4, "cases": 1}] == archived["archived"]
     assert (tmp_path / "node.db.archive").is_file()
