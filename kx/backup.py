@@ -120,6 +120,9 @@ def check(
     with _told_apart():
         manifest = backups.read_manifest(backup)
         backups.check_files(backup, manifest)
+        roles = [one.role for one in manifest.files]
+        if roles.count(LEDGER) != 1 or (manifest.service == "node") != bool(manifest.ends):
+            raise backups.CopyBroken(str(backup), "its manifest does not say what it is a backup of", "清单不完整")
         ends: dict[str, End] = {}
         for one in manifest.files:
             if one.name.endswith(".dump"):

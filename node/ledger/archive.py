@@ -420,8 +420,12 @@ class Archive:
     def _check(self, row: Any) -> None:  # noqa: ANN401 - a row of `archives`
         journal = schema.A_JOURNAL.c
         query = sa.select(journal.hash).where(journal.bureau == row.bureau, journal.seq == row.last_seq)
+        counted = sa.select(sa.func.count()).where(journal.bureau == row.bureau, journal.seq <= row.last_seq)
         with self._database.writing.begin():
             found = self._database.writing.execute(query).scalar()
+            count = self._database.writing.execute(counted).scalar_one()
+        if count != row.last_seq:
+            raise ArchiveDiffers(self.name, row.bureau, f"{row.last_seq - count} of {row.last_seq} entries are missing")
         if found is None or bytes(found) != bytes(row.hash):
             raise ArchiveDiffers(self.name, row.bureau, f"entry {row.last_seq} is another one, or missing")
 

@@ -55,6 +55,16 @@ def test_a_node_is_backed_up_while_it_works_and_the_copy_is_proven(officers: Off
     key = settings.data_key or key
     assert made["ends"] == told(kx("backup", "check", str(folder), "--key", str(key), "--json"))["ends"]
     assert "Whole 完整" in kx("backup", "check", str(folder)).stdout
+    said = json.loads((folder / "manifest.json").read_text("utf-8"))
+    forgeries: list[dict[str, Any]] = [
+        {"files": []},
+        {"ends": {}},
+        {"files": [{**said["files"][0], "role": "accounts"}]},
+    ]
+    for forged in forgeries:
+        (folder / "manifest.json").write_text(json.dumps({**said, **forged}), "utf-8")
+        assert "CopyBroken" == refusal(kx("backup", "check", str(folder), "--json"))["rule"]
+    (folder / "manifest.json").write_text(json.dumps(said), "utf-8")
 
     held = refusal(kx("backup", "restore", str(folder), "--config", str(config), "--json"))
     assert "DatabaseHeld" == held["rule"]

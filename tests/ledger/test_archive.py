@@ -457,6 +457,11 @@ async def test_a_ledger_without_its_archive_or_with_anothers_does_not_open(datab
     execute(database_url, "UPDATE archives SET hash = prev FROM (SELECT hash AS prev FROM journal LIMIT 1) one")
     with pytest.raises(ArchiveDiffers, match=f"of bureau {SHANGCHENG}, entry 7 is another one"):
         Desks(database_url)
+    there = f"sqlite:///{tmp_path / 'ledger.db.archive'}" if database_url.startswith("sqlite") else database_url
+    schema_name = "" if database_url.startswith("sqlite") else "ledger_archive."
+    execute(there, f"DELETE FROM {schema_name}journal WHERE bureau = '{SHANGCHENG}' AND seq = 3")
+    with pytest.raises(ArchiveDiffers, match=f"of bureau {SHANGCHENG}, 1 of 7 entries are missing"):
+        Desks(database_url)
     if database_url.startswith("sqlite"):
         (tmp_path / "ledger.db.archive").unlink()
     else:
