@@ -63,7 +63,11 @@ LAST: Final = Gauge(
 
 
 class BackupFailed(Exception):
-    """A backup could not be made, proven or put back; nothing has changed, but where `RestoreBroken` says what has."""
+    """A backup could not be made, proven or put back.
+
+    Nothing has changed, but where `RestoreBroken` says what has, and where a PostgreSQL database had been filled before
+    the next one failed: that one is to be emptied again.
+    """
 
     def __init__(self, said: Both, remedy: Both = NOTHING) -> None:
         self.said = said
