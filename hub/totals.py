@@ -7,6 +7,7 @@ has the next. It holds counts and nothing of a case, a taxpayer or an officer (`
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -61,12 +62,18 @@ class Totals:
         # First the completeness: what is read after it is at least as complete.
         known = self._completeness()
 
-        def rows(grouping: Grouping) -> list[Row]:
-            question = Question(store.scope, month.first, month.last, grouping)
-            return figures(connection, store.tree, question, to_micros(now))
-
+        question = Question(store.scope, month.first, month.last, Grouping.BUREAU)
         with store.reading() as connection:
-            (total,), subordinates = rows(Grouping.TOTAL), rows(Grouping.BUREAU)
+            subordinates = figures(connection, store.tree, question, to_micros(now))
+        # Every figure that is told is a sum: the scope's own row is among them, so that they add up to the total.
+        sums = Counter[int]()
+        for row in subordinates:
+            sums.update(row.sums)
+        total = Row(
+            sums=sums,
+            open=sum(row.open for row in subordinates),
+            overdue=sum(row.overdue for row in subordinates),
+        )
         return {
             "scope": store.scope,
             "name": store.tree.bureaus[store.scope].name,

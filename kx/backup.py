@@ -17,6 +17,7 @@ from kuaixiang.runtime.backups import BackupFailed, Copy, End, Manifest
 from kuaixiang.runtime.database import DatabaseError
 from kuaixiang.runtime.settings import WrongSetting, read_settings
 from kuaixiang.runtime.vault import VaultError
+from kx.options import AsJson, ServiceConfig
 from kx.output import Bar, Failed, failures_told, print_json
 
 if TYPE_CHECKING:
@@ -34,10 +35,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Config = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="The service's settings, a TOML file; the environment wins over it."),
-]
 To = Annotated[
     Path | None,
     typer.Option("--to", metavar="FOLDER", help="Where backups are; the setting `backups` when left out."),
@@ -47,7 +44,6 @@ Keep = Annotated[
     typer.Option(min=1, help="How many are kept; the setting `backups_kept` when left out."),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="BACKUP", help="The folder of one backup.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +84,7 @@ def _url(text: str) -> sa.URL:
 
 @app.command()
 @failures_told
-def node(config: Config = None, *, to: To = None, keep: Keep = None, as_json: AsJson = False) -> None:
+def node(config: ServiceConfig = None, *, to: To = None, keep: Keep = None, as_json: AsJson = False) -> None:
     """Back a node up, while it runs: its ledgers, proven entry by entry, with cases' files, and its sign-ins.
 
     The keys of private data are not in it: keep a copy of the key file elsewhere.
@@ -98,7 +94,7 @@ def node(config: Config = None, *, to: To = None, keep: Keep = None, as_json: As
 
 @app.command()
 @failures_told
-def hub(config: Config = None, *, to: To = None, keep: Keep = None, as_json: AsJson = False) -> None:
+def hub(config: ServiceConfig = None, *, to: To = None, keep: Keep = None, as_json: AsJson = False) -> None:
     """Back a hub up, while it runs: figures, published editions, what reconciliations found, and its sign-ins."""
     _made(_back_up(_hub(config), to, keep), as_json=as_json)
 
@@ -141,7 +137,7 @@ def check(
 
 @app.command()
 @failures_told
-def restore(backup: Folder, config: Config = None, *, as_json: AsJson = False) -> None:
+def restore(backup: Folder, config: ServiceConfig = None, *, as_json: AsJson = False) -> None:
     """Put a backup in the place of a stopped service's databases; what is there is kept beside them.
 
     Of a node `kx node refill` comes next: it brings back what others have seen since, and opens a new generation.

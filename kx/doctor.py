@@ -17,6 +17,7 @@ from kuaixiang.runtime.settings import WrongSetting, read_settings
 from kx import looking_around, looking_here
 from kx.findings import Finding, exit_code, fail, ok, show
 from kx.looking_around import Asked, Me, Place
+from kx.options import AsJson, ServiceConfig
 from kx.output import print_json
 
 CORRECT: Final = Both(
@@ -30,16 +31,11 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Config = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="The service's settings, a TOML file; the environment wins over it."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Look at this machine alone: no NATS, no other bureaus.")]
 
 
 @app.command()
-def node(config: Config = None, *, offline: Offline = False, as_json: AsJson = False) -> None:
+def node(config: ServiceConfig = None, *, offline: Offline = False, as_json: AsJson = False) -> None:
     """Look at a node, whether it runs or not; nothing is changed. Status: 0 well, 1 something to see to, 2 a fault."""
     from node.settings import NodeSettings
 
@@ -47,7 +43,7 @@ def node(config: Config = None, *, offline: Offline = False, as_json: AsJson = F
 
 
 @app.command()
-def hub(config: Config = None, *, offline: Offline = False, as_json: AsJson = False) -> None:
+def hub(config: ServiceConfig = None, *, offline: Offline = False, as_json: AsJson = False) -> None:
     """Look at a hub, whether it runs or not; nothing is changed. Status: 0 well, 1 something to see to, 2 a fault."""
     from hub.settings import HubSettings
 

@@ -26,6 +26,13 @@ STANDARD_INPUT: Final = "-"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# Of commands about a service, or about nothing that is asked over the network.
+ServiceConfig = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The service's settings, a TOML file; the environment wins over it."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
 # Where a hub is.
 Endpoint = Annotated[str, typer.Option("--hub", envvar="KX_HUB_ENDPOINT", help="Where the hub answers, host:port.")]
 Certificates = Annotated[

@@ -30,10 +30,9 @@ from node.channels.requests import (
     word,
 )
 from node.desk.asking import whole_number
+from node.ledger.queries import PAGE_SIZE_MAX
 
 KEY_HEADER: Final = "Idempotency-Key"
-PAGE_SIZE_MAX: Final = 500
-"""As gRPC has it."""
 OF_ARCHIVE: Final = "archive."
 """What page tokens begin with that go on in the archive, where the other cases are at their end."""
 LISTING: Final = ("status", "category", "registered_from", "registered_before", "page_size", "page_token")

@@ -36,6 +36,7 @@ from node.channels.requests import (
     stamp,
     word,
 )
+from node.ledger.queries import PAGE_SIZE_MAX
 
 PREFIX: Final = "/open311/v2"
 FIELDS_MAX: Final = 60
@@ -45,7 +46,6 @@ REQUESTS_MAX: Final = 1_000
 """What one answer spans, and holds, as the standard has it."""
 IDS_MAX: Final = 100
 """Requests that are asked for by their numbers at once; each is looked up by itself."""
-PAGE_SIZE: Final = 500
 CHANGESET: Final = "2026-11-26"
 
 ATTRIBUTES: Final = (
@@ -297,7 +297,7 @@ class _GeoReport:
                         channel=channel,
                         category=service,
                         stages=stages,
-                        page_size=PAGE_SIZE,
+                        page_size=PAGE_SIZE_MAX,
                         page_token=page,
                         archived=archived,
                     )

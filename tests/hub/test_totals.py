@@ -9,7 +9,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,8 @@ async def test_the_message_has_the_months_figures_of_each_subordinate(bench: Ben
     (message,) = told.messages
     assert "2026-11" == message["period"]
     assert 4 == message["total"]["facts"]["registered"]
+    (nation,) = bench.rows(from_day=date(2026, 11, 1), to_day=date(2026, 11, 30))
+    assert (nation.facts, nation.open) == (message["total"]["facts"], message["total"]["open"])
     assert {"110000": 4} == {
         row["bureau"]: row["facts"]["registered"] for row in message["subordinates"] if row["facts"]
     }
