@@ -32,8 +32,9 @@ TOOLS := iproute2 nftables fiu-utils faketime fuse3
 # What metrics, rules and alerts are tested with; they are unpacked, not installed, so that no service of theirs is started.
 MONITORS := prometheus prometheus-alertmanager
 
-# A file's tests share servers, hence a worker; which files come first tests/conftest.py decides.
-WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# A file's tests share servers, hence a worker; which files come first tests/conftest.py decides. A worker that dies ends
+# the run, naming its test: a new one in its place would wait for ever, as files are handed to it that it need not run.
+WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # What a target passes on: make test ARGS="-k custody", make demo ARGS="--exit --json".
 ARGS ?=
