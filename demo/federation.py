@@ -36,6 +36,7 @@ from demo.sites import Sites
 from kuaixiang.domain.tree import BureauTree, Tier
 from kuaixiang.runtime import pki
 from kuaixiang.runtime.clock import SharedClockDriver
+from kuaixiang.runtime.loops import end_tasks
 from kuaixiang.runtime.tls import open_channel
 
 READY_SECONDS_MAX: Final = 120.0
@@ -722,9 +723,7 @@ async def _all(tasks: Iterable[Awaitable[object]]) -> None:
     try:
         await asyncio.gather(*started)
     finally:
-        for task in started:
-            task.cancel()
-        await asyncio.gather(*started, return_exceptions=True)
+        await end_tasks(started)
 
 
 async def _close(service: Service) -> None:

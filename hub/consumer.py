@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from hub.folder import Folder, Message
-from hub.worker import Worker, end_tasks
+from hub.worker import Worker
 from kuaixiang.runtime.bus import (
     ACK_WAIT_SECONDS,
     Bus,
@@ -27,6 +27,7 @@ from kuaixiang.runtime.bus import (
     hub_user,
     site_domain,
 )
+from kuaixiang.runtime.loops import end_tasks
 
 FETCH_MESSAGES_MAX: Final = 200
 """Messages of one pull, far below what one consumer may have under way."""

@@ -17,8 +17,8 @@ from hub.folder import Answer, Folder
 from hub.generations import GenerationDenied, judge
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.metrics import REFILLS
-from hub.worker import Together, Worker, end_tasks
-from kuaixiang.runtime.loops import doubled
+from hub.worker import Together, Worker
+from kuaixiang.runtime.loops import doubled, end_tasks
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 
 CONCURRENT_MAX: Final = 16

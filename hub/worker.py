@@ -5,17 +5,15 @@ next start goes on from the marks.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 from hub.fold import Poison
 
 P = ParamSpec("P")
 Q = TypeVar("Q")
 T = TypeVar("T")
-
-CANCEL_AGAIN_SECONDS: Final = 1.0
 
 
 class Worker:
@@ -83,12 +81,3 @@ class Together(Generic[Q, T]):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
-
-
-async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks until they have ended: `asyncio.wait_for` of Python 3.11 can swallow a cancellation."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)

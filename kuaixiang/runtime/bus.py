@@ -42,6 +42,7 @@ from nats.aio.subscription import Subscription as ClientSubscription
 from nats.js.manager import JetStreamManager
 from prometheus_client import Counter, Gauge
 
+from kuaixiang.runtime.loops import end_tasks
 from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name, load
 
 ACCOUNT: Final = "KX"
@@ -431,8 +432,7 @@ class Bus:
         keeper, self._keeper = self._keeper, None
         if keeper is None:
             return
-        keeper.cancel()
-        await asyncio.gather(keeper, return_exceptions=True)
+        await end_tasks((keeper,))
 
     # ------------------------------------------------------------ publishing
 

@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final, Self
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, Self
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -33,10 +33,27 @@ LAST_SUCCESS: Final = Gauge(
     "kx_loop_last_success_timestamp_seconds", "When a background loop last completed a step, Unix time.", ["loop"]
 )
 
+CANCEL_AGAIN_SECONDS: Final = 1.0
+"""What is told to end and goes on is told again after so long."""
+
 _log: Final = structlog.get_logger(__name__)
 
 Step = Callable[[], Awaitable[bool]]
 """One complete piece of work; whether there is more to do at once."""
+
+
+async def end_tasks(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel tasks until they have ended: `asyncio.wait_for` of Python 3.11 can swallow a cancellation.
+
+    How they ended is nobody's concern any more.
+    """
+    ending = set(tasks)
+    left = {task for task in ending if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
+    await asyncio.gather(*ending, return_exceptions=True)  # asyncio would tell of failures that nobody has looked at
 
 
 def doubled(failures: int, seconds_min: float, seconds_max: float) -> float:
@@ -105,8 +122,7 @@ class Loop:
         done, _ = await asyncio.wait({task}, timeout=timeout_seconds)
         if not done:
             _log.warning("A step did not end in time and is cancelled.", action="loop.stop", loop=self.name)
-            task.cancel()
-            await asyncio.wait({task})
+            await end_tasks((task,))
 
     async def _run(self) -> None:
         while not self._stopping.is_set():

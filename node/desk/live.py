@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from kuaixiang.runtime.loops import end_tasks
 from kuaixiang.web.console import Console, Visit
 from kuaixiang.wire.v1 import case_pb2
 from node.desk.asking import Services, inside, whole_number
@@ -91,6 +92,4 @@ async def _changes(visit: Visit, services: Services) -> AsyncIterator[str]:
                 yield f"event: changed\ndata: {case_id}\n\n"
     finally:
         forget()
-        for task in (watching, ending):
-            task.cancel()
-        await asyncio.gather(watching, ending, return_exceptions=True)
+        await end_tasks((watching, ending))

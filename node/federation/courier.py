@@ -23,7 +23,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from kuaixiang.domain.errors import Refused
 from kuaixiang.runtime.clock import EPOCH, SystemClock, from_micros
-from kuaixiang.runtime.loops import Loop, doubled
+from kuaixiang.runtime.loops import Loop, doubled, end_tasks
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.server import NOT_NOW
@@ -185,9 +185,7 @@ class Destination:
     async def stop(self) -> None:
         """Let the calls under way end for a moment; files that are being brought are brought on another time."""
         await self.loop.stop(STOP_SECONDS_MAX)
-        for carriage in self.carriages.values():
-            carriage.task.cancel()
-        await asyncio.gather(*(carriage.task for carriage in self.carriages.values()), return_exceptions=True)
+        await end_tasks(carriage.task for carriage in self.carriages.values())
 
     async def step(self) -> bool:
         """Deliver one batch; whether there may be more to deliver at once."""

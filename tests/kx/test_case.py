@@ -318,7 +318,8 @@ def test_an_act_waits_for_a_node_that_comes_back(officers: Officers) -> None:
     again = threading.Timer(1.0, officers.federation.node(COUNTY).process.start)
     again.start()
     try:
-        result = registrar("register", *REQUEST, "--key", "patient-1", "--json")
+        # As long as a node may take to start on a busy machine.
+        result = registrar("register", *REQUEST, "--key", "patient-1", "--json", KX_PATIENCE="120")
     finally:
         again.join()
         officers.federation.node(COUNTY).down = False

@@ -1,11 +1,13 @@
 """A background chore goes on whatever its step does, and can be woken and stopped at any moment."""
 
 import asyncio
+import contextlib
 import time
 
 import pytest
 from prometheus_client import REGISTRY
 
+from kuaixiang.runtime import loops
 from kuaixiang.runtime.loops import Loop
 
 
@@ -135,3 +137,20 @@ async def test_a_stopped_loop_can_be_started_again(pause: float) -> None:
         await work.wait_for(calls)
         await loop.stop()
     assert not loop.running
+
+
+async def test_a_task_that_swallows_a_cancellation_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "CANCEL_AGAIN_SECONDS", 0.01)
+    begun = asyncio.Event()
+
+    async def stubborn() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            begun.set()
+            await asyncio.sleep(3600)
+        await asyncio.sleep(3600)
+
+    task = asyncio.ensure_future(stubborn())
+    await begun.wait()
+    async with asyncio.timeout(60):
+        await loops.end_tasks((task,))
+    assert task.cancelled()
