@@ -102,9 +102,15 @@ class SealBroken(ValueError):
 
 
 def mode_open(file: Path | int) -> int:
-    """The mode of a file, or of a descriptor's, that is open to others than its owner, else 0. Raises `OSError`."""
-    mode = stat.S_IMODE(os.stat(file).st_mode)  # noqa: PTH116 - descriptors too
-    return mode if mode & 0o077 else 0
+    """The mode of a file, or of a descriptor's, that is open to others than its owner, else 0. Raises `OSError`.
+
+    A file of root's may be read by its group where the service is not root: so Kubernetes hands over secrets, and
+    so administrators who do not want a service to change its own key.
+    """
+    found = os.stat(file)  # noqa: PTH116 - descriptors too
+    mode = stat.S_IMODE(found.st_mode)
+    closed_to = 0o037 if found.st_uid == 0 and os.geteuid() != 0 else 0o077
+    return mode if mode & closed_to else 0
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -1,5 +1,6 @@
 """Private data at rest: sealed under a key that is not in the database, moved nowhere, rotated in steps."""
 
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,16 @@ import pytest
 import sqlalchemy as sa
 
 from kuaixiang.domain.errors import EntryUnreadable, KeyReused
-from kuaixiang.runtime.vault import DataKey, KeyFile, KeyFileOpen, KeyFileUnusable, KeyMissing, SealBroken, Vault
+from kuaixiang.runtime.vault import (
+    DataKey,
+    KeyFile,
+    KeyFileOpen,
+    KeyFileUnusable,
+    KeyMissing,
+    SealBroken,
+    Vault,
+    mode_open,
+)
 from node.ledger import queries, schema, sealing
 from node.ledger.blobs import CHUNK_BYTES
 from node.ledger.database import LedgerDatabase
@@ -105,6 +115,23 @@ async def test_a_new_ledger_makes_a_key_that_its_owner_alone_can_read(kept: str,
     assert 0o600 == stat.S_IMODE(key_file.stat().st_mode)
     with desks(kept) as again:
         await holds(again, case_id)
+
+
+@pytest.mark.parametrize(
+    ("mode", "of_the_service", "is_open"),
+    [(0o600, 1000, 0), (0o640, 1000, 0), (0o660, 1000, 0o660), (0o644, 1000, 0o644), (0o640, 0, 0o640)],
+)
+def test_a_key_of_root_s_may_be_read_by_its_group_where_the_service_is_not_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, of_the_service: int, is_open: int
+) -> None:
+    key = tmp_path / "tls.key"
+    key.touch()
+    key.chmod(mode)
+    found = key.stat()
+    as_root_s = os.stat_result((*found[:4], 0, *found[5:]))
+    monkeypatch.setattr(os, "stat", lambda *_: as_root_s)
+    monkeypatch.setattr(os, "geteuid", lambda: of_the_service)
+    assert is_open == mode_open(key)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
