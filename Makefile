@@ -18,10 +18,14 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PROTOS := $(sort $(wildcard proto/kuaixiang/wire/v1/*.proto))
 GENERATED := kuaixiang/wire/v1
+# What channels ask, with its comments: OpenAPI is made of it while the service runs.
+DESCRIBED := channel.binpb
 # $(call protoc,FOLDER) writes the Python code of all messages and services under FOLDER.
 protoc = $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=$(1) --grpc_python_out=$(1) \
 	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:$(1) \
-	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet,only_async:$(1) $(PROTOS)
+	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet,only_async:$(1) $(PROTOS) \
+	&& $(BIN)/python -m grpc_tools.protoc -Iproto --include_source_info \
+	--descriptor_set_out=$(1)/$(GENERATED)/$(DESCRIBED) $(filter %/channel.proto,$(PROTOS))
 
 # What the pages are tested in.
 BROWSER := chromium fonts-noto-cjk
@@ -186,7 +190,7 @@ format: setup ## format every file and apply ruff's safe corrections
 
 .PHONY: proto
 proto: setup ## generate kuaixiang/wire/v1 from proto/
-	@rm -f $(GENERATED)/*_pb2.py $(GENERATED)/*_pb2.pyi $(GENERATED)/*_pb2_grpc.py $(GENERATED)/*_pb2_grpc.pyi
+	@rm -f $(GENERATED)/*_pb2.py $(GENERATED)/*_pb2.pyi $(GENERATED)/*_pb2_grpc.py $(GENERATED)/*_pb2_grpc.pyi $(GENERATED)/$(DESCRIBED)
 	@$(call protoc,.)
 	@echo 'generated $(GENERATED)'
 

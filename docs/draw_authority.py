@@ -7,7 +7,7 @@ from pkgutil import iter_modules
 from typing import Final
 
 from docs.writing import print_or_write, table
-from kuaixiang.domain.authority import ACCESS, OFFICERS, PAGES, Capacity, Rule
+from kuaixiang.domain.authority import ACCESS, HTTP_ALONE, OFFICERS, PAGES, Capacity, Rule
 from kuaixiang.domain.labels import name, term
 from kuaixiang.domain.tree import Relation
 from kuaixiang.domain.words import Role, TokenScope
@@ -50,7 +50,8 @@ def services() -> Iterator[tuple[str, list[str]]]:
     for module in iter_modules(v1.__path__):
         if module.name.endswith("_pb2"):
             for service in import_module(f"{v1.__name__}.{module.name}").DESCRIPTOR.services_by_name.values():
-                yield service.name, [method.name for method in service.methods]
+                if service.name not in HTTP_ALONE:
+                    yield service.name, [method.name for method in service.methods]
     yield "Pages of the board", sorted(PAGES)
 
 

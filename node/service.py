@@ -42,7 +42,8 @@ from kuaixiang.wire.v1 import (
 )
 from node.attachments import Tidying
 from node.cases import CaseServicer
-from node.channels import case_api, open311
+from node.channels import gateway, open311, openapi
+from node.channels.case_api import ChannelServicer
 from node.channels.door import Door
 from node.desk.application import application
 from node.desk.asking import Services
@@ -185,7 +186,10 @@ async def _pages(
             desk_port = await served(pages, settings.desk)
         if settings.gateway and officers is not None:
             door = Door(services, officers, reach, settings.call_limits)
-            app = door.application([*case_api.routes(door), *open311.routes(door)])
+            calls = gateway.calls_of(gateway.SERVICE)
+            described = openapi.document(gateway.SERVICE, calls)
+            as_json = gateway.routes(door, calls, ChannelServicer(services), described)
+            app = door.application([*as_json, *open311.routes(door)])
             gateway_port = await served(app, settings.gateway)
         yield desk_port, gateway_port
 

@@ -221,13 +221,17 @@ def caller_as(kind: str, code: str) -> Caller:
             return Caller(hubs=codes)
 
 
+HTTP_ALONE: Final = frozenset({"ChannelService"})
+"""Services that no gRPC server has: each of their calls asks others, which have rows."""
+
+
 def methods() -> dict[str, MethodDescriptor]:
-    """Every call that the wire has, by name."""
+    """Every call that gRPC servers have, by name."""
     found: dict[str, MethodDescriptor] = {}
     for module in iter_modules(v1.__path__):
         if module.name.endswith("_pb2"):
             for service in import_module(f"{v1.__name__}.{module.name}").DESCRIPTOR.services_by_name.values():
-                for method in service.methods:
+                for method in () if service.name in HTTP_ALONE else service.methods:
                     assert method.name not in found, f"two services have a call {method.name}"
                     found[method.name] = method
     return found

@@ -462,6 +462,8 @@ ACCESS: Final[Mapping[str, Rule]] = MappingProxyType(
 
 PAGES: Final = frozenset({"OverseeBoard"})
 """Rows that are no calls over gRPC."""
+HTTP_ALONE: Final = frozenset({"ChannelService"})
+"""Services without rows: no gRPC server has them, and over HTTP each of their calls asks one that has a row."""
 
 
 # ---------------------------------------------------------------- looking it up

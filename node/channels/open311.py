@@ -24,8 +24,9 @@ from kuaixiang.domain.labels import Both, listed, name, term
 from kuaixiang.domain.sign_in import TokenNotForThis
 from kuaixiang.domain.words import Category, ClockKind
 from kuaixiang.wire.codec import instant, timestamp
-from kuaixiang.wire.v1 import case_pb2
+from kuaixiang.wire.v1 import case_pb2, channel_pb2
 from node.channels.door import Asking, Door, headers_of, status_of
+from node.channels.messages import read
 from node.channels.requests import (
     STAGES_BY_STATUS,
     PublicCase,
@@ -217,7 +218,7 @@ class _GeoReport:
         def make(token: ChannelToken) -> case_pb2.RegisterCaseRequest:
             for named in (given, asking.request.query_params):
                 self._check_jurisdiction(token, named.get("jurisdiction_id", ""))
-            return registration(self._services, token, _registration_of(given), key)
+            return registration(self._services, token, _registration_of(given, key))
 
         done: case_pb2.ActResponse = await self._door.ask(secret, "RegisterCase", make)
         case = public(done.case)
@@ -388,12 +389,15 @@ def _notice(case: PublicCase) -> str | None:
     )
 
 
-def _registration_of(given: Mapping[str, str]) -> dict[str, str]:
-    """The standard's arguments as a registration's fields; attributes before what stands for them."""
+def _registration_of(given: Mapping[str, str], key: str) -> channel_pb2.ChannelServiceRegisterCaseRequest:
+    """The standard's arguments as a registration; attributes before what stands for them.
+
+    Raises `FieldMissing`, `NoSuchService`, `FieldMalformed`.
+    """
     of_attributes = {code: given.get(f"attribute[{code}]", "") for code, _, _ in ATTRIBUTES}
     named = f"{given.get('last_name', '')}{given.get('first_name', '')}"
     at = filter(None, (given.get(field, "") for field in ("address_string", "lat", "long")))
-    return of_attributes | {
+    fields = of_attributes | {
         "category": name(_service(required(given, "service_code"))),
         "text": given.get("description", ""),
         "taxpayer_name": of_attributes["taxpayer_name"] or named,
@@ -402,6 +406,9 @@ def _registration_of(given: Mapping[str, str]) -> dict[str, str]:
         # Where it is in words is kept with what officers read, as private as the text.
         "note": "，".join(at),
     }
+    asked = channel_pb2.ChannelServiceRegisterCaseRequest(request_key=key)
+    read(asked, asked.DESCRIPTOR.fields, fields, in_body=True)
+    return asked
 
 
 def _service(code: str) -> Category:

@@ -1,11 +1,23 @@
-"""What `/v1` takes and answers, as OpenAPI 3.1. A test holds the door to it, by requests that it allows and forbids."""
+"""The calls of the gateway as OpenAPI 3.1, made of the proto and its comments.
 
+A test holds the door to it, by requests that it allows and forbids.
+"""
+
+from functools import cache
 from http import HTTPStatus
+from importlib import resources
 from typing import Any, Final
 
-from kuaixiang.domain.labels import name
-from kuaixiang.domain.registration import NAME_CHARACTERS_MAX, NOTE_CHARACTERS_MAX, TEXT_CHARACTERS_MAX
-from kuaixiang.domain.words import Category, Channel, ClockKind, Stage
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from kuaixiang.wire import v1
+from node.channels.gateway import Call
+from node.channels.messages import NUMBERS, http_of, words_of
+
+DESCRIBED: Final = "channel.binpb"
+"""What protoc has kept of the proto, with its comments."""
 
 _PROBLEMS: Final = {
     HTTPStatus.UNAUTHORIZED: "No token, or one that is not valid (any more).",
@@ -16,184 +28,217 @@ _PROBLEMS: Final = {
     HTTPStatus.TOO_MANY_REQUESTS: "Too much is asked: wait for Retry-After, then ask again under the same key.",
     HTTPStatus.SERVICE_UNAVAILABLE: "Not now: wait for Retry-After, then ask again under the same key.",
 }
-_FIELDS: Final[dict[str, dict[str, Any]]] = {
-    "taxpayer_name": {"maxLength": NAME_CHARACTERS_MAX, "description": "纳税人名称. Required (§四(一)1)."},
-    "contact": {"description": "A mobile number, a landline with its area code, or an e-mail address. Required."},
-    "taxpayer_number": {"description": "统一社会信用代码: 18 characters, held to its check character."},
-    "text": {"maxLength": TEXT_CHARACTERS_MAX, "description": "The request or opinion. Required."},
-    "channel_reference": {"description": "The channel's own number: the same number twice is one case."},
-    "place": {"pattern": "^[0-9]{6}$", "description": "行政区划代码 of where it is about."},
-    "answer": {"description": "The reply, when the case was answered on the spot."},
-    "lead_case_id": {"description": "The case of this ledger that asks the same 并案."},
-    "note": {"maxLength": NOTE_CHARACTERS_MAX, "description": "What the channel adds."},
-    "category": {"enum": [name(one) for one in Category], "description": "诉求类别 (§三). Required."},
-    "channel": {"enum": [name(one) for one in Channel], "description": "The token's own when left out; no other."},
-    "bureau": {"pattern": "^[0-9]{6}$", "description": "The token's own when left out; no other."},
-    "actor": {"description": "The channel's number on the bureau's list of staff; needed where that has several."},
-    "department": {"description": "That number's department; tax service when left out."},
-    "occurred_at": {"format": "date-time", "description": "When it was received; now when left out."},
-}
-
-
-def _schema(**properties: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": sorted(properties),
-        "additionalProperties": False,
-    }
-
-
-def _ref(schema: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{schema}"}
-
-
+_WAIT: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _TEXT: Final = {"type": "string"}
-_AT: Final = {"type": "string", "format": "date-time"}
-_CASE: Final = _schema(
-    case_id=_TEXT,
-    bureau=_ref("Bureau"),
-    category={"type": "string", "enum": [name(one) for one in Category]},
-    channel={"type": "string", "enum": [name(one) for one in Channel]},
-    registered_at=_AT,
-    changed_at={**_AT, "description": "when something happened to it last, as far as this ledger knows"},
-    status={"type": "string", "enum": ["open", "closed"], "description": "closed: the taxpayer has his answer"},
-    stage={"type": "string", "enum": [name(one) for one in Stage], "description": "where it stands at its custodian"},
-    stage_name=_TEXT,
-    custodian={**_ref("Bureau"), "description": "the bureau responsible, as far as this ledger knows"},
-    deadline={"anyOf": [_ref("Deadline"), {"type": "null"}], "description": "the next one; null when no clock runs"},
-    told={"type": "boolean", "description": "whether the taxpayer has been told how it goes on (§四(一)2)"},
-    extended={"type": "boolean", "description": "whether a running deadline rests on an approved extension"},
-    end_to_end_workdays={"type": "number", "minimum": 0, "description": "working days since registration"},
-)
-_SCHEMAS: Final = {
-    "Registration": {
-        "type": "object",
-        "properties": {field: {"type": "string", **more} for field, more in _FIELDS.items()},
-        "required": ["taxpayer_name", "contact", "text", "category"],
-        "additionalProperties": False,
-    },
-    "Bureau": _schema(code=_TEXT, name=_TEXT),
-    "Deadline": _schema(
-        clock={"type": "string", "enum": [name(one) for one in ClockKind]},
-        due_at=_AT,
-        provisional={"type": "boolean", "description": "beyond the published working calendar: may move"},
-        overdue={"type": "boolean"},
-    ),
-    "Case": _CASE,
-    "Cases": _schema(cases={"type": "array", "items": _ref("Case")}, next_page_token=_TEXT),
-    "Categories": _schema(categories={"type": "array", "items": _schema(code=_TEXT, name=_TEXT)}),
-    "Problem": _schema(
-        type=_TEXT,
-        title=_TEXT,
-        status={"type": "integer"},
-        detail=_TEXT,
-        detail_chinese=_TEXT,
-        rule={"type": "string", "description": "the refusal's stable name, such as FieldMissing"},
-        field={"type": "string", "description": "the field at fault; empty when none is"},
-        remedy=_TEXT,
-        remedy_chinese=_TEXT,
-    ),
+_PROBLEM: Final[dict[str, dict[str, Any]]] = {
+    "type": _TEXT,
+    "title": _TEXT,
+    "status": {"type": "integer"},
+    "detail": _TEXT,
+    "detail_chinese": _TEXT,
+    "rule": {"type": "string", "description": "the refusal's stable name, such as FieldMissing"},
+    "field": {"type": "string", "description": "the field at fault; empty when none is"},
+    "remedy": _TEXT,
+    "remedy_chinese": _TEXT,
 }
 
 
-def _answers(good: dict[HTTPStatus, tuple[str, str]], *problems: HTTPStatus) -> dict[str, Any]:
-    """Answers by status: the good ones with the schema of each, and problems."""
-    found: dict[str, Any] = {
-        str(int(status)): {"description": said, "content": {"application/json": {"schema": _ref(schema)}}}
-        for status, (said, schema) in good.items()
-    }
-    for status in problems:
-        problem: dict[str, Any] = {
-            "description": _PROBLEMS[status],
-            "content": {"application/problem+json": {"schema": _ref("Problem")}},
-        }
-        if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
-            problem["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
-        found[str(int(status))] = problem
-    return found
-
-
-def _query(field: str, schema: dict[str, Any], said: str) -> dict[str, Any]:
-    return {"name": field, "in": "query", "schema": schema, "description": said}
-
-
-_LIMITS: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-_KEPT_OUT: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_INVALID: Final = HTTPStatus.UNPROCESSABLE_ENTITY
-
-
-def document() -> dict[str, Any]:
-    """The description."""
-    key = {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
-        "description": "The same key with the same body: the first result. It, or channel_reference, must be there.",
-    }
-    register = {
-        "operationId": "registerCase",
-        "summary": "受理登记: register a request or opinion",
-        "parameters": [key],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _ref("Registration")}}},
-        "responses": _answers(
-            {
-                HTTPStatus.OK: ("It was registered before; this is how it stands.", "Case"),
-                HTTPStatus.CREATED: ("It is registered, and will not be lost.", "Case"),
-            },
-            *_KEPT_OUT,
-            HTTPStatus.CONFLICT,
-            _INVALID,
-            *_LIMITS,
-        ),
-    }
-    listing = {
-        "operationId": "listCases",
-        "summary": "The cases of the token's bureau and channel, nearest deadline first",
-        "parameters": [
-            _query("status", {"type": "string", "enum": ["open", "closed"]}, "Only these."),
-            _query("category", {"type": "string", "enum": [name(one) for one in Category]}, "Only these."),
-            _query("registered_from", _AT, "Only those registered then or later."),
-            _query("registered_before", _AT, "Only those registered earlier."),
-            _query("page_size", {"type": "integer", "minimum": 1, "maximum": 500}, "50 when left out."),
-            _query("page_token", _TEXT, "The `next_page_token` of the page before."),
-        ],
-        "responses": _answers(
-            {HTTPStatus.OK: ("A page; its token is empty on the last.", "Cases")}, *_KEPT_OUT, _INVALID, *_LIMITS
-        ),
-    }
-    one = {
-        "operationId": "getCase",
-        "summary": "How a case goes",
-        "parameters": [{"name": "case_id", "in": "path", "required": True, "schema": {"type": "string"}}],
-        "responses": _answers(
-            {HTTPStatus.OK: ("How it goes.", "Case")}, *_KEPT_OUT, HTTPStatus.NOT_FOUND, _INVALID, *_LIMITS
-        ),
-    }
-    categories = {
-        "operationId": "listCategories",
-        "summary": "诉求类别",
-        "security": [],
-        "responses": _answers({HTTPStatus.OK: ("All there are.", "Categories")}, HTTPStatus.TOO_MANY_REQUESTS),
-    }
+def document(service: ServiceDescriptor, calls: tuple[Call, ...]) -> dict[str, Any]:
+    """The description of a service's calls."""
+    paths: dict[str, dict[str, Any]] = {}
+    schemas = {"Problem": _object(_PROBLEM)}
+    for call in calls:
+        paths.setdefault(call.address, {})[call.verb.lower()] = _operation(call, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Kuaixiang 快响: cases of a channel",
             "version": "1",
-            "description": "Requests and opinions of small and micro enterprises, for channels' programs.",
+            "description": _comment(service.full_name),
         },
         "servers": [{"url": "/"}],
         "security": [{"token": []}],
-        "paths": {
-            "/v1/cases": {"post": register, "get": listing},
-            "/v1/cases/{case_id}": {"get": one},
-            "/v1/categories": {"get": categories},
-        },
+        "paths": paths,
         "components": {
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "What `kx token` issued."}
             },
-            "schemas": _SCHEMAS,
+            "schemas": schemas,
         },
     }
+
+
+def _operation(call: Call, schemas: dict[str, Any]) -> dict[str, Any]:
+    name = call.method.name
+    found: dict[str, Any] = {
+        "operationId": name[0].lower() + name[1:],
+        "summary": _comment(call.method.full_name),
+        "responses": _answers(call, schemas),
+    }
+    if call.open_to_all:
+        found["security"] = []
+    parameters = [
+        *(_parameter(field, "path", field.name, required=True) for field in call.in_path),
+        *(_parameter(field, "header", header) for header, field in call.of_headers.items()),
+        *(_parameter(field, "query", field.name, required=http_of(field).required) for field in call.in_query),
+    ]
+    if parameters:
+        found["parameters"] = parameters
+    if call.in_body:
+        body = _object(
+            {field.name: _asked(field) for field in call.in_body},
+            sorted(field.name for field in call.in_body if http_of(field).required),
+        )
+        schema = _kept(call.method.input_type, body, schemas)
+        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return found
+
+
+def _answers(call: Call, schemas: dict[str, Any]) -> dict[str, Any]:
+    output = call.method.output_type
+    kind: Any = output.fields_by_name[call.answer].message_type if call.answer else output
+    schema = _message(kind, schemas)
+    good = {HTTPStatus.OK: "It is as told."}
+    if call.makes:
+        good = {
+            HTTPStatus.OK: "It was there before; this is how it stands.",
+            HTTPStatus.CREATED: "It is made, and will not be lost.",
+        }
+    found: dict[str, Any] = {
+        str(int(status)): {"description": said, "content": {"application/json": {"schema": schema}}}
+        for status, said in good.items()
+    }
+    for status in _problems(call):
+        problem: dict[str, Any] = {
+            "description": _PROBLEMS[status],
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        if status in _WAIT:
+            problem["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+        found[str(int(status))] = problem
+    return found
+
+
+def _problems(call: Call) -> list[HTTPStatus]:
+    kinds = {
+        HTTPStatus.UNAUTHORIZED: not call.open_to_all,
+        HTTPStatus.FORBIDDEN: not call.open_to_all,
+        HTTPStatus.NOT_FOUND: bool(call.in_path),
+        HTTPStatus.CONFLICT: call.makes,
+        # An argument that is not known is refused, of whichever call.
+        HTTPStatus.UNPROCESSABLE_ENTITY: True,
+    }
+    return [*(status for status, is_one in kinds.items() if is_one), *_WAIT]
+
+
+def _parameter(field: FieldDescriptor, where: str, name: str, *, required: bool = False) -> dict[str, Any]:
+    schema = _asked(field)
+    said = schema.pop("description", "")
+    found: dict[str, Any] = {"name": name, "in": where, "schema": schema}
+    if said:
+        found["description"] = said
+    if required:
+        found["required"] = True
+    return found
+
+
+def _asked(field: FieldDescriptor) -> dict[str, Any]:
+    """A field of what is asked: always a text in a body, a number where an address has one."""
+    bounds = http_of(field)
+    schema = _type(field, {})
+    said: dict[str, Any] = {
+        "maxLength": bounds.characters_max,
+        "pattern": bounds.pattern,
+        "minimum": bounds.minimum,
+        "maximum": bounds.maximum,
+    }
+    return _said(field, schema | {word: value for word, value in said.items() if value})
+
+
+def _message(kind: Descriptor, schemas: dict[str, Any]) -> dict[str, Any]:
+    """A message that is answered, all its fields being there."""
+    if kind.name not in schemas:
+        # Named before its fields are looked at: these may have it too.
+        _kept(kind, {}, schemas)
+        schemas[kind.name].update(
+            _object({field.name: _said(field, _answered(field, schemas)) for field in kind.fields})
+        )
+        if said := _comment(kind.full_name):
+            schemas[kind.name]["description"] = said
+    return {"$ref": f"#/components/schemas/{kind.name}"}
+
+
+def _kept(kind: Descriptor, schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    schemas[kind.name] = schema
+    return {"$ref": f"#/components/schemas/{kind.name}"}
+
+
+def _answered(field: FieldDescriptor, schemas: dict[str, Any]) -> dict[str, Any]:
+    schema = _type(field, schemas)
+    if field.is_repeated:
+        return {"type": "array", "items": schema}
+    if field.message_type is not None and field.containing_oneof is not None:
+        # `optional` in the proto: it may be missing.
+        return {"anyOf": [schema, {"type": "null"}]}
+    return schema
+
+
+def _type(field: FieldDescriptor, schemas: dict[str, Any]) -> dict[str, Any]:
+    if field.message_type is Timestamp.DESCRIPTOR:
+        return {"type": "string", "format": "date-time"}
+    if field.message_type is not None:
+        return _message(field.message_type, schemas)
+    if field.enum_type is not None:
+        return {"type": "string", "enum": list(words_of(field.enum_type))}
+    if field.cpp_type in NUMBERS:
+        return {"type": "integer"}
+    return dict(_SIMPLE[field.cpp_type])
+
+
+_SIMPLE: Final = {
+    FieldDescriptor.CPPTYPE_STRING: _TEXT,
+    FieldDescriptor.CPPTYPE_BOOL: {"type": "boolean"},
+    FieldDescriptor.CPPTYPE_DOUBLE: {"type": "number"},
+}
+
+
+def _object(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": sorted(properties) if required is None else required,
+        "additionalProperties": False,
+    }
+
+
+def _said(field: FieldDescriptor, schema: dict[str, Any]) -> dict[str, Any]:
+    said = _comment(field.full_name)
+    return schema | {"description": said} if said else schema
+
+
+def _comment(full_name: str) -> str:
+    return _comments().get(full_name, "")
+
+
+@cache
+def _comments() -> dict[str, str]:
+    """The comments of the proto on one line each, by the full name of what they stand before."""
+    kept = resources.files(v1).joinpath(DESCRIBED).read_bytes()
+    found: dict[str, str] = {}
+    for file in FileDescriptorSet.FromString(kept).file:
+        for place in file.source_code_info.location:
+            if place.leading_comments and (name := _name_at(file, list(place.path))):
+                found[name] = " ".join(place.leading_comments.split())
+    return found
+
+
+def _name_at(file: FileDescriptorProto, path: list[int]) -> str:
+    """The full name of the message, field, service or call at a path of the descriptor; empty for anything else."""
+    names, place = [file.package], file
+    for number, index in zip(path[::2], path[1::2], strict=False):
+        part: Any = place.DESCRIPTOR.fields_by_number[number]
+        if not part.is_repeated or part.message_type is None:
+            return ""
+        place = getattr(place, part.name)[index]
+        names.append(place.name)
+    return ".".join(names) if len(path) % 2 == 0 else ""

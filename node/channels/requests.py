@@ -15,12 +15,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kuaixiang.domain.authority import ChannelToken
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.errors import Condition, FieldMalformed, FieldMissing, Refused
-from kuaixiang.domain.labels import Both, listed, name
+from kuaixiang.domain.labels import Both, name
 from kuaixiang.domain.sign_in import TokenNotForThis
 from kuaixiang.domain.staff import Staff
 from kuaixiang.domain.words import Category, Channel, ClockKind, Role, Stage
 from kuaixiang.wire.codec import instant, timestamp
-from kuaixiang.wire.v1 import case_pb2
+from kuaixiang.wire.v1 import case_pb2, channel_pb2
 from node.desk.asking import Services
 
 ANSWERED: Final = frozenset(
@@ -49,9 +49,6 @@ TEXTS: Final = (
     "note",
 )
 """Fields of a registration that are taken as they come; the others are words and who acts."""
-OF_THE_HEADER: Final = ("bureau", "actor", "department", "occurred_at")
-REGISTRATION: Final = (*TEXTS, "category", "channel", *OF_THE_HEADER)
-"""Every field that a registration may have, by the names of the wire."""
 
 W = TypeVar("W", bound=IntEnum)
 
@@ -68,19 +65,6 @@ class ChannelNotNamed(Refused):
         super().__init__(
             f"The list of staff of bureau {bureau} does not tell under which number this channel acts.",
             f"单位 {bureau} 的人员名单中无法确定本渠道的编号。",
-        )
-
-
-class FieldsUnknown(Refused):
-    """A request has fields that are none of its kind's. They are not repeated: a name may be anything."""
-
-    condition = Condition.INVALID
-
-    def __init__(self, count: int, known: tuple[str, ...]) -> None:
-        self.remedy = f"Leave them out. There are: {', '.join(known)}."
-        self.remedy_chinese = f"请去掉未知字段。可用字段：{listed(known)}。"
-        super().__init__(
-            f"{count} of the fields that were sent are not known here.", f"提交的内容中有 {count} 个未知字段。"
         )
 
 
@@ -169,34 +153,32 @@ def public(case: case_pb2.Case, progress: case_pb2.CaseProgress | None = None) -
 
 
 def registration(
-    services: Services, token: ChannelToken, fields: Mapping[str, str], key: str
+    services: Services, token: ChannelToken, given: channel_pb2.ChannelServiceRegisterCaseRequest
 ) -> case_pb2.RegisterCaseRequest:
-    """The registration that a token's holder asks for, of `REGISTRATION`'s fields, empty ones being none.
+    """The registration that a token's holder asks for, what is left out being the token's or the list of staff's.
 
-    Raises `TokenNotForThis`, `ChannelNotNamed`, `FieldMalformed`, `FieldMissing`; the service looks at all the rest.
+    Raises `TokenNotForThis`, `ChannelNotNamed`; the service looks at all the rest.
     """
-    given = {field: _written(field, value) for field, value in fields.items() if value}
-    bureau = given.get("bureau", token.bureau)
+    bureau = given.bureau or token.bureau
     if bureau != token.bureau:
         raise TokenNotForThis(token, "bureau")
     staff = services.office.place.staff(bureau)
-    actor = given.get("actor") or _number_of(staff, token)
+    actor = given.actor or _number_of(staff, token)
     role: Any = Role.CHANNEL
     header = case_pb2.ActHeader(
         bureau=bureau,
         actor=actor,
         role=role,
-        department=given.get("department") or _department_of(staff, actor),
-        request_key=key,
+        department=given.department or _department_of(staff, actor),
+        request_key=given.request_key,
     )
-    if "occurred_at" in given:
-        header.occurred_at.CopyFrom(stamp(given["occurred_at"], "occurred_at"))
-    words: dict[str, Any] = {
-        "category": word(Category, given["category"], "category") if "category" in given else 0,
-        "channel": word(Channel, given["channel"], "channel") if "channel" in given else token.channel,
-    }
-    words |= {field: given[field] for field in TEXTS if field in given}
-    return case_pb2.RegisterCaseRequest(header=header, **words)
+    if given.HasField("occurred_at"):
+        header.occurred_at.CopyFrom(given.occurred_at)
+    channel: Any = given.channel or token.channel
+    request = case_pb2.RegisterCaseRequest(header=header, category=given.category, channel=channel)
+    for field in TEXTS:
+        setattr(request, field, getattr(given, field))
+    return request
 
 
 def word(kind: type[W], written: str, field: str) -> W:
@@ -231,18 +213,6 @@ def stamp(written: str, field: str) -> Timestamp:
 def shown(at: datetime) -> str:
     """An instant as it is answered: ISO 8601, Shanghai's time."""
     return at.astimezone(SHANGHAI).isoformat(timespec="seconds")
-
-
-def _written(field: str, value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise FieldMalformed(
-            field,
-            Both("has half a character", "含有不完整的字符"),
-            Both("Send the text in UTF-8.", "文字请采用 UTF-8 编码。"),
-        ) from None
-    return value
 
 
 def _number_of(staff: Staff, token: ChannelToken) -> str:

@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from google.api import annotations_pb2  # type: ignore[import-untyped]
 from google.protobuf import descriptor_pb2
 
 ROOT = Path(__file__).parents[2]
-PROTOS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("proto/**/*.proto"))
+PROTOS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("proto/kuaixiang/**/*.proto"))
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -69,6 +70,13 @@ def test_proto_folder_holds_no_python() -> None:
     assert [] == [
         path for path in (ROOT / "proto").rglob("*") if path.is_file() and path.suffix not in {".proto", ".binpb"}
     ]
+
+
+def test_what_is_googles_is_as_its_package_has_it() -> None:
+    ours = ROOT / "proto" / "google" / "api"
+    theirs = Path(annotations_pb2.__file__).parent
+    assert {"annotations.proto", "http.proto"} == {path.name for path in ours.iterdir()}
+    assert [] == [path.name for path in ours.iterdir() if path.read_bytes() != (theirs / path.name).read_bytes()]
 
 
 def test_buf_finds_nothing() -> None:

@@ -28,9 +28,10 @@ from kuaixiang.wire.v1 import case_pb2, common_pb2
 from node import cases, service
 from node.archiving import archive_year
 from node.cases import CaseServicer
-from node.channels.case_api import NotJson
 from node.channels.door import CannotAnswer, NoSuchAddress, TokenNeeded
-from node.channels.requests import ChannelNotNamed, FieldsUnknown, NotSafeToRepeat
+from node.channels.gateway import NotJson
+from node.channels.messages import FieldsUnknown
+from node.channels.requests import ChannelNotNamed, NotSafeToRepeat
 from node.ledger.ledger import Ledger
 from node.settings import NodeSettings
 from tests.node.callers import COUNTY, MORNING, PROVINCE, Callers

@@ -1,4 +1,4 @@
-"""What /v1/openapi.json says of the door is true: requests that it allows and forbids, made by schemathesis."""
+"""What the proto says of the door, /v1/openapi.json tells, and it is true: schemathesis asks what it allows and forbids."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,12 +8,25 @@ import anyio.to_thread
 import hypothesis
 import pytest
 import schemathesis
+from google.api import annotations_pb2  # type: ignore[import-untyped]
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from kuaixiang.wire.v1 import case_pb2
+from kuaixiang.domain.labels import name
+from kuaixiang.domain.registration import (
+    NAME_CHARACTERS_MAX,
+    NOTE_CHARACTERS_MAX,
+    REFERENCE_CHARACTERS_MAX,
+    TEXT_CHARACTERS_MAX,
+)
+from kuaixiang.domain.words import Category, Channel, ClockKind, Stage
+from kuaixiang.wire.v1 import case_pb2, channel_pb2, common_pb2
 from node import service
+from node.channels.gateway import SERVICE, calls_of
+from node.channels.messages import http_of, words_of
 from node.channels.openapi import document
-from node.channels.requests import REGISTRATION
+from node.ledger.queries import PAGE_SIZE_MAX
 from node.settings import NodeSettings
 from tests.node.callers import Callers
 from tests.node.gateways import REQUEST, Gateway, with_gateway
@@ -44,31 +57,92 @@ def gateway(node: service.Running, callers: Callers) -> Gateway:
     return Gateway(node, callers)
 
 
-def test_the_description_has_every_field_of_a_registration() -> None:
+def described() -> dict[str, Any]:
+    return document(SERVICE, calls_of(SERVICE))
+
+
+def test_a_registration_of_a_channel_has_every_field_that_one_over_grpc_has() -> None:
     fields = {field.name for field in case_pb2.RegisterCaseRequest.DESCRIPTOR.fields} - {"header"}
-    of_the_header = {"bureau", "actor", "department", "occurred_at"}
-    assert fields | of_the_header == set(REGISTRATION)
-    assert set(REGISTRATION) == set(document()["components"]["schemas"]["Registration"]["properties"])
+    of_the_header = {"bureau", "actor", "department", "occurred_at", "request_key"}
+    assert fields | of_the_header == {
+        field.name for field in channel_pb2.ChannelServiceRegisterCaseRequest.DESCRIPTOR.fields
+    }
+    body = described()["components"]["schemas"]["ChannelServiceRegisterCaseRequest"]
+    assert fields | of_the_header - {"request_key"} == set(body["properties"])
+    (key,) = described()["paths"]["/v1/cases"]["post"]["parameters"]
+    assert ("Idempotency-Key", "header") == (key["name"], key["in"])
+
+
+def test_the_bounds_of_the_description_are_those_of_the_domain() -> None:
+    fields = channel_pb2.ChannelServiceRegisterCaseRequest.DESCRIPTOR.fields_by_name
+    for field, most in (
+        ("taxpayer_name", NAME_CHARACTERS_MAX),
+        ("text", TEXT_CHARACTERS_MAX),
+        ("note", NOTE_CHARACTERS_MAX),
+        ("channel_reference", REFERENCE_CHARACTERS_MAX),
+    ):
+        assert most == http_of(fields[field]).characters_max, field
+    page_size = channel_pb2.ChannelServiceListCasesRequest.DESCRIPTOR.fields_by_name["page_size"]
+    assert PAGE_SIZE_MAX == http_of(page_size).maximum
+
+
+@pytest.mark.parametrize("kind", [Category, Channel, ClockKind, Stage])
+def test_words_are_those_of_the_command_line(kind: Any) -> None:
+    assert {name(word): int(word) for word in kind} == words_of(common_pb2.DESCRIPTOR.enum_types_by_name[kind.__name__])
+
+
+def test_every_call_field_and_message_is_described() -> None:
+    said = described()
+    operations = [one for path in said["paths"].values() for one in path.values()]
+    assert all(one["summary"] for one in operations)
+    assert said["info"]["description"]
+    assert {"registerCase", "listCases", "getCase", "listCategories"} == {one["operationId"] for one in operations}
+
+
+def test_a_call_that_is_added_to_the_proto_is_a_route_and_is_described() -> None:
+    file = FileDescriptorProto(name="added.proto", package="added", syntax="proto3")
+    file.dependency.append("kuaixiang/wire/v1/channel.proto")
+    service = file.service.add(name="AddedService")
+    method = service.method.add(
+        name="WithdrawCase",
+        input_type=".kuaixiang.wire.v1.ChannelServiceGetCaseRequest",
+        output_type=".kuaixiang.wire.v1.ChannelServiceGetCaseResponse",
+    )
+    rule = method.options.Extensions[annotations_pb2.http]
+    rule.post, rule.body, rule.response_body = "/v1/cases/{case_id}/withdrawal", "*", "case"
+    added = descriptor_pool.Default().AddSerializedFile(file.SerializeToString()).services_by_name["AddedService"]
+    (call,) = calls_of(added)
+    assert ("POST", "/v1/cases/{case_id}/withdrawal", ["case_id"]) == (
+        call.verb,
+        call.address,
+        [field.name for field in call.in_path],
+    )
+    (said,) = document(added, (call,))["paths"].values()
+    assert "withdrawCase" == said["post"]["operationId"]
+    assert [("case_id", "path", True)] == [
+        (one["name"], one["in"], one["required"]) for one in said["post"]["parameters"]
+    ]
 
 
 async def test_the_door_answers_as_its_description_says(gateway: Gateway) -> None:
     async with await gateway.client() as program:
         made = await program.post("/v1/cases", json=REQUEST, headers={"Idempotency-Key": "a"})
         assert 201 == made.status_code
-        described = (await program.get("/v1/openapi.json")).json()
-        assert document() == described
+        told = (await program.get("/v1/openapi.json")).json()
+        assert described() == told
         authorization = program.headers["authorization"]
-    await anyio.to_thread.run_sync(hold_to, described, gateway.base, authorization)
+    await anyio.to_thread.run_sync(hold_to, told, gateway.base, authorization)
 
 
-def hold_to(described: dict[str, Any], base: str, authorization: str) -> None:
+def hold_to(told: dict[str, Any], base: str, authorization: str) -> None:
     """Asks every operation, with what the description allows and what it forbids."""
-    schema = schemathesis.openapi.from_dict(described)
+    schema = schemathesis.openapi.from_dict(told)
     schema.config.update(base_url=base)
     seen: set[tuple[str, int]] = set()
     for result in schema.get_all_operations():
         operation: Any = result.ok()  # type: ignore[union-attr]  # the description is ours
         for mode in schemathesis.GenerationMode:
+            # Where there is nothing to ask for, nothing can be asked wrongly.
             if mode is schemathesis.GenerationMode.POSITIVE or operation.path != "/v1/categories":
                 seen |= asked(operation, mode, authorization)
     assert {"/v1/cases", "/v1/categories"} <= {path for path, status in seen if status in {200, 201}}, seen
