@@ -75,7 +75,9 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
-            loop.call_soon_threadsafe(self._wake_watchers)
+            # Who begins to watch after this reads what has been committed.
+            if self._watchers:
+                loop.call_soon_threadsafe(self._wake_watchers)
 
         office.ledger.writer.after_commit(wake)
 

@@ -34,7 +34,7 @@ from kuaixiang.wire.v1.ledger_pb2_grpc import LedgerServiceStub
 from node.federation.client import Links, NoEndpoint
 from node.ledger import evidence
 from node.ledger.evidence import Doubt, Place, Span
-from node.ledger.ledger import Draft, Seen, Work
+from node.ledger.ledger import Draft, KeptSegment, Seen, Work
 from node.office import Office
 
 SHOWN_ENTRIES_MAX: Final = 1_000
@@ -179,18 +179,27 @@ class Witness:
             if seen is not None and stated.stated_at_us <= seen.stated_at_us:
                 raise StatementOvertaken(stated.bureau)
             try:
-                judged = await asyncio.to_thread(self._judge, pair, seen, stated, request.segment)
+                judged, kept = await asyncio.to_thread(self._look_at, pair, seen, stated, request.segment)
             except _Contradiction as found:
                 COSIGNED.labels("doubted").inc()
                 raise await self._doubt(pair, found) from None
             except Refused:
                 COSIGNED.labels("refused").inc()
                 raise
-            answer = await self._keep(pair, request, stated, judged)
+            answer = await self._keep(pair, request, stated, judged, kept)
         COSIGNED.labels("cosigned" if judged.new is not None else "renewed").inc()
         return answer
 
     # ------------------------------------------------------------ judging
+
+    def _look_at(
+        self, pair: Pair, seen: Seen | None, stated: pb.HeadStatement, segment: journal_pb2.Segment
+    ) -> tuple[_Judged, KeptSegment | None]:
+        """What a head is, and its new entries as they are kept; raises what `_judge` does."""
+        judged = self._judge(pair, seen, stated, segment)
+        if judged.new is None:
+            return judged, None
+        return judged, evidence.kept(pair[0], judged.new, to_micros(self._office.place.clock.now()))
 
     def _judge(self, pair: Pair, seen: Seen | None, stated: pb.HeadStatement, segment: journal_pb2.Segment) -> _Judged:
         """What a head that is shown is against what was seen; raises `_Contradiction`, `HeadUnfollowed`."""
@@ -243,7 +252,12 @@ class Witness:
     # ------------------------------------------------------------ keeping
 
     async def _keep(
-        self, pair: Pair, request: pb.CosignHeadRequest, stated: pb.HeadStatement, judged: _Judged
+        self,
+        pair: Pair,
+        request: pb.CosignHeadRequest,
+        stated: pb.HeadStatement,
+        judged: _Judged,
+        kept: KeptSegment | None,
     ) -> pb.CosignHeadResponse:
         witness, bureau = pair
         now_us = to_micros(self._office.place.clock.now())
@@ -255,15 +269,13 @@ class Witness:
             hash=stated.hash,
             cosigned_at_us=now_us,
         ).SerializeToString()
-        answer = pb.CosignHeadResponse(
-            cosignature=cosignature, cosigned=await asyncio.to_thread(self._seal.sign, cosignature)
-        )
+        # Signing takes less than handing it to another thread would.
+        answer = pb.CosignHeadResponse(cosignature=cosignature, cosigned=self._seal.sign(cosignature))
         head = pb.CosignedHead(
             statement=request.statement, signature=request.signature, cosignature=cosignature, cosigned=answer.cosigned
         )
         at = (stated.generation, stated.seq, stated.hash)
         seen = Seen(witness, bureau, *at, stated.stated_at_us, now_us, head.SerializeToString())
-        kept = await asyncio.to_thread(evidence.kept, witness, judged.new, now_us) if judged.new is not None else None
         doubt = self._doubts.get(pair)
         # A ledger that ended too early and goes on from its cosigned end is the one that it was.
         whole_again = doubt is not None and doubt.finding is LedgerFinding.SHORTER

@@ -36,13 +36,13 @@ from kuaixiang.runtime.clock import SharedClock
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.wire.errors import RemoteRefusal
 
-REGISTERED_AT_ONCE: Final = 512
+REGISTERED_AT_ONCE: Final = 2_048
 """Registrations of this process that are not acknowledged: several for each node, so that they share commits."""
 
-ACTS_AT_ONCE: Final = 96
-"""Other acts under way."""
+ACTS_AT_ONCE: Final = 512
+"""Other acts under way: a nation's are spread over sixty nodes, and those that wait at the same one share a commit."""
 
-ACTS_WAITING_MAX: Final = 1_000
+ACTS_WAITING_MAX: Final = 2_000
 """Acts whose time has come and that wait for their turn; while there are more nothing is registered, so that the
 business clock, which registering moves, does not run away from what is to be done by then."""
 

@@ -19,6 +19,14 @@ PAGES_AT_ONCE: Final = 8
 PAGE_SECONDS_MAX: Final = 10.0
 """As Prometheus' own scrape time-out."""
 
+UNPUBLISHED: Final = "kx_journal_unpublished_entries"
+PUBLISHED: Final = "kx_published_entries_total"
+FOLDED: Final = "kx_hub_entries_total"
+OWED: Final = "kx_deliveries_pending"
+NAMED: Final = "&".join(f"name[]={name}" for name in (UNPUBLISHED, PUBLISHED, FOLDED, OWED))
+"""What a service is asked for: the whole page of a node of a hundred bureaus, every five seconds, takes it a twelfth of
+what the day does."""
+
 MEGABYTE: Final = 1 << 20
 
 
@@ -89,15 +97,15 @@ class Watching:
         run = asyncio.get_running_loop().run_in_executor
         nodes = await asyncio.gather(*(run(self._threads, metrics_of, node) for node in self._federation.nodes))
         hubs = await asyncio.gather(*(run(self._threads, metrics_of, hub) for hub in self._federation.hubs))
-        unpublished = _sum(nodes, "kx_journal_unpublished_entries")
+        unpublished = _sum(nodes, UNPUBLISHED)
         return Sample(
             seconds=round(time.monotonic() - self._began, 2),
             at=self._federation.clock.now().astimezone(SHANGHAI),
             registered=registered,
-            committed=_sum(nodes, "kx_published_entries_total") + unpublished,
+            committed=_sum(nodes, PUBLISHED) + unpublished,
             unpublished=unpublished,
-            folded=_sum(hubs, "kx_hub_entries_total"),
-            deliveries=_sum(nodes, "kx_deliveries_pending"),
+            folded=_sum(hubs, FOLDED),
+            deliveries=_sum(nodes, OWED),
             acts_waiting=acts_waiting,
         )
 
@@ -107,13 +115,13 @@ class Watching:
 
 
 def metrics_of(service: Service) -> dict[str, float]:
-    """The metrics of a service that have no labels, by name; none when it does not answer."""
+    """The metrics of a service that are looked at, by name; none when it does not answer."""
     found: dict[str, float] = {}
     try:
-        with urllib.request.urlopen(service.metrics_url, timeout=PAGE_SECONDS_MAX) as page:
+        with urllib.request.urlopen(f"{service.metrics_url}?{NAMED}", timeout=PAGE_SECONDS_MAX) as page:
             for line in page.read().decode().splitlines():
                 name, _, value = line.partition(" ")
-                if not line.startswith("#") and "{" not in name:
+                if not line.startswith("#"):
                     found[name] = float(value)
     except OSError:
         return {}

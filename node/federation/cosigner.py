@@ -177,6 +177,8 @@ class Cosigner:
                 office.ledger.withheld[bureau] = LedgerUnproven(bureau, tuple(one.witness for one in shown))
         self._generations: dict[str, int] = {}
         """The last generation of each ledger that a witness has cosigned."""
+        self._unkept: dict[tuple[str, str], Seen] = {}
+        """Cosigned and not yet written down, the last of each ledger and witness."""
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._loop = Loop("cosigner", self.step, interval_seconds)
 
@@ -212,6 +214,7 @@ class Cosigner:
         ends = time.monotonic() + self._wait_seconds
         while True:
             await asyncio.gather(*(self._prove(bureau) for bureau in self.shown if not self._is_settled(bureau)))
+            await self._keep()
             open_ = [bureau for bureau in self.shown if not self._is_settled(bureau)]
             if not open_ or time.monotonic() >= ends:
                 break
@@ -343,6 +346,7 @@ class Cosigner:
         """Show every journal that has grown, or was not cosigned for long; never more to do at once."""
         self._follow_tree()
         await asyncio.gather(*(self._one(shown) for several in self.shown.values() for shown in several))
+        await self._keep()
         self._show()
         self._loop.interval_seconds = self._interval_seconds * random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311 - pacing
         return False
@@ -373,7 +377,30 @@ class Cosigner:
 
     async def _show_next(self, shown: Shown) -> bool:
         """Show one segment, or the bare head; whether there may be more to show at once."""
-        segment = await asyncio.to_thread(self._next_segment, shown)
+        request, stated = await asyncio.to_thread(self._statement, shown)
+        shown.stated_at_us = stated.stated_at_us
+        try:
+            stub = CosignServiceStub(self._links.channel(shown.witness))
+            answer = await stub.CosignHead(request, timeout=ASK_SECONDS_MAX)
+            check_cosignature(answer.cosignature, answer.cosigned, stated, self._seal)
+        except grpc.aio.AioRpcError as error:
+            await self._not_cosigned(shown, error)
+            return False
+        except (NoEndpoint, PkiError) as failure:
+            _note_away(shown, failure)
+            return False
+        except (CosignatureUnusable, Refused) as failure:
+            _note_forged(shown, failure)
+            return False
+        COSIGNATURES.labels("cosigned").inc()
+        shown.place, shown.cosigned_at = Place(stated.generation, stated.seq, stated.hash), time.monotonic()
+        self._note_generation(shown.bureau, stated.generation)
+        self._unkept[shown.witness, shown.bureau] = _seen(stated, request, answer)
+        return True
+
+    def _statement(self, shown: Shown) -> tuple[pb.CosignHeadRequest, pb.HeadStatement]:
+        """What is shown next, read and signed: a segment and its end, or the bare head."""
+        segment = self._next_segment(shown)
         place = _end_of(segment) if segment is not None else self._head(shown.bureau)
         now_us = to_micros(self._office.place.clock.now())
         stated = pb.HeadStatement(
@@ -386,27 +413,8 @@ class Cosigner:
             stated_at_us=max(now_us, shown.stated_at_us + 1),
         )
         payload = stated.SerializeToString()
-        request = pb.CosignHeadRequest(statement=payload, signature=await asyncio.to_thread(self._seal.sign, payload))
-        if segment is not None:
-            request.segment.CopyFrom(segment)
-        shown.stated_at_us = stated.stated_at_us
-        try:
-            stub = CosignServiceStub(self._links.channel(shown.witness))
-            answer = await stub.CosignHead(request, timeout=ASK_SECONDS_MAX)
-            await asyncio.to_thread(check_cosignature, answer.cosignature, answer.cosigned, stated, self._seal)
-        except grpc.aio.AioRpcError as error:
-            await self._not_cosigned(shown, error)
-            return False
-        except (NoEndpoint, PkiError) as failure:
-            _note_away(shown, failure)
-            return False
-        except (CosignatureUnusable, Refused) as failure:
-            _note_forged(shown, failure)
-            return False
-        COSIGNATURES.labels("cosigned").inc()
-        shown.place, shown.cosigned_at = place, time.monotonic()
-        self._note_generation(shown.bureau, place.generation)
-        return await self._keep(shown, request, answer)
+        signature = self._seal.sign(payload)
+        return pb.CosignHeadRequest(statement=payload, signature=signature, segment=segment), stated
 
     def _head(self, bureau: str) -> Place:
         head = self._office.ledger.heads[bureau]
@@ -423,32 +431,24 @@ class Cosigner:
             database, shown.bureau, after, entries_max=SEGMENT_ENTRIES_MAX, bytes_max=SEGMENT_BYTES_MAX
         )
 
-    async def _keep(self, shown: Shown, request: pb.CosignHeadRequest, answer: pb.CosignHeadResponse) -> bool:
-        head = pb.CosignedHead(
-            statement=request.statement,
-            signature=request.signature,
-            cosignature=answer.cosignature,
-            cosigned=answer.cosigned,
-        )
-        at_us = pb.Cosignature.FromString(answer.cosignature).cosigned_at_us
-        place = shown.place
-        seen = Seen(
-            shown.witness,
-            shown.bureau,
-            place.generation,
-            place.seq,
-            place.hash,
-            shown.stated_at_us,
-            at_us,
-            head.SerializeToString(),
-        )
+    async def _keep(self) -> None:
+        """Write down what has been cosigned since, in one commit for all ledgers.
+
+        Whatever is lost of it before, the witnesses have, and are asked at the next start.
+        """
+        unkept, self._unkept = self._unkept, {}
+        if not unkept:
+            return
+
+        def run(draft: Draft) -> None:
+            for seen in unkept.values():
+                draft.put_cosigned(seen)
+
         try:
-            await self._office.ledger.do(Work(run=lambda draft: _put(draft, seen), bureau=shown.bureau))
+            await self._office.ledger.do(Work(run=run, bureau=next(iter(unkept.values())).bureau))
         except (WriterBusy, WriterStopped) as busy:
-            # The witness has it; the next cosignature is kept instead.
-            _log.info("A cosignature is not kept now.", action="cosign.busy", reason=type(busy).__name__)
-            return False
-        return True
+            # The witnesses have them; the next cosignatures are kept instead.
+            _log.info("Cosignatures are not kept now.", action="cosign.busy", reason=type(busy).__name__)
 
     async def _not_cosigned(self, shown: Shown, error: grpc.aio.AioRpcError) -> None:
         """Take in that a witness has not cosigned: it is away, or has seen something else, which it must prove."""
@@ -481,8 +481,24 @@ class Cosigner:
         UNPROVEN.set(sum(bureau not in self._proven and bureau not in ledger.withheld for bureau in self.shown))
 
 
-def _put(draft: Draft, seen: Seen) -> None:
-    draft.put_cosigned(seen)
+def _seen(stated: pb.HeadStatement, request: pb.CosignHeadRequest, answer: pb.CosignHeadResponse) -> Seen:
+    """A cosigned head as it is kept."""
+    head = pb.CosignedHead(
+        statement=request.statement,
+        signature=request.signature,
+        cosignature=answer.cosignature,
+        cosigned=answer.cosigned,
+    )
+    return Seen(
+        stated.witness,
+        stated.bureau,
+        stated.generation,
+        stated.seq,
+        stated.hash,
+        stated.stated_at_us,
+        pb.Cosignature.FromString(answer.cosignature).cosigned_at_us,
+        head.SerializeToString(),
+    )
 
 
 def _end_of(segment: journal_pb2.Segment) -> Place:
