@@ -36,11 +36,12 @@ from kuaixiang.runtime.clock import SharedClock
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.wire.errors import RemoteRefusal
 
-REGISTERED_AT_ONCE: Final = 2_048
-"""Registrations of this process that are not acknowledged: several for each node, so that they share commits."""
+REGISTERED_AT_ONCE: Final = 64
+"""Registrations that are not acknowledged, for each node that this process registers at: so many share a commit."""
 
-ACTS_AT_ONCE: Final = 512
-"""Other acts under way: a nation's are spread over sixty nodes, and those that wait at the same one share a commit."""
+ACTS_AT_ONCE: Final = 16
+"""Other acts under way, likewise. Where four times as many waited at a node without a core of its own, it answered its
+peers' offers after the ten seconds that they wait, and was offered everything twice."""
 
 ACTS_WAITING_MAX: Final = 2_000
 """Acts whose time has come and that wait for their turn; while there are more nothing is registered, so that the
@@ -51,9 +52,10 @@ AGENDA_SECONDS: Final = 0.1
 
 PROGRESS_SECONDS: Final = 0.5
 
-ARRIVAL_SECONDS_MIN, ARRIVAL_SECONDS_MAX = 0.5, 5.0
+ARRIVAL_SECONDS_MIN, ARRIVAL_SECONDS_MAX = 2.0, 15.0
 """Between two looks whether a case has arrived, at first and at last: a hop takes some tens of milliseconds where
-nothing waits, and a question for each case under way is work for the node that answers."""
+nothing waits, and seconds where a whole nation shares two cores. Asked four times as often, the questions were two
+calls of five."""
 
 PATIENCE_SECONDS: Final = 900.0
 """Officers ask again for so long: sixty processes on two cores may leave one of them without an answer for minutes."""
@@ -216,8 +218,9 @@ class Officers:
             for node in orders.nodes
         ]
         self._offices: dict[str, Office] = {}
-        self._registering = asyncio.Semaphore(REGISTERED_AT_ONCE)
-        self._acting = asyncio.Semaphore(ACTS_AT_ONCE)
+        mine = sum(map(self._is_mine, range(len(orders.nodes))))
+        self._registering = asyncio.Semaphore(max(1, REGISTERED_AT_ONCE * mine))
+        self._acting = asyncio.Semaphore(max(1, ACTS_AT_ONCE * mine))
         self._lives: set[asyncio.Task[None]] = set()
 
     async def work(self) -> None:
