@@ -36,8 +36,9 @@ def archive_year(
 ) -> Iterator[ArchivedYear]:
     """Archives a year, and what was before it, of some bureaus or of all; tells of each that had something.
 
-    A year that was archived is not archived again. `told` is called with how many entries of the bureau under way are
-    done. After an interruption it goes on when it is called again. Raises `YearNotOver`, `ArchiveDiffers`.
+    Of a year that was archived goes what came to it since, when a clock was set back. `told` is called with how many
+    entries of the bureau under way are done. After an interruption it goes on when it is called again. Raises
+    `YearNotOver`, `ArchiveDiffers`.
     """
     ends = datetime(year + 1, 1, 1, tzinfo=SHANGHAI)
     if year < YEAR_MIN or now < ends:

@@ -237,8 +237,8 @@ class Archive:
         with self.within_reach():
             # Opened anew: what is compared is what the file has.
             self._compare(bureau, (first, begin), (last_seq, hash_))
-        year_of = {"bureau": bureau, "year": year, "state": DELETING, "last_seq": last_seq, "hash": hash_}
-        self._run(sa.insert(schema.ARCHIVES).values(**year_of, cases=cases, archived_at_us=now_us))
+        row = {"state": DELETING, "last_seq": last_seq, "hash": hash_, "cases": cases, "archived_at_us": now_us}
+        self._count_on(bureau, year, row)
         self._ends[bureau] = (last_seq, hash_)
         with self.within_reach():
             self._delete(bureau, year)
@@ -275,6 +275,15 @@ class Archive:
                     self._replace(table, archived, bureau, going)
             count += len(going)
         return count
+
+    def _count_on(self, bureau: str, year: int, row: dict[str, Any]) -> None:
+        """Says that the archive has a year; once more of one that got entries after a clock was set back."""
+        archives, run = schema.ARCHIVES, self._database.writing.execute
+        of_year = (archives.c.bureau == bureau) & (archives.c.year == year)
+        with self._database.committing():
+            before = run(sa.select(archives.c.cases).where(of_year)).scalar() or 0
+            run(sa.delete(archives).where(of_year))
+            run(sa.insert(archives).values(**row | {"cases": before + row["cases"]}, bureau=bureau, year=year))
 
     def _at_work(self, bureau: str, last_seq: int) -> set[str]:
         """The cases that something goes on with, and those that are linked to one of them."""

@@ -496,6 +496,22 @@ async def test_a_year_that_is_not_over_is_not_archived(database_url: str) -> Non
         office.ledger.close()
 
 
+async def test_a_year_that_gets_entries_after_it_was_archived_is_archived_once_more(database_url: str) -> None:
+    with desks(database_url, clock=FixedClock(MONDAY)) as office:
+        await ended(office)
+    (first,) = archived(database_url)
+    with desks(database_url, clock=FixedClock(MONDAY + DAY)) as office:
+        late = await ended(office)
+        before = seen(office)
+    (again,) = archived(database_url)
+    assert (SHANGCHENG, 2 * first.last_seq, 1) == (again.bureau, again.last_seq, again.cases)
+    with desks(database_url, clock=FixedClock(NEXT_YEAR)) as office:
+        assert before == seen(office)
+        assert late in listed(office, in_archive=True)
+        ((_, year, state, last_seq, _, cases, _),) = table_rows(office.database, schema.ARCHIVES)
+        assert (2026, archive.DONE, again.last_seq, 2) == (year, state, last_seq, cases)
+
+
 async def test_reading_over_the_archive_goes_by_indexes(database_url: str) -> None:
     if not database_url.startswith("sqlite"):
         pytest.skip("how SQLite reads a view depends on how it is asked")
