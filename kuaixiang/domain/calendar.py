@@ -241,7 +241,8 @@ def _since_epoch(instant: datetime) -> timedelta:
     """Time since Shanghai's midnight of 1 January 1970; its `days` count Shanghai's days, also before."""
     if instant.utcoffset() is None:
         raise NaiveInstant(instant)
-    return instant - _EPOCH
+    # Both in UTC, as nearly all instants are, so that neither is asked for its offset again.
+    return instant - _EPOCH_UTC
 
 
 def _weekdays_to(ordinal: int) -> int:

@@ -64,9 +64,10 @@ def _again(plain: str, named: Sequence[Span], known: Iterable[str]) -> Iterator[
     names = {plain[span.start : span.end]: span.mask for span in named}
     names |= {narrow(name).strip(): Mask.PERSON for name in known}
     for name, mask_ in names.items():
-        if len(name) > 1:
-            for match in re.finditer(re.escape(name), plain):
-                yield Span(match.start(), match.end(), mask_)
+        at = plain.find(name) if len(name) > 1 else -1
+        while at >= 0:
+            yield Span(at, at + len(name), mask_)
+            at = plain.find(name, at + len(name))
 
 
 def _united(spans: list[Span]) -> list[Span]:
