@@ -95,10 +95,16 @@ class GroupCommitWriter(Generic[W]):
     """Does work on its own thread. `begin` makes the batch for pieces of work, which it may look at together.
 
     `refusals` is what work raises when it is refused: answered to the caller, no fault. A failed commit ends the
-    process.
+    process. `tidy` runs after each commit when everybody has been answered, and all that follows a commit was told.
     """
 
-    def __init__(self, name: str, begin: Callable[[Sequence[W]], Batch[W]], refusals: type[Exception]) -> None:
+    def __init__(
+        self,
+        name: str,
+        begin: Callable[[Sequence[W]], Batch[W]],
+        refusals: type[Exception],
+        tidy: Callable[[], None] = lambda: None,
+    ) -> None:
         self._begin = begin
         self._refusals = refusals
         self._waiting: deque[_Waiting[W]] = deque()
@@ -106,6 +112,7 @@ class GroupCommitWriter(Generic[W]):
         self._stopping = False
         self._wanted = 1
         self._after_commit: list[Callable[[], None]] = []
+        self._tidy = tidy
         self._thread = threading.Thread(target=self._run, name=f"writer {name}", daemon=True)
 
     def start(self) -> None:
@@ -188,7 +195,7 @@ class GroupCommitWriter(Generic[W]):
         BATCH_SECONDS.observe(time.perf_counter() - started)
         BATCH_WORKS.observe(len(taken))
         self._tell(answers)
-        for call in self._after_commit:
+        for call in (*self._after_commit, self._tidy):
             try:
                 call()
             except Exception:  # noqa: BLE001 - what is committed stands; the next commit calls again

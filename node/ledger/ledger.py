@@ -172,7 +172,9 @@ class Ledger:
         """Cases that other bureaus had too, as committed, for whoever tells those bureaus."""
         self.owing_commits = 0
         """Commits so far with a case or an order of which a peer is owed something, or was, for whoever delivers."""
-        self.writer: GroupCommitWriter[Work] = GroupCommitWriter("ledger", self._begin, Refused)
+        self.writer: GroupCommitWriter[Work] = GroupCommitWriter(
+            "ledger", self._begin, Refused, tidy=self.database.fold_log
+        )
 
     def start(self) -> None:
         """Begin to take work."""

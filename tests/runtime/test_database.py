@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from kuaixiang.runtime.database import Database, DatabaseHeld, DatabaseUnavailable, UnsupportedDatabase
+from kuaixiang.runtime.database import (
+    CHECKPOINT_ROWS,
+    Database,
+    DatabaseHeld,
+    DatabaseUnavailable,
+    UnsupportedDatabase,
+)
 from node.ledger.database import MIGRATIONS
 from node.ledger.schema import CURSORS, PEERS
 
@@ -119,6 +125,22 @@ def test_sqlite_writes_ahead_and_only_the_writer_checkpoints(tmp_path: Path) -> 
         assert "wal" == connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
         assert 0 == connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar_one()
         assert 1 == connection.exec_driver_sql("PRAGMA query_only").scalar_one()
+
+
+def test_the_log_is_folded_in_between_commits_once_enough_has_changed(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    with opened(f"sqlite:///{file}") as database:
+        add = database.insert(PEERS)
+        database.truncate_log()
+        before = file.stat().st_size
+        with database.committing():
+            database.run(add, [(f"{number:06}", "330100", 0, 0) for number in range(CHECKPOINT_ROWS // 2)])
+        database.fold_log()
+        assert before == file.stat().st_size
+        with database.committing():
+            database.run(add, [(f"{number:06}", "330200", 0, 0) for number in range(CHECKPOINT_ROWS // 2)])
+        database.fold_log()
+        assert before < file.stat().st_size
 
 
 def test_the_lock_of_sqlite_is_a_file_beside_it_for_its_owner_alone(tmp_path: Path) -> None:

@@ -152,6 +152,16 @@ async def test_after_each_commit_those_who_asked_are_called(writer: GroupCommitW
     assert [1, 2] == called
 
 
+async def test_a_writer_tidies_up_when_everybody_has_been_told(log: Log) -> None:
+    done: list[str] = []
+    writer: GroupCommitWriter[int] = GroupCommitWriter("test", log.begin, Refusal, lambda: done.append("tidied"))
+    writer.after_commit(lambda: done.append("told"))
+    writer.start()
+    await writer.submit(1)
+    await asyncio.to_thread(writer.stop)
+    assert ["told", "tidied"] == done
+
+
 async def test_a_caller_who_went_away_is_not_answered_and_its_work_is_done(
     writer: GroupCommitWriter[int], log: Log
 ) -> None:
