@@ -103,8 +103,7 @@ def narrow(text: str) -> str:
 
 def by_form(plain: str) -> Iterator[Span]:
     """What is private by its form in a narrow text. Days and amounts are not, however many digits they have."""
-    few = len(_DIGIT_OR_LETTER.findall(plain)) < _DIGITS_AND_LETTERS_MIN
-    if few and not _CHINESE_NUMBER.search(plain):
+    if _is_bare(plain):
         return  # most beginnings of texts, of which lists show many: eighteen patterns would look for nothing
     harmless = [match.span() for pattern in _HARMLESS for match in pattern.finditer(plain)]
     for mask, pattern in _PATTERNS:
@@ -112,3 +111,9 @@ def by_form(plain: str) -> Iterator[Span]:
             start, end = match.span("private" if "private" in pattern.groupindex else 0)
             if mask is not Mask.NUMBER or not any(first <= start and end <= last for first, last in harmless):
                 yield Span(start, end, mask)
+
+
+def _is_bare(plain: str) -> bool:
+    """Whether it has too little of which whatever has a form is made."""
+    few = len(_DIGIT_OR_LETTER.findall(plain)) < _DIGITS_AND_LETTERS_MIN
+    return few and not _CHINESE_NUMBER.search(plain)
