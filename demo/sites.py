@@ -2,9 +2,7 @@
 
 Each site is a real ``nats-server`` process with a JetStream domain of its own. A province dials the national site
 through a small TCP proxy in this process, so that its link can be cut (connections reset, new ones refused) and
-restored without touching either server. The configuration comes from `site_conf`, which also writes ``deploy/nats``::
-
-    python -m demo.sites deploy/nats
+restored without touching either server. The configuration comes from `site_conf`, as that of a deployed site does.
 
 Who connects shows a certificate of the federation's authority, and is the user that is called by the first name in it.
 There is no password.
@@ -21,39 +19,20 @@ import shutil
 import socket
 import struct
 import subprocess
-import sys
 import sysconfig
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from demo.processes import READY_POLL_SECONDS, ChildProcess, ProcessError, free_port
 from kuaixiang.runtime import pki
-from kuaixiang.runtime.bus import (
-    ACCOUNT,
-    ACKS,
-    DIRECTIVE_PREFIX,
-    HEAD_PREFIX,
-    HEADQUARTERS,
-    JOURNAL_PREFIX,
-    PROGRESS_PREFIX,
-    STREAM,
-    WAKE_PREFIX,
-    Access,
-    consumer_name,
-    hub_user,
-    inbox,
-    node_user,
-    operator_user,
-    site_domain,
-    totals_subject,
-)
+from kuaixiang.runtime.bus import HEADQUARTERS, Access, hub_user, node_user, operator_user, site_domain
+from kuaixiang.runtime.site_conf import EVERY, SiteConf, site_conf
 
 NATS_SERVER_VERSION_MIN: Final = (2, 15, 1)
 """The version whose leaf links and fsync behaviour were measured; 2.15 also puts the domain into ACK subjects."""
@@ -81,28 +60,6 @@ MONITOR_SECONDS_MAX: Final = 2.0
 
 LOOPBACK: Final = "127.0.0.1"
 """Where the sites of one machine dial each other; it stands in the national one's certificate."""
-
-HANDSHAKE_SECONDS_MAX: Final = 5
-"""A handshake takes milliseconds; the server's own two seconds are little where everything starts at once."""
-
-EVERY: Final = "*"
-"""For a bureau in a list of nodes: all of the site, and for a consumer: any name. Tests use it."""
-
-SAMPLE_NODES: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-    HEADQUARTERS: ((HEADQUARTERS,),),
-    "110000": (("110000", "110101", "110102", "110108"),),
-    "330000": (("330000", "330100", "330102", "330106"),),
-}
-"""The sites of ``deploy/nats`` and the compose file, and which bureaus share a node process at each.
-
-Beijing's districts hang directly under it, Zhejiang has a prefecture between."""
-
-DEPLOYED_CLIENT_PORT: Final = 4222
-DEPLOYED_MONITOR_PORT: Final = 8222
-DEPLOYED_LEAF_PORT: Final = 7422
-DEPLOYED_STORE: Final = "/var/lib/nats"
-DEPLOYED_CERTIFICATES: Final = "/etc/nats/certificates"
-DEPLOYED_LEAF_URL: Final = f"tls://nats-hq:{DEPLOYED_LEAF_PORT}"
 
 
 class NatsServerMissing(ProcessError):
@@ -172,258 +129,6 @@ def nats_server_binary() -> Path:
     if match is None or tuple(map(int, match.groups())) < NATS_SERVER_VERSION_MIN:
         raise NatsServerUnfit(path, match.group(0) if match else told.strip())
     return path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SiteConf:
-    """What distinguishes the nats-server of one site from another's.
-
-    `nodes` are the node processes of the site, each by the bureaus that it keeps the ledgers of, in the order of its
-    certificate; `hubs` the scopes of the hubs that connect here. `leaf_listen` and `provinces` belong to the national
-    site only, `leaf_url` to a province's. `any_consumer` lets hubs name consumers as they like.
-    """
-
-    code: str
-    listen: str
-    monitor: str
-    store: str
-    certificates: str
-    nodes: tuple[tuple[str, ...], ...]
-    hubs: tuple[str, ...]
-    leaf_listen: str = ""
-    leaf_url: str = ""
-    provinces: tuple[str, ...] = ()
-    any_consumer: bool = False
-
-    @property
-    def domain(self) -> str:
-        """JetStream domain of the site."""
-        return site_domain(self.code)
-
-    @property
-    def is_national(self) -> bool:
-        """Whether the provinces' leaves dial this site."""
-        return self.code == HEADQUARTERS
-
-
-def site_conf(conf: SiteConf) -> str:
-    """The nats-server configuration of one site.
-
-    Users, each called by the first DNS name in its certificate:
-
-    - one for each node process: publishes the journals and heads of its own bureaus and of no other, tells neighbours
-      (the site's bureaus, headquarters; headquarters everybody), hears what is for its own bureaus. The one that keeps
-      the ledger of the site's own bureau may make the stream; none may change, empty, delete or read it.
-    - one for each hub: reads streams by consumers of its own name, and publishes nothing but its totals.
-    - one for the readers of each hub, other systems: hears that hub's totals, and publishes nothing.
-    - the site's own certificate is its operator's: everything about the site's own JetStream, by hand.
-    - at the national site one for each province's leaf: answers what hubs ask of that province, tells headquarters, and
-      hears nothing but that and what is for its own bureaus.
-    """
-    quoted = json.dumps
-    domain = conf.domain
-    tls = (
-        f"  tls {{ cert_file: {quoted(conf.certificates + '/' + pki.CERTIFICATE)}, "
-        f"key_file: {quoted(conf.certificates + '/' + pki.KEY)}, "
-        f"ca_file: {quoted(conf.certificates + '/' + pki.AUTHORITY_CERTIFICATE)}, timeout: {HANDSHAKE_SECONDS_MAX}"
-    )
-    lines = [
-        f"# NATS site {domain}. Written by `python -m demo.sites`; edit demo/sites.py instead.",
-        f"server_name: {quoted('kx-' + domain)}",
-        f"listen: {quoted(conf.listen)}",
-        f"http: {quoted(conf.monitor)}",
-        "# Who connects shows a certificate of the federation, and is the user of its first name. No password.",
-        f"{tls.lstrip()}, verify_and_map: true }}",
-        "# A segment of the journal is some 30 KB; what is over 1 MB is a mistake.",
-        "max_payload: 1MB",
-        "# A dead link is given up after a minute instead of the default's six.",
-        'ping_interval: "20s"',
-        "ping_max: 2",
-        "",
-        "# Acknowledgements name their site ($JS.ACK.<domain>. ...): without it all would be alike, since every site",
-        "# has a stream of the same name, and the hub's could be taken by the wrong one.",
-        "feature_flags { js_ack_fc_v2: true }",
-        "",
-        "jetstream {",
-        f"  domain: {quoted(domain)}",
-        f"  store_dir: {quoted(conf.store)}",
-        "  # Acknowledged means on disk: with the default (2 minutes) a power cut took the whole stream.",
-        "  sync_interval: always",
-        "  max_memory_store: 64MB",
-        "  max_file_store: 16GB",
-        "}",
-        "",
-        "accounts {",
-        f"  {ACCOUNT} {{",
-        "    jetstream: enabled",
-        "    users: [",
-    ]
-    for bureaus in conf.nodes:
-        lines += _node(conf, bureaus)
-    for scope in conf.hubs:
-        lines += _hub(conf, scope)
-        lines += _reader(scope)
-    lines += _user(
-        pki.dns_name("nats", conf.code),
-        "STANDARD",
-        publish=[f"{prefix}.>" for prefix in _own_api(domain)],
-        subscribe=[f"{inbox(operator_user(conf.code), '>')}"],
-    )
-    for province in conf.provinces:
-        lines += _leaf(conf, province)
-    lines += ["    ]", "  }", "}", ""]
-    if conf.is_national:
-        lines += [
-            "leafnodes {",
-            f"  listen: {quoted(conf.leaf_listen)}",
-            f"{tls}, verify_and_map: true }}",
-            "  # One province's interest is no other province's business.",
-            "  isolate_leafnode_interest: true",
-            "  # Provinces dial the address that they were given, not one that this server believes to have.",
-            "  no_advertise: true",
-            "}",
-        ]
-    else:
-        lines += [
-            "leafnodes {",
-            '  reconnect: "2s"',
-            "  remotes: [",
-            "    {",
-            f"      url: {quoted(conf.leaf_url)}",
-            f"      account: {ACCOUNT}",
-            f"    {tls} }}",
-            "      # What this site's stream keeps comes from this site's nodes alone.",
-            f"      deny_imports: {quoted([f'{JOURNAL_PREFIX}.>', f'{HEAD_PREFIX}.>'])}",
-            "    }",
-            "  ]",
-            "}",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _node(conf: SiteConf, bureaus: Sequence[str]) -> list[str]:
-    """The user of one node process."""
-    site, own = conf.code, _own_api(conf.domain)
-    requests = ["STREAM.INFO", "STREAM.CREATE"] if site in bureaus else ["STREAM.INFO"]
-    return _user(
-        pki.dns_name("node", bureaus[0]),
-        "STANDARD",
-        publish=[
-            *(f"{prefix}.{site}.{bureau}" for prefix in (JOURNAL_PREFIX, HEAD_PREFIX) for bureau in bureaus),
-            *_told_by_nodes(conf),
-            *(f"{prefix}.{request}.{STREAM}" for prefix in own for request in requests),
-        ],
-        subscribe=[
-            *(f"{inbox(node_user(bureaus[0]), answering)}.>" for answering in (ACKS, conf.domain)),
-            *(f"{prefix}.{site}.{bureau}" for prefix in _BEST_EFFORT for bureau in bureaus),
-        ],
-    )
-
-
-def _hub(conf: SiteConf, scope: str) -> list[str]:
-    """The user of one hub, which reads the own site and, at the national one, those of the provinces."""
-    publish = []
-    for domain in (conf.domain, *map(site_domain, conf.provinces)):
-        consumer = EVERY if conf.any_consumer else consumer_name(hub_user(scope), domain)
-        for prefix in _own_api(domain) if domain == conf.domain else [f"$JS.{domain}.API"]:
-            publish.append(f"{prefix}.STREAM.INFO.{STREAM}")
-            publish += [
-                f"{prefix}.CONSUMER.{request}.{STREAM}.{consumer}"
-                for request in ("CREATE", "DURABLE.CREATE", "INFO", "MSG.NEXT")
-            ]
-        publish.append(f"$JS.ACK.{domain}.*.{STREAM}.{consumer}.>")
-    publish.append(totals_subject(scope))
-    return _user(
-        pki.dns_name("hub", scope),
-        "STANDARD",
-        publish=publish,
-        subscribe=[f"{inbox(hub_user(scope), '>')}"],
-    )
-
-
-def _reader(scope: str) -> list[str]:
-    """The user of other systems that follow a hub's totals."""
-    return _user(pki.dns_name("reader", scope), "STANDARD", publish=[], subscribe=[totals_subject(scope)])
-
-
-def _leaf(conf: SiteConf, province: str) -> list[str]:
-    """At the national site: the user of a province's leaf."""
-    domain = site_domain(province)
-    return _user(
-        pki.dns_name("nats", province),
-        "LEAFNODE",
-        publish=[
-            *(f"{inbox(hub_user(scope), domain)}.>" for scope in conf.hubs),
-            f"{PROGRESS_PREFIX}.{conf.code}.>",
-            f"{WAKE_PREFIX}.{conf.code}.>",
-        ],
-        subscribe=[
-            f"$JS.{domain}.API.>",
-            f"$JS.ACK.{domain}.>",
-            *(f"{prefix}.{province}.>" for prefix in _BEST_EFFORT),
-        ],
-    )
-
-
-def _own_api(domain: str) -> list[str]:
-    """The requests to the own site's JetStream: the server looks at what a request by its domain becomes, too."""
-    return ["$JS.API", f"$JS.{domain}.API"]
-
-
-def _told_by_nodes(conf: SiteConf) -> list[str]:
-    """What a site's nodes may tell: best effort, between neighbours in the tree; directives only downwards."""
-    if conf.is_national:
-        return [f"{prefix}.>" for prefix in _BEST_EFFORT]
-    sites = (conf.code, HEADQUARTERS)
-    return [
-        *(f"{prefix}.{site}.>" for prefix in (PROGRESS_PREFIX, WAKE_PREFIX) for site in sites),
-        f"{DIRECTIVE_PREFIX}.{conf.code}.>",
-    ]
-
-
-_BEST_EFFORT: Final = (PROGRESS_PREFIX, WAKE_PREFIX, DIRECTIVE_PREFIX)
-
-
-def _user(name: str, connection: str, *, publish: Sequence[str], subscribe: Sequence[str]) -> list[str]:
-    def listed(kind: str, subjects: Sequence[str]) -> list[str]:
-        if not subjects:
-            # An empty list of what is allowed would allow everything.
-            return [f'          {kind}: {{ deny: ">" }}']
-        return [f"          {kind}: [", *(f"            {json.dumps(subject)}" for subject in subjects), "          ]"]
-
-    return [
-        "      {",
-        f"        user: {json.dumps(name)}",
-        f"        allowed_connection_types: [{json.dumps(connection)}]",
-        "        permissions {",
-        *listed("publish", publish),
-        *listed("subscribe", subscribe),
-        "        }",
-        "      }",
-    ]
-
-
-def sample_confs() -> dict[str, str]:
-    """The files of ``deploy/nats``: name and content, for the sample federation in containers."""
-    provinces = tuple(code for code in SAMPLE_NODES if code != HEADQUARTERS)
-    confs = {}
-    for code, nodes in SAMPLE_NODES.items():
-        is_national = code == HEADQUARTERS
-        confs[f"{site_domain(code)}.conf"] = site_conf(
-            SiteConf(
-                code=code,
-                listen=f"0.0.0.0:{DEPLOYED_CLIENT_PORT}",
-                monitor=f"0.0.0.0:{DEPLOYED_MONITOR_PORT}",
-                store=DEPLOYED_STORE,
-                certificates=DEPLOYED_CERTIFICATES,
-                nodes=nodes,
-                hubs=(code,),
-                leaf_listen=f"0.0.0.0:{DEPLOYED_LEAF_PORT}" if is_national else "",
-                leaf_url="" if is_national else DEPLOYED_LEAF_URL,
-                provinces=provinces if is_national else (),
-            )
-        )
-    return confs
 
 
 class LinkProxy:
@@ -637,7 +342,7 @@ class Sites:
                 nodes=tuple(map(tuple, nodes.get(code, ()) if nodes is not None else [(code, EVERY)])),
                 hubs=tuple(hubs.get(code, ()) if hubs is not None else [code]),
                 leaf_listen=f"{LOOPBACK}:{leaf_port}" if is_national else "",
-                leaf_url="" if is_national else f"tls://{LOOPBACK}:{self._links[code]}",
+                leaf_urls=() if is_national else (f"tls://{LOOPBACK}:{self._links[code]}",),
                 provinces=tuple(provinces) if is_national else (),
                 any_consumer=any_consumer,
             )
@@ -787,17 +492,3 @@ class SitesNotStarted(ProcessError):
 
     def __init__(self) -> None:
         super().__init__("the NATS sites are not started: call start() first")
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Write the sample federation's configuration into the directory named (``deploy/nats`` when none is)."""
-    directory = Path(arguments[0] if arguments else "deploy/nats")
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, text in sample_confs().items():
-        (directory / name).write_text(text, encoding="utf-8")
-        print(directory / name)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

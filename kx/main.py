@@ -26,6 +26,7 @@ COMMANDS: Final = {
     ),
     "verify": ("kx.verify:verify", "Prove an exported ledger complete and untampered, or name its first bad entry."),
     "pki": ("kx.pki:app", "The federation's certificate authority: issue, show, check and revoke certificates."),
+    "nats": ("kx.nats:nats", "The configuration of NATS sites, written from the tree of bureaus."),
     "calendar": ("kx.calendar:app", "The legal working calendar: days off, make-up working days 调休, deadlines."),
     "tree": ("kx.tree:app", "The tree of bureaus: who is above whom, and the way of a case."),
     "staff": (

@@ -37,7 +37,8 @@ class NodeSettings(SignInSettings, LimitSettings, OperationSettings):
     """File of the keys of private data at rest, mode 0600, made when a new ledger has none; beside a SQLite database
     (`node.db.key`) or `var/node.key` when absent."""
     nats_url: SecretStr | None = SecretStr("tls://127.0.0.1:4222")
-    """The NATS server of the bureaus' site, with this node's certificate; empty: the hub reads the ledgers by gRPC."""
+    """The NATS server of the bureaus' site, a cluster's three with commas between, to whom this node shows its
+    certificate; empty: the hub reads the ledgers by gRPC."""
     nats_monitor: Annotated[str, Field(pattern=r"^(http://.+)?$")] = ""
     """Where the site's NATS server shows how it is (`http://host:8222`), to watch its leaf links; one node of a site is
     enough. Empty: they are not watched."""

@@ -29,6 +29,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -67,6 +68,9 @@ TOTALS_PREFIX: Final = "kx.v1.totals"
 
 STREAM_BYTES_MAX: Final = 4 * 1024**3
 """A large province's filing-deadline day: 150 entries/s of 300 bytes are 3.9 GB. Full means that publishers wait."""
+
+CLUSTER_REPLICAS: Final = 3
+"""On how many servers of a cluster a message is before it is acknowledged by two of them; one of them may be away."""
 
 STREAM_AGE_SECONDS_MAX: Final = 14 * 86_400
 """A hub away for a fortnight catches up from the stream; one away for longer refills from the ledgers."""
@@ -354,8 +358,9 @@ class Access:
     """How a process reaches the NATS server of its site, and as whom.
 
     `url` is `tls://host:port`, where the process shows its certificate and the server must show that of the `site`; any
-    other scheme is plain text, with the user and password in the URL, if any, which is never logged. `user` is one of
-    `node_user`, `hub_user` and `operator_user`.
+    other scheme is plain text, with the user and password in the URL, if any, which is never logged. Where the site is
+    a cluster, its servers stand there with commas between them. `user` is one of `node_user`, `hub_user` and
+    `operator_user`.
     """
 
     url: str = field(repr=False)
@@ -363,12 +368,22 @@ class Access:
     user: str
     certificates: CertificatePaths | None = None
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Each server of the site."""
+        return tuple(url.strip() for url in self.url.split(","))
+
+    @property
+    def replicas(self) -> int:
+        """On how many servers the site's stream is to be: on three where it names so many."""
+        return CLUSTER_REPLICAS if len(self.urls) >= CLUSTER_REPLICAS else 1
+
     def context(self) -> ssl.SSLContext | None:
         """TLS by the files as they are now; None where the URL asks for none.
 
         Raises `PkiError`, `ssl.SSLError` for files that do not fit together.
         """
-        if self.certificates is None or urlsplit(self.url).scheme != "tls":
+        if self.certificates is None or any(urlsplit(url).scheme != "tls" for url in self.urls):
             return None
         credentials = load(self.certificates)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -390,7 +405,8 @@ class Bus:
         self.failure = ""
         """Why the last attempt to connect failed; empty when it did not."""
         self._access = access
-        self._url = access.url
+        self._urls = cycle(access.urls)
+        self._url = next(self._urls)
         self._not_permitted: set[str] = set()
         self._client: Client | None = None
         self._up = asyncio.Event()
@@ -442,13 +458,13 @@ class Bus:
         domain: str | None = None,
         *,
         bytes_max: int = STREAM_BYTES_MAX,
-        replicas: int = 1,
         timeout_seconds: float = API_SECONDS_MAX,
     ) -> bool:
         """Make the stream of the site unless it exists; whether it was made now.
 
         It keeps the journals and heads of the site's bureaus in files, and refuses new messages when it is full: an old
-        one that no hub has read yet must not be dropped for a new one. `domain` is `site_domain(site)` by default.
+        one that no hub has read yet must not be dropped for a new one. Where this bus names a cluster, it is on three
+        of its servers. `domain` is `site_domain(site)` by default.
 
         Raises StreamDiffers when it exists with other settings, BusUnavailable, SiteUnreachable, JetStreamRefused.
         """
@@ -463,7 +479,7 @@ class Bus:
             max_age=STREAM_AGE_SECONDS_MAX,
             max_msg_size=MESSAGE_BYTES_MAX,
             duplicate_window=DUPLICATE_WINDOW_SECONDS,
-            num_replicas=replicas,
+            num_replicas=self._access.replicas,
         )
         manager = self.manager(where, timeout_seconds)
         try:
@@ -480,9 +496,7 @@ class Bus:
         except _NATS_FAILURES as failure:
             if isinstance(failure, nats.js.errors.APIError) and failure.err_code == _STREAM_NAME_IN_USE:
                 # Another node of the site was quicker: with the same settings or not.
-                return await self.ensure_stream(
-                    site, where, bytes_max=bytes_max, replicas=replicas, timeout_seconds=timeout_seconds
-                )
+                return await self.ensure_stream(site, where, bytes_max=bytes_max, timeout_seconds=timeout_seconds)
             raise self.translated(failure, where) from failure
         _log.info("The stream of the site was made.", action="nats.stream", domain=where, connection=self.name)
         return True
@@ -684,6 +698,7 @@ class Bus:
             )
             ERRORS.labels(self.name).inc()
             self.failure = f"{type(failure).__name__}: {failure}".rstrip(": ")
+            self._url = next(self._urls)
             await self._discard(client, flush=False)
             return False
         except asyncio.CancelledError:

@@ -20,15 +20,18 @@ from helm_python.chart import lint
 from helm_python.errors import HelmError
 from kubernetes_validate import utils
 
-from demo.sites import (
-    DEPLOYED_CERTIFICATES,
-    DEPLOYED_CLIENT_PORT,
-    DEPLOYED_LEAF_PORT,
-    DEPLOYED_MONITOR_PORT,
-    DEPLOYED_STORE,
-)
 from hub.settings import HubSettings
+from kuaixiang.facts import load_tree
 from kuaixiang.runtime.settings import read_settings
+from kuaixiang.runtime.site_conf import (
+    CERTIFICATES,
+    CLIENT_PORT,
+    LEAF_PORT,
+    MONITOR_PORT,
+    ROUTE_PORT,
+    STORE,
+    confs_of,
+)
 from node.settings import NodeSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +40,8 @@ TREE = ROOT / "deploy" / "tree" / "sample-federation.csv"
 KUBERNETES = ("1.28", "1.37")
 """The oldest that the chart names, and the newest whose schemas there are."""
 RELEASES = {"hq": "hq", "province": "zj", "county": "xihu"}
-CONFS = {"hq": ["hq"], "province": ["p330000"], "county": []}
+HOSTS = [f"hq-nats-{number}.hq-nats" for number in range(3)]
+SITES = {"hq": "000000", "province": "330000"}
 OF_OTHERS = {"ServiceMonitor"}
 """Kinds of Prometheus's operator, whose schemas Kubernetes does not have."""
 
@@ -55,9 +59,9 @@ def values_of(tier: str) -> dict[str, Any]:
     """The values file of a tier, and what its heading has given with --set-file."""
     values: dict[str, Any] = yaml.safe_load((CHART / f"values-{tier}.yaml").read_text("utf-8"))
     values["files"] = {"tree": TREE.read_text("utf-8")}
-    confs = [(ROOT / "deploy" / "nats" / f"{name}.conf").read_text("utf-8") for name in CONFS[tier]]
-    if confs:
-        values["nats"]["confs"] = confs
+    if tier in SITES:
+        confs = confs_of(load_tree(TREE), {"000000": HOSTS}, sites=[SITES[tier]])
+        values["nats"]["confs"] = [confs[name] for name in sorted(confs)]
     return values
 
 
@@ -282,17 +286,19 @@ def test_nats_has_the_ports_the_store_and_the_certificates_that_its_configuratio
     one = of_kind(documents, "StatefulSet")[name]
     (container,) = one["spec"]["template"]["spec"]["containers"]
     mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert {DEPLOYED_STORE, DEPLOYED_CERTIFICATES} <= mounted
+    assert {STORE, CERTIFICATES} <= mounted
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert (DEPLOYED_CLIENT_PORT, DEPLOYED_LEAF_PORT, DEPLOYED_MONITOR_PORT) == (
-        ports["client"],
-        ports["leaf"],
-        ports["monitor"],
-    )
+    assert {"client": CLIENT_PORT, "route": ROUTE_PORT, "leaf": LEAF_PORT, "monitor": MONITOR_PORT} == ports
     confs = of_kind(documents, "ConfigMap")[name]["data"]
     assert {f"{index}.conf" for index in range(one["spec"]["replicas"])} == set(confs)
     for key, text in confs.items():
         assert text == values_of(tier)["nats"]["confs"][int(key.removesuffix(".conf"))]
+    if tier == "hq":
+        # The others of the cluster, by the names that the set's Service gives them; and so do this cluster's clients.
+        assert [f"{name}-{number}.{one['spec']['serviceName']}" for number in range(3)] == HOSTS
+        for host in HOSTS:
+            assert all(f"tls://{host}:{ROUTE_PORT}" in text for text in confs.values())
+            assert f"tls://{host}:{CLIENT_PORT}" in values_of(tier)["hub"]["settings"]["nats_url"].split(",")
 
 
 def test_every_page_that_the_settings_open_has_a_port(chart: Chart) -> None:
