@@ -28,7 +28,8 @@ class HubSettings(SignInSettings, LimitSettings, OperationSettings):
     database: Annotated[str, Field(repr=False)] = "sqlite:///var/hub.db"
     """SQLAlchemy URL: SQLite in a file or PostgreSQL, with its password; it is in no message and no log."""
     nats_url: SecretStr = SecretStr("tls://127.0.0.1:4222")
-    """The NATS server of the scope's own site, a cluster's three with commas between; it is shown this hub's certificate."""
+    """The NATS server of the scope's own site, a cluster's three with commas between, to whom this hub shows its
+    certificate."""
     sites: Annotated[tuple[str, ...], NoDecode] = ()
     """Codes of the sites to follow, in the environment separated by commas; all of the scope when empty."""
     listen: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] = "127.0.0.1:7450"

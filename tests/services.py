@@ -25,8 +25,9 @@ from sqlalchemy import make_url
 
 from demo.postgres import Postgres, postgres_binaries
 from demo.processes import ProcessError
-from demo.sites import EVERY, Sites, nats_server_binary
+from demo.sites import Sites, nats_server_binary
 from kuaixiang.runtime.bus import Access
+from kuaixiang.runtime.site_conf import EVERY
 
 POSTGRES_URL_VARIABLE: Final = "KX_TEST_POSTGRES_URL"
 NATS_URL_VARIABLE: Final = "KX_TEST_NATS_URL"
