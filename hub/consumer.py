@@ -8,14 +8,16 @@ be in progress, so that a machine that folds slowly is not sent it once more.
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from hub.folder import Folder, Message
 from hub.worker import Worker
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.bus import (
     ACK_WAIT_SECONDS,
     Bus,
@@ -29,6 +31,9 @@ from kuaixiang.runtime.bus import (
 )
 from kuaixiang.runtime.loops import end_tasks
 
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
 FETCH_MESSAGES_MAX: Final = 200
 """Messages of one pull, far below what one consumer may have under way."""
 BATCH_BYTES_MAX: Final = 12 * 1024 * 1024
@@ -39,6 +44,8 @@ QUEUED_MAX: Final = 8
 PROGRESS_SECONDS: Final = ACK_WAIT_SECONDS / 3
 """How often the sites are told of what is held: once too few is then no harm."""
 FETCH_SECONDS: Final = 5.0
+TRACES_MAX: Final = 64
+"""Whose entries have been folded and that nobody has taken yet: as many as a message of totals continues."""
 RETRY_SECONDS: Final = 1.0
 """Pause after a site did not answer: its leaf link takes two seconds to come back."""
 
@@ -69,6 +76,7 @@ class Consumer:
         """Not acknowledged, whether they wait or are being folded."""
         self._tasks: list[asyncio.Task[None]] = []
         self._sites = sites
+        self._traces: deque[SpanContext] = deque(maxlen=TRACES_MAX)
 
     def start(self) -> None:
         """Begin to pull and fold."""
@@ -102,7 +110,16 @@ class Consumer:
             pulled.append(self._queue.get_nowait())
             size += pulled[-1].size
         messages = [Message(one.site, delivery.subject, delivery.data) for one in pulled for delivery in one.deliveries]
+        spans = tracing.spans()
+        folding = None
+        if spans is not None:
+            folding = spans.processing(
+                (delivery.subject, delivery.traceparent) for one in pulled for delivery in one.deliveries
+            )
         await self._worker.run(self._folder.take, messages)
+        if folding is not None:
+            folding.end()
+            self._traces.extend(folding.contexts)
         for one in pulled:
             self._held.remove(one)
             for delivery in one.deliveries:
@@ -112,6 +129,12 @@ class Consumer:
                     # Not acknowledged: it comes again and is a duplicate.
                     break
         return len(messages)
+
+    def take_traces(self) -> "list[SpanContext]":
+        """The traces whose entries have been folded since the last time; of more than are kept, the latest."""
+        taken = list(self._traces)
+        self._traces.clear()
+        return taken
 
     def held(self) -> list[Pulled]:
         """What is not acknowledged."""

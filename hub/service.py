@@ -37,6 +37,7 @@ from kuaixiang.runtime.exposition import start_exposition
 from kuaixiang.runtime.loops import Loop, Step
 from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.serving import Health, serving, told_to_stop
+from kuaixiang.runtime.tracing import tracing
 from kuaixiang.runtime.trust import Trust
 from kuaixiang.web.serving import reach_of, serving_pages
 from kuaixiang.wire.v1 import issues_pb2, sign_in_pb2, statistics_pb2
@@ -81,6 +82,8 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
         return to_micros(clock.now())
 
     async with contextlib.AsyncExitStack() as stack:
+        # Before all that is made: servers and channels ask once whether there are traces.
+        stack.enter_context(tracing(settings, "hub", settings.scope))
         store = stack.enter_context(Store(settings.database, settings.load_tree(), settings.scope))
         trust = Trust(settings.certificate_paths, store.trees)
         worker = Worker()
@@ -188,6 +191,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
                 completeness=lambda: statistics.completeness(settings.scope),
                 now=clock.now,
                 tell=bus.publish_core,
+                traces=consumer.take_traces,
             )
             await stack.enter_async_context(Loop("hub-totals", totals.step, settings.totals_seconds))
         await stack.enter_async_context(Gauges(store, clock.now).loop)

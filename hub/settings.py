@@ -10,13 +10,13 @@ from kuaixiang.accounts.settings import SignInSettings
 from kuaixiang.domain.tree import BureauTree, UnknownBureau
 from kuaixiang.facts import FactsError, load_staff, load_tree, national_tree
 from kuaixiang.runtime.pki import CertificatePaths
-from kuaixiang.runtime.settings import ImpossibleSetting, LimitSettings, OperationSettings
+from kuaixiang.runtime.settings import ImpossibleSetting, LimitSettings, OperationSettings, TraceSettings
 from kuaixiang.web.serving import is_loopback
 
 ENV_PREFIX: Final = "KX_HUB_"
 
 
-class HubSettings(SignInSettings, LimitSettings, OperationSettings):
+class HubSettings(SignInSettings, LimitSettings, OperationSettings, TraceSettings):
     """What a hub must be told. Give it to `hub.service.serve`."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)

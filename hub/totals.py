@@ -7,10 +7,10 @@ has the next. It holds counts and nothing of a case, a taxpayer or an officer (`
 import asyncio
 import json
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hub.query import Completeness, Question, Row, figures
 from hub.store import Store
@@ -20,14 +20,21 @@ from kuaixiang.domain.periods import PeriodKind, period_of
 from kuaixiang.runtime.bus import totals_subject
 from kuaixiang.runtime.clock import from_micros, to_micros
 
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
 REPEAT_SECONDS: Final = 60.0
 """Figures that have not changed are told so often all the same: who has just come knows them after a minute."""
+
+TRACES_MAX: Final = 64
+"""That wait for the next message: as many as one continues."""
 
 
 class Totals:
     """`step` reads the figures and tells them if they have changed. `now` is the business clock's.
 
-    `tell` gets the subject and the message. `monotonic` gives real seconds.
+    `tell` gets the subject and the message. `monotonic` gives real seconds, `traces` those that have led to
+    what is new.
     """
 
     def __init__(
@@ -36,13 +43,16 @@ class Totals:
         store: Store,
         completeness: Callable[[], Completeness],
         now: Callable[[], datetime],
-        tell: Callable[[str, bytes], Awaitable[bool]],
+        tell: Callable[[str, bytes, "Sequence[SpanContext]"], Awaitable[bool]],
+        traces: "Callable[[], Sequence[SpanContext]]" = tuple,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._completeness = completeness
         self._now = now
         self._tell = tell
+        self._traces = traces
+        self._waiting: deque[SpanContext] = deque(maxlen=TRACES_MAX)
         self._monotonic = monotonic
         self._told: dict[str, Any] = {}
         self._told_at = 0.0
@@ -50,10 +60,14 @@ class Totals:
     async def step(self) -> bool:
         """Tell what has changed, and what has not once a minute; never more to do at once."""
         now = self._now()
+        # Before the figures are read: what is of these traces is in them, whenever they are told.
+        self._waiting.extend(self._traces())
         found = await asyncio.to_thread(self._read, now)
         if found != self._told or self._monotonic() - self._told_at >= REPEAT_SECONDS:
             message = {**found, "told_at": _text(now)}
-            if await self._tell(totals_subject(self._store.scope), json.dumps(message, ensure_ascii=False).encode()):
+            payload = json.dumps(message, ensure_ascii=False).encode()
+            if await self._tell(totals_subject(self._store.scope), payload, tuple(self._waiting)):
+                self._waiting.clear()
                 self._told, self._told_at = found, self._monotonic()
         return False
 

@@ -21,6 +21,7 @@ from kuaixiang.runtime.clock import clock_from
 from kuaixiang.runtime.exposition import start_exposition
 from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.serving import Health, serving, told_to_stop
+from kuaixiang.runtime.tracing import tracing
 from kuaixiang.runtime.trust import Trust
 from kuaixiang.web.serving import reach_of, serving_pages
 from kuaixiang.wire.v1 import (
@@ -205,6 +206,8 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
     place = Place(settings.load_tree(), settings.load_calendar(), settings.rules, clock_from(settings.clock), staff.of)
     paths = settings.certificate_paths
     async with contextlib.AsyncExitStack() as stack:
+        # Before all that is made: servers, channels and the writer ask once whether there are traces.
+        stack.enter_context(tracing(settings, "node", settings.bureaus[0]))
         ledger = Ledger(settings.database, settings.bureaus, settings.data_key)
         stack.push_async_callback(asyncio.to_thread, ledger.close)
         ledger.start()

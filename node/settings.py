@@ -12,13 +12,13 @@ from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.facts import FactsError, load_calendar, load_staff, load_tree, national_tree, published_calendar
 from kuaixiang.runtime.pki import CertificatePaths
-from kuaixiang.runtime.settings import ImpossibleSetting, LimitSettings, OperationSettings
+from kuaixiang.runtime.settings import ImpossibleSetting, LimitSettings, OperationSettings, TraceSettings
 from kuaixiang.web.serving import is_loopback
 
 ENV_PREFIX: Final = "KX_NODE_"
 
 
-class NodeSettings(SignInSettings, LimitSettings, OperationSettings):
+class NodeSettings(SignInSettings, LimitSettings, OperationSettings, TraceSettings):
     """What a node must be told. Give it to `node.service.serve`."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)

@@ -27,10 +27,10 @@ import re
 import secrets
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
 import nats.errors
@@ -43,8 +43,13 @@ from nats.aio.subscription import Subscription as ClientSubscription
 from nats.js.manager import JetStreamManager
 from prometheus_client import Counter, Gauge
 
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.loops import end_tasks
 from kuaixiang.runtime.pki import CertificatePaths, PkiError, dns_name, load
+from kuaixiang.runtime.tracing import TRACEPARENT
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
 
 ACCOUNT: Final = "KX"
 """The NATS account of every site; a leaf binds it to the national site's account of the same name."""
@@ -531,11 +536,13 @@ class Bus:
         message_id: str,
         timeout_seconds: float = API_SECONDS_MAX,
         expected_stream: str = "",
+        traceparent: str = "",
     ) -> asyncio.Future[Ack]:
         """Send a message to the stream and return the future of its acknowledgement, which always ends in time.
 
         Messages are sent in the order of the calls. Waits only while too many are unacknowledged or the socket is full.
-        A stream of another name than the expected one, where one is, refuses it. The future raises NotAcknowledged,
+        A stream of another name than the expected one, where one is, refuses it. `traceparent` says which traces the
+        message continues, if any. The future raises NotAcknowledged,
         PublishRefused, NoStreamForSubject, NotPermitted, BusUnavailable; the call itself MessageTooLarge and
         BusUnavailable.
         """
@@ -568,6 +575,7 @@ class Bus:
                 headers={
                     str(nats.js.api.Header.MSG_ID.value): message_id,
                     **({str(nats.js.api.Header.EXPECTED_STREAM.value): expected_stream} if expected_stream else {}),
+                    **({TRACEPARENT: traceparent} if traceparent else {}),
                 },
             )
         except _NATS_FAILURES as failure:
@@ -598,13 +606,22 @@ class Bus:
             if refusal.code != _OTHER_STREAM_EXPECTED:
                 raise
 
-    async def publish_core(self, subject: str, payload: bytes = b"") -> bool:
-        """Send a best-effort message; whether it was handed to a connection that is up. Never raises for the bus."""
+    async def publish_core(self, subject: str, payload: bytes = b"", traces: "Sequence[SpanContext]" = ()) -> bool:
+        """Send a best-effort message; whether it was handed to a connection that is up. Never raises for the bus.
+
+        `traces` are those that it continues.
+        """
+        spans = tracing.spans() if traces else None
+        sending = None if spans is None else spans.publishing(subject, traces)
         try:
-            await self.client().publish(subject, payload)
+            headers = None if sending is None else {TRACEPARENT: sending.traceparent}
+            await self.client().publish(subject, payload, headers=headers)
         except (*_NATS_FAILURES, BusUnavailable):
             ERRORS.labels(self.name).inc()
             return False
+        finally:
+            if sending is not None:
+                sending.end()
         return True
 
     async def subscribe(self, subject: str, handler: Handler) -> "Subscription":
@@ -939,8 +956,15 @@ class Subscription:
                 await attached.unsubscribe()
 
     async def _deliver(self, message: Msg) -> None:
+        spans = tracing.spans()
+        traceparent = (message.headers or {}).get(TRACEPARENT, "")
+        processing = spans.processing([(message.subject, traceparent)]) if spans is not None and traceparent else None
         try:
-            await self._handler(message.subject, message.data)
+            if processing is None:
+                await self._handler(message.subject, message.data)
+            else:
+                with processing.under_way():
+                    await self._handler(message.subject, message.data)
         except Exception:  # noqa: BLE001 (whatever the handler raises must not end the subscription)
             ERRORS.labels(self._connection).inc()
             _log.exception(
@@ -955,10 +979,10 @@ class Delivery:
     """One message of a site's stream, delivered to a durable consumer.
 
     `stream_seq` is its number in the stream, `deliveries` how often it has been delivered (1 at first), `pending` how
-    many messages of the stream were still undelivered when it was sent.
+    many messages of the stream were still undelivered when it was sent, `traceparent` which traces it continues.
     """
 
-    __slots__ = ("_bus", "_reply", "data", "deliveries", "pending", "stream_seq", "subject")
+    __slots__ = ("_bus", "_reply", "data", "deliveries", "pending", "stream_seq", "subject", "traceparent")
 
     def __init__(self, bus: Bus, message: Msg) -> None:
         about = message.metadata
@@ -967,6 +991,7 @@ class Delivery:
         self.stream_seq = about.sequence.stream
         self.deliveries = about.num_delivered
         self.pending = about.num_pending
+        self.traceparent = (message.headers or {}).get(TRACEPARENT, "")
         self._bus = bus
         self._reply = message.reply
 

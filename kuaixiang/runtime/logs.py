@@ -21,6 +21,8 @@ import structlog
 from prometheus_client import Counter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from kuaixiang.runtime import tracing
+
 PRIVATE_KEYS: Final = frozenset(
     {
         "address",
@@ -98,6 +100,7 @@ def configure(service: str, level: str = "info", *, strict: bool = False, stream
     threshold = logging.getLevelNamesMapping()[level.upper()]
     rules: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _in_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
@@ -170,6 +173,15 @@ class _Rules:
 
 def _name_library(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
     line.setdefault("action", LIBRARY_ACTION)
+    return line
+
+
+def _in_trace(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    """Say of which trace the line is, where it is of one: the trace itself names no case, its lines do."""
+    spans = tracing.spans()
+    here = None if spans is None else spans.here()
+    if here is not None:
+        line["trace_id"], line["span_id"] = f"{here.trace_id:032x}", f"{here.span_id:016x}"
     return line
 
 

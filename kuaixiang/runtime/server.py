@@ -16,6 +16,7 @@ from prometheus_client import Counter, Histogram
 from kuaixiang.domain.authority import ACCESS, Access, Caller, NoRuleForCall, Subject, decide_access
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.tree import BureauTree
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.database import DatabaseNotWritable, DatabaseSilent, Unwritable
 from kuaixiang.runtime.limits import DEFAULT_LIMITS, Allowance, CallLimits
 from kuaixiang.runtime.revocation import serial_text
@@ -264,7 +265,7 @@ class Answering(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith("/kuaixiang."):
             return handler
-        wrapped = self._known[method] = _wrapped(handler, method.rsplit("/", 1)[-1], self._doors)
+        wrapped = self._known[method] = _wrapped(handler, method.lstrip("/"), self._doors)
         return wrapped
 
     def _believe(self, peer: Peer | None, context: Context) -> None:
@@ -282,7 +283,8 @@ class Answering(grpc.aio.ServerInterceptor):
             raise CertificateNotPinned(bureau, peer.fingerprint)
 
 
-def _wrapped(handler: Any, method: str, doors: _Doors) -> Any:  # noqa: ANN401 - grpc's handlers have no common type
+def _wrapped(handler: Any, full: str, doors: _Doors) -> Any:  # noqa: ANN401 - grpc's handlers have no common type
+    method = full.rsplit("/", 1)[-1]
     streams = handler.response_streaming
     make = (
         (grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler)
@@ -294,6 +296,9 @@ def _wrapped(handler: Any, method: str, doors: _Doors) -> Any:  # noqa: ANN401 -
     read = _reader(handler, method, doors)
     brings = handler.request_streaming
     behaviour = _stream(inner, read, method, doors) if streams else _unary(inner, read, method, doors, brings)
+    spans = tracing.spans()
+    if spans is not None:
+        behaviour = spans.answering(behaviour, full, streams=streams)
     # Bytes are read inside the call, so that what cannot be read is refused like anything else.
     return make(behaviour, request_deserializer=None, response_serializer=handler.response_serializer)
 
@@ -446,7 +451,11 @@ def as_refusal(error: Exception) -> Refused:
 
 
 async def _refuse(context: Context, refusal: Exception, method: str) -> None:
-    status = rpc_status.to_status(to_status(as_refusal(refusal)))
+    refused = as_refusal(refusal)
+    spans = tracing.spans()
+    if spans is not None:
+        spans.say({"error.type": type(refused).__name__})
+    status = rpc_status.to_status(to_status(refused))
     RPCS.labels(method, status.code.name).inc()
     await context.abort_with_status(status)
 

@@ -1,15 +1,19 @@
 """Settings of a service: a TOML file, and the environment over it. A wrong one is named when the service starts."""
 
+import importlib.util
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kuaixiang.runtime.limits import DEFAULT_LIMITS, DEFAULT_PAGE_LIMITS, CallLimits, PageLimits
+
+OPENTELEMETRY: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+"""What the extra `tracing` of the distribution brings."""
 
 
 class WrongSetting(Exception):
@@ -76,6 +80,26 @@ class OperationSettings(BaseSettings):
     """Seconds at a stop in which the service answers still and says NOT_SERVING, so that a balancer sees it in time."""
 
 
+class TraceSettings(BaseSettings):
+    """Whether and where a service tells what its acts set going, which a node and a hub have alike."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    traces_endpoint: Annotated[str, Field(pattern=r"^(https?://[^/?#@]+/[^?#]+)?$")] = ""
+    """Where a collector takes traces by OTLP over HTTP, with its path (`http://collector:4318/v1/traces`); needs the
+    extra `tracing`. Empty: there are none."""
+    traces_sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """The share of calls and pages that begin a trace, where the caller has not decided it already."""
+
+    @model_validator(mode="after")
+    def _can_trace(self) -> "TraceSettings":
+        if self.traces_endpoint and not _has(OPENTELEMETRY):
+            raise ImpossibleSetting(
+                "traces_endpoint", "needs OpenTelemetry, which is not installed: pip install 'kuaixiang[tracing]'"
+            )
+        return self
+
+
 S = TypeVar("S", bound=BaseSettings)
 
 
@@ -94,6 +118,13 @@ def read_settings(kind: type[S], file: Path | None = None, **given: object) -> S
         return kind(**{**from_file, **given})
     except ValidationError as failure:
         raise WrongSetting(_problems(failure), prefix) from failure
+
+
+def _has(modules: Iterable[str]) -> bool:
+    try:
+        return all(importlib.util.find_spec(name) is not None for name in modules)
+    except ModuleNotFoundError:  # not even a package that it would lie in
+        return False
 
 
 def _problems(failure: ValidationError) -> dict[str, str]:

@@ -14,6 +14,7 @@ import grpc.aio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.pki import TRUST_DOMAIN, CertificatePaths, Credentials, LiveCredentials, load
 
 Options = Sequence[tuple[str, int | str]]
@@ -176,7 +177,13 @@ def channel_to(endpoint: str, server_name: str, credentials: Credentials, option
     sent before the first call.
     """
     named = {**dict(CHANNEL_OPTIONS), "grpc.ssl_target_name_override": server_name, **dict(options)}
-    return grpc.aio.secure_channel(endpoint, channel_credentials(credentials), options=tuple(named.items()))
+    spans = tracing.spans()
+    return grpc.aio.secure_channel(
+        endpoint,
+        channel_credentials(credentials),
+        options=tuple(named.items()),
+        interceptors=None if spans is None else spans.interceptors(),
+    )
 
 
 def _configuration(credentials: Credentials) -> grpc.ServerCertificateConfiguration:

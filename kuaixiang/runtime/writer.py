@@ -14,12 +14,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 import structlog
 from prometheus_client import Counter, Histogram
 
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.database import DatabaseNotWritable
+
+if TYPE_CHECKING:
+    from kuaixiang.runtime.spans import Waiting, Writing
 
 BATCH_MAX: Final = 512
 """Pieces of work in one transaction: beyond this the rows per commit gain nothing and the first caller waits longer."""
@@ -67,6 +71,7 @@ class _Waiting(Generic[W]):
     work: W
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
+    trace: "Waiting | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +140,14 @@ class GroupCommitWriter(Generic[W]):
         """The future result of `work`, resolved when it is durable; raises `WriterBusy`, `WriterStopped` at once."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
+        spans = tracing.spans()
+        trace = None if spans is None else spans.waiting()
         with self._wake:
             if self._stopping:
                 raise WriterStopped
             if len(self._waiting) >= QUEUE_MAX:
                 raise WriterBusy(len(self._waiting))
-            self._waiting.append(_Waiting(work, future, loop))
+            self._waiting.append(_Waiting(work, future, loop, trace))
             if len(self._waiting) >= self._wanted:
                 self._wake.notify()
         return future
@@ -176,16 +183,20 @@ class GroupCommitWriter(Generic[W]):
     def _do(self, taken: list[_Waiting[W]]) -> None:
         answers: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
         started = time.perf_counter()
+        spans = tracing.spans()
+        writing = None if spans is None else spans.writing((waiting.trace for waiting in taken), len(taken))
         try:
             batch = self._begin([waiting.work for waiting in taken])
             for waiting in taken:
-                answers.setdefault(waiting.loop, []).append(self._answer(batch, waiting))
+                answers.setdefault(waiting.loop, []).append(self._answer(batch, waiting, writing))
             written = time.perf_counter()
             batch.commit()
         except DatabaseNotWritable as unwritable:
             # Nothing is written: the process goes on, reads are answered, and the next batch is tried.
             for told in answers.values():
                 told[:] = [replace(one, result=None, failure=one.failure or unwritable) for one in told]
+            if writing is not None:
+                writing.end(type(unwritable).__name__)
             self._tell(answers)
             return
         except Exception:  # noqa: BLE001 - whatever it is, what the disk kept is unknown
@@ -194,6 +205,8 @@ class GroupCommitWriter(Generic[W]):
         COMMIT_SECONDS.observe(time.perf_counter() - written)
         BATCH_SECONDS.observe(time.perf_counter() - started)
         BATCH_WORKS.observe(len(taken))
+        if writing is not None:
+            writing.end()
         self._tell(answers)
         for call in (*self._after_commit, self._tidy):
             try:
@@ -208,9 +221,12 @@ class GroupCommitWriter(Generic[W]):
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(_resolve, resolved)
 
-    def _answer(self, batch: Batch[W], waiting: _Waiting[W]) -> _Answer:
+    def _answer(self, batch: Batch[W], waiting: _Waiting[W], writing: "Writing | None") -> _Answer:
         try:
-            return _Answer(waiting.future, result=batch.do(waiting.work))
+            if writing is None or waiting.trace is None:
+                return _Answer(waiting.future, result=batch.do(waiting.work))
+            with writing.act(waiting.trace):
+                return _Answer(waiting.future, result=batch.do(waiting.work))
         except self._refusals as refusal:
             return _Answer(waiting.future, failure=refusal)
         except Exception as fault:  # noqa: BLE001 - answered to the caller, counted and logged; the others go on

@@ -14,8 +14,8 @@ Nothing waits for any of this. What is lost with a connection is not sent again.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from google.protobuf.message import DecodeError, Message
@@ -25,11 +25,15 @@ from kuaixiang.domain.case import Case
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Custody
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.bus import Bus, Handler, Subscription, directive_subject, progress_subject, wake_subject
 from kuaixiang.runtime.loops import Loop
 from kuaixiang.wire.v1 import case_pb2, live_pb2
 from node.office import Office
 from node.progress import progress_of
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
 
 LOOK_SECONDS: Final = 1.0
 """How soon a connection that came back is noticed; commits wake by themselves."""
@@ -143,9 +147,18 @@ class Live:
     async def _tell(self, case: Case, progress: case_pb2.CaseProgress, heard_from: str = "") -> None:
         """Tell the other bureaus of a case, but the one that told us."""
         notice = live_pb2.ProgressNotice(from_bureau=case.bureau, progress=progress)
+        trace = self._trace(case)
         for neighbour, _ in case.neighbours:
             if neighbour != heard_from and neighbour in self._tree:
-                await self._send("progress", progress_subject(self._tree.site(neighbour), neighbour), notice)
+                subject = progress_subject(self._tree.site(neighbour), neighbour)
+                await self._send("progress", subject, notice, () if trace is None else (trace,))
+
+    def _trace(self, case: Case) -> "SpanContext | None":
+        """The trace in which what is told came about: of what was heard just now, else of what was written."""
+        spans = tracing.spans()
+        if spans is None:
+            return None
+        return spans.here() or self._office.ledger.traces.of(case.bureau, case.case_id)
 
     async def _tell_neighbours(self) -> None:
         """This node is there again."""
@@ -162,8 +175,8 @@ class Live:
                     notice = live_pb2.DirectiveNotice(from_bureau=bureau)
                     await self._send("directive", directive_subject(self._tree.site(subordinate), subordinate), notice)
 
-    async def _send(self, kind: str, subject: str, notice: Message) -> None:
-        sent = await self._bus.publish_core(subject, notice.SerializeToString())
+    async def _send(self, kind: str, subject: str, notice: Message, traces: "Sequence[SpanContext]" = ()) -> None:
+        sent = await self._bus.publish_core(subject, notice.SerializeToString(), traces)
         TOLD.labels(kind, "sent" if sent else "lost").inc()
 
     # ------------------------------------------------------------ hearing

@@ -24,6 +24,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from kuaixiang.domain.tree import BureauTree
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.bus import (
     Ack,
     Bus,
@@ -312,7 +313,12 @@ class Publisher:
         for tail, segment in zip(tails, segments, strict=True):
             # What failed meanwhile goes first, so that a bureau's segments stay in order.
             if segment is not None and tail not in self._broken:
-                await self._send(tail, tail.launch(segment, read_at))
+                flight = tail.launch(segment, read_at)
+                spans = tracing.spans()
+                traces = [] if spans is None else self._ledger.traces.take(tail.bureau, flight.last_seq)
+                if spans is not None and traces:
+                    flight.traces = spans.publishing(tail.subject, traces, flight.message_id)
+                await self._send(tail, flight)
 
     def _read(self, positions: Sequence[tuple[str, int]]) -> list[Segment | None]:
         return [
@@ -343,7 +349,12 @@ class Publisher:
         """Send a segment; what comes of it is taken in when it is known. Raises `BusUnavailable`."""
         flight.ack = None
         try:
-            flight.ack = await self._bus.publish_pipelined(tail.subject, flight.payload, message_id=flight.message_id)
+            flight.ack = await self._bus.publish_pipelined(
+                tail.subject,
+                flight.payload,
+                message_id=flight.message_id,
+                traceparent="" if flight.traces is None else flight.traces.traceparent,
+            )
         except BusError as failure:
             self._failed(tail, failure)
             if isinstance(failure, BusUnavailable):
@@ -361,6 +372,8 @@ class Publisher:
         for landed in tail.land():
             PUBLISHED_SEGMENTS.inc()
             PUBLISHED_ENTRIES.inc(landed.entries)
+            if landed.traces is not None:
+                landed.traces.end()
         if tail.failures:
             _log.info("A journal is published again.", action="publisher.resumed", bureau=tail.bureau)
             tail.failures = 0

@@ -3,10 +3,13 @@
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kuaixiang.runtime.bus import Ack, journal_subject
 from kuaixiang.wire.v1.journal_pb2 import Segment
+
+if TYPE_CHECKING:
+    from kuaixiang.runtime.spans import Several
 
 SEGMENTS_UNDER_WAY_MAX: Final = 4
 """Unacknowledged segments of one bureau: enough to hide the round trip, few enough that what is committed meanwhile
@@ -23,6 +26,8 @@ class Flight:
     entries: int
     read_at: float
     ack: asyncio.Future[Ack] | None = None
+    traces: "Several | None" = None
+    """Those that its entries are of, until it is acknowledged."""
 
     @property
     def acknowledged(self) -> bool:

@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError
 from prometheus_client import Counter, Gauge, Histogram
 
 from kuaixiang.domain.errors import Refused
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.clock import EPOCH, SystemClock, from_micros
 from kuaixiang.runtime.loops import Loop, doubled, end_tasks
 from kuaixiang.runtime.pki import PkiError
@@ -274,6 +275,17 @@ class Destination:
         return min(max(next_at - time.monotonic(), 0.0), IDLE_SECONDS)
 
     async def _deliver(self, delivery: Delivery, history: list[HistoryEntry] | Exception) -> Result:
+        """Delivers, in the trace of the act that has made it owed, if that is of one."""
+        spans = tracing.spans()
+        trace = None if spans is None else self._office.ledger.traces.of(self.bureau, delivery.case_id)
+        if spans is None or trace is None:
+            return await self._told(delivery, history)
+        with spans.step("deliver", trace):
+            result = await self._told(delivery, history)
+            spans.say({"kx.bureau": self.bureau, "kx.peer": self.peer, "kx.result": str(result)})
+            return result
+
+    async def _told(self, delivery: Delivery, history: list[HistoryEntry] | Exception) -> Result:
         """Tells the peer what the case has for it now, and records the answer. Raises nothing but cancellation."""
         started = time.perf_counter()
         kind, version = "none", 0

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -35,6 +35,7 @@ from kuaixiang.domain.events import (
 )
 from kuaixiang.domain.orders import Order, evolve_order
 from kuaixiang.domain.words import Category, Channel, Stage
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.chance import Chance
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import Database
@@ -47,6 +48,10 @@ from node.ledger.blobs import Blob
 from node.ledger.database import LedgerDatabase, attestation_place, chunk_place, request_place
 from node.ledger.erasing import Kept
 from node.ledger.search import archived_words, word_rows
+from node.ledger.traces import Traces, Written
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
 
 CASES_CACHED_MAX: Final = 50_000
 """Folded cases kept in memory: the open cases of a large bureau, about 150 MB. What is written off is not kept."""
@@ -172,6 +177,7 @@ class Ledger:
         """Cases that other bureaus had too, as committed, for whoever tells those bureaus."""
         self.owing_commits = 0
         """Commits so far with a case or an order of which a peer is owed something, or was, for whoever delivers."""
+        self.traces = Traces()
         self.writer: GroupCommitWriter[Work] = GroupCommitWriter(
             "ledger", self._begin, Refused, tidy=self.database.fold_log
         )
@@ -394,12 +400,20 @@ class LedgerBatch:
         self.receipts: dict[tuple[str, str], bytes] = {}
         self.blobs: dict[str, Blob] = {}
         self.attached: set[tuple[str, str, str]] = set()
+        self.traced: list[tuple[Written, SpanContext | None]] = []
         self._look_up(works)
 
     def do(self, work: Work) -> Any:  # noqa: ANN401 - the work's own result
         """Runs one piece of work; only when it ends well is what it staged part of the batch."""
         draft = Draft(self)
         result = work.run(draft)
+        spans = tracing.spans()
+        if spans is not None:
+            here = spans.here()
+            for written in draft.written():
+                self.traced.append((written, here))
+                if here is not None:
+                    spans.say({"kx.bureau": written.bureau, "kx.journal.last_seq": written.last_seq})
         draft.merge()
         return result
 
@@ -449,6 +463,9 @@ class LedgerBatch:
             run(make.put_chunk, rows.chunks)
             blobs.drop(ledger.database.writing, rows.dropped)
             erasing.erase(ledger.database, rows.erased)
+        # Before anybody is told of a head: who takes it further asks of which trace it is.
+        for written, trace in self.traced:
+            ledger.traces.keep(written, trace)
         ledger.owing_commits += owing
         ledger.heads.update(self.heads)
         ledger.cache.put(self.cases.items())
@@ -868,6 +885,13 @@ class Draft:
     def put_witnessed_segment(self, kept: KeptSegment) -> None:
         """Keeps entries of a ledger that a bureau of ours witnesses."""
         self._stage(self._rows.witnessed_segments, kept)
+
+    def written(self) -> list[Written]:
+        """What entries there are for the journals, bureau by bureau."""
+        subjects: dict[str, set[str]] = {}
+        for entry in self._entries:
+            subjects.setdefault(entry.bureau, set()).add(entry.case_id)
+        return [Written(bureau, self._heads[bureau].seq, frozenset(of)) for bureau, of in subjects.items()]
 
     def merge(self) -> None:
         """Makes what was staged part of the batch."""

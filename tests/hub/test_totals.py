@@ -125,7 +125,7 @@ class Told:
             monotonic=lambda: self.seconds,
         )
 
-    async def _tell(self, subject: str, payload: bytes) -> bool:
+    async def _tell(self, subject: str, payload: bytes, _: object) -> bool:
         assert totals_subject(NATION) == subject
         if self.connected:
             self.messages.append(held_to_the_description(json.loads(payload)))

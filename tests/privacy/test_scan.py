@@ -1,15 +1,15 @@
 """What taxpayers have told is nowhere but in the private store: a federation works, and everything around it is searched.
 
 What is searched: every file that its processes have written (databases with their logs, JetStream's stores, logs,
-settings), what they were started with, their metrics, what refusals say, and every address of a page. Each datum is
-unmistakable, so that whatever is found is a leak.
+settings), what they were started with, their metrics, their traces, what refusals say, and every address of a page. Each
+datum is unmistakable, so that whatever is found is a leak.
 """
 
 import asyncio
 import base64
 import re
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
@@ -33,6 +33,7 @@ from kuaixiang.domain.words import Category, Channel, Disclosure, Role, Satisfac
 from kuaixiang.facts import national_tree
 from kuaixiang.wire.errors import RemoteRefusal
 from kuaixiang.wire.v1 import case_pb2
+from tests.collector import Collector
 from tests.privacy.scan import Leak, Scan, forms
 
 HEADQUARTERS, PROVINCE, COUNTY = "000000", "110000", "110101"
@@ -80,8 +81,15 @@ REFUSED_MIN = 12
 ADDRESS = re.compile(r'(?:href|action|src|hx-\w+)="([^"]*)"')
 
 
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as made:
+        yield made
+
+
 @pytest_asyncio.fixture
-async def federation() -> AsyncIterator[Federation]:
+async def federation(collector: Collector) -> AsyncIterator[Federation]:
+    traces = {"traces_endpoint": collector.endpoint, "traces_sample_ratio": 1.0}
     with TemporaryDirectory(prefix="kuaixiang-scan-") as directory:
         codes = (HEADQUARTERS, PROVINCE, COUNTY)
         tree = part_of(national_tree(), codes)
@@ -92,6 +100,8 @@ async def federation() -> AsyncIterator[Federation]:
             clock_start=START,
             staff=staff_list,
             pages=True,
+            node_settings=traces,
+            hub_settings=traces,
         )
         async with made:
             yield made
@@ -231,7 +241,9 @@ def public_everywhere(federation: Federation, case_id: str) -> bool:
 
 @pytest.mark.nats
 @pytest.mark.slow
-async def test_after_a_days_work_what_is_private_is_nowhere_but_in_the_private_store(federation: Federation) -> None:
+async def test_after_a_days_work_what_is_private_is_nowhere_but_in_the_private_store(
+    federation: Federation, collector: Collector
+) -> None:
     case_id = await work(federation)
     scan = Scan(PLANTED | {name: text[:12] for name, text in WRONG.items()})
     for said in await refusals(federation, case_id):
@@ -257,6 +269,10 @@ async def test_after_a_days_work_what_is_private_is_nowhere_but_in_the_private_s
     scan.folder(federation.directory, without=without)
     await federation.stop()
     scan.folder(federation.directory, without=without)
+    # Every call was traced, and a process sends what it has before it ends.
+    assert {"RegisterCase", "Offer", "FindIssues"} <= {one.name.rpartition("/")[2] for one in collector.spans}
+    for body in collector.bodies:
+        scan.content("a trace", body)
     assert scan.bytes_read > 1_000_000
     assert [] == sorted(scan.leaks)
 

@@ -231,7 +231,7 @@ class SimulatedBus:
             raise BusUnavailable(self._process.name)
 
     async def publish_pipelined(
-        self, subject: str, payload: bytes, *, message_id: str, timeout_seconds: float = 5.0
+        self, subject: str, payload: bytes, *, message_id: str, timeout_seconds: float = 5.0, traceparent: str = ""
     ) -> asyncio.Future[Ack]:
         if not self.connected:
             raise BusUnavailable(self._process.name)
