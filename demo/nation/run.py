@@ -74,7 +74,7 @@ class Simulated:
     in_the_end: list[Taken]
     """And when every ledger had come to rest."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Of real time, by part: start, day, settle, midnight, check."""
+    """Of real time, by part: start, day, settle, midnight; pairs, hub and count are the comparison at the end."""
 
     @property
     def hub_equals_ledgers(self) -> bool:
@@ -143,8 +143,8 @@ async def simulate(
 ) -> Simulated:
     """Live through the day with so many provinces of the real tree, in `directory`; all of them: the nation.
 
-    `chart` is drawn at the end. `minutes` of real time: after so many nothing more is registered, and the day ends with
-    what has come in.
+    `chart` is drawn when the day is over, before anything is compared. `minutes` of real time: after so many nothing
+    more is registered, and the day ends with what has come in.
 
     Raises `DirectoryInUse`, `ChartUnavailable`, `NeverSettled`, `NoAnswer`, and what `Federation.start` does.
     """
@@ -190,10 +190,13 @@ async def simulate(
             tell("Midnight: the sweeps look at every deadline.")
             await _timed(seconds, "midnight", one_day.come_to_rest())
             in_the_end = taken_by(federation)
+            if chart is not None:
+                title = f"{progress.registered} cases at {len(tree)} bureaus in {len(federation.nodes)} node processes"
+                draw(one_day.watched.samples, title, chart)
             tell("Every ledger is compared with its superior's, and read and compared with the hub.")
             answers = [row for team in teams for row in acknowledged(Path(team.orders.acknowledged))]
-            reconciliation, tally = await _timed(seconds, "check", _checked(federation, answers, tell))
-    simulated = Simulated(
+            reconciliation, tally = await _checked(federation, answers, seconds, tell)
+    return Simulated(
         tree=tree,
         cases=cases,
         nodes=len(federation.nodes),
@@ -207,10 +210,6 @@ async def simulate(
         in_the_end=in_the_end,
         seconds=seconds,
     )
-    if chart is not None:
-        title = f"{tally.cases} cases at {len(tree)} bureaus in {len(federation.nodes)} node processes"
-        draw(one_day.watched.samples, title, chart)
-    return simulated
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,23 +350,25 @@ class _Day:
 
 
 async def _checked(
-    federation: Federation, answers: Sequence[tuple[str, Acknowledged]], tell: Tell
+    federation: Federation, answers: Sequence[tuple[str, Acknowledged]], seconds: dict[str, float], tell: Tell
 ) -> tuple[pb.ReconcileResponse, Tally]:
     """Each pair of ledgers, the hub's own reconciliation, and our own count of what was acknowledged."""
     tree = federation.tree
     offices = {bureau: federation.office(bureau) for bureau in federation.bureaus}
     superior_of = {bureau: above for bureau in offices if (above := tree.parent(bureau)) is not None}
-    unreconciled = await compare_pairs(offices, superior_of)
-    tell(f"{len(superior_of)} pairs of ledgers are compared: {len(unreconciled)} differ.")
+    unreconciled = await _timed(seconds, "pairs", compare_pairs(offices, superior_of))
+    tell(f"{len(superior_of)} pairs of ledgers are compared: {len(unreconciled)} differ; {seconds['pairs']:.0f} s.")
     await settle(federation, timeout_seconds=SETTLE_SECONDS_MAX)
-    reconciliation = await reconciled(federation)
+    reconciliation = await _timed(seconds, "hub", reconciled(federation))
     tell(
         f"The hub has read {reconciliation.ledgers_compared} ledgers again, {reconciliation.entries_compared} entries: "
-        f"{len(reconciliation.mismatches)} differences, {len(reconciliation.unreachable)} unreachable."
+        f"{len(reconciliation.mismatches)} differences, {len(reconciliation.unreachable)} unreachable; "
+        f"{seconds['hub']:.0f} s."
     )
     registrations = {key: act.case_id for key, act in answers if act.act == "Register"}
     homes = {act.case_id: act.bureau for _, act in answers if act.act == "Register"}
-    tally = await check(offices, federation.hub(), registrations, homes, (act for _, act in answers))
+    counted = check(offices, federation.hub(), registrations, homes, (act for _, act in answers))
+    tally = await _timed(seconds, "count", counted)
     tally.unreconciled += unreconciled
     return reconciliation, tally
 
