@@ -166,7 +166,7 @@ class Federation:
     node serves its desk and each hub its board, on this machine's own address and without a password. `hosts`: the
     address of each service, by its name, that is on a machine of its own; what they share, NATS and PostgreSQL, is
     then at `shared_host`. `call_seconds`: how long an office waits for one answer. `node_niceness`: by how much the
-    nodes stand behind the hubs and the NATS sites, which all of them wait for (nice(1)).
+    nodes stand behind the hubs and the NATS sites, which all of them wait for (`stand_behind`).
 
     Not for two event loops; as an asynchronous context manager it is started and stopped.
     """
@@ -191,7 +191,7 @@ class Federation:
         node_niceness: int = 0,
     ) -> None:
         self._call_seconds = call_seconds
-        self._niceness: dict[pki.Kind, int] = {"node": node_niceness}
+        self._behind: dict[pki.Kind, list[str]] = {"node": [str(node_niceness)]} if node_niceness else {}
         self.directory = directory.absolute()
         self._placement = [tuple(group) for group in placement] if placement is not None else shared_by_site(tree)
         self._pages = pages
@@ -590,7 +590,7 @@ class Federation:
             config=config,
             terminal=pki.CertificatePaths.in_folder(self.certificates("office", codes[0])),
             process=self._process(
-                name, nicely(self._niceness.get(kind, 0), [sys.executable, "-m", "demo.serve", kind, str(config)])
+                name, [sys.executable, "-m", "demo.serve", kind, str(config), *self._behind.get(kind, ())]
             ),
             pages_url=f"http://{pages}" if pages else "",
         )
@@ -626,11 +626,6 @@ def terminal_channel(kind: pki.Kind, code: str, endpoint: str, terminal: pki.Cer
     """A terminal's channel to the service of that kind whose first bureau it is. Raises `FileUnreadable`."""
     options = (("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),)
     return open_channel(endpoint, pki.dns_name(kind, code), terminal, options)
-
-
-def nicely(niceness: int, command: Sequence[str]) -> list[str]:
-    """The command, so that it stands behind other programs by so much; 0: as any other."""
-    return ["nice", f"-n{niceness}", *command] if niceness else list(command)
 
 
 def service_name(kind: pki.Kind, codes: Sequence[str]) -> str:

@@ -42,6 +42,10 @@ FREE_PORT_ATTEMPTS: Final = 200
 # forks every child, whichever short-lived thread asked for it.
 _spawner: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="child-spawner")
 
+AUTOGROUP: Final = Path("/proc/self/autogroup")
+AUTOGROUP_TRIES_MAX, AUTOGROUP_RETRY_SECONDS = 100, 0.1
+"""The kernel takes ten such changes a second from all who are not root; a nation has sixty services."""
+
 PORTS_FOLDER: Final = Path("/tmp") / f"kuaixiang-ports-{os.getuid()}"  # noqa: S108 - made for its owner alone
 """Where ports are reserved: the same place for every harness, wherever each keeps its files."""
 
@@ -60,6 +64,24 @@ if account:
 ctypes.CDLL(None, use_errno=True).prctl(1, death_signal)
 os.execvp(command[0], command)
 """
+
+
+def stand_behind(niceness: int) -> None:
+    """Have this process, and threads that it will have, stand behind others by so much (nice(1)).
+
+    Linux may give each session its share and heed niceness only within one (sched(7), autogroups); each child has a
+    session of its own, which is told too.
+    """
+    os.nice(niceness)
+    for _ in range(AUTOGROUP_TRIES_MAX):
+        try:
+            AUTOGROUP.write_text(str(niceness))
+        except BlockingIOError:
+            time.sleep(AUTOGROUP_RETRY_SECONDS)
+        except OSError:
+            return  # there are no autogroups
+        else:
+            return
 
 
 def cpu_seconds(pid: int) -> float:

@@ -151,11 +151,12 @@ class Reconciler:
 
     async def step(self) -> bool:
         """Compare every bureau that is due with its superior, and have the superior do the same."""
-        due = [pair for pair in self._upwards() if self._is_due(pair)]
+        latest = latest_hour(self._office.place.clock.now(), self._hour)
+        due = [pair for pair in self._upwards() if self._is_due(pair, latest)]
         await asyncio.gather(*(self._daily(pair) for pair in due))
         now = self._office.place.clock.now()
-        ages = ((now - self._last.get(pair, self._since)).total_seconds() for pair in self._upwards())
-        OLDEST_AGE.set(max(ages, default=0.0))
+        oldest = min((self._last.get(pair, self._since) for pair in self._upwards()), default=now)
+        OLDEST_AGE.set((now - oldest).total_seconds())
         return False
 
     def _upwards(self) -> list[Pair]:
@@ -168,8 +169,8 @@ class Reconciler:
             if parent is not None and tree.get(parent).endpoint and bureau not in withheld
         ]
 
-    def _is_due(self, pair: Pair) -> bool:
-        latest = latest_hour(self._office.place.clock.now(), self._hour)
+    def _is_due(self, pair: Pair, latest: datetime) -> bool:
+        """Whether a pair has not been compared since that hour last came."""
         return self._last.get(pair, self._since) < latest and time.monotonic() >= self._not_before.get(pair, 0.0)
 
     async def _daily(self, pair: Pair) -> None:

@@ -13,10 +13,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from demo.federation import Federation, child_environment, nicely, part_of, require_unused
+from demo.federation import Federation, child_environment, part_of, require_unused
 from demo.nation import day
 from demo.nation.day import FilingDay
-from demo.nation.load import CALL_SECONDS, NodeAddress, Orders, Progress, acknowledged
+from demo.nation.load import CALL_SECONDS, NICENESS, NodeAddress, Orders, Progress, acknowledged
 from demo.nation.watching import Sample, Taken, Watched, Watching, draw, require_drawing, taken_by
 from demo.processes import ChildProcess
 from demo.settling import reconciled, settle
@@ -45,10 +45,6 @@ COSIGN_SECONDS: Final = 300.0
 """Between two showings of a ledger to its witness, of real time: the day's twelve hours pass in half of one, so that
 this is two hours of the day. In production it is 30 s, in which most bureaus have no entry to show; here every one of
 3,212 would have grown, and 107 heads a second to be cosigned took more of the cores than the officers' acts."""
-
-NICENESS: Final = 10
-"""By how much nodes and officers stand behind the hub and the NATS sites: the machine gives each process its share, and
-one part in sixty is too little for what all of them wait for. In earnest these have machines of their own."""
 
 FOUND_TOLD_MAX: Final = 50
 
@@ -251,7 +247,7 @@ def _teams(federation: Federation, cases: int, seed: int, until: float) -> list[
         orders.write(file)
         process = ChildProcess(
             f"officers-{number}",
-            nicely(NICENESS, [sys.executable, "-m", "demo.nation.load", str(file)]),
+            [sys.executable, "-m", "demo.nation.load", str(file)],
             log=federation.directory / "logs" / f"officers-{number}.log",
             environment=child_environment(federation.directory),
         )

@@ -24,14 +24,14 @@ from kuaixiang.wire.v1 import journal_pb2
 from kuaixiang.wire.v1.cosign_pb2_grpc import CosignServiceStub
 from node import service
 from node.federation.client import Links
-from node.federation.cosigner import LedgerRefuted, LedgerUnproven
+from node.federation.cosigner import Cosigner, LedgerRefuted, LedgerUnproven
 from node.ledger import evidence, schema
 from node.ledger.evidence import Place
-from node.ledger.ledger import Ledger, Seen
+from node.ledger.ledger import Ledger, Seen, Work
 from node.office import Header
 from node.witness import HeadContradicted, HeadUnfollowed, Rereader, StatementOvertaken, Witness
 from tests.federation.bureaus import SECONDS, until
-from tests.federation.nodes import COUNTY, PREFECTURE, Nodes, nodes
+from tests.federation.nodes import COUNTY, FAR_PROVINCE, HEADQUARTERS, PREFECTURE, PROVINCE, Nodes, nodes
 
 QUICK = {"cosigned_start_seconds": 5, "cosign_seconds": 0.1}
 
@@ -120,6 +120,33 @@ async def test_a_ledger_that_grows_is_cosigned_by_its_superior_and_both_keep_it(
     (kept,) = await until(lambda: [one for one in evidence.cosigned(ledger.database) if one.seq == witnessed.seq])
     assert (kept.hash, kept.generation) == (witnessed.hash, witnessed.generation)
     assert [] == doubts(pair)
+
+
+@pytest.mark.asyncio
+async def test_what_all_witnesses_have_cosigned_in_a_round_is_written_down_in_one_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with nodes(tmp_path) as made:
+        made.settings |= {"cosign_seconds": 3_600}
+        await made.start(HEADQUARTERS, PROVINCE, FAR_PROVINCE)
+        office, paths = made.up[HEADQUARTERS].office, made.certificate("node", HEADQUARTERS)
+        async with Links(office.place.trees, paths) as links:
+            cosigner = Cosigner(office, links, Seal(paths), wait_seconds=0)
+            await cosigner.step()
+            await made.accept(HEADQUARTERS)
+            works: list[Work] = []
+            submit = office.ledger.writer.submit
+
+            def submitted(work: Work) -> asyncio.Future[Any]:
+                works.append(work)
+                return submit(work)
+
+            monkeypatch.setattr(office.ledger.writer, "submit", submitted)
+            await cosigner.step()
+        end = office.ledger.heads[HEADQUARTERS].seq
+        kept = {one.witness: one.seq for one in evidence.cosigned(office.ledger.database)}
+        assert {PROVINCE: end, FAR_PROVINCE: end} == kept
+        assert 1 == len(works)
 
 
 @pytest.mark.asyncio
