@@ -10,11 +10,11 @@ not, it is registered now, its clocks run from now, and when it was accepted sta
 deadlines of this ledger are of what this ledger did.
 """
 
+import contextlib
 import csv
-import hashlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from datetime import datetime
@@ -30,33 +30,30 @@ from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.decide import decide
 from kuaixiang.domain.desk import Context
 from kuaixiang.domain.errors import RecordedTooLate, Refused
-from kuaixiang.domain.labels import Both
+from kuaixiang.domain.labels import Both, NoSuchWord
 from kuaixiang.domain.words import Role
 from kuaixiang.facts import published_calendar
 from kuaixiang.text.cells import inert
+from kuaixiang.text.columns import (
+    TITLES,
+    Columns,
+    RowUnusable,
+    check_width,
+    find_columns,
+    is_blank,
+    moment_in,
+    number_twice,
+    text_in,
+)
+from kuaixiang.text.columns import Mapping as ColumnMapping
+from kuaixiang.text.tables import WHOLE_LEDGER, Line, Moment, Table, TableUnusable, empty, plain, read_table
 from kuaixiang.wire.codec import act_of, instant, timestamp
 from kuaixiang.wire.errors import told_apart
-from kuaixiang.wire.registrations import ReadsOneAlone, answers_in
+from kuaixiang.wire.registrations import ReadsOneAlone, answers_in, digest_of, reference_of_row
 from kuaixiang.wire.v1 import case_pb2
 from kx.client import Patience, channel_to, header_of, method_of, run
-from kx.mapping import TITLES, Columns, find_columns
-from kx.mapping import Mapping as ColumnMapping
 from kx.options import Acting, Asking
-from kx.output import REFUSED_EXIT_CODE, UNREACHABLE_EXIT_CODE, Bar, Failed, NoSuchWord
-from kx.tables import (
-    Cell,
-    Flaw,
-    Line,
-    Moment,
-    NoMoment,
-    Table,
-    empty,
-    has_too_many_digits,
-    moment_of,
-    plain,
-    read_table,
-    text_of,
-)
+from kx.output import REFUSED_EXIT_CODE, UNREACHABLE_EXIT_CODE, Bar, Failed
 
 STREAM_SECONDS_MAX: Final = 600.0
 """One stream; what is unanswered then goes over the next one."""
@@ -66,13 +63,8 @@ BYTES_AT_ONCE: Final = 1 << 20
 """A message with more is sent without waiting for further rows: the longest row, 60 kB, still fits into one."""
 BUSY: Final = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 TOO_LATE: Final = RecordedTooLate.__name__
-DIGEST_CHARACTERS: Final = 40
-"""160 bits, in hexadecimal."""
-
 _TEXTS: Final = ("taxpayer_name", "contact", "text", "taxpayer_number", "place", "answer")
 """Columns that are the request's fields of the same name."""
-_NUMBERS: Final = frozenset({"contact", "taxpayer_number", "place"})
-"""Columns in which full-width digits and letters mean the plain ones."""
 
 
 class Finished(StrEnum):
@@ -203,22 +195,50 @@ class Source:
 
 def read_rows(source: Source, acting: Acting) -> list[Row]:
     """The rows of a file, each with its request or the reason why it has none. Raises `Failed` for the whole file."""
-    table = read_table(source.file, source.encoding, source.sheet)
-    columns = find_columns(source.file, table, source.mapping)
-    reader = _Reader(source, acting, table, columns)
-    content = (line for line in table.lines if line.number > columns.last_heading_row)
-    rows = [reader.row(line) for line in content if not reader.is_blank(line)]
-    if not rows:
-        raise empty(source.file)
+    with _named(source.file):
+        table = read_table(_content(source.file), source.encoding, source.sheet)
+        columns = find_columns(table, source.mapping)
+        reader = _Reader(source, acting, table, columns)
+        content = (line for line in table.lines if line.number > columns.last_heading_row)
+        rows = [reader.row(line) for line in content if not is_blank(columns, line)]
+        if not rows:
+            raise empty()
     return rows
 
 
-class _Refusal(Exception):
-    """Why a row cannot be asked for."""
+@contextlib.contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """What is wrong with a file is said with its name."""
+    try:
+        yield
+    except TableUnusable as unusable:
+        sentence, remedy, about = unusable.sentence, unusable.remedy, unusable.about or "FILE"
+        if unusable.rule == "Columns":
+            remedy = Both(
+                f"Say by --mapping which columns are meant. {remedy.english}",
+                f"请用 --mapping 注明各列的含义。{remedy.chinese}",
+            )
+        elif unusable.about:
+            about = f"--{about}"
+        raise Failed(
+            Both(f"{file} {sentence.english}", f"文件 {file} {sentence.chinese}"),
+            field=about,
+            rule=unusable.rule,
+            remedy=remedy,
+        ) from None
 
-    def __init__(self, message: Both, column: str, rule: str, remedy: Both) -> None:
-        super().__init__(message.english)
-        self.parts = (message, column, rule, remedy)
+
+def _content(file: Path) -> bytes:
+    """A file's content, with a byte too many where it is too large. Raises `TableUnusable`."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(WHOLE_LEDGER.file_bytes + 1)
+    except OSError as error:
+        raise TableUnusable(
+            Both(f"cannot be read: {error.strerror}.", f"无法读取：{error.strerror}。"),
+            "Unreadable",
+            Both("Check the path and who may read it.", "请检查路径和读取权限。"),
+        ) from None
 
 
 class _Reader:
@@ -233,32 +253,18 @@ class _Reader:
         self._said_before: Counter[str] = Counter()
         self._numbers: dict[tuple[int, str], tuple[str, int]] = {}
 
-    def is_blank(self, line: Line) -> bool:
-        """Whether nothing stands where we look: an empty row, or one with its serial number alone."""
-        places = [at for of in self._columns.of.values() for at in of if at < len(line.cells)]
-        return not any(text_of(line.cells[at]) or at in line.flaws for at in places)
-
     def row(self, line: Line) -> Row:
         """The row of a line."""
         row = Row(line.number)
         try:
             self._fill(row, line)
-        except _Refusal as refusal:
-            row.refuse(*refusal.parts)
+        except RowUnusable as unusable:
+            row.refuse(unusable.sentence, unusable.column, unusable.rule, unusable.remedy)
         return row
 
     def _fill(self, row: Row, line: Line) -> None:
-        if any(text_of(cell) for cell in line.cells[self._columns.count :]):
-            raise _Refusal(
-                Both(
-                    f"The row has more cells than the {self._columns.count} headings.",
-                    f"该行的单元格多于 {self._columns.count} 个列标题。",
-                ),
-                "",
-                "Columns",
-                Both("Quote cells that contain a comma or a line break.", "含有逗号或换行的单元格请加引号。"),
-            )
-        said = {column: self._text(line, column) for column in TITLES}
+        check_width(self._columns, line)
+        said = {column: text_in(self._columns, line, column) for column in TITLES}
         row.number = said["channel_reference"]
         accepted = self._moment(line, "accepted_at")
         completed = self._moment(line, "completed_at")
@@ -281,7 +287,7 @@ class _Reader:
                 request.header.occurred_at.CopyFrom(timestamp(accepted.at))
             elif self._acting.who.at is not None:
                 request.header.occurred_at.CopyFrom(timestamp(self._acting.who.at))
-            request.header.request_key = _digest(request)
+            request.header.request_key = digest_of(request)
 
     def _request(
         self, row: Row, line: Line, said: Mapping[str, str], accepted: Moment | None
@@ -290,13 +296,13 @@ class _Reader:
         # An empty word is the node's to refuse: it says which rule of the notice asks for it.
         fields |= {"category": self._category(said) or 0, "channel": self._channel(said) or 0}
         request = case_pb2.RegisterCaseRequest(**fields)
-        digest = _digest(request, f"{accepted or ''}", but="answer")
+        digest = digest_of(request, f"{accepted or ''}", but="answer")
         if row.number:
             request.channel_reference = f"{self._source.prefix}{row.number}"
             self._check_number(request, digest, line.number)
         else:
             self._said_before[digest] += 1
-            request.channel_reference = f"row-{digest}-{self._said_before[digest]}"
+            request.channel_reference = reference_of_row(digest, self._said_before[digest])
         request.header.CopyFrom(header_of(self._acting, ""))
         request.header.ClearField("request_key")
         request.header.ClearField("occurred_at")
@@ -307,17 +313,7 @@ class _Reader:
         key = (int(request.channel), request.channel_reference)
         first, at = self._numbers.setdefault(key, (digest, line))
         if first != digest:
-            raise _Refusal(
-                Both(
-                    f"Its number is that of row {at}, which says something else.", f"编号与第 {at} 行相同，内容却不同。"
-                ),
-                "channel_reference",
-                "NumberTwice",
-                Both(
-                    "Give each row a number of its own, or leave the column out of the mapping.",
-                    "请使每行编号各不相同，或者不对照编号列。",
-                ),
-            )
+            raise number_twice(at)
 
     def _later(
         self,
@@ -337,51 +333,15 @@ class _Reader:
         later = case_pb2.RegisterCaseRequest()
         later.CopyFrom(request)
         later.note = f"由原台账转入：{known or '无其他记载'}。时限自登记时起算。"
-        later.header.request_key = _digest(later)
+        later.header.request_key = digest_of(later)
         message = Both(
             f"Accepted {accepted or 'at an unknown time'} by the old ledger: registered now, its clocks run from now.",
             f"原台账受理时间 {accepted or '不详'}：按当前时间登记，时限自登记时起算。",
         )
         return Later(later, message)
 
-    def _text(self, line: Line, column: str) -> str:
-        parts = []
-        for at in self._columns.of.get(column, ()):
-            cell: Cell = line.cells[at] if at < len(line.cells) else ""
-            flaw = Flaw.TOO_MANY_DIGITS if has_too_many_digits(cell) else line.flaws.get(at)
-            if flaw is not None:
-                what: Both = flaw.value
-                raise _Refusal(
-                    Both(f"The cell of {column} {what.english}.", f"“{TITLES[column]}”单元格{what.chinese}。"),
-                    column,
-                    "CellUnusable",
-                    Both("Write the value itself into each row, as text.", "请在每行以文本格式写入内容本身。"),
-                )
-            parts.append(text_of(cell))
-        text = "\n".join(part for part in parts if part)
-        if column == "taxpayer_number":
-            return plain(text).upper()
-        return plain(text) if column in _NUMBERS else text
-
     def _moment(self, line: Line, column: str) -> Moment | None:
-        found = None
-        for at in self._columns.of.get(column, ()):
-            try:
-                moment = moment_of(line.cells[at] if at < len(line.cells) else "", since_1904=self._since_1904)
-            except NoMoment:
-                raise _Refusal(
-                    Both(
-                        f"The cell of {column} is no time that can be read.", f"“{TITLES[column]}”不是可以识别的时间。"
-                    ),
-                    column,
-                    "NoTime",
-                    Both(
-                        "Write it like 2026-03-01 09:30, or leave the cell empty.",
-                        "请写成 2026-03-01 09:30 的形式，或者留空。",
-                    ),
-                ) from None
-            found = found or moment
-        return found
+        return moment_in(self._columns, line, column, since_1904=self._since_1904)
 
     def _category(self, said: Mapping[str, str]) -> int | None:
         try:
@@ -396,34 +356,24 @@ class _Reader:
             raise _no_such_word(unknown, "channel") from None
 
 
-def _no_such_word(unknown: NoSuchWord, column: str) -> _Refusal:
+def _no_such_word(unknown: NoSuchWord, column: str) -> RowUnusable:
     remedy = Both(
         f"{unknown.remedy.english} Or say what it means in the mapping, under values.{column}.",
         f"{unknown.remedy.chinese}也可在对照文件的 values.{column} 中注明其含义。",
     )
-    return _Refusal(unknown.said, column, "NoSuchWord", remedy)
+    return RowUnusable(unknown.said, column, "NoSuchWord", remedy)
 
 
 def _recorded_reply(said: Mapping[str, str]) -> str:
     reply = said["answer"] or said["result"]
     if not reply:
-        raise _Refusal(
+        raise RowUnusable(
             Both("The old ledger has finished it and records no reply.", "原台账中已办结，但没有记载答复内容。"),
             "result",
             "NoReply",
             Both("Enter the reply, or import with --finished skip.", "请补录办理结果，或者用 --finished skip 导入。"),
         )
     return reply
-
-
-def _digest(request: case_pb2.RegisterCaseRequest, *more: str, but: str = "") -> str:
-    """A digest of what a request says, without one field and with more beside it."""
-    said = case_pb2.RegisterCaseRequest()
-    said.CopyFrom(request)
-    if but:
-        said.ClearField(but)  # type: ignore[arg-type]
-    content = b"\0".join((said.SerializeToString(deterministic=True), *(part.encode() for part in more)))
-    return hashlib.sha256(content).hexdigest()[:DIGEST_CHARACTERS]
 
 
 # ---------------------------------------------------------------- trying

@@ -36,6 +36,10 @@ COMMANDS: Final = {
     "sign-in": ("kx.signing:sign_in", "Sign in at a node or a hub, as the officer that you are 登录."),
     "sign-out": ("kx.signing:sign_out", "End your sign-in there 退出登录."),
     "token": ("kx.token:app", "Tokens of channels 渠道: issue, list and revoke what their programs call with."),
+    "channel": (
+        "kx.channel:app",
+        "What a channel's 渠道 own machine does at a bureau's door: hand in files 批量受理.",
+    ),
     "simulate": ("kx.simulate:simulate", "Live through a filing-deadline day with provinces of the real tree, or all."),
     "replay": ("kx.replay:replay", "Play a real event log through a federation, and compare the figures."),
 }

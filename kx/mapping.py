@@ -1,138 +1,20 @@
-"""How the columns of somebody's table become the fields of a registration: the mapping file of `kx case import`.
+"""The mapping file of `kx case import`: which columns of somebody's table are which fields of a registration.
 
-Its format is in docs/LEDGER.md. Without one, the headings are those of this system: of its exported ledger, or the
-fields' own names. A setting that means nothing is refused, for a typing mistake would otherwise register other data in
-silence.
+Its format is in docs/LEDGER.md. A setting that means nothing is refused, for a typing mistake would otherwise register
+other data in silence.
 """
 
 import tomllib
-from collections.abc import Mapping as MappingOf
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from kuaixiang.domain.labels import Both, listed, term
-from kuaixiang.domain.words import Category, Channel, Stage
-from kx.output import Failed, NoSuchWord, word_of
-from kx.tables import Line, Table, empty, plain, refused, text_of
-
-TITLES: Final[MappingOf[str, str]] = {
-    "taxpayer_name": "纳税人名称",
-    "contact": "联系方式",
-    "text": "诉求内容",
-    "category": "类别",
-    "channel": "渠道",
-    "taxpayer_number": "统一社会信用代码",
-    "channel_reference": "渠道编号",
-    "place": "行政区划",
-    "accepted_at": "受理时间",
-    "answer": "当场答复",
-    "result": "办理结果",
-    "status": "状态",
-    "completed_at": "办结时间",
-}
-"""What a column may be, and its heading. The last three say of a finished row how and when it ended."""
-REQUIRED: Final = ("taxpayer_name", "contact", "text", "category", "channel")
-"""What a registration must have (§四(一)1); category and channel may come from the mapping's defaults."""
-OWN_HEADINGS: Final[MappingOf[str, str]] = {
-    **{field: field for field in TITLES},
-    **{title: field for field, title in TITLES.items()},
-    "有效联系方式": "contact",
-    "诉求和意见": "text",
-    "受理编号": "channel_reference",
-}
-"""The headings of a table that needs no mapping: the fields' own, and an exported ledger's."""
-NOT_TAKEN_OVER: Final = frozenset(
-    {
-        "序号",
-        "受理单位",
-        "受理部门",
-        "受理人",
-        "告知情况",
-        "转交时间",
-        "承办部门",
-        "办理时限",
-        "延期",
-        "反馈时间",
-        "反馈方式",
-        "回访情况",
-        "满意度",
-        "移交情况",
-        "销号时间",
-        "备注",
-    }
-)
-"""An exported ledger's other columns: the course of a case, of which a ledger records only what happens in it."""
-ANY_OTHER: Final = "*"
-HEADING_ROWS_MAX: Final = 30
-"""How far down headings are looked for, under titles and notes."""
+from kuaixiang.domain.labels import Both, NoSuchWord, word_of
+from kuaixiang.domain.words import Category, Channel
+from kuaixiang.text.columns import NOTICE_CATEGORIES, NOTICE_CHANNELS, OWN, REQUIRED, TITLES, Mapping
+from kuaixiang.text.tables import plain
+from kx.output import Failed
 
 _W = TypeVar("_W", Category, Channel)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mapping:
-    """How rows are read. `columns`: the headings of each field, several of them joined line by line."""
-
-    columns: MappingOf[str, tuple[str, ...]]
-    categories: MappingOf[str, Category]
-    channels: MappingOf[str, Channel]
-    default_category: Category | None = None
-    default_channel: Channel | None = None
-    finished: frozenset[str] = frozenset()
-    heading_row: int = 0
-
-    def category(self, text: str) -> Category | None:
-        """The category that a cell means, None where nothing says; raises `NoSuchWord`."""
-        return _word(Category, self.categories, text) if text else self.default_category
-
-    def channel(self, text: str) -> Channel | None:
-        """The channel that a cell means, as `category`."""
-        return _word(Channel, self.channels, text) if text else self.default_channel
-
-
-def _word(words: type[_W], known: MappingOf[str, _W], text: str) -> _W:
-    plainly = plain(text)
-    if plainly in known:
-        return known[plainly]
-    try:
-        return word_of(words, plainly)
-    except NoSuchWord:
-        if ANY_OTHER in known:
-            return known[ANY_OTHER]
-        raise
-
-
-_NOTICE_CATEGORIES: Final = {f"{term(category)}类": category for category in Category}
-_NOTICE_CHANNELS: Final = {
-    "12366纳税服务热线": Channel.HOTLINE,
-    "12366纳税服务平台": Channel.PLATFORM,
-    "其他渠道": Channel.OTHER,
-    "行业协会、商会": Channel.ASSOCIATION,
-}
-"""As the notice itself writes them (§三), where that differs from our terms."""
-_ENDED: Final = (
-    Stage.REFERRED,
-    Stage.COMPLETED,
-    Stage.FED_BACK,
-    Stage.FOLLOWED_UP,
-    Stage.CONCLUDED,
-    Stage.RECONSIDERATION,
-    Stage.WITHDRAWN,
-    Stage.WRITTEN_OFF,
-)
-OWN: Final = Mapping(
-    columns={},
-    categories=_NOTICE_CATEGORIES,
-    channels=_NOTICE_CHANNELS,
-    finished=frozenset(map(term, _ENDED)),
-)
-"""For tables with our own headings. A case that ended or went to another bureau is not this ledger's to handle."""
-
-
-# ---------------------------------------------------------------- the file
 
 
 def _unstopped(said: Both) -> Both:
@@ -193,8 +75,8 @@ def _mapping(settings: dict[str, Any]) -> Mapping:
         raise _Wrong("heading_row", Both("must be the number of a row", "应为行号"))
     return Mapping(
         columns=columns,
-        categories=_NOTICE_CATEGORIES | _words("values.category", Category, values.get("category", {})),
-        channels=_NOTICE_CHANNELS | _words("values.channel", Channel, values.get("channel", {})),
+        categories=NOTICE_CATEGORIES | _words("values.category", Category, values.get("category", {})),
+        channels=NOTICE_CHANNELS | _words("values.channel", Channel, values.get("channel", {})),
         default_category=_default(Category, defaults, "category"),
         default_channel=_default(Channel, defaults, "channel"),
         finished=frozenset(map(plain, finished)),
@@ -237,86 +119,3 @@ def _one(setting: str, words: type[_W], given: Any) -> _W:  # noqa: ANN401 - wha
         return word_of(words, str(given))
     except NoSuchWord as unknown:
         raise _Wrong(setting, _unstopped(unknown.said)) from None
-
-
-# ---------------------------------------------------------------- the headings of a table
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Where the fields stand in a table. Rows after `last_heading_row` are its content."""
-
-    of: MappingOf[str, tuple[int, ...]]
-    count: int
-    last_heading_row: int
-
-
-def find_columns(file: Path, table: Table, mapping: Mapping) -> Columns:
-    """The columns of a table by its headings, which may stand below a title. Raises `Failed`."""
-    candidates = list(islice((line for line in table.lines if not line.blank), HEADING_ROWS_MAX))
-    if mapping.heading_row:
-        candidates = [line for line in table.lines if line.number == mapping.heading_row]
-    if not candidates:
-        raise empty(file)
-    wanted = {_key(heading) for headings in mapping.columns.values() for heading in headings} or OWN_HEADINGS.keys()
-    headings = max(candidates, key=lambda line: len({*_keys(line)} & {*wanted}))
-    keys = _keys(headings)
-    of = _own_columns(file, keys) if mapping is OWN else _mapped_columns(file, keys, mapping)
-    last = max(table.merged_headings.get(headings.number, 0), headings.number)
-    return Columns(of, max((at for at, key in enumerate(keys, start=1) if key), default=0), last)
-
-
-def _key(heading: str) -> str:
-    return "".join(plain(heading).split())
-
-
-def _keys(line: Line) -> list[str]:
-    return [_key(text_of(cell)) for cell in line.cells]
-
-
-def _own_columns(file: Path, keys: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    of: dict[str, tuple[int, ...]] = {}
-    for at, key in enumerate(keys):
-        field = OWN_HEADINGS.get(key)
-        if not key or key in NOT_TAKEN_OVER:
-            continue
-        if field is None:
-            raise _columns(file, key, Both(f"has an unknown column {key!r}.", f"中有未知的列“{key}”。"))
-        if field in of:
-            raise _columns(file, key, Both(f"has the column {key!r} twice.", f"中的列“{key}”重复。"))
-        of[field] = (at,)
-    for field in REQUIRED:
-        if field not in of:
-            title = TITLES[field]
-            raise _columns(file, field, Both(f"lacks the column {title} ({field}).", f"中缺少“{title}”列。"))
-    return of
-
-
-def _mapped_columns(file: Path, keys: Sequence[str], mapping: Mapping) -> dict[str, tuple[int, ...]]:
-    of: dict[str, tuple[int, ...]] = {}
-    for field, headings in mapping.columns.items():
-        places = []
-        for heading in headings:
-            found = [at for at, key in enumerate(keys) if key == _key(heading)]
-            if not found:
-                raise _columns(file, heading, Both(f"lacks the column {heading!r}.", f"中缺少“{heading}”列。"))
-            if len(found) > 1:
-                raise _columns(file, heading, Both(f"has the column {heading!r} twice.", f"中的列“{heading}”重复。"))
-            places += found
-        of[field] = tuple(places)
-    return of
-
-
-def _columns(file: Path, column: str, wrong: Both) -> Failed:
-    known = ", ".join(f"{title} {field}" for field, title in TITLES.items())
-    failed = refused(
-        file,
-        wrong,
-        "Columns",
-        Both(
-            f"Say by --mapping which columns are meant. Without it they are: {known}.",
-            f"请用 --mapping 注明各列的含义；不注明时可用的列：{listed(TITLES.values())}。",
-        ),
-    )
-    failed.field = column
-    return failed

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.domain.labels import NOTHING, Both, field_term, listed, name, term
+from kuaixiang.domain.labels import NOTHING, Both, NoSuchWord, field_term, listed, name, term, word_of
 
 FAULT_EXIT_CODE: Final = 1
 """The other side failed by a fault of its own."""
@@ -47,29 +47,6 @@ def both(word: IntEnum) -> str:
 def names(words: type[IntEnum]) -> str:
     """All words of a kind, for a help text."""
     return ", ".join(map(both, words))
-
-
-def word_of(words: type[W], text: str) -> W:
-    """The word that a text means: its English name, with - or _, or its Chinese term. Raises `NoSuchWord`."""
-    plain = text.strip()
-    for word in words:
-        if plain.lower().replace("_", "-") == name(word) or plain == term(word):
-            return word
-    raise NoSuchWord(words, text)
-
-
-class NoSuchWord(ValueError):
-    """A text is none of the words of its kind."""
-
-    def __init__(self, words: type[IntEnum], text: str) -> None:
-        super().__init__(words, text)
-        self.words = words
-        self.text = text
-        self.said = Both(f"{text!r} is no {words.__name__.lower()}.", f"“{text}”不在规定的选项中。")
-        self.remedy = Both(f"Use one of {names(words)}.", f"可选：{listed(map(term, words))}。")
-
-    def __str__(self) -> str:
-        return self.said.english
 
 
 class NotUnderstood(typer.BadParameter):

@@ -22,7 +22,7 @@ from kuaixiang.domain.sign_in import TokenNotForThis, check_token_channel
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Disclosure, Role, Stage, WorkTab
 from kuaixiang.domain.worklist import end_of_today
 from kuaixiang.runtime.clock import to_micros
-from kuaixiang.runtime.server import Context, TooMuchWaits, admit, caller_of
+from kuaixiang.runtime.server import Context, Inside, TooMuchWaits, admit, caller_of
 from kuaixiang.runtime.streams import content
 from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.text.masking import beginning
@@ -122,7 +122,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     WithdrawOffer = _act
     WriteOffCase = _act
 
-    def _admit(self, context: Context, rpc: str, bureau: str) -> None:
+    def _admit(self, context: Context | Inside, rpc: str, bureau: str) -> None:
         admit(context, rpc, Subject(bureau=bureau), self._office.place.tree)
 
     def _response(self, done: Done) -> case_pb2.ActResponse:
@@ -136,13 +136,18 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     def _view(self, case: Case) -> case_pb2.Case:
         return case_view(case, self._office)
 
+    def admit_registrar(self, context: Context | Inside) -> Caller:
+        """Who may begin a stream of registrations; raises `Refused`."""
+        caller = caller_of(context)
+        self._admit(context, "RegisterCases", min(caller.offices | caller.bureaus, default=""))
+        return caller
+
     async def RegisterCases(
-        self, request_iterator: AsyncIterator[case_pb2.RegisterCasesRequest], context: Context
+        self, request_iterator: AsyncIterator[case_pb2.RegisterCasesRequest], context: Context | Inside
     ) -> AsyncIterator[case_pb2.RegisterCasesResponse]:
         """Registers a stream of cases; a message is answered when what is in it is durable, in the order of arrival."""
         # Whoever registers nowhere need not begin; each registration is checked for its own bureau besides.
-        caller = caller_of(context)
-        self._admit(context, "RegisterCases", min(caller.offices | caller.bureaus, default=""))
+        caller = self.admit_registrar(context)
         pending: asyncio.Queue[tuple[int, asyncio.Task[case_pb2.RegisterCasesResponse]] | None] = asyncio.Queue()
         window = _Window()
 

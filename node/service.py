@@ -43,7 +43,7 @@ from kuaixiang.wire.v1 import (
 )
 from node.attachments import Tidying
 from node.cases import CaseServicer
-from node.channels import gateway, open311, openapi
+from node.channels import gateway, intake, open311, openapi
 from node.channels.case_api import ChannelServicer
 from node.channels.door import Door
 from node.desk.application import application
@@ -190,7 +190,7 @@ async def _pages(
             calls = gateway.calls_of(gateway.SERVICE)
             described = openapi.document(gateway.SERVICE, calls)
             as_json = gateway.routes(door, calls, ChannelServicer(services), described)
-            app = door.application([*as_json, *open311.routes(door)])
+            app = door.application([*as_json, *intake.routes(door, gateway.Json(calls)), *open311.routes(door)])
             gateway_port = await served(app, settings.gateway)
         yield desk_port, gateway_port
 

@@ -5,7 +5,7 @@ Also how each of them is written in English where officers read it: as the comma
 
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from kuaixiang.domain import acts, order_acts
 from kuaixiang.domain.words import (
@@ -37,6 +37,8 @@ from kuaixiang.domain.words import (
     TokenScope,
     WorkTab,
 )
+
+W = TypeVar("W", bound=IntEnum)
 
 
 class Both(NamedTuple):
@@ -422,6 +424,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "segment": "台账日志",
     "generation": "世代",
     "seq": "序号",
+    "Content-Type": "内容类型",
+    "from_row": "起始行号",
     "hash": "摘要",
     "stated_at_us": "陈述时间",
     "first_seq": "起始序号",
@@ -467,3 +471,27 @@ def field_term(field: str) -> str:
 def listed(parts: Iterable[str]) -> str:
     """Parts of a Chinese sentence, one after the other."""
     return "、".join(parts)
+
+
+class NoSuchWord(ValueError):
+    """A text is none of the words of its kind."""
+
+    def __init__(self, words: type[IntEnum], text: str) -> None:
+        super().__init__(words, text)
+        self.words = words
+        self.text = text
+        known = ", ".join(f"{name(word)} {term(word)}" for word in words)
+        self.said = Both(f"{text!r} is no {words.__name__.lower()}.", f"“{text}”不在规定的选项中。")
+        self.remedy = Both(f"Use one of {known}.", f"可选：{listed(map(term, words))}。")
+
+    def __str__(self) -> str:
+        return self.said.english
+
+
+def word_of(words: type[W], text: str) -> W:
+    """The word that a text means: its English name, with - or _, or its Chinese term. Raises `NoSuchWord`."""
+    plain = text.strip()
+    for word in words:
+        if plain.lower().replace("_", "-") == name(word) or plain == term(word):
+            return word
+    raise NoSuchWord(words, text)

@@ -35,7 +35,7 @@ STREAM_RETRY_SECONDS: Final = 10.0
 LIMITED: Final = Counter(
     "kx_limited_total",
     "Calls and requests refused because their caller asks too much, by limit: rate, token_rate, at_once, streams, "
-    "page_rate, streams_of_pages, undecided_bytes.",
+    "page_rate, streams_of_pages, undecided_bytes, hand_ins.",
     ["limit"],
 )
 

@@ -17,6 +17,8 @@ from kuaixiang.domain.errors import Condition, Refused
 
 FILE_BYTES_MAX: Final = 21 * 1024 * 1024
 """A file of 20 MiB and the form around it."""
+FILE_ADDRESSES: Final = ("/files", "/intakes")
+"""How the addresses end that take files."""
 FORM_BYTES_MAX: Final = 2 * 1024 * 1024
 """Any other form: reading one takes the event loop's time."""
 BODY_SECONDS_MAX: Final = 120.0
@@ -141,7 +143,7 @@ class Hardened:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "0")
         refusal: Refused | None = None
-        bytes_max = FILE_BYTES_MAX if scope["path"].endswith("/files") else self._form_bytes_max
+        bytes_max = FILE_BYTES_MAX if scope["path"].endswith(FILE_ADDRESSES) else self._form_bytes_max
         if not _is_for_us(headers, self._hosts) or (scope["method"] not in SAFE and _is_from_elsewhere(headers)):
             refusal = FromElsewhere()
         elif (

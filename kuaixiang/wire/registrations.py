@@ -1,12 +1,17 @@
-"""What a node answers to a stream of registrations, whichever release it is of.
+"""Streams of registrations: by what a row without a number of its own is known, and what a node answers.
 
 A node of the first release reads one registration of a message alone. Of a message with many it reads none, and refuses
 the nothing that it has read, in a response without `answers`: by this it is known, and asked again one by one.
 """
 
+import hashlib
 from collections.abc import Sequence
+from typing import Final
 
 from kuaixiang.wire.v1 import case_pb2
+
+DIGEST_CHARACTERS: Final = 40
+"""160 bits, in hexadecimal."""
 
 
 class ReadsOneAlone(Exception):
@@ -31,3 +36,18 @@ def answers_in(response: case_pb2.RegisterCasesResponse, *, sent_alone: bool) ->
     else:
         answer.refused.CopyFrom(response.refused)
     return [answer]
+
+
+def digest_of(request: case_pb2.RegisterCaseRequest, *more: str, but: str = "") -> str:
+    """A digest of what a request says, without one field and with more beside it."""
+    said = case_pb2.RegisterCaseRequest()
+    said.CopyFrom(request)
+    if but:
+        said.ClearField(but)  # type: ignore[arg-type]
+    content = b"\0".join((said.SerializeToString(deterministic=True), *(part.encode() for part in more)))
+    return hashlib.sha256(content).hexdigest()[:DIGEST_CHARACTERS]
+
+
+def reference_of_row(digest: str, said: int) -> str:
+    """The number of a row that has none of its own: by what it says, and how many rows have said that (1 or more)."""
+    return f"row-{digest}-{said}"

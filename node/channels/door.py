@@ -7,9 +7,10 @@ is asked and answered; this file says who may ask, and how much.
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -182,6 +183,14 @@ class Door:
 
     async def ask(self, secret: str, rpc: str, make: Callable[[ChannelToken], Any]) -> Any:  # noqa: ANN401 - see above
         """Asks CaseService in the name of a token. Raises `TokenNeeded`, `SignInEnded`, `TooManyCalls` and more."""
+        async with self.entered(secret, rpc) as (caller, token):
+            message = make(token)
+            self.check(caller, message)
+            return await getattr(self.services.cases, rpc)(message, Inside(caller))
+
+    @contextlib.asynccontextmanager
+    async def entered(self, secret: str, rpc: str) -> AsyncIterator[tuple[Caller, ChannelToken]]:
+        """Lets in who brings a token, for the time of one call; raises as `ask`."""
         if not secret:
             raise TokenNeeded
         if not secret.startswith(PREFIX):
@@ -191,9 +200,11 @@ class Door:
         assert caller.token is not None  # noqa: S101 - the gate has taken it for one
         whose = _digest(secret)
         with self._tokens.entered(whose, whose, streams=False):
-            message = make(caller.token)
-            self._officers.check(caller, message)
-            return await getattr(self.services.cases, rpc)(message, Inside(caller))
+            yield caller, caller.token
+
+    def check(self, caller: Caller, message: Any) -> None:  # noqa: ANN401 - any request
+        """Whoever a message says acts is who came with the token; raises `Refused`."""
+        self._officers.check(caller, message)
 
     def _enter(self, request: Request) -> None:
         """Counts a request of a good token, else of an address; raises `TooManyCalls`."""

@@ -33,6 +33,7 @@ from kuaixiang.facts import published_calendar
 from kuaixiang.runtime.database import DatabaseNotWritable, Unwritable
 from kuaixiang.runtime.signing import ForgedSignature, SignatureRefused
 from kuaixiang.runtime.writer import WriterBusy
+from kuaixiang.text.tables import TableUnusable
 from kuaixiang.wire.errors import RemoteRefusal
 from node.attachments import Missing
 from node.ledger.evidence import Place
@@ -66,6 +67,7 @@ SAMPLES: dict[object, object] = {
     ),
     DecodeError: DecodeError("Error parsing message"),
     SignatureRefused: ForgedSignature("330106"),
+    TableUnusable: TableUnusable(Both("is wrong.", "有误。"), "NotXlsx", Both("Save it.", "请另存。")),
     WorkingCalendar: published_calendar(),
     DatabaseNotWritable: DatabaseNotWritable("ledger.db", Unwritable.FULL),
     Completeness: Completeness(2, 1, 1, 0, 0, {"330106": Lack.BEHIND}),

@@ -12,11 +12,12 @@ import xlsxwriter
 
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.words import Category, Channel, Role
+from kuaixiang.text.columns import NOT_TAKEN_OVER, OWN, OWN_HEADINGS, TITLES
 from kuaixiang.wire.codec import instant
 from kuaixiang.wire.v1 import case_pb2
 from kx import bulk
 from kx.bulk import Finished, Outcome, Result, Row, Source, read_rows, register_rows, try_rows, write_report
-from kx.mapping import NOT_TAKEN_OVER, OWN, OWN_HEADINGS, TITLES, load_mapping
+from kx.mapping import load_mapping
 from kx.options import Acting, Asking, Once, Who
 from kx.output import Failed
 from node.channels.ledger_table import COLUMNS

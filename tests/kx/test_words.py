@@ -15,13 +15,13 @@ from typer.main import get_command
 
 from kuaixiang.domain import words
 from kuaixiang.domain.acts import Act
-from kuaixiang.domain.labels import ACTS, EVENTS, TERMS, name
+from kuaixiang.domain.labels import ACTS, EVENTS, TERMS, NoSuchWord, name, word_of
 from kuaixiang.domain.words import Category, Channel, Role, Stage
 from kuaixiang.wire.codec import ACT_OF_REQUEST, act_of
 from kuaixiang.wire.v1 import case_pb2, common_pb2, journal_pb2
 from kx.client import request_of, rpc_of
 from kx.main import COMMANDS
-from kx.output import NoSuchWord, both, instant_of, local, table_of, word_of
+from kx.output import both, instant_of, local, table_of
 from tests.kx.conftest import kx
 
 

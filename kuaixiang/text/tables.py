@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from enum import Enum
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Final
 from xml.parsers import expat
 
@@ -30,20 +29,12 @@ from python_calamine import CalamineWorkbook
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.labels import Both, listed
 from kuaixiang.text.cells import ACTIVE_BEGINNINGS
-from kx.output import Failed
 
-FILE_BYTES_MAX: Final = 64 * 2**20
-"""About a hundred thousand cases; the file is held in memory."""
-UNPACKED_BYTES_MAX: Final = 512 * 2**20
-"""All parts of a workbook: a hundred thousand cases of 27 columns are about half of it."""
 LOADING_BYTES_MAX: Final = 4 << 30
 LOADING_SECONDS_MAX: Final = 300
 """What loading one sheet may take; a hundred thousand cases take a twentieth of it."""
 PARTS_MAX: Final = 10_000
-ROWS_MAX: Final = 200_000
 COLUMNS_MAX: Final = 500
-CELLS_MAX: Final = 8_000_000
-"""A sheet is laid out as a rectangle: two cells in opposite corners would take the memory of all between."""
 MERGED_CELLS_MAX: Final = 200_000
 """Of those merged downwards, all of which are remembered."""
 CELL_CHARACTERS_MAX: Final = 1_000_000
@@ -58,6 +49,22 @@ OLD_EXCEL_MARK: Final = b"\xd0\xcf\x11\xe0"
 DAMAGED_SHARE: Final = 0.5
 """Of the characters beyond ASCII. Chinese text in GB18030 is hardly ever UTF-8 by chance; a damaged file mostly is."""
 DELIMITERS: Final = ",\t;"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much a table may be. `file_bytes`: of its file, which is held in memory."""
+
+    file_bytes: int
+    unpacked_bytes: int
+    """All parts of a workbook."""
+    rows: int
+    cells: int
+    """A sheet is laid out as a rectangle: two cells in opposite corners would take the memory of all between."""
+
+
+WHOLE_LEDGER: Final = Bounds(file_bytes=64 * 2**20, unpacked_bytes=512 * 2**20, rows=200_000, cells=8_000_000)
+"""About a hundred thousand cases: of 27 columns they unpack to about half of that."""
 
 Cell = str | float | bool | datetime | date | time | timedelta
 
@@ -97,75 +104,70 @@ class Table:
     """Rows in which a cell begins that is merged downwards, and the last row it covers."""
 
 
-def refused(file: Path, sentence: Both, rule: str, remedy: Both) -> Failed:
-    """The refusal of a whole file; the sentences go on after its name."""
-    said = Both(f"{file} {sentence.english}", f"文件 {file} {sentence.chinese}")
-    return Failed(said, field="FILE", rule=rule, remedy=remedy)
+class TableUnusable(Exception):
+    """A whole file cannot be read; `sentence` goes on after its name. `about`: the choice at fault, if it is not it."""
+
+    def __init__(self, sentence: Both, rule: str, remedy: Both, *, about: str = "") -> None:
+        super().__init__(sentence.english)
+        self.sentence = sentence
+        self.rule = rule
+        self.remedy = remedy
+        self.about = about
 
 
 _SPLIT: Final = Both("Split it; each part is imported by itself.", "请拆分成几个文件，分别导入。")
-_TOO_MANY_ROWS: Final = Both(f"has more than {ROWS_MAX:,} rows.", f"超过 {ROWS_MAX:,} 行。")
 _SAVE_AGAIN: Final = Both(
     "Open it in a spreadsheet program and save it as XLSX again.", "请用电子表格软件打开并重新另存为 XLSX。"
 )
 
 
-def read_table(file: Path, encoding: str, sheet: str) -> Table:
-    """The rows of a file; `encoding` empty: found out, `sheet` empty: the only one with content. Raises `Failed`."""
-    content = _content(file)
+def read_table(content: bytes, encoding: str = "", sheet: str = "", bounds: Bounds = WHOLE_LEDGER) -> Table:
+    """The rows of a file; `encoding` empty: found out, `sheet` empty: the only one with content.
+
+    Raises `TableUnusable`.
+    """
+    if len(content) > bounds.file_bytes:
+        size = bounds.file_bytes >> 20
+        raise TableUnusable(Both(f"is larger than {size} MiB.", f"超过 {size} MiB。"), "TooLarge", _SPLIT)
     if content.startswith(ZIP_MARK):
-        return _Workbook(file, content).read(sheet)
+        return _Workbook(content, bounds).read(sheet)
     if content.startswith(OLD_EXCEL_MARK):
-        raise refused(
-            file,
+        raise TableUnusable(
             Both("is an old workbook (XLS) or is protected by a password.", "是旧版工作簿（XLS）或者设有密码。"),
             "NotXlsx",
             Both("Save it as XLSX, without a password.", "请另存为不设密码的 XLSX。"),
         )
-    return Table(list(_csv_lines(file, _text(file, content, encoding))))
+    return Table(list(_csv_lines(_text(content, encoding), bounds)))
 
 
-def _content(file: Path) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
-        raise refused(
-            file,
-            Both(f"cannot be read: {error.strerror}.", f"无法读取：{error.strerror}。"),
-            "Unreadable",
-            Both("Check the path and who may read it.", "请检查路径和读取权限。"),
-        ) from None
-    if len(content) > FILE_BYTES_MAX:
-        size = FILE_BYTES_MAX >> 20
-        raise refused(file, Both(f"is larger than {size} MiB.", f"超过 {size} MiB。"), "TooLarge", _SPLIT)
-    return content
-
-
-def empty(file: Path) -> Failed:
+def empty() -> TableUnusable:
     """The refusal of a file without rows."""
-    return refused(file, Both("has no rows.", "中没有数据行。"), "Empty", Both("Check the file.", "请检查文件。"))
+    return TableUnusable(Both("has no rows.", "中没有数据行。"), "Empty", Both("Check the file.", "请检查文件。"))
+
+
+def _too_many_rows(bounds: Bounds) -> TableUnusable:
+    rows = Both(f"has more than {bounds.rows:,} rows.", f"超过 {bounds.rows:,} 行。")
+    return TableUnusable(rows, "TooLarge", _SPLIT)
 
 
 # ---------------------------------------------------------------- CSV
 
 
-def _text(file: Path, content: bytes, encoding: str) -> str:
-    """The text of a CSV. Raises `Failed`."""
+def _text(content: bytes, encoding: str) -> str:
+    """The text of a CSV. Raises `TableUnusable`."""
     wanted = encoding.lower().replace("_", "-") or _encoding_of(content)
     try:
         return content.decode("utf-8-sig" if wanted in {"utf-8", "utf8"} else wanted)
     except LookupError:
-        raise Failed(
-            Both(f"There is no encoding {encoding!r}.", f"没有“{encoding}”这种编码。"),
-            field="--encoding",
-            rule="Encoding",
-            remedy=Both("Say utf-8 or gb18030, or leave it out.", "请填写 utf-8 或者 gb18030，也可不填。"),
+        raise TableUnusable(
+            Both(f"cannot be read: there is no encoding {encoding!r}.", f"无法读取：没有“{encoding}”这种编码。"),
+            "Encoding",
+            Both("Say utf-8 or gb18030, or leave it out.", "请填写 utf-8 或者 gb18030，也可不填。"),
+            about="encoding",
         ) from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise refused(
-            file,
+        raise TableUnusable(
             Both(
                 f"line {line} is not {wanted}: the file is damaged, or in another encoding.",
                 f"第 {line} 行不是 {wanted} 编码，文件已损坏或者是其他编码。",
@@ -188,19 +190,18 @@ def _encoding_of(content: bytes) -> str:
     return "utf-8"
 
 
-def _csv_lines(file: Path, text: str) -> Iterator[Line]:
+def _csv_lines(text: str, bounds: Bounds) -> Iterator[Line]:
     csv.field_size_limit(CELL_CHARACTERS_MAX)
     first = text.partition("\n")[0]
     delimiter = max(DELIMITERS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     try:
         for number, cells in enumerate(reader, start=1):
-            if number > ROWS_MAX:
-                raise refused(file, _TOO_MANY_ROWS, "TooLarge", _SPLIT)
+            if number > bounds.rows:
+                raise _too_many_rows(bounds)
             yield Line(number, [_woken(cell) for cell in cells], {})
     except csv.Error as error:
-        raise refused(
-            file,
+        raise TableUnusable(
             Both(f"line {reader.line_num} cannot be read: {error}.", f"第 {reader.line_num} 行无法读取：{error}。"),
             "Csv",
             Both("Check the quotation marks; save the table as CSV again.", "请检查引号，重新另存为 CSV。"),
@@ -219,16 +220,6 @@ _ROW: Final = re.compile(r"[1-9][0-9]{0,6}")
 _SHEET_PART: Final = re.compile(r"xl/worksheets/[^/]+\.xml")
 
 
-class _Unusable(Exception):
-    """A part of a workbook is not as the format wants it, or too large; the reason is a `Failed` without the file."""
-
-    def __init__(self, sentence: Both, rule: str, remedy: Both) -> None:
-        super().__init__(sentence.english)
-        self.sentence = sentence
-        self.rule = rule
-        self.remedy = remedy
-
-
 _COMPLETE: Final = True
 
 
@@ -243,7 +234,7 @@ class _Part:
         self._parser.buffer_text = True
 
     def feed(self, chunk: bytes) -> None:
-        """The next bytes. Raises `_Unusable`, `expat.ExpatError`, `ValueError`."""
+        """The next bytes. Raises `TableUnusable`, `expat.ExpatError`, `ValueError`."""
         self._parser.Parse(chunk)
 
     def close(self) -> None:
@@ -264,14 +255,15 @@ class _Part:
 
     @staticmethod
     def _doctype(*_: object) -> None:
-        raise _Unusable(Both("declares entities of its own.", "含有自定义实体声明。"), "NotXlsx", _SAVE_AGAIN)
+        raise TableUnusable(Both("declares entities of its own.", "含有自定义实体声明。"), "NotXlsx", _SAVE_AGAIN)
 
 
 class _Sheet(_Part):
     """How far a sheet reaches, and which of its cells must not be relied on."""
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: Bounds) -> None:
         super().__init__()
+        self._bounds = bounds
         self.flaws: dict[int, dict[int, Flaw]] = {}
         self.filled = 0
         self._row = self._column = 0
@@ -319,10 +311,10 @@ class _Sheet(_Part):
         self._first = (min(self._first[0], row), min(self._first[1], column))
         self._last = (max(self._last[0], row), max(self._last[1], column))
         rows, columns = (last - first + 1 for first, last in zip(self._first, self._last, strict=True))
-        if rows > ROWS_MAX:
-            raise _Unusable(_TOO_MANY_ROWS, "TooLarge", _SPLIT)
-        if columns > COLUMNS_MAX or rows * columns > CELLS_MAX:
-            raise _Unusable(
+        if rows > self._bounds.rows:
+            raise _too_many_rows(self._bounds)
+        if columns > COLUMNS_MAX or rows * columns > self._bounds.cells:
+            raise TableUnusable(
                 Both(
                     f"has cells far apart: {rows:,} rows of {columns:,} columns.",
                     f"单元格相距太远：{rows:,} 行、{columns:,} 列。",
@@ -367,20 +359,18 @@ class _Relations(_Part):
 class _Workbook:
     """An XLSX file, judged before it is loaded."""
 
-    def __init__(self, file: Path, content: bytes) -> None:
-        self._file = file
+    def __init__(self, content: bytes, bounds: Bounds) -> None:
         self._content = content
+        self._bounds = bounds
         self._sheets = _Sheets()
         self._relations = _Relations()
         self._scanned: dict[str, _Sheet] = {}
 
     def read(self, wanted: str) -> Table:
-        """The rows of a sheet. Raises `Failed`."""
+        """The rows of a sheet. Raises `TableUnusable`."""
         try:
             self._scan()
             return self._load(*self._choose(wanted))
-        except _Unusable as unusable:
-            raise refused(self._file, unusable.sentence, unusable.rule, unusable.remedy) from None
         except (
             zipfile.BadZipFile,
             zlib.error,
@@ -392,8 +382,7 @@ class _Workbook:
             EOFError,
             OSError,
         ) as fault:
-            raise refused(
-                self._file,
+            raise TableUnusable(
                 Both(f"is no workbook that can be read: {fault}.", f"不是可以读取的工作簿：{fault}。"),
                 "NotXlsx",
                 _SAVE_AGAIN,
@@ -404,7 +393,7 @@ class _Workbook:
         with zipfile.ZipFile(io.BytesIO(self._content)) as archive:
             parts = archive.infolist()
             if len(parts) > PARTS_MAX or len({part.filename for part in parts}) != len(parts):
-                raise _Unusable(
+                raise TableUnusable(
                     Both("is packed in a way that no spreadsheet program packs.", "的打包方式与电子表格软件不符。"),
                     "NotXlsx",
                     _SAVE_AGAIN,
@@ -415,9 +404,9 @@ class _Workbook:
                 with archive.open(part) as stream:
                     while chunk := stream.read(CHUNK_BYTES):
                         unpacked += len(chunk)
-                        if unpacked > UNPACKED_BYTES_MAX:
-                            size = UNPACKED_BYTES_MAX >> 20
-                            raise _Unusable(
+                        if unpacked > self._bounds.unpacked_bytes:
+                            size = self._bounds.unpacked_bytes >> 20
+                            raise TableUnusable(
                                 Both(f"unpacks to more than {size} MiB.", f"解压后超过 {size} MiB。"),
                                 "TooLarge",
                                 _SPLIT,
@@ -433,7 +422,7 @@ class _Workbook:
         if part == "xl/_rels/workbook.xml.rels":
             return self._relations
         if _SHEET_PART.fullmatch(part):
-            return self._scanned.setdefault(part, _Sheet())
+            return self._scanned.setdefault(part, _Sheet(self._bounds))
         return None
 
     def _choose(self, wanted: str) -> tuple[str, _Sheet]:
@@ -444,18 +433,17 @@ class _Workbook:
         }
         filled = [name for name, scanned in sheets.items() if scanned.filled]
         if wanted and wanted not in sheets:
-            raise Failed(
-                Both(f"{self._file} has no sheet {wanted!r}.", f"{self._file} 中没有工作表“{wanted}”。"),
-                field="--sheet",
-                rule="Sheet",
-                remedy=Both(f"It has {', '.join(sheets)}.", f"其中有：{listed(sheets)}。"),
+            raise TableUnusable(
+                Both(f"has no sheet {wanted!r}.", f"中没有工作表“{wanted}”。"),
+                "Sheet",
+                Both(f"It has {', '.join(sheets)}.", f"其中有：{listed(sheets)}。"),
+                about="sheet",
             )
         if not wanted and not filled:
-            raise empty(self._file)
+            raise empty()
         if not wanted and len(filled) > 1:
             # To take the first would leave the others out in silence.
-            raise refused(
-                self._file,
+            raise TableUnusable(
                 Both(
                     f"has several sheets with content: {', '.join(filled)}.",
                     f"中有几个工作表都有内容：{listed(filled)}。",
@@ -499,7 +487,7 @@ class _Loaded:
 
 
 def _loaded(content: bytes, name: str) -> _Loaded:
-    """A sheet, loaded in a process of its own that has so much memory and time. Raises `_Unusable`.
+    """A sheet, loaded in a process of its own that has so much memory and time. Raises `TableUnusable`.
 
     The library believes what a workbook says of itself (so many texts, so many styles) and takes the memory for it at
     once; one that lies ends its process, not this one.
@@ -509,7 +497,7 @@ def _loaded(content: bytes, name: str) -> _Loaded:
         return pool.submit(_load, content, name).result()
     except (BrokenProcessPool, ValueError) as fault:
         reason = str(fault) if isinstance(fault, ValueError) else "-"
-        raise _Unusable(
+        raise TableUnusable(
             Both(f"cannot be loaded ({reason}).", f"无法读入（{reason}）。"), "NotXlsx", _SAVE_AGAIN
         ) from None
     finally:
@@ -542,7 +530,7 @@ def _mark_merged(scanned: _Sheet, downwards: Sequence[tuple[int, int, int, int]]
     """Marks the cells that are merged over several rows: which of these rows their content belongs to is not said."""
     area = sum((bottom - top + 1) * (right - left + 1) for top, left, bottom, right in downwards)
     if area > MERGED_CELLS_MAX:
-        raise _Unusable(
+        raise TableUnusable(
             Both(f"has {area:,} cells merged over several rows.", f"中有 {area:,} 个跨行合并的单元格。"),
             "TooLarge",
             Both("Unmerge the cells of the table.", "请取消表格中的单元格合并。"),
@@ -558,7 +546,7 @@ def _matched(form: re.Pattern[str], reference: str) -> re.Match[str]:
     """A reference in the only form it has: another reader may take anything else for a place far away."""
     found = form.fullmatch(reference)
     if found is None:
-        raise _Unusable(
+        raise TableUnusable(
             Both(f"has a cell at {reference[:20]!r}.", f"中有位置为 {reference[:20]!r} 的单元格。"),
             "NotXlsx",
             _SAVE_AGAIN,
