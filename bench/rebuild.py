@@ -7,6 +7,7 @@ cases that were made act by act (`bench.filling`).
 """
 
 import asyncio
+import gc
 import multiprocessing
 import tempfile
 import time
@@ -24,6 +25,7 @@ from hub.rebuild import rebuild
 from hub.settings import HubSettings
 from kuaixiang.domain.tree import Bureau, BureauTree
 from kuaixiang.runtime import pki
+from kuaixiang.runtime.serving import GARBAGE_THRESHOLDS
 from kuaixiang.runtime.settings import read_settings
 from kuaixiang.runtime.tls import SERVER_OPTIONS, server_credentials
 from kuaixiang.wire.v1 import journal_pb2, ledger_pb2
@@ -143,6 +145,7 @@ def main() -> None:
     parser.add_argument("--entries", type=int, help="entries of the hub's backlog (200000)")
     parser.add_argument("--cases", type=int, help=f"cases of each of the {LEDGERS} ledgers ({CASES})")
     options = results.parse(parser)
+    gc.set_threshold(*GARBAGE_THRESHOLDS)  # as in the processes of the commands, and of a hub
     tree = hub_fold.a_tree()
     messages = hub_fold.messages_of(tree, options.entries or (10_000 if options.short else 200_000), 100)
     entries = sum(len(journal_pb2.Segment.FromString(message.data).entries) for message in messages)

@@ -1,6 +1,7 @@
 """`kx hub`: run the hub of a scope, read and publish its figures, compare it with the ledgers, fold it again."""
 
 import asyncio
+import gc
 from dataclasses import asdict
 from datetime import UTC
 from enum import IntEnum
@@ -371,8 +372,10 @@ def rebuild(
     from kuaixiang.domain.tree import UnknownBureau
     from kuaixiang.runtime.clock import ClockError
     from kuaixiang.runtime.database import DatabaseError
+    from kuaixiang.runtime.serving import GARBAGE_THRESHOLDS
     from kuaixiang.runtime.settings import WrongSetting, read_settings
 
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     columns = (TextColumn("Folding {task.fields[bureau]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
     async def work() -> Rebuilt:

@@ -1,6 +1,7 @@
 """`kx node`: run the service of one or several bureaus, and what is done to the ledger of one that is stopped."""
 
 import asyncio
+import gc
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -390,11 +391,14 @@ def _stopped(config: Path | None) -> "Iterator[Ledger]":
 def _settings_and_ledger(config: Path | None) -> "Iterator[tuple[NodeSettings, Ledger]]":
     """The settings and the ledger of a node that does not run. Raises `Failed`."""
     from kuaixiang.runtime.database import DatabaseError
+    from kuaixiang.runtime.serving import GARBAGE_THRESHOLDS
     from kuaixiang.runtime.settings import WrongSetting, read_settings
     from kuaixiang.runtime.vault import VaultError
     from node.ledger.ledger import Ledger
     from node.settings import NodeSettings
 
+    # What goes through a whole ledger makes as many values as a service does.
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     try:
         settings = read_settings(NodeSettings, config)
         ledger = Ledger(settings.database, settings.bureaus, settings.data_key)
