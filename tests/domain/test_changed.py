@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kuaixiang.domain.case import Case
-from kuaixiang.domain.changed import changed
+from kuaixiang.domain.changed import changed, maker
 from kuaixiang.domain.events import Entry
 from kuaixiang.domain.words import Category, Channel, Custody, Stage
 
@@ -52,3 +52,10 @@ def test_what_is_changed_so_is_nothing_but_its_fields(kind: Any) -> None:
     assert [] == [field.name for field in fields(kind) if not field.init]
     assert not hasattr(kind, "__post_init__")
     assert "__slots__" in vars(kind)
+
+
+def test_what_is_made_of_all_fields_is_what_the_constructor_would_have_made() -> None:
+    values = [getattr(CASE, field.name) for field in fields(CASE)]
+    assert CASE == maker(Case)(*values)
+    with pytest.raises(ValueError, match="zip"):
+        maker(Case)(*values[:-1])
