@@ -87,6 +87,8 @@ class Folder:
         self._parking = Parking()
         self._ahead = store.ahead()
         """Entries that must be met when a journal is folded again: position and hash."""
+        self.folds = 0
+        """Writings so far by which a figure may have become another one."""
         self._heard: dict[str, float] = {}
         self._doubted: set[str] = set()
         started = monotonic()
@@ -229,6 +231,7 @@ class Folder:
         for mark in marks:
             self._parking.drop(mark.bureau)
         self._store.forget(marks, stands)
+        self.folds += 1
         for mark in marks:
             bureau = mark.bureau
             self._ahead.pop(bureau, None)
@@ -304,6 +307,7 @@ class Folder:
             self._doubted |= run.doubted
             BATCHES.inc()
         if batch.entries:
+            self.folds += 1
             ENTRIES.inc(batch.entries)
             LAG_SECONDS.set(max(0, self._now_us() - run.newest_us) / 1e6)
         PARKED.set(self._parking.entries)

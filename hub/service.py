@@ -189,6 +189,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
             totals = Totals(
                 store=store,
                 completeness=lambda: statistics.completeness(settings.scope),
+                folds=lambda: folder.folds,
                 now=clock.now,
                 tell=bus.publish_core,
                 traces=consumer.take_traces,

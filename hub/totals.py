@@ -9,6 +9,7 @@ import json
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ from hub.query import Completeness, Question, Row, figures
 from hub.store import Store
 from hub.words import Grouping
 from kuaixiang.domain.calendar import SHANGHAI
-from kuaixiang.domain.periods import PeriodKind, period_of
+from kuaixiang.domain.periods import Period, PeriodKind, period_of
 from kuaixiang.runtime.bus import totals_subject
 from kuaixiang.runtime.clock import from_micros, to_micros
 
@@ -31,10 +32,10 @@ TRACES_MAX: Final = 64
 
 
 class Totals:
-    """`step` reads the figures and tells them if they have changed. `now` is the business clock's.
+    """`step` reads the figures if they may have changed, and tells them if they have. `now` is the business clock's.
 
-    `tell` gets the subject and the message. `monotonic` gives real seconds, `traces` those that have led to
-    what is new.
+    `folds` counts what has been folded, `tell` gets the subject, the message and the traces that led to it, `traces`
+    gives those. `monotonic` gives real seconds.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Totals:
         *,
         store: Store,
         completeness: Callable[[], Completeness],
+        folds: Callable[[], int],
         now: Callable[[], datetime],
         tell: Callable[[str, bytes, "Sequence[SpanContext]"], Awaitable[bool]],
         traces: "Callable[[], Sequence[SpanContext]]" = tuple,
@@ -49,6 +51,7 @@ class Totals:
     ) -> None:
         self._store = store
         self._completeness = completeness
+        self._folds = folds
         self._now = now
         self._tell = tell
         self._traces = traces
@@ -56,26 +59,34 @@ class Totals:
         self._monotonic = monotonic
         self._told: dict[str, Any] = {}
         self._told_at = 0.0
+        self._seen: tuple[object, ...] = ()
 
     async def step(self) -> bool:
-        """Tell what has changed, and what has not once a minute; never more to do at once."""
-        now = self._now()
-        # Before the figures are read: what is of these traces is in them, whenever they are told.
+        """Tell what has changed, and what has not once a minute; never more to do at once.
+
+        Nothing is read while nothing was folded: what time alone has made overdue is in the minute's message.
+        """
+        now, again = self._now(), self._monotonic() - self._told_at >= REPEAT_SECONDS
+        # Before the figures are read: what was folded by then, and what is of these traces, is in them.
         self._waiting.extend(self._traces())
-        found = await asyncio.to_thread(self._read, now)
-        if found != self._told or self._monotonic() - self._told_at >= REPEAT_SECONDS:
+        known = self._completeness()
+        month = period_of(now.astimezone(SHANGHAI).date(), PeriodKind.MONTH)
+        seen = (self._folds(), self._store.tree.version, month, replace(known, missing={}))
+        if seen == self._seen and not again:
+            return False
+        found = await asyncio.to_thread(self._read, now, month, known)
+        if found != self._told or again:
             message = {**found, "told_at": _text(now)}
             payload = json.dumps(message, ensure_ascii=False).encode()
-            if await self._tell(totals_subject(self._store.scope), payload, tuple(self._waiting)):
-                self._waiting.clear()
-                self._told, self._told_at = found, self._monotonic()
+            if not await self._tell(totals_subject(self._store.scope), payload, tuple(self._waiting)):
+                return False
+            self._waiting.clear()
+            self._told, self._told_at = found, self._monotonic()
+        self._seen = seen
         return False
 
-    def _read(self, now: datetime) -> dict[str, Any]:
-        store, month = self._store, period_of(now.astimezone(SHANGHAI).date(), PeriodKind.MONTH)
-        # First the completeness: what is read after it is at least as complete.
-        known = self._completeness()
-
+    def _read(self, now: datetime, month: Period, known: Completeness) -> dict[str, Any]:
+        store = self._store
         question = Question(store.scope, month.first, month.last, Grouping.BUREAU)
         with store.reading() as connection:
             subordinates = figures(connection, store.tree, question, to_micros(now))

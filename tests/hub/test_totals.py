@@ -116,10 +116,12 @@ class Told:
         self.messages: list[dict[str, Any]] = []
         self.connected = True
         self.seconds = 1_000.0
+        self.as_of_us = 0
         self.now = datetime(2026, 10, 13, 9, tzinfo=UTC)
         self.totals = Totals(
             store=bench.store,
-            completeness=lambda: Completeness(7, 0, 0, 0, 0),
+            completeness=lambda: Completeness(7, 0, 0, 0, self.as_of_us),
+            folds=lambda: bench.folder.folds,
             now=lambda: self.now,
             tell=self._tell,
             monotonic=lambda: self.seconds,
@@ -165,6 +167,30 @@ async def test_what_has_not_changed_is_told_once_a_minute_and_what_nobody_took_a
     told.now = datetime(2026, 10, 31, 17, tzinfo=UTC)
     await told.totals.step()
     assert ["2026-10", "2026-10", "2026-11"] == [message["period"] for message in told.messages]
+
+
+async def test_figures_are_not_read_while_nothing_was_folded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[object] = []
+    read = bench.store.reading
+    monkeypatch.setattr(bench.store, "reading", lambda: (reads.append(None), read())[1])
+    told = Told(bench)
+    told.now = MONDAY + 3 * DAY
+    told.seconds += 1
+    for _ in range(3):
+        await told.totals.step()
+    assert (1, 1) == (len(reads), len(told.messages))
+    bench.feed(*cases("110101", 1).segments())
+    for _ in range(3):
+        await told.totals.step()
+    assert (2, 2) == (len(reads), len(told.messages))
+    bench.folder.forget("110101")
+    told.as_of_us = 1
+    for _ in range(3):
+        await told.totals.step()
+    assert (3, 3) == (len(reads), len(told.messages))
+    told.seconds += REPEAT_SECONDS
+    await told.totals.step()
+    assert (4, 4) == (len(reads), len(told.messages))
 
 
 def test_every_subject_of_the_bus_is_described_with_its_message() -> None:
