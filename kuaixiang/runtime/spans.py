@@ -265,8 +265,11 @@ class Spans:
         return stream if streams else unary
 
     def interceptors(self) -> list[grpc.aio.ClientInterceptor]:
-        """What a channel's calls pass: each has a span and says of which trace it is, or that it is of none."""
-        return [_Unary(self._tracer), _Bringing(self._tracer)]
+        """What a channel's calls pass: each has a span and says of which trace it is, or that it is of none.
+
+        Not those that bring or give a stream: who brings one writes it when he has the call in hand, before it ends.
+        """
+        return [_Unary(self._tracer)]
 
     # ------------------------------------------------------------ NATS
 
@@ -309,21 +312,6 @@ class _Unary(grpc.aio.UnaryUnaryClientInterceptor):
         request: Any,  # noqa: ANN401 - any message
     ) -> Any:  # noqa: ANN401 - grpc's calls have no common type
         return await _called(self._tracer, continuation, client_call_details, request)
-
-
-class _Bringing(grpc.aio.StreamUnaryClientInterceptor):
-    """A call that brings a stream."""
-
-    def __init__(self, tracer: Any) -> None:  # noqa: ANN401 - opentelemetry's
-        self._tracer = tracer
-
-    async def intercept_stream_unary(
-        self,
-        continuation: Callable[..., Awaitable[Any]],
-        client_call_details: Any,  # noqa: ANN401 - grpc's
-        request_iterator: Any,  # noqa: ANN401 - any messages
-    ) -> Any:  # noqa: ANN401 - grpc's calls have no common type
-        return await _called(self._tracer, continuation, client_call_details, request_iterator)
 
 
 async def _called(tracer: Any, continuation: Callable[..., Awaitable[Any]], details: Any, request: Any) -> Any:  # noqa: ANN401
