@@ -172,7 +172,12 @@ async def test_what_has_not_changed_is_told_once_a_minute_and_what_nobody_took_a
 async def test_figures_are_not_read_while_nothing_was_folded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[object] = []
     read = bench.store.reading
-    monkeypatch.setattr(bench.store, "reading", lambda: (reads.append(None), read())[1])
+
+    def counted() -> Any:
+        reads.append(None)
+        return read()
+
+    monkeypatch.setattr(bench.store, "reading", counted)
     told = Told(bench)
     told.now = MONDAY + 3 * DAY
     told.seconds += 1
