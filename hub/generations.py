@@ -36,17 +36,27 @@ class GenerationDenied(Exception):
     """A new generation contradicts what was folded of the one before it."""
 
 
-async def judge(mark: Mark, passed: Mapping[int, bytes], journal: AsyncIterable[Segment]) -> Lost:
-    """What the ledger's journal, read from its first entry on, says of what was folded up to the mark.
+@dataclass(slots=True)
+class Judged:
+    """Up to where a journal has been judged: the next sitting goes on from there, the hash binds what was before."""
+
+    seq: int = 0
+    hash: bytes = GENESIS
+
+
+async def judge(
+    mark: Mark, passed: Mapping[int, bytes], journal: AsyncIterable[Segment], judged: Judged | None = None
+) -> Lost:
+    """What the ledger's journal, read on from what was `judged` of it, says of what was folded up to the mark.
 
     For a journal that has not the mark's entry any more. `passed` are hashes of entries that were folded, by position.
-    Raises `GenerationDenied`.
+    Where the journal breaks off with an error of its own, `judged` says how far it came. Raises `GenerationDenied`.
     """
     expected = {**passed, mark.seq: mark.hash}
-    seq, hash_ = 0, GENESIS
+    judged = judged or Judged()
     async for segment in journal:
-        if (segment.first_seq, segment.prev_hash) != (seq + 1, hash_):
-            raise GenerationDenied(f"what the ledger shows of its journal breaks off after entry {seq}")
+        if (segment.first_seq, segment.prev_hash) != (judged.seq + 1, judged.hash):
+            raise GenerationDenied(f"what the ledger shows of its journal breaks off after entry {judged.seq}")
         if segment.generation > mark.generation:
             return _opened(mark, segment)
         first, hashes = segment.first_seq, hashes_of(segment)
@@ -55,7 +65,7 @@ async def judge(mark: Mark, passed: Mapping[int, bytes], journal: AsyncIterable[
                 raise GenerationDenied(
                     f"entry {seq} is another one than was folded, and no new generation says that it was lost"
                 )
-        seq, hash_ = last_seq(segment), hashes[-1]
+        judged.seq, judged.hash = last_seq(segment), hashes[-1]
     raise GenerationDenied(f"the journal has no entry of a generation after {mark.generation}")
 
 

@@ -12,9 +12,9 @@ from typing import Final
 
 import structlog
 
-from hub.fold import Poison, hashes_of
+from hub.fold import Mark, Poison, hashes_of
 from hub.folder import Answer, Folder
-from hub.generations import GenerationDenied, judge
+from hub.generations import GenerationDenied, Judged, judge
 from hub.ledgers import Ledgers, LedgerUnreachable
 from hub.metrics import REFILLS
 from hub.worker import Together, Worker
@@ -57,6 +57,8 @@ class Refiller:
         self._failures: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._judged: dict[str, tuple[Mark, int, Judged]] = {}
+        """Ledgers that are being judged, over one line after the other: against which mark, and which generation."""
 
     async def step(self) -> bool:
         """Begin to read every ledger that is due and not being read; never more to do at once."""
@@ -147,12 +149,36 @@ class Refiller:
     async def _take_generation(self, bureau: str, generation: int) -> None:
         """Fold a bureau anew whose ledger was restored, or no more where it was rewritten."""
         passed = await self._worker.run(self._folder.passed, bureau)
+        mark = self._folder.mark(bureau)
+        judged = self._judging(bureau, mark, generation)
         try:
-            lost = await judge(self._folder.mark(bureau), passed, self._ledgers.read(bureau, 1))
+            lost = await judge(mark, passed, self._ledgers.read(bureau, judged.seq + 1), judged)
         except GenerationDenied as denied:
+            del self._judged[bureau]
             await self._worker.run(self._folder.quarantine, bureau, str(denied), generation)
             return
+        del self._judged[bureau]
         await self._worker.run(self._folder.forget, bureau, lost.sentence, (lost.stands_to, lost.hash))
+
+    def _judging(self, bureau: str, mark: Mark, generation: int) -> Judged:
+        """How far a ledger has been judged already; anew if something else has been folded of it, or it has changed."""
+        known = self._judged.get(bureau)
+        if known is not None:
+            against, of, judged = known
+            if (against.generation, against.seq, against.hash, of) == (
+                mark.generation,
+                mark.seq,
+                mark.hash,
+                generation,
+            ):
+                return judged
+        self._judged[bureau] = (mark, generation, judged := Judged())
+        return judged
+
+    def _reached(self, bureau: str) -> tuple[int, int]:
+        """Up to where a ledger has been folded, and judged."""
+        judged = self._judged.get(bureau)
+        return (self._folder.mark(bureau).seq, 0 if judged is None else judged[2].seq)
 
     async def _one(self, bureau: str) -> None:
         try:
@@ -163,7 +189,7 @@ class Refiller:
 
     async def _attempt(self, bureau: str) -> None:
         self._folder.cleared(bureau)
-        before = self._folder.mark(bureau).seq
+        before = self._reached(bureau)
         try:
             await self.refill(bureau)
         except LedgerUnreachable as unreachable:
@@ -181,7 +207,7 @@ class Refiller:
             return
         REFILLS.labels(outcome).inc()
         # A line that breaks after it has brought something is asked again soon.
-        came = self._folder.mark(bureau).seq > before
+        came = self._reached(bureau) > before
         failures = 1 if came else self._failures.get(bureau, 0) + 1
         self._failures[bureau] = failures
         pause = doubled(failures, BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX)

@@ -1,5 +1,6 @@
 """What a new generation of a journal may lack of what a hub has folded, and what it may not."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,7 +9,8 @@ import sqlalchemy as sa
 
 from demo.journals import Journal
 from hub.fold import PASSED_ENTRIES, Mark
-from hub.generations import GenerationDenied, judge
+from hub.generations import GenerationDenied, Judged, judge
+from hub.ledgers import LedgerUnreachable
 from hub.refill import Refiller
 from hub.store import FACTS
 from hub.worker import Worker
@@ -166,6 +168,62 @@ async def test_a_journal_whose_parts_do_not_follow_one_another_is_no_past_to_jud
 
     with pytest.raises(GenerationDenied, match="breaks off after entry 5"):
         await judge(mark, {}, with_a_gap())
+
+
+class Breaking:
+    """A ledger whose line breaks after so many segments of each reading."""
+
+    def __init__(self, journal: Journal, segments: int) -> None:
+        self.journal = journal
+        self.segments = segments
+        self.read_from: list[int] = []
+
+    async def head(self, _bureau: str) -> Head:
+        return self.journal.head()
+
+    async def read(self, bureau: str, from_seq: int, to_seq: int = 0) -> AsyncIterator[Segment]:
+        self.read_from.append(from_seq)
+        for number, segment in enumerate(self.journal.segments(from_seq, to_seq, 5)):
+            if number == self.segments:
+                raise LedgerUnreachable(bureau, "UNAVAILABLE")
+            yield segment
+
+
+async def test_a_ledger_over_a_line_that_always_breaks_is_judged_in_several_sittings(bench: Bench) -> None:
+    folded, honest, _ = dressed_up(1, lost_from=18)
+    bench.feed(folded.segment())
+    ledger, worker = Breaking(honest, 2), Worker()
+    refiller = Refiller(
+        folder=bench.folder,
+        worker=worker,
+        ledgers=ledger,  # type: ignore[arg-type]  # what a refiller asks of one
+        bureaus=lambda: [DONGCHENG],
+        refill_after_seconds=0,
+        silent_after_seconds=0,
+    )
+    try:
+        with pytest.raises(LedgerUnreachable):
+            await refiller.refill(DONGCHENG)
+        assert "" == bench.folder.mark(DONGCHENG).restored
+        for _ in range(2):
+            with contextlib.suppress(LedgerUnreachable):
+                await refiller.refill(DONGCHENG)
+    finally:
+        await worker.close()
+    # Judged from where it had come each time, then folded from its first entry.
+    assert [1, 11, 18, 1] == ledger.read_from
+    assert "has lost 4 folded entries, from 18 on" in bench.folder.mark(DONGCHENG).restored
+    assert "" == bench.folder.mark(DONGCHENG).quarantine
+
+
+async def test_a_ledger_is_held_in_its_second_sitting_to_what_it_has_shown_in_the_first() -> None:
+    folded, honest, rewritten = dressed_up(3, lost_from=18)
+    mark, judged = mark_of(folded), Judged()
+    with pytest.raises(LedgerUnreachable):
+        await judge(mark, {}, Breaking(honest, 2).read(DONGCHENG, 1), judged)
+    assert 10 == judged.seq
+    with pytest.raises(GenerationDenied, match="breaks off after entry 10"):
+        await judge(mark, {}, Breaking(rewritten, 100).read(DONGCHENG, 11), judged)
 
 
 def counted_otherwise(bench: Bench) -> None:
