@@ -68,10 +68,6 @@ ten seconds sixty nodes on two busy cores did little else."""
 ARRIVED_SECONDS_MAX: Final = 900.0
 """A hand-over that takes longer than this is not late but stuck."""
 
-NICENESS: Final = 10
-"""By how much nodes and officers stand behind the hub and the NATS sites: the machine gives each process its share, and
-one part in sixty is too little for what all of them wait for. In earnest these have machines of their own."""
-
 FAULTS_TOLD_MAX: Final = 20
 
 TAX_SERVICE: Final = Department.TAX_SERVICE.value
@@ -117,6 +113,8 @@ class Orders:
     progress: str
     until: float = math.inf
     """Unix time after which nothing more is registered; what has come in by then is the day."""
+    niceness: int = 0
+    """By how much the process stands behind others."""
 
     @classmethod
     def read(cls, file: Path) -> "Orders":
@@ -406,8 +404,9 @@ async def _has(office: Office, case_id: str) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     """Work by the orders in the file named."""
-    stand_behind(NICENESS)
     orders = Orders.read(Path(arguments[0]))
+    if orders.niceness:
+        stand_behind(orders.niceness)
     with Path(orders.acknowledged).open("w", encoding="utf-8") as file:
 
         async def work() -> None:

@@ -13,10 +13,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from demo.federation import Federation, child_environment, part_of, require_unused
+from demo.federation import Federation, child_environment, part_of, require_unused, shared_by_site
 from demo.nation import day
 from demo.nation.day import FilingDay
-from demo.nation.load import CALL_SECONDS, NICENESS, NodeAddress, Orders, Progress, acknowledged
+from demo.nation.load import CALL_SECONDS, NodeAddress, Orders, Progress, acknowledged
 from demo.nation.watching import Sample, Taken, Watched, Watching, draw, require_drawing, taken_by
 from demo.processes import ChildProcess
 from demo.settling import reconciled, settle
@@ -45,6 +45,13 @@ COSIGN_SECONDS: Final = 300.0
 """Between two showings of a ledger to its witness, of real time: the day's twelve hours pass in half of one, so that
 this is two hours of the day. In production it is 30 s, in which most bureaus have no entry to show; here every one of
 3,212 would have grown, and 107 heads a second to be cosigned took more of the cores than the officers' acts."""
+
+FEW_NODES_MAX: Final = 16
+"""With so many nodes the hub has share enough of the machine; beyond, nodes and officers stand behind it. Not before: what
+stands behind does little on a machine that others use, too."""
+NICENESS: Final = 10
+"""By how much: the machine gives each process its share, and one part in sixty is too little for hub and NATS sites, for
+which all of them wait. In earnest these have machines of their own."""
 
 FOUND_TOLD_MAX: Final = 50
 
@@ -149,6 +156,7 @@ async def simulate(
         require_drawing()
     whole = national_tree()
     tree = part_of(whole, day.bureaus_of(whole, day.provinces_of(whole, provinces)))
+    niceness = NICENESS if len(shared_by_site(tree)) > FEW_NODES_MAX else 0
     federation = Federation(
         directory,
         tree,
@@ -156,7 +164,7 @@ async def simulate(
         staff=staff_list,
         node_settings={"cosign_seconds": COSIGN_SECONDS},
         call_seconds=CALL_SECONDS,
-        node_niceness=NICENESS,
+        node_niceness=niceness,
     )
     seconds: dict[str, float] = {}
     tell(f"Starting {len(tree)} bureaus and their NATS sites, the national hub among them…")
@@ -173,7 +181,7 @@ async def simulate(
             watching = Watching(federation)
             stack.callback(watching.close)
             until = math.inf if minutes is None else time.time() + 60 * minutes
-            teams = _teams(federation, cases, seed, until)
+            teams = _teams(federation, cases, seed, until, niceness)
             for team in teams:
                 stack.callback(team.process.stop)
             one_day = _Day(federation, FilingDay(tree, cases, seed), teams, watching, tell)
@@ -220,7 +228,7 @@ class _Team:
         return Progress.read(Path(self.orders.progress))
 
 
-def _teams(federation: Federation, cases: int, seed: int, until: float) -> list[_Team]:
+def _teams(federation: Federation, cases: int, seed: int, until: float, niceness: int) -> list[_Team]:
     """The processes of officers, one for each core, with their orders written, not started."""
     count = os.cpu_count() or 1
     folder = federation.directory / "officers"
@@ -242,6 +250,7 @@ def _teams(federation: Federation, cases: int, seed: int, until: float) -> list[
             acknowledged=str(folder / f"{number}.acknowledged.tsv"),
             progress=str(folder / f"{number}.progress.json"),
             until=until,
+            niceness=niceness,
         )
         file = folder / f"{number}.orders.json"
         orders.write(file)
