@@ -66,8 +66,9 @@ STREAM_SECONDS: Final = 2.0
 """Between two looks for the site's stream, which another node makes: it starts at about the same time."""
 HEAD_SECONDS: Final = 30.0
 """The hub takes a bureau for silent after four heads that did not come."""
-KEEP_SECONDS: Final = 1.0
-"""Cursors are kept by a commit of their own; oftener than this it would cost the acts, rarer it would cost repeats."""
+KEEP_SECONDS: Final = 5.0
+"""Cursors are kept by a commit of their own, which at every second was one of three of a node with few acts; what is
+repeated after a crash the stream knows by its message ids for two minutes, the hub by its marks for ever."""
 SETTLE_SECONDS_MAX: Final = 3.0
 """A stop waits so long for acknowledgements; what is left is sent after the next start."""
 
