@@ -26,6 +26,7 @@ from kuaixiang.runtime.tls import open_channel
 from kuaixiang.wire.codec import ACT_OF_ORDER_REQUEST, ACT_OF_REQUEST, timestamp
 from kuaixiang.wire.errors import from_call
 from kuaixiang.wire.v1 import (
+    callback_pb2_grpc,
     case_pb2,
     case_pb2_grpc,
     cosign_pb2_grpc,
@@ -177,6 +178,7 @@ def ask(
 def method_of(channel: grpc.aio.Channel, service: str, method: str) -> Any:  # noqa: ANN401 - the stub's callable
     """A method of one of the node's services."""
     stubs: dict[str, Callable[[grpc.aio.Channel], object]] = {
+        "CallbackService": callback_pb2_grpc.CallbackServiceStub,
         "CaseService": case_pb2_grpc.CaseServiceStub,
         "CosignService": cosign_pb2_grpc.CosignServiceStub,
         "DirectiveService": directive_pb2_grpc.DirectiveServiceStub,

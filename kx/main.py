@@ -40,6 +40,10 @@ COMMANDS: Final = {
         "kx.channel:app",
         "What a channel's 渠道 own machine does at a bureau's door: hand in files 批量受理.",
     ),
+    "hooks": (
+        "kx.hooks:app",
+        "What could not be told to channels and taxpayers: list it, have it tried again, drop it.",
+    ),
     "simulate": ("kx.simulate:simulate", "Live through a filing-deadline day with provinces of the real tree, or all."),
     "replay": ("kx.replay:replay", "Play a real event log through a federation, and compare the figures."),
 }

@@ -43,6 +43,7 @@ def serve(config: Config = None) -> None:
     from kuaixiang.runtime.settings import WrongSetting, read_settings
     from kuaixiang.runtime.vault import VaultError
     from node import service
+    from node.callbacks.notifier import NotifierUnusable
     from node.settings import NodeSettings
 
     def ready(node: service.Running) -> None:
@@ -60,6 +61,7 @@ def serve(config: Config = None) -> None:
             VaultError,
             ClockError,
             UnknownLogLevel,
+            NotifierUnusable,
         ) as refusal:
             raise Failed(_not_run(refusal), rule=type(refusal).__name__) from refusal
 

@@ -25,6 +25,8 @@ from kuaixiang.runtime.tracing import tracing
 from kuaixiang.runtime.trust import Trust
 from kuaixiang.web.serving import reach_of, serving_pages
 from kuaixiang.wire.v1 import (
+    callback_pb2,
+    callback_pb2_grpc,
     case_pb2,
     case_pb2_grpc,
     cosign_pb2,
@@ -42,6 +44,8 @@ from kuaixiang.wire.v1 import (
     supervision_pb2_grpc,
 )
 from node.attachments import Tidying
+from node.callbacks.opening import callbacks_of
+from node.callbacks.servicer import CallbackServicer
 from node.cases import CaseServicer
 from node.channels import gateway, intake, open311, openapi
 from node.channels.case_api import ChannelServicer
@@ -82,6 +86,7 @@ _SERVICES: Final = (
     supervision_pb2.DESCRIPTOR.services_by_name["SupervisionService"].full_name,
     cosign_pb2.DESCRIPTOR.services_by_name["CosignService"].full_name,
     sign_in_pb2.DESCRIPTOR.services_by_name["SignInService"].full_name,
+    callback_pb2.DESCRIPTOR.services_by_name["CallbackService"].full_name,
 )
 
 
@@ -156,8 +161,9 @@ def cosigner_of(settings: NodeSettings, office: Office, links: Links, seal: Seal
     )
 
 
-def _housekeeping(settings: NodeSettings, office: Office) -> Iterator[Chore]:
+def _housekeeping(settings: NodeSettings, office: Office, follower: Follower) -> Iterator[Chore]:
     """Chores that only look after the node's own ledgers, or look at how things stand."""
+    yield Sweep(office, after=follower.looked)
     yield Tidying(office.attachments)
     yield Retention(office, settings.retention_years)
     yield Gauges(office)
@@ -243,14 +249,13 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
         chores.add(courier)
         follower = Follower(directives, links, place.trees, settings.bureaus)
         chores.add(follower)
-        chores.add(Sweep(office, after=follower.looked))
         reconciler = Reconciler(office, links, hour=settings.reconcile_hour, days=settings.reconcile_days)
         chores.add(reconciler)
         witness = Witness(office, links, seal)
-        chores.add(Rereader(office, witness))
         cosigner = cosigner_of(settings, office, links, seal)
         stack.push_async_callback(cosigner.stop)
-        for chore in _housekeeping(settings, office):
+        outside = callbacks_of(settings, office)
+        for chore in (Rereader(office, witness), *_housekeeping(settings, office, follower), *outside):
             chores.add(chore)
         services = Services(
             office=office,
@@ -264,6 +269,7 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
 
         def add(server: grpc.aio.Server) -> None:
             add_services(server, services)
+            callback_pb2_grpc.add_CallbackServiceServicer_to_server(CallbackServicer(office, outside), server)
             add_sign_in(server, officers, lambda: place.tree)
             server.add_generic_rpc_handlers(tuple(more))
 

@@ -1,5 +1,6 @@
 """The node's settings: a TOML file, and the environment over it (`KX_NODE_…`). A wrong one is named at the start."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,6 +15,7 @@ from kuaixiang.facts import FactsError, load_calendar, load_staff, load_tree, na
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.settings import ImpossibleSetting, LimitSettings, OperationSettings, TraceSettings
 from kuaixiang.web.serving import is_loopback
+from node.callbacks.hook_file import HooksUnusable, load_hooks
 
 ENV_PREFIX: Final = "KX_NODE_"
 
@@ -85,6 +87,15 @@ class NodeSettings(SignInSettings, LimitSettings, OperationSettings, TraceSettin
     """host:port for the officers' pages, beyond this machine with sign-in and TLS; port 0: a free one; empty: none."""
     gateway: Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$")] = ""
     """host:port for channels' programs (HTTP/JSON, Open311), who bring tokens; port 0: a free one; empty: none."""
+    hooks: Path | None = None
+    """Where channels are told of their cases by web hooks, a TOML file by bureau and channel; nowhere when absent."""
+    notifier: str = ""
+    """What sends messages to taxpayers: `spool`, or the name of an entry point of the group `kuaixiang.notifiers`. It
+    is given their contacts; empty: nobody is."""
+    notifier_options: Annotated[Mapping[str, str], Field(default_factory=dict)]
+    """What that notifier must be told, a table of texts; the spool's `file`."""
+    callback_hours: Annotated[float, Field(gt=0, le=24 * 366)] = 72.0
+    """Hours for which a web hook or a message is tried again before it is given up and listed."""
     demonstration: bool = False
     """Whether everybody on the list of staff may step in at the desk without a password; for demonstrations only."""
     log_level: str = "info"
@@ -131,7 +142,17 @@ class NodeSettings(SignInSettings, LimitSettings, OperationSettings, TraceSettin
             raise ImpossibleSetting(
                 "gateway", "lets in who brings a token, and nobody signs in who could issue one: set users or oidc"
             )
+        self._check_hooks()
         return self
+
+    def _check_hooks(self) -> None:
+        try:
+            hooks = () if self.hooks is None else load_hooks(self.hooks)
+        except HooksUnusable as failure:
+            raise ImpossibleSetting("hooks", str(failure)) from failure
+        strange = sorted({hook.bureau for hook in hooks} - set(self.bureaus))
+        if strange:
+            raise ImpossibleSetting("hooks", f"{self.hooks} is of {', '.join(strange)}, whose ledgers are elsewhere")
 
     def load_tree(self) -> BureauTree:
         """The tree of bureaus. Raises `FactsError`."""

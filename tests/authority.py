@@ -99,6 +99,7 @@ GROUPS: Final = {
         IssueOrder CascadeOrder AcknowledgeOrder AnswerOrder AcceptAnswer ReturnAnswer CancelOrder GetOrder ListOrders
         PublishCalendar PublishIssue PublishTree GetPublishedIssue
         SignIn SignOut GetSignIn IssueToken RevokeToken ListTokens
+        ListCallbacks RetryCallbacks DropCallbacks
     """,
     "line": """
         GetFigures GetCompleteness GetCorrections GetLights Reconcile GetBulletin ListIssues GetConfirmedIssue
@@ -129,6 +130,9 @@ ROLES_OF_READINGS: Final = {
     "IssueToken": frozenset({Role.DEPUTY_HEAD, Role.BUREAU_HEAD}),
     "RevokeToken": frozenset({Role.DEPUTY_HEAD, Role.BUREAU_HEAD}),
     "ListTokens": frozenset({Role.DEPUTY_HEAD, Role.BUREAU_HEAD, Role.TAX_SERVICE, Role.AUDITOR}),
+    "RetryCallbacks": frozenset({Role.DEPUTY_HEAD, Role.BUREAU_HEAD}),
+    "DropCallbacks": frozenset({Role.DEPUTY_HEAD, Role.BUREAU_HEAD}),
+    "ListCallbacks": frozenset({Role.DEPUTY_HEAD, Role.BUREAU_HEAD, Role.TAX_SERVICE, Role.AUDITOR}),
     "FindDuplicates": _DESKS,
     "ReadJournal": _LEADERS | {Role.AUDITOR},
     "GetHeads": _LEADERS | {Role.AUDITOR},

@@ -310,6 +310,10 @@ _TOKENS = Errand(
     Both("manage the channels' tokens of {bureau}", "管理{bureau}的渠道令牌"),
     Both("Use a terminal of bureau {code}.", "请使用单位 {code} 的终端。"),
 )
+_CALLBACKS = Errand(
+    Both("look after what {bureau} tells the outside", "管理{bureau}的对外推送"),
+    Both("Use a terminal of bureau {code}.", "请使用单位 {code} 的终端。"),
+)
 _OVERSEEING = Errand(
     Both("oversee {bureau}", "督导{bureau}"),
     Both("Its own supervisors and those of its superiors may.", "该单位及其上级单位的督办人员可以查看。"),
@@ -441,6 +445,10 @@ ACCESS: Final[Mapping[str, Rule]] = MappingProxyType(
         "IssueToken": Rule(errand=_TOKENS, node=SELF, office=SELF, roles=TOKEN_KEEPERS),
         "RevokeToken": Rule(errand=_TOKENS, node=SELF, office=SELF, roles=TOKEN_KEEPERS),
         "ListTokens": Rule(errand=_TOKENS, node=SELF, office=SELF, roles=TOKEN_READERS),
+        # CallbackService: those who give channels access look after what channels and taxpayers could not be told.
+        "ListCallbacks": Rule(errand=_CALLBACKS, node=SELF, office=SELF, roles=TOKEN_READERS),
+        "RetryCallbacks": Rule(errand=_CALLBACKS, node=SELF, office=SELF, roles=TOKEN_KEEPERS),
+        "DropCallbacks": Rule(errand=_CALLBACKS, node=SELF, office=SELF, roles=TOKEN_KEEPERS),
         # StatisticsService: figures without persons, for whoever is in line with the scope.
         "GetFigures": _FIGURES_RULE,
         "GetCompleteness": _FIGURES_RULE,

@@ -426,6 +426,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "seq": "序号",
     "Content-Type": "内容类型",
     "from_row": "起始行号",
+    "sink": "推送对象",
+    "given_up": "已停止推送",
     "hash": "摘要",
     "stated_at_us": "陈述时间",
     "first_seq": "起始序号",

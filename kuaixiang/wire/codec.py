@@ -122,6 +122,11 @@ _BY_KIND: Mapping[type[Event], _EventForm] = {kind: _event_form(kind) for kind i
 _BY_NAME: Mapping[str, _EventForm] = {form.name: form for form in _BY_KIND.values()}
 
 
+def event_name_of(kind: type[Event]) -> str:
+    """The name in the journal of events of a kind."""
+    return _BY_KIND[kind].name
+
+
 def event_name(event: Event) -> str:
     """The event's name in the journal, such as `extension_asked`."""
     return _BY_KIND[type(event)].name

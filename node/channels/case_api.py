@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from kuaixiang.domain.authority import ChannelToken
 from kuaixiang.domain.labels import term
+from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Category
 from kuaixiang.wire.codec import timestamp
 from kuaixiang.wire.v1 import case_pb2, channel_pb2, common_pb2
@@ -84,31 +85,36 @@ class ChannelServicer:
         )
 
     def _told(self, case: PublicCase) -> channel_pb2.ChannelCase:
-        words: dict[str, Any] = {"category": case.category, "channel": case.channel, "stage": case.stage}
-        found = channel_pb2.ChannelCase(
-            case_id=case.case_id,
-            bureau=self._bureau(case.bureau),
-            registered_at=timestamp(case.registered_at),
-            changed_at=timestamp(case.changed_at),
-            status=_STATUS[case.status],
-            stage_name=term(case.stage),
-            custodian=self._bureau(case.custodian),
-            told=case.told,
-            extended=case.extended,
-            end_to_end_workdays=case.end_to_end_workdays,
-            **words,
-        )
-        if case.deadline is not None:
-            clock: Any = case.deadline.clock
-            found.deadline.clock = clock
-            found.deadline.due_at.CopyFrom(timestamp(case.deadline.due_at))
-            found.deadline.provisional = case.deadline.provisional
-            found.deadline.overdue = case.deadline.overdue
-        return found
+        return told_case(self._services.office.place.tree, case)
 
-    def _bureau(self, code: str) -> channel_pb2.CodedName:
-        tree = self._services.office.place.tree
-        return channel_pb2.CodedName(code=code, name=tree.get(code).name if code in tree else code)
+
+def told_case(tree: BureauTree, case: PublicCase) -> channel_pb2.ChannelCase:
+    """A case as channels are told it."""
+    words: dict[str, Any] = {"category": case.category, "channel": case.channel, "stage": case.stage}
+    found = channel_pb2.ChannelCase(
+        case_id=case.case_id,
+        bureau=_bureau(tree, case.bureau),
+        registered_at=timestamp(case.registered_at),
+        changed_at=timestamp(case.changed_at),
+        status=_STATUS[case.status],
+        stage_name=term(case.stage),
+        custodian=_bureau(tree, case.custodian),
+        told=case.told,
+        extended=case.extended,
+        end_to_end_workdays=case.end_to_end_workdays,
+        **words,
+    )
+    if case.deadline is not None:
+        clock: Any = case.deadline.clock
+        found.deadline.clock = clock
+        found.deadline.due_at.CopyFrom(timestamp(case.deadline.due_at))
+        found.deadline.provisional = case.deadline.provisional
+        found.deadline.overdue = case.deadline.overdue
+    return found
+
+
+def _bureau(tree: BureauTree, code: str) -> channel_pb2.CodedName:
+    return channel_pb2.CodedName(code=code, name=tree.get(code).name if code in tree else code)
 
 
 def _list_request(

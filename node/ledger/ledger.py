@@ -110,6 +110,23 @@ class KeptSegment(NamedTuple):
     segment: bytes
 
 
+class Callback(NamedTuple):
+    """An entry that somebody outside of the federation is to be told of, as `callbacks` keeps it."""
+
+    sink: str
+    bureau: str
+    seq: int
+    generation: int
+    case_id: str
+    kind: str
+    occurred_at_us: int
+    since_us: int
+    attempts: int = 0
+    next_attempt_us: int = 0
+    dead: int = 0
+    failure: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """An act done under a caller's key: what the key meant and what came of it."""
@@ -258,6 +275,9 @@ class _Statements:
         self.put_chunk = database.put(schema.BLOB_CHUNKS)
         self.put_peer = database.put(schema.PEERS)
         self.put_cursor = database.put(schema.CURSORS)
+        self.put_callback = database.put(schema.CALLBACKS)
+        self.drop_callback = database.drop(schema.CALLBACKS, "sink", "bureau", "seq")
+        self.put_callback_cursor = database.put(schema.CALLBACK_CURSORS)
         self.put_directive = database.put(schema.DIRECTIVES)
         self.put_hand_over = database.put(schema.HAND_OVERS)
         self.put_attestation = database.put(schema.ATTESTATIONS)
@@ -334,6 +354,9 @@ class _Rows:
         "attachments",
         "attestations",
         "blobs",
+        "callback_cursors",
+        "callbacks",
+        "callbacks_done",
         "chunks",
         "cosigned",
         "cursors",
@@ -364,6 +387,9 @@ class _Rows:
         self.attachments: list[tuple[Any, ...]] = []
         self.blobs: list[tuple[Any, ...]] = []
         self.chunks: list[tuple[Any, ...]] = []
+        self.callbacks: list[tuple[Any, ...]] = []
+        self.callbacks_done: list[tuple[str, str, int]] = []
+        self.callback_cursors: list[tuple[Any, ...]] = []
         self.dropped: list[str] = []
         self.erased: list[tuple[str, str, Kept]] = []
         self.peers: list[tuple[Any, ...]] = []
@@ -450,6 +476,9 @@ class LedgerBatch:
             )
             run(make.put_peer, rows.peers)
             run(make.put_cursor, rows.cursors)
+            run(make.put_callback, rows.callbacks)
+            run(make.drop_callback, rows.callbacks_done)
+            run(make.put_callback_cursor, rows.callback_cursors)
             run(make.put_directive, rows.directives)
             run(make.put_hand_over, rows.hand_overs)
             run(make.put_attestation, rows.attestations)
@@ -859,6 +888,18 @@ class Draft:
     def put_cursor(self, bureau: str, published_seq: int) -> None:
         """Remembers up to where the journal has been published."""
         self._stage(self._rows.cursors, (bureau, published_seq))
+
+    def put_callback(self, callback: Callback) -> None:
+        """Keeps what somebody outside is to be told, or how it stands with that."""
+        self._stage(self._rows.callbacks, callback)
+
+    def drop_callback(self, callback: Callback) -> None:
+        """Somebody outside has been told, or is not to be told any more."""
+        self._stage(self._rows.callbacks_done, (callback.sink, callback.bureau, callback.seq))
+
+    def put_callback_cursor(self, sink: str, bureau: str, seq: int) -> None:
+        """Remembers up to where the journal has been looked through for somebody outside."""
+        self._stage(self._rows.callback_cursors, (sink, bureau, seq))
 
     def put_directive(self, kind: int, subject: str, published_at_us: int, directive: bytes, signature: bytes) -> None:
         """Keeps what headquarters has published, as it signed it."""

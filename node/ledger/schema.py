@@ -7,6 +7,7 @@ bureaus have. `cases`, `clocks`, `referrals`, `conclusions`, `orders`, `deliveri
 the entry they follow from, and made again from the journal by `rebuild`. `blobs` and `blob_chunks` are the content of
 the files that private parts name by digest: no projection either, for no journal could make it again. `peers` and
 `cursors` remember how far deliveries and publication have come; losing them costs repetitions, which are harmless.
+`callbacks` and `callback_cursors` say what channels and taxpayers are still to be told of what has been recorded.
 `cosigned`, `witnessed` and `witnessed_segments` are evidence: what others have signed of these ledgers, and what
 others' ledgers have shown to these bureaus. `clocks` and `deliveries` are of cases and of supervision orders: `case_id`
 is the number of either. `archives` says up to where journals lie in the archive (`node.ledger.archive`), and
@@ -327,6 +328,35 @@ PEERS: Final = sa.Table(
     _number("failures"),
     _number("next_attempt_us"),
 )
+
+CALLBACKS: Final = sa.Table(
+    "callbacks",
+    METADATA,
+    _text("sink", key=True),
+    _text("bureau", key=True),
+    _number("seq", key=True),
+    _number("generation"),
+    _text("case_id"),
+    _text("kind"),
+    _number("occurred_at_us"),
+    _number("since_us"),
+    _number("attempts"),
+    _number("next_attempt_us"),
+    _number("dead"),
+    _text("failure"),
+    sa.Index("callbacks_by_due", "sink", "dead", "next_attempt_us", "bureau", "seq"),
+)
+"""Entries that somebody outside of the federation is still to be told of (`node.callbacks`): `since_us` and
+`next_attempt_us` are in real time; `dead` 1: nobody tries any more, `failure` says why."""
+
+CALLBACK_CURSORS: Final = sa.Table(
+    "callback_cursors",
+    METADATA,
+    _text("sink", key=True),
+    _text("bureau", key=True),
+    _number("seq"),
+)
+"""Up to where a journal has been looked through for what each of them is to be told of."""
 
 CURSORS: Final = sa.Table(
     "cursors",

@@ -160,6 +160,7 @@ CASES: dict[str, Case] = {
     ),
     "KxDeliveriesStuck": case("kx_delivery_oldest_age_seconds", NODE, 3_700, 3_500, 20),
     "KxDeliveriesSetAside": case("kx_deliveries_set_aside", NODE, 1, 0, 40),
+    "KxCallbacksGivenUp": case("kx_callbacks_dead", NODE, 1, 0, 40),
     # 8% fail: sixteen times the budget. 4%: eight times. A few attempts an hour are no alarm, whatever becomes of them.
     "KxDeliveryBudgetBurnsFast": Case(
         120, deliveries(8, 92), [deliveries(4, 96), deliveries(0.1, 0)], {"site": "p330000"}

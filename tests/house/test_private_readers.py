@@ -36,6 +36,8 @@ READERS = {
     "node/duplicates.py _look": "masked",
     "node/export.py export_ledger": "recorded by record_export before",
     "node/supervision.py GetOrder": "what bureaus write to each other about cases, not what taxpayers have told",
+    # To the notifier of taxpayers, as an entry of the journal says before.
+    "node/callbacks/notifier.py deliver": "recorded by record_note before it is handed over",
     # To superiors: without private parts.
     "node/supervision.py GetSubordinateCase": "private=False",
     "node/federation/server.py _segment": "private=False",

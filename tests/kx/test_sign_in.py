@@ -1,8 +1,10 @@
 """An officer signs in by the command line, and what he does goes under his name; a channel by its token."""
 
+import base64
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,17 @@ def users(folder: Path) -> Path:
     return file
 
 
+def hook_of_nobody(folder: Path) -> Path:
+    """A web hook of the hotline whose receiver is not there."""
+    secret = folder / "hotline.secret"
+    secret.touch(0o600)
+    secret.write_text(f"whsec_{base64.b64encode(bytes(32)).decode()}", encoding="ascii")
+    file = folder / "hooks.toml"
+    given = f'url = "http://127.0.0.1:{free_port()}/"\nsecret = "hotline.secret"\n'
+    file.write_text(f"[{COUNTY}.hotline]\n{given}", encoding="utf-8")
+    return file
+
+
 @pytest.fixture(scope="module")
 def terminal(folder: Path, users: Path) -> Iterator[dict[str, str]]:
     """A node in a process of its own, and the environment of a terminal that asks it."""
@@ -60,6 +73,8 @@ def terminal(folder: Path, users: Path) -> Iterator[dict[str, str]]:
         "nats_url": "",
         "staff": str(folder / "staff.toml"),
         "users": str(users),
+        "hooks": str(hook_of_nobody(folder)),
+        "callback_hours": 1e-6,
     }
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in settings.items()]
     (folder / "node.toml").write_text("".join(lines), encoding="utf-8")
@@ -140,6 +155,33 @@ def test_a_leader_issues_a_token_by_which_a_channel_registers(terminal: dict[str
     assert "SignInEnded" == rule(kx(*REGISTER, "--channel", "hotline", environment=channel))
     assert "hotline" not in kx("token", "list", environment=head).output
     assert "12366热线" in kx("token", "list", environment=head).output
+
+
+def test_a_leader_looks_after_what_a_channel_could_not_be_told(terminal: dict[str, str]) -> None:
+    head = as_officer(terminal, "B01", "bureau-head")
+    registrar = as_officer(terminal, "R01", "registrar", KX_SIGN_INS=f"{terminal['KX_SIGN_INS']}.R01")
+    told(sign_in(head))
+    told(sign_in(registrar))
+    sink = f"hook:{COUNTY}:hotline"
+    until = time.monotonic() + 60
+    while not (listed := told(kx("hooks", "list", "--given-up", "--json", environment=head)))["callbacks"]:
+        # Of what was recorded before the node had looked at its hooks nobody is told.
+        told(kx(*REGISTER, "--channel", "hotline", "--answer", "可以更正。", environment=registrar))
+        assert time.monotonic() < until
+        time.sleep(0.5)
+    assert [sink] == listed["sinks"]
+    assert {(sink, "answered_on_the_spot", True, "ConnectError")} == {
+        tuple(one[part] for part in ("sink", "kind", "given_up", "failure")) for one in listed["callbacks"]
+    }
+    assert sink in kx("hooks", "list", environment=head).output
+    seq = listed["callbacks"][0]["seq"]
+    assert {"retried": 1} == told(kx("hooks", "retry", sink, "--seq", str(seq), "--json", environment=head))
+    refused = kx("hooks", "drop", "hook:x", environment=head)
+    assert (2, True) == (refused.exit_code, "UnknownSink" in refused.stderr)
+    until = time.monotonic() + 60
+    while told(kx("hooks", "list", "--json", environment=head))["callbacks"]:
+        kx("hooks", "drop", sink, environment=head)
+        assert time.monotonic() < until
 
 
 def test_an_administrator_disables_removes_and_is_told_what_is_wrong(users: Path, folder: Path) -> None:

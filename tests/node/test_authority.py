@@ -47,7 +47,11 @@ ENDLESS = frozenset({"WatchCases"})
 OF_THE_HUB = frozenset({"StatisticsService", "IssueService"})
 OF_OFFICERS = frozenset({"SignInService"})
 """Answered by nodes at which officers sign in; this one's terminals are believed in all other calls."""
-BY_WHO_HAS_SIGNED_IN = frozenset({"SignOut", "GetSignIn", "IssueToken", "RevokeToken", "ListTokens"})
+BY_WHO_HAS_SIGNED_IN = frozenset({"SignOut", "GetSignIn", "IssueToken", "RevokeToken", "ListTokens"}) | {
+    "ListCallbacks",
+    "RetryCallbacks",
+    "DropCallbacks",
+}
 """Nobody has, in these tests: whatever his certificate, he is refused."""
 NOW_US = to_micros(MORNING)
 NUMBER = "330106-2026-0000001"

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,17 +10,15 @@ from typing import Any
 import httpx
 import pytest
 
-from demo.federation import child_environment
 from demo.processes import ChildProcess, free_port
-from kuaixiang.runtime.settings import read_settings
 from kx.handing_in import _acknowledgements
 from node.settings import NodeSettings
 from tests.kx.conftest import kx
 from tests.node.callers import Callers
 from tests.node.gateways import REQUEST, Gateway, with_gateway
+from tests.node.processes import node_process, start
 
 ROWS = 2_000
-READY_SECONDS = 120.0
 HEADINGS = "渠道编号,纳税人名称,联系方式,诉求内容,类别"
 UNKNOWN_CONTACT = 1_500
 """The row in which something is wrong."""
@@ -35,18 +32,9 @@ def settings(settings: NodeSettings, tmp_path: Path) -> NodeSettings:
 
 @pytest.fixture
 def process(settings: NodeSettings, tmp_path: Path) -> Iterator[ChildProcess]:
-    """A node in a process of its own, at the same ports each time that it starts."""
-    given = settings.model_dump(mode="json", exclude_defaults=True) | {"database": settings.database, "nats_url": ""}
-    assert read_settings(NodeSettings, **given) == settings
-    config = tmp_path / "node.toml"
-    config.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in given.items()), encoding="utf-8")
-    command = [sys.executable, "-c", "from kx.main import app; app()", "node", "serve", "--config", str(config)]
-    with ChildProcess("node", command, log=tmp_path / "node.log", environment=child_environment(tmp_path)) as made:
+    """A node that is killed and started again."""
+    with node_process(settings, tmp_path) as made:
         yield made
-
-
-def start(process: ChildProcess) -> None:
-    process.start().wait_ready(lambda: "The node serves on port" in process.log_tail(), READY_SECONDS)
 
 
 @pytest.fixture

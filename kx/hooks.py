@@ -1,0 +1,99 @@
+"""`kx hooks`: what channels' web hooks and the notifier of taxpayers could not bring yet, looked after by leaders."""
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from kuaixiang.wire.v1 import callback_pb2, case_pb2
+from kx.options import Asking, Who, asking_options, officer_options, takes
+from kx.output import failures_told, print_json, table_of, wide
+
+app = typer.Typer(
+    name="hooks",
+    help="What could not be told to channels and taxpayers: list it, have it tried again, drop it.",
+    no_args_is_help=True,
+)
+
+_SHANGHAI = timedelta(hours=8)
+Sink = Annotated[str, typer.Argument(metavar="SINK", help="Such as hook:330106:website, as `kx hooks list` names it.")]
+Seq = Annotated[
+    int, typer.Option("--seq", min=0, help="Of this entry alone, by its number in the list; up to 500 when left out.")
+]
+
+
+@app.command("list")
+@takes(asking=asking_options, who=officer_options)
+@failures_told
+def list_callbacks(
+    *,
+    asking: Asking,
+    who: Who,
+    sink: Annotated[str, typer.Option(metavar="SINK", help="Of this web hook or notifier alone.")] = "",
+    given_up: Annotated[bool, typer.Option("--given-up", help="Only what nobody tries any more.")] = False,
+) -> None:
+    """What waits to be told, and what was given up, which comes first."""
+    request = callback_pb2.ListCallbacksRequest(header=_header(asking, who), sink=sink, given_up=given_up)
+    answer: callback_pb2.ListCallbacksResponse = _ask(asking, "ListCallbacks", request)
+    if asking.as_json:
+        print_json(table_of(answer))
+        return
+    table = Table("sink 推送对象", "seq 序号", "case 受理编号", "what", "since", "attempts", "next", "failure")
+    for one in answer.callbacks:
+        table.add_row(
+            one.sink,
+            str(one.seq),
+            one.case_id,
+            one.kind,
+            _shown(one, "since"),
+            str(one.attempts),
+            "given up 已停止" if one.given_up else _shown(one, "next_attempt_at"),
+            one.failure,
+        )
+    console = wide(Console(highlight=False))
+    console.print(table)
+    console.print(f"There are {', '.join(answer.sinks) or 'no web hooks and no notifier'}.")
+
+
+@app.command()
+@takes(asking=asking_options, who=officer_options)
+@failures_told
+def retry(sink: Sink, *, seq: Seq = 0, asking: Asking, who: Who) -> None:
+    """Have it tried again, for as long as at first."""
+    request = callback_pb2.RetryCallbacksRequest(header=_header(asking, who), sink=sink, seq=seq)
+    answer: callback_pb2.RetryCallbacksResponse = _ask(asking, "RetryCallbacks", request)
+    _say(asking, "retried", answer.retried)
+
+
+@app.command()
+@takes(asking=asking_options, who=officer_options)
+@failures_told
+def drop(sink: Sink, *, seq: Seq = 0, asking: Asking, who: Who) -> None:
+    """Drop what was given up: nobody is told of it any more. What still waits stays."""
+    request = callback_pb2.DropCallbacksRequest(header=_header(asking, who), sink=sink, seq=seq)
+    answer: callback_pb2.DropCallbacksResponse = _ask(asking, "DropCallbacks", request)
+    _say(asking, "dropped", answer.dropped)
+
+
+def _say(asking: Asking, what: str, count: int) -> None:
+    if asking.as_json:
+        print_json({what: count})
+    else:
+        typer.echo(f"{count} {what}.")
+
+
+def _ask(asking: Asking, method: str, request: Any) -> Any:  # noqa: ANN401 - the method's own answer
+    from kx.client import ask
+
+    return ask(asking, "CallbackService", method, request)
+
+
+def _header(asking: Asking, who: Who) -> case_pb2.ActHeader:
+    role: Any = int(who.role)
+    return case_pb2.ActHeader(bureau=asking.bureau, actor=who.actor, role=role, department=who.department)
+
+
+def _shown(one: callback_pb2.Callback, field: Any) -> str:  # noqa: ANN401 - a field's name
+    return f"{getattr(one, field).ToDatetime() + _SHANGHAI:%Y-%m-%d %H:%M}"

@@ -1,0 +1,382 @@
+"""What is told to the outside: web hooks of channels and messages to taxpayers, at least once, until they are given up."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import stat
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from demo.processes import free_port
+from kuaixiang.domain.authority import NotForOfficer
+from kuaixiang.domain.errors import FieldMissing
+from kuaixiang.domain.events import PrivateRead
+from kuaixiang.domain.sign_in import NotSignedIn
+from kuaixiang.runtime.settings import WrongSetting, read_settings
+from kuaixiang.wire.codec import event_name_of
+from kuaixiang.wire.v1 import callback_pb2, callback_pb2_grpc, case_pb2, common_pb2
+from node import service
+from node.callbacks import engine
+from node.callbacks.notifier import NotifierUnusable, Spool, notifier_of
+from node.callbacks.servicer import UnknownSink
+from node.ledger import callbacks, queries
+from node.settings import NodeSettings
+from tests.node.callers import COUNTY, PROVINCE, Callers, refusal_of
+from tests.node.gateways import REQUEST, Gateway, with_gateway
+from tests.node.processes import node_process, start
+
+KEY = b"0123456789abcdef0123456789abcdef"
+SINK = f"hook:{COUNTY}:website"
+SECONDS = 60.0
+
+
+@dataclass
+class Receiver:
+    """A channel's receiver: what came, and what it answers, the last answer from then on."""
+
+    statuses: list[int] = field(default_factory=lambda: [200])
+    came: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    elsewhere: int = 0
+
+    async def hook(self, request: Request) -> Response:
+        self.came.append((dict(request.headers), await request.body()))
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        if status == HTTPStatus.FOUND:
+            return RedirectResponse("/elsewhere")
+        return Response("x" * 100_000, status)
+
+    async def other(self, _: Request) -> Response:
+        self.elsewhere += 1
+        return Response()
+
+    def verified(self) -> list[dict[str, Any]]:
+        """What came, after its signatures have been verified as the standard says, by nothing of the product."""
+        bodies = []
+        for headers, body in self.came:
+            at = headers["webhook-timestamp"]
+            assert abs(int(at) - time.time()) < 300
+            signed = f"{headers['webhook-id']}.{at}.{body.decode()}".encode()
+            expected = base64.b64encode(hmac.digest(KEY, signed, hashlib.sha256)).decode()
+            assert f"v1,{expected}" == headers["webhook-signature"]
+            bodies.append(json.loads(body))
+        return bodies
+
+
+async def until(true: Any) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def receiver() -> Receiver:
+    return Receiver()
+
+
+@pytest.fixture
+async def listening(receiver: Receiver, port: int) -> AsyncIterator[Receiver]:
+    async with serving(receiver, port):
+        yield receiver
+
+
+def serving(receiver: Receiver, port: int) -> Any:
+    """The receiver at its port, during the block."""
+    app = Starlette(routes=[Route("/kx", receiver.hook, methods=["POST"]), Route("/elsewhere", receiver.other)])
+
+    @contextlib.asynccontextmanager
+    async def run() -> AsyncIterator[None]:
+        server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", lifespan="off"))
+        serves = asyncio.create_task(server.serve())
+        await until(lambda: server.started)
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await serves
+
+    return run()
+
+
+def hooks_file(folder: Path, url: str, **more: str) -> Path:
+    secret = folder / "website.secret"
+    secret.touch(0o600)
+    secret.write_text(f"whsec_{base64.b64encode(KEY).decode()}", encoding="ascii")
+    file = folder / "hooks.toml"
+    given = {"url": f'"{url}"', "secret": '"website.secret"'} | more
+    lines = "\n".join(f"{name} = {value}" for name, value in given.items())
+    file.write_text(f"[{COUNTY}.website]\n{lines}\n", encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def settings(settings: NodeSettings, tmp_path: Path, port: int) -> NodeSettings:
+    hooks = hooks_file(tmp_path, f"http://127.0.0.1:{port}/kx")
+    spool = {"file": str(tmp_path / "messages.ndjson")}
+    return with_gateway(settings, tmp_path, hooks=hooks, notifier="spool", notifier_options=spool)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "BACKOFF_SECONDS_MIN", 0.05)
+    monkeypatch.setattr(engine, "BACKOFF_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(engine, "LOOK_SECONDS", 0.05)
+
+
+@pytest.fixture
+async def node(settings: NodeSettings) -> AsyncIterator[service.Running]:
+    async with service.running(settings) as running:
+        yield running
+
+
+@pytest.fixture
+def gateway(node: service.Running, callers: Callers) -> Gateway:
+    return Gateway(node, callers)
+
+
+async def registered(gateway: Gateway, reference: str = "W-1") -> str:
+    async with await gateway.client() as program:
+        made = await program.post("/v1/cases", json=REQUEST | {"channel_reference": reference})
+    assert made.status_code in {200, 201}, made.text
+    case_id: str = made.json()["case_id"]
+    return case_id
+
+
+async def fed_back(gateway: Gateway, callers: Callers, reference: str = "W-1") -> str:
+    """A case of the channel that tax service has answered on the spot."""
+    case_id = await registered(gateway, reference)
+    header = case_pb2.ActHeader(
+        bureau=COUNTY, case_id=case_id, actor="T01", role=common_pb2.ROLE_REGISTRAR, department="tax-service"
+    )
+    request = case_pb2.AnswerOnTheSpotRequest(header=header, answer="按季申报即可享受。")
+    await callers.office().AnswerOnTheSpot(request, metadata=await gateway.signed_in("T01"))
+    return case_id
+
+
+async def listed(gateway: Gateway, callers: Callers, **asked: Any) -> list[callback_pb2.Callback]:
+    if not gateway._leader:
+        await gateway.issue()
+    answer = await stub(callers).ListCallbacks(
+        callback_pb2.ListCallbacksRequest(header=gateway._header(), **asked), metadata=gateway.signed()
+    )
+    return list(answer.callbacks)
+
+
+def stub(callers: Callers) -> Any:
+    return callback_pb2_grpc.CallbackServiceStub(callers.channel("office", COUNTY))
+
+
+async def test_a_channel_is_told_that_its_case_is_fed_back_signed_and_without_private_data(
+    gateway: Gateway, callers: Callers, listening: Receiver
+) -> None:
+    listening.statuses = [500, 500, 200]
+    case_id = await fed_back(gateway, callers)
+    await until(lambda: len(listening.came) == 3)
+    first, second, third = listening.verified()
+    assert first == second == third
+    assert 1 == len({headers["webhook-id"] for headers, _ in listening.came})
+    assert "case.fed_back" == first["type"]
+    async with await gateway.client() as program:
+        assert (await program.get(f"/v1/cases/{case_id}")).json() == first["data"]
+    assert "closed" == first["data"]["status"]
+    for private in ("taxpayer_name", "contact", "text"):
+        assert REQUEST[private].encode() not in listening.came[0][1]
+    async with asyncio.timeout(SECONDS):
+        while await listed(gateway, callers):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_receiver_that_is_away_for_long_is_given_up_listed_and_told_when_somebody_wants_it(
+    settings: NodeSettings, port: int, receiver: Receiver, tmp_path: Path
+) -> None:
+    soon = read_settings(NodeSettings, **settings.model_dump() | {"callback_hours": 1e-4})
+    async with service.running(soon) as running:
+        callers = Callers(running.port, tmp_path)
+        gateway = Gateway(running, callers)
+        case_id = await fed_back(gateway, callers)
+        async with asyncio.timeout(SECONDS):
+            while not (dead := await listed(gateway, callers, given_up=True)):
+                await asyncio.sleep(0.05)
+        assert [(SINK, case_id, True, "ConnectError")] == [
+            (one.sink, one.case_id, one.given_up, one.failure) for one in dead
+        ]
+        async with serving(receiver, port):
+            await asyncio.sleep(0.3)
+            assert [] == receiver.came
+            request = callback_pb2.RetryCallbacksRequest(header=gateway._header(), sink=SINK, seq=dead[0].seq)
+            assert 1 == (await stub(callers).RetryCallbacks(request, metadata=gateway.signed())).retried
+            await until(lambda: receiver.came)
+            assert ["case.fed_back"] == [told["type"] for told in receiver.verified()]
+        await callers.close()
+
+
+async def test_what_was_given_up_is_dropped_by_a_leader_and_by_nobody_else(
+    gateway: Gateway, callers: Callers, listening: Receiver
+) -> None:
+    listening.statuses = [HTTPStatus.GONE]
+    await fed_back(gateway, callers)
+    async with asyncio.timeout(SECONDS):
+        while not await listed(gateway, callers, given_up=True):
+            await asyncio.sleep(0.05)
+    assert 1 == len(listening.came)
+    drop = callback_pb2.DropCallbacksRequest(header=gateway._header(), sink=SINK)
+    service_ = case_pb2.ActHeader(
+        bureau=COUNTY, actor="T01", role=common_pb2.ROLE_TAX_SERVICE, department="tax-service"
+    )
+    door = stub(callers)
+    other = await gateway.signed_in("T01")
+    for request, metadata, rule in (
+        (callback_pb2.DropCallbacksRequest(header=service_, sink=SINK), other, NotForOfficer),
+        (callback_pb2.DropCallbacksRequest(header=gateway._header(), sink="hook:x"), gateway.signed(), UnknownSink),
+        (callback_pb2.DropCallbacksRequest(header=gateway._header()), gateway.signed(), FieldMissing),
+        (drop, None, NotSignedIn),
+    ):
+        assert rule.__name__ == (await refusal_of(door.DropCallbacks(request, metadata=metadata))).rule
+    assert 1 == (await door.DropCallbacks(drop, metadata=gateway.signed())).dropped
+    assert [] == await listed(gateway, callers)
+    assert 1 == len(listening.came)
+
+
+async def test_a_redirect_is_not_followed(gateway: Gateway, callers: Callers, listening: Receiver) -> None:
+    listening.statuses = [HTTPStatus.FOUND, 200]
+    await fed_back(gateway, callers)
+    await until(lambda: len(listening.came) == 2)
+    assert 0 == listening.elsewhere
+
+
+async def test_what_is_recorded_while_nobody_looks_is_told_after_a_restart_and_nothing_older(
+    settings: NodeSettings, tmp_path: Path, port: int, receiver: Receiver
+) -> None:
+    bare = read_settings(NodeSettings, **settings.model_dump() | {"hooks": None, "notifier": ""})
+    for one, reference in ((bare, "OLD"), (settings, "SEEN"), (bare, "NEW"), (settings, "")):
+        async with service.running(one) as running:
+            if reference:
+                callers = Callers(running.port, tmp_path)
+                gateway = Gateway(running, callers)
+                if one is settings:
+                    database = running.office.ledger.database
+                    await until(lambda: COUNTY in callbacks.cursors(database, SINK))  # noqa: B023 - at once
+                await fed_back(gateway, callers, reference)
+                await callers.close()
+            else:
+                async with serving(receiver, port):
+                    await until(lambda: len(receiver.came) >= 2)
+                    await asyncio.sleep(0.3)
+    told = [body["data"]["case_id"] for body in receiver.verified()]
+    assert ["000002", "000003"] == sorted(case_id[-6:] for case_id in set(told))
+
+
+@pytest.mark.slow
+async def test_a_node_killed_between_journal_and_delivery_delivers(
+    settings: NodeSettings, tmp_path: Path, port: int, receiver: Receiver
+) -> None:
+    ports = {"listen": f"127.0.0.1:{free_port()}", "gateway": f"127.0.0.1:{free_port()}"}
+    there = read_settings(NodeSettings, **settings.model_dump() | ports)
+    with node_process(there, tmp_path) as process:
+        start(process)
+        callers = Callers(int(ports["listen"].rpartition(":")[2]), tmp_path)
+        gateway = Gateway(SimpleNamespace(gateway_port=ports["gateway"].rpartition(":")[2]), callers)  # type: ignore[arg-type]
+        async with asyncio.timeout(SECONDS):
+            # The cursors are there when a first case has a row.
+            while not await listed(gateway, callers, sink=SINK):
+                case_id = await fed_back(gateway, callers, f"K-{time.monotonic_ns()}")
+                await asyncio.sleep(1)
+        last = await fed_back(gateway, callers, "LAST")
+        process.kill()
+        await callers.close()
+        async with serving(receiver, port):
+            start(process)
+            await until(lambda: {case_id, last} <= {told["data"]["case_id"] for told in receiver.verified()})
+
+
+async def test_a_taxpayer_is_sent_a_message_by_the_notifier_alone_and_that_is_in_the_journal(
+    gateway: Gateway, callers: Callers, node: service.Running, settings: NodeSettings
+) -> None:
+    spool = Path(settings.notifier_options["file"])
+    assert 0o600 == stat.S_IMODE(spool.stat().st_mode)
+    case_id = await registered(gateway)
+    header = case_pb2.ActHeader(
+        bureau=COUNTY, case_id=case_id, actor="T01", role=common_pb2.ROLE_REGISTRAR, department="tax-service"
+    )
+    forward = case_pb2.ForwardCaseRequest(header=header, telling=common_pb2.TELLING_COMPLICATED, told="较复杂，将办理")
+    await callers.office().ForwardCase(forward, metadata=await gateway.signed_in("T01"))
+    await until(lambda: spool.read_text("utf-8"))
+    (line,) = spool.read_text("utf-8").splitlines()
+    message = json.loads(line)
+    assert (COUNTY, case_id, "case.told") == (message["bureau"], message["case_id"], message["event"])
+    assert (REQUEST["taxpayer_name"], REQUEST["contact"]) == (message["taxpayer_name"], message["contact"])
+    assert case_id in message["text"]
+    assert REQUEST["text"] not in line
+    readings = queries.readings(node.office.ledger.database, COUNTY, case_id)
+    assert [(event_name_of(PrivateRead), "system")] == [
+        (event_name_of(type(item.entry.event)), item.entry.actor) for item in readings
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "said"),
+    [
+        ("http://portal.example/kx", {}, "https"),
+        ("https://user:pass@portal.example/kx", {}, "https"),
+        ("https://portal.example/kx", {"events": '["case.eaten"]'}, "events"),
+        ("https://portal.example/kx", {"colour": '"red"'}, "url and secret"),
+        ("https://portal.example/kx", {"authorities": '"none.pem"'}, "authorities"),
+        ("https://portal.example/kx", {"secret": '"hooks.toml"'}, "secret"),
+    ],
+)
+def test_a_hook_that_cannot_be_is_named_at_the_start(
+    settings: NodeSettings, tmp_path: Path, url: str, more: dict[str, str], said: str
+) -> None:
+    file = hooks_file(tmp_path, url, **more)
+    file.chmod(0o600)
+    with pytest.raises(WrongSetting, match=said):
+        read_settings(NodeSettings, **settings.model_dump() | {"hooks": file})
+
+
+def test_a_secret_that_others_may_read_and_a_bureau_elsewhere_are_named(settings: NodeSettings, tmp_path: Path) -> None:
+    given = settings.model_dump()
+    (tmp_path / "website.secret").chmod(0o644)
+    with pytest.raises(WrongSetting, match="others may read"):
+        read_settings(NodeSettings, **given)
+    (tmp_path / "website.secret").chmod(0o600)
+    with pytest.raises(WrongSetting, match="elsewhere"):
+        read_settings(NodeSettings, **given | {"bureaus": (PROVINCE,)})
+
+
+def test_a_notifier_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for name, options in (("sms", {}), ("spool", {}), ("spool", {"file": str(tmp_path / "none" / "x")})):
+        with pytest.raises(NotifierUnusable):
+            notifier_of(name, options)
+    assert isinstance(notifier_of("spool", {"file": str(tmp_path / "x")}), Spool)
+
+
+def test_a_notifier_of_another_package_is_found_by_its_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "sms-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: sms\nVersion: 1.0\n", encoding="utf-8")
+    (package / "entry_points.txt").write_text("[kuaixiang.notifiers]\nsms = sms_plugin:make\n", encoding="utf-8")
+    (tmp_path / "sms_plugin.py").write_text("def make(options):\n    return options['account']\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made: object = notifier_of("sms", {"account": "tax"})
+    assert "tax" == made
