@@ -373,9 +373,8 @@ def confs_of(
     for code, hosts in servers.items():
         if len(hosts) not in {1, CLUSTER_SERVERS}:
             raise NoCluster(code, len(hosts))
-    with_nodes = [code for code in known if nodes_of(tree, code)]
     found: dict[str, str] = {}
-    for code in sites or with_nodes:
+    for code in sites or [code for code in known if nodes_of(tree, code)]:
         nodes = nodes_of(tree, code)
         if not nodes:
             raise NoNodes(code)
@@ -393,7 +392,8 @@ def confs_of(
                 hubs=tuple((hubs or {}).get(code, (code,))),
                 leaf_listen=f"0.0.0.0:{LEAF_PORT}" if code == root else "",
                 leaf_urls=() if code == root else tuple(f"tls://{host}:{LEAF_PORT}" for host in servers[root]),
-                provinces=tuple(one for one in with_nodes if one != root) if code == root else (),
+                # Those too that have no node: a hub asks them all, and the next to join finds itself known.
+                provinces=tuple(one for one in known if one != root) if code == root else (),
                 number=number,
                 cluster_listen=f"0.0.0.0:{ROUTE_PORT}" if len(hosts) > 1 else "",
                 routes=tuple(f"tls://{host}:{ROUTE_PORT}" for host in hosts) if len(hosts) > 1 else (),
