@@ -27,7 +27,8 @@ from node.settings import NodeSettings
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 TREE = DEPLOY / "tree" / "sample-federation.csv"
-VARIABLE = re.compile(r"\$\{(\w+)(?::\?[^}]*)?\}")
+VARIABLE = re.compile(r"\$\{(\w+)(?::\?[^}]*|:-(?P<otherwise>[^}]*))?\}")
+"""What stands for a variable of `.env`: as it is, or a sentence to those who have not set it, or what it is otherwise."""
 MADE_BY_PREPARE = "./certificates/"
 IN_CONTAINER = Path("/etc/kuaixiang")
 
@@ -42,20 +43,30 @@ def program(name: str) -> ModuleType:
     return module
 
 
-def example_variables() -> dict[str, str]:
+def example_variables(*, chosen: bool = True) -> dict[str, str]:
+    """The variables of the example; those as well that are only set when somebody takes the # away."""
     lines = (DEPLOY / "env.example").read_text("utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    wanted = re.compile(r"#?(\w+)=(.*)" if chosen else r"(\w+)=(.*)")
+    return {match.group(1): match.group(2) for line in lines if (match := wanted.fullmatch(line))}
 
 
-def compose() -> dict[str, Any]:
-    """The compose file with every password set to its variable's own name, as `docker compose` would fill them in."""
+def compose(*, chosen: bool = True) -> dict[str, Any]:
+    """The compose file as `docker compose` would fill it in, every password its variable's own name; with all profiles."""
+    example = example_variables(chosen=chosen)
+
+    def filled(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in example and match.group("otherwise") is not None:
+            return match.group("otherwise")
+        return VARIABLE.sub(filled, example[name]) or f"secret-{name}"
+
     text = (DEPLOY / "compose.yaml").read_text("utf-8")
-    found: dict[str, Any] = yaml.safe_load(VARIABLE.sub(lambda match: f"secret-{match.group(1)}", text))
+    found: dict[str, Any] = yaml.safe_load(VARIABLE.sub(filled, text))
     return found
 
 
-def services() -> dict[str, Mapping[str, Any]]:
-    found: dict[str, Mapping[str, Any]] = compose()["services"]
+def services(*, chosen: bool = True) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = compose(chosen=chosen)["services"]
     return found
 
 
@@ -65,9 +76,9 @@ def mounts(service: Mapping[str, Any]) -> dict[str, str]:
     return {pair[1]: pair[0] for pair in pairs}
 
 
-def settings_of(name: str, monkeypatch: pytest.MonkeyPatch) -> NodeSettings | HubSettings:
+def settings_of(name: str, monkeypatch: pytest.MonkeyPatch, *, chosen: bool = True) -> NodeSettings | HubSettings:
     """The settings of a service as it would read them, its tree taken from where the compose file mounts it from."""
-    service = services()[name]
+    service = services(chosen=chosen)[name]
     for variable, value in service.get("environment", {}).items():
         monkeypatch.setenv(variable, value)
     mounted = mounts(service)
@@ -103,8 +114,33 @@ def test_there_are_headquarters_two_provinces_a_hub_postgresql_and_what_watches_
 
 def test_every_variable_of_the_compose_file_is_in_the_example_and_the_other_way_round() -> None:
     text = (DEPLOY / "compose.yaml").read_text("utf-8")
-    assert set(VARIABLE.findall(text)) == set(example_variables())
-    assert {""} == set(example_variables().values())
+    # Compose's own says which profiles are used.
+    assert {match.group(1) for match in VARIABLE.finditer(text)} | {"COMPOSE_PROFILES"} == set(example_variables())
+    assert {""} == set(example_variables(chosen=False).values())
+
+
+def test_a_profile_starts_what_it_is_called_after_and_the_rest_starts_without_one() -> None:
+    by_profile: dict[str, set[str]] = {}
+    for name, service in services().items():
+        for profile in service.get("profiles", ("",)):
+            by_profile.setdefault(profile, set()).add(name)
+    assert {
+        "": {*OURS, *SITES},
+        "postgres": {"postgres-330000"},
+        "observability": {"prometheus", "alertmanager", "grafana"},
+    } == by_profile
+    assert set(example_variables()["COMPOSE_PROFILES"].split(",")) == set(by_profile) - {""}
+    # Who starts without a profile waits for nobody who does not.
+    for name in by_profile[""]:
+        awaited = services()[name].get("depends_on", {})
+        for other in awaited:
+            assert other in by_profile[""] or awaited[other]["required"] is False, f"{name}: {other}"
+
+
+def test_without_the_profile_zhejiang_keeps_its_ledgers_in_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = settings_of("node-330000", monkeypatch, chosen=False)
+    assert "sqlite:////var/lib/kuaixiang/node.db" == found.database
+    assert "node-330000" == mounts(services()["node-330000"])["/var/lib/kuaixiang"]
 
 
 def test_no_password_stands_in_any_file() -> None:
