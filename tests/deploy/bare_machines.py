@@ -11,6 +11,7 @@ looks; and the names of the machines stand in /etc/hosts.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -186,6 +187,17 @@ def network() -> None:
             run("ip", "-netns", name, *command)
 
 
+def is_well(block: Block, done: subprocess.CompletedProcess[str]) -> bool:
+    """Whether a block did what it is for: it ended with 0, or the doctor warned of the next year's calendar alone.
+
+    From the middle of November until it is published, that is all that can be wrong with an installation.
+    """
+    if done.returncode == 0 or "kx doctor" not in block.text:
+        return done.returncode == 0
+    seen = re.findall(r"^(?:warn|fail) +\S+ +([^:\n]+):", done.stdout, re.MULTILINE)
+    return done.returncode == 1 and seen == ["calendar"]
+
+
 def wrong(block: Block, machine: str, done: subprocess.CompletedProcess[str]) -> str:
     """What to say of a block that failed."""
     return (
@@ -205,7 +217,7 @@ def main() -> None:
         for name in typed_at(block):
             deadline = time.monotonic() + (WITHIN_SECONDS if block.heading in COMES_WITHIN else 0)
             print(f"line {block.line} on {name}", file=sys.stderr, flush=True)
-            while (done := machines[name].type(block.text)).returncode:
+            while not is_well(block, done := machines[name].type(block.text)):
                 if time.monotonic() >= deadline:
                     logs = machines[name].type("tail -n 15 /var/log/*@*.log || true").stdout
                     sys.exit(f"{wrong(block, name, done)}\n{logs[-6000:]}")
