@@ -69,7 +69,7 @@ def _of_node(settings: Any, *, offline: bool) -> Iterator[Finding]:  # noqa: ANN
 
     key_file = settings.data_key or default_key_file(settings.database)
     yield from looking_here.certificates(settings.certificate_paths)
-    yield from looking_here.database(settings.database, "node", MIGRATIONS, "ledger_version")
+    yield from looking_here.database(settings.database, "node", MIGRATIONS, "ledger_version", standby=settings.standby)
     if _is_there(settings.database):
         yield looking_here.ledger_keys(settings.database, key_file)
         yield from looking_here.archive(settings.database)

@@ -20,7 +20,7 @@ from alembic.script import ScriptDirectory
 from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
 from kuaixiang.domain.labels import Both
 from kuaixiang.runtime import backups, pki, revocation
-from kuaixiang.runtime.database import CONNECT_SECONDS_MAX, FREE_BYTES_MIN
+from kuaixiang.runtime.database import CONNECT_SECONDS_MAX, FREE_BYTES_MIN, lock_key
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.vault import PLAIN, KeyFile, VaultError
 from kx.findings import Finding, fail, ok, warn
@@ -37,6 +37,10 @@ FREE_GIB_MIN: Final = 5
 """Of a disk, whichever is less: a county's ledger grows by less than a GiB a year, a province's by some fifty."""
 DURABLE: Final = ("fsync", "full_page_writes")
 """What a PostgreSQL server must not have switched off; the service itself asks for synchronous commits."""
+LOCKED_AS: Final = {"node": "ledger", "hub": "hub"}
+"""By which name each service locks its database."""
+STANDBY_SERVER_MIN: Final = 140_000
+"""PostgreSQL 14 is the first that ends a session that is idle outside of a transaction."""
 LOCKS: Final = Path("/proc/locks")
 MOUNTS: Final = Path("/proc/self/mounts")
 FORGETFUL: Final = ("tmpfs", "ramfs", "overlay")
@@ -150,13 +154,19 @@ def _file_system(folder: Path) -> str:
 # ---------------------------------------------------------------- the database
 
 
-def database(url_text: str, service: str, migrations: Path, version_table: str) -> Iterator[Finding]:
-    """The service's database: there, whole, of this program's version, and as durable as it must be."""
+def database(
+    url_text: str, service: str, migrations: Path, version_table: str, *, standby: bool = False
+) -> Iterator[Finding]:
+    """The service's database: there, whole, of this program's version, and as durable as it must be; who holds it.
+
+    `standby`: the service waits while another process holds it.
+    """
     url = sa.make_url(url_text)
     if url.get_backend_name() == "sqlite":
         yield from _sqlite(Path(url.database or ""), service, migrations, version_table)
     else:
-        yield from _postgresql(url.set(drivername="postgresql+psycopg"), migrations, version_table)
+        url = url.set(drivername="postgresql+psycopg")
+        yield from _postgresql(url, LOCKED_AS[service], migrations, version_table, standby=standby)
 
 
 def _sqlite(file: Path, service: str, migrations: Path, version_table: str) -> Iterator[Finding]:
@@ -256,7 +266,51 @@ def _migrated(stands_at: str, migrations: Path) -> Finding:
     )
 
 
-def _postgresql(url: sa.URL, migrations: Path, version_table: str) -> Iterator[Finding]:
+def _session(connection: sa.Connection, locked_as: str, *, standby: bool) -> Iterator[Finding]:
+    """Which session of PostgreSQL holds the service's lock."""
+    version = int(str(connection.execute(sa.text("SHOW server_version_num")).scalar_one()))
+    if standby and version < STANDBY_SERVER_MIN:
+        yield fail(
+            "process",
+            Both(
+                "PostgreSQL before version 14 does not end a session that is silent, so that nobody takes over.",
+                "PostgreSQL 14 以前的版本不会结束沉默的会话，备用进程无法接替。",
+            ),
+            Both(
+                "Bring the server to version 14 or newer, or unset standby.", "请升级到 14 或更新版本，或取消 standby。"
+            ),
+        )
+        return
+    high, low = divmod(lock_key(locked_as), 2**32)
+    found = connection.execute(_HOLDER, {"high": high, "low": low}).one_or_none()
+    if found is None:
+        yield ok("process", "The service does not run.", "服务未运行。")
+        return
+    where = found.client_addr or "this machine"
+    since = f"{found.backend_start.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    ends = (
+        ("a second process stands by", "另一进程将作为备用")
+        if standby
+        else ("a second process is refused", "另一进程将被拒绝")
+    )
+    yield ok(
+        "process",
+        f"The service runs: a session from {where} holds the lock since {since}, and {ends[0]}.",
+        f"服务运行中：来自 {found.client_addr or '本机'} 的会话自 {since} 起持有锁，{ends[1]}。",
+    )
+
+
+_HOLDER: Final = sa.text(
+    """SELECT host(a.client_addr) AS client_addr, a.backend_start
+    FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_database d ON d.oid = l.database
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND d.datname = current_database()
+    AND l.classid::bigint = :high AND l.objid::bigint = :low"""
+)
+
+
+def _postgresql(
+    url: sa.URL, locked_as: str, migrations: Path, version_table: str, *, standby: bool
+) -> Iterator[Finding]:
     look = "database"
     named = url.render_as_string(hide_password=True)
     engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args={"connect_timeout": CONNECT_SECONDS_MAX})
@@ -275,6 +329,7 @@ def _postgresql(url: sa.URL, migrations: Path, version_table: str) -> Iterator[F
                 if there
                 else None
             )
+            held = list(_session(connection, locked_as, standby=standby))
     except sa.exc.DBAPIError as failure:
         why = str(failure.orig).strip().partition("\n")[0].rstrip(".")
         yield fail(
@@ -306,6 +361,7 @@ def _postgresql(url: sa.URL, migrations: Path, version_table: str) -> Iterator[F
         )
     else:
         yield ok("durability", f"{' and '.join(DURABLE)} are on.", "落盘保证已开启。")
+    yield from held
     if stands_at is None:
         yield warn(
             "schema",

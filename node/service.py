@@ -66,15 +66,17 @@ from node.federation.server import ReferralServicer
 from node.fitness import Fitness
 from node.gauges import Gauges
 from node.journals import LedgerServicer
-from node.ledger.ledger import Ledger
 from node.office import Office, Place
 from node.reconciler import Reconciler
 from node.reconciliations import ReconciliationServicer
 from node.retention import Retention
 from node.settings import NodeSettings
+from node.standby import ToldToStop, ledger_of
 from node.supervision import SupervisionServicer
 from node.sweep import Sweep
 from node.witness import Rereader, Witness
+
+NOT_FIT: Final = "the node starts, stops, or takes no acts; its log says why"
 
 _log: Final = structlog.get_logger(__name__)
 _SERVICES: Final = (
@@ -202,8 +204,12 @@ async def _pages(
 
 
 @contextlib.asynccontextmanager
-async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler] = ()) -> AsyncIterator[Running]:
+async def running(
+    settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler] = (), told: asyncio.Event | None = None
+) -> AsyncIterator[Running]:
     """A node in this event loop, for the time of the block; `more` are handlers to serve beside its own.
+
+    With `standby` it begins when no other process holds the ledger; `told` ends that waiting, by `ToldToStop`.
 
     Raises `DatabaseHeld` and the like, `VaultError` for the key of private data, `FileUnreadable` for a certificate,
     `CannotListen`, `PortUnavailable`, `ClockFileMissing`, `UsersFileUnusable`.
@@ -214,20 +220,22 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
     async with contextlib.AsyncExitStack() as stack:
         # Before all that is made: servers, channels and the writer ask once whether there are traces.
         stack.enter_context(tracing(settings, "node", settings.bureaus[0]))
-        ledger = Ledger(settings.database, settings.bureaus, settings.data_key)
+        exposition = start_exposition(settings.metrics_host, settings.metrics_port)
+        stack.callback(exposition.stop)
+        health = Health(_SERVICES)
+        exposition.unfit = lambda: "" if health.serving else NOT_FIT
+        ledger = await ledger_of(settings, exposition, told or asyncio.Event())
         stack.push_async_callback(asyncio.to_thread, ledger.close)
-        ledger.start()
+        ledger.start(fenced=settings.standby)
         await staff.start()
         stack.push_async_callback(staff.stop)
         officers = await stack.enter_async_context(
-            officers_of(settings, settings.database, bureaus=settings.bureaus, staff=staff.of)
+            officers_of(settings, settings.database, bureaus=settings.bureaus, staff=staff.of, fenced=settings.standby)
         )
         trust = Trust(paths, place.trees)
         seal = Seal(paths, trust)
         office = Office(ledger, place, seal.sign)
         directives = Directives(office, seal)
-        exposition = start_exposition(settings.metrics_host, settings.metrics_port)
-        stack.callback(exposition.stop)
         # They begin when it is known whether the ledgers are the latest; a peer is answered before that.
         chores = Chores(stack)
         bus: Bus | None = None
@@ -273,7 +281,6 @@ async def running(settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler]
             add_sign_in(server, officers, lambda: place.tree)
             server.add_generic_rpc_handlers(tuple(more))
 
-        health = Health(_SERVICES)
         port = await stack.enter_async_context(
             serving(
                 settings.listen,
@@ -318,12 +325,13 @@ async def run(settings: NodeSettings, ready: Callable[[Running], None] = lambda 
     """Serve until SIGTERM or SIGINT. Raises what `running` does."""
     told = told_to_stop()
     show_newest(settings.backups, "node", settings.bureaus[0])
-    async with running(settings) as node:
-        ready(node)
-        await told.wait()
-        # Whoever looks is told first; then what is under way is ended, then what is committed is published.
-        _log.info("The node is told to stop.", action="node.drain", seconds=settings.drain_seconds)
-        await node.health.leave(settings.drain_seconds)
+    with contextlib.suppress(ToldToStop):
+        async with running(settings, told=told) as node:
+            ready(node)
+            await told.wait()
+            # Whoever looks is told first; then what is under way is ended, then what is committed is published.
+            _log.info("The node is told to stop.", action="node.drain", seconds=settings.drain_seconds)
+            await node.health.leave(settings.drain_seconds)
 
 
 def serve(settings: NodeSettings, ready: Callable[[Running], None] = lambda _: None) -> None:

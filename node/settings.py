@@ -38,6 +38,9 @@ class NodeSettings(SignInSettings, LimitSettings, OperationSettings, TraceSettin
     data_key: Path | None = None
     """File of the keys of private data at rest, mode 0600, made when a new ledger has none; beside a SQLite database
     (`node.db.key`) or `var/node.key` when absent."""
+    standby: bool = False
+    """Whether this is one of two processes over the same PostgreSQL database: it waits while the other one holds the
+    ledger, and takes over when that is gone. To be set for both."""
     nats_url: SecretStr | None = SecretStr("tls://127.0.0.1:4222")
     """The NATS server of the bureaus' site, a cluster's three with commas between, to whom this node shows its
     certificate; empty: the hub reads the ledgers by gRPC."""
@@ -135,6 +138,8 @@ class NodeSettings(SignInSettings, LimitSettings, OperationSettings, TraceSettin
             missing = [code for code in self.bureaus if code not in listed]
             if missing:
                 raise ImpossibleSetting("staff", f"{self.staff} lists nobody of {', '.join(missing)}")
+        if self.standby and self.database.startswith("sqlite"):
+            raise ImpossibleSetting("standby", "needs PostgreSQL: an SQLite file is of one machine")
         self.check_sign_in(staff=self.staff, demonstration=self.demonstration)
         self.check_pages("desk", self.desk, is_loopback=is_loopback(self.desk))
         self.check_pages("gateway", self.gateway, is_loopback=is_loopback(self.gateway))

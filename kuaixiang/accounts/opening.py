@@ -1,5 +1,6 @@
 """Opens what signing in needs at a service, by its settings, for the time that it serves."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,8 @@ from kuaixiang.accounts.tokens import Tokens
 from kuaixiang.accounts.users import UsersFile
 from kuaixiang.domain.staff import Staff
 from kuaixiang.domain.words import Role
+from kuaixiang.runtime.loops import Loop
+from kuaixiang.runtime.writer import PULSE_SECONDS
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -28,8 +31,11 @@ async def officers_of(
     bureaus: Iterable[str],
     staff: Callable[[str], Staff],
     roles: Iterable[Role] = Role,
+    fenced: bool = False,
 ) -> AsyncIterator[Officers | None]:
     """Who signs in at the service whose database is `database`; None where terminals are believed, which is logged.
+
+    `fenced`: as for the accounts' `Store`.
 
     Raises `DatabaseHeld` and the like, `UsersFileUnusable`, `ProviderUnusable`.
     """
@@ -40,8 +46,10 @@ async def officers_of(
         yield None
         return
     async with contextlib.AsyncExitStack() as stack:
-        store = Store(settings.accounts_url(database))
+        store = await asyncio.to_thread(Store, settings.accounts_url(database), fenced=fenced)
         stack.push_async_callback(store.close)
+        if fenced:
+            await stack.enter_async_context(Loop("accounts-pulse", store.pulse, PULSE_SECONDS))
         sessions = Sessions(
             store,
             idle=timedelta(hours=settings.session_idle_hours),

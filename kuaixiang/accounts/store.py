@@ -6,6 +6,7 @@ microsecond. Whoever reads this database can sign in as nobody.
 
 import asyncio
 import hashlib
+import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
+import structlog
 
-from kuaixiang.runtime.database import Database
+from kuaixiang.runtime.database import FENCE_SECONDS, LOCK_SECONDS_MAX, Database
+from kuaixiang.runtime.writer import EXIT_COMMIT_FAILED
+
+_log: Final = structlog.get_logger(__name__)
 
 TOKEN_BYTES: Final = 32
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -74,10 +79,18 @@ def key_of(secret: str) -> str:
 
 
 class Store:
-    """The database, held by this process alone. Raises what `Database` raises."""
+    """The database, held by this process alone. Raises what `Database` raises.
 
-    def __init__(self, url: str) -> None:
-        self._database = Database(url, service="accounts", migrations=MIGRATIONS)
+    `fenced`: of two processes the other one may have held it until a moment ago, and this one is to lose it when it
+    stands still; `pulse` is then to be called as often as `Database.fence` says.
+    """
+
+    def __init__(self, url: str, *, fenced: bool = False) -> None:
+        seconds = 2 * FENCE_SECONDS if fenced else LOCK_SECONDS_MAX
+        self._database = Database(url, service="accounts", migrations=MIGRATIONS, lock_seconds_max=seconds)
+        self._fenced = fenced
+        if fenced:
+            self._database.fence()
         self._put = {table: self._database.put(table) for table in (SESSIONS, TOKENS, PAUSES)}
         self._drop = {table: self._database.drop(table, "key") for table in (SESSIONS, PAUSES)}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="accounts")
@@ -96,6 +109,20 @@ class Store:
         gone = [(key,) for key in keys]
         if gone:
             await self._write(lambda: self._database.run(self._drop[table], gone))
+
+    async def pulse(self) -> bool:
+        """Lets the database hear of this process, which ends when it holds it no more; there is never more."""
+
+        def feel() -> None:
+            try:
+                self._database.pulse()
+            except Exception:  # noqa: BLE001 - whatever it is, another process may hold the database
+                _log.exception("The accounts are not held any more; the process ends.", action="accounts.not_held")
+                os._exit(EXIT_COMMIT_FAILED)
+
+        if self._fenced and not self._database.is_sqlite:
+            await asyncio.get_running_loop().run_in_executor(self._thread, feel)
+        return False
 
     async def close(self) -> None:
         """Finish what was begun and give the database back."""

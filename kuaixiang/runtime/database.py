@@ -3,6 +3,9 @@
 Whoever opens it for writing holds it alone (a lock file beside an SQLite file, an advisory lock of the session in
 PostgreSQL), so that a second process is refused before it reads anything. The writer has one connection; readers have
 their own, which cannot write. Commits are durable: `synchronous=FULL`, `synchronous_commit=on`.
+
+In PostgreSQL the lock is held by the very session that commits. Who has lost the lock has lost the session, and cannot
+commit any more, whatever it believes: that is all the fencing that a standby needs.
 """
 
 import fcntl
@@ -39,6 +42,9 @@ WRITER_CACHE_KIB: Final = 65_536
 CONNECT_SECONDS_MAX: Final = 10
 SILENT_SECONDS_MAX: Final = 30
 """A PostgreSQL server that acknowledges nothing for so long is gone: the writer fails, and the process starts anew."""
+FENCE_SECONDS: Final = 8
+"""PostgreSQL ends a fenced session of which it has heard nothing for so long, and with it the lock and the right to
+commit: four pulses of the writer, and half of the 15 s within which a standby is to have taken over."""
 LOCK_SECONDS: Final = 0.05
 LOCK_SECONDS_MAX: Final = 1.0
 """PostgreSQL gives back what a session held a moment after its process has ended: so long a lock is asked for again."""
@@ -73,6 +79,14 @@ class DatabaseHeld(DatabaseError):
     def __init__(self, service: str, database: str) -> None:
         self.database = database
         super().__init__(f"Another {service} holds the database {database}. Stop it first, or give this one its own.")
+
+
+class LockLost(DatabaseError):
+    """The session that held the database has ended, and with it the lock: another process may hold it by now."""
+
+    def __init__(self, database: str) -> None:
+        self.database = database
+        super().__init__(f"The session that held the database {database} has ended.")
 
 
 class HalfRestored(DatabaseError):
@@ -161,17 +175,20 @@ class Rows:
 class Database:
     """The database, opened for writing by this process alone and brought up to date.
 
-    `service` names who holds it in messages and in the lock; `migrations` is the folder of the alembic scripts.
+    `service` names who holds it in messages and in the lock; `migrations` is the folder of the alembic scripts;
+    `lock_seconds_max` is for how long PostgreSQL is asked for the lock.
     `writing` is for one thread at a time, `readers` for any. Raises `DatabaseHeld`, `HalfRestored`,
     `UnsupportedDatabase`, `DatabaseUnavailable`.
     """
 
-    def __init__(self, url: str, *, service: str, migrations: Path) -> None:
+    def __init__(self, url: str, *, service: str, migrations: Path, lock_seconds_max: float = LOCK_SECONDS_MAX) -> None:
         self._url = sa.make_url(url)
+        self._lock_seconds_max = lock_seconds_max
         self._service = service
         self._lock_file: int | None = None
         self._unwritable: Unwritable | None = None
         self._folded_changes = 0
+        self._session = 0
         self.prepare: Callable[[Callable[..., Any]], None] = lambda _: None
         """What each reading connection begins with (`prepare_readers`)."""
         backend = self._url.get_backend_name()
@@ -217,6 +234,29 @@ class Database:
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None
+
+    def fence(self) -> None:
+        """Has PostgreSQL end the writer's session when it has heard nothing of it for `FENCE_SECONDS`.
+
+        So also a process that stands still, or a machine that is gone, gives the lock back. From now on `pulse` is to
+        be called more often than that. Nothing to do for SQLite, whose file has one machine.
+        """
+        if self.is_sqlite:
+            return
+        milliseconds = FENCE_SECONDS * 1000
+        with self.writing.begin():
+            for setting in ("idle_session_timeout", "idle_in_transaction_session_timeout", "tcp_user_timeout"):
+                self.writing.exec_driver_sql(f"SET {setting} = {milliseconds}")
+
+    def pulse(self) -> None:
+        """Lets the database hear of the writer; on its thread, not in a transaction.
+
+        Raises `LockLost`, or what the driver does, when the session is not the one that took the lock any more.
+        """
+        with self.writing.begin():
+            session = self.writing.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        if session != self._session:
+            raise LockLost(self.name)
 
     # ------------------------------------------------------------ statements, compiled once, run over many tuples
 
@@ -463,12 +503,12 @@ class Database:
             raise HalfRestored(self.name, half.aside)
 
     def _lock_by_session(self) -> None:
-        # The key is the service's: a database may hold one ledger and one hub, not two of either.
-        key = int.from_bytes(hashlib.sha256(f"kuaixiang {self._service}".encode()).digest()[:7], "big")
-        given_up_at = time.monotonic() + LOCK_SECONDS_MAX
+        key = lock_key(self._service)
+        given_up_at = time.monotonic() + self._lock_seconds_max
         while True:
             with self.writing.begin():
-                held = self.writing.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar_one()
+                asked = sa.select(sa.func.pg_try_advisory_lock(key), sa.func.pg_backend_pid())
+                held, self._session = self.writing.execute(asked).one()
             if held:
                 return
             if time.monotonic() > given_up_at:
@@ -483,6 +523,11 @@ class Database:
         config.attributes["connection"] = self.writing
         with self.writing.begin():
             command.upgrade(config, "head")
+
+
+def lock_key(service: str) -> int:
+    """The key of a service's advisory lock: a database may hold one ledger and one hub, not two of either."""
+    return int.from_bytes(hashlib.sha256(f"kuaixiang {service}".encode()).digest()[:7], "big")
 
 
 def locked_file(database: Path) -> int | None:

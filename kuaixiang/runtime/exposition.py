@@ -1,8 +1,8 @@
-"""A process's metrics, in Prometheus' text format, at `/metrics` of a local port."""
+"""A process's metrics at `/metrics` of a local port, in Prometheus' text format; at `/health` whether it serves."""
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge, disable_create
 from prometheus_client.exposition import ThreadingWSGIServer, make_wsgi_app
 
 METRICS_PATH: Final = "/metrics"
+HEALTH_PATH: Final = "/health"
 REQUEST_SECONDS_MAX: Final = 10
 """As Prometheus' own scrape time-out: who has not sent his request by then has gone."""
 STOP_SECONDS_MAX: Final = 5
@@ -34,13 +35,28 @@ class PortUnavailable(Exception):
 
 
 class Exposition:
-    """A running `/metrics`. `port` is the port it is bound to."""
+    """A running `/metrics`, and `/health` for balancers, which have no certificate to ask gRPC's health service with.
 
-    def __init__(self, server: WSGIServer) -> None:
-        self._server = server
-        self.port = server.server_port
-        self._thread = threading.Thread(target=server.serve_forever, name="exposition", daemon=True)
+    `port` is the port it is bound to. `unfit` says why the service does not serve, in a line; empty: it serves.
+    Raises `PortUnavailable`.
+    """
+
+    def __init__(self, host: str, port: int, registry: CollectorRegistry) -> None:
+        self.unfit: Callable[[], str] = str
+        self.show(registry)
+        try:
+            self._server: WSGIServer = make_server(
+                host, port, self._answer, ThreadingWSGIServer, handler_class=_Handler
+            )
+        except OSError as failure:
+            raise PortUnavailable(host, port, failure.strerror or str(failure)) from failure
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, name="exposition", daemon=True)
         self._thread.start()
+
+    def show(self, registry: CollectorRegistry) -> None:
+        """From now on that registry's metrics are shown."""
+        self._metrics = make_wsgi_app(registry)
 
     def stop(self) -> None:
         """Stop serving and give the port back. A second call does nothing."""
@@ -48,23 +64,21 @@ class Exposition:
         self._server.server_close()
         self._thread.join(STOP_SECONDS_MAX)
 
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == METRICS_PATH:
+            body: Iterable[bytes] = self._metrics(environ, start_response)
+            return body
+        status, said = "404 Not Found", "Only /metrics and /health are here."
+        if environ["PATH_INFO"] == HEALTH_PATH:
+            unfit = self.unfit()
+            status, said = ("503 Service Unavailable", f"NOT_SERVING: {unfit}") if unfit else ("200 OK", "SERVING")
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")])
+        return [f"{said}\n".encode()]
+
 
 def start_exposition(host: str, port: int, registry: CollectorRegistry = REGISTRY) -> Exposition:
     """Serve that registry's metrics from a thread of its own; port 0 takes a free one. Raises `PortUnavailable`."""
-    metrics = make_wsgi_app(registry)
-
-    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != METRICS_PATH:
-            start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
-            return [b"Only /metrics is here.\n"]
-        body: Iterable[bytes] = metrics(environ, start_response)
-        return body
-
-    try:
-        server = make_server(host, port, application, ThreadingWSGIServer, handler_class=_Handler)
-    except OSError as failure:
-        raise PortUnavailable(host, port, failure.strerror or str(failure)) from failure
-    return Exposition(server)
+    return Exposition(host, port, registry)
 
 
 class _Handler(WSGIRequestHandler):

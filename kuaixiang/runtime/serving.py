@@ -61,16 +61,20 @@ class Health:
 
     def __init__(self, services: Sequence[str]) -> None:
         self.servicer = _Telling()
+        self.serving = False
         self._names = ("", *services)
+        self._leaves = False
 
     async def say(self, *, healthy: bool) -> None:
         """From now on they are healthy, or not."""
+        self.serving = healthy and not self._leaves
         status = health_pb2.HealthCheckResponse
         for name in self._names:
             await self.servicer.set(name, status.SERVING if healthy else status.NOT_SERVING)
 
     async def leave(self, seconds: float) -> None:
         """From now on they are not healthy, whatever is said later; go on answering for so long."""
+        self._leaves, self.serving = True, False
         await self.servicer.enter_graceful_shutdown()
         await asyncio.sleep(seconds)
 

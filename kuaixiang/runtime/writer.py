@@ -29,6 +29,8 @@ BATCH_MAX: Final = 512
 """Pieces of work in one transaction: beyond this the rows per commit gain nothing and the first caller waits longer."""
 QUEUE_MAX: Final = 20_000
 """Work that may wait: about three seconds' worth. More is refused at once rather than answered too late."""
+PULSE_SECONDS: Final = 2.0
+"""So often at least the database hears of a writer that was given a pulse."""
 LINGER_SECONDS: Final = 0.002
 """A batch waits on while at least one more caller comes in each such time …"""
 LINGER_SECONDS_MAX: Final = 0.02
@@ -118,10 +120,18 @@ class GroupCommitWriter(Generic[W]):
         self._wanted = 1
         self._after_commit: list[Callable[[], None]] = []
         self._tidy = tidy
+        self._pulse: Callable[[], None] | None = None
+        self._felt_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"writer {name}", daemon=True)
 
-    def start(self) -> None:
-        """Begin to take work."""
+    def start(self, pulse: Callable[[], None] | None = None) -> None:
+        """Begin to take work.
+
+        `pulse` asks the database whether this writer is still its writer: every `PULSE_SECONDS`, on the writer's
+        thread, and before anybody is answered by a batch that took longer. What it raises ends the process as a failed
+        commit does.
+        """
+        self._pulse = pulse
         self._thread.start()
 
     def stop(self) -> None:
@@ -156,15 +166,31 @@ class GroupCommitWriter(Generic[W]):
         answered = 0
         while True:
             with self._wake:
-                while not self._waiting and not self._stopping:
+                while not self._waiting and not self._stopping and not self._pulse_due():
                     self._wanted = 1
-                    self._wake.wait()
-                if not self._waiting:
+                    self._wake.wait(None if self._pulse is None else PULSE_SECONDS)
+                if self._stopping and not self._waiting:
                     return
                 self._linger(answered)
                 taken = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
-            self._do(taken)
+            self._feel()
+            if taken:
+                self._do(taken)
             answered = len(taken)
+
+    def _pulse_due(self) -> bool:
+        return self._pulse is not None and time.monotonic() - self._felt_at >= PULSE_SECONDS
+
+    def _feel(self) -> None:
+        """Asks the database where it was not asked for a while, a process that stood still included."""
+        if self._pulse is None or not self._pulse_due():
+            return
+        try:
+            self._pulse()
+        except Exception:  # noqa: BLE001 - whatever it is, this process may not be the database's writer any more
+            _log.exception("The database is not held any more; the process ends.", action="writer.not_held")
+            os._exit(EXIT_COMMIT_FAILED)
+        self._felt_at = time.monotonic()
 
     def _linger(self, answered: int) -> None:
         """Waits for the callers just answered to come back, as long as somebody keeps coming.
@@ -202,6 +228,7 @@ class GroupCommitWriter(Generic[W]):
         except Exception:  # noqa: BLE001 - whatever it is, what the disk kept is unknown
             _log.exception("A commit failed; the process ends and recovers on start.", action="writer.commit_failed")
             os._exit(EXIT_COMMIT_FAILED)
+        self._feel()
         COMMIT_SECONDS.observe(time.perf_counter() - written)
         BATCH_SECONDS.observe(time.perf_counter() - started)
         BATCH_WORKS.observe(len(taken))

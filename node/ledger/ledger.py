@@ -199,10 +199,12 @@ class Ledger:
             "ledger", self._begin, Refused, tidy=self.database.fold_log
         )
 
-    def start(self) -> None:
-        """Begin to take work."""
+    def start(self, *, fenced: bool = False) -> None:
+        """Begin to take work; fenced: the database ends this process's hold on it when it stands still."""
         counting.begin(self.bureaus)
-        self.writer.start()
+        if fenced:
+            self.database.fence()
+        self.writer.start(self.database.pulse if fenced else None)
 
     def close(self) -> None:
         """Finish what waits and give the database back."""

@@ -158,7 +158,7 @@ class SteppedWriter(GroupCommitWriter[Work]):
         self._ahead = False
         self._stuck = False
 
-    def start(self) -> None:
+    def start(self, pulse: Callable[[], None] | None = None) -> None:
         """Nothing runs by itself."""
 
     def stop(self) -> None:
