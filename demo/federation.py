@@ -682,6 +682,9 @@ def part_of(tree: BureauTree, codes: Iterable[str]) -> BureauTree:
 def tree_text(tree: BureauTree) -> str:
     """The tree in the form that `kuaixiang.facts.load_tree` reads."""
     lines = [f"# version: {tree.version}", "gb_code,name,tier,parent,endpoint,desk,fingerprints,formerly"]
+    # A node of an earlier release knows this column not: it is written where it is needed.
+    ended = any(one.successor for one in tree.bureaus.values())
+    lines[1] += ",successor" if ended else ""
     lines += [
         ",".join(
             (
@@ -693,6 +696,7 @@ def tree_text(tree: BureauTree) -> str:
                 one.desk,
                 " ".join(one.fingerprints),
                 " ".join(one.formerly),
+                *((one.successor,) if ended else ()),
             )
         )
         for one in tree.bureaus.values()

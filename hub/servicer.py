@@ -18,6 +18,7 @@ from hub.bulletin.material import IssueSearch
 from hub.bulletin.reading import issue_search, read_league, read_material
 from hub.comparison import Compared, compare, whole_period
 from hub.editions import Cell, Edition, OverrideAsked
+from hub.fold import Mark
 from hub.folder import Folder
 from hub.ledgers import Ledgers
 from hub.lights import LightRow, OpenCase, Wanted, lights, open_cases
@@ -141,8 +142,16 @@ class Statistics(StatisticsServiceServicer):
 
     def completeness(self, scope: str, until_us: int = 0) -> query.Completeness:
         """How complete the figures of a scope are now; with `until_us`, up to that instant."""
-        bureaus = self._store.tree.subtree(scope)
-        return query.completeness(bureaus, self._folder.marks(), self._silent(bureaus), until_us)
+        tree, marks = self._store.tree, self._folder.marks()
+        ended = {one for one in tree.subtree(scope) if tree.dissolved(one) and self._has_ended(marks.get(one))}
+        bureaus = [bureau for bureau in tree.subtree(scope) if bureau not in ended]
+        return query.completeness(bureaus, marks, self._silent(bureaus), until_us)
+
+    def _has_ended(self, mark: Mark | None) -> bool:
+        """Whether nothing more is expected of a dissolved bureau: all of it is folded, and nothing of it is open."""
+        if mark is None or not mark.heard_at_us or mark.behind or mark.quarantine or mark.restored:
+            return False
+        return not self._store.has_open(mark.bureau)
 
     async def GetFigures(self, request: pb.GetFiguresRequest, context: Context) -> pb.GetFiguresResponse:
         """Figures of a period, grouped."""

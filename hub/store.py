@@ -363,6 +363,12 @@ class Store:
             self._put_marks(marks)
             self._bulk.run(self._put_passed, [(bureau, *entry) for bureau, entry in stands.items()])
 
+    def has_open(self, bureau: str) -> bool:
+        """Whether a bureau's ledger holds cases that are not written off, as far as it was folded."""
+        found = sa.select(OPEN_CASES.c.case_id).where(OPEN_CASES.c.bureau == bureau).limit(1)
+        with self.reading() as connection:
+            return connection.execute(found).first() is not None
+
     def marks(self) -> dict[str, Mark]:
         """Every bureau's mark that there is."""
         with self._connection.begin():

@@ -531,6 +531,33 @@ def refer(
     return acts.Refer(final_bureau=to, reason=reason, telling=telling, told=told)
 
 
+@app.command("hand-over")
+@takes(who=who_options, asking=asking_options)
+def hand_over(
+    *,
+    to: Annotated[str, typer.Option(metavar="CODE", help="The bureau that carries on, six digits.")],
+    reason: Reason,
+    told: Told = "",
+    who: Who,
+    asking: Asking,
+) -> None:
+    """Refer every open case of the bureau to its successor 撤并移交, case by case; given again, it takes what is new.
+
+    Each that is refused is named with the reason; what was answered already stays to be followed up and written off.
+    """
+    from kx.handing_over import hand_over as hand_all_over
+    from kx.handing_over import show_handed_over
+
+    with failures_shown(as_json=asking.as_json):
+        outcome = hand_all_over(asking, who, to, reason, told)
+        if asking.as_json:
+            print_json(outcome.as_dict())
+        else:
+            show_handed_over(outcome, to)
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
+
+
 @app.command("escalate")
 @takes(who=who_options, once=acting_options, asking=asking_options)
 def escalate(

@@ -1,6 +1,7 @@
 """`kx case write-off --all-ready`: writes off every case whose work is done, and says of each other one why not."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -27,7 +28,7 @@ AT_ONCE: Final = 32
 
 @dataclass(slots=True)
 class Refused:
-    """A case that was not written off, and why."""
+    """A case of several that an act was refused for, and why."""
 
     case_id: str
     message: str
@@ -74,7 +75,7 @@ async def _write_off_ready(asking: Asking, who: Who, before: datetime | None, no
                     except Failed as failure:
                         if failure.exit_code != REFUSED_EXIT_CODE:
                             raise
-                        outcome.refused.append(_refused(case.case_id, failure))
+                        outcome.refused.append(refused_of(case.case_id, failure))
                     else:
                         outcome.written_off.append(case.case_id)
                     bar.reached(len(outcome.written_off) + len(outcome.refused))
@@ -113,7 +114,8 @@ async def _write_off(asking: Asking, act: Any, who: Who, case: case_pb2.Case, no
     await patiently(asking, lambda seconds: act(request, timeout=seconds), LATER)
 
 
-def _refused(case_id: str, failure: Failed) -> Refused:
+def refused_of(case_id: str, failure: Failed) -> Refused:
+    """A case of several whose act was refused, with the reasons."""
     return Refused(
         case_id=case_id,
         message=failure.sentence.english,
@@ -124,21 +126,26 @@ def _refused(case_id: str, failure: Failed) -> Refused:
     )
 
 
+def table_of_refused(title: str, refused: Iterable[Refused]) -> Table:
+    """What was refused, with the reasons."""
+    table = Table(title=title)
+    for heading in ("case", "because", "rule", "do"):
+        table.add_column(heading, overflow="fold")
+    for one in refused:
+        table.add_row(
+            one.case_id,
+            escape(f"{one.message}\n{one.message_chinese}"),
+            one.rule,
+            escape(f"{one.remedy}\n{one.remedy_chinese}"),
+        )
+    return table
+
+
 def show_written_off(outcome: Outcome) -> None:
     """The refused ones with their reasons, and how many were written off."""
     console = wide(Console(highlight=False))
     if outcome.refused:
-        table = Table(title="Not written off 未销号")
-        for heading in ("case", "because", "rule", "do"):
-            table.add_column(heading, overflow="fold")
-        for refused in outcome.refused:
-            table.add_row(
-                refused.case_id,
-                escape(f"{refused.message}\n{refused.message_chinese}"),
-                refused.rule,
-                escape(f"{refused.remedy}\n{refused.remedy_chinese}"),
-            )
-        console.print(table)
+        console.print(table_of_refused("Not written off 未销号", outcome.refused))
     console.print(
         f"{len(outcome.written_off)} written off 已销号, {len(outcome.refused)} refused 未销号.", markup=False
     )

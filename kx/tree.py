@@ -150,6 +150,7 @@ def _within(tree: BureauTree, code: str, depth: int) -> Iterator[Bureau]:
 def _label(tree: BureauTree, bureau: Bureau) -> str:
     below = len(tree.subtree(bureau.code)) - 1
     endpoint = f" [cyan]{bureau.endpoint}[/cyan]" if bureau.endpoint else ""
+    endpoint += f" [yellow]→ {bureau.successor}[/yellow]" if bureau.successor else ""
     return f"[bold]{bureau.code}[/bold] {bureau.name}{endpoint}" + (f" [dim]({below})[/dim]" if below else "")
 
 
@@ -161,4 +162,5 @@ def _as_dict(bureau: Bureau) -> dict[str, Any]:
         "parent": bureau.parent,
         "endpoint": bureau.endpoint,
         "desk": bureau.desk,
+        "successor": bureau.successor,
     }

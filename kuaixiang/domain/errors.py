@@ -387,6 +387,19 @@ class UnknownAddressee(Refused):
         super().__init__(f"A case cannot be referred to {code or '(empty)'}.", f"诉求不能移交单位 {code or '（空）'}。")
 
 
+class BureauDissolved(Refused):
+    """A bureau that has been dissolved takes no new request, and none is sent to it: its successor does (属地管理)."""
+
+    field = "bureau"
+
+    def __init__(self, bureau: str, successor: str) -> None:
+        self.bureau = bureau
+        self.successor = successor
+        self.remedy = f"Turn to bureau {successor}, which carries on for it."
+        self.remedy_chinese = f"请改由承接单位 {successor} 办理。"
+        super().__init__(f"Bureau {bureau} has been dissolved.", f"单位 {bureau} 已撤并。")
+
+
 class NotReceived(Refused):
     """A case that no bureau sent cannot be returned."""
 

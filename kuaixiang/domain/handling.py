@@ -16,7 +16,7 @@ from kuaixiang.domain.desk import Context, Desk, shown
 from kuaixiang.domain.directives import check_issue_id
 from kuaixiang.domain.events import Attachment, CaseEvent, ClockChange, Private
 from kuaixiang.domain.identifiers import is_division_code
-from kuaixiang.domain.jurisdiction import competent_bureau
+from kuaixiang.domain.jurisdiction import check_not_dissolved, competent_bureau
 from kuaixiang.domain.labels import Both, listed
 from kuaixiang.domain.lifecycle import HANDLED_HERE, OPENING, TRANSITIONS
 from kuaixiang.domain.registration import (
@@ -52,6 +52,7 @@ def register(act: acts.Register, context: Context) -> tuple[CaseEvent, ...]:
         )
     at_most(act.answer, "answer", NOTE_CHARACTERS_MAX)
     at_most(act.note, "note", NOTE_CHARACTERS_MAX)
+    check_not_dissolved(context.tree, context.bureau)
     running = clocks.start(ClockKind.FORWARD, context.occurred_at, context.rules.forward_workdays, context.calendar)
     proposed = competent_bureau(context.tree, act.taxpayer_number or None, act.place or None) or ""
     registered = events.Registered(

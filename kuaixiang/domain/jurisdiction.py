@@ -3,6 +3,7 @@
 A proposal only: the registering officer decides.
 """
 
+from kuaixiang.domain.errors import BureauDissolved
 from kuaixiang.domain.identifiers import division_of, is_division_code
 from kuaixiang.domain.tree import BureauTree
 
@@ -27,11 +28,18 @@ def bureau_for_division(tree: BureauTree, division: str | None) -> str | None:
     """Give the bureau nearest to a division: its own, else its prefecture's (xxxx00), else its province's (xx0000).
 
     Cities with independent planning status are provincial bureaus of their own at xxxx00, so their districts are
-    found before the province is. None when the tree has none of the three, or the text is no division code.
+    found before the province is. For a bureau that has been dissolved its successor. None when the tree has none of the
+    three, or the text is no division code.
     """
     if division is None or not is_division_code(division) or division.startswith("00"):
         return None
     for code in (division, f"{division[:4]}00", f"{division[:2]}0000"):
         if code in tree:
-            return code
+            return tree.get(code).successor or code
     return None
+
+
+def check_not_dissolved(tree: BureauTree, bureau: str) -> None:
+    """Raises `BureauDissolved` for a bureau that takes nothing new; one unknown to the tree is not looked at."""
+    if bureau in tree and tree.dissolved(bureau):
+        raise BureauDissolved(bureau, tree.get(bureau).successor)

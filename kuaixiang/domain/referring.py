@@ -17,6 +17,7 @@ from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.desk import Context, Desk
 from kuaixiang.domain.events import CaseEvent, ClockChange, Private
 from kuaixiang.domain.handling import tell
+from kuaixiang.domain.jurisdiction import check_not_dissolved
 from kuaixiang.domain.labels import Both
 from kuaixiang.domain.lifecycle import OPENING, stage_after
 from kuaixiang.domain.registration import required
@@ -30,6 +31,7 @@ def refer(desk: Desk, act: acts.Refer) -> tuple[CaseEvent, ...]:
     required(act.reason, "reason", Both("a referral says why (§四(二)3)", "移交须说明原因（通知四（二）3）"))
     if act.final_bureau not in tree or act.final_bureau == bureau:
         raise errors.UnknownAddressee(act.final_bureau)
+    check_not_dissolved(tree, act.final_bureau)
     incoming = case.incoming
     told = tell(desk, act.telling, act.told)
     if incoming is not None and incoming.kind is not ReferralKind.RETURN and act.final_bureau == incoming.path[0]:
@@ -48,6 +50,7 @@ def return_to_sender(desk: Desk, act: acts.Return) -> tuple[CaseEvent, ...]:
     first = incoming.path[0]
     if first not in desk.context.tree:
         raise errors.UnknownAddressee(first)
+    check_not_dissolved(desk.context.tree, first)
     return (_returned(desk, first, act.reason),)
 
 
@@ -99,6 +102,7 @@ def rule(desk: Desk, act: acts.Rule) -> tuple[CaseEvent, ...]:
         raise errors.NothingToRule(case.case_id, superior)
     if act.final_bureau not in tree or not tree.contains(bureau, act.final_bureau):
         raise errors.NotBelow(act.final_bureau)
+    check_not_dissolved(tree, act.final_bureau)
     ruled = events.Ruled(**desk.frame(note=act.reason), final_bureau=act.final_bureau)
     if act.final_bureau == bureau:
         return (ruled,)

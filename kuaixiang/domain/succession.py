@@ -69,8 +69,8 @@ class TreeForgetsBureaus(Refused):
     """A tree leaves out bureaus of the one in force, which have ledgers, cases and figures, also when dissolved."""
 
     field = "tree"
-    remedy = "Keep their rows; a bureau that is dissolved keeps its row, with a name that says so."
-    remedy_chinese = "请保留这些单位；已撤销的单位也须保留，可在名称中注明。"
+    remedy = "Keep their rows; one that is dissolved keeps its row, with its successor in the column `successor`."
+    remedy_chinese = "请保留这些单位；已撤并的单位也须保留，并在 successor 列填写承接单位。"
 
     def __init__(self, bureaus: tuple[str, ...]) -> None:
         self.bureaus = bureaus

@@ -137,6 +137,19 @@ class UnknownFormerSuperior(TreeError):
         return f"bureau {self.code} cannot have stood under {self.former!r} earlier"
 
 
+class UnknownSuccessor(TreeError):
+    """A bureau names a successor that is not in the tree, is itself, or has been dissolved too; or it is the root."""
+
+    def __init__(self, code: str, successor: str) -> None:
+        super().__init__(code, successor)
+        self.codes = (code,)
+        self.code = code
+        self.successor = successor
+
+    def __str__(self) -> str:
+        return f"bureau {self.code} cannot have {self.successor!r} as its successor"
+
+
 class UnknownBureau(LookupError):
     """A code that no bureau of the tree has."""
 
@@ -184,6 +197,9 @@ class Bureau:
     formerly: tuple[str, ...] = ()
     """Codes of its earlier superiors. What it shares with them is ended with them: hand-overs that are not decided,
     results of cases that went through both."""
+    successor: str = ""
+    """Code of the bureau that carries on for it since it was dissolved 撤并; empty: it is there. A dissolved one takes
+    no new requests, ends what it has or hands it over, and its ledger stays where and what it is."""
 
 
 class BureauTree:
@@ -196,7 +212,7 @@ class BureauTree:
 
         Raises:
             BadBureauCode, DuplicateBureau, NoRoot, SeveralRoots, OrphanBureau, BureauCycle, TierNotBelowParent,
-            UnknownFormerSuperior.
+            UnknownFormerSuperior, UnknownSuccessor.
 
         """
         self._version = version
@@ -210,6 +226,10 @@ class BureauTree:
             for former in bureau.formerly:
                 if former not in self._bureaus or former in {bureau.code, bureau.parent}:
                     raise UnknownFormerSuperior(bureau.code, former)
+            if bureau.successor:
+                heir = self._bureaus.get(bureau.successor)
+                if heir is None or heir.successor or bureau.parent is None:
+                    raise UnknownSuccessor(bureau.code, bureau.successor)
         self._children = {code: tuple(below) for code, below in children.items()}
         self._subtrees: dict[str, tuple[str, ...]] = {}
         """Those that were asked for: each bureau is in as many as it has superiors."""
@@ -339,6 +359,10 @@ class BureauTree:
         """Whether a bureau stands, or stood once, directly under that superior."""
         bureau = self.get(code)
         return superior == bureau.parent or superior in bureau.formerly
+
+    def dissolved(self, code: str) -> bool:
+        """Whether a bureau has been dissolved: another one carries on for it."""
+        return bool(self.get(code).successor)
 
     def site(self, code: str) -> str:
         """Give the site whose message bus serves a bureau: its provincial bureau's code, or the root's above that."""

@@ -21,8 +21,8 @@ OFF, WORK = "off", "work"
 """Words of the kind column."""
 
 TREE_COLUMNS = ("gb_code", "name", "tier", "parent")
-MORE_TREE_COLUMNS = ("endpoint", "desk", "fingerprints", "formerly")
-"""Further columns of the tree, in this order; as many of them as are wanted. The last two list by spaces."""
+MORE_TREE_COLUMNS = ("endpoint", "desk", "fingerprints", "formerly", "successor")
+"""Further columns of the tree, in this order; as many of them as are wanted. The two before the last list by spaces."""
 DESK_ADDRESS = re.compile(r"https?://[^/\s?#]+")
 """Where pages are, without a path: whatever else stood there would become a link on a superior's board."""
 ENDPOINT = re.compile(r"([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
@@ -95,8 +95,8 @@ def parse_tree(text: str, source: str = "the tree") -> BureauTree:
     """Read a tree of bureaus.
 
     Its edition line is `# version:`; its columns `gb_code,name,tier,parent` and, if wanted, `endpoint`, `desk`,
-    `fingerprints` and `formerly`, in this order; leave off those at the end that are not wanted. The root's parent is
-    empty. `source` is what an error calls the text.
+    `fingerprints`, `formerly` and `successor`, in this order; leave off those at the end that are not wanted. The
+    root's parent is empty. `source` is what an error calls the text.
 
     Raises:
         FactsMalformed.
@@ -108,7 +108,10 @@ def parse_tree(text: str, source: str = "the tree") -> BureauTree:
     listed: dict[str, int] = {}
     bureaus = []
     for line, row in table.rows:
-        code, name, tier, parent, endpoint, desk, pinned, formerly = (*row, "", "", "", "")[: len(every_column)]
+        code, name, tier, parent, endpoint, desk, pinned, formerly, successor = (
+            *row,
+            *("",) * (len(every_column) - len(row)),
+        )
         if not is_division_code(code):
             raise FactsMalformed(source, line, f"the bureau code is {code!r}", f"write {DIVISION_DIGITS} digits")
         if not name:
@@ -127,7 +130,8 @@ def parse_tree(text: str, source: str = "the tree") -> BureauTree:
             if not FINGERPRINT.fullmatch(fingerprint):
                 remedy = "write SHA-256 of the certificate, as `kx pki show` does"
                 raise FactsMalformed(source, line, f"the fingerprint is {fingerprint!r}", remedy)
-        bureau = Bureau(code, name, TIERS[tier], parent or None, endpoint, desk, fingerprints, tuple(formerly.split()))
+        earlier = tuple(formerly.split())
+        bureau = Bureau(code, name, TIERS[tier], parent or None, endpoint, desk, fingerprints, earlier, successor)
         bureaus.append(bureau)
     _, version = _edition(table, "version")
     try:
