@@ -66,6 +66,8 @@ gb_code,name,tier,parent,endpoint,desk,fingerprints,formerly,successor
 """
     with pytest.raises(FactsMalformed, match="line 5"):
         parse_tree(text)
-    found = parse_tree(text.replace("330105,Gongshu,county,330000,,,,,330106", "330105,Gongshu,county,330000,,,,,330108"))
+    found = parse_tree(
+        text.replace("330105,Gongshu,county,330000,,,,,330106", "330105,Gongshu,county,330000,,,,,330108")
+    )
     assert found.dissolved("330105")
     assert not found.dissolved("330108")
