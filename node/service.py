@@ -18,7 +18,7 @@ from kuaixiang.runtime import logs
 from kuaixiang.runtime.backups import show_newest
 from kuaixiang.runtime.bus import Access, Bus, node_user
 from kuaixiang.runtime.clock import clock_from
-from kuaixiang.runtime.exposition import start_exposition
+from kuaixiang.runtime.exposition import Exposition, start_exposition
 from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.serving import Health, serving, told_to_stop
 from kuaixiang.runtime.tracing import tracing
@@ -66,6 +66,7 @@ from node.federation.server import ReferralServicer
 from node.fitness import Fitness
 from node.gauges import Gauges
 from node.journals import LedgerServicer
+from node.ledger.ledger import Ledger
 from node.office import Office, Place
 from node.reconciler import Reconciler
 from node.reconciliations import ReconciliationServicer
@@ -203,6 +204,13 @@ async def _pages(
         yield desk_port, gateway_port
 
 
+async def _started(settings: NodeSettings, exposition: Exposition, told: asyncio.Event) -> Ledger:
+    """The ledger, taking work; raises what `ledger_of` does."""
+    ledger = await ledger_of(settings, exposition, told)
+    ledger.start(fenced=settings.standby)
+    return ledger
+
+
 @contextlib.asynccontextmanager
 async def running(
     settings: NodeSettings, more: Iterable[grpc.GenericRpcHandler] = (), told: asyncio.Event | None = None
@@ -224,9 +232,8 @@ async def running(
         stack.callback(exposition.stop)
         health = Health(_SERVICES)
         exposition.unfit = lambda: "" if health.serving else NOT_FIT
-        ledger = await ledger_of(settings, exposition, told or asyncio.Event())
+        ledger = await _started(settings, exposition, told or asyncio.Event())
         stack.push_async_callback(asyncio.to_thread, ledger.close)
-        ledger.start(fenced=settings.standby)
         await staff.start()
         stack.push_async_callback(staff.stop)
         officers = await stack.enter_async_context(
