@@ -12,7 +12,7 @@ from kuaixiang.domain.authority import Caller, Subject
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.disclosure import masked
-from kuaixiang.domain.errors import FieldMalformed, FieldMissing, Refused
+from kuaixiang.domain.errors import FieldMalformed, FieldMissing, Refused, UnknownCase
 from kuaixiang.domain.events import CaseEvent, Entry, OrderEvent, Private
 from kuaixiang.domain.identifiers import mask_name
 from kuaixiang.domain.labels import Both, listed
@@ -21,7 +21,7 @@ from kuaixiang.domain.registration import TEXT_CHARACTERS_MAX, at_most, check_de
 from kuaixiang.domain.sign_in import TokenNotForThis, check_token_channel
 from kuaixiang.domain.words import Category, Channel, ClockKind, Custody, Disclosure, Role, Stage, WorkTab
 from kuaixiang.domain.worklist import end_of_today
-from kuaixiang.runtime.clock import to_micros
+from kuaixiang.runtime.clock import from_micros, to_micros
 from kuaixiang.runtime.server import Context, Inside, TooMuchWaits, admit, caller_of
 from kuaixiang.runtime.streams import content
 from kuaixiang.runtime.writer import WriterBusy
@@ -42,7 +42,7 @@ from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
 from node import readings
 from node.channels.ledger_export import export_ledger
 from node.duplicates import Duplicate, Duplicates, Request
-from node.ledger import queries
+from node.ledger import changes, queries
 from node.ledger.database import LedgerDatabase
 from node.ledger.queries import CaseFilter, TabCount
 from node.ledger.search import read_search
@@ -58,6 +58,8 @@ WATCH_BYTES_MAX: Final = 1 << 20
 """How much of a journal is read at a time for somebody who watches it."""
 
 
+WORDS_OF_REQUEST: Final = ("taxpayer_name", "taxpayer_number", "contact", "text", "place")
+"""What is kept of a registration's words, by their names on both sides."""
 BRIEF_CHARACTERS: Final = 60
 """Of a text in a list: a line of a screen, enough to tell what it is about."""
 
@@ -84,11 +86,20 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     async def _act(self, request: Any, context: Context) -> case_pb2.ActResponse:  # noqa: ANN401 - any act's message
         header = header_of(request)
         self._admit(context, rpc_of(type(request)), header.bureau)
-        _check_channel(caller_of(context), request)
         return self._response(await self._office.perform(header, act_of(request)))
 
+    async def RegisterCase(self, request: case_pb2.RegisterCaseRequest, context: Context) -> case_pb2.ActResponse:
+        """受理登记; a repetition under a channel's number whose words were others is answered so."""
+        header = header_of(request)
+        self._admit(context, "RegisterCase", header.bureau)
+        await self._check_registration(caller_of(context), request)
+        done = await self._office.perform(header, act_of(request))
+        response = self._response(done)
+        if done.repeated and request.channel_reference:
+            response.other_words = await asyncio.to_thread(self._had_other_words, done.case, request)
+        return response
+
     # Each RPC that is an act; what it does is said in case.proto and decided by the domain.
-    RegisterCase = _act
     AnswerOnTheSpot = _act
     ForwardCase = _act
     DispatchCase = _act
@@ -124,6 +135,34 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
 
     def _admit(self, context: Context | Inside, rpc: str, bureau: str) -> None:
         admit(context, rpc, Subject(bureau=bureau), self._office.place.tree)
+
+    async def _check_registration(self, caller: Caller, request: case_pb2.RegisterCaseRequest) -> None:
+        """A channel's token registers as its channel, answers for no officer, and joins what its own channel has asked.
+
+        Raises `TokenNotForThis`.
+        """
+        _check_channel(caller, request)
+        if caller.token is None:
+            return
+        if request.answer:
+            raise TokenNotForThis(caller.token, "answer")
+        if request.lead_case_id:
+            try:
+                lead = await self._office.read_case(request.header.bureau, request.lead_case_id)
+            except (UnknownCase, FieldMalformed):
+                # Said by the act itself, which names the field.
+                return
+            if lead.channel is not caller.token.channel:
+                raise TokenNotForThis(caller.token, "lead_case_id")
+
+    def _had_other_words(self, case: Case, request: case_pb2.RegisterCaseRequest) -> bool:
+        """Whether a case was registered in other words; not where they are kept no longer."""
+        kept = queries.private_of(self._office.ledger.database, case.bureau, case.case_id, case.snapshot_version)
+        if kept is None:
+            return False
+        return int(case.category) != int(request.category) or any(
+            getattr(kept, field) != getattr(request, field) for field in WORDS_OF_REQUEST
+        )
 
     def _response(self, done: Done) -> case_pb2.ActResponse:
         return case_pb2.ActResponse(
@@ -161,7 +200,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
                         self._admit(context, "RegisterCases", bureau)
                     if caller.token is not None:
                         for registration in registrations:
-                            _check_channel(caller, registration)
+                            await self._check_registration(caller, registration)
                     await window.enter(len(registrations))
                     answer = self._register_alone if alone else self._register_all
                     task = asyncio.ensure_future(answer(index, registrations))
@@ -310,6 +349,24 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             next_page_token=token,
             briefs=briefs(ledger.database, request.bureau, cases) if request.include_brief else (),
         )
+
+    async def ListChanges(self, request: case_pb2.ListChangesRequest, context: Context) -> case_pb2.ListChangesResponse:
+        """What happened to the cases of a channel, in the journal's order."""
+        self._admit(context, "ListChanges", request.bureau)
+        _check_channel(caller_of(context), request)
+        self._office.check_hosted(request.bureau, "bureau")
+        ledger = self._office.ledger
+        window = changes.Window(
+            bureau=request.bureau,
+            channel=enum_of(Channel, request.channel, "channel"),
+            head_seq=ledger.heads[request.bureau].seq,
+            from_us=micros_given(request, "recorded_from"),
+            before_us=micros_given(request, "recorded_before"),
+        )
+        found, token = await asyncio.to_thread(
+            changes.list_changes, ledger.database, window, request.page_size, request.page_token
+        )
+        return case_pb2.ListChangesResponse(changes=map(change_view, found), next_page_token=token)
 
     async def CountWork(self, request: case_pb2.CountWorkRequest, context: Context) -> case_pb2.CountWorkResponse:
         """How many cases each tab of the work list has."""
@@ -666,6 +723,14 @@ def _written(private: Private | None) -> str:
     if private is None:
         return ""
     return private.note or ("" if private.text else listed(attachment.name for attachment in private.attachments))
+
+
+def change_view(change: changes.Change) -> case_pb2.CaseChange:
+    """A change of a case, without who did what."""
+    stage: Any = change.stage
+    return case_pb2.CaseChange(
+        seq=change.seq, case_id=change.case_id, stage=stage, recorded_at=timestamp(from_micros(change.recorded_at_us))
+    )
 
 
 def watched(seq: int, entry: Entry) -> case_pb2.WatchCasesResponse:

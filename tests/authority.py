@@ -95,7 +95,7 @@ GROUPS: Final = {
         ApproveExtension RefuseExtension ExplainExtension StartJointHandling AddPart CompletePart CompleteCase LinkCase
         UnlinkCase AttachFile LinkIssue GiveFeedback RecordFollowUp ReopenCase WithdrawCase DeferCase ResumeCase
         SendToReconsideration ReferCase ReturnCase AskRuling RuleCase WithdrawOffer AskOverride ApproveOverride
-        RefuseOverride WriteOffCase GetCase ListCases CountWork WatchCases ExportLedger ReadAttachment FindDuplicates
+        RefuseOverride WriteOffCase GetCase ListCases ListChanges CountWork WatchCases ExportLedger ReadAttachment FindDuplicates
         IssueOrder CascadeOrder AcknowledgeOrder AnswerOrder AcceptAnswer ReturnAnswer CancelOrder GetOrder ListOrders
         PublishCalendar PublishIssue PublishTree GetPublishedIssue
         SignIn SignOut GetSignIn IssueToken RevokeToken ListTokens
@@ -163,6 +163,7 @@ ROLES_OF_READINGS: Final = {
         [
             "GetCase",
             "ListCases",
+            "ListChanges",
             "CountWork",
             "WatchCases",
             "ExportLedger",

@@ -389,6 +389,7 @@ ACCESS: Final[Mapping[str, Rule]] = MappingProxyType(
         "WriteOffCase": _act(acts.WriteOff),
         "GetCase": _own(scope=TokenScope.STATUS),
         "ListCases": _own(scope=TokenScope.STATUS),
+        "ListChanges": _own(scope=TokenScope.STATUS),
         "CountWork": _own(),
         "WatchCases": _own(),
         "ExportLedger": _own(),

@@ -5,12 +5,22 @@ from typing import Any, Final
 from kuaixiang.domain.authority import ChannelToken
 from kuaixiang.domain.labels import term
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.domain.words import Category
+from kuaixiang.domain.words import Category, Stage
 from kuaixiang.wire.codec import timestamp
 from kuaixiang.wire.v1 import case_pb2, channel_pb2, common_pb2
 from node.channels.door import Asking
 from node.channels.messages import words_of
-from node.channels.requests import STAGES_BY_STATUS, NotSafeToRepeat, PublicCase, public, registration
+from node.channels.requests import (
+    STAGES_BY_STATUS,
+    NotSafeToRepeat,
+    PublicCase,
+    change_id,
+    changes_request,
+    copy_given,
+    public,
+    registration,
+    status_at,
+)
 from node.desk.asking import Services
 
 OF_ARCHIVE: Final = "archive."
@@ -37,7 +47,9 @@ class ChannelServicer:
 
         done: case_pb2.ActResponse = await asking.ask("RegisterCase", make)
         return channel_pb2.ChannelServiceRegisterCaseResponse(
-            case=self._told(public(done.case)), repeated_request=done.repeated_request
+            case=self._told(public(done.case)),
+            repeated_request=done.repeated_request,
+            other_words=done.other_words,
         )
 
     async def GetCase(
@@ -72,6 +84,19 @@ class ChannelServicer:
             rest = OF_ARCHIVE
         return channel_pb2.ChannelServiceListCasesResponse(
             cases=[self._told(public(case)) for case in got.cases], next_page_token=rest
+        )
+
+    async def ListCaseChanges(
+        self, request: channel_pb2.ChannelServiceListCaseChangesRequest, asking: Asking
+    ) -> channel_pb2.ChannelServiceListCaseChangesResponse:
+        """What happened to the cases of the token's bureau and channel in a time, in pages, first to last."""
+
+        def make(token: ChannelToken) -> case_pb2.ListChangesRequest:
+            return changes_request(token, request)
+
+        got: case_pb2.ListChangesResponse = await asking.ask("ListChanges", make)
+        return channel_pb2.ChannelServiceListCaseChangesResponse(
+            changes=map(_change, got.changes), next_page_token=got.next_page_token
         )
 
     @staticmethod
@@ -117,6 +142,18 @@ def _bureau(tree: BureauTree, code: str) -> channel_pb2.CodedName:
     return channel_pb2.CodedName(code=code, name=tree.get(code).name if code in tree else code)
 
 
+def _change(change: case_pb2.CaseChange) -> channel_pb2.ChannelChange:
+    stage = Stage(change.stage)
+    return channel_pb2.ChannelChange(
+        change_id=change_id(change),
+        case_id=change.case_id,
+        status=_STATUS[status_at(stage)],
+        stage=change.stage,
+        stage_name=term(stage),
+        recorded_at=change.recorded_at,
+    )
+
+
 def _list_request(
     token: ChannelToken, asked: channel_pb2.ChannelServiceListCasesRequest, *, in_archive: bool
 ) -> case_pb2.ListCasesRequest:
@@ -132,7 +169,5 @@ def _list_request(
     if asked.status:
         stages: Any = sorted(STAGES_BY_STATUS[_STATUS_NAME[asked.status]])
         request.stages.extend(stages)
-    for bound in ("registered_from", "registered_before"):
-        if asked.HasField(bound):
-            getattr(request, bound).CopyFrom(getattr(asked, bound))
+    copy_given(asked, request, "registered_from", "registered_before")
     return request

@@ -80,6 +80,8 @@ class Call:
     in_query: tuple[FieldDescriptor, ...]
     in_path: tuple[FieldDescriptor, ...]
     of_headers: Mapping[str, FieldDescriptor]
+    told_in_headers: Mapping[str, FieldDescriptor]
+    """Those of the response, each a bool."""
     answer: str
     """The field of the response that is the body of the answer; empty: all of it."""
     open_to_all: bool
@@ -110,6 +112,7 @@ def _call(method: MethodDescriptor) -> Call:
         in_query=() if rule.body else rest,
         in_path=in_path,
         of_headers=header_fields(method.input_type),
+        told_in_headers=header_fields(method.output_type),
         answer=rule.response_body,
         open_to_all=method.GetOptions().Extensions[http_pb2.http_call].open_to_all,
     )
@@ -142,9 +145,10 @@ def _answering(call: Call, below: str, servicer: Any) -> Callable[[Asking], Awai
     async def answer(asking: Asking) -> Response:
         done = await ask(await _question(call, asking.request), asking)
         body = told(getattr(done, call.answer) if call.answer else done)
+        headers = {header: "true" for header, field in call.told_in_headers.items() if getattr(done, field.name)}
         if not call.makes or getattr(done, REPEATED):
-            return JSONResponse(body)
-        return JSONResponse(body, HTTPStatus.CREATED, {"Location": below.format_map(body)})
+            return JSONResponse(body, headers=headers)
+        return JSONResponse(body, HTTPStatus.CREATED, headers | {"Location": below.format_map(body)})
 
     return answer
 

@@ -22,7 +22,7 @@ from kuaixiang.domain.authority import ChannelToken
 from kuaixiang.domain.errors import Condition, FieldMalformed, Refused
 from kuaixiang.domain.labels import Both, listed, name, term
 from kuaixiang.domain.sign_in import TokenNotForThis
-from kuaixiang.domain.words import Category, ClockKind
+from kuaixiang.domain.words import Category, ClockKind, Stage
 from kuaixiang.wire.codec import instant, timestamp
 from kuaixiang.wire.v1 import case_pb2, channel_pb2
 from node.channels.door import Asking, Door, headers_of, status_of
@@ -30,11 +30,14 @@ from node.channels.messages import read
 from node.channels.requests import (
     STAGES_BY_STATUS,
     PublicCase,
+    change_id,
+    changes_request,
     public,
     registration,
     required,
     shown,
     stamp,
+    status_at,
     word,
 )
 from node.ledger.queries import PAGE_SIZE_MAX
@@ -45,9 +48,22 @@ FIELDS_MAX: Final = 60
 DAYS_MAX: Final = 90
 REQUESTS_MAX: Final = 1_000
 """What one answer spans, and holds, as the standard has it."""
+UPDATES_MAX: Final = 1_000
+"""Those of the earliest: who asks on from the last one's time has all of them."""
 IDS_MAX: Final = 100
 """Requests that are asked for by their numbers at once; each is looked up by itself."""
 CHANGESET: Final = "2026-11-26"
+UPDATES: Final = "servicerequestupdates"
+"""mySociety's extension: what happened to requests."""
+SPECIFICATIONS: Final = (
+    "http://wiki.open311.org/GeoReport_v2",
+    "https://github.com/mysociety/fixmystreet/wiki/Open311-FMS---Proposed-differences-to-Open311",
+)
+"""What is spoken here, at one address: the standard, and the extension, of which updates are answered and not taken."""
+OTHER_WORDS: Final = (
+    "该 channel_reference 已用于另一内容的登记，原登记有效，本次内容未保存。"
+    "Other words were registered under this channel_reference; they stand, and what was sent now is kept nowhere."
+)
 
 ATTRIBUTES: Final = (
     ("taxpayer_name", True, Both("the taxpayer's name", "纳税人名称")),
@@ -140,6 +156,7 @@ def routes(door: Door) -> list[BaseRoute]:
         door.route(f"{PREFIX}/requests.{{format}}", OPEN311, api.requests),
         door.route(f"{PREFIX}/requests/{{case_id}}.{{format}}", OPEN311, api.request),
         door.route(f"{PREFIX}/tokens/{{case_id}}.{{format}}", OPEN311, api.token),
+        door.route(f"{PREFIX}/{UPDATES}.{{format}}", OPEN311, api.updates),
     ]
 
 
@@ -152,18 +169,21 @@ class _GeoReport:
         """Where this interface is, and what it speaks."""
         base = asking.request.base_url
         scheme = "https" if self._door.reach.secure else base.scheme
-        endpoint = {
-            "specification": "http://wiki.open311.org/GeoReport_v2",
-            "url": f"{scheme}://{base.netloc}{PREFIX}",
-            "changeset": CHANGESET,
-            "type": "production",
-            "formats": ["text/xml", "application/json"],
-        }
+        endpoints = [
+            {
+                "specification": specification,
+                "url": f"{scheme}://{base.netloc}{PREFIX}",
+                "changeset": CHANGESET,
+                "type": "production",
+                "formats": ["text/xml", "application/json"],
+            }
+            for specification in SPECIFICATIONS
+        ]
         found = {
             "changeset": CHANGESET,
             "contact": "The bureau that issues the token.",
             "key_service": "A leader of the bureau issues tokens to channels.",
-            "endpoints": [endpoint],
+            "endpoints": endpoints,
         }
         return _answer(_format(asking), "discovery", "", found)
 
@@ -224,7 +244,7 @@ class _GeoReport:
         case = public(done.case)
         found = {
             "service_request_id": case.case_id,
-            "service_notice": _notice(case),
+            "service_notice": OTHER_WORDS if done.other_words else _notice(case),
             "account_id": None,
         }
         status = HTTPStatus.OK if done.repeated_request else HTTPStatus.CREATED
@@ -313,6 +333,29 @@ class _GeoReport:
                     break
         return found[:REQUESTS_MAX]
 
+    async def updates(self, asking: Asking) -> Response:
+        """What happened to the token's requests in a time, first to last, as mySociety's extension has it."""
+        asked = asking.request.query_params
+        start, end = self._span(asked)
+        question = channel_pb2.ChannelServiceListCaseChangesRequest(page_size=PAGE_SIZE_MAX)
+        question.recorded_from.CopyFrom(timestamp(start))
+        question.recorded_before.CopyFrom(timestamp(end))
+        found: list[case_pb2.CaseChange] = []
+
+        def make(token: ChannelToken) -> case_pb2.ListChangesRequest:
+            self._check_jurisdiction(token, asked.get("jurisdiction_id", ""))
+            return changes_request(token, question)
+
+        while True:
+            got: case_pb2.ListChangesResponse = await asking.ask("ListChanges", make)
+            found += got.changes
+            question.page_token = got.next_page_token
+            end_of_answer = _whole_seconds_within(found)
+            if not question.page_token or end_of_answer < len(found):
+                break
+        told = [_update(change) for change in found[:end_of_answer]]
+        return _answer(_format(asking), "service_request_updates", "request_update", told)
+
     def _span(self, asked: Mapping[str, str]) -> tuple[Any, Any]:
         """From when to when; the last ninety days when nothing is said. Raises `FieldMalformed`."""
         longest = timedelta(days=DAYS_MAX)
@@ -376,6 +419,26 @@ class _GeoReport:
     def _bureau(self, code: str) -> str:
         tree = self._services.office.place.tree
         return tree.get(code).name if code in tree else code
+
+
+def _whole_seconds_within(changes: Sequence[case_pb2.CaseChange]) -> int:
+    """How many changes an answer tells: `UPDATES_MAX`, and those of the last one's second, from which one asks on."""
+    most = UPDATES_MAX
+    while most < len(changes) and changes[most].recorded_at.seconds == changes[most - 1].recorded_at.seconds:
+        most += 1
+    return min(most, len(changes))
+
+
+def _update(change: case_pb2.CaseChange) -> dict[str, Any]:
+    stage = Stage(change.stage)
+    return {
+        "update_id": change_id(change),
+        "service_request_id": change.case_id,
+        "status": status_at(stage).upper(),
+        "updated_datetime": shown(instant(change.recorded_at)),
+        "description": term(stage),
+        "media_url": None,
+    }
 
 
 def _notice(case: PublicCase) -> str | None:

@@ -108,6 +108,12 @@ def _answers(call: Call, schemas: dict[str, Any]) -> dict[str, Any]:
         str(int(status)): {"description": said, "content": {"application/json": {"schema": schema}}}
         for status, said in good.items()
     }
+    told = {
+        header: {"schema": {"type": "string", "const": "true"}, "description": _comment(field.full_name)}
+        for header, field in call.told_in_headers.items()
+    }
+    if told:
+        found[str(int(HTTPStatus.OK))]["headers"] = told
     for status in _problems(call):
         problem: dict[str, Any] = {
             "description": _PROBLEMS[status],

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any, Final, TypeVar
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kuaixiang.domain.authority import ChannelToken
@@ -44,7 +45,6 @@ TEXTS: Final = (
     "text",
     "channel_reference",
     "place",
-    "answer",
     "lead_case_id",
     "note",
 )
@@ -111,7 +111,36 @@ class PublicCase:
     @property
     def status(self) -> str:
         """`closed` when the taxpayer has his answer, else `open`."""
-        return "closed" if self.ledger_stage in ANSWERED else "open"
+        return status_at(self.ledger_stage)
+
+
+def status_at(ledger_stage: Stage) -> str:
+    """What a stage of the bureau's ledger means to the taxpayer."""
+    return "closed" if ledger_stage in ANSWERED else "open"
+
+
+def change_id(change: case_pb2.CaseChange) -> str:
+    """The number of a change, of which there is one: a case's entry in its ledger."""
+    return f"{change.case_id}.{change.seq}"
+
+
+def changes_request(
+    token: ChannelToken, asked: channel_pb2.ChannelServiceListCaseChangesRequest
+) -> case_pb2.ListChangesRequest:
+    """The question for a page of what happened to a token's cases."""
+    channel: Any = token.channel
+    request = case_pb2.ListChangesRequest(
+        bureau=token.bureau, channel=channel, page_size=asked.page_size, page_token=asked.page_token
+    )
+    copy_given(asked, request, "recorded_from", "recorded_before")
+    return request
+
+
+def copy_given(asked: Message, request: Message, *fields: str) -> None:
+    """The messages among some fields that are there, from one message to another."""
+    for field in fields:
+        if asked.HasField(field):
+            getattr(request, field).CopyFrom(getattr(asked, field))
 
 
 def public(case: case_pb2.Case, progress: case_pb2.CaseProgress | None = None) -> PublicCase:
@@ -172,8 +201,7 @@ def registration(
         department=given.department or _department_of(staff, actor),
         request_key=given.request_key,
     )
-    if given.HasField("occurred_at"):
-        header.occurred_at.CopyFrom(given.occurred_at)
+    copy_given(given, header, "occurred_at")
     channel: Any = given.channel or token.channel
     request = case_pb2.RegisterCaseRequest(header=header, category=given.category, channel=channel)
     for field in TEXTS:

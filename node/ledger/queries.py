@@ -617,10 +617,11 @@ def _read_search_token(token: str) -> int:
     try:
         return int(base64.urlsafe_b64decode(token.encode()).decode().removeprefix(_OF_SEARCH))
     except (ValueError, binascii.Error) as fault:
-        raise _not_a_token() from fault
+        raise not_a_token() from fault
 
 
-def _not_a_token() -> FieldMalformed:
+def not_a_token() -> FieldMalformed:
+    """The refusal of a page token that was not given by the page before."""
     return FieldMalformed(
         "page_token",
         Both("is not a token of this list", "不是本列表的翻页标记"),
@@ -635,7 +636,7 @@ def read_token(token: str) -> tuple[int, str]:
         check_case_id(case_id, "page_token")
         return max(0, min(int(due), schema.NEVER_US)), case_id
     except (ValueError, binascii.Error) as fault:
-        raise _not_a_token() from fault
+        raise not_a_token() from fault
 
 
 def _to_note() -> tuple[sa.Select[Any], ...]:

@@ -45,6 +45,7 @@ FOR_CHANNELS = {
     "RegisterCases": TokenScope.REGISTER,
     "GetCase": TokenScope.STATUS,
     "ListCases": TokenScope.STATUS,
+    "ListChanges": TokenScope.STATUS,
 }
 
 

@@ -11,6 +11,7 @@ from kuaixiang.runtime.settings import read_settings
 from node import service
 from node.settings import NodeSettings
 from tests.node.callers import COUNTY, MORNING, PROVINCE, Callers
+from tests.node.gateways import Gateway
 
 
 @pytest.fixture
@@ -53,3 +54,9 @@ async def callers(node: service.Running, tmp_path: Path) -> AsyncIterator[Caller
         yield made
     finally:
         await made.close()
+
+
+@pytest.fixture
+def gateway(node: service.Running, callers: Callers) -> Gateway:
+    """The door for channels of a node whose settings have one (`with_gateway`)."""
+    return Gateway(node, callers)

@@ -1,5 +1,6 @@
 """A node with a door for channels, as the programs of channels have it: HTTP, and a token that a leader issued."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,13 @@ FORM = {
 REGISTER, STATUS = common_pb2.TOKEN_SCOPE_REGISTER, common_pb2.TOKEN_SCOPE_STATUS
 
 
-def with_gateway(settings: NodeSettings, folder: Path, **more: Any) -> NodeSettings:
+def with_gateway(
+    settings: NodeSettings, folder: Path, officers: Sequence[str] = ("B01", "T01"), **more: Any
+) -> NodeSettings:
     """The settings of a node that lets channels in, and of which a leader and one of tax service sign in."""
     staff, users = folder / "staff.toml", folder / "users.toml"
     staff.write_text(STAFF, encoding="utf-8")
-    save_users(users, {(COUNTY, actor): User(HASH) for actor in ("B01", "T01")})
+    save_users(users, {(COUNTY, actor): User(HASH) for actor in officers})
     given = {"staff": staff, "users": users, "gateway": "127.0.0.1:0"} | more
     return read_settings(NodeSettings, **{**settings.model_dump(), **given})
 

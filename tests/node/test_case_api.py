@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from kuaixiang.domain.authority import NotForToken
 from kuaixiang.domain.errors import (
+    CannotLink,
     FieldMalformed,
     FieldMissing,
     KeyReused,
@@ -32,6 +32,7 @@ from node.channels.door import CannotAnswer, NoSuchAddress, TokenNeeded
 from node.channels.gateway import NotJson
 from node.channels.messages import FieldsUnknown
 from node.channels.requests import ChannelNotNamed, NotSafeToRepeat
+from node.ledger import changes
 from node.ledger.ledger import Ledger
 from node.settings import NodeSettings
 from tests.node.callers import COUNTY, MORNING, PROVINCE, Callers
@@ -45,17 +46,6 @@ GUIDE = Path(__file__).parents[2] / "docs" / "CHANNELS.md"
 @pytest.fixture
 def settings(settings: NodeSettings, tmp_path: Path) -> NodeSettings:
     return with_gateway(settings, tmp_path)
-
-
-@pytest.fixture
-async def node(settings: NodeSettings) -> AsyncIterator[service.Running]:
-    async with service.running(settings) as running:
-        yield running
-
-
-@pytest.fixture
-def gateway(node: service.Running, callers: Callers) -> Gateway:
-    return Gateway(node, callers)
 
 
 def keyed(key: str) -> dict[str, str]:
@@ -159,6 +149,91 @@ async def test_without_a_good_token_nothing_is_told_and_a_token_is_good_for_its_
             assert 200 == (await follows.get(asked)).status_code
         await gateway.revoke(issued.token.token_id)
         assert (401, SignInEnded.__name__) == problem(await program.get(asked))[:2]
+
+
+async def test_the_same_reference_with_other_words_is_the_first_case_and_said_to_be(gateway: Gateway) -> None:
+    async with await gateway.client() as program:
+        by_reference = REQUEST | {"channel_reference": "WEB-8"}
+        first = await program.post("/v1/cases", json=by_reference)
+        for change, said in (
+            ({}, None),
+            ({"text": "另一件事"}, "true"),
+            ({"contact": "15400005678"}, "true"),
+            ({"category": "service"}, "true"),
+            ({"occurred_at": "2026-11-23T08:59:00+08:00"}, None),
+        ):
+            again = await program.post("/v1/cases", json=by_reference | change)
+            assert (200, first.json(), said) == (
+                again.status_code,
+                again.json(),
+                again.headers.get("registered-other-words"),
+            ), change
+
+
+async def test_a_channel_answers_for_no_officer_and_joins_no_case_of_another_channel(gateway: Gateway) -> None:
+    async with (
+        await gateway.client() as program,
+        await gateway.client(channel=common_pb2.CHANNEL_HOTLINE) as hotline,
+    ):
+        strange = (await hotline.post("/v1/cases", json=REQUEST, headers=keyed("l1"))).json()["case_id"]
+        own = (await program.post("/v1/cases", json=REQUEST, headers=keyed("l2"))).json()["case_id"]
+        for lead, expected in (
+            (strange, (403, TokenNotForThis.__name__, "lead_case_id")),
+            ("none", (409, CannotLink.__name__, "lead_case_id")),
+        ):
+            refused = await program.post("/v1/cases", json=REQUEST | {"lead_case_id": lead}, headers=keyed("l3"))
+            assert expected == problem(refused)
+        joined = await program.post("/v1/cases", json=REQUEST | {"lead_case_id": own}, headers=keyed("l4"))
+        assert 201 == joined.status_code, joined.text
+        answered = await program.post("/v1/cases", json=REQUEST | {"answer": "可以享受"}, headers=keyed("l5"))
+        assert (422, FieldsUnknown.__name__, "") == problem(answered)
+        assert 2 == len((await program.get("/v1/cases")).json()["cases"])
+
+
+async def test_what_happened_is_told_in_the_order_of_recording_in_pages(
+    gateway: Gateway, callers: Callers, clock: SharedClockDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Pages end where so many entries have been looked at, whosever they are.
+    monkeypatch.setattr(changes, "ENTRIES_LOOKED_AT_MAX", 2)
+    async with (
+        await gateway.client() as program,
+        await gateway.client(channel=common_pb2.CHANNEL_HOTLINE) as hotline,
+    ):
+        numbers = [(await program.post("/v1/cases", json=REQUEST, headers=keyed("h0"))).json()["case_id"]]
+        for number in range(5):
+            await hotline.post("/v1/cases", json=REQUEST, headers=keyed(f"s{number}"))
+        clock.advance_to(MORNING + timedelta(hours=2))
+        numbers.append((await program.post("/v1/cases", json=REQUEST, headers=keyed("h1"))).json()["case_id"])
+
+        async def told(**asked: Any) -> list[dict[str, Any]]:
+            found, token = [], ""
+            while True:
+                answer = await program.get("/v1/changes", params=asked | {"page_token": token})
+                assert 200 == answer.status_code, answer.text
+                page = answer.json()
+                found += page["changes"]
+                token = page["next_page_token"]
+                if not token:
+                    return found
+
+        every = await told()
+        assert numbers == [one["case_id"] for one in every]
+        assert {
+            "change_id": every[0]["change_id"],
+            "case_id": numbers[0],
+            "status": "open",
+            "stage": "registered",
+            "stage_name": "已登记",
+            "recorded_at": "2026-11-23T09:00:00+08:00",
+        } == every[0]
+        assert every == await told(page_size=1)
+        assert every[1:] == await told(recorded_from="2026-11-23T09:00:01+08:00")
+        assert every[:1] == await told(recorded_before="2026-11-23T11:00:00+08:00")
+        assert [] == await told(recorded_before="2026-11-23T09:00:00+08:00")
+        wrong = await program.get("/v1/changes", params={"page_token": "x"})
+        assert (422, FieldMalformed.__name__, "page_token") == problem(wrong)
+        private = (await program.get("/v1/changes")).text
+        assert not [word for word in REQUEST.values() if word in private and word != "policy"]
 
 
 async def test_a_fault_of_the_service_is_told_as_one_and_its_text_kept(

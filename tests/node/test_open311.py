@@ -1,6 +1,5 @@
 """Open311 GeoReport v2: a program of the standard registers and follows requests, in JSON and in XML."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from kuaixiang.domain.words import Category
 from kuaixiang.runtime.clock import SharedClockDriver
 from kuaixiang.web.guard import NotUtf8
 from kuaixiang.wire.v1 import case_pb2, common_pb2
-from node import service
+from node.channels import open311
 from node.channels.door import NoSuchAddress, TokenNeeded
 from node.channels.open311 import IDS_MAX, NoSuchJurisdiction, NoSuchService, NotAForm
 from node.settings import NodeSettings
@@ -37,17 +36,6 @@ def settings(settings: NodeSettings, tmp_path: Path) -> NodeSettings:
     return with_gateway(settings, tmp_path)
 
 
-@pytest.fixture
-async def node(settings: NodeSettings) -> AsyncIterator[service.Running]:
-    async with service.running(settings) as running:
-        yield running
-
-
-@pytest.fixture
-def gateway(node: service.Running, callers: Callers) -> Gateway:
-    return Gateway(node, callers)
-
-
 def texts(element: ET.Element) -> dict[str, str]:
     """What the children of an element say."""
     return {child.tag: child.text or "" for child in element}
@@ -64,9 +52,13 @@ async def xml(program: httpx.AsyncClient, address: str, **params: str) -> ET.Ele
 async def test_what_may_be_requested_is_told_without_a_token_in_both_formats(gateway: Gateway) -> None:
     async with gateway.client_with() as nobody:
         found = (await nobody.get(f"{V2}/discovery.json")).json()
-        (endpoint,) = found["endpoints"]
-        assert f"{gateway.base}{V2}" == endpoint["url"]
+        endpoint, extended = found["endpoints"]
+        assert f"{gateway.base}{V2}" == endpoint["url"] == extended["url"]
         assert ["text/xml", "application/json"] == endpoint["formats"]
+        assert ("http://wiki.open311.org/GeoReport_v2", True) == (
+            endpoint["specification"],
+            "mysociety" in extended["specification"],
+        )
         in_xml = await xml(nobody, "discovery.xml")
         assert endpoint["url"] == in_xml.findtext("endpoints/endpoint/url")
         assert ["text/xml", "application/json"] == [one.text for one in in_xml.iter("format")]
@@ -197,6 +189,82 @@ async def test_requests_are_found_by_number_time_kind_and_state(gateway: Gateway
         assert [first] == await found(service_request_id=f"{first},{strange},none", status="closed")
         assert [second] == await found(start_date="2026-11-23T09:30:00+08:00")
         assert [first] == await found(start_date="2026-11-01T00:00:00Z", end_date="2026-11-23T01:00:00Z")
+
+
+async def test_what_happened_to_requests_is_told_as_updates(
+    gateway: Gateway, callers: Callers, clock: SharedClockDriver
+) -> None:
+    async with await gateway.client() as program, await gateway.client(channel=common_pb2.CHANNEL_HOTLINE) as other:
+        number = (await program.post(f"{V2}/requests.json", data=FORM)).json()[0]["service_request_id"]
+        await other.post(f"{V2}/requests.json", data=FORM)
+        clock.advance_to(MORNING + timedelta(hours=2))
+        header = case_pb2.ActHeader(
+            bureau=COUNTY, case_id=number, actor="T01", role=common_pb2.ROLE_TAX_SERVICE, department="tax-service"
+        )
+        withdrawn = case_pb2.WithdrawCaseRequest(header=header, reason="纳税人来电撤回")
+        await callers.office().WithdrawCase(withdrawn, metadata=await gateway.signed_in("T01"))
+        answer = await program.get(f"{V2}/servicerequestupdates.json")
+        assert 200 == answer.status_code, answer.text
+        first, last = answer.json()
+        assert {
+            "update_id": first["update_id"],
+            "service_request_id": number,
+            "status": "OPEN",
+            "updated_datetime": "2026-11-23T09:00:00+08:00",
+            "description": "已登记",
+            "media_url": None,
+        } == first
+        assert ("CLOSED", "2026-11-23T11:00:00+08:00", "已撤回") == tuple(
+            last[part] for part in ("status", "updated_datetime", "description")
+        )
+        assert first["update_id"] != last["update_id"]
+        told = await xml(program, "servicerequestupdates.xml")
+        assert ("service_request_updates", ["request_update"] * 2) == (told.tag, [one.tag for one in told])
+        assert {part: value or "" for part, value in last.items()} == texts(told[1])
+        since = await program.get(f"{V2}/servicerequestupdates.json", params={"start_date": last["updated_datetime"]})
+        assert [last] == since.json()
+        before = {"start_date": "2026-11-01T00:00:00Z", "end_date": "2026-11-23T02:59:59Z"}
+        assert [first] == (await program.get(f"{V2}/servicerequestupdates.json", params=before)).json()
+        assert (
+            []
+            == (
+                await program.get(f"{V2}/servicerequestupdates.json", params={"end_date": "2026-11-01T00:00:00Z"})
+            ).json()
+        )
+        for params, status in (
+            ({"jurisdiction_id": PROVINCE}, 403),
+            ({"start_date": "2026-01-01T00:00:00Z", "end_date": "2026-11-01T00:00:00Z"}, 400),
+        ):
+            assert status == (await program.get(f"{V2}/servicerequestupdates.json", params=params)).status_code
+        adding = await program.post(f"{V2}/servicerequestupdates.json", data={"service_request_id": number})
+        assert (405, NoSuchAddress.__name__) == (adding.status_code, rule_of(adding.json()[0]["description"]))
+
+
+async def test_an_answer_with_all_updates_that_fit_ends_with_a_whole_second(
+    gateway: Gateway, clock: SharedClockDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open311, "UPDATES_MAX", 1)
+    monkeypatch.setattr(open311, "PAGE_SIZE_MAX", 1)
+    async with await gateway.client() as program:
+        for hour in (0, 0, 1):
+            clock.advance_to(MORNING + timedelta(hours=hour))
+            await program.post(f"{V2}/requests.json", data=FORM)
+        answer = (await program.get(f"{V2}/servicerequestupdates.json")).json()
+        assert ["2026-11-23T09:00:00+08:00"] * 2 == [one["updated_datetime"] for one in answer]
+        rest = {"start_date": "2026-11-23T09:00:01+08:00"}
+        assert 1 == len((await program.get(f"{V2}/servicerequestupdates.json", params=rest)).json())
+
+
+async def test_other_words_under_the_same_reference_are_said_to_be_kept_nowhere(gateway: Gateway) -> None:
+    async with await gateway.client() as program:
+        form = FORM | {"attribute[channel_reference]": "WEB-9"}
+        first = (await program.post(f"{V2}/requests.json", data=form)).json()[0]
+        other = await program.post(f"{V2}/requests.json", data=form | {"description": "另一件事"})
+        (told,) = other.json()
+        assert (200, first["service_request_id"]) == (other.status_code, told["service_request_id"])
+        assert told["service_notice"] == open311.OTHER_WORDS
+        again = await program.post(f"{V2}/requests.json", data=form)
+        assert first == again.json()[0]
 
 
 async def test_what_is_wrong_is_told_in_the_standards_form(gateway: Gateway) -> None:

@@ -1,7 +1,6 @@
 """Programs of others that speak Open311 read and write at the door for channels, as they are."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ import georeport
 import pytest
 
 from kuaixiang.domain.words import Category
-from node import service
 from node.settings import NodeSettings
-from tests.node.callers import COUNTY, Callers
+from tests.node.callers import COUNTY
 from tests.node.gateways import FORM, Gateway, with_gateway
 
 
@@ -23,14 +21,7 @@ def settings(settings: NodeSettings, tmp_path: Path) -> NodeSettings:
     return with_gateway(settings, tmp_path)
 
 
-@pytest.fixture
-async def node(settings: NodeSettings) -> AsyncIterator[service.Running]:
-    async with service.running(settings) as running:
-        yield running
-
-
-async def test_civicbot_writes_and_georeport_reads(node: service.Running, callers: Callers) -> None:
-    gateway = Gateway(node, callers)
+async def test_civicbot_writes_and_georeport_reads(gateway: Gateway) -> None:
     secret = (await gateway.issue()).secret
     number = await asyncio.to_thread(written_by_civicbot, gateway.base, secret)
     await asyncio.to_thread(read_by_georeport, gateway.base, secret, number)

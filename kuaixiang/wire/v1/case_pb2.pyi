@@ -1193,10 +1193,13 @@ class ActResponse(_message.Message):
     SEQ_FIELD_NUMBER: _builtins.int
     REPEATED_REQUEST_FIELD_NUMBER: _builtins.int
     LINKED_COMPLETED_FIELD_NUMBER: _builtins.int
+    OTHER_WORDS_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """The journal position of the act's last entry."""
     repeated_request: _builtins.bool
     """The act had been done before under the same key or channel reference."""
+    other_words: _builtins.bool
+    """Of a registration under a channel reference that was used before: what was asked then had other words. They stand."""
     @_builtins.property
     def case(self) -> Global___Case: ...
     @_builtins.property
@@ -1210,10 +1213,11 @@ class ActResponse(_message.Message):
         seq: _builtins.int = ...,
         repeated_request: _builtins.bool = ...,
         linked_completed: _abc.Iterable[_builtins.str] | None = ...,
+        other_words: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["case", b"case"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "linked_completed", b"linked_completed", "repeated_request", b"repeated_request", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "linked_completed", b"linked_completed", "other_words", b"other_words", "repeated_request", b"repeated_request", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1802,6 +1806,101 @@ class Brief(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Brief: _TypeAlias = Brief  # noqa: Y015
+
+@_typing.final
+class ListChangesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUREAU_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    RECORDED_FROM_FIELD_NUMBER: _builtins.int
+    RECORDED_BEFORE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    bureau: _builtins.str
+    channel: _common_pb2.Channel.ValueType
+    page_size: _builtins.int
+    """At most 500; 50 when left out. A page may have fewer changes than asked for, or none, before the last one."""
+    page_token: _builtins.str
+    @_builtins.property
+    def recorded_from(self) -> _timestamp_pb2.Timestamp:
+        """By the time of recording; everything where left out."""
+
+    @_builtins.property
+    def recorded_before(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        bureau: _builtins.str = ...,
+        channel: _common_pb2.Channel.ValueType = ...,
+        recorded_from: _timestamp_pb2.Timestamp | None = ...,
+        recorded_before: _timestamp_pb2.Timestamp | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recorded_before", b"recorded_before", "recorded_from", b"recorded_from"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bureau", b"bureau", "channel", b"channel", "page_size", b"page_size", "page_token", b"page_token", "recorded_before", b"recorded_before", "recorded_from", b"recorded_from"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListChangesRequest: _TypeAlias = ListChangesRequest  # noqa: Y015
+
+@_typing.final
+class ListChangesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty after the last page."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CaseChange]: ...
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___CaseChange] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListChangesResponse: _TypeAlias = ListChangesResponse  # noqa: Y015
+
+@_typing.final
+class CaseChange(_message.Message):
+    """An entry of the journal, as a channel may know it: neither who did what, nor anything private."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    RECORDED_AT_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    case_id: _builtins.str
+    stage: _common_pb2.Stage.ValueType
+    """Where the case stood after it."""
+    @_builtins.property
+    def recorded_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        case_id: _builtins.str = ...,
+        stage: _common_pb2.Stage.ValueType = ...,
+        recorded_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recorded_at", b"recorded_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "recorded_at", b"recorded_at", "seq", b"seq", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaseChange: _TypeAlias = CaseChange  # noqa: Y015
 
 @_typing.final
 class CountWorkRequest(_message.Message):

@@ -225,6 +225,11 @@ class CaseServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesResponse.FromString,
                 _registered_method=True)
+        self.ListChanges = channel.unary_unary(
+                '/kuaixiang.wire.v1.CaseService/ListChanges',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListChangesRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListChangesResponse.FromString,
+                _registered_method=True)
         self.CountWork = channel.unary_unary(
                 '/kuaixiang.wire.v1.CaseService/CountWork',
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.CountWorkRequest.SerializeToString,
@@ -518,6 +523,13 @@ class CaseServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListChanges(self, request, context):
+        """What happened to the cases of a channel in a time, in the order in which it was recorded, in pages.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CountWork(self, request, context):
         """How many cases each part of the work list has.
         """
@@ -738,6 +750,11 @@ def add_CaseServiceServicer_to_server(servicer, server):
                     servicer.ListCases,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesResponse.SerializeToString,
+            ),
+            'ListChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListChanges,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListChangesRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListChangesResponse.SerializeToString,
             ),
             'CountWork': grpc.unary_unary_rpc_method_handler(
                     servicer.CountWork,
@@ -1787,6 +1804,33 @@ class CaseService:
             '/kuaixiang.wire.v1.CaseService/ListCases',
             kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListCasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.CaseService/ListChanges',
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListChangesRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_case__pb2.ListChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -94,6 +94,8 @@ class CaseServiceStub:
     """One case, with its history and its private part where asked; each reading of that in clear is recorded."""
     ListCases: _aio.UnaryUnaryMultiCallable[_case_pb2.ListCasesRequest, _case_pb2.ListCasesResponse]
     """The ledger by filters, nearest deadline first, in pages."""
+    ListChanges: _aio.UnaryUnaryMultiCallable[_case_pb2.ListChangesRequest, _case_pb2.ListChangesResponse]
+    """What happened to the cases of a channel in a time, in the order in which it was recorded, in pages."""
     CountWork: _aio.UnaryUnaryMultiCallable[_case_pb2.CountWorkRequest, _case_pb2.CountWorkResponse]
     """How many cases each part of the work list has."""
     ExportLedger: _aio.UnaryStreamMultiCallable[_case_pb2.ExportLedgerRequest, _case_pb2.ExportLedgerResponse]
@@ -411,6 +413,14 @@ class CaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_case_pb2.ListCasesRequest, _abc.Awaitable[_case_pb2.ListCasesResponse]],
     ) -> _abc.Awaitable[_case_pb2.ListCasesResponse]:
         """The ledger by filters, nearest deadline first, in pages."""
+
+    @_abc_1.abstractmethod
+    def ListChanges(
+        self,
+        request: _case_pb2.ListChangesRequest,
+        context: _aio.ServicerContext[_case_pb2.ListChangesRequest, _abc.Awaitable[_case_pb2.ListChangesResponse]],
+    ) -> _abc.Awaitable[_case_pb2.ListChangesResponse]:
+        """What happened to the cases of a channel in a time, in the order in which it was recorded, in pages."""
 
     @_abc_1.abstractmethod
     def CountWork(

@@ -28,7 +28,7 @@ from kuaixiang.wire.v1 import common_pb2 as kuaixiang_dot_wire_dot_v1_dot_common
 from kuaixiang.wire.v1 import http_pb2 as kuaixiang_dot_wire_dot_v1_dot_http__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkuaixiang/wire/v1/channel.proto\x12\x11kuaixiang.wire.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekuaixiang/wire/v1/common.proto\x1a\x1ckuaixiang/wire/v1/http.proto\"\xb0\x04\n!ChannelServiceRegisterCaseRequest\x12 \n\rtaxpayer_name\x18\x01 \x01(\tB\t\x8a\xce\x18\x05\x10\x01\x18\xc8\x01\x12\x17\n\x07\x63ontact\x18\x02 \x01(\tB\x06\x8a\xce\x18\x02\x10\x01\x12\x17\n\x0ftaxpayer_number\x18\x03 \x01(\t\x12\x17\n\x04text\x18\x04 \x01(\tB\t\x8a\xce\x18\x05\x10\x01\x18\x90N\x12!\n\x11\x63hannel_reference\x18\x05 \x01(\tB\x06\x8a\xce\x18\x02\x18@\x12\x1f\n\x05place\x18\x06 \x01(\tB\x10\x8a\xce\x18\x0c\"\n^[0-9]{6}$\x12\x0e\n\x06\x61nswer\x18\x07 \x01(\t\x12\x14\n\x0clead_case_id\x18\x08 \x01(\t\x12\x15\n\x04note\x18\t \x01(\tB\x07\x8a\xce\x18\x03\x18\x90N\x12\x35\n\x08\x63\x61tegory\x18\n \x01(\x0e\x32\x1b.kuaixiang.wire.v1.CategoryB\x06\x8a\xce\x18\x02\x10\x01\x12+\n\x07\x63hannel\x18\x0b \x01(\x0e\x32\x1a.kuaixiang.wire.v1.Channel\x12 \n\x06\x62ureau\x18\x0c \x01(\tB\x10\x8a\xce\x18\x0c\"\n^[0-9]{6}$\x12\r\n\x05\x61\x63tor\x18\r \x01(\t\x12\x12\n\ndepartment\x18\x0e \x01(\t\x12/\n\x0boccurred_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x43\n\x0brequest_key\x18\x10 \x01(\tB.\x8a\xce\x18*\n\x0fIdempotency-Key\"\x17^[A-Za-z0-9._:-]{1,64}$\"l\n\"ChannelServiceRegisterCaseResponse\x12,\n\x04\x63\x61se\x18\x01 \x01(\x0b\x32\x1e.kuaixiang.wire.v1.ChannelCase\x12\x18\n\x10repeated_request\x18\x02 \x01(\x08\"\x9f\x02\n\x1e\x43hannelServiceListCasesRequest\x12\x30\n\x06status\x18\x01 \x01(\x0e\x32 .kuaixiang.wire.v1.ChannelStatus\x12-\n\x08\x63\x61tegory\x18\x02 \x01(\x0e\x32\x1b.kuaixiang.wire.v1.Category\x12\x33\n\x0fregistered_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11registered_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\tpage_size\x18\x05 \x01(\rB\t\x8a\xce\x18\x05(\x01\x30\xf4\x03\x12\x12\n\npage_token\x18\x06 \x01(\t\"i\n\x1f\x43hannelServiceListCasesResponse\x12-\n\x05\x63\x61ses\x18\x01 \x03(\x0b\x32\x1e.kuaixiang.wire.v1.ChannelCase\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"/\n\x1c\x43hannelServiceGetCaseRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"M\n\x1d\x43hannelServiceGetCaseResponse\x12,\n\x04\x63\x61se\x18\x01 \x01(\x0b\x32\x1e.kuaixiang.wire.v1.ChannelCase\"%\n#ChannelServiceListCategoriesRequest\"X\n$ChannelServiceListCategoriesResponse\x12\x30\n\ncategories\x18\x01 \x03(\x0b\x32\x1c.kuaixiang.wire.v1.CodedName\"\xb0\x04\n\x0b\x43hannelCase\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12,\n\x06\x62ureau\x18\x02 \x01(\x0b\x32\x1c.kuaixiang.wire.v1.CodedName\x12-\n\x08\x63\x61tegory\x18\x03 \x01(\x0e\x32\x1b.kuaixiang.wire.v1.Category\x12+\n\x07\x63hannel\x18\x04 \x01(\x0e\x32\x1a.kuaixiang.wire.v1.Channel\x12\x31\n\rregistered_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nchanged_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x06status\x18\x07 \x01(\x0e\x32 .kuaixiang.wire.v1.ChannelStatus\x12\'\n\x05stage\x18\x08 \x01(\x0e\x32\x18.kuaixiang.wire.v1.Stage\x12\x12\n\nstage_name\x18\t \x01(\t\x12/\n\tcustodian\x18\n \x01(\x0b\x32\x1c.kuaixiang.wire.v1.CodedName\x12\x39\n\x08\x64\x65\x61\x64line\x18\x0b \x01(\x0b\x32\".kuaixiang.wire.v1.ChannelDeadlineH\x00\x88\x01\x01\x12\x0c\n\x04told\x18\x0c \x01(\x08\x12\x10\n\x08\x65xtended\x18\r \x01(\x08\x12\x1b\n\x13\x65nd_to_end_workdays\x18\x0e \x01(\x01\x42\x0b\n\t_deadline\"\x90\x01\n\x0f\x43hannelDeadline\x12+\n\x05\x63lock\x18\x01 \x01(\x0e\x32\x1c.kuaixiang.wire.v1.ClockKind\x12*\n\x06\x64ue_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bprovisional\x18\x03 \x01(\x08\x12\x0f\n\x07overdue\x18\x04 \x01(\x08\"\'\n\tCodedName\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t*c\n\rChannelStatus\x12\x1e\n\x1a\x43HANNEL_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43HANNEL_STATUS_OPEN\x10\x01\x12\x19\n\x15\x43HANNEL_STATUS_CLOSED\x10\x02\x32\xe6\x04\n\x0e\x43hannelService\x12\x97\x01\n\x0cRegisterCase\x12\x34.kuaixiang.wire.v1.ChannelServiceRegisterCaseRequest\x1a\x35.kuaixiang.wire.v1.ChannelServiceRegisterCaseResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\t/v1/cases:\x01*b\x04\x63\x61se\x12\x85\x01\n\tListCases\x12\x31.kuaixiang.wire.v1.ChannelServiceListCasesRequest\x1a\x32.kuaixiang.wire.v1.ChannelServiceListCasesResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/cases\x12\x8f\x01\n\x07GetCase\x12/.kuaixiang.wire.v1.ChannelServiceGetCaseRequest\x1a\x30.kuaixiang.wire.v1.ChannelServiceGetCaseResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x13/v1/cases/{case_id}b\x04\x63\x61se\x12\x9f\x01\n\x0eListCategories\x12\x36.kuaixiang.wire.v1.ChannelServiceListCategoriesRequest\x1a\x37.kuaixiang.wire.v1.ChannelServiceListCategoriesResponse\"\x1c\x8a\xce\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/categoriesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkuaixiang/wire/v1/channel.proto\x12\x11kuaixiang.wire.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekuaixiang/wire/v1/common.proto\x1a\x1ckuaixiang/wire/v1/http.proto\"\xa0\x04\n!ChannelServiceRegisterCaseRequest\x12 \n\rtaxpayer_name\x18\x01 \x01(\tB\t\x8a\xce\x18\x05\x10\x01\x18\xc8\x01\x12\x17\n\x07\x63ontact\x18\x02 \x01(\tB\x06\x8a\xce\x18\x02\x10\x01\x12\x17\n\x0ftaxpayer_number\x18\x03 \x01(\t\x12\x17\n\x04text\x18\x04 \x01(\tB\t\x8a\xce\x18\x05\x10\x01\x18\x90N\x12!\n\x11\x63hannel_reference\x18\x05 \x01(\tB\x06\x8a\xce\x18\x02\x18@\x12\x1f\n\x05place\x18\x06 \x01(\tB\x10\x8a\xce\x18\x0c\"\n^[0-9]{6}$\x12\x14\n\x0clead_case_id\x18\x07 \x01(\t\x12\x15\n\x04note\x18\x08 \x01(\tB\x07\x8a\xce\x18\x03\x18\x90N\x12\x35\n\x08\x63\x61tegory\x18\t \x01(\x0e\x32\x1b.kuaixiang.wire.v1.CategoryB\x06\x8a\xce\x18\x02\x10\x01\x12+\n\x07\x63hannel\x18\n \x01(\x0e\x32\x1a.kuaixiang.wire.v1.Channel\x12 \n\x06\x62ureau\x18\x0b \x01(\tB\x10\x8a\xce\x18\x0c\"\n^[0-9]{6}$\x12\r\n\x05\x61\x63tor\x18\x0c \x01(\t\x12\x12\n\ndepartment\x18\r \x01(\t\x12/\n\x0boccurred_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x43\n\x0brequest_key\x18\x0f \x01(\tB.\x8a\xce\x18*\n\x0fIdempotency-Key\"\x17^[A-Za-z0-9._:-]{1,64}$\"\x9f\x01\n\"ChannelServiceRegisterCaseResponse\x12,\n\x04\x63\x61se\x18\x01 \x01(\x0b\x32\x1e.kuaixiang.wire.v1.ChannelCase\x12\x18\n\x10repeated_request\x18\x02 \x01(\x08\x12\x31\n\x0bother_words\x18\x03 \x01(\x08\x42\x1c\x8a\xce\x18\x18\n\x16Registered-Other-Words\"\x9f\x02\n\x1e\x43hannelServiceListCasesRequest\x12\x30\n\x06status\x18\x01 \x01(\x0e\x32 .kuaixiang.wire.v1.ChannelStatus\x12-\n\x08\x63\x61tegory\x18\x02 \x01(\x0e\x32\x1b.kuaixiang.wire.v1.Category\x12\x33\n\x0fregistered_from\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11registered_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\tpage_size\x18\x05 \x01(\rB\t\x8a\xce\x18\x05(\x01\x30\xf4\x03\x12\x12\n\npage_token\x18\x06 \x01(\t\"i\n\x1f\x43hannelServiceListCasesResponse\x12-\n\x05\x63\x61ses\x18\x01 \x03(\x0b\x32\x1e.kuaixiang.wire.v1.ChannelCase\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"/\n\x1c\x43hannelServiceGetCaseRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"M\n\x1d\x43hannelServiceGetCaseResponse\x12,\n\x04\x63\x61se\x18\x01 \x01(\x0b\x32\x1e.kuaixiang.wire.v1.ChannelCase\"\xc0\x01\n$ChannelServiceListCaseChangesRequest\x12\x31\n\rrecorded_from\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0frecorded_before\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\tpage_size\x18\x03 \x01(\rB\t\x8a\xce\x18\x05(\x01\x30\xf4\x03\x12\x12\n\npage_token\x18\x04 \x01(\t\"s\n%ChannelServiceListCaseChangesResponse\x12\x31\n\x07\x63hanges\x18\x01 \x03(\x0b\x32 .kuaixiang.wire.v1.ChannelChange\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n#ChannelServiceListCategoriesRequest\"X\n$ChannelServiceListCategoriesResponse\x12\x30\n\ncategories\x18\x01 \x03(\x0b\x32\x1c.kuaixiang.wire.v1.CodedName\"\xb0\x04\n\x0b\x43hannelCase\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12,\n\x06\x62ureau\x18\x02 \x01(\x0b\x32\x1c.kuaixiang.wire.v1.CodedName\x12-\n\x08\x63\x61tegory\x18\x03 \x01(\x0e\x32\x1b.kuaixiang.wire.v1.Category\x12+\n\x07\x63hannel\x18\x04 \x01(\x0e\x32\x1a.kuaixiang.wire.v1.Channel\x12\x31\n\rregistered_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nchanged_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x06status\x18\x07 \x01(\x0e\x32 .kuaixiang.wire.v1.ChannelStatus\x12\'\n\x05stage\x18\x08 \x01(\x0e\x32\x18.kuaixiang.wire.v1.Stage\x12\x12\n\nstage_name\x18\t \x01(\t\x12/\n\tcustodian\x18\n \x01(\x0b\x32\x1c.kuaixiang.wire.v1.CodedName\x12\x39\n\x08\x64\x65\x61\x64line\x18\x0b \x01(\x0b\x32\".kuaixiang.wire.v1.ChannelDeadlineH\x00\x88\x01\x01\x12\x0c\n\x04told\x18\x0c \x01(\x08\x12\x10\n\x08\x65xtended\x18\r \x01(\x08\x12\x1b\n\x13\x65nd_to_end_workdays\x18\x0e \x01(\x01\x42\x0b\n\t_deadline\"\x90\x01\n\x0f\x43hannelDeadline\x12+\n\x05\x63lock\x18\x01 \x01(\x0e\x32\x1c.kuaixiang.wire.v1.ClockKind\x12*\n\x06\x64ue_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bprovisional\x18\x03 \x01(\x08\x12\x0f\n\x07overdue\x18\x04 \x01(\x08\"\xd3\x01\n\rChannelChange\x12\x11\n\tchange_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61se_id\x18\x02 \x01(\t\x12\x30\n\x06status\x18\x03 \x01(\x0e\x32 .kuaixiang.wire.v1.ChannelStatus\x12\'\n\x05stage\x18\x04 \x01(\x0e\x32\x18.kuaixiang.wire.v1.Stage\x12\x12\n\nstage_name\x18\x05 \x01(\t\x12/\n\x0brecorded_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\'\n\tCodedName\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t*c\n\rChannelStatus\x12\x1e\n\x1a\x43HANNEL_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43HANNEL_STATUS_OPEN\x10\x01\x12\x19\n\x15\x43HANNEL_STATUS_CLOSED\x10\x02\x32\x82\x06\n\x0e\x43hannelService\x12\x97\x01\n\x0cRegisterCase\x12\x34.kuaixiang.wire.v1.ChannelServiceRegisterCaseRequest\x1a\x35.kuaixiang.wire.v1.ChannelServiceRegisterCaseResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\t/v1/cases:\x01*b\x04\x63\x61se\x12\x85\x01\n\tListCases\x12\x31.kuaixiang.wire.v1.ChannelServiceListCasesRequest\x1a\x32.kuaixiang.wire.v1.ChannelServiceListCasesResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/cases\x12\x8f\x01\n\x07GetCase\x12/.kuaixiang.wire.v1.ChannelServiceGetCaseRequest\x1a\x30.kuaixiang.wire.v1.ChannelServiceGetCaseResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x13/v1/cases/{case_id}b\x04\x63\x61se\x12\x99\x01\n\x0fListCaseChanges\x12\x37.kuaixiang.wire.v1.ChannelServiceListCaseChangesRequest\x1a\x38.kuaixiang.wire.v1.ChannelServiceListCaseChangesResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/changes\x12\x9f\x01\n\x0eListCategories\x12\x36.kuaixiang.wire.v1.ChannelServiceListCategoriesRequest\x1a\x37.kuaixiang.wire.v1.ChannelServiceListCategoriesResponse\"\x1c\x8a\xce\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/categoriesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,40 +53,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHANNELSERVICEREGISTERCASEREQUEST'].fields_by_name['bureau']._serialized_options = b'\212\316\030\014\"\n^[0-9]{6}$'
   _globals['_CHANNELSERVICEREGISTERCASEREQUEST'].fields_by_name['request_key']._loaded_options = None
   _globals['_CHANNELSERVICEREGISTERCASEREQUEST'].fields_by_name['request_key']._serialized_options = b'\212\316\030*\n\017Idempotency-Key\"\027^[A-Za-z0-9._:-]{1,64}$'
+  _globals['_CHANNELSERVICEREGISTERCASERESPONSE'].fields_by_name['other_words']._loaded_options = None
+  _globals['_CHANNELSERVICEREGISTERCASERESPONSE'].fields_by_name['other_words']._serialized_options = b'\212\316\030\030\n\026Registered-Other-Words'
   _globals['_CHANNELSERVICELISTCASESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_CHANNELSERVICELISTCASESREQUEST'].fields_by_name['page_size']._serialized_options = b'\212\316\030\005(\0010\364\003'
+  _globals['_CHANNELSERVICELISTCASECHANGESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_CHANNELSERVICELISTCASECHANGESREQUEST'].fields_by_name['page_size']._serialized_options = b'\212\316\030\005(\0010\364\003'
   _globals['_CHANNELSERVICE'].methods_by_name['RegisterCase']._loaded_options = None
   _globals['_CHANNELSERVICE'].methods_by_name['RegisterCase']._serialized_options = b'\202\323\344\223\002\024\"\t/v1/cases:\001*b\004case'
   _globals['_CHANNELSERVICE'].methods_by_name['ListCases']._loaded_options = None
   _globals['_CHANNELSERVICE'].methods_by_name['ListCases']._serialized_options = b'\202\323\344\223\002\013\022\t/v1/cases'
   _globals['_CHANNELSERVICE'].methods_by_name['GetCase']._loaded_options = None
   _globals['_CHANNELSERVICE'].methods_by_name['GetCase']._serialized_options = b'\202\323\344\223\002\033\022\023/v1/cases/{case_id}b\004case'
+  _globals['_CHANNELSERVICE'].methods_by_name['ListCaseChanges']._loaded_options = None
+  _globals['_CHANNELSERVICE'].methods_by_name['ListCaseChanges']._serialized_options = b'\202\323\344\223\002\r\022\013/v1/changes'
   _globals['_CHANNELSERVICE'].methods_by_name['ListCategories']._loaded_options = None
   _globals['_CHANNELSERVICE'].methods_by_name['ListCategories']._serialized_options = b'\212\316\030\002\010\001\202\323\344\223\002\020\022\016/v1/categories'
-  _globals['_CHANNELSTATUS']._serialized_start=2257
-  _globals['_CHANNELSTATUS']._serialized_end=2356
+  _globals['_CHANNELSTATUS']._serialized_start=2819
+  _globals['_CHANNELSTATUS']._serialized_end=2918
   _globals['_CHANNELSERVICEREGISTERCASEREQUEST']._serialized_start=180
-  _globals['_CHANNELSERVICEREGISTERCASEREQUEST']._serialized_end=740
-  _globals['_CHANNELSERVICEREGISTERCASERESPONSE']._serialized_start=742
-  _globals['_CHANNELSERVICEREGISTERCASERESPONSE']._serialized_end=850
-  _globals['_CHANNELSERVICELISTCASESREQUEST']._serialized_start=853
-  _globals['_CHANNELSERVICELISTCASESREQUEST']._serialized_end=1140
-  _globals['_CHANNELSERVICELISTCASESRESPONSE']._serialized_start=1142
-  _globals['_CHANNELSERVICELISTCASESRESPONSE']._serialized_end=1247
-  _globals['_CHANNELSERVICEGETCASEREQUEST']._serialized_start=1249
-  _globals['_CHANNELSERVICEGETCASEREQUEST']._serialized_end=1296
-  _globals['_CHANNELSERVICEGETCASERESPONSE']._serialized_start=1298
-  _globals['_CHANNELSERVICEGETCASERESPONSE']._serialized_end=1375
-  _globals['_CHANNELSERVICELISTCATEGORIESREQUEST']._serialized_start=1377
-  _globals['_CHANNELSERVICELISTCATEGORIESREQUEST']._serialized_end=1414
-  _globals['_CHANNELSERVICELISTCATEGORIESRESPONSE']._serialized_start=1416
-  _globals['_CHANNELSERVICELISTCATEGORIESRESPONSE']._serialized_end=1504
-  _globals['_CHANNELCASE']._serialized_start=1507
-  _globals['_CHANNELCASE']._serialized_end=2067
-  _globals['_CHANNELDEADLINE']._serialized_start=2070
-  _globals['_CHANNELDEADLINE']._serialized_end=2214
-  _globals['_CODEDNAME']._serialized_start=2216
-  _globals['_CODEDNAME']._serialized_end=2255
-  _globals['_CHANNELSERVICE']._serialized_start=2359
-  _globals['_CHANNELSERVICE']._serialized_end=2973
+  _globals['_CHANNELSERVICEREGISTERCASEREQUEST']._serialized_end=724
+  _globals['_CHANNELSERVICEREGISTERCASERESPONSE']._serialized_start=727
+  _globals['_CHANNELSERVICEREGISTERCASERESPONSE']._serialized_end=886
+  _globals['_CHANNELSERVICELISTCASESREQUEST']._serialized_start=889
+  _globals['_CHANNELSERVICELISTCASESREQUEST']._serialized_end=1176
+  _globals['_CHANNELSERVICELISTCASESRESPONSE']._serialized_start=1178
+  _globals['_CHANNELSERVICELISTCASESRESPONSE']._serialized_end=1283
+  _globals['_CHANNELSERVICEGETCASEREQUEST']._serialized_start=1285
+  _globals['_CHANNELSERVICEGETCASEREQUEST']._serialized_end=1332
+  _globals['_CHANNELSERVICEGETCASERESPONSE']._serialized_start=1334
+  _globals['_CHANNELSERVICEGETCASERESPONSE']._serialized_end=1411
+  _globals['_CHANNELSERVICELISTCASECHANGESREQUEST']._serialized_start=1414
+  _globals['_CHANNELSERVICELISTCASECHANGESREQUEST']._serialized_end=1606
+  _globals['_CHANNELSERVICELISTCASECHANGESRESPONSE']._serialized_start=1608
+  _globals['_CHANNELSERVICELISTCASECHANGESRESPONSE']._serialized_end=1723
+  _globals['_CHANNELSERVICELISTCATEGORIESREQUEST']._serialized_start=1725
+  _globals['_CHANNELSERVICELISTCATEGORIESREQUEST']._serialized_end=1762
+  _globals['_CHANNELSERVICELISTCATEGORIESRESPONSE']._serialized_start=1764
+  _globals['_CHANNELSERVICELISTCATEGORIESRESPONSE']._serialized_end=1852
+  _globals['_CHANNELCASE']._serialized_start=1855
+  _globals['_CHANNELCASE']._serialized_end=2415
+  _globals['_CHANNELDEADLINE']._serialized_start=2418
+  _globals['_CHANNELDEADLINE']._serialized_end=2562
+  _globals['_CHANNELCHANGE']._serialized_start=2565
+  _globals['_CHANNELCHANGE']._serialized_end=2776
+  _globals['_CODEDNAME']._serialized_start=2778
+  _globals['_CODEDNAME']._serialized_end=2817
+  _globals['_CHANNELSERVICE']._serialized_start=2921
+  _globals['_CHANNELSERVICE']._serialized_end=3691
 # @@protoc_insertion_point(module_scope)

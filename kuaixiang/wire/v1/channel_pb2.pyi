@@ -53,7 +53,6 @@ class ChannelServiceRegisterCaseRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     CHANNEL_REFERENCE_FIELD_NUMBER: _builtins.int
     PLACE_FIELD_NUMBER: _builtins.int
-    ANSWER_FIELD_NUMBER: _builtins.int
     LEAD_CASE_ID_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     CATEGORY_FIELD_NUMBER: _builtins.int
@@ -72,13 +71,11 @@ class ChannelServiceRegisterCaseRequest(_message.Message):
     text: _builtins.str
     """The request or opinion."""
     channel_reference: _builtins.str
-    """The channel's own number: the same number twice is one case."""
+    """The channel's own number: the same number twice is one case, that of the first words."""
     place: _builtins.str
     """行政区划代码 of where it is about."""
-    answer: _builtins.str
-    """The reply, when the case was answered on the spot."""
     lead_case_id: _builtins.str
-    """The case of this ledger that asks the same 并案."""
+    """The case of this ledger and channel that asks the same 并案."""
     note: _builtins.str
     """What the channel adds."""
     category: _common_pb2.Category.ValueType
@@ -106,7 +103,6 @@ class ChannelServiceRegisterCaseRequest(_message.Message):
         text: _builtins.str = ...,
         channel_reference: _builtins.str = ...,
         place: _builtins.str = ...,
-        answer: _builtins.str = ...,
         lead_case_id: _builtins.str = ...,
         note: _builtins.str = ...,
         category: _common_pb2.Category.ValueType = ...,
@@ -119,7 +115,7 @@ class ChannelServiceRegisterCaseRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "answer", b"answer", "bureau", b"bureau", "category", b"category", "channel", b"channel", "channel_reference", b"channel_reference", "contact", b"contact", "department", b"department", "lead_case_id", b"lead_case_id", "note", b"note", "occurred_at", b"occurred_at", "place", b"place", "request_key", b"request_key", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "bureau", b"bureau", "category", b"category", "channel", b"channel", "channel_reference", b"channel_reference", "contact", b"contact", "department", b"department", "lead_case_id", b"lead_case_id", "note", b"note", "occurred_at", b"occurred_at", "place", b"place", "request_key", b"request_key", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -131,8 +127,11 @@ class ChannelServiceRegisterCaseResponse(_message.Message):
 
     CASE_FIELD_NUMBER: _builtins.int
     REPEATED_REQUEST_FIELD_NUMBER: _builtins.int
+    OTHER_WORDS_FIELD_NUMBER: _builtins.int
     repeated_request: _builtins.bool
     """It was registered before; `case` tells how it stands."""
+    other_words: _builtins.bool
+    """true: under its channel_reference other words had been registered. They stand, what was sent now is kept nowhere."""
     @_builtins.property
     def case(self) -> Global___ChannelCase: ...
     def __init__(
@@ -140,10 +139,11 @@ class ChannelServiceRegisterCaseResponse(_message.Message):
         *,
         case: Global___ChannelCase | None = ...,
         repeated_request: _builtins.bool = ...,
+        other_words: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["case", b"case"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "repeated_request", b"repeated_request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case", b"case", "other_words", b"other_words", "repeated_request", b"repeated_request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -255,6 +255,66 @@ class ChannelServiceGetCaseResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChannelServiceGetCaseResponse: _TypeAlias = ChannelServiceGetCaseResponse  # noqa: Y015
+
+@_typing.final
+class ChannelServiceListCaseChangesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDED_FROM_FIELD_NUMBER: _builtins.int
+    RECORDED_BEFORE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """50 when left out. A page may have fewer, or none, before the last one."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before."""
+    @_builtins.property
+    def recorded_from(self) -> _timestamp_pb2.Timestamp:
+        """Only what was recorded then or later."""
+
+    @_builtins.property
+    def recorded_before(self) -> _timestamp_pb2.Timestamp:
+        """Only what was recorded earlier."""
+
+    def __init__(
+        self,
+        *,
+        recorded_from: _timestamp_pb2.Timestamp | None = ...,
+        recorded_before: _timestamp_pb2.Timestamp | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recorded_before", b"recorded_before", "recorded_from", b"recorded_from"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "recorded_before", b"recorded_before", "recorded_from", b"recorded_from"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChannelServiceListCaseChangesRequest: _TypeAlias = ChannelServiceListCaseChangesRequest  # noqa: Y015
+
+@_typing.final
+class ChannelServiceListCaseChangesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChannelChange]: ...
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___ChannelChange] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChannelServiceListCaseChangesResponse: _TypeAlias = ChannelServiceListCaseChangesResponse  # noqa: Y015
 
 @_typing.final
 class ChannelServiceListCategoriesRequest(_message.Message):
@@ -401,6 +461,47 @@ class ChannelDeadline(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChannelDeadline: _TypeAlias = ChannelDeadline  # noqa: Y015
+
+@_typing.final
+class ChannelChange(_message.Message):
+    """Something that happened to a case at the bureau that told it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_ID_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    STAGE_NAME_FIELD_NUMBER: _builtins.int
+    RECORDED_AT_FIELD_NUMBER: _builtins.int
+    change_id: _builtins.str
+    """Its own for good: told again, it is the same change."""
+    case_id: _builtins.str
+    status: Global___ChannelStatus.ValueType
+    """closed: the taxpayer has his answer."""
+    stage: _common_pb2.Stage.ValueType
+    """Where the case stood after it."""
+    stage_name: _builtins.str
+    """The same in Chinese."""
+    @_builtins.property
+    def recorded_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        change_id: _builtins.str = ...,
+        case_id: _builtins.str = ...,
+        status: Global___ChannelStatus.ValueType = ...,
+        stage: _common_pb2.Stage.ValueType = ...,
+        stage_name: _builtins.str = ...,
+        recorded_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recorded_at", b"recorded_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "change_id", b"change_id", "recorded_at", b"recorded_at", "stage", b"stage", "stage_name", b"stage_name", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChannelChange: _TypeAlias = ChannelChange  # noqa: Y015
 
 @_typing.final
 class CodedName(_message.Message):

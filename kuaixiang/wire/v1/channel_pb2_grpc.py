@@ -50,6 +50,11 @@ class ChannelServiceStub:
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_channel__pb2.ChannelServiceGetCaseRequest.SerializeToString,
                 response_deserializer=kuaixiang_dot_wire_dot_v1_dot_channel__pb2.ChannelServiceGetCaseResponse.FromString,
                 _registered_method=True)
+        self.ListCaseChanges = channel.unary_unary(
+                '/kuaixiang.wire.v1.ChannelService/ListCaseChanges',
+                request_serializer=kuaixiang_dot_wire_dot_v1_dot_channel__pb2.ChannelServiceListCaseChangesRequest.SerializeToString,
+                response_deserializer=kuaixiang_dot_wire_dot_v1_dot_channel__pb2.ChannelServiceListCaseChangesResponse.FromString,
+                _registered_method=True)
         self.ListCategories = channel.unary_unary(
                 '/kuaixiang.wire.v1.ChannelService/ListCategories',
                 request_serializer=kuaixiang_dot_wire_dot_v1_dot_channel__pb2.ChannelServiceListCategoriesRequest.SerializeToString,
@@ -82,6 +87,13 @@ class ChannelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCaseChanges(self, request, context):
+        """What happened to the cases of the token's bureau and channel, in the order in which it was recorded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListCategories(self, request, context):
         """诉求类别 (§三).
         """
@@ -106,6 +118,11 @@ def add_ChannelServiceServicer_to_server(servicer, server):
                     servicer.GetCase,
                     request_deserializer=kuaixiang_dot_wire_dot_v1_dot_channel__pb2.ChannelServiceGetCaseRequest.FromString,
                     response_serializer=kuaixiang_dot_wire_dot_v1_dot_channel__pb2.ChannelServiceGetCaseResponse.SerializeToString,
+            ),
+            'ListCaseChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCaseChanges,
+                    request_deserializer=kuaixiang_dot_wire_dot_v1_dot_channel__pb2.ChannelServiceListCaseChangesRequest.FromString,
+                    response_serializer=kuaixiang_dot_wire_dot_v1_dot_channel__pb2.ChannelServiceListCaseChangesResponse.SerializeToString,
             ),
             'ListCategories': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCategories,
@@ -195,6 +212,33 @@ class ChannelService:
             '/kuaixiang.wire.v1.ChannelService/GetCase',
             kuaixiang_dot_wire_dot_v1_dot_channel__pb2.ChannelServiceGetCaseRequest.SerializeToString,
             kuaixiang_dot_wire_dot_v1_dot_channel__pb2.ChannelServiceGetCaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCaseChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kuaixiang.wire.v1.ChannelService/ListCaseChanges',
+            kuaixiang_dot_wire_dot_v1_dot_channel__pb2.ChannelServiceListCaseChangesRequest.SerializeToString,
+            kuaixiang_dot_wire_dot_v1_dot_channel__pb2.ChannelServiceListCaseChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,6 +24,8 @@ class ChannelServiceStub:
     """The cases of the token's bureau and channel, nearest deadline first."""
     GetCase: _aio.UnaryUnaryMultiCallable[_channel_pb2.ChannelServiceGetCaseRequest, _channel_pb2.ChannelServiceGetCaseResponse]
     """How a case goes."""
+    ListCaseChanges: _aio.UnaryUnaryMultiCallable[_channel_pb2.ChannelServiceListCaseChangesRequest, _channel_pb2.ChannelServiceListCaseChangesResponse]
+    """What happened to the cases of the token's bureau and channel, in the order in which it was recorded."""
     ListCategories: _aio.UnaryUnaryMultiCallable[_channel_pb2.ChannelServiceListCategoriesRequest, _channel_pb2.ChannelServiceListCategoriesResponse]
     """诉求类别 (§三)."""
 
@@ -53,6 +55,14 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_channel_pb2.ChannelServiceGetCaseRequest, _abc.Awaitable[_channel_pb2.ChannelServiceGetCaseResponse]],
     ) -> _abc.Awaitable[_channel_pb2.ChannelServiceGetCaseResponse]:
         """How a case goes."""
+
+    @_abc_1.abstractmethod
+    def ListCaseChanges(
+        self,
+        request: _channel_pb2.ChannelServiceListCaseChangesRequest,
+        context: _aio.ServicerContext[_channel_pb2.ChannelServiceListCaseChangesRequest, _abc.Awaitable[_channel_pb2.ChannelServiceListCaseChangesResponse]],
+    ) -> _abc.Awaitable[_channel_pb2.ChannelServiceListCaseChangesResponse]:
+        """What happened to the cases of the token's bureau and channel, in the order in which it was recorded."""
 
     @_abc_1.abstractmethod
     def ListCategories(

@@ -42,7 +42,7 @@ Global___HttpCall: _TypeAlias = HttpCall  # noqa: Y015
 
 @_typing.final
 class HttpField(_message.Message):
-    """Of a field, in what is asked."""
+    """Of a field."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -53,7 +53,7 @@ class HttpField(_message.Message):
     MINIMUM_FIELD_NUMBER: _builtins.int
     MAXIMUM_FIELD_NUMBER: _builtins.int
     header: _builtins.str
-    """Comes in this header of the request, and neither in its body nor in its address."""
+    """Comes in this header, and neither in the body nor in the address. Of answers: a bool, which is told where it is true."""
     required: _builtins.bool
     """Must be there."""
     characters_max: _builtins.int
