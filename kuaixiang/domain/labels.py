@@ -335,6 +335,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "registrations": "批量登记",
     "registered_from": "受理时间起",
     "registered_before": "受理时间止",
+    "recorded_from": "记录时间起",
+    "recorded_before": "记录时间止",
     "from_seq": "起始序号",
     "to_seq": "截止序号",
     "scope": "统计范围",

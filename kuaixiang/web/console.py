@@ -177,7 +177,7 @@ class Console:
         self._cookie = f"kx-{name}"
         self._sign_in = sign_in
         self._sessions = Sessions()
-        self._reach = reach
+        self.reach = reach
         self._door = (
             None if officers is None else Door(name=name, officers=officers, reach=reach, render=self.page, local=local)
         )
@@ -214,7 +214,7 @@ class Console:
         ]
         app = Starlette(
             routes=[*shared, *routes],
-            middleware=[Middleware(Hardened, refuse=self._refused, enter=self._enter, hosts=self._reach.hosts)],
+            middleware=[Middleware(Hardened, refuse=self._refused, enter=self._enter, hosts=self.reach.hosts)],
             exception_handlers={HTTPException: self._no_page, Refused: self._refused},
         )
         app.state.served = self
@@ -267,7 +267,7 @@ class Console:
     def caller(self, request: Request) -> str:
         """In whose name a request is counted: of a session's, or of the address that has none."""
         session = self._session_of(request, touch=False)
-        return f"session {session.csrf}" if session is not None else f"address {self._reach.address_of(request)}"
+        return f"session {session.csrf}" if session is not None else f"address {self.reach.address_of(request)}"
 
     def _enter(self, request: Request) -> None:
         """Raises `TooManyCalls`."""

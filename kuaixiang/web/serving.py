@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -25,6 +27,11 @@ from kuaixiang.web.door import Reach
 GRACE_SECONDS: Final = 1
 """Requests under way at a stop have so long to end; streams are told at once."""
 CONNECTIONS_MAX: Final = 1_000
+CONNECTIONS_OF_ADDRESS_MAX: Final = 500
+"""Half of all: one address cannot close the door. Behind it may be an office of a hundred officers, some tabs each."""
+SILENT_OF_ADDRESS_MAX: Final = 100
+"""Connections of an address whose head is waited for. A head comes with its connection: who has more of them means no
+good, and those that have waited longest go, so that somebody honest behind the same address is still served."""
 KEEP_ALIVE_SECONDS: Final = 75
 HEAD_SECONDS_MAX: Final = 10.0
 """A browser sends a request's head in one piece when it connects; who has not by then has gone, or means to stay."""
@@ -35,23 +42,69 @@ READ_SECONDS_MAX: Final = 60.0
 _log: Final = structlog.get_logger(__name__)
 
 
-class Patient(H11Protocol):
-    """Uvicorn's HTTP with an end to its patience: it waits for ever for a head, and for who does not read."""
+class Crowd:
+    """The connections of each address, of which none takes all places. For one server, in its event loop."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self) -> None:
+        self._all: Counter[str] = Counter()
+        self._silent: dict[str, dict[Patient, None]] = {}
+
+    def come(self, address: str) -> bool:
+        """A connection comes; whether there is a place for it. It has to go in either case."""
+        self._all[address] += 1
+        return self._all[address] <= CONNECTIONS_OF_ADDRESS_MAX
+
+    def go(self, address: str) -> None:
+        """It goes."""
+        self._all[address] -= 1
+        if not self._all[address]:
+            del self._all[address]
+
+    def wait(self, address: str, connection: "Patient") -> None:
+        """A head is waited for; of too many the one that has waited longest is closed."""
+        silent = self._silent.setdefault(address, {})
+        silent[connection] = None
+        if len(silent) > SILENT_OF_ADDRESS_MAX:
+            longest = next(iter(silent))
+            del silent[longest]
+            longest.transport.abort()
+
+    def heard(self, address: str, connection: "Patient") -> None:
+        """It is waited for no longer."""
+        silent = self._silent.get(address, {})
+        silent.pop(connection, None)
+        if not silent:
+            self._silent.pop(address, None)
+
+
+class Patient(H11Protocol):
+    """Uvicorn's HTTP with an end to its patience: it waits for ever for a head, and for who does not read.
+
+    `crowd` counts its connections by their addresses; None where all come from the same one, a proxy.
+    """
+
+    def __init__(self, *arguments: Any, crowd: Crowd | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._crowd = crowd
+        self._address = ""
         self._head: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A head is waited for from now on."""
+        """A head is waited for from now on, where the address has a place left."""
         super().connection_made(transport)
-        self._wait_for_head()
+        self._address = self.client[0] if self.client else ""
+        if self._crowd is not None and not self._crowd.come(self._address):
+            self.transport.abort()
+        else:
+            self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
-        self._end("_head")
+        self._end_head()
         self._end("_reading")
+        if self._crowd is not None:
+            self._crowd.go(self._address)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -60,7 +113,7 @@ class Patient(H11Protocol):
         idle = before is None or before.response_complete
         super().data_received(data)
         if self.cycle is not before:
-            self._end("_head")
+            self._end_head()
         elif idle and self._head is None:
             self._wait_for_head()
 
@@ -77,6 +130,13 @@ class Patient(H11Protocol):
 
     def _wait_for_head(self) -> None:
         self._head = self.loop.call_later(HEAD_SECONDS_MAX, self.transport.close)
+        if self._crowd is not None:
+            self._crowd.wait(self._address, self)
+
+    def _end_head(self) -> None:
+        self._end("_head")
+        if self._crowd is not None:
+            self._crowd.heard(self._address, self)
 
     def _end(self, name: str) -> None:
         timer = getattr(self, name)
@@ -143,6 +203,8 @@ class Served(Protocol):
 
     allowance: PageAllowance
     """What one caller may ask."""
+    reach: Reach
+    """From where it is reached."""
     ending: asyncio.Event
     """Set when it is served no longer."""
 
@@ -209,7 +271,7 @@ async def serving_pages(
         server_header=False,
         date_header=False,
         lifespan="off",
-        http=Patient,
+        http=functools.partial(Patient, crowd=None if served.reach.behind_proxy else Crowd()),  # type: ignore[arg-type]
         ws="none",
         limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

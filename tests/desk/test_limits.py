@@ -201,3 +201,44 @@ async def test_a_session_has_so_many_streams_and_another_its_own(county: Pages) 
                         if again.status_code == 200:
                             break
                     await asyncio.sleep(0.05)
+
+
+async def test_one_address_with_more_silent_connections_than_there_are_places_keeps_nobody_out(
+    county: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Fewer than there are, for the sake of the files that a process may open.
+    monkeypatch.setattr(serving, "CONNECTIONS_MAX", 300)
+    async with served(county) as port:
+        silent = [await connect(port) for _ in range(serving.CONNECTIONS_MAX + 5)]
+        started = time.monotonic()
+        # Behind the same address, and at once: not when the silent ones are given up.
+        async with browser(port) as visitor:
+            assert 200 == (await visitor.get("/step-in")).status_code
+        assert time.monotonic() - started < serving.HEAD_SECONDS_MAX
+        longest = len(silent) - serving.SILENT_OF_ADDRESS_MAX - 1
+        assert [b""] * longest == await asyncio.gather(*(ended(reader) for reader, _ in silent[:longest]))
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_one_address_has_no_more_than_its_share_of_connections(
+    county: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "CONNECTIONS_OF_ADDRESS_MAX", 3)
+    async with served(county) as port:
+        kept = [await connect(port) for _ in range(3)]
+        reader, writer = await connect(port)
+        assert b"" == await ended(reader)
+        writer.close()
+        _, leaving = kept.pop()
+        leaving.close()
+        async with asyncio.timeout(SECONDS):
+            while True:
+                reader, writer = await connect(port)
+                writer.write(GET + b"GET")
+                if (await reader.read(12)).startswith(b"HTTP/1.1 200"):
+                    break
+                writer.close()
+                await asyncio.sleep(0.05)
+        for _, other in (*kept, (reader, writer)):
+            other.close()

@@ -114,6 +114,8 @@ def test_a_call_that_is_added_to_the_proto_is_a_route_and_is_described() -> None
     ]
 
 
+# The node beside it draws chance, too, which hypothesis takes for a strategy's.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
 async def test_the_door_answers_as_its_description_says(gateway: Gateway) -> None:
     async with await gateway.client() as program:
         made = await program.post("/v1/cases", json=REQUEST, headers={"Idempotency-Key": "a"})

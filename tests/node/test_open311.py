@@ -21,6 +21,7 @@ from node.channels.open311 import IDS_MAX, NoSuchJurisdiction, NoSuchService, No
 from node.settings import NodeSettings
 from tests.node.callers import COUNTY, MORNING, PROVINCE, Callers
 from tests.node.gateways import FORM, REGISTER, Gateway, with_gateway
+from tests.node.open311_tables import faults
 
 V2 = "/open311/v2"
 
@@ -61,7 +62,9 @@ async def test_what_may_be_requested_is_told_without_a_token_in_both_formats(gat
         )
         in_xml = await xml(nobody, "discovery.xml")
         assert endpoint["url"] == in_xml.findtext("endpoints/endpoint/url")
-        assert ["text/xml", "application/json"] == [one.text for one in in_xml.iter("format")]
+        assert ["text/xml", "application/json"] == [
+            one.text for one in in_xml.iterfind("endpoints/endpoint[1]/formats/format")
+        ]
         services = (await nobody.get(f"{V2}/services.json", params={"jurisdiction_id": COUNTY})).json()
         assert len(Category) == len(services)
         assert {
@@ -165,6 +168,40 @@ async def test_the_standards_own_arguments_stand_for_attributes(gateway: Gateway
             answer = await program.post(f"{V2}/requests.json", data=less)
             assert 400 == answer.status_code
             assert f"{FieldMissing.__name__}: {field} is required" in answer.json()[0]["description"]
+
+
+async def test_every_answer_is_as_the_specifications_tables_have_it(
+    gateway: Gateway, callers: Callers, clock: SharedClockDriver
+) -> None:
+    async with await gateway.client() as program:
+        number = (await program.post(f"{V2}/requests.json", data=FORM)).json()[0]["service_request_id"]
+        closed = (await program.post(f"{V2}/requests.json", data=FORM)).json()[0]["service_request_id"]
+        header = case_pb2.ActHeader(
+            bureau=COUNTY, case_id=closed, actor="T01", role=common_pb2.ROLE_TAX_SERVICE, department="tax-service"
+        )
+        signed = await gateway.signed_in("T01")
+        await callers.office().WithdrawCase(case_pb2.WithdrawCaseRequest(header=header), metadata=signed)
+        # Beyond the published calendar a deadline is told to be provisional.
+        clock.advance_to(MORNING + timedelta(days=400))
+        late = (await program.post(f"{V2}/requests.json", data=FORM)).json()
+        assert late[0]["service_notice"]
+        assert [] == faults("posted", late)
+        for answer, address in (
+            ("discovery", "discovery"),
+            ("services", "services"),
+            ("definition", "services/policy"),
+            ("requests", f"requests/{number}"),
+            ("requests", f"requests/{closed}"),
+            ("requests", f"requests/{late[0]['service_request_id']}"),
+            ("requests", "requests"),
+            ("token", f"tokens/{number}"),
+            ("updates", "servicerequestupdates"),
+            ("errors", "requests/none"),
+            ("errors", "services/weather"),
+        ):
+            told = (await program.get(f"{V2}/{address}.json")).json()
+            assert told
+            assert [] == faults(answer, told), address
 
 
 async def test_requests_are_found_by_number_time_kind_and_state(gateway: Gateway, clock: SharedClockDriver) -> None:
