@@ -137,16 +137,12 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         admit(context, rpc, Subject(bureau=bureau), self._office.place.tree)
 
     async def _check_registration(self, caller: Caller, request: case_pb2.RegisterCaseRequest) -> None:
-        """A channel's token registers as its channel, answers for no officer, and joins what its own channel has asked.
+        """A channel's token registers as its channel, and joins what its own channel has asked.
 
         Raises `TokenNotForThis`.
         """
         _check_channel(caller, request)
-        if caller.token is None:
-            return
-        if request.answer:
-            raise TokenNotForThis(caller.token, "answer")
-        if request.lead_case_id:
+        if caller.token is not None and request.lead_case_id:
             try:
                 lead = await self._office.read_case(request.header.bureau, request.lead_case_id)
             except (UnknownCase, FieldMalformed):

@@ -45,6 +45,7 @@ TEXTS: Final = (
     "text",
     "channel_reference",
     "place",
+    "answer",
     "lead_case_id",
     "note",
 )

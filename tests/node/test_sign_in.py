@@ -277,7 +277,6 @@ async def test_a_channels_token_registers_and_asks_for_status_as_that_channel_al
     for call, rule in (
         (office.RegisterCase(from_channel(channel=common_pb2.CHANNEL_WEBSITE), **bearing(secret)), TokenNotForThis),
         (office.RegisterCase(registration(header=by("R01")), **bearing(secret)), TokenNotForThis),
-        (office.RegisterCase(from_channel(answer="可以享受"), **bearing(secret)), TokenNotForThis),
         (office.RegisterCase(from_channel(lead_case_id=other.case_id), **bearing(secret)), TokenNotForThis),
         (office.ListChanges(case_pb2.ListChangesRequest(bureau=COUNTY), **bearing(secret)), FieldMissing),
         (

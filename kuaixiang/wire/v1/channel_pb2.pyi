@@ -53,6 +53,7 @@ class ChannelServiceRegisterCaseRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     CHANNEL_REFERENCE_FIELD_NUMBER: _builtins.int
     PLACE_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
     LEAD_CASE_ID_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     CATEGORY_FIELD_NUMBER: _builtins.int
@@ -74,6 +75,8 @@ class ChannelServiceRegisterCaseRequest(_message.Message):
     """The channel's own number: the same number twice is one case, that of the first words."""
     place: _builtins.str
     """行政区划代码 of where it is about."""
+    answer: _builtins.str
+    """The reply, when those who took the request answered it on the spot, as the hotline's officers do (§四(一)2)."""
     lead_case_id: _builtins.str
     """The case of this ledger and channel that asks the same 并案."""
     note: _builtins.str
@@ -103,6 +106,7 @@ class ChannelServiceRegisterCaseRequest(_message.Message):
         text: _builtins.str = ...,
         channel_reference: _builtins.str = ...,
         place: _builtins.str = ...,
+        answer: _builtins.str = ...,
         lead_case_id: _builtins.str = ...,
         note: _builtins.str = ...,
         category: _common_pb2.Category.ValueType = ...,
@@ -115,7 +119,7 @@ class ChannelServiceRegisterCaseRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "bureau", b"bureau", "category", b"category", "channel", b"channel", "channel_reference", b"channel_reference", "contact", b"contact", "department", b"department", "lead_case_id", b"lead_case_id", "note", b"note", "occurred_at", b"occurred_at", "place", b"place", "request_key", b"request_key", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "answer", b"answer", "bureau", b"bureau", "category", b"category", "channel", b"channel", "channel_reference", b"channel_reference", "contact", b"contact", "department", b"department", "lead_case_id", b"lead_case_id", "note", b"note", "occurred_at", b"occurred_at", "place", b"place", "request_key", b"request_key", "taxpayer_name", b"taxpayer_name", "taxpayer_number", b"taxpayer_number", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
