@@ -148,8 +148,14 @@ class _Doomed:
 class SteppedWriter(GroupCommitWriter[Work]):
     """The writer without its thread: a timer of the simulation takes some of what waits, and does it as it would."""
 
-    def __init__(self, name: str, begin: Callable[[Sequence[Work]], Batch[Work]], refusals: type[Exception]) -> None:
-        super().__init__(name, self._begin_here, refusals)
+    def __init__(
+        self,
+        name: str,
+        begin: Callable[[Sequence[Work]], Batch[Work]],
+        refusals: type[Exception],
+        tidy: Callable[[], None],
+    ) -> None:
+        super().__init__(name, self._begin_here, refusals, tidy)
         self._begin_really = begin
         owner = OWNER.get()
         assert isinstance(owner, Node)
