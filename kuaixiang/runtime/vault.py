@@ -25,7 +25,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kuaixiang.runtime.chance import Chance
-from kuaixiang.runtime.files import replacing
+from kuaixiang.runtime.files import alone_with, replacing
 
 KEY_BYTES: Final = 32
 KEY_ID_BYTES: Final = 4
@@ -181,9 +181,18 @@ class KeyFile:
     def read_or_create(self) -> tuple[DataKey, ...]:
         """The keys; a first one is made where there is no file. Raises `KeyFileOpen`, `KeyFileUnusable`."""
         keys = self.read()
-        if not keys:
-            keys = (DataKey.new(),)
-            self.write(keys)
+        if keys:
+            return keys
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Of two processes that begin at once the second must not replace what the first seals under.
+            with alone_with(self.path):
+                keys = self.read()
+                if not keys:
+                    keys = (DataKey.new(),)
+                    self.write(keys)
+        except OSError as failure:
+            raise KeyFileUnusable(self.path, _reason(failure)) from failure
         return keys
 
 

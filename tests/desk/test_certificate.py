@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from kuaixiang.runtime import pki
 from kuaixiang.runtime.pki import RENEWALS, FileUnreadable
+from kuaixiang.web.door import Reach
 from kuaixiang.web.serving import serving_pages
 
 COUNTY = "110101"
@@ -27,7 +28,7 @@ def pages() -> Starlette:
         return PlainTextResponse("here")
 
     app = Starlette(routes=[Route("/", page)])
-    app.state.served = SimpleNamespace(ending=asyncio.Event())
+    app.state.served = SimpleNamespace(ending=asyncio.Event(), reach=Reach())
     return app
 
 

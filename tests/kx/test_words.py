@@ -98,7 +98,7 @@ def test_every_act_of_the_service_has_a_command_and_an_rpc() -> None:
     listed |= {"explain-extension", "add-part", "link", "unlink", "link-issue", "ask-ruling", "rule"}
     listed |= {"ask-override", "approve-override", "refuse-override", "attach", "attachments", "fetch"}
     listed |= {"register", "escalate", "show", "list", "watch", "track", "import", "export", "duplicates"}
-    listed |= {"count", "receipts"}
+    listed |= {"count", "receipts", "hand-over"}
     assert set(command_of("case").commands) == listed
 
 

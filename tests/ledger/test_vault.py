@@ -2,7 +2,9 @@
 
 import os
 import stat
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,9 @@ from tests.ledger.older import unseal
 CONTENT = "附件内容 the content of a file ".encode() * 20_000
 SECRET = replace(REGISTER, channel_reference="13912345678-0001")
 PLANTED = (SECRET.taxpayer_name, SECRET.contact, SECRET.text[:6], SECRET.channel_reference, CONTENT[:30].decode())
+
+
+PROCESSES = 8
 
 
 @pytest.fixture
@@ -299,3 +304,16 @@ def test_tokens_of_two_bureaus_or_keys_have_nothing_in_common() -> None:
 def test_no_key_shows_in_what_is_printed() -> None:
     key = DataKey.new()
     assert key.secret.hex() not in repr(key) + repr(Vault([key]).__dict__["keys"])
+
+
+def test_processes_that_begin_at_once_seal_under_the_key_that_is_in_the_file(tmp_path: Path) -> None:
+    begin = threading.Barrier(PROCESSES)
+
+    def first(path: Path) -> tuple[DataKey, ...]:
+        begin.wait()
+        return KeyFile(path).read_or_create()
+
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        for number in range(20):
+            path = tmp_path / str(number) / "data.key"
+            assert {*pool.map(first, [path] * PROCESSES)} == {KeyFile(path).read()}
