@@ -2,10 +2,9 @@
 
 import base64
 import ssl
-import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -25,6 +24,7 @@ from kuaixiang.domain.events import (
 )
 from kuaixiang.domain.labels import name
 from kuaixiang.domain.words import Channel
+from kuaixiang.runtime.vault import mode_open
 from kuaixiang.web.serving import is_loopback
 from kuaixiang.wire.codec import event_name_of
 
@@ -61,7 +61,7 @@ class Hook:
     bureau: str
     channel: Channel
     url: str
-    key: bytes
+    key: bytes = field(repr=False)
     events: frozenset[str]
     trusted: ssl.SSLContext
 
@@ -129,7 +129,7 @@ def _check_url(where: str, url: str) -> None:
 
 def _key(where: str, file: Path) -> bytes:
     try:
-        if stat.S_IMODE(file.stat().st_mode) & 0o077:
+        if mode_open(file):
             raise HooksUnusable(f"{where}.secret: others may read {file}; chmod 600 it")
         written = file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):

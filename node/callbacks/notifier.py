@@ -21,7 +21,7 @@ from kuaixiang.domain.errors import Refused, UnknownCase
 from kuaixiang.domain.events import ExtensionApproved, FeedbackGiven, PrivateRead, TaxpayerTold
 from kuaixiang.domain.words import Channel
 from kuaixiang.runtime.clock import from_micros
-from kuaixiang.runtime.files import OWN
+from kuaixiang.runtime.files import OWN, sync_folder
 from kuaixiang.runtime.server import NOT_NOW
 from kuaixiang.wire.codec import event_name_of
 from node.callbacks.engine import NotDelivered
@@ -100,16 +100,28 @@ class Spool:
         """Nothing is held."""
 
     def _open(self) -> int:
-        descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, OWN)
+        is_new = not self._file.exists()
+        descriptor = os.open(self._file, os.O_RDWR | os.O_APPEND | os.O_CREAT, OWN)
         os.fchmod(descriptor, OWN)
+        if is_new:
+            sync_folder(self._file.parent)
         return descriptor
 
     def _append(self, line: str) -> None:
         # Opened each time: whoever sends them may take the file away under another name.
         descriptor = self._open()
         try:
-            os.write(descriptor, f"{line}\n".encode())
-            os.fsync(descriptor)
+            size = os.fstat(descriptor).st_size
+            # A line that a crash cut off stays one by itself: its message was not taken for sent, and comes again.
+            is_cut_off = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            left = f"{line}\n".encode() if not is_cut_off else f"\n{line}\n".encode()
+            try:
+                while left:
+                    left = left[os.write(descriptor, left) :]
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, size)
+                raise
         finally:
             os.close(descriptor)
 

@@ -66,17 +66,18 @@ class CallbackServicer(callback_pb2_grpc.CallbackServiceServicer):
             draft.put_callback(one._replace(dead=0, since_us=now if one.dead else one.since_us, next_attempt_us=now))
 
         count = await self._change(officer, request, dead=None, change=again, action="callback.retry")
-        for engine in self._engines:
-            if engine.sink.name == request.sink:
-                engine.look_again()
+        engine = self._engine(officer.bureau, request.sink)
+        if engine is not None:
+            engine.look_again()
         return callback_pb2.RetryCallbacksResponse(retried=count)
 
     async def DropCallbacks(
         self, request: callback_pb2.DropCallbacksRequest, context: Context
     ) -> callback_pb2.DropCallbacksResponse:
-        """Has nobody told any more of what was given up."""
+        """Has nobody told any more of what was given up, or is of a sink that there is no more."""
         officer = self._officer(request.header, context, "DropCallbacks")
-        count = await self._change(officer, request, dead=True, change=Draft.drop_callback, action="callback.drop")
+        dead = None if self._engine(officer.bureau, request.sink) is None else True
+        count = await self._change(officer, request, dead=dead, change=Draft.drop_callback, action="callback.drop")
         return callback_pb2.DropCallbacksResponse(dropped=count)
 
     async def _change(
@@ -90,10 +91,9 @@ class CallbackServicer(callback_pb2_grpc.CallbackServiceServicer):
     ) -> int:
         if not request.sink:
             raise FieldMissing("sink", Both("it says whose deliveries", "须写明推送对象"))
-        found = await self._kept(officer.bureau, request.sink, dead=dead)
-        if not found and all(engine.sink.name != request.sink for engine in self._engines):
+        chosen = await self._kept(officer.bureau, request.sink, dead=dead, seq=request.seq)
+        if not chosen and self._engine(officer.bureau, request.sink) is None:
             raise UnknownSink
-        chosen = [one for one in found if request.seq in {0, one.seq}]
 
         def run(draft: Draft) -> None:
             for one in chosen:
@@ -111,9 +111,15 @@ class CallbackServicer(callback_pb2_grpc.CallbackServiceServicer):
         )
         return len(chosen)
 
-    async def _kept(self, bureau: str, sink: str, *, dead: bool | None) -> list[Callback]:
+    def _engine(self, bureau: str, sink: str) -> Callbacks | None:
+        """What tells a sink of that bureau's cases, where there is one."""
+        return next((one for one in self._engines if one.sink.name == sink and bureau in one.sink.bureaus), None)
+
+    async def _kept(self, bureau: str, sink: str, *, dead: bool | None, seq: int = 0) -> list[Callback]:
         database = self._office.ledger.database
-        return await asyncio.to_thread(callbacks.kept, database, bureau, sink=sink, dead=dead, limit=AT_ONCE_MAX)
+        return await asyncio.to_thread(
+            callbacks.kept, database, bureau, sink=sink, dead=dead, limit=AT_ONCE_MAX, seq=seq
+        )
 
     def _officer(self, header: case_pb2.ActHeader, context: Context, rpc: str) -> SignedIn:
         """Who looks after them; the gate has held the header to who has signed in. Raises `NotSignedIn` and others."""

@@ -74,11 +74,13 @@ def older(database: Database, sink: str, since_us: int, limit: int) -> list[Call
     return _found(database, asked, limit)
 
 
-def kept(database: Database, bureau: str, *, sink: str, dead: bool | None, limit: int) -> list[Callback]:
-    """What is still to be told, or was given up, of a bureau; of one sink, or of all where it is empty."""
+def kept(database: Database, bureau: str, *, sink: str, dead: bool | None, limit: int, seq: int = 0) -> list[Callback]:
+    """What is still to be told, or was given up, of a bureau; of one sink and one entry, or of all of them."""
     asked = sa.select(schema.CALLBACKS).where(_K.bureau == bureau)
     if sink:
         asked = asked.where(_K.sink == sink)
+    if seq:
+        asked = asked.where(_K.seq == seq)
     if dead is not None:
         asked = asked.where(_K.dead == int(dead))
     return _found(database, asked.order_by(_K.dead.desc(), _K.since_us, _K.sink, _K.seq), limit)

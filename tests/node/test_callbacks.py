@@ -3,9 +3,11 @@
 import asyncio
 import base64
 import contextlib
+import errno
 import hashlib
 import hmac
 import json
+import os
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -31,10 +33,14 @@ from kuaixiang.runtime.settings import WrongSetting, read_settings
 from kuaixiang.wire.codec import event_name_of
 from kuaixiang.wire.v1 import callback_pb2, callback_pb2_grpc, case_pb2, common_pb2
 from node import service
-from node.callbacks import engine
-from node.callbacks.notifier import NotifierUnusable, Spool, notifier_of
+from node.callbacks import engine, web_hook
+from node.callbacks.engine import NotDelivered
+from node.callbacks.hook_file import TOLD, load_hooks
+from node.callbacks.notifier import Notification, NotifierUnusable, Spool, notifier_of
 from node.callbacks.servicer import UnknownSink
+from node.callbacks.web_hook import WebHook
 from node.ledger import callbacks, queries
+from node.ledger.ledger import Callback
 from node.settings import NodeSettings
 from tests.node.callers import COUNTY, PROVINCE, Callers, refusal_of
 from tests.node.gateways import REQUEST, Gateway, with_gateway
@@ -251,9 +257,31 @@ async def test_what_was_given_up_is_dropped_by_a_leader_and_by_nobody_else(
         (drop, None, NotSignedIn),
     ):
         assert rule.__name__ == (await refusal_of(door.DropCallbacks(request, metadata=metadata))).rule
+    (one,) = await listed(gateway, callers)
+    drop.seq = one.seq + 1
+    assert 0 == (await door.DropCallbacks(drop, metadata=gateway.signed())).dropped
+    drop.seq = one.seq
     assert 1 == (await door.DropCallbacks(drop, metadata=gateway.signed())).dropped
     assert [] == await listed(gateway, callers)
     assert 1 == len(listening.came)
+
+
+async def test_what_waits_for_a_hook_that_was_taken_out_can_be_dropped(settings: NodeSettings, tmp_path: Path) -> None:
+    bare = read_settings(NodeSettings, **settings.model_dump() | {"hooks": None, "notifier": ""})
+    for one in (settings, bare):
+        async with service.running(one) as running:
+            callers = Callers(running.port, tmp_path)
+            gateway = Gateway(running, callers)
+            if one is settings:
+                await fed_back(gateway, callers)
+                async with asyncio.timeout(SECONDS):
+                    while not await listed(gateway, callers, sink=SINK):
+                        await asyncio.sleep(0.05)
+            else:
+                assert [False] == [waits.given_up for waits in await listed(gateway, callers, sink=SINK)]
+                drop = callback_pb2.DropCallbacksRequest(header=gateway._header(), sink=SINK)
+                assert 1 == (await stub(callers).DropCallbacks(drop, metadata=gateway.signed())).dropped
+            await callers.close()
 
 
 async def test_a_redirect_is_not_followed(gateway: Gateway, callers: Callers, listening: Receiver) -> None:
@@ -261,6 +289,35 @@ async def test_a_redirect_is_not_followed(gateway: Gateway, callers: Callers, li
     await fed_back(gateway, callers)
     await until(lambda: len(listening.came) == 2)
     assert 0 == listening.elsewhere
+
+
+async def test_a_receiver_that_answers_a_letter_at_a_time_holds_up_its_hook_no_longer_than_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            for letter in b"HTTP/1.1 200 OK" + b"x" * 50_000:
+                writer.write(bytes([letter]))
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+
+    async def body(_: Callback) -> bytes:
+        return b"{}"
+
+    monkeypatch.setattr(web_hook, "ANSWER_SECONDS_MAX", 0.5)
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        (hook,) = load_hooks(hooks_file(tmp_path, f"http://127.0.0.1:{port}/kx"))
+        sink = WebHook(hook, SimpleNamespace(), dict)  # type: ignore[arg-type]
+        monkeypatch.setattr(sink, "_body", body)
+        try:
+            async with asyncio.timeout(SECONDS):
+                with pytest.raises(NotDelivered, match="TimeoutError") as failed:
+                    await sink.deliver(Callback(sink.name, COUNTY, 1, 1, "", next(iter(TOLD)), 0, 0))
+        finally:
+            await sink.close()
+    assert failed.value.receiver_away
 
 
 async def test_what_is_recorded_while_nobody_looks_is_told_after_a_restart_and_nothing_older(
@@ -367,6 +424,44 @@ def test_a_notifier_that_is_not_there_is_named(tmp_path: Path) -> None:
         with pytest.raises(NotifierUnusable):
             notifier_of(name, options)
     assert isinstance(notifier_of("spool", {"file": str(tmp_path / "x")}), Spool)
+
+
+def message(number: int) -> Notification:
+    return Notification(
+        message_id=f"{COUNTY}-1-{number}",
+        bureau=COUNTY,
+        case_id=f"{COUNTY}-2026-0000001",
+        event="case.told",
+        occurred_at="2026-11-24T09:00:00+08:00",
+        taxpayer_name="晨光文具店",
+        contact="15400001234",
+        text="已受理",
+    )
+
+
+async def test_a_line_of_the_spool_is_whole_after_a_crash_and_on_a_disk_that_takes_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "messages.ndjson"
+    spool = Spool({"file": str(file)})
+    file.write_text('{"message_id":"cut o', encoding="utf-8")
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:7]))
+    await spool.send(message(1))
+
+    def full(descriptor: int, data: bytes) -> int:
+        if len(data) < 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[:7])
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(NotDelivered, match="No space left"):
+        await spool.send(message(2))
+    monkeypatch.setattr(os, "write", write)
+    await spool.send(message(3))
+    first, *whole = file.read_text("utf-8").splitlines()
+    assert '{"message_id":"cut o' == first
+    assert [f"{COUNTY}-1-1", f"{COUNTY}-1-3"] == [json.loads(line)["message_id"] for line in whole]
 
 
 def test_a_notifier_of_another_package_is_found_by_its_entry_point(
