@@ -191,16 +191,19 @@ class Door:
     @contextlib.asynccontextmanager
     async def entered(self, secret: str, rpc: str) -> AsyncIterator[tuple[Caller, ChannelToken]]:
         """Lets in who brings a token, for the time of one call; raises as `ask`."""
-        if not secret:
-            raise TokenNeeded
-        if not secret.startswith(PREFIX):
-            # An officer's sign-in is for terminals and pages.
-            raise SignInEnded
+        self.check_token(secret)
         caller = await self._officers.admit(Caller(offices=self.bureaus), rpc, f"Bearer {secret}")
         assert caller.token is not None  # noqa: S101 - the gate has taken it for one
         whose = _digest(secret)
         with self._tokens.entered(whose, whose, streams=False):
             yield caller, caller.token
+
+    def check_token(self, secret: str) -> None:
+        """Who asks has brought a token that is good, for whatever; raises `TokenNeeded`, `SignInEnded`."""
+        if not secret:
+            raise TokenNeeded
+        if not self._is_known(secret):
+            raise SignInEnded
 
     def check(self, caller: Caller, message: Any) -> None:  # noqa: ANN401 - any request
         """Whoever a message says acts is who came with the token; raises `Refused`."""
@@ -217,6 +220,7 @@ class Door:
     def _is_known(self, secret: str) -> bool:
         tokens = self._officers.tokens
         if tokens is None or not secret.startswith(PREFIX):
+            # An officer's sign-in is for terminals and pages.
             return False
         try:
             tokens.use(secret)

@@ -143,6 +143,9 @@ def _answering(call: Call, below: str, servicer: Any) -> Callable[[Asking], Awai
     ask: Callable[[Any, Asking], Awaitable[Message]] = getattr(servicer, call.method.name)
 
     async def answer(asking: Asking) -> Response:
+        if not call.open_to_all:
+            # Not left to what answers: a call that forgets to ask the gate is open to nobody without a token.
+            asking.door.check_token(asking.secret)
         done = await ask(await _question(call, asking.request), asking)
         body = told(getattr(done, call.answer) if call.answer else done)
         headers = {header: "true" for header, field in call.told_in_headers.items() if getattr(done, field.name)}

@@ -24,10 +24,11 @@ from kuaixiang.runtime.clock import SharedClockDriver
 from kuaixiang.runtime.limits import TooManyCalls
 from kuaixiang.runtime.settings import WrongSetting, read_settings
 from kuaixiang.web.guard import BodyTooLarge
-from kuaixiang.wire.v1 import case_pb2, common_pb2
+from kuaixiang.wire.v1 import case_pb2, channel_pb2, common_pb2
 from node import cases, service
 from node.archiving import archive_year
 from node.cases import CaseServicer
+from node.channels.case_api import ChannelServicer
 from node.channels.door import CannotAnswer, NoSuchAddress, TokenNeeded
 from node.channels.gateway import NotJson
 from node.channels.messages import FieldsUnknown
@@ -168,6 +169,23 @@ async def test_the_same_reference_with_other_words_is_the_first_case_and_said_to
                 again.json(),
                 again.headers.get("registered-other-words"),
             ), change
+
+
+async def test_a_call_that_forgets_to_ask_the_gate_answers_nobody_without_a_token(
+    settings: NodeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def forgets(*_: Any) -> Any:
+        return channel_pb2.ChannelServiceListCasesResponse()
+
+    monkeypatch.setattr(ChannelServicer, "ListCases", forgets)
+    async with service.running(settings) as running:
+        callers = Callers(running.port, tmp_path)
+        gateway = Gateway(running, callers)
+        async with gateway.client_with() as nobody, gateway.client_with("kx-channel-x") as stranger:
+            assert (401, TokenNeeded.__name__) == problem(await nobody.get("/v1/cases"))[:2]
+            assert (401, SignInEnded.__name__) == problem(await stranger.get("/v1/cases"))[:2]
+            assert 200 == (await nobody.get("/v1/categories")).status_code
+        await callers.close()
 
 
 async def test_a_channel_joins_no_case_of_another_channel(gateway: Gateway) -> None:
