@@ -92,11 +92,11 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
         """受理登记; a repetition under a channel's number whose words were others is answered so."""
         header = header_of(request)
         self._admit(context, "RegisterCase", header.bureau)
-        await self._check_registration(caller_of(context), request)
+        await self.check_registration(caller_of(context), request)
         done = await self._office.perform(header, act_of(request))
         response = self._response(done)
         if done.repeated and request.channel_reference:
-            response.other_words = await asyncio.to_thread(self._had_other_words, done.case, request)
+            response.other_words = await self.had_other_words(done.case.case_id, request)
         return response
 
     # Each RPC that is an act; what it does is said in case.proto and decided by the domain.
@@ -136,7 +136,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
     def _admit(self, context: Context | Inside, rpc: str, bureau: str) -> None:
         admit(context, rpc, Subject(bureau=bureau), self._office.place.tree)
 
-    async def _check_registration(self, caller: Caller, request: case_pb2.RegisterCaseRequest) -> None:
+    async def check_registration(self, caller: Caller, request: case_pb2.RegisterCaseRequest) -> None:
         """A channel's token registers as its channel, and joins what its own channel has asked.
 
         Raises `TokenNotForThis`.
@@ -151,9 +151,12 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
             if lead.channel is not caller.token.channel:
                 raise TokenNotForThis(caller.token, "lead_case_id")
 
-    def _had_other_words(self, case: Case, request: case_pb2.RegisterCaseRequest) -> bool:
-        """Whether a case was registered in other words; not where they are kept no longer."""
-        kept = queries.private_of(self._office.ledger.database, case.bureau, case.case_id, case.snapshot_version)
+    async def had_other_words(self, case_id: str, request: case_pb2.RegisterCaseRequest) -> bool:
+        """Whether the case that a repetition is was registered in other words; not where they are kept no longer."""
+        case = await self._office.read_case(request.header.bureau, case_id)
+        kept = await asyncio.to_thread(
+            queries.private_of, self._office.ledger.database, case.bureau, case_id, case.snapshot_version
+        )
         if kept is None:
             return False
         return int(case.category) != int(request.category) or any(
@@ -196,7 +199,7 @@ class CaseServicer(case_pb2_grpc.CaseServiceServicer):
                         self._admit(context, "RegisterCases", bureau)
                     if caller.token is not None:
                         for registration in registrations:
-                            await self._check_registration(caller, registration)
+                            await self.check_registration(caller, registration)
                     await window.enter(len(registrations))
                     answer = self._register_alone if alone else self._register_all
                     task = asyncio.ensure_future(answer(index, registrations))

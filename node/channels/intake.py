@@ -143,14 +143,15 @@ def read_rows(content: bytes, kind: str, channel: Channel) -> list[Row]:
 
 
 def _read_lines(content: bytes) -> list[Row]:
-    lines = content.split(b"\n")
-    if len(lines) > HAND_IN.rows:
+    # Counted first: each line, an empty one too, takes many times its byte.
+    if content.count(b"\n") >= HAND_IN.rows:
         raise TableUnusable(
             Both(f"has more than {HAND_IN.rows:,} rows.", f"超过 {HAND_IN.rows:,} 行。"),
             "TooLarge",
             Both("Split it.", "请拆分成几个文件。"),
         )
-    return [_row_of_line(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    lines = enumerate(content.split(b"\n"), start=1)
+    return [_row_of_line(number, line) for number, line in lines if line.strip()]
 
 
 def _row_of_line(number: int, line: bytes) -> Row:
@@ -208,9 +209,13 @@ class Answer:
 
     row: int
     reference: str = ""
+    is_numbered: bool = False
+    """Whether the reference is the channel's own number, and not made of what the row says."""
     request: case_pb2.RegisterCaseRequest | None = None
     case_id: str = ""
     repeated: bool = False
+    other_words: bool = False
+    """The number had been registered with other words; those of this row are kept nowhere."""
     refusal: dict[str, str] | None = None
 
     @property
@@ -222,7 +227,8 @@ class Answer:
         """The row's line: the same each time that the row is handed in."""
         known: dict[str, Any] = {"row": self.row, "reference": self.reference}
         if self.refusal is None:
-            return known | {"result": "registered", "case_id": self.case_id}
+            done = known | {"result": "registered", "case_id": self.case_id}
+            return done | {"other_words": True} if self.other_words else done
         return known | {"result": "refused"} | self.refusal
 
 
@@ -266,7 +272,8 @@ class _Requests:
             request = registration(self._door.services, token, given)
             check_token_channel(token, Channel(request.channel))
             digest = _digest(request, row.accepted)
-            if answer.reference:
+            answer.is_numbered = bool(answer.reference)
+            if answer.is_numbered:
                 first, at = self._numbers.setdefault(answer.reference, (digest, row.number))
                 if first != digest:
                     raise number_twice(at)
@@ -387,10 +394,13 @@ class _Intake:
     async def _register(self, caller: Caller, answers: Sequence[Answer]) -> bool:
         """Registers those of which nothing is known; whether something is known of all of them then."""
         waiting: list[Answer] = []
+        cases = self._door.services.cases
         for answer in answers:
             if answer.is_open and answer.request is not None:
                 try:
                     self._door.check(caller, answer.request)
+                    # A stream ends with what is refused here; of a file it is one row.
+                    await cases.check_registration(caller, answer.request)
                 except Refused as wrong:
                     answer.refusal = _told(wrong)
                 else:
@@ -398,9 +408,12 @@ class _Intake:
         if not waiting:
             return True
         message = case_pb2.RegisterCasesRequest(registrations=[answer.request for answer in waiting if answer.request])
-        async for response in self._door.services.cases.RegisterCases(_once(message), Inside(caller)):
+        async for response in cases.RegisterCases(_once(message), Inside(caller)):
             for told in response.answers:
                 _take(waiting[told.index], told)
+        for answer in waiting:
+            if answer.repeated and answer.is_numbered and answer.request is not None:
+                answer.other_words = await cases.had_other_words(answer.case_id, answer.request)
         return not any(answer.is_open for answer in answers)
 
 

@@ -29,7 +29,7 @@ READERS = {
     # To persons, after `node.readings` has recorded it, or masked.
     "node/cases.py GetCase": "recorded by let_read before, or masked",
     "node/cases.py briefs": "masked",
-    "node/cases.py _had_other_words": "told to nobody: whether it equals what was sent",
+    "node/cases.py had_other_words": "told to nobody: whether it equals what was sent",
     "node/readings.py history_of": "recorded by let_read before, or masked",
     "node/channels/ledger_export.py _rows": "recorded before the first line, or masked",
     "node/desk/case_page.py file": "a name for the answer that ReadAttachment records or refuses",

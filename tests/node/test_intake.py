@@ -16,6 +16,7 @@ from kuaixiang.domain.sign_in import TokenNotForThis
 from kuaixiang.runtime.server import TooMuchWaits
 from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.web.guard import BodyTooLarge
+from kuaixiang.wire.v1 import common_pb2
 from node import service
 from node.channels import intake
 from node.channels.door import TokenNeeded
@@ -131,6 +132,31 @@ async def test_lines_are_refused_one_by_one(gateway: Gateway) -> None:
             "NotJson",
             "NotJson",
         ] == [answer["rule"] for answer in answers[1:]]
+
+
+async def test_a_row_that_joins_another_channels_case_is_refused_by_itself(gateway: Gateway) -> None:
+    async with (
+        await gateway.client() as program,
+        await gateway.client(channel=common_pb2.CHANNEL_HOTLINE) as hotline,
+    ):
+        strange = (await hotline.post("/v1/cases", json=REQUEST | {"channel_reference": "H1"})).json()["case_id"]
+        rows = (
+            REQUEST | {"channel_reference": "D1"},
+            REQUEST | {"channel_reference": "D2", "lead_case_id": strange},
+            REQUEST | {"channel_reference": "D3"},
+        )
+        *answers, whole = await hand_in(program, lines(*rows), NDJSON)
+        assert end(registered=2, refused=1) == whole
+        assert ["registered", "refused", "registered"] == [answer["result"] for answer in answers]
+        assert (TokenNotForThis.__name__, "lead_case_id") == (answers[1]["rule"], answers[1]["field"])
+
+
+async def test_a_number_that_was_registered_with_other_words_is_answered_so(gateway: Gateway) -> None:
+    async with await gateway.client() as program:
+        *first, _ = await hand_in(program, csv(cells("E1"), cells("E2")), CSV)
+        *again, whole = await hand_in(program, csv(cells("E1", text="另一件诉求，内容不同。"), cells("E2")), CSV)
+        assert [first[0] | {"other_words": True}, first[1]] == again
+        assert end(repeated=2) == whole
 
 
 async def test_a_hand_in_goes_on_at_a_row(gateway: Gateway) -> None:
