@@ -140,6 +140,9 @@ class NodeSettings(SignInSettings, LimitSettings, OperationSettings, TraceSettin
                 raise ImpossibleSetting("staff", f"{self.staff} lists nobody of {', '.join(missing)}")
         if self.standby and self.database.startswith("sqlite"):
             raise ImpossibleSetting("standby", "needs PostgreSQL: an SQLite file is of one machine")
+        if self.standby and self.accounts.startswith("sqlite"):
+            # A token that was revoked would be good again after a takeover.
+            raise ImpossibleSetting("accounts", "must be in PostgreSQL with standby: an SQLite file is of one machine")
         self.check_sign_in(staff=self.staff, demonstration=self.demonstration)
         self.check_pages("desk", self.desk, is_loopback=is_loopback(self.desk))
         self.check_pages("gateway", self.gateway, is_loopback=is_loopback(self.gateway))

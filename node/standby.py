@@ -47,6 +47,7 @@ async def ledger_of(settings: NodeSettings, exposition: Exposition, told: asynci
     STANDBY.set(1)
     before, exposition.unfit = exposition.unfit, lambda: STANDS_BY
     exposition.show(_shown())
+    is_blind = False
     while True:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK_SECONDS):
@@ -55,7 +56,13 @@ async def ledger_of(settings: NodeSettings, exposition: Exposition, told: asynci
             raise ToldToStop
         try:
             ledger = await asyncio.to_thread(opened)
-        except (DatabaseHeld, DatabaseUnavailable):
+        except DatabaseHeld:
+            is_blind = False
+            continue
+        except DatabaseUnavailable:
+            if not is_blind:
+                _log.warning("The database cannot be opened; nobody could take over now.", action="node.standby_blind")
+            is_blind = True
             continue
         _log.warning("The ledger is free; this process takes over.", action="node.takeover")
         STANDBY.set(0)

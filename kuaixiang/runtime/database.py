@@ -189,6 +189,7 @@ class Database:
         self._unwritable: Unwritable | None = None
         self._folded_changes = 0
         self._session = 0
+        self._fenced = False
         self.prepare: Callable[[Callable[..., Any]], None] = lambda _: None
         """What each reading connection begins with (`prepare_readers`)."""
         backend = self._url.get_backend_name()
@@ -203,6 +204,7 @@ class Database:
         self._writer_engine = _engine(self._url, sqlite=self.is_sqlite, reader=False)
         self.readers = _engine(self._url, sqlite=self.is_sqlite, reader=True)
         self._lookups = _engine(self._url, sqlite=self.is_sqlite, reader=True)
+        sa.event.listen(self._writer_engine, "do_connect", self._check_first)
         try:
             self.writing = self._writer_engine.connect()
             if not self.is_sqlite:
@@ -239,7 +241,8 @@ class Database:
         """Has PostgreSQL end the writer's session when it has heard nothing of it for `FENCE_SECONDS`.
 
         So also a process that stands still, or a machine that is gone, gives the lock back. From now on `pulse` is to
-        be called more often than that. Nothing to do for SQLite, whose file has one machine.
+        be called more often than that, and a session that was lost is not followed by another one, which would write
+        without the lock: `LockLost` is raised instead. Nothing to do for SQLite, whose file has one machine.
         """
         if self.is_sqlite:
             return
@@ -247,6 +250,12 @@ class Database:
         with self.writing.begin():
             for setting in ("idle_session_timeout", "idle_in_transaction_session_timeout", "tcp_user_timeout"):
                 self.writing.exec_driver_sql(f"SET {setting} = {milliseconds}")
+        self._fenced = True
+
+    def _check_first(self, *_: object) -> None:
+        """Before the writer's engine connects."""
+        if self._fenced:
+            raise LockLost(self.name)
 
     def pulse(self) -> None:
         """Lets the database hear of the writer; on its thread, not in a transaction.

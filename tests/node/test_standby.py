@@ -249,6 +249,8 @@ async def test_one_that_stood_still_while_the_standby_took_over_acknowledges_not
 async def test_a_node_over_a_file_cannot_stand_by(machines: list[Machine], tmp_path: Path) -> None:
     with pytest.raises(WrongSetting, match="standby: needs PostgreSQL"):
         read_settings(NodeSettings, machines[0].config, database=f"sqlite:///{tmp_path / 'node.db'}")
+    with pytest.raises(WrongSetting, match="accounts: must be in PostgreSQL"):
+        read_settings(NodeSettings, machines[0].config, accounts=f"sqlite:///{tmp_path / 'accounts.db'}")
 
 
 def tell(capsys: pytest.CaptureFixture[str], measured: str) -> None:

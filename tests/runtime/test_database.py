@@ -12,6 +12,7 @@ from kuaixiang.runtime.database import (
     Database,
     DatabaseHeld,
     DatabaseUnavailable,
+    LockLost,
     UnsupportedDatabase,
 )
 from node.ledger.database import MIGRATIONS
@@ -42,6 +43,21 @@ def test_a_database_is_held_by_one(database: Database, database_url: str) -> Non
 def test_a_closed_database_can_be_opened_again(database_url: str) -> None:
     for _ in range(3):
         opened(database_url).close()
+
+
+@pytest.mark.postgres
+def test_a_fenced_writer_whose_session_was_ended_writes_nothing_more(fresh_postgres_url: str) -> None:
+    with opened(fresh_postgres_url) as database:
+        database.fence()
+        put = database.put(CURSORS)
+        with database.writing.begin():
+            session = database.writing.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
+        with database.reading() as connection:
+            connection.execute(sa.select(sa.func.pg_terminate_backend(session)))
+        for expected in (sa.exc.DBAPIError, LockLost, LockLost):
+            with pytest.raises(expected), database.writing.begin():
+                database.run(put, [("330102", 7)])
+        assert [] == cursors(database)
 
 
 def test_a_refused_opening_leaves_the_holder_as_it_was(database: Database, database_url: str) -> None:
