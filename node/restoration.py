@@ -312,6 +312,12 @@ class Restoration:
             .where(cursors.bureau == bureau, cursors.published_seq >= from_seq)
             .values(published_seq=from_seq - 1)
         )
+        # Nobody outside is told of what is set aside, and everybody of what comes in its place.
+        owed, seen = schema.CALLBACKS, schema.CALLBACK_CURSORS
+        database.writing.execute(sa.delete(owed).where(owed.c.bureau == bureau, owed.c.seq >= from_seq))
+        database.writing.execute(
+            sa.update(seen).where(seen.c.bureau == bureau, seen.c.seq >= from_seq).values(seq=from_seq - 1)
+        )
         return len(rows)
 
     def _decisions(self, bureau: str, rows: Sequence[tuple[Any, ...]]) -> list[tuple[str, str, bytes]]:

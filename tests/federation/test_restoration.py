@@ -21,8 +21,8 @@ from kuaixiang.domain.events import (
 from kuaixiang.domain.words import Custody, Role
 from kuaixiang.wire.v1 import referral_pb2
 from node.federation.cosigner import LedgerRefuted, LedgerUnproven
-from node.ledger import evidence, queries, schema
-from node.ledger.ledger import Ledger
+from node.ledger import callbacks, evidence, queries, schema
+from node.ledger.ledger import Callback, Draft, Ledger, Work
 from node.restoration import NUMBERS_LEFT_OUT, NotRestored, Restored, restore
 from tests.federation.bureaus import until
 from tests.federation.nodes import COUNTY, PREFECTURE, TEXT, Nodes, nodes
@@ -214,6 +214,14 @@ async def test_acts_recorded_on_an_older_copy_are_set_aside_and_named(pair: Node
     pair.settings |= {"cosigned_start_seconds": 0}
     await pair.start(COUNTY)
     forked = await pair.register(COUNTY)
+    ledger = pair.up[COUNTY].office.ledger
+    owed = Callback("hook", COUNTY, ledger.heads[COUNTY].seq, 1, forked, "taxpayer_told", 0, 0)
+
+    def run(draft: Draft) -> None:
+        draft.put_callback(owed)
+        draft.put_callback_cursor(owed.sink, COUNTY, owed.seq)
+
+    await ledger.do(Work(run=run, bureau=COUNTY))
     await pair.start(PREFECTURE)
     await until(lambda: pair.up[COUNTY].office.ledger.withheld)
     with pytest.raises(LedgerRefuted, match=r"went on from an older copy|are missing"):
@@ -229,6 +237,9 @@ async def test_acts_recorded_on_an_older_copy_are_set_aside_and_named(pair: Node
     assert restored.set_aside == len(lines)
     assert (forked, TEXT) == (lines[0]["entry"]["case_id"], lines[0]["private"]["text"])
     await pair.start(COUNTY)
+    database = pair.up[COUNTY].office.ledger.database
+    assert [] == callbacks.kept(database, COUNTY, sink=owed.sink, dead=None, limit=9)
+    assert {COUNTY: lines[0]["seq"] - 1} == callbacks.cursors(database, owed.sink)
     await pair.accept(COUNTY)
     seen = await cosigned(pair)
     assert seen.generation == 2
