@@ -18,6 +18,10 @@ CHART: Final = Path(__file__).parent / "kuaixiang"
 NOT_OF_A_SCHEMA: Final = frozenset({"default", "title", "format", "writeOnly"})
 """What pydantic tells besides what a value must be."""
 
+ADDRESSES: Final = frozenset({"accounts", "database", "nats_url"})
+"""Settings that may hold a password, which belongs into the Secret `environment`: settings become a ConfigMap."""
+CREDENTIAL: Final = "://[^/@]*:[^/@]*@"
+
 DNS_LABEL: Final = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 QUANTITY: Final = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 CIDR: Final = r"^[0-9a-fA-F.:]+/[0-9]{1,3}$"
@@ -68,7 +72,13 @@ def settings_of(kind: type[BaseSettings]) -> Schema:
             return {name: pruned(value) for name, value in part.items() if name not in NOT_OF_A_SCHEMA}
         return [pruned(one) for one in part] if isinstance(part, list) else part
 
-    return thing({name: pruned(one) for name, one in sorted(described["properties"].items())})
+    bare: Schema = {"not": {"type": "string", "pattern": CREDENTIAL}}
+    return thing(
+        {
+            name: pruned(one) | (bare if name in ADDRESSES else {})
+            for name, one in sorted(described["properties"].items())
+        }
+    )
 
 
 def service_of(kind: type[BaseSettings], storage: Schema) -> Schema:

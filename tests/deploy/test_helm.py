@@ -143,6 +143,9 @@ def test_the_schema_of_the_values_is_what_the_settings_are_today() -> None:
         ({"node": {"settings": {"bureau": "330106"}}}, "bureau"),
         ({"node": {"settings": {"returns_max": 0}}}, "returns_max"),
         ({"node": {"settings": {"nats_url": ["tls://nats:4222"]}}}, "nats_url"),
+        # What is secret is in the Secret that `environment` names.
+        ({"node": {"settings": {"database": "postgresql://kx:secret@db/kx"}}}, "database"),
+        ({"node": {"settings": {"nats_url": "nats://kx:secret@nats:4222"}}}, "nats_url"),
         ({"node": {"resources": {"limits": {"memory": "a lot"}}}}, "memory"),
         ({"node": {"certificates": ""}}, "certificates"),
         ({"nats": {"enabled": True, "confs": []}}, "confs"),
