@@ -143,7 +143,12 @@ class Statistics(StatisticsServiceServicer):
     def completeness(self, scope: str, until_us: int = 0) -> query.Completeness:
         """How complete the figures of a scope are now; with `until_us`, up to that instant."""
         tree, marks = self._store.tree, self._folder.marks()
-        ended = {one for one in tree.subtree(scope) if tree.dissolved(one) and self._has_ended(marks.get(one))}
+        ended = {
+            one
+            for one in tree.subtree(scope)
+            # What stands under it, and was dissolved with it, hands over by its ledger.
+            if tree.dissolved(one) and all(self._has_ended(marks.get(below)) for below in tree.subtree(one))
+        }
         bureaus = [bureau for bureau in tree.subtree(scope) if bureau not in ended]
         return query.completeness(bureaus, marks, self._silent(bureaus), until_us)
 

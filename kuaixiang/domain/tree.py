@@ -150,6 +150,19 @@ class UnknownSuccessor(TreeError):
         return f"bureau {self.code} cannot have {self.successor!r} as its successor"
 
 
+class UnderDissolved(TreeError):
+    """A bureau stands under one that has been dissolved, over whose ledger its cases would go up and down."""
+
+    def __init__(self, code: str, superior: str) -> None:
+        super().__init__(code, superior)
+        self.codes = (code,)
+        self.code = code
+        self.superior = superior
+
+    def __str__(self) -> str:
+        return f"bureau {self.code} stands under {self.superior}, which has been dissolved"
+
+
 class UnknownBureau(LookupError):
     """A code that no bureau of the tree has."""
 
@@ -212,7 +225,7 @@ class BureauTree:
 
         Raises:
             BadBureauCode, DuplicateBureau, NoRoot, SeveralRoots, OrphanBureau, BureauCycle, TierNotBelowParent,
-            UnknownFormerSuperior, UnknownSuccessor.
+            UnknownFormerSuperior, UnknownSuccessor, UnderDissolved.
 
         """
         self._version = version
@@ -223,6 +236,8 @@ class BureauTree:
             if bureau.parent is not None:
                 _check_under(bureau, self._bureaus)
                 children[bureau.parent].append(bureau.code)
+                if self._bureaus[bureau.parent].successor and not bureau.successor:
+                    raise UnderDissolved(bureau.code, bureau.parent)
             for former in bureau.formerly:
                 if former not in self._bureaus or former in {bureau.code, bureau.parent}:
                     raise UnknownFormerSuperior(bureau.code, former)

@@ -6,7 +6,7 @@ import pytest
 
 from kuaixiang.domain import errors, events
 from kuaixiang.domain.jurisdiction import competent_bureau
-from kuaixiang.domain.tree import Bureau, BureauTree, Tier, UnknownSuccessor
+from kuaixiang.domain.tree import Bureau, BureauTree, Tier, UnderDissolved, UnknownSuccessor
 from kuaixiang.facts import FactsMalformed, parse_tree
 from tests.domain.story import FORWARD, HANGZHOU, REFER, REGISTER, SHANGCHENG, TREE, Story
 
@@ -53,6 +53,18 @@ def test_for_a_taxpayer_of_a_dissolved_bureau_its_successor_is_proposed() -> Non
 def test_a_successor_is_another_bureau_of_the_tree_and_the_root_has_none(of: str, successor: str) -> None:
     with pytest.raises(UnknownSuccessor, match=f"bureau {of} cannot have '{successor}' as its successor"):
         tree(of, successor)
+
+
+def test_whoever_stands_under_a_bureau_that_is_dissolved_is_dissolved_too_or_stands_elsewhere() -> None:
+    def after(**of: Bureau) -> BureauTree:
+        return BureauTree("2027-1", [of.get(f"b{one.code}", one) for one in TREE.bureaus.values()])
+
+    below = TREE.children(HANGZHOU)
+    other = next(one for one in TREE.bureaus if one != HANGZHOU and one not in below and one != TREE.root)
+    ended = {f"b{HANGZHOU}": replace(TREE.get(HANGZHOU), successor=other)}
+    with pytest.raises(UnderDissolved, match=HANGZHOU):
+        after(**ended)
+    after(**ended, **{f"b{code}": replace(TREE.get(code), successor=other) for code in below})
 
 
 def test_a_successor_that_was_dissolved_too_is_named_with_its_line() -> None:
