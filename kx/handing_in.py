@@ -194,7 +194,11 @@ class _Sender:
             elif told["end"]:
                 return
             else:
-                raise _Broken(_told(503, told.get("problem", {})))
+                problem = told.get("problem", {})
+                failure = _told(int(problem.get("status", 503)), problem)
+                if failure.exit_code == REFUSED_EXIT_CODE:
+                    raise failure  # such as a token that has ended meanwhile
+                raise _Broken(failure)
         raise _Broken(_away("the answer broke off"))
 
 

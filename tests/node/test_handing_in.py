@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from demo.processes import ChildProcess, free_port
-from kx.handing_in import _acknowledgements
+from kx.handing_in import HandIn, _acknowledgements, _Sender
+from kx.output import Bar, Failed
 from node.settings import NodeSettings
 from tests.kx.conftest import kx
 from tests.node.callers import Callers
@@ -122,6 +123,28 @@ def test_what_cannot_be_sent_is_said_before_anything_is(tmp_path: Path) -> None:
     token.chmod(0o644)
     assert (2, "OpenToOthers", "--token-file") == refused(str(file), *away)
     assert (2, "Unreadable", "--token-file") == refused(str(file), *away[:3], str(tmp_path / "none"))
+
+
+def test_a_token_that_ends_in_the_middle_of_a_file_is_said_at_once(tmp_path: Path) -> None:
+    problem = {"status": 401, "rule": "SignInEnded", "detail": "It has ended.", "detail_chinese": "已失效。"}
+    told = json.dumps({"end": False, "next_row": 1, "problem": problem})
+    door = httpx.MockTransport(lambda _: httpx.Response(200, text=f"{told}\n"))
+    asked = HandIn(
+        file=tmp_path / "day.csv",
+        url="https://door",
+        token_file=tmp_path / "token",
+        authorities=None,
+        acknowledgements=tmp_path / "kept",
+        patience_seconds=1,
+    )
+    with (
+        pytest.raises(Failed) as ended,
+        _acknowledgements(asked, b"x") as kept,
+        httpx.Client(transport=door, base_url=asked.url) as client,
+        Bar("Handing in", None) as bar,
+    ):
+        _Sender(asked, client, kept, bar).send_all(b"x", "text/csv")
+    assert (2, "SignInEnded") == (ended.value.exit_code, ended.value.rule)
 
 
 def test_acknowledgements_of_another_file_and_half_a_line_are_not_gone_on_from(tmp_path: Path) -> None:
