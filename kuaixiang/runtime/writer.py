@@ -163,6 +163,13 @@ class GroupCommitWriter(Generic[W]):
         return future
 
     def _run(self) -> None:
+        try:
+            self._take_turns()
+        except Exception:  # noqa: BLE001 - without its thread it would take work for ever and do none
+            _log.exception("The writer failed; the process ends and recovers on start.", action="writer.failed")
+            os._exit(EXIT_COMMIT_FAILED)
+
+    def _take_turns(self) -> None:
         answered = 0
         while True:
             with self._wake:

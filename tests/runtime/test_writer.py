@@ -186,11 +186,18 @@ def test_a_loop_that_has_closed_does_not_stop_the_writer(writer: GroupCommitWrit
 
 FAILING = """
 import asyncio
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.writer import GroupCommitWriter
 
 class Batch:
     def do(self, work): return work
-    def commit(self): raise OSError("no space left")
+    def commit(self): {commit}
+
+class Spans:
+    def waiting(self): return None
+    def writing(self, waiting, works): {writing}
+
+tracing.spans = Spans
 
 async def main():
     writer = GroupCommitWriter("test", lambda works: Batch(), ValueError)
@@ -201,9 +208,14 @@ asyncio.run(main())
 """
 
 
-def test_a_failed_commit_answers_nobody_and_ends_the_process() -> None:
+@pytest.mark.parametrize(
+    ("commit", "writing"),
+    [("raise OSError('no space left')", "return None"), ("pass", "raise ValueError('a fault beside the commit')")],
+)
+def test_a_failed_commit_answers_nobody_and_ends_the_process(commit: str, writing: str) -> None:
+    program = FAILING.format(commit=commit, writing=writing)
     done = subprocess.run(
-        [sys.executable, "-c", FAILING], cwd=ROOT, check=False, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program], cwd=ROOT, check=False, capture_output=True, text=True, timeout=120
     )
     assert EXIT_COMMIT_FAILED == done.returncode == 74
     assert "1\n" not in done.stdout
