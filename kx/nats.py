@@ -50,9 +50,7 @@ def nats(
                 hubs=_by_site(hub, "--hub"),
             )
         except SiteConfError as wrong:
-            raise Failed(
-                Both(f"Nothing is written: {wrong}.", f"未写出配置：{wrong}。"), rule=type(wrong).__name__
-            ) from wrong
+            raise Failed(wrong.sentence, rule=type(wrong).__name__, remedy=wrong.remedy) from wrong
         try:
             out.mkdir(parents=True, exist_ok=True)
             for name, text in confs.items():

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from kuaixiang.domain.labels import Both
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime import pki
 from kuaixiang.runtime.bus import (
@@ -49,7 +50,12 @@ CERTIFICATES: Final = "/etc/nats/certificates"
 
 
 class SiteConfError(Exception):
-    """The configuration of a site cannot be written from the tree and what was said besides."""
+    """The configuration of a site cannot be written from the tree and what was said besides: why, and what to do."""
+
+    def __init__(self, sentence: Both, remedy: Both) -> None:
+        super().__init__(sentence.english)
+        self.sentence = sentence
+        self.remedy = remedy
 
 
 class NoNodes(SiteConfError):
@@ -57,7 +63,16 @@ class NoNodes(SiteConfError):
 
     def __init__(self, site: str) -> None:
         self.site = site
-        super().__init__(f"no bureau of the site {site} has an endpoint in the tree: nobody could connect there")
+        super().__init__(
+            Both(
+                f"No bureau of the site {site} has an endpoint in the tree: nobody could connect there.",
+                f"机构树中站点 {site} 的单位都没有 endpoint，无人可以连接。",
+            ),
+            Both(
+                "Say in the column `endpoint` where their nodes answer.",
+                "请在机构树的 endpoint 列填写各单位节点的地址。",
+            ),
+        )
 
 
 class NoSuchSite(SiteConfError):
@@ -65,7 +80,10 @@ class NoSuchSite(SiteConfError):
 
     def __init__(self, code: str) -> None:
         self.code = code
-        super().__init__(f"{code} is no NATS site of the tree: sites are headquarters and the provincial bureaus")
+        super().__init__(
+            Both(f"{code} is no NATS site of the tree.", f"{code} 不是机构树中的 NATS 站点。"),
+            Both("Sites are headquarters and the provincial bureaus.", "站点为总局和各省级单位。"),
+        )
 
 
 class ServersMissing(SiteConfError):
@@ -73,7 +91,13 @@ class ServersMissing(SiteConfError):
 
     def __init__(self, site: str) -> None:
         self.site = site
-        super().__init__(f"by which host the provinces reach the servers of {site} was not said")
+        super().__init__(
+            Both(
+                f"By which host the provinces reach the servers of {site} was not said.",
+                f"没有说明各省以哪个主机名连接站点 {site} 的服务器。",
+            ),
+            Both(f"Say it: `--server {site}=HOST`.", f"请用 --server {site}=主机名 说明。"),
+        )
 
 
 class NoCluster(SiteConfError):
@@ -82,7 +106,10 @@ class NoCluster(SiteConfError):
     def __init__(self, site: str, count: int) -> None:
         self.site = site
         self.count = count
-        super().__init__(f"{site} is given {count} servers: a site has one, or a cluster of three")
+        super().__init__(
+            Both(f"{site} is given {count} servers.", f"站点 {site} 给出了 {count} 台服务器。"),
+            Both("A site has one server, or a cluster of three.", "每个站点设一台服务器，或者由三台组成集群。"),
+        )
 
 
 CLUSTER_SERVERS: Final = 3
@@ -95,7 +122,9 @@ class SiteConf:
 
     `nodes` are the node processes of the site, each by the bureaus that it keeps the ledgers of, in the order of its
     certificate; `hubs` the scopes of the hubs that connect here. `leaf_listen` and `provinces` belong to the national
-    site only, `leaf_url` to a province's. `any_consumer` lets hubs name consumers as they like.
+    site only, `leaf_urls` to a province's: the national servers, of which its leaf dials one. Of a cluster each server
+    has its `number` and its `cluster_listen`, and all have the same `routes`, where they dial each other.
+    `any_consumer` lets hubs name consumers as they like.
     """
 
     code: str

@@ -353,5 +353,6 @@ def test_a_site_of_which_the_tree_tells_no_endpoint_is_not_written() -> None:
 def test_the_command_says_what_is_wrong_and_writes_nothing(wrong: tuple[str, ...], tmp_path: Path) -> None:
     tree = str(DEPLOY / "tree" / "sample-federation.csv")
     done = CliRunner().invoke(app, ("nats", tree, "--out", str(tmp_path / "out"), *wrong))
-    assert 0 != done.exit_code
+    assert 2 == done.exit_code
+    assert "站点" in done.output
     assert not (tmp_path / "out").exists()
