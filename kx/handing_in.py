@@ -7,7 +7,6 @@ has told it. So they say after any cut, of the line or of this machine, from whi
 import hashlib
 import json
 import ssl
-import stat
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ import httpx
 from rich.console import Console
 
 from kuaixiang.domain.labels import NOTHING, Both
+from kuaixiang.runtime.vault import mode_open
 from kuaixiang.web.serving import is_loopback
 from kx.output import REFUSED_EXIT_CODE, UNREACHABLE_EXIT_CODE, Bar, Failed, note
 
@@ -261,7 +261,7 @@ def _content(file: Path) -> bytes:
 
 def _token(file: Path) -> str:
     try:
-        open_to_others = stat.S_IMODE(file.stat().st_mode) & 0o077
+        open_to_others = mode_open(file)
         token = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         said = Both(f"There is no token in {file}.", f"{file} 中没有令牌。")

@@ -95,7 +95,7 @@ class NodeSettings(SignInSettings, LimitSettings, OperationSettings, TraceSettin
     notifier: str = ""
     """What sends messages to taxpayers: `spool`, or the name of an entry point of the group `kuaixiang.notifiers`. It
     is given their contacts; empty: nobody is."""
-    notifier_options: Annotated[Mapping[str, str], Field(default_factory=dict)]
+    notifier_options: Annotated[Mapping[str, str], Field(default_factory=dict, repr=False)]
     """What that notifier must be told, a table of texts; the spool's `file`."""
     callback_hours: Annotated[float, Field(gt=0, le=24 * 366)] = 72.0
     """Hours for which a web hook or a message is tried again before it is given up and listed."""

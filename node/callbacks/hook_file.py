@@ -69,7 +69,8 @@ class Hook:
 def load_hooks(file: Path) -> tuple[Hook, ...]:
     """The hooks of a file; paths in it are beside it. Raises `HooksUnusable`.
 
-    `[330106.website]` with `url`, `secret` (a file of mode 0600), and where wanted `events` and `authorities`.
+    `[330106.website]` with `url`, `secret` (a file that is as closed as a key), and where wanted `events` and
+    `authorities`.
     """
     try:
         found = tomllib.loads(file.read_text(encoding="utf-8"))

@@ -1,9 +1,9 @@
 """Messages to taxpayers (SMS, mail) by a notifier that the bureau plugs in; none is built in but a file of messages.
 
 A notifier is an object that the entry point of its name in the group `kuaixiang.notifiers` makes of the setting
-`notifier_options`. It is given what must be said to whom: contacts leave the ledger by it alone, and each handing over
-is in the journal before it is made, as a reading of private data by the system. It says nothing that the taxpayer has
-not been told by an officer (§四(一)2, §四(三)): it is a notice of it, never the telling itself.
+`notifier_options`. It is given what must be said to whom: of what is told to the outside it alone has contacts, and
+each handing over is in the journal before it is made, as a reading of private data by the system. It says nothing of
+request and reply, and stands beside what an officer tells the taxpayer (§四(一)2, §四(三)), never in its place.
 """
 
 import asyncio
