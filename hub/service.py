@@ -33,7 +33,7 @@ from kuaixiang.runtime import logs
 from kuaixiang.runtime.backups import show_newest
 from kuaixiang.runtime.bus import Access, Bus, hub_user
 from kuaixiang.runtime.clock import clock_from, to_micros
-from kuaixiang.runtime.exposition import start_exposition
+from kuaixiang.runtime.exposition import Exposition
 from kuaixiang.runtime.loops import Loop, Step
 from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.serving import Health, serving, told_to_stop
@@ -109,7 +109,7 @@ async def running(settings: HubSettings) -> AsyncIterator[Running]:
             silent_after_seconds=settings.silent_after_seconds,
         )
         stack.push_async_callback(refiller.stop)
-        exposition = start_exposition(settings.metrics_host, settings.metrics_port)
+        exposition = Exposition(settings.metrics_host, settings.metrics_port)
         stack.callback(exposition.stop)
         bus = Bus(
             Access(

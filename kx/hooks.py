@@ -1,6 +1,6 @@
 """`kx hooks`: what channels' web hooks and the notifier of taxpayers could not bring yet, looked after by leaders."""
 
-from datetime import timedelta
+from datetime import UTC
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +9,7 @@ from rich.table import Table
 
 from kuaixiang.wire.v1 import callback_pb2, case_pb2
 from kx.options import Asking, Who, asking_options, officer_options, takes
-from kx.output import failures_told, print_json, table_of, wide
+from kx.output import failures_told, local, print_json, table_of, wide
 
 app = typer.Typer(
     name="hooks",
@@ -17,7 +17,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-_SHANGHAI = timedelta(hours=8)
 Sink = Annotated[str, typer.Argument(metavar="SINK", help="Such as hook:330106:website, as `kx hooks list` names it.")]
 Seq = Annotated[
     int, typer.Option("--seq", min=0, help="Of this entry alone, by its number in the list; up to 500 when left out.")
@@ -96,4 +95,4 @@ def _header(asking: Asking, who: Who) -> case_pb2.ActHeader:
 
 
 def _shown(one: callback_pb2.Callback, field: Any) -> str:  # noqa: ANN401 - a field's name
-    return f"{getattr(one, field).ToDatetime() + _SHANGHAI:%Y-%m-%d %H:%M}"
+    return local(getattr(one, field).ToDatetime(UTC))

@@ -18,7 +18,7 @@ from kuaixiang.runtime import logs
 from kuaixiang.runtime.backups import show_newest
 from kuaixiang.runtime.bus import Access, Bus, node_user
 from kuaixiang.runtime.clock import clock_from
-from kuaixiang.runtime.exposition import Exposition, start_exposition
+from kuaixiang.runtime.exposition import Exposition
 from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.serving import Health, serving, told_to_stop
 from kuaixiang.runtime.tracing import tracing
@@ -228,7 +228,7 @@ async def running(
     async with contextlib.AsyncExitStack() as stack:
         # Before all that is made: servers, channels and the writer ask once whether there are traces.
         stack.enter_context(tracing(settings, "node", settings.bureaus[0]))
-        exposition = start_exposition(settings.metrics_host, settings.metrics_port)
+        exposition = Exposition(settings.metrics_host, settings.metrics_port)
         stack.callback(exposition.stop)
         health = Health(_SERVICES)
         exposition.unfit = lambda: "" if health.serving else NOT_FIT

@@ -37,11 +37,11 @@ class PortUnavailable(Exception):
 class Exposition:
     """A running `/metrics`, and `/health` for balancers, which have no certificate to ask gRPC's health service with.
 
-    `port` is the port it is bound to. `unfit` says why the service does not serve, in a line; empty: it serves.
-    Raises `PortUnavailable`.
+    It runs from a thread of its own; port 0 takes a free one, which `port` then is. `unfit` says why the service does
+    not serve, in a line; empty: it serves. Raises `PortUnavailable`.
     """
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry) -> None:
+    def __init__(self, host: str, port: int, registry: CollectorRegistry = REGISTRY) -> None:
         self.unfit: Callable[[], str] = str
         self.show(registry)
         try:
@@ -74,11 +74,6 @@ class Exposition:
             status, said = ("503 Service Unavailable", f"NOT_SERVING: {unfit}") if unfit else ("200 OK", "SERVING")
         start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")])
         return [f"{said}\n".encode()]
-
-
-def start_exposition(host: str, port: int, registry: CollectorRegistry = REGISTRY) -> Exposition:
-    """Serve that registry's metrics from a thread of its own; port 0 takes a free one. Raises `PortUnavailable`."""
-    return Exposition(host, port, registry)
 
 
 class _Handler(WSGIRequestHandler):

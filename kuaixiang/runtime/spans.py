@@ -276,7 +276,7 @@ class Spans:
     def publishing(self, subject: str, parents: Iterable[SpanContext], message_id: str = "") -> Several:
         """A message that is sent because of some acts; `Several.traceparent` goes with it."""
         about = {**_about(subject, "publish", "send"), **({"messaging.message.id": message_id} if message_id else {})}
-        return self._several(f"publish {_template(subject)}", SpanKind.PRODUCER, list(parents), about)
+        return Several(self._begin(f"publish {_template(subject)}", SpanKind.PRODUCER, list(parents), about))
 
     def processing(self, received: Iterable[tuple[str, str]]) -> Several:
         """Messages that are dealt with, each a subject and the `traceparent` that came with it."""
@@ -287,9 +287,6 @@ class Spans:
                 about = _about(subject, "process", "process")
                 spans += self._begin(f"process {_template(subject)}", SpanKind.CONSUMER, parents, about)
         return Several(spans)
-
-    def _several(self, name: str, kind: SpanKind, parents: Sequence[SpanContext], about: Attributes) -> Several:
-        return Several(self._begin(name, kind, parents, about))
 
     def _begin(self, name: str, kind: SpanKind, parents: Sequence[SpanContext], about: Attributes) -> list[Span]:
         return [

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
-from kuaixiang.runtime.exposition import PortUnavailable, start_exposition
+from kuaixiang.runtime.exposition import Exposition, PortUnavailable
 
 SECONDS = 60
 
@@ -22,7 +22,7 @@ def get(port: int, path: str) -> str:
 def test_metrics_of_the_registry_are_served_on_a_free_port() -> None:
     registry = CollectorRegistry()
     Counter("cases_registered", "Cases registered.", registry=registry).inc(3)
-    exposition = start_exposition("127.0.0.1", 0, registry)
+    exposition = Exposition("127.0.0.1", 0, registry)
     try:
         families = {family.name: family for family in text_string_to_metric_families(get(exposition.port, "/metrics"))}
     finally:
@@ -31,7 +31,7 @@ def test_metrics_of_the_registry_are_served_on_a_free_port() -> None:
 
 
 def test_other_paths_are_not_found() -> None:
-    exposition = start_exposition("127.0.0.1", 0, CollectorRegistry())
+    exposition = Exposition("127.0.0.1", 0, CollectorRegistry())
     try:
         with pytest.raises(urllib.error.HTTPError, match="404") as refusal:
             get(exposition.port, "/")
@@ -41,11 +41,11 @@ def test_other_paths_are_not_found() -> None:
 
 
 def test_a_taken_port_is_named_and_a_stopped_exposition_gives_its_port_back() -> None:
-    exposition = start_exposition("127.0.0.1", 0, CollectorRegistry())
+    exposition = Exposition("127.0.0.1", 0, CollectorRegistry())
     with pytest.raises(PortUnavailable, match=f"127.0.0.1:{exposition.port}: Address already in use"):
-        start_exposition("127.0.0.1", exposition.port, CollectorRegistry())
+        Exposition("127.0.0.1", exposition.port, CollectorRegistry())
     exposition.stop()
     exposition.stop()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", exposition.port), SECONDS)
-    start_exposition("127.0.0.1", exposition.port, CollectorRegistry()).stop()
+    Exposition("127.0.0.1", exposition.port, CollectorRegistry()).stop()
