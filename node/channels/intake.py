@@ -144,7 +144,7 @@ def read_rows(content: bytes, kind: str, channel: Channel) -> list[Row]:
 
 def _read_lines(content: bytes) -> list[Row]:
     # Counted first: each line, an empty one too, takes many times its byte.
-    if content.count(b"\n") >= HAND_IN.rows:
+    if content.count(b"\n") - content.endswith(b"\n") >= HAND_IN.rows:
         raise TableUnusable(
             Both(f"has more than {HAND_IN.rows:,} rows.", f"超过 {HAND_IN.rows:,} 行。"),
             "TooLarge",

@@ -148,17 +148,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "LOOK_SECONDS", 0.05)
 
 
-@pytest.fixture
-async def node(settings: NodeSettings) -> AsyncIterator[service.Running]:
-    async with service.running(settings) as running:
-        yield running
-
-
-@pytest.fixture
-def gateway(node: service.Running, callers: Callers) -> Gateway:
-    return Gateway(node, callers)
-
-
 async def registered(gateway: Gateway, reference: str = "W-1") -> str:
     async with await gateway.client() as program:
         made = await program.post("/v1/cases", json=REQUEST | {"channel_reference": reference})

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import xlsxwriter
 from kuaixiang.domain.authority import NotForToken
 from kuaixiang.domain.errors import FieldMalformed, FieldMissing
 from kuaixiang.domain.sign_in import TokenNotForThis
+from kuaixiang.domain.words import Channel
 from kuaixiang.runtime.server import TooMuchWaits
 from kuaixiang.runtime.writer import WriterBusy
+from kuaixiang.text.tables import TableUnusable
 from kuaixiang.web.guard import BodyTooLarge
 from kuaixiang.wire.v1 import common_pb2
 from node import service
@@ -23,7 +25,6 @@ from node.channels.door import TokenNeeded
 from node.channels.intake import CSV, NDJSON, XLSX, FileUnusable, NotTaken, TooManyHandIns
 from node.channels.messages import FieldsUnknown
 from node.settings import NodeSettings
-from tests.node.callers import Callers
 from tests.node.gateways import REQUEST, STATUS, Gateway, with_gateway
 
 HEADINGS = ("渠道编号", "纳税人名称", "联系方式", "诉求内容", "类别")
@@ -32,17 +33,6 @@ HEADINGS = ("渠道编号", "纳税人名称", "联系方式", "诉求内容", "
 @pytest.fixture
 def settings(settings: NodeSettings, tmp_path: Path) -> NodeSettings:
     return with_gateway(settings, tmp_path)
-
-
-@pytest.fixture
-async def node(settings: NodeSettings) -> AsyncIterator[service.Running]:
-    async with service.running(settings) as running:
-        yield running
-
-
-@pytest.fixture
-def gateway(node: service.Running, callers: Callers) -> Gateway:
-    return Gateway(node, callers)
 
 
 def cells(number: str, **other: str) -> list[str]:
@@ -157,6 +147,16 @@ async def test_a_number_that_was_registered_with_other_words_is_answered_so(gate
         *again, whole = await hand_in(program, csv(cells("E1", text="另一件诉求，内容不同。"), cells("E2")), CSV)
         assert [first[0] | {"other_words": True}, first[1]] == again
         assert end(repeated=2) == whole
+
+
+def test_a_file_has_as_many_lines_as_it_may_have_whether_or_not_the_last_one_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(intake, "HAND_IN", replace(intake.HAND_IN, rows=2))
+    for content in (lines(REQUEST, REQUEST), lines(REQUEST, REQUEST) + b"\n"):
+        assert [1, 2] == [row.number for row in intake.read_rows(content, NDJSON, Channel.WEBSITE)]
+    with pytest.raises(TableUnusable, match="more than 2 rows"):
+        intake.read_rows(lines(REQUEST, REQUEST, REQUEST), NDJSON, Channel.WEBSITE)
 
 
 async def test_a_hand_in_goes_on_at_a_row(gateway: Gateway) -> None:
