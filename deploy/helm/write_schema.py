@@ -17,7 +17,8 @@ from node.settings import NodeSettings
 CHART: Final = Path(__file__).parent / "kuaixiang"
 NOT_OF_A_SCHEMA: Final = frozenset({"default", "title", "format", "writeOnly"})
 """What pydantic tells besides what a value must be."""
-
+NOT_FOR_A_POD: Final = frozenset({"standby"})
+"""Settings that no release may have: who stands by opens no port, by which the probes know a pod that is well."""
 ADDRESSES: Final = frozenset({"accounts", "database", "nats_url"})
 """Settings that may hold a password, which belongs into the Secret `environment`: settings become a ConfigMap."""
 CREDENTIAL: Final = "://[^/@]*:[^/@]*@"
@@ -73,12 +74,8 @@ def settings_of(kind: type[BaseSettings]) -> Schema:
         return [pruned(one) for one in part] if isinstance(part, list) else part
 
     bare: Schema = {"not": {"type": "string", "pattern": CREDENTIAL}}
-    return thing(
-        {
-            name: pruned(one) | (bare if name in ADDRESSES else {})
-            for name, one in sorted(described["properties"].items())
-        }
-    )
+    known = {name: one for name, one in described["properties"].items() if name not in NOT_FOR_A_POD}
+    return thing({name: pruned(one) | (bare if name in ADDRESSES else {}) for name, one in sorted(known.items())})
 
 
 def service_of(kind: type[BaseSettings], storage: Schema) -> Schema:

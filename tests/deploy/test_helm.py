@@ -142,6 +142,8 @@ def test_the_schema_of_the_values_is_what_the_settings_are_today() -> None:
         ({"replicas": 3}, "replicas"),
         ({"node": {"settings": {"bureau": "330106"}}}, "bureau"),
         ({"node": {"settings": {"returns_max": 0}}}, "returns_max"),
+        # Its pod would be ended again and again: the probes ask the port that who stands by does not open.
+        ({"node": {"settings": {"standby": True}}}, "standby"),
         ({"node": {"settings": {"nats_url": ["tls://nats:4222"]}}}, "nats_url"),
         # What is secret is in the Secret that `environment` names.
         ({"node": {"settings": {"database": "postgresql://kx:secret@db/kx"}}}, "database"),
@@ -302,6 +304,15 @@ def test_nats_has_the_ports_the_store_and_the_certificates_that_its_configuratio
         for host in HOSTS:
             assert all(f"tls://{host}:{ROUTE_PORT}" in text for text in confs.values())
             assert f"tls://{host}:{CLIENT_PORT}" in values_of(tier)["hub"]["settings"]["nats_url"].split(",")
+
+
+def test_a_setting_that_is_a_table_is_one_in_the_settings_file(chart: Chart) -> None:
+    values = values_of("county")
+    options = {"file": "/var/lib/kuaixiang/messages.ndjson", "of whom": '税 "a"'}
+    values["node"]["settings"] |= {"notifier": "spool", "notifier_options": options}
+    documents = rendered(chart, "county", node=values["node"])
+    written = tomllib.loads(of_kind(documents, "ConfigMap")["xihu-node"]["data"]["settings.toml"])
+    assert options == written["notifier_options"]
 
 
 def test_every_page_that_the_settings_open_has_a_port(chart: Chart) -> None:

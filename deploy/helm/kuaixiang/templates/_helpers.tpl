@@ -44,10 +44,16 @@ kuaixiang.internal/tier: {{ $root.Values.tier }}
 {{- mustMergeOverwrite $given (deepCopy $own.settings) | toJson -}}
 {{- end -}}
 
-{{/* A settings file: JSON's strings, numbers, truths and lists are TOML's too, and a nothing is left out. */}}
+{{/* A settings file: JSON's strings, numbers, truths and lists are TOML's too, a table is not, a nothing is left out. */}}
 {{- define "kuaixiang.toml" -}}
 {{- range $name, $value := include "kuaixiang.settings" . | fromJson }}
-{{- if not (kindIs "invalid" $value) }}
+{{- if kindIs "map" $value }}
+{{- $pairs := list }}
+{{- range $key, $one := $value }}
+{{- $pairs = append $pairs (printf "%s = %s" (toRawJson $key) (toRawJson $one)) }}
+{{- end }}
+{{ $name }} = { {{- join ", " $pairs -}} }
+{{- else if not (kindIs "invalid" $value) }}
 {{ $name }} = {{ toRawJson $value }}
 {{- end }}
 {{- end }}
