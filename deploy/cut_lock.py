@@ -4,10 +4,10 @@ The image has no use for linters and test servers. `uv` notes under each package
 follows those notes::
 
     python deploy/cut_lock.py requirements.lock alembic cryptography ... > runtime.lock
-    python deploy/cut_lock.py requirements.lock --of pyproject.toml > runtime.lock
+    python deploy/cut_lock.py requirements.lock --of pyproject.toml --extra tracing > runtime.lock
 
-With ``--of`` the packages are the dependencies of that project. Standard library only: it runs before anything is
-installed.
+With ``--of`` the packages are the dependencies of that project, with ``--extra`` those of its extra besides. Standard
+library only: it runs before anything is installed.
 """  # noqa: INP001 - a program, not part of a package
 
 import argparse
@@ -67,10 +67,14 @@ def main() -> int:
     parser.add_argument("lock", type=Path)
     parser.add_argument("packages", nargs="*")
     parser.add_argument("--of", type=Path, metavar="PYPROJECT", help="cut for this project's dependencies")
+    parser.add_argument("--extra", action="append", default=[], help="and for those of its extra")
     given = parser.parse_args()
     roots = list(given.packages)
     if given.of:
-        roots += tomllib.loads(given.of.read_text("utf-8"))["project"]["dependencies"]
+        project = tomllib.loads(given.of.read_text("utf-8"))["project"]
+        roots += project["dependencies"]
+        for extra in given.extra:
+            roots += project["optional-dependencies"][extra]
     try:
         sys.stdout.write(cut(given.lock.read_text("utf-8"), roots))
     except NotLocked as missing:

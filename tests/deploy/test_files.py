@@ -348,6 +348,25 @@ def test_the_cut_lock_holds_what_the_package_needs_and_none_of_the_tools() -> No
     assert all(entry in lock and "--hash=sha256:" in entry for entry in kept.values())
 
 
+def test_the_image_has_what_traces_need() -> None:
+    found = re.search(
+        r"python cut_lock\.py (requirements\.lock --of .*) > /tmp/runtime\.lock",
+        (DEPLOY / "Dockerfile").read_text("utf-8"),
+    )
+    assert found is not None
+    done = subprocess.run(
+        [sys.executable, DEPLOY / "cut_lock.py", *found.group(1).split()],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    kept = program("cut_lock").entries(done.stdout)
+    assert {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http", "grpcio"} <= set(kept)
+    assert "pytest" not in kept
+
+
 def test_a_package_that_is_not_locked_is_named() -> None:
     done = subprocess.run(
         [sys.executable, DEPLOY / "cut_lock.py", ROOT / "requirements.lock", "no-such-package"],
