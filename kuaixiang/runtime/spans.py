@@ -1,6 +1,6 @@
 """Spans: how long each part of what an act sets going took, and where; made with OpenTelemetry.
 
-A trace begins with a call (or a page) of somebody who asks, and is continued by what that causes: the act that is
+A trace begins with a call of somebody who asks over gRPC, and is continued by what that causes: the act that is
 written, its delivery to a peer, its entries on their way to the hubs, the totals that tell of them. What nobody has
 asked for begins none, and neither does a call of a peer that is not traced, since each call says whether it is.
 
