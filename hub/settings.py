@@ -10,7 +10,13 @@ from kuaixiang.accounts.settings import SignInSettings
 from kuaixiang.domain.tree import BureauTree, UnknownBureau
 from kuaixiang.facts import FactsError, load_staff, load_tree, national_tree
 from kuaixiang.runtime.pki import CertificatePaths
-from kuaixiang.runtime.settings import ImpossibleSetting, LimitSettings, OperationSettings, TraceSettings
+from kuaixiang.runtime.settings import (
+    ImpossibleSetting,
+    LimitSettings,
+    OperationSettings,
+    TraceSettings,
+    held_to_one_scheme,
+)
 from kuaixiang.web.serving import is_loopback
 
 ENV_PREFIX: Final = "KX_HUB_"
@@ -78,6 +84,7 @@ class HubSettings(SignInSettings, LimitSettings, OperationSettings, TraceSetting
             raise ImpossibleSetting("tree", str(failure)) from failure
         if self.scope not in tree:
             raise ImpossibleSetting("scope", str(UnknownBureau(self.scope)))
+        held_to_one_scheme("nats_url", self.nats_url.get_secret_value())
         strange = sorted(set(self.sites) - set(sites_of(tree, self.scope)))
         if strange:
             raise ImpossibleSetting("sites", f"{', '.join(strange)} serve no bureau of {self.scope}")

@@ -13,7 +13,13 @@ from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.facts import FactsError, load_calendar, load_staff, load_tree, national_tree, published_calendar
 from kuaixiang.runtime.pki import CertificatePaths
-from kuaixiang.runtime.settings import ImpossibleSetting, LimitSettings, OperationSettings, TraceSettings
+from kuaixiang.runtime.settings import (
+    ImpossibleSetting,
+    LimitSettings,
+    OperationSettings,
+    TraceSettings,
+    held_to_one_scheme,
+)
 from kuaixiang.web.serving import is_loopback
 from node.callbacks.hook_file import HooksUnusable, load_hooks
 
@@ -120,6 +126,8 @@ class NodeSettings(SignInSettings, LimitSettings, OperationSettings, TraceSettin
             tree = self.load_tree()
         except FactsError as failure:
             raise ImpossibleSetting("tree", str(failure)) from failure
+        if self.nats_url is not None:
+            held_to_one_scheme("nats_url", self.nats_url.get_secret_value())
         strange = [code for code in self.bureaus if code not in tree]
         if strange:
             raise ImpossibleSetting("bureaus", f"{', '.join(strange)} is not in the tree {tree.version}")

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -98,6 +99,15 @@ class TraceSettings(BaseSettings):
                 "traces_endpoint", "needs OpenTelemetry, which is not installed: pip install 'kuaixiang[tracing]'"
             )
         return self
+
+
+def held_to_one_scheme(name: str, urls: str) -> None:
+    """Refuses addresses with commas between of which some ask for TLS and others do not. Raises `ImpossibleSetting`."""
+    schemes = sorted({urlsplit(url.strip()).scheme for url in urls.split(",")})
+    if len(schemes) > 1:
+        raise ImpossibleSetting(
+            name, f"mixes {' and '.join(f'{scheme}://' for scheme in schemes)}; all servers of a site have one scheme"
+        )
 
 
 S = TypeVar("S", bound=BaseSettings)
