@@ -283,6 +283,8 @@ async def test_a_redirect_is_not_followed(gateway: Gateway, callers: Callers, li
 async def test_a_receiver_that_answers_a_letter_at_a_time_holds_up_its_hook_no_longer_than_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    hung_up = asyncio.Event()
+
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             for letter in b"HTTP/1.1 200 OK" + b"x" * 50_000:
@@ -290,6 +292,9 @@ async def test_a_receiver_that_answers_a_letter_at_a_time_holds_up_its_hook_no_l
                 await writer.drain()
                 await asyncio.sleep(0.02)
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        hung_up.set()
 
     async def body(_: Callback) -> bytes:
         return b"{}"
@@ -306,6 +311,8 @@ async def test_a_receiver_that_answers_a_letter_at_a_time_holds_up_its_hook_no_l
                     await sink.deliver(Callback(sink.name, COUNTY, 1, 1, "", next(iter(TOLD)), 0, 0))
         finally:
             await sink.close()
+        async with asyncio.timeout(SECONDS):
+            await hung_up.wait()
     assert failed.value.receiver_away
 
 
