@@ -82,6 +82,7 @@ async def fill_registration(page: Page, name: str, text: str) -> None:
     await page.check(f"[name=category][value='{int(Category.POLICY)}']")
 
 
+@pytest.mark.slow
 async def test_a_case_is_registered_by_keyboard_goes_up_and_its_open_page_follows_what_the_province_does(
     desks: Desks,
 ) -> None:

@@ -173,6 +173,7 @@ class Look:
             pytest.fail("\n".join(self.wrong), pytrace=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 async def test_every_page_of_the_desk_is_whole_in_its_language_and_keeps_nobody_out(
     desks: Desks, language: Language
