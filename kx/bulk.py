@@ -42,14 +42,13 @@ from kuaixiang.text.columns import (
     find_columns,
     is_blank,
     moment_in,
-    number_twice,
     text_in,
 )
 from kuaixiang.text.columns import Mapping as ColumnMapping
 from kuaixiang.text.tables import WHOLE_LEDGER, Line, Moment, Table, TableUnusable, empty, plain, read_table
 from kuaixiang.wire.codec import act_of, instant, timestamp
 from kuaixiang.wire.errors import told_apart
-from kuaixiang.wire.registrations import ReadsOneAlone, answers_in, digest_of, reference_of_row
+from kuaixiang.wire.registrations import ReadsOneAlone, RowNumbers, answers_in, digest_of
 from kuaixiang.wire.v1 import case_pb2
 from kx.client import Patience, channel_to, header_of, method_of, run
 from kx.options import Acting, Asking
@@ -250,8 +249,7 @@ class _Reader:
         self._acting = acting
         self._since_1904 = table.since_1904
         self._columns = columns
-        self._said_before: Counter[str] = Counter()
-        self._numbers: dict[tuple[int, str], tuple[str, int]] = {}
+        self._numbers = RowNumbers()
 
     def row(self, line: Line) -> Row:
         """The row of a line."""
@@ -297,23 +295,12 @@ class _Reader:
         fields |= {"category": self._category(said) or 0, "channel": self._channel(said) or 0}
         request = case_pb2.RegisterCaseRequest(**fields)
         digest = digest_of(request, f"{accepted or ''}", but="answer")
-        if row.number:
-            request.channel_reference = f"{self._source.prefix}{row.number}"
-            self._check_number(request, digest, line.number)
-        else:
-            self._said_before[digest] += 1
-            request.channel_reference = reference_of_row(digest, self._said_before[digest])
+        own = f"{self._source.prefix}{row.number}" if row.number else ""
+        request.channel_reference = self._numbers.number(line.number, request.channel, own, digest)
         request.header.CopyFrom(header_of(self._acting, ""))
         request.header.ClearField("request_key")
         request.header.ClearField("occurred_at")
         return request
-
-    def _check_number(self, request: case_pb2.RegisterCaseRequest, digest: str, line: int) -> None:
-        """A number that means two cases would leave one of them out."""
-        key = (int(request.channel), request.channel_reference)
-        first, at = self._numbers.setdefault(key, (digest, line))
-        if first != digest:
-            raise number_twice(at)
 
     def _later(
         self,

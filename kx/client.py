@@ -39,7 +39,7 @@ from kuaixiang.wire.v1 import (
     supervision_pb2,
     supervision_pb2_grpc,
 )
-from kx.options import Acting, Asking
+from kx.options import Acting, Asking, Once, Who
 from kx.output import FAULT_EXIT_CODE, REFUSED_EXIT_CODE, UNREACHABLE_EXIT_CODE, Failed, note
 from kx.signing import Signed, bearer_for
 
@@ -173,6 +173,12 @@ def ask(
             return await patiently(asking, lambda seconds: call(request, timeout=seconds), again, call_seconds_max)
 
     return run(work())
+
+
+def ask_as(asking: Asking, who: Who, service: str, method: str, request: Any) -> Any:  # noqa: ANN401 - as `ask`
+    """The answer to a request with a header, which is filled in: who asks. Raises `Failed`."""
+    request.header.CopyFrom(header_of(Acting(asking, who, Once()), ""))
+    return ask(asking, service, method, request)
 
 
 def method_of(channel: grpc.aio.Channel, service: str, method: str) -> Any:  # noqa: ANN401 - the stub's callable

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from kuaixiang.wire.v1 import callback_pb2, case_pb2
+from kuaixiang.wire.v1 import callback_pb2
 from kx.options import Asking, Who, asking_options, officer_options, takes
 from kx.output import failures_told, local, print_json, table_of, wide
 
@@ -34,8 +34,8 @@ def list_callbacks(
     given_up: Annotated[bool, typer.Option("--given-up", help="Only what nobody tries any more.")] = False,
 ) -> None:
     """What waits to be told, and what was given up, which comes first."""
-    request = callback_pb2.ListCallbacksRequest(header=_header(asking, who), sink=sink, given_up=given_up)
-    answer: callback_pb2.ListCallbacksResponse = _ask(asking, "ListCallbacks", request)
+    request = callback_pb2.ListCallbacksRequest(sink=sink, given_up=given_up)
+    answer: callback_pb2.ListCallbacksResponse = _ask(asking, who, "ListCallbacks", request)
     if asking.as_json:
         print_json(table_of(answer))
         return
@@ -61,8 +61,8 @@ def list_callbacks(
 @failures_told
 def retry(sink: Sink, *, seq: Seq = 0, asking: Asking, who: Who) -> None:
     """Have it tried again, for as long as at first."""
-    request = callback_pb2.RetryCallbacksRequest(header=_header(asking, who), sink=sink, seq=seq)
-    answer: callback_pb2.RetryCallbacksResponse = _ask(asking, "RetryCallbacks", request)
+    request = callback_pb2.RetryCallbacksRequest(sink=sink, seq=seq)
+    answer: callback_pb2.RetryCallbacksResponse = _ask(asking, who, "RetryCallbacks", request)
     _say(asking, "retried", answer.retried)
 
 
@@ -71,8 +71,8 @@ def retry(sink: Sink, *, seq: Seq = 0, asking: Asking, who: Who) -> None:
 @failures_told
 def drop(sink: Sink, *, seq: Seq = 0, asking: Asking, who: Who) -> None:
     """Drop what was given up: nobody is told of it any more. What still waits stays."""
-    request = callback_pb2.DropCallbacksRequest(header=_header(asking, who), sink=sink, seq=seq)
-    answer: callback_pb2.DropCallbacksResponse = _ask(asking, "DropCallbacks", request)
+    request = callback_pb2.DropCallbacksRequest(sink=sink, seq=seq)
+    answer: callback_pb2.DropCallbacksResponse = _ask(asking, who, "DropCallbacks", request)
     _say(asking, "dropped", answer.dropped)
 
 
@@ -83,15 +83,10 @@ def _say(asking: Asking, what: str, count: int) -> None:
         typer.echo(f"{count} {what}.")
 
 
-def _ask(asking: Asking, method: str, request: Any) -> Any:  # noqa: ANN401 - the method's own answer
-    from kx.client import ask
+def _ask(asking: Asking, who: Who, method: str, request: Any) -> Any:  # noqa: ANN401 - the method's own answer
+    from kx.client import ask_as
 
-    return ask(asking, "CallbackService", method, request)
-
-
-def _header(asking: Asking, who: Who) -> case_pb2.ActHeader:
-    role: Any = int(who.role)
-    return case_pb2.ActHeader(bureau=asking.bureau, actor=who.actor, role=role, department=who.department)
+    return ask_as(asking, who, "CallbackService", method, request)
 
 
 def _shown(one: callback_pb2.Callback, field: Any) -> str:  # noqa: ANN401 - a field's name

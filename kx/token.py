@@ -10,7 +10,7 @@ from rich.table import Table
 from kuaixiang.domain.labels import name, term
 from kuaixiang.domain.sign_in import TOKEN_DAYS_MAX
 from kuaixiang.domain.words import Channel, TokenScope
-from kuaixiang.wire.v1 import case_pb2, sign_in_pb2
+from kuaixiang.wire.v1 import sign_in_pb2
 from kx.options import Asking, Who, asking_options, officer_options, takes
 from kx.output import failures_told, names, print_json, wide, word_parser
 
@@ -41,10 +41,10 @@ def issue(
     days: Annotated[int, typer.Option(min=1, max=TOKEN_DAYS_MAX, help="For how long.")] = 90,
 ) -> None:
     """Issue a token. It is shown this once: give it to the channel's program as a file that nobody else reads."""
-    request = sign_in_pb2.IssueTokenRequest(header=_header(asking, who), valid_days=days)
+    request = sign_in_pb2.IssueTokenRequest(valid_days=days)
     request.channel = int(channel)  # type: ignore[assignment]
     request.scopes.extend(int(one) for one in scope)  # type: ignore[misc]
-    answer: sign_in_pb2.IssueTokenResponse = _ask(asking, "IssueToken", request)
+    answer: sign_in_pb2.IssueTokenResponse = _ask(asking, who, "IssueToken", request)
     if asking.as_json:
         print_json({"secret": answer.secret, **_as_dict(answer.token)})
         return
@@ -56,9 +56,7 @@ def issue(
 @failures_told
 def list_tokens(*, asking: Asking, who: Who) -> None:
     """The bureau's tokens, the latest first: what each is good for, until when, and when it was used last."""
-    answer: sign_in_pb2.ListTokensResponse = _ask(
-        asking, "ListTokens", sign_in_pb2.ListTokensRequest(header=_header(asking, who))
-    )
+    answer: sign_in_pb2.ListTokensResponse = _ask(asking, who, "ListTokens", sign_in_pb2.ListTokensRequest())
     if asking.as_json:
         print_json([_as_dict(token) for token in answer.tokens])
         return
@@ -84,23 +82,18 @@ def revoke(
     who: Who,
 ) -> None:
     """End a token at once."""
-    request = sign_in_pb2.RevokeTokenRequest(header=_header(asking, who), token_id=token_id)
-    answer: sign_in_pb2.RevokeTokenResponse = _ask(asking, "RevokeToken", request)
+    request = sign_in_pb2.RevokeTokenRequest(token_id=token_id)
+    answer: sign_in_pb2.RevokeTokenResponse = _ask(asking, who, "RevokeToken", request)
     if asking.as_json:
         print_json(_as_dict(answer.token))
         return
     typer.echo(f"{answer.token.token_id}: {_shown(answer.token, 'revoked_at')}")
 
 
-def _ask(asking: Asking, method: str, request: Any) -> Any:  # noqa: ANN401 - the method's own answer
-    from kx.client import ask
+def _ask(asking: Asking, who: Who, method: str, request: Any) -> Any:  # noqa: ANN401 - the method's own answer
+    from kx.client import ask_as
 
-    return ask(asking, "SignInService", method, request)
-
-
-def _header(asking: Asking, who: Who) -> case_pb2.ActHeader:
-    role: Any = int(who.role)
-    return case_pb2.ActHeader(bureau=asking.bureau, actor=who.actor, role=role, department=who.department)
+    return ask_as(asking, who, "SignInService", method, request)
 
 
 def _as_dict(token: sign_in_pb2.Token) -> dict[str, Any]:

@@ -5,9 +5,11 @@ the nothing that it has read, in a response without `answers`: by this it is kno
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from kuaixiang.text.columns import number_twice
 from kuaixiang.wire.v1 import case_pb2
 
 DIGEST_CHARACTERS: Final = 40
@@ -48,6 +50,22 @@ def digest_of(request: case_pb2.RegisterCaseRequest, *more: str, but: str = "") 
     return hashlib.sha256(content).hexdigest()[:DIGEST_CHARACTERS]
 
 
-def reference_of_row(digest: str, said: int) -> str:
-    """The number of a row that has none of its own: by what it says, and how many rows have said that (1 or more)."""
-    return f"row-{digest}-{said}"
+class RowNumbers:
+    """By which numbers the rows of one file are registered, one row after the other."""
+
+    def __init__(self) -> None:
+        self._numbered: dict[tuple[int, str], tuple[str, int]] = {}
+        self._said: Counter[str] = Counter()
+
+    def number(self, row: int, channel: int, own: str, digest: str) -> str:
+        """The row's own number at its channel; where it has none, by what it says and how many rows have said that.
+
+        Raises `RowUnusable` for a number under which an earlier row says something else.
+        """
+        if not own:
+            self._said[digest] += 1
+            return f"row-{digest}-{self._said[digest]}"
+        first, at = self._numbered.setdefault((channel, own), (digest, row))
+        if first != digest:
+            raise number_twice(at)
+        return own

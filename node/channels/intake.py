@@ -36,12 +36,11 @@ from kuaixiang.text.columns import (
     find_columns,
     is_blank,
     moment_in,
-    number_twice,
     text_in,
 )
 from kuaixiang.text.tables import Bounds, Line, Table, TableUnusable, empty, read_table
 from kuaixiang.wire.errors import told_apart
-from kuaixiang.wire.registrations import digest_of, reference_of_row
+from kuaixiang.wire.registrations import RowNumbers, digest_of
 from kuaixiang.wire.v1 import case_pb2, channel_pb2
 from node.channels.door import Asking, CannotAnswer, Door, Interface
 from node.channels.gateway import NotJson
@@ -257,8 +256,7 @@ class _Requests:
 
     def __init__(self, door: Door) -> None:
         self._door = door
-        self._said: Tally[str] = Tally()
-        self._numbers: dict[str, tuple[str, int]] = {}
+        self._numbers = RowNumbers()
 
     def answer(self, row: Row, token: ChannelToken) -> Answer:
         """The row with its registration, or why it has none."""
@@ -273,13 +271,8 @@ class _Requests:
             check_token_channel(token, Channel(request.channel))
             digest = _digest(request, row.accepted)
             answer.is_numbered = bool(answer.reference)
-            if answer.is_numbered:
-                first, at = self._numbers.setdefault(answer.reference, (digest, row.number))
-                if first != digest:
-                    raise number_twice(at)
-            else:
-                self._said[digest] += 1
-                answer.reference = request.channel_reference = reference_of_row(digest, self._said[digest])
+            number = self._numbers.number(row.number, request.channel, answer.reference, digest)
+            answer.reference = request.channel_reference = number
             answer.request = request
         except (RowUnusable, Refused) as wrong:
             answer.refusal = _told(wrong)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -80,12 +80,15 @@ class Officers:
 
 
 @contextmanager
-def running(hubs: tuple[str, ...] = ()) -> Iterator[Officers]:
-    """Headquarters, a province and a county, each in a process of its own, on a clock that stands still."""
+def running(
+    bureaus: Sequence[str] = (HEADQUARTERS, PROVINCE, COUNTY),
+    placement: Sequence[list[str]] = ([HEADQUARTERS], [PROVINCE], [COUNTY]),
+    **more: Any,
+) -> Iterator[Officers]:
+    """A federation of these bureaus, with a process for each place, on a clock that stands still."""
     with TemporaryDirectory(prefix="kuaixiang-kx-") as directory:
-        tree = part_of(national_tree(), (HEADQUARTERS, PROVINCE, COUNTY))
-        placement = [[HEADQUARTERS], [PROVINCE], [COUNTY]]
-        federation = Federation(Path(directory), tree, placement=placement, clock_start=START, hubs=hubs)
+        tree = part_of(national_tree(), bureaus)
+        federation = Federation(Path(directory), tree, placement=placement, clock_start=START, **more)
         loop = asyncio.new_event_loop()
         try:
             loop.run_until_complete(federation.start())

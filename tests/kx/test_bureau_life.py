@@ -1,21 +1,16 @@
 """Two counties are merged, by the commands that docs/OPERATING.md gives, in a running federation with its hub."""
 
-import asyncio
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from demo.federation import Federation, part_of, tree_text
+from demo.federation import tree_text
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.facts import national_tree
-from tests.kx.conftest import HEADQUARTERS, START, Officers, kx, refusal, told
-from tests.kx.test_case import REQUEST, registered
+from tests.kx.conftest import HEADQUARTERS, Officers, kx, refusal, running, told
+from tests.kx.test_case import REQUEST, registered, until
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
 
@@ -23,34 +18,14 @@ PROVINCE, PREFECTURE, ENDS, CARRIES_ON = "330000", "330100", "330105", "330106"
 PATIENCE_SECONDS = 180.0
 
 
-@contextmanager
-def merging() -> Iterator[Officers]:
+def merging() -> AbstractContextManager[Officers]:
     """Headquarters, a province with its prefecture, the two counties, and the national hub."""
-    with TemporaryDirectory(prefix="kuaixiang-merger-") as directory:
-        tree = part_of(national_tree(), (ENDS, CARRIES_ON))
-        federation = Federation(
-            Path(directory),
-            tree,
-            placement=[[HEADQUARTERS], [PROVINCE, PREFECTURE], [ENDS], [CARRIES_ON]],
-            clock_start=START,
-            hubs=(HEADQUARTERS,),
-            node_settings={"follow_up_sample_percent": 0},
-        )
-        loop = asyncio.new_event_loop()
-        try:
-            loop.run_until_complete(federation.start())
-            yield Officers(federation, loop)
-        finally:
-            loop.run_until_complete(federation.stop())
-            loop.close()
-
-
-def until(look: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not wanted(seen := look()):
-        assert time.monotonic() < deadline, seen
-        time.sleep(0.1)
-    return seen
+    return running(
+        (ENDS, CARRIES_ON),
+        [[HEADQUARTERS], [PROVINCE, PREFECTURE], [ENDS], [CARRIES_ON]],
+        hubs=(HEADQUARTERS,),
+        node_settings={"follow_up_sample_percent": 0},
+    )
 
 
 def test_the_open_cases_of_a_county_that_is_dissolved_go_to_its_successor_and_the_hub_expects_it_no_more() -> None:
@@ -75,7 +50,9 @@ def test_the_open_cases_of_a_county_that_is_dissolved_go_to_its_successor_and_th
         assert 0 == published.exit_code, published.output
 
         # A new request is for the successor.
-        refused = until(lambda: ends("register", *REQUEST, "--json"), lambda result: result.exit_code != 0)
+        refused = until(
+            lambda: ends("register", *REQUEST, "--json"), lambda result: result.exit_code != 0, PATIENCE_SECONDS
+        )
         assert "BureauDissolved" == refusal(refused)["rule"]
         assert CARRIES_ON in refusal(refused)["remedy"]
         going = [one for one in listed(ends) if one != answered]
@@ -90,7 +67,7 @@ def test_the_open_cases_of_a_county_that_is_dissolved_go_to_its_successor_and_th
         # The successor answers for them, and the result comes back into the ledger that has ended.
         service = officers.at(CARRIES_ON)
         handler = officers.at(CARRIES_ON, "handler", "systems", "handler-1")
-        until(lambda: listed(service), lambda seen: set(seen) >= set(going))
+        until(lambda: listed(service), lambda seen: set(seen) >= set(going), PATIENCE_SECONDS)
         assert answered not in listed(service)
         for case_id in going:
             told(service("dispatch", case_id, "--to", "systems", "--json"))
@@ -103,10 +80,10 @@ def test_the_open_cases_of_a_county_that_is_dissolved_go_to_its_successor_and_th
             written_off.update(told(tax_service("write-off", "--all-ready", "--json"))["written_off"])
             return written_off
 
-        until(write_off, lambda seen: seen == {answered, *going})
+        until(write_off, lambda seen: seen == {answered, *going}, PATIENCE_SECONDS)
 
         # Nothing is open there: the hub expects it no more, and counts what it has done as before.
-        until(lambda: expected(officers), lambda seen: seen == len(merged) - 1)
+        until(lambda: expected(officers), lambda seen: seen == len(merged) - 1, PATIENCE_SECONDS)
         figures = officers.run(federation.hub().figures(scope=ENDS))
         assert len(going) + 1 == figures.rows[0].facts["registered"]
 

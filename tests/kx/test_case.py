@@ -40,9 +40,9 @@ def registered(terminal: Terminal, *more: str) -> str:
     return case_id
 
 
-def until(look: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
+def until(look: Callable[[], Any], wanted: Callable[[Any], bool], seconds: float = WAIT_SECONDS) -> Any:
     """What a terminal shows once it is as wanted."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + seconds
     while not wanted(seen := look()):
         assert time.monotonic() < deadline, seen
         time.sleep(0.1)

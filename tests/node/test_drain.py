@@ -12,17 +12,14 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from demo.federation import Federation, Service, part_of
-from demo.officers import Officer
-from kuaixiang.domain import acts
-from kuaixiang.domain.words import Category, Channel, Role
 from kuaixiang.facts import national_tree
 from kuaixiang.runtime.serving import TIME_KEY, VERSION_KEY
 from kuaixiang.wire.v1.journal_pb2 import Entry
+from tests.node.registering import REGISTRAR, registration
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.asyncio]
 
 HEADQUARTERS, PROVINCE = "000000", "110000"
-REGISTRAR = Officer("R1", Role.REGISTRAR, "tax-service")
 CALLERS = 16
 STOPS = 3
 DRAIN_SECONDS = 1.0
@@ -37,17 +34,6 @@ async def federation(tmp_path: Path) -> AsyncIterator[Federation]:
         tmp_path, tree, placement=[[HEADQUARTERS], [PROVINCE]], node_settings={"drain_seconds": DRAIN_SECONDS}
     ) as made:
         yield made
-
-
-def registration(key: str) -> acts.Register:
-    return acts.Register(
-        taxpayer_name="晨光文具店",
-        contact="13800138000",
-        text="发票",
-        category=Category.SERVICE,
-        channel=Channel.COUNTER,
-        channel_reference=key,
-    )
 
 
 async def health(channel: grpc.aio.Channel) -> tuple[int, dict[str, str]]:

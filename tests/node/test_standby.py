@@ -17,11 +17,9 @@ from typing import Any
 import pytest
 
 from demo.federation import child_environment, toml_text, tree_text
-from demo.officers import Office, Officer
+from demo.officers import Office
 from demo.processes import ChildProcess, free_port
-from kuaixiang.domain import acts
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
-from kuaixiang.domain.words import Category, Channel, Role
 from kuaixiang.runtime import pki
 from kuaixiang.runtime.settings import WrongSetting, read_settings
 from kuaixiang.runtime.tls import channel_to
@@ -29,11 +27,11 @@ from kuaixiang.runtime.writer import EXIT_COMMIT_FAILED
 from kuaixiang.wire.v1.journal_pb2 import Entry
 from node.settings import NodeSettings
 from tests.kx.conftest import kx
+from tests.node.registering import REGISTRAR, registration
 
 pytestmark = [pytest.mark.postgres, pytest.mark.asyncio]
 
 BUREAU = "000000"
-REGISTRAR = Officer("R1", Role.REGISTRAR, "tax-service")
 CALLERS = 8
 TAKEOVER_SECONDS_MAX = 15.0
 PATIENCE_SECONDS = 120.0
@@ -122,17 +120,6 @@ class Pair:
         assert len(recorded) == len(set(recorded))
         assert len(answered) == len(set(answered))
         assert set(answered) == set(recorded)
-
-
-def registration(key: str) -> acts.Register:
-    return acts.Register(
-        taxpayer_name="晨光文具店",
-        contact="13800138000",
-        text="发票",
-        category=Category.SERVICE,
-        channel=Channel.COUNTER,
-        channel_reference=key,
-    )
 
 
 @pytest.fixture

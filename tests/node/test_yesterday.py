@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from demo.federation import Federation, part_of
-from demo.officers import Officer
 from demo.settling import settle
 from kuaixiang.domain import acts
-from kuaixiang.domain.words import Category, Channel, Role, Telling
+from kuaixiang.domain.words import Telling
 from kuaixiang.facts import national_tree
+from tests.node.registering import REGISTRAR, registration
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.asyncio]
 
@@ -20,7 +20,6 @@ ROOT = Path(__file__).parents[2]
 RELEASED = "1b89b2ef1a89477a4f0d1e35a42d278eb145d37b"
 """The commit that proto/released.binpb is of."""
 HEADQUARTERS, PROVINCE, COUNTY = "000000", "110000", "110101"
-REGISTRAR = Officer("R1", Role.REGISTRAR, "tax-service")
 
 
 def released(folder: Path) -> Path:
@@ -33,17 +32,6 @@ def released(folder: Path) -> Path:
     with tarfile.open(fileobj=io.BytesIO(found.stdout)) as archive:
         archive.extractall(folder, filter="data")
     return folder
-
-
-def registration(key: str) -> acts.Register:
-    return acts.Register(
-        taxpayer_name="晨光文具店",
-        contact="13800138000",
-        text="发票",
-        category=Category.SERVICE,
-        channel=Channel.COUNTER,
-        channel_reference=key,
-    )
 
 
 async def referred(federation: Federation, from_bureau: str, to_bureau: str, key: str) -> str:

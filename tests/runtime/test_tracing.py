@@ -2,18 +2,16 @@
 
 import io
 import json
-import logging
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
 
 from hub.settings import HubSettings
-from kuaixiang.runtime import logs, tracing
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.settings import TraceSettings, WrongSetting, read_settings
 from kuaixiang.runtime.spans import QUEUED_SPANS_MAX, SEND_SECONDS_MAX, Spans
 from node.ledger import traces
@@ -27,21 +25,6 @@ NOBODY = "http://127.0.0.1:9/v1/traces"
 def lost() -> float:
     count: float = tracing.SPANS.labels("lost")._value.get()
     return count
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    written = io.StringIO()
-    logs.configure("node-110101", "info", stream=written)
-    yield written
-    logging.captureWarnings(capture=False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for package in logs.OUR_PACKAGES:
-        logging.getLogger(package).setLevel(logging.NOTSET)
-    structlog.reset_defaults()
 
 
 def said(log: io.StringIO) -> list[dict[str, object]]:
