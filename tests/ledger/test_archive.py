@@ -435,13 +435,13 @@ async def test_whoever_reads_the_archive_holds_up_no_act_and_no_erased_word_stay
         assert not log.exists() or not log.stat().st_size
 
 
-async def test_another_key_is_the_archives_too(database_url: str) -> None:
-    before = await a_ledger(database_url)
-    archived(database_url)
-    office = Desks(database_url, (SHANGCHENG, XIHU))
+async def test_another_key_is_the_archives_too(kept: str) -> None:
+    before = await a_ledger(kept)
+    archived(kept)
+    office = Desks(kept, (SHANGCHENG, XIHU))
     sealing.rotate(office.database)
     office.ledger.close()
-    office = Desks(database_url, (SHANGCHENG, XIHU))
+    office = Desks(kept, (SHANGCHENG, XIHU))
     try:
         assert 1 == len(office.database.vault.keys)
         assert before == seen(office)

@@ -40,18 +40,6 @@ PLANTED = (SECRET.taxpayer_name, SECRET.contact, SECRET.text[:6], SECRET.channel
 PROCESSES = 8
 
 
-@pytest.fixture
-def key_file(tmp_path: Path) -> Path:
-    return tmp_path / "keys" / "data.key"
-
-
-@pytest.fixture
-def kept(database_url: str, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a database whose key file is the one of this test."""
-    monkeypatch.setattr("node.ledger.database.default_key_file", lambda _: key_file)
-    return database_url
-
-
 async def fill(office: Desks) -> str:
     """A case with everything that is private, and its number."""
     case_id = (await office.do(SHANGCHENG, SECRET, request_key="the-key")).case.case_id
