@@ -44,8 +44,6 @@ QUEUED_MAX: Final = 8
 PROGRESS_SECONDS: Final = ACK_WAIT_SECONDS / 3
 """How often the sites are told of what is held: once too few is then no harm."""
 FETCH_SECONDS: Final = 5.0
-TRACES_MAX: Final = 64
-"""Whose entries have been folded and that nobody has taken yet: as many as a message of totals continues."""
 RETRY_SECONDS: Final = 1.0
 """Pause after a site did not answer: its leaf link takes two seconds to come back."""
 
@@ -76,7 +74,8 @@ class Consumer:
         """Not acknowledged, whether they wait or are being folded."""
         self._tasks: list[asyncio.Task[None]] = []
         self._sites = sites
-        self._traces: deque[SpanContext] = deque(maxlen=TRACES_MAX)
+        self._traces: deque[SpanContext] = deque(maxlen=tracing.TRACES_OF_MESSAGE_MAX)
+        """Whose entries have been folded and that nobody has taken yet: as many as a message of totals continues."""
 
     def start(self) -> None:
         """Begin to pull and fold."""

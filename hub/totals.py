@@ -20,15 +20,13 @@ from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.periods import Period, PeriodKind, period_of
 from kuaixiang.runtime.bus import totals_subject
 from kuaixiang.runtime.clock import from_micros, to_micros
+from kuaixiang.runtime.tracing import TRACES_OF_MESSAGE_MAX
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
 REPEAT_SECONDS: Final = 60.0
 """Figures that have not changed are told so often all the same: who has just come knows them after a minute."""
-
-TRACES_MAX: Final = 64
-"""That wait for the next message: as many as one continues."""
 
 
 class Totals:
@@ -55,7 +53,8 @@ class Totals:
         self._now = now
         self._tell = tell
         self._traces = traces
-        self._waiting: deque[SpanContext] = deque(maxlen=TRACES_MAX)
+        self._waiting: deque[SpanContext] = deque(maxlen=TRACES_OF_MESSAGE_MAX)
+        """That wait for the next message: as many as one continues."""
         self._monotonic = monotonic
         self._told: dict[str, Any] = {}
         self._told_at = 0.0

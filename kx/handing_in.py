@@ -22,15 +22,9 @@ from rich.console import Console
 from kuaixiang.domain.labels import NOTHING, Both
 from kuaixiang.runtime.vault import mode_open
 from kuaixiang.web.serving import is_loopback
+from kuaixiang.wire.registrations import HAND_IN, HAND_IN_KINDS
 from kx.output import REFUSED_EXIT_CODE, UNREACHABLE_EXIT_CODE, Bar, Failed, note
 
-KINDS: Final[Mapping[str, str]] = {
-    ".csv": "text/csv",
-    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    ".ndjson": "application/x-ndjson",
-}
-FILE_BYTES_MAX: Final = 20 << 20
-"""As much as a door takes of a file."""
 CONNECT_SECONDS_MAX: Final = 10.0
 SILENT_SECONDS_MAX: Final = 120.0
 """Between two acknowledgements; the first comes when the whole file has been read."""
@@ -85,9 +79,9 @@ def show_handed_in(done: HandedIn) -> None:
 
 def hand_in(asked: HandIn) -> HandedIn:
     """Hands a file in until each row is acknowledged. Raises `Failed`."""
-    kind = KINDS.get(asked.file.suffix.lower())
+    kind = HAND_IN_KINDS.get(asked.file.suffix.lower())
     if kind is None:
-        known = ", ".join(KINDS)
+        known = ", ".join(HAND_IN_KINDS)
         raise Failed(
             Both(f"{asked.file} is none of {known}.", f"文件 {asked.file} 的类型不在 {known} 之中。"),
             field="FILE",
@@ -248,12 +242,12 @@ def _refused(sentence: Both, field_: str, rule: str, remedy: Both = NOTHING) -> 
 def _content(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
-            content = stream.read(FILE_BYTES_MAX + 1)
+            content = stream.read(HAND_IN.file_bytes + 1)
     except OSError as error:
         said = Both(f"{file} cannot be read: {error.strerror}.", f"{file} 无法读取：{error.strerror}。")
         raise _refused(said, "FILE", "Unreadable") from None
-    if len(content) > FILE_BYTES_MAX:
-        size = FILE_BYTES_MAX >> 20
+    if len(content) > HAND_IN.file_bytes:
+        size = HAND_IN.file_bytes >> 20
         said = Both(f"{file} is larger than {size} MiB.", f"{file} 超过 {size} MiB。")
         raise _refused(said, "FILE", "TooLarge", Both("Split it.", "请拆分成几个文件。"))
     return content

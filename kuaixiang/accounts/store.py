@@ -88,7 +88,6 @@ class Store:
     def __init__(self, url: str, *, fenced: bool = False) -> None:
         seconds = 2 * FENCE_SECONDS if fenced else LOCK_SECONDS_MAX
         self._database = Database(url, service="accounts", migrations=MIGRATIONS, lock_seconds_max=seconds)
-        self._fenced = fenced
         if fenced:
             self._database.fence()
         self._put = {table: self._database.put(table) for table in (SESSIONS, TOKENS, PAUSES)}
@@ -111,7 +110,7 @@ class Store:
             await self._write(lambda: self._database.run(self._drop[table], gone))
 
     async def pulse(self) -> bool:
-        """Lets the database hear of this process, which ends when it holds it no more; there is never more."""
+        """Lets the database hear of a fenced store; the process ends when it is not held any more. Never more to do."""
 
         def feel() -> None:
             try:
@@ -120,8 +119,7 @@ class Store:
                 _log.exception("The accounts are not held any more; the process ends.", action="accounts.not_held")
                 os._exit(EXIT_COMMIT_FAILED)
 
-        if self._fenced and not self._database.is_sqlite:
-            await asyncio.get_running_loop().run_in_executor(self._thread, feel)
+        await asyncio.get_running_loop().run_in_executor(self._thread, feel)
         return False
 
     async def close(self) -> None:

@@ -190,6 +190,7 @@ class Database:
         self._folded_changes = 0
         self._session = 0
         self._fenced = False
+        self._closed = False
         self.prepare: Callable[[Callable[..., Any]], None] = lambda _: None
         """What each reading connection begins with (`prepare_readers`)."""
         backend = self._url.get_backend_name()
@@ -226,9 +227,9 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close the connections and give the lock back."""
-        self.readers.dispose()
-        self._lookups.dispose()
+        """Close the connections and give the lock back. A reader's that is lent is closed when it is given back."""
+        self._closed = True
+        self.renew_readers()
         writing = getattr(self, "writing", None)
         if writing is not None:
             writing.close()
@@ -383,12 +384,17 @@ class Database:
 
     @contextmanager
     def _view(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        pool = engine.pool
         try:
             with engine.connect() as connection, connection.begin():
                 yield connection
         except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as failure:
             reason = str(getattr(failure, "orig", failure)).strip().partition("\n")[0].rstrip(".")
             raise DatabaseSilent(self.name, reason) from failure
+        finally:
+            # What was lent when its pool was done away with has been given back to that one, where it would lie open.
+            if engine.pool is not pool or self._closed:
+                pool.dispose()
 
     def fold_log(self) -> None:
         """Folds SQLite's write-ahead log in, when enough has been changed since the last time; not in a transaction.
@@ -477,9 +483,12 @@ class Database:
         self.renew_readers()
 
     def renew_readers(self) -> None:
-        """Has reading connections be made anew."""
-        self.readers.dispose()
-        self._lookups.dispose()
+        """Has reading connections be made anew; those that are lent are closed when they are given back."""
+        for engine in (self.readers, self._lookups):
+            pool = engine.pool
+            engine.dispose()
+            # Again, for what was given back while the new pool was made (`_view` sees the new one from here on).
+            pool.dispose()
 
     def _sqlite_writing(self) -> sqlite3.Connection:
         raw = self.writing.connection.driver_connection

@@ -44,10 +44,8 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import AttributeValue
 
 from kuaixiang.runtime.backups import product_version
-from kuaixiang.runtime.tracing import SPANS, TRACEPARENT
+from kuaixiang.runtime.tracing import SPANS, TRACEPARENT, TRACES_OF_MESSAGE_MAX
 
-TRACES_OF_MESSAGE_MAX: Final = 64
-"""Traces that one message continues: 3.5 KB of its headers. Where more share a message, sampling is far too high."""
 QUEUED_SPANS_MAX: Final = 8_192
 """Spans that wait for the collector, some 20 MB. The next ones are lost, and counted."""
 SENT_AT_ONCE_MAX: Final = 512

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 TRACEPARENT: Final = "traceparent"
 """The metadata of a call and the header of a message (W3C Trace Context). A message that carries what several
 traces have caused names each of them, separated by commas."""
+TRACES_OF_MESSAGE_MAX: Final = 64
+"""Traces that one message continues: 3.5 KB of its headers. Where more share a message, sampling is far too high."""
 
 SPANS: Final = Counter(
     "kx_trace_spans_total",

@@ -1,4 +1,4 @@
-"""Streams of registrations: by what a row without a number of its own is known, and what a node answers.
+"""Streams and files of registrations: how large a file is, by what its rows are known, and what a node answers.
 
 A node of the first release reads one registration of a message alone. Of a message with many it reads none, and refuses
 the nothing that it has read, in a response without `answers`: by this it is known, and asked again one by one.
@@ -6,14 +6,22 @@ the nothing that it has read, in a response without `answers`: by this it is kno
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from kuaixiang.text.columns import number_twice
+from kuaixiang.text.tables import Bounds
 from kuaixiang.wire.v1 import case_pb2
 
 DIGEST_CHARACTERS: Final = 40
 """160 bits, in hexadecimal."""
+HAND_IN: Final = Bounds(file_bytes=20 << 20, unpacked_bytes=128 << 20, rows=50_000, cells=2_000_000)
+"""What one hand-in may be: a day of a province's hotline several times over, and some hundred megabytes of memory."""
+CSV: Final = "text/csv"
+XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+NDJSON: Final = "application/x-ndjson"
+HAND_IN_KINDS: Final[Mapping[str, str]] = {".csv": CSV, ".xlsx": XLSX, ".ndjson": NDJSON}
+"""What a hand-in may be, by how its file's name ends, and what it is called over HTTP."""
 
 
 class ReadsOneAlone(Exception):

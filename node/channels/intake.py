@@ -38,9 +38,9 @@ from kuaixiang.text.columns import (
     moment_in,
     text_in,
 )
-from kuaixiang.text.tables import Bounds, Line, Table, TableUnusable, empty, read_table
+from kuaixiang.text.tables import Line, Table, TableUnusable, empty, read_table
 from kuaixiang.wire.errors import told_apart
-from kuaixiang.wire.registrations import RowNumbers, digest_of
+from kuaixiang.wire.registrations import CSV, HAND_IN, NDJSON, XLSX, RowNumbers, digest_of
 from kuaixiang.wire.v1 import case_pb2, channel_pb2
 from node.channels.door import Asking, CannotAnswer, Door, Interface
 from node.channels.gateway import NotJson
@@ -48,8 +48,6 @@ from node.channels.messages import http_of, read
 from node.channels.requests import registration
 from node.desk.asking import whole_number
 
-HAND_IN: Final = Bounds(file_bytes=20 << 20, unpacked_bytes=128 << 20, rows=50_000, cells=2_000_000)
-"""What one hand-in may be: a day of a province's hotline several times over, and some hundred megabytes of memory."""
 HAND_INS_MAX: Final = 2
 """At once: each reads its file beside the officers' acts."""
 ROWS_AT_ONCE: Final = 100
@@ -60,9 +58,6 @@ WAIT_SECONDS: Final = 0.5
 RETRY_SECONDS: Final = 2.0
 """A hand-in of some thousand rows takes about as long."""
 
-NDJSON: Final = "application/x-ndjson"
-CSV: Final = "text/csv"
-XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 TAKEN: Final = (NDJSON, CSV, XLSX)
 FROM_ROW: Final = "from_row"
 FIELDS: Final = tuple(

@@ -18,11 +18,12 @@ from kuaixiang.runtime.server import TooMuchWaits
 from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.text.tables import TableUnusable
 from kuaixiang.web.guard import BodyTooLarge
+from kuaixiang.wire.registrations import CSV, HAND_IN, NDJSON, XLSX
 from kuaixiang.wire.v1 import common_pb2
 from node import service
 from node.channels import intake
 from node.channels.door import TokenNeeded
-from node.channels.intake import CSV, NDJSON, XLSX, FileUnusable, NotTaken, TooManyHandIns
+from node.channels.intake import FileUnusable, NotTaken, TooManyHandIns
 from node.channels.messages import FieldsUnknown
 from node.settings import NodeSettings
 from tests.node.gateways import REQUEST, STATUS, Gateway, with_gateway
@@ -152,7 +153,7 @@ async def test_a_number_that_was_registered_with_other_words_is_answered_so(gate
 def test_a_file_has_as_many_lines_as_it_may_have_whether_or_not_the_last_one_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(intake, "HAND_IN", replace(intake.HAND_IN, rows=2))
+    monkeypatch.setattr(intake, "HAND_IN", replace(HAND_IN, rows=2))
     for content in (lines(REQUEST, REQUEST), lines(REQUEST, REQUEST) + b"\n"):
         assert [1, 2] == [row.number for row in intake.read_rows(content, NDJSON, Channel.WEBSITE)]
     with pytest.raises(TableUnusable, match="more than 2 rows"):

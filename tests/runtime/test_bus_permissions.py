@@ -337,7 +337,7 @@ async def test_who_has_no_certificate_of_the_federation_does_not_come_in(nats_si
         with pytest.raises(BusUnavailable):
             await bus.wait_connected(1.0)
     context = ssl.create_default_context(cafile=str(nats_sites.authority / pki.AUTHORITY_CERTIFICATE))
-    with pytest.raises((OSError, Exception), match=r"(?i)certificate|eof|reset|closed|empty|lost"):
+    with pytest.raises((OSError, Exception), match=r"(?i)certificate|eof|reset|closed|empty|lost|broken pipe"):
         client = Client()
         await client.connect(
             site.url, tls=context, tls_hostname=pki.dns_name("nats", PROVINCE), allow_reconnect=False, connect_timeout=2

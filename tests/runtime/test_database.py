@@ -1,9 +1,11 @@
 """One database, one writer: who may open it, what it is opened with, and the statements made for it."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -43,6 +45,18 @@ def test_a_database_is_held_by_one(database: Database, database_url: str) -> Non
 def test_a_closed_database_can_be_opened_again(database_url: str) -> None:
     for _ in range(3):
         opened(database_url).close()
+
+
+@pytest.mark.parametrize("end", [Database.close, Database.renew_readers])
+def test_a_connection_that_is_lent_when_readers_end_is_closed_when_it_is_given_back(
+    database: Database, end: Callable[[Database], None]
+) -> None:
+    with database.reading() as lent:
+        driver: Any = lent.connection.driver_connection
+        end(database)
+        assert [] == lent.execute(sa.select(CURSORS)).all()
+    with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError), match="closed"):
+        driver.execute("SELECT 1")
 
 
 @pytest.mark.postgres
