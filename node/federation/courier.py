@@ -47,7 +47,9 @@ from node.office import Office
 from node.orders import DOWN, UP, receipt_id_of
 
 BATCH_MAX: Final = 64
-"""Messages under way to one peer: a few milliseconds of its writer, so that its own officers do not feel it."""
+"""Messages under way to one peer: a few milliseconds of its writer, so that its own officers do not feel it. After a batch
+of which most had no answer no more than were answered, and then twice as many each time: a peer, or a node, that is too
+busy to answer in time must not be kept busy by what is sent again."""
 BACKOFF_SECONDS_MIN: Final = 0.2
 """After the first failure: most failures are a node restarting."""
 BACKOFF_SECONDS_MAX: Final = 60.0
@@ -121,10 +123,11 @@ class UnusableReceipt(Exception):
 
 @dataclass(slots=True)
 class Pause:
-    """A destination's back-off: failures in a row, and when to try again (real time)."""
+    """A destination's back-off: failures in a row, when to try again (real time), and with how many messages."""
 
     failures: int = 0
     until: datetime = EPOCH
+    width: int = BATCH_MAX
 
     def seconds_left(self) -> float:
         """How long it still lasts; bounded, should the machine's clock have been set back."""
@@ -136,8 +139,12 @@ class Pause:
         self.until = _REAL.now() + timedelta(seconds=_backoff(self.failures, BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX))
 
     def clear(self) -> None:
-        """The peer is there."""
+        """The peer is there; how much it can take, its answers will show."""
         self.failures, self.until = 0, EPOCH
+
+    def learn(self, answered: int, unanswered: int) -> None:
+        """What became of a batch: how wide the next one may be. One message that is never answered narrows nothing."""
+        self.width = min(2 * self.width, BATCH_MAX) if answered >= unanswered else max(answered, 1)
 
 
 @dataclass(slots=True)
@@ -195,7 +202,8 @@ class Destination:
         if left > 0:
             self.loop.interval_seconds = left
             return False
-        batch = await self._batch()
+        wide = self.pause.width
+        batch = await self._batch(wide)
         if not batch:
             self.loop.interval_seconds = self._seconds_until_next_aside()
             return False
@@ -203,9 +211,11 @@ class Destination:
         results = await asyncio.gather(
             *(self._deliver(delivery, histories.get(delivery.case_id, [])) for delivery in batch)
         )
-        if any(result is not Result.LATER for result in results):
+        unanswered = results.count(Result.LATER)
+        self.pause.learn(len(results) - unanswered, unanswered)
+        if unanswered < len(results):
             self.pause.clear()
-        if Result.LATER in results:
+        if unanswered:
             self.pause.grow()
             _log.warning(
                 "A peer gave no answer; what it is owed waits.",
@@ -217,7 +227,7 @@ class Destination:
             )
         await self._keep_pause()
         self.loop.interval_seconds = self.pause.seconds_left() or self._seconds_until_next_aside()
-        return not self.pause.failures and len(batch) == BATCH_MAX
+        return not self.pause.failures and len(batch) == wide
 
     async def _keep_pause(self) -> None:
         """Persists the pause where it changed: a restart among unreachable peers must not knock on all at once."""
@@ -231,14 +241,17 @@ class Destination:
         await self._office.ledger.do(Work(run=run, bureau=self.bureau))
         self._kept_failures = failures
 
-    async def _batch(self) -> list[Delivery]:
+    async def _batch(self, wide: int) -> list[Delivery]:
         limit = BATCH_MAX + len(self.aside) + len(self.carriages)
         due = await asyncio.to_thread(queries.deliveries, self._office.ledger.database, self.bureau, self.peer, limit)
         if len(due) < limit:
             # Everything owed is in `due`: what was set aside and is not in it has been resolved otherwise.
             still = {delivery.case_id for delivery in due}
             self.aside = {case_id: aside for case_id, aside in self.aside.items() if case_id in still}
-        return [delivery for delivery in due if not self._waits(delivery.case_id)][:BATCH_MAX]
+        waiting = [delivery for delivery in due if not self._waits(delivery.case_id)][:BATCH_MAX]
+        # After a failure with another one first: it may have been the message's own.
+        first = self.pause.failures % len(waiting) if waiting else 0
+        return [*waiting[first:], *waiting[:first]][:wide]
 
     async def _histories(self, case_ids: Sequence[str]) -> Mapping[str, list[HistoryEntry] | Exception]:
         """The entries of what is owed, read at once; where one cannot be read, what stands against it."""
@@ -647,4 +660,4 @@ class Courier:
 
 
 def _pause(state: PeerState) -> Pause:
-    return Pause(state.failures, from_micros(state.next_attempt_us))
+    return Pause(state.failures, from_micros(state.next_attempt_us), 1 if state.failures else BATCH_MAX)

@@ -33,6 +33,7 @@ from tests.federation.bureaus import (
     Federation,
     SeededFault,
     lose_answer,
+    lose_request,
     sealed,
     until,
 )
@@ -269,6 +270,65 @@ async def test_more_than_a_batch_is_delivered_without_waiting_for_anything_else(
     for case_id in cases:
         await bureaus.reached(OTHER_COUNTY, case_id, Custody.RELEASED)
     assert [[PREFECTURE]] * len(cases) == [bureaus.custodians(case_id) for case_id in cases]
+
+
+async def owing(bureaus: Federation, count: int) -> tuple[list[str], courier_module.Destination]:
+    """Cases of which a peer is owed the offer; delivered by steps of the destination."""
+    node = bureaus.node(COUNTY)
+    await node.stop()
+    await node.start(deliver=False)
+    cases = [await bureaus.register(COUNTY) for _ in range(count)]
+    for case_id in cases:
+        await bureaus.refer(COUNTY, case_id, PREFECTURE)
+    return cases, node.parts.courier._destination(COUNTY, PREFECTURE)
+
+
+async def test_a_peer_without_an_answer_is_told_one_message_and_twice_as_many_after_each_answer(
+    bureaus: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "BACKOFF_SECONDS_MAX", 0.0)
+    cases, destination = await owing(bureaus, 12)
+    told: list[int] = []
+
+    async def step(*, answered: bool) -> None:
+        told.append(0)
+
+        async def count(do: Do, context: Context) -> Any:
+            told[-1] += 1
+            return await do() if answered else await lose_request(do, context)
+
+        bureaus.node(PREFECTURE).link.fault = count
+        await destination.step()
+
+    for _ in range(3):
+        await step(answered=False)
+    for _ in range(4):
+        await step(answered=True)
+    assert [12, 1, 1, 1, 2, 4, 5] == told
+    for case_id in cases:
+        await bureaus.reached(COUNTY, case_id, Custody.RELEASED)
+
+
+async def test_a_message_that_is_never_answered_holds_up_none_of_the_others(
+    bureaus: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "BACKOFF_SECONDS_MAX", 0.0)
+    (unlucky, *others), destination = await owing(bureaus, 8)
+
+    async def lose_one(do: Do, context: Context) -> Any:
+        receipt = await do()
+        if referral_pb2.Decision.FromString(receipt.decision).case_id == unlucky:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "too late")
+        return receipt
+
+    bureaus.node(PREFECTURE).link.fault = lose_request
+    await destination.step()
+    bureaus.node(PREFECTURE).link.fault = lose_one
+    for _ in range(5):
+        await destination.step()
+    for case_id in others:
+        await bureaus.reached(COUNTY, case_id, Custody.RELEASED)
+    assert Custody.OFFERED is (await bureaus.case(COUNTY, unlucky)).custody
 
 
 @pytest.mark.slow
