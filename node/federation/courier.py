@@ -47,9 +47,10 @@ from node.office import Office
 from node.orders import DOWN, UP, receipt_id_of
 
 BATCH_MAX: Final = 64
-"""Messages under way to one peer: a few milliseconds of its writer, so that its own officers do not feel it. After a batch
-of which most had no answer no more than were answered, and then twice as many each time: a peer, or a node, that is too
-busy to answer in time must not be kept busy by what is sent again."""
+"""Messages under way to one peer: a few milliseconds of its writer, so that its own officers do not feel it.
+
+After a batch of which most had no answer no more than were answered, and then twice as many each time: a peer, or a
+node, that is too busy to answer in time must not be kept busy by what is sent again."""
 BACKOFF_SECONDS_MIN: Final = 0.2
 """After the first failure: most failures are a node restarting."""
 BACKOFF_SECONDS_MAX: Final = 60.0
