@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 import itertools
 import json
+import re
+import shutil
+import subprocess
 import sys
 import time
 import urllib.error
@@ -36,6 +39,7 @@ CALLERS = 8
 TAKEOVER_SECONDS_MAX = 15.0
 PATIENCE_SECONDS = 120.0
 CALL_SECONDS = 5.0
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "OPERATING.md"
 
 
 @dataclass
@@ -230,6 +234,51 @@ async def test_one_that_stood_still_while_the_standby_took_over_acknowledges_not
         record_property("takeover_seconds", round(took, 2))
         assert took < TAKEOVER_SECONDS_MAX
         assert EXIT_COMMIT_FAILED == status
+        await pair.check()
+
+
+def balancer_of(machines: list[Machine], port: int) -> str:
+    """The balancer's configuration as docs/OPERATING.md has it, for these two machines on this one."""
+    (found,) = re.findall(r"^```text\n(defaults\n.*?)^```$", DOCUMENT.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    one, other = machines
+    for there, here in (
+        ("10.33.1.10:7440", f"127.0.0.1:{port}"),
+        ("server one 10.33.1.11:7440", f"server one 127.0.0.1:{one.port} port {one.metrics_port}"),
+        ("server other 10.33.1.12:7440", f"server other 127.0.0.1:{other.port} port {other.metrics_port}"),
+    ):
+        assert 1 == found.count(there)
+        found = found.replace(there, here)
+    return str(found)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
+async def test_officers_behind_the_documented_balancer_come_to_the_one_that_works(
+    machines: list[Machine], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port, conf = free_port(), tmp_path / "haproxy.cfg"
+    conf.write_text(balancer_of(machines, port), "utf-8")
+    checked = subprocess.run(
+        ["haproxy", "-c", "-f", str(conf)], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (0, "") == (checked.returncode, checked.stderr)
+    balancer = ChildProcess("haproxy", ["haproxy", "-db", "-f", str(conf)], log=tmp_path / "haproxy.log")
+    credentials = pki.load(pki.CertificatePaths.in_folder(tmp_path / "office"))
+    async with contextlib.AsyncExitStack() as stack:
+        pair = await stack.enter_async_context(pair_of(machines, tmp_path))
+        stack.callback(balancer.kill)
+        balancer.start()
+        name = pki.dns_name("node", BUREAU)
+        channel = await stack.enter_async_context(channel_to(f"127.0.0.1:{port}", name, credentials))
+        pair.office = Office(BUREAU, channel, PATIENCE_SECONDS, CALL_SECONDS)
+        async with pair.at_work():
+            # It stands still, so that nothing but the balancer tells who is connected that it is gone.
+            stopped_at = time.monotonic()
+            await asyncio.to_thread(pair.one.process.pause)
+            serves_at = await pair.other.until("SERVING")
+            await pair.answers(2 * CALLERS)
+        waited = pair.first_answer_after(serves_at) - stopped_at
+        tell(capsys, f"behind HAProxy, one that stands still: the next act is acknowledged after {waited:.1f} s")
         await pair.check()
 
 
