@@ -1,4 +1,8 @@
-"""Asking bureaus' ledgers themselves, by gRPC over mutual TLS: the authority for whatever the bus does not bring."""
+"""Asking bureaus' ledgers themselves, by gRPC over mutual TLS: the authority for whatever the bus does not bring.
+
+The ledger of a retired bureau, whose node has been stopped for good, is asked for at its nearest superior that has a
+node: it has cosigned that ledger and kept its entries.
+"""
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
@@ -60,17 +64,17 @@ class Ledgers:
 
     def has(self, bureau: str) -> bool:
         """Whether the tree says where the bureau's ledger is."""
-        return bool(self._trees.value.get(bureau).endpoint)
+        return bool(self._keeper(bureau)[1])
 
     async def head(self, bureau: str) -> Head:
         """The end of a bureau's journal. Raises `LedgerUnreachable`."""
-        stub = await self._stub(bureau)
+        keeper, stub = await self._stub(bureau)
         try:
             answer = await stub.GetHeads(GetHeadsRequest(bureaus=[bureau]), timeout=HEAD_SECONDS_MAX)
         except grpc.aio.AioRpcError as failure:
             raise LedgerUnreachable(bureau, _reason(failure)) from failure
         finally:
-            self._done(bureau)
+            self._done(keeper)
         for head in answer.heads:
             if head.bureau == bureau:
                 return head
@@ -78,7 +82,7 @@ class Ledgers:
 
     async def read(self, bureau: str, from_seq: int, to_seq: int = 0) -> AsyncIterator[Segment]:
         """A bureau's journal in segments, from a position to another (0: the end). Raises `LedgerUnreachable`."""
-        stub = await self._stub(bureau)
+        keeper, stub = await self._stub(bureau)
         try:
             request = ReadJournalRequest(bureau=bureau, from_seq=from_seq, to_seq=to_seq)
             async for answer in stub.ReadJournal(request, timeout=READ_SECONDS_MAX):
@@ -86,11 +90,11 @@ class Ledgers:
         except grpc.aio.AioRpcError as failure:
             raise LedgerUnreachable(bureau, _reason(failure)) from failure
         finally:
-            self._done(bureau)
+            self._done(keeper)
 
     async def terms(self, bureau: str, from_day: date, to_day: date, one_of: int) -> AsyncIterator[CaseTerms]:
         """The masked key terms of the requests that a bureau registered in a period. Raises `LedgerUnreachable`."""
-        stub = await self._stub(bureau)
+        keeper, stub = await self._stub(bureau)
         try:
             request = ReadTermsRequest(
                 bureau=bureau, from_day=from_day.isoformat(), to_day=to_day.isoformat(), one_of=one_of
@@ -101,12 +105,12 @@ class Ledgers:
         except grpc.aio.AioRpcError as failure:
             raise LedgerUnreachable(bureau, _reason(failure)) from failure
         finally:
-            self._done(bureau)
+            self._done(keeper)
 
     async def masked_texts(self, bureau: str, case_ids: Sequence[str]) -> dict[str, str]:
         """The masked beginning of the texts of a bureau's cases, by case. Raises `LedgerUnreachable`."""
         found: dict[str, str] = {}
-        stub = await self._stub(bureau)
+        keeper, stub = await self._stub(bureau)
         try:
             for start in range(0, len(case_ids), TEXTS_AT_ONCE):
                 request = ReadMaskedTextsRequest(bureau=bureau, case_ids=case_ids[start : start + TEXTS_AT_ONCE])
@@ -115,12 +119,13 @@ class Ledgers:
         except grpc.aio.AioRpcError as failure:
             raise LedgerUnreachable(bureau, _reason(failure)) from failure
         finally:
-            self._done(bureau)
+            self._done(keeper)
         return found
 
     async def trees(self, bureau: str, published_at_us: int) -> list[SignedDirective]:
         """The tree that a bureau's node has of headquarters, if published after that. Raises `LedgerUnreachable`."""
-        stub = DirectiveServiceStub(await self._channel(bureau))
+        keeper, channel = await self._channel(bureau)
+        stub = DirectiveServiceStub(channel)
         request = ReadDirectivesRequest(bureau=bureau, kinds=[DIRECTIVE_KIND_TREE])
         request.have.add(kind=DIRECTIVE_KIND_TREE, published_at_us=published_at_us)
         try:
@@ -128,7 +133,7 @@ class Ledgers:
         except grpc.aio.AioRpcError as failure:
             raise LedgerUnreachable(bureau, _reason(failure)) from failure
         finally:
-            self._done(bureau)
+            self._done(keeper)
         return list(answer.directives)
 
     async def close(self) -> None:
@@ -136,17 +141,28 @@ class Ledgers:
         self._used.clear()
         await self._channels.close()
 
-    async def _stub(self, bureau: str) -> LedgerServiceStub:
-        return LedgerServiceStub(await self._channel(bureau))
+    async def _stub(self, bureau: str) -> tuple[str, LedgerServiceStub]:
+        """What to ask of a bureau's ledger, and whose node answers: `_done` with it. Raises `LedgerUnreachable`."""
+        keeper, channel = await self._channel(bureau)
+        return keeper, LedgerServiceStub(channel)
 
-    async def _channel(self, bureau: str) -> grpc.aio.Channel:
-        endpoint = self._trees.value.get(bureau).endpoint
+    def _keeper(self, bureau: str) -> tuple[str, str]:
+        """Whose node answers for a bureau's ledger, and where; an empty endpoint where the tree does not say."""
+        tree = self._trees.value
+        if not tree.retired(bureau):
+            return bureau, tree.get(bureau).endpoint
+        above = ((code, tree.get(code).endpoint) for code in tree.ancestors(bureau))
+        return next((one for one in above if one[1]), (bureau, ""))
+
+    async def _channel(self, bureau: str) -> tuple[str, grpc.aio.Channel]:
+        """The channel to whoever answers for a bureau's ledger, and whose node that is. Raises `LedgerUnreachable`."""
+        keeper, endpoint = self._keeper(bureau)
         if not endpoint:
             raise LedgerUnreachable(bureau, "the tree does not say where it is")
-        channel = self._channels.channel(bureau, endpoint)
-        self._used[bureau] = None
-        self._used.move_to_end(bureau)
-        self._busy[bureau] = self._busy.get(bureau, 0) + 1
+        channel = self._channels.channel(keeper, endpoint)
+        self._used[keeper] = None
+        self._used.move_to_end(keeper)
+        self._busy[keeper] = self._busy.get(keeper, 0) + 1
         while len(self._used) > CHANNELS_MAX:
             # Looked for anew after each closing: what was idle before may have been taken up meanwhile.
             idle = next((code for code in self._used if code not in self._busy), None)
@@ -154,7 +170,7 @@ class Ledgers:
                 break
             del self._used[idle]
             await self._channels.drop(idle)
-        return channel
+        return keeper, channel
 
     def _done(self, bureau: str) -> None:
         left = self._busy.pop(bureau, 1) - 1

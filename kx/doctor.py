@@ -18,7 +18,7 @@ from kx import looking_around, looking_here
 from kx.findings import Finding, exit_code, fail, ok, show
 from kx.looking_around import Asked, Me, Place
 from kx.options import AsJson, ServiceConfig
-from kx.output import print_json
+from kx.output import failures_shown, print_json
 
 CORRECT: Final = Both(
     "Correct the file or the environment; docs/SETTINGS.md lists what there is.",
@@ -50,6 +50,35 @@ def hub(config: ServiceConfig = None, *, offline: Offline = False, as_json: AsJs
     _tell(_examined(HubSettings, config, _of_hub, offline=offline), as_json=as_json)
 
 
+@app.command()
+def retire(
+    *,
+    bureau: Annotated[str, typer.Argument(metavar="CODE", help="The bureau, which this node keeps the ledger of.")],
+    hub: Annotated[
+        list[str],
+        typer.Option(
+            metavar="CODE=HOST:PORT",
+            help="A hub that counts it, by its scope; repeat it: the national one, a province's.",
+        ),
+    ],
+    config: ServiceConfig = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look whether a dissolved bureau's node can be stopped for good 停用: what is open, owed, or lacking elsewhere.
+
+    Nothing is changed. Status: 0 it can, 2 it cannot, and each thing that is in the way is named with what to do.
+    """
+    from kx import retiring
+    from node.settings import NodeSettings
+
+    def of(settings: Any, *, offline: bool) -> Iterator[Finding]:  # noqa: ANN401 - as `_of_node`
+        yield from retiring.examined(settings, bureau, hubs)
+
+    with failures_shown(as_json=as_json):
+        hubs = retiring.hubs_of(hub)
+        _tell(_examined(NodeSettings, config, of, offline=False), as_json=as_json)
+
+
 def _examined(
     kind: type[Any], config: Path | None, of: Callable[..., Iterator[Finding]], *, offline: bool
 ) -> Iterator[Finding]:
@@ -78,7 +107,7 @@ def _of_node(settings: Any, *, offline: bool) -> Iterator[Finding]:  # noqa: ANN
     yield looking_here.backup_age(settings.backups, "node", settings.bureaus[0])
     if offline:
         return
-    tree = settings.load_tree()
+    tree = looking_here.tree_in_force(settings.load_tree(), settings.database, "node")
     first = settings.bureaus[0]
     site = tree.site(first)
     if settings.nats_url is not None:
@@ -112,7 +141,7 @@ def _of_hub(settings: Any, *, offline: bool) -> Iterator[Finding]:  # noqa: ANN4
     yield looking_here.backup_age(settings.backups, "hub", settings.scope)
     if offline:
         return
-    tree = settings.load_tree()
+    tree = looking_here.tree_in_force(settings.load_tree(), settings.database, "hub")
     site = tree.site(settings.scope)
     access = Access(
         url=settings.nats_url.get_secret_value(),

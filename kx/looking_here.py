@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -19,10 +19,15 @@ from alembic.script import ScriptDirectory
 
 from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
 from kuaixiang.domain.labels import Both
+from kuaixiang.domain.succession import newer
+from kuaixiang.domain.tree import BureauTree
+from kuaixiang.domain.words import DirectiveKind
 from kuaixiang.runtime import backups, pki, revocation
 from kuaixiang.runtime.database import CONNECT_SECONDS_MAX, FREE_BYTES_MIN, lock_key
+from kuaixiang.runtime.directives import tree_of
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.vault import PLAIN, KeyFile, VaultError
+from kuaixiang.wire.v1.directive_pb2 import Directive
 from kx.findings import Finding, fail, ok, warn
 
 EXPIRES_WITHIN: Final = timedelta(days=30)
@@ -384,21 +389,54 @@ def _reader(url_text: str) -> sa.Engine:
     return sa.create_engine(url.set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
 
 
+@contextmanager
+def reading(url_text: str) -> Iterator[sa.Connection]:
+    """A connection for one look into a database. Raises `sqlalchemy.exc.DBAPIError`, `sqlite3.Error`."""
+    engine = _reader(url_text)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
 def end_of(url_text: str, bureau: str) -> tuple[int, int] | None:
     """Generation and seq of the end of a bureau's journal; None where there is none, or it cannot be read."""
     from node.ledger import schema
 
     table = schema.BUREAUS
     query = sa.select(table.c.generation, table.c.seq).where(table.c.bureau == bureau)
-    engine = _reader(url_text)
     try:
-        with engine.connect() as connection:
+        with reading(url_text) as connection:
             found = connection.execute(query).one_or_none()
     except (sa.exc.DBAPIError, sqlite3.Error):
         return None
-    finally:
-        engine.dispose()
     return None if found is None else (int(found[0]), int(found[1]))
+
+
+def tree_in_force(given: BureauTree, url_text: str, service: str) -> BureauTree:
+    """The tree that a service goes by: what headquarters has published, where that is newer than the file's."""
+    kept = _tree_kept(url_text, service)
+    return kept if kept is not None and newer(kept, given) else given
+
+
+def _tree_kept(url_text: str, service: str) -> BureauTree | None:
+    """The last tree that a service has taken from headquarters; None where it has taken none, or cannot be read."""
+    if service == "node":
+        from node.ledger.schema import DIRECTIVES
+
+        of_trees = DIRECTIVES.c.kind == int(DirectiveKind.TREE)
+        query = sa.select(DIRECTIVES.c.directive).where(of_trees).order_by(DIRECTIVES.c.published_at_us.desc())
+    else:
+        from hub.store import PUBLISHED_TREES
+
+        query = sa.select(PUBLISHED_TREES.c.directive)
+    try:
+        with reading(url_text) as connection:
+            found = connection.execute(query.limit(1)).scalar()
+    except (sa.exc.DBAPIError, sqlite3.Error):
+        return None
+    return None if found is None else tree_of(Directive.FromString(bytes(found)).tree)
 
 
 def ledger_keys(url_text: str, key_file: Path) -> Finding:

@@ -1,5 +1,8 @@
 """LedgerService: a bureau's journal, public parts only, for its superiors and the hubs above it.
 
+Of a retired bureau, whose own node has been stopped for good, its witness answers: with the entries that it has kept,
+to the last head that it has cosigned.
+
 Of the texts it tells masked key terms, and of a few cases a masked beginning; both are made when they are asked for, so
 that nothing of a text is in the chain, and nothing of an erased one anywhere.
 """
@@ -21,10 +24,11 @@ from kuaixiang.runtime.server import Context, admit
 from kuaixiang.text.masking import mask
 from kuaixiang.text.terms import key_terms
 from kuaixiang.wire.v1 import ledger_pb2, ledger_pb2_grpc
+from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 from node.days import Period, day_of
 from node.events.publisher import SEGMENT_BYTES_MAX, SEGMENT_ENTRIES_MAX, head_of
-from node.ledger import queries, texts
-from node.ledger.ledger import Ledger
+from node.ledger import evidence, queries, texts
+from node.ledger.ledger import Ledger, Seen
 
 FIRST_SEQ: Final = 1
 PERIOD_DAYS_MAX: Final = 2 * 366
@@ -53,6 +57,11 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
         Raises `NotThisBureau`, `NotAuthorised`.
         """
+        retired = await self._retired(context, "ReadJournal", request.bureau)
+        if retired is not None:
+            async for kept in self._witnessed(retired, request.from_seq, request.to_seq):
+                yield ledger_pb2.ReadJournalResponse(segment=kept)
+            return
         self._admit(context, "ReadJournal", request.bureau)
         end = self._ledger.heads[request.bureau].seq
         last = min(request.to_seq or end, end)
@@ -77,11 +86,17 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
 
         Raises `NotThisBureau`, `NotAuthorised`.
         """
-        for bureau in request.bureaus:
-            self._admit(context, "GetHeads", bureau)
-        bureaus = tuple(request.bureaus) or self._readable(context)
         as_of_us = to_micros(self._clock.now())
-        return ledger_pb2.GetHeadsResponse(heads=[head_of(self._ledger, bureau, as_of_us) for bureau in bureaus])
+        heads: list[Head] = []
+        for bureau in tuple(request.bureaus) or self._readable(context):
+            retired = await self._retired(context, "GetHeads", bureau)
+            if retired is None:
+                self._admit(context, "GetHeads", bureau)
+                heads.append(head_of(self._ledger, bureau, as_of_us))
+            else:
+                heads.append(Head(bureau=bureau, generation=retired.generation, seq=retired.seq, hash=retired.hash))
+                heads[-1].as_of_us = retired.cosigned_at_us
+        return ledger_pb2.GetHeadsResponse(heads=heads)
 
     async def ReadTerms(
         self, request: ledger_pb2.ReadTermsRequest, context: Context
@@ -137,6 +152,28 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
         return ledger_pb2.ReadMaskedTextsResponse(
             texts=[ledger_pb2.MaskedText(case_id=one, text=_beginning(text)) for one, text in by_case.items()]
         )
+
+    async def _retired(self, context: Context, rpc: str, bureau: str) -> Seen | None:
+        """What a bureau of ours has cosigned last of the ledger of a retired one; None where there is none of it.
+
+        Raises `NotAuthorised`.
+        """
+        tree = self._trees.value
+        if bureau in self._ledger.heads or bureau not in tree or not tree.retired(bureau):
+            return None
+        admit(context, rpc, Subject(bureau=bureau), tree)
+        return await asyncio.to_thread(evidence.last_witnessed, self._ledger.database, bureau)
+
+    async def _witnessed(self, seen: Seen, from_seq: int, to_seq: int) -> AsyncIterator[Segment]:
+        """The entries that were kept of a ledger, from a position to another, or to the end."""
+        database, pair = self._ledger.database, (seen.witness, seen.bureau)
+        first, last = max(from_seq, FIRST_SEQ), to_seq or seen.seq
+        for span in await asyncio.to_thread(evidence.spans, database, *pair):
+            if span.last_seq < first or span.first_seq > last:
+                continue
+            segment = await asyncio.to_thread(evidence.kept_segment, database, *pair, span)
+            within = evidence.after_seq(segment, first - 1)
+            yield evidence.first_of(within, last - within.first_seq + 1)
 
     def _admit(self, context: Context, rpc: str, bureau: str) -> None:
         if bureau not in self._ledger.heads:

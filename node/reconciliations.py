@@ -87,7 +87,8 @@ class ReconciliationServicer(reconciliation_pb2_grpc.ReconciliationServiceServic
             period = period_of(
                 request.from_day or period.from_day.isoformat(), request.to_day or period.to_day.isoformat()
             )
-        peers = [peer] if peer else self._reconciler.peers(bureau)
+        tree = self._office.place.tree
+        peers = [peer] if peer else [code for code in self._reconciler.peers(bureau) if not tree.retired(code)]
         asked_by_peer = peer in caller_of(context).bureaus
         reports = [await self._one(bureau, other, period, both=not asked_by_peer) for other in peers]
         return pb.ReconcileLedgersResponse(reports=[_report(report) for report in reports])

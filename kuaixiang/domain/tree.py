@@ -379,6 +379,10 @@ class BureauTree:
         """Whether a bureau has been dissolved: another one carries on for it."""
         return bool(self.get(code).successor)
 
+    def retired(self, code: str) -> bool:
+        """Whether a dissolved bureau's node has been stopped for good 停用: the tree gives it no endpoint any more."""
+        return self.dissolved(code) and not self.get(code).endpoint
+
     def site(self, code: str) -> str:
         """Give the site whose message bus serves a bureau: its provincial bureau's code, or the root's above that."""
         for superior in self.superiors_and_self(code):

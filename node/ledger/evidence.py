@@ -84,9 +84,15 @@ def witnessed(database: Database) -> list[Seen]:
     return _seen(database, schema.WITNESSED)
 
 
-def _seen(database: Database, table: sa.Table) -> list[Seen]:
+def last_witnessed(database: Database, bureau: str) -> Seen | None:
+    """The furthest head of a ledger that a bureau of this node has cosigned; None where none has."""
+    found = _seen(database, schema.WITNESSED, schema.WITNESSED.c.bureau == bureau)
+    return max(found, key=lambda one: (one.generation, one.seq), default=None)
+
+
+def _seen(database: Database, table: sa.Table, *which: sa.ColumnElement[bool]) -> list[Seen]:
     with database.reading() as connection:
-        rows = connection.execute(sa.select(table).order_by(table.c.witness, table.c.bureau)).all()
+        rows = connection.execute(sa.select(table).where(*which).order_by(table.c.witness, table.c.bureau)).all()
     return [
         Seen(
             row.witness,

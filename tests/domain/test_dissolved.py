@@ -67,6 +67,16 @@ def test_whoever_stands_under_a_bureau_that_is_dissolved_is_dissolved_too_or_sta
     after(**ended, **{f"b{code}": replace(TREE.get(code), successor=other) for code in below})
 
 
+@pytest.mark.parametrize(
+    ("successor", "endpoint", "retired"),
+    [(SUCCESSOR, "", True), (SUCCESSOR, "one.example:7440", False), ("", "", False)],
+)
+def test_a_bureau_is_retired_when_it_is_dissolved_and_has_no_node(successor: str, endpoint: str, retired: bool) -> None:
+    county = replace(tree().get(SHANGCHENG), successor=successor, endpoint=endpoint)
+    after = BureauTree("2027-2", (county if one.code == SHANGCHENG else one for one in tree().bureaus.values()))
+    assert retired is after.retired(SHANGCHENG)
+
+
 def test_a_successor_that_was_dissolved_too_is_named_with_its_line() -> None:
     text = """# version: 2027-1
 gb_code,name,tier,parent,endpoint,desk,fingerprints,formerly,successor

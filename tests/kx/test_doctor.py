@@ -14,22 +14,25 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from demo.federation import tree_text
 from demo.processes import free_port
 from kuaixiang.domain.calendar import WorkingCalendar
 from kuaixiang.domain.tree import BureauTree
+from kuaixiang.domain.words import Custody, Stage
 from kuaixiang.facts import load_tree, published_calendar
 from kuaixiang.runtime import backups, pki, revocation
 from kuaixiang.runtime.bus import Access, Bus, node_user, site_domain
 from kuaixiang.runtime.clock import FixedClock
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.settings import read_settings
-from kx import findings, looking_around, looking_here
+from kx import findings, looking_around, looking_here, retiring
 from kx.findings import Finding, Verdict
 from kx.looking_around import Asked, Me
 from node.ledger.database import MIGRATIONS, LedgerDatabase
 from node.settings import NodeSettings
 from tests.domain.story import MONDAY, SHANGCHENG
-from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, Officers, kx
+from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, Officers, kx, refusal
+from tests.kx.test_case import until
 from tests.ledger.bureaus import desks, execute
 from tests.ledger.test_archive import NEXT_YEAR, archived, ended
 
@@ -383,6 +386,66 @@ def test_a_peer_of_another_version_is_named(officers: Officers, monkeypatch: pyt
     monkeypatch.setattr(looking_around, "product_version", lambda: "99.0")
     found = looked_at(officers, me(officers))[f"peer {PROVINCE} version"]
     assert Verdict.WARN is told(found)[0]
+
+
+# ---------------------------------------------------------------- the tree in force, and a bureau's end
+
+
+@pytest.mark.nats
+def test_the_tree_that_headquarters_has_published_is_looked_by_where_it_is_newer_than_the_file(
+    officers: Officers, tmp_path: Path
+) -> None:
+    federation = officers.federation
+    given = load_tree(federation.tree_file)
+    config = federation.node(COUNTY).config
+    database = read_settings(NodeSettings, config).database
+    assert given.version == looking_here.tree_in_force(given, database, "node").version
+    published = BureauTree("2026-11", given.bureaus.values())
+    (tmp_path / "tree.csv").write_text(tree_text(published), encoding="utf-8")
+    publish = officers.at(HEADQUARTERS, "supervisor", "leadership", group="supervise")
+    assert 0 == publish("publish-tree", str(tmp_path / "tree.csv")).exit_code
+    until(
+        lambda: looking_here.tree_in_force(given, database, "node").version, lambda version: version == "2026-11", 120
+    )
+    newer = BureauTree("2026-12", given.bureaus.values())
+    assert "2026-12" == looking_here.tree_in_force(newer, database, "node").version
+
+
+@pytest.mark.nats
+def test_a_bureau_that_is_there_is_not_to_be_retired_nor_while_a_hub_cannot_be_asked(officers: Officers) -> None:
+    config = str(officers.federation.node(COUNTY).config)
+    away = f"{HEADQUARTERS}=127.0.0.1:{free_port()}"
+    done = kx("doctor", "retire", COUNTY, "--hub", away, "--config", config, "--json")
+    found = {one["look"]: one for one in json.loads(done.stdout)["findings"]}
+    assert 2 == done.exit_code
+    assert "takes new requests" in found["tree"]["said"]
+    assert "could not be asked" in found[f"hub {HEADQUARTERS}"]["said"]
+    assert ("ok", "ok", "ok") == tuple(found[look]["verdict"] for look in ("cases", "orders", f"peer {PROVINCE}"))
+    assert "must not be switched off" in found["retire"]["said"]
+
+    done = kx("doctor", "retire", PROVINCE, "--hub", away, "--config", config, "--json")
+    assert (2, ["settings", "ledger"]) == (
+        done.exit_code,
+        [one["look"] for one in json.loads(done.stdout)["findings"] if one["look"] != "settings mode"],
+    )
+    done = kx("doctor", "retire", COUNTY, "--hub", "hq.example:7450", "--config", config, "--json")
+    assert "NotAHub" == refusal(done)["rule"]
+
+
+def test_every_case_that_is_not_written_off_waits_for_something_that_is_named() -> None:
+    waits = {
+        (custody, stage): retiring._way_of(custody, stage).look
+        for custody in Custody
+        for stage in Stage
+        if stage is not Stage.WRITTEN_OFF
+    }
+    assert {way.look for way in retiring._WAYS} == set(waits.values())
+    assert "cases open" == waits[Custody.OWNED, Stage.JOINT_HANDLING]
+    assert "cases deferred" == waits[Custody.OWNED, Stage.DEFERRED]
+    assert "cases without feedback" == waits[Custody.OWNED, Stage.COMPLETED]
+    assert "cases offered" == waits[Custody.OFFERED, Stage.FORWARDED]
+    assert "cases elsewhere" == waits[Custody.RELEASED, Stage.REFERRED]
+    assert "cases to write off" == waits[Custody.RELEASED, Stage.CONCLUDED]
 
 
 # ---------------------------------------------------------------- NATS
