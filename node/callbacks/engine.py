@@ -1,9 +1,17 @@
-"""The engine of deliveries to the outside: a loop for each sink; a step looks, delivers a batch, and records it."""
+"""The engine of deliveries to the outside: a loop for each sink looks, begins what is due, records what has ended.
+
+A receiver that is away and one that refuses a single delivery answer alike. What tells them apart is how others fare: a
+delivery that fails is tried again after a pause of its own, which grows by its own tries, and holds up nothing. Only
+when another one fails too, and none has got through between, the receiver is taken to be away. Then one delivery at a
+time asks it, those first that have not been tried, and the pause between grows with each of these that fails; what had
+failed before says little, and never makes it longer. Whatever gets through ends that.
+"""
 
 import asyncio
 import random
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -12,7 +20,7 @@ from prometheus_client import Counter, Gauge
 
 from kuaixiang.domain.words import Channel
 from kuaixiang.runtime.clock import SystemClock, to_micros
-from kuaixiang.runtime.loops import Loop, doubled
+from kuaixiang.runtime.loops import STOP_SECONDS_MAX, Loop, doubled, end_tasks
 from node.ledger import callbacks
 from node.ledger.ledger import Callback, Draft, Work
 from node.office import Office
@@ -21,8 +29,11 @@ LOOK_SECONDS: Final = 0.5
 """How long an entry waits to be seen: the heads in memory are compared, which costs nothing."""
 ENTRIES_MAX: Final = 500
 """Looked through at a time; a transaction of the writer."""
-BATCH_MAX: Final = 8
+UNDER_WAY_MAX: Final = 8
 """Deliveries under way to one sink: a slow receiver is not flooded when it comes back."""
+DOUBT_OF_TRIED_MAX: Final = 2
+"""As far as failures of deliveries that had failed before let the receiver be taken for away: they may be at fault
+themselves, and then must not hold up those to come. By then one at a time asks it, a shortest pause between."""
 BACKOFF_SECONDS_MIN: Final = 5.0
 """Most failures are a receiver restarting."""
 BACKOFF_SECONDS_MAX: Final = 3_600.0
@@ -31,6 +42,8 @@ SPREAD: Final = 0.2
 SCAN_MAX: Final = 10_000
 """Entries after which a cursor is kept though they told nothing: looking through them again takes a moment."""
 GIVEN_UP_MAX: Final = 500
+MEASURE_SECONDS: Final = 5.0
+"""Between two counts of what waits, oftener than which nobody scrapes."""
 HOUR_SECONDS: Final = 3_600
 
 DELIVERED: Final = Counter(
@@ -55,8 +68,8 @@ _log: Final = structlog.get_logger(__name__)
 class NotDelivered(Exception):
     """A delivery failed. `reason` names why in a few words, without private data.
 
-    `final`: no attempt will ever succeed. `receiver_away`: it says nothing of this one; others would fail likewise.
-    `wait_seconds`: how long the receiver has asked to be left alone.
+    `final`: no attempt will ever succeed. `receiver_away`: others may fail likewise, so that it may not be this one.
+    `wait_seconds`: how long the receiver has asked not to be sent this one again; where it may be away, anything.
     """
 
     def __init__(
@@ -107,8 +120,16 @@ class Totals:
         OLDEST.labels(sink.kind).set(max(time.time() - since / 1e6, 0.0) if since else 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A delivery under way, and what was thought of its receiver when it began."""
+
+    callback: Callback
+    doubt: int
+
+
 class Callbacks:
-    """Tells one sink what the journals say. `step` is one look and one batch."""
+    """Tells one sink what the journals say. `step` is one look; what it begins goes on beside it."""
 
     def __init__(self, office: Office, sink: Sink, hours_max: float, totals: Totals) -> None:
         self.sink = sink
@@ -117,9 +138,13 @@ class Callbacks:
         self._hours_max = hours_max
         self._cursors: dict[str, int] | None = None
         self._kept: dict[str, int] = {}
-        self._failures = 0
+        self._under_way: dict[asyncio.Task[NotDelivered | None], _Flight] = {}
+        # How many have failed one after the other of which each says something new of the receiver.
+        self._doubt = 0
         self._pause_until = 0.0
+        self._quiet_until = 0.0
         self._due_at = 0.0
+        self._measured_at = 0.0
         self._loop = Loop("callbacks", self.step, LOOK_SECONDS)
 
     def start(self) -> None:
@@ -127,27 +152,36 @@ class Callbacks:
         self._loop.start()
 
     async def stop(self) -> None:
-        """Let the batch under way end; one that is cut off is delivered again."""
+        """Let what is under way end; what is cut off is delivered again."""
         await self._loop.stop()
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=STOP_SECONDS_MAX)
+            try:
+                await self._land()
+            except Exception:  # noqa: BLE001 - whatever it is, the node ends; at least once is what was promised
+                _log.exception("What was delivered at the end is delivered again.", action="callback.fault")
+            await end_tasks(self._under_way)
         await self.sink.close()
 
     def look_again(self) -> None:
         """Somebody wants it tried now."""
-        self._due_at = self._pause_until = 0.0
-        self._failures = 0
+        self._due_at = self._pause_until = self._quiet_until = 0.0
+        self._doubt = 0
         self._loop.wake()
 
     async def step(self) -> bool:
-        """Look through what is new, then deliver a batch of what is due; whether there may be more at once."""
+        """Look through what is new, record what has ended, begin what is due; whether there may be more at once."""
         if self._cursors is None:
             await self._open()
         looked = False
         for bureau in self.sink.bureaus:
             looked |= await self._look(bureau)
-        now = time.time()
-        if now < max(self._pause_until, 0.0 if looked else self._due_at):
-            return looked
-        return await self._deliver() or looked
+        ended = await self._land()
+        if looked or ended:
+            self._due_at = 0.0
+        await self._send()
+        await self._measure()
+        return looked or ended
 
     async def _open(self) -> None:
         ledger = self._office.ledger
@@ -163,7 +197,6 @@ class Callbacks:
             await ledger.do(Work(run=run, bureau=self.sink.bureaus[0]))
         self._cursors = known | new
         self._kept = dict(self._cursors)
-        await self._measure()
 
     async def _look(self, bureau: str) -> bool:
         """Looks through a bureau's new entries; whether any of them is to be told."""
@@ -198,28 +231,54 @@ class Callbacks:
         self._cursors[bureau] = until
         return bool(found)
 
-    async def _deliver(self) -> bool:
-        ledger = self._office.ledger
-        # One alone, while nobody knows whether the receiver is there.
-        limit = 1 if self._failures else BATCH_MAX
-        waiting = await asyncio.to_thread(callbacks.waiting, ledger.database, self.sink.name, limit)
+    async def _send(self) -> None:
+        """Begins what is due, as much as may be under way."""
         now = time.time()
-        due = [callback for callback in waiting if callback.next_attempt_us <= now * 1e6]
-        if not due:
-            self._due_at = waiting[0].next_attempt_us / 1e6 if waiting else float("inf")
-            await self._measure()
+        if now < max(self._pause_until, self._quiet_until, self._due_at):
+            return
+        # One alone, while nobody knows whether the receiver is there.
+        room = (1 if self._doubt else UNDER_WAY_MAX) - len(self._under_way)
+        if room <= 0:
+            return
+        database, sink, now_us = self._office.ledger.database, self.sink.name, int(now * 1e6)
+        flying = {_key(flight.callback) for flight in self._under_way.values()}
+        found = await asyncio.to_thread(callbacks.due, database, sink, now_us, room + len(flying))
+        begun = [callback for callback in found if _key(callback) not in flying][:room]
+        for callback in begun:
+            task = asyncio.get_running_loop().create_task(self._attempt(callback), name=f"callback {sink}")
+            self._under_way[task] = _Flight(callback, self._doubt)
+            task.add_done_callback(lambda _: self._loop.wake())
+        if len(begun) < room:
+            due_us = await asyncio.to_thread(callbacks.next_due, database, sink, now_us)
+            self._due_at = due_us / 1e6 if due_us is not None else float("inf")
+
+    async def _land(self) -> bool:
+        """Records what has ended; whether anything has."""
+        ended = [(flight, task.result()) for task, flight in self._under_way.items() if task.done()]
+        if not ended:
             return False
-        results = await asyncio.gather(*(self._attempt(callback) for callback in due))
-        away = [failure for failure in results if failure is not None and failure.receiver_away]
-        if away:
-            self._failures += 1
-            self._pause_until = time.time() + max(_backoff(self._failures), *(one.wait_seconds for one in away))
-        elif None in results:
-            self._failures = 0
-        await self._record(due, results)
-        self._due_at = 0.0
-        await self._measure()
-        return not away
+        self._judge(ended)
+        await self._record([flight.callback for flight, _ in ended], [failure for _, failure in ended])
+        landed = {_key(flight.callback) for flight, _ in ended}
+        self._under_way = {
+            task: flight for task, flight in self._under_way.items() if _key(flight.callback) not in landed
+        }
+        return True
+
+    def _judge(self, ended: Collection[tuple[_Flight, NotDelivered | None]]) -> None:
+        """What deliveries that have ended say of the receiver; saying it twice changes nothing."""
+        now = time.time()
+        for flight, failure in ended:
+            if failure is None or not failure.receiver_away:
+                continue
+            # Those that were under way together say it once.
+            doubt = flight.doubt + 1
+            self._doubt = max(self._doubt, min(doubt, DOUBT_OF_TRIED_MAX) if flight.callback.attempts else doubt)
+            if self._doubt > 1:
+                self._pause_until = now + _backoff(self._doubt - 1)
+            self._quiet_until = max(self._quiet_until, now + failure.wait_seconds)
+        if any(failure is None for _, failure in ended):
+            self._doubt, self._pause_until = 0, 0.0
 
     async def _attempt(self, callback: Callback) -> NotDelivered | None:
         try:
@@ -246,9 +305,7 @@ class Callbacks:
             if failure is None:
                 continue
             attempts = callback.attempts + 1
-            pause = max(_backoff(attempts), failure.wait_seconds)
-            # While the receiver is away it is the receiver's pause that grows: when it is back nothing waits longer.
-            next_at = self._pause_until if failure.receiver_away else now.timestamp() + pause
+            next_at = now.timestamp() + max(_backoff(attempts), failure.wait_seconds)
             dead = failure.final or callback.since_us <= oldest_us
             again.append(
                 callback._replace(
@@ -256,15 +313,16 @@ class Callbacks:
                 )
             )
         given_up: list[Callback] = []
-        if any(failure is not None and failure.receiver_away for failure in results):
+        if self._doubt > 1:
+            # Not each of those that wait asks a receiver that is away, to be given up.
             ledger = self._office.ledger
             late = await asyncio.to_thread(callbacks.older, ledger.database, self.sink.name, oldest_us, GIVEN_UP_MAX)
-            tried = {(callback.bureau, callback.seq) for callback in due}
-            reason = next(failure.reason for failure in results if failure is not None)
+            flying = {_key(flight.callback) for flight in self._under_way.values()}
+            reason = next((one.failure for one in again), "")
             given_up = [
                 callback._replace(dead=1, failure=callback.failure or reason)
                 for callback in late
-                if (callback.bureau, callback.seq) not in tried
+                if _key(callback) not in flying
             ]
 
         def run(draft: Draft) -> None:
@@ -293,8 +351,16 @@ class Callbacks:
             )
 
     async def _measure(self) -> None:
+        if time.monotonic() < self._measured_at + MEASURE_SECONDS:
+            return
         database = self._office.ledger.database
         self._totals.put(self.sink, await asyncio.to_thread(callbacks.counts, database, self.sink.name))
+        self._measured_at = time.monotonic()
+
+
+def _key(callback: Callback) -> tuple[str, int]:
+    """Which of a sink's deliveries it is."""
+    return callback.bureau, callback.seq
 
 
 def _backoff(failures: int) -> float:

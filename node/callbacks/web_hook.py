@@ -14,6 +14,7 @@ import hmac
 import json
 import ssl
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 import httpx
@@ -112,11 +113,14 @@ def _check(status: int, retry_after: str) -> None:
     """Whether the receiver has it; raises `NotDelivered`."""
     if 200 <= status < 300:  # noqa: PLR2004 - what success is
         return
-    wait = min(float(retry_after), WAIT_SECONDS_MAX) if retry_after.isascii() and retry_after.isdigit() else 0.0
+    away = status in {408, 429} or status >= 500 or 300 <= status < 400  # noqa: PLR2004 - as named
+    # Of what may be one message's fault the standard knows no wish that the others wait, and a redirect's is another.
+    heeded = not away or status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+    asked = float(retry_after) if heeded and retry_after.isascii() and retry_after.isdigit() else 0.0
     # 410: the receiver wants to hear nothing of it any more. A redirect is not followed: it could lead anywhere.
     raise NotDelivered(
         f"HTTP {status}",
-        final=status == httpx.codes.GONE,
-        receiver_away=status in {408, 429} or status >= 500 or 300 <= status < 400,  # noqa: PLR2004 - as named
-        wait_seconds=wait,
+        final=status == HTTPStatus.GONE,
+        receiver_away=away,
+        wait_seconds=min(asked, WAIT_SECONDS_MAX),
     )

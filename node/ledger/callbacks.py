@@ -63,9 +63,22 @@ def cursors(database: Database, sink: str) -> dict[str, int]:
     return {row.bureau: row.seq for row in rows}
 
 
-def waiting(database: Database, sink: str, limit: int) -> list[Callback]:
-    """What a sink is to be told and is still tried, the next attempts first."""
-    return _found(database, sa.select(schema.CALLBACKS).where(_K.sink == sink, _K.dead == 0).order_by(*_ORDER), limit)
+def due(database: Database, sink: str, now_us: int, limit: int) -> list[Callback]:
+    """What a sink is to be told now, what has not been tried first: what has failed holds up nothing else."""
+    asked = sa.select(schema.CALLBACKS).where(_K.sink == sink, _K.dead == 0).order_by(*_ORDER)
+    found = _found(database, asked.where(_K.attempts == 0), limit)
+    if len(found) == limit:
+        return found
+    again = asked.where(_K.attempts > 0, _K.next_attempt_us <= now_us)
+    return found + _found(database, again, limit - len(found))
+
+
+def next_due(database: Database, sink: str, now_us: int) -> int | None:
+    """When something is due that is not yet; None where nothing is."""
+    asked = sa.select(sa.func.min(_K.next_attempt_us)).where(_K.sink == sink, _K.dead == 0, _K.next_attempt_us > now_us)
+    with database.reading() as connection:
+        found: int | None = connection.execute(asked).scalar()
+    return found
 
 
 def older(database: Database, sink: str, since_us: int, limit: int) -> list[Callback]:

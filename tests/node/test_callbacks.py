@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import stat
@@ -53,14 +54,26 @@ SECONDS = 60.0
 
 @dataclass
 class Receiver:
-    """A channel's receiver: what came, and what it answers, the last answer from then on."""
+    """A channel's receiver: what came, and what it answers, the last answer from then on; 500 to what it refuses."""
 
     statuses: list[int] = field(default_factory=lambda: [200])
     came: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     elsewhere: int = 0
+    refused: str = ""
+    """A case of which it cannot be told."""
+    refused_at: list[float] = field(default_factory=list)
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.answers.set()
 
     async def hook(self, request: Request) -> Response:
-        self.came.append((dict(request.headers), await request.body()))
+        body = await request.body()
+        if self.refused and json.loads(body)["data"]["case_id"] == self.refused:
+            self.refused_at.append(time.monotonic())
+            return Response(status_code=500)
+        self.came.append((dict(request.headers), body))
+        await self.answers.wait()
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         if status == HTTPStatus.FOUND:
             return RedirectResponse("/elsewhere")
@@ -69,6 +82,10 @@ class Receiver:
     async def other(self, _: Request) -> Response:
         self.elsewhere += 1
         return Response()
+
+    def ids(self) -> list[str]:
+        """Of what came, the oldest first."""
+        return [headers["webhook-id"] for headers, _ in self.came]
 
     def verified(self) -> list[dict[str, Any]]:
         """What came, after its signatures have been verified as the standard says, by nothing of the product."""
@@ -198,6 +215,67 @@ async def test_a_channel_is_told_that_its_case_is_fed_back_signed_and_without_pr
     async with asyncio.timeout(SECONDS):
         while await listed(gateway, callers):
             await asyncio.sleep(0.05)
+
+
+async def test_a_delivery_that_its_receiver_refuses_holds_up_none_of_the_others(
+    gateway: Gateway, callers: Callers, listening: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BACKOFF_SECONDS_MIN", 3_600.0)
+    monkeypatch.setattr(engine, "BACKOFF_SECONDS_MAX", 3_600.0)
+    listening.refused = await registered(gateway, "REFUSED")
+    await fed_back(gateway, callers, "REFUSED")
+    await until(lambda: listening.refused_at)
+    for number in range(3):
+        case_id = await fed_back(gateway, callers, f"N-{number}")
+        await until(lambda: len(listening.came) == number + 1)  # noqa: B023 - at once
+        assert case_id == listening.verified()[-1]["data"]["case_id"]
+    (waits,) = await listed(gateway, callers)
+    assert (listening.refused, 1, "HTTP 500", False) == (waits.case_id, waits.attempts, waits.failure, waits.given_up)
+
+
+async def test_a_delivery_that_is_refused_is_tried_ever_more_seldom_while_others_succeed(
+    gateway: Gateway, callers: Callers, listening: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BACKOFF_SECONDS_MAX", 3_600.0)
+    listening.refused = await registered(gateway, "REFUSED")
+    await fed_back(gateway, callers, "REFUSED")
+    for number in range(5):
+        await until(lambda: len(listening.refused_at) > number)  # noqa: B023 - at once
+        await fed_back(gateway, callers, f"N-{number}")
+        await until(lambda: len(listening.came) > number)  # noqa: B023 - at once
+    await until(lambda: len(listening.refused_at) > 5)
+    for number, (before, after) in enumerate(itertools.pairwise(listening.refused_at)):
+        assert after - before >= 0.05 * 2**number * (1 - engine.SPREAD), number
+
+
+async def test_a_receiver_that_is_away_is_asked_by_one_delivery_and_when_it_is_back_told_of_all(
+    gateway: Gateway, callers: Callers, listening: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BACKOFF_SECONDS_MIN", 3_600.0)
+    monkeypatch.setattr(engine, "BACKOFF_SECONDS_MAX", 3_600.0)
+    listening.statuses = [503]
+    await fed_back(gateway, callers, "FIRST")
+    await until(lambda: len(listening.came) == 1)
+    # A second one asks at once, whether it was the first one's fault; after that they wait.
+    for number in range(5):
+        await fed_back(gateway, callers, f"N-{number}")
+    await until(lambda: len(listening.came) == 2)
+    async with asyncio.timeout(SECONDS):
+        while len(await listed(gateway, callers, sink=SINK)) < 6:
+            await asyncio.sleep(0.05)
+    assert 2 == len(listening.came)
+    listening.statuses = [200]
+    request = callback_pb2.RetryCallbacksRequest(header=gateway._header(), sink=SINK)
+    assert 6 == (await stub(callers).RetryCallbacks(request, metadata=gateway.signed())).retried
+    await until(lambda: len(listening.came) == 8)
+    assert 6 == len(set(listening.ids()[2:]))
+
+
+def test_of_an_answer_that_may_be_one_messages_fault_no_wish_to_wait_is_heeded() -> None:
+    for status, waits in ((500, 0.0), (503, 30.0), (429, 30.0), (302, 0.0), (422, 30.0)):
+        with pytest.raises(NotDelivered) as failed:
+            web_hook._check(status, "30")
+        assert (status != 422, waits) == (failed.value.receiver_away, failed.value.wait_seconds), status
 
 
 async def test_a_receiver_that_is_away_for_long_is_given_up_listed_and_told_when_somebody_wants_it(
