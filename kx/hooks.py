@@ -60,7 +60,7 @@ def list_callbacks(
 @takes(asking=asking_options, who=officer_options)
 @failures_told
 def retry(sink: Sink, *, seq: Seq = 0, asking: Asking, who: Who) -> None:
-    """Have it tried again, for as long as at first."""
+    """Have it tried again, for as long as at first. What came, but whose answer did not, comes again under its id."""
     request = callback_pb2.RetryCallbacksRequest(sink=sink, seq=seq)
     answer: callback_pb2.RetryCallbacksResponse = _ask(asking, who, "RetryCallbacks", request)
     _say(asking, "retried", answer.retried)

@@ -8,9 +8,10 @@ failed before says little, and never makes it longer. Whatever gets through ends
 """
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
@@ -139,6 +140,7 @@ class Callbacks:
         self._cursors: dict[str, int] | None = None
         self._kept: dict[str, int] = {}
         self._under_way: dict[asyncio.Task[NotDelivered | None], _Flight] = {}
+        self._alone = asyncio.Lock()
         # How many have failed one after the other of which each says something new of the receiver.
         self._doubt = 0
         self._pause_until = 0.0
@@ -157,11 +159,21 @@ class Callbacks:
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=STOP_SECONDS_MAX)
             try:
-                await self._land()
+                async with self._alone:
+                    await self._land()
             except Exception:  # noqa: BLE001 - whatever it is, the node ends; at least once is what was promised
                 _log.exception("What was delivered at the end is delivered again.", action="callback.fault")
             await end_tasks(self._under_way)
         await self.sink.close()
+
+    @contextlib.asynccontextmanager
+    async def still(self) -> AsyncIterator[frozenset[tuple[str, int]]]:
+        """Nothing begins and nothing is recorded during the block, which may change rows but those under way: these.
+
+        What somebody reads there is so until he has written: no row comes back that a delivery has just done away with.
+        """
+        async with self._alone:
+            yield frozenset(key_of(flight.callback) for flight in self._under_way.values())
 
     def look_again(self) -> None:
         """Somebody wants it tried now."""
@@ -176,10 +188,11 @@ class Callbacks:
         looked = False
         for bureau in self.sink.bureaus:
             looked |= await self._look(bureau)
-        ended = await self._land()
-        if looked or ended:
-            self._due_at = 0.0
-        await self._send()
+        async with self._alone:
+            ended = await self._land()
+            if looked or ended:
+                self._due_at = 0.0
+            await self._send()
         await self._measure()
         return looked or ended
 
@@ -241,9 +254,9 @@ class Callbacks:
         if room <= 0:
             return
         database, sink, now_us = self._office.ledger.database, self.sink.name, int(now * 1e6)
-        flying = {_key(flight.callback) for flight in self._under_way.values()}
+        flying = {key_of(flight.callback) for flight in self._under_way.values()}
         found = await asyncio.to_thread(callbacks.due, database, sink, now_us, room + len(flying))
-        begun = [callback for callback in found if _key(callback) not in flying][:room]
+        begun = [callback for callback in found if key_of(callback) not in flying][:room]
         for callback in begun:
             task = asyncio.get_running_loop().create_task(self._attempt(callback), name=f"callback {sink}")
             self._under_way[task] = _Flight(callback, self._doubt)
@@ -259,9 +272,9 @@ class Callbacks:
             return False
         self._judge(ended)
         await self._record([flight.callback for flight, _ in ended], [failure for _, failure in ended])
-        landed = {_key(flight.callback) for flight, _ in ended}
+        landed = {key_of(flight.callback) for flight, _ in ended}
         self._under_way = {
-            task: flight for task, flight in self._under_way.items() if _key(flight.callback) not in landed
+            task: flight for task, flight in self._under_way.items() if key_of(flight.callback) not in landed
         }
         return True
 
@@ -317,12 +330,12 @@ class Callbacks:
             # Not each of those that wait asks a receiver that is away, to be given up.
             ledger = self._office.ledger
             late = await asyncio.to_thread(callbacks.older, ledger.database, self.sink.name, oldest_us, GIVEN_UP_MAX)
-            flying = {_key(flight.callback) for flight in self._under_way.values()}
+            flying = {key_of(flight.callback) for flight in self._under_way.values()}
             reason = next((one.failure for one in again), "")
             given_up = [
                 callback._replace(dead=1, failure=callback.failure or reason)
                 for callback in late
-                if _key(callback) not in flying
+                if key_of(callback) not in flying
             ]
 
         def run(draft: Draft) -> None:
@@ -358,7 +371,7 @@ class Callbacks:
         self._measured_at = time.monotonic()
 
 
-def _key(callback: Callback) -> tuple[str, int]:
+def key_of(callback: Callback) -> tuple[str, int]:
     """Which of a sink's deliveries it is."""
     return callback.bureau, callback.seq
 

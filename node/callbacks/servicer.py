@@ -1,7 +1,8 @@
 """CallbackService: leaders look after what could not be told to channels and taxpayers."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -15,7 +16,7 @@ from kuaixiang.runtime.clock import SystemClock, from_micros, to_micros
 from kuaixiang.runtime.server import Context, admit, caller_of
 from kuaixiang.wire.codec import timestamp
 from kuaixiang.wire.v1 import callback_pb2, callback_pb2_grpc, case_pb2
-from node.callbacks.engine import Callbacks
+from node.callbacks.engine import Callbacks, key_of
 from node.ledger import callbacks
 from node.ledger.ledger import Callback, Draft, Work
 from node.office import Office
@@ -44,6 +45,7 @@ class CallbackServicer(callback_pb2_grpc.CallbackServiceServicer):
     def __init__(self, office: Office, engines: Sequence[Callbacks]) -> None:
         self._office = office
         self._engines = engines
+        self._alone = asyncio.Lock()
 
     async def ListCallbacks(
         self, request: callback_pb2.ListCallbacksRequest, context: Context
@@ -58,7 +60,7 @@ class CallbackServicer(callback_pb2_grpc.CallbackServiceServicer):
     async def RetryCallbacks(
         self, request: callback_pb2.RetryCallbacksRequest, context: Context
     ) -> callback_pb2.RetryCallbacksResponse:
-        """Has what was given up tried again for as long as at first, and what waits tried now."""
+        """Has what was given up tried again for as long as at first, and what waits tried now unless it just is."""
         officer = self._officer(request.header, context, "RetryCallbacks")
         now = to_micros(_REAL.now())
 
@@ -91,16 +93,18 @@ class CallbackServicer(callback_pb2_grpc.CallbackServiceServicer):
     ) -> int:
         if not request.sink:
             raise FieldMissing("sink", Both("it says whose deliveries", "须写明推送对象"))
-        chosen = await self._kept(officer.bureau, request.sink, dead=dead, seq=request.seq)
-        if not chosen and self._engine(officer.bureau, request.sink) is None:
-            raise UnknownSink
+        async with self._still(officer.bureau, request.sink) as under_way:
+            chosen = await self._kept(officer.bureau, request.sink, dead=dead, seq=request.seq)
+            if not chosen and self._engine(officer.bureau, request.sink) is None:
+                raise UnknownSink
 
-        def run(draft: Draft) -> None:
-            for one in chosen:
-                change(draft, one)
+            def run(draft: Draft) -> None:
+                for one in chosen:
+                    if key_of(one) not in under_way:
+                        change(draft, one)
 
-        if chosen:
-            await self._office.ledger.do(Work(run=run, bureau=officer.bureau))
+            if chosen:
+                await self._office.ledger.do(Work(run=run, bureau=officer.bureau))
         _log.info(
             "Deliveries to the outside were changed by hand.",
             action=action,
@@ -110,6 +114,17 @@ class CallbackServicer(callback_pb2_grpc.CallbackServiceServicer):
             count=len(chosen),
         )
         return len(chosen)
+
+    @contextlib.asynccontextmanager
+    async def _still(self, bureau: str, sink: str) -> AsyncIterator[frozenset[tuple[str, int]]]:
+        """Nobody else changes a sink's rows during the block, but of those that are under way, which it is given."""
+        async with self._alone:
+            engine = self._engine(bureau, sink)
+            if engine is None:
+                yield frozenset()
+                return
+            async with engine.still() as under_way:
+                yield under_way
 
     def _engine(self, bureau: str, sink: str) -> Callbacks | None:
         """What tells a sink of that bureau's cases, where there is one."""

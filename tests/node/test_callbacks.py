@@ -229,7 +229,10 @@ async def test_a_delivery_that_its_receiver_refuses_holds_up_none_of_the_others(
         case_id = await fed_back(gateway, callers, f"N-{number}")
         await until(lambda: len(listening.came) == number + 1)  # noqa: B023 - at once
         assert case_id == listening.verified()[-1]["data"]["case_id"]
-    (waits,) = await listed(gateway, callers)
+    async with asyncio.timeout(SECONDS):
+        while len(found := await listed(gateway, callers)) > 1:
+            await asyncio.sleep(0.05)
+    (waits,) = found
     assert (listening.refused, 1, "HTTP 500", False) == (waits.case_id, waits.attempts, waits.failure, waits.given_up)
 
 
@@ -269,6 +272,37 @@ async def test_a_receiver_that_is_away_is_asked_by_one_delivery_and_when_it_is_b
     assert 6 == (await stub(callers).RetryCallbacks(request, metadata=gateway.signed())).retried
     await until(lambda: len(listening.came) == 8)
     assert 6 == len(set(listening.ids()[2:]))
+
+
+async def test_what_is_wanted_again_while_it_is_being_delivered_is_told_once(
+    gateway: Gateway, callers: Callers, node: service.Running, listening: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listening.answers.clear()
+    await fed_back(gateway, callers)
+    await until(lambda: listening.came)
+    loop = asyncio.get_running_loop()
+    kept, database = callbacks.kept, node.office.ledger.database
+
+    def slowly(*given: Any, **asked: Any) -> list[Callback]:
+        found = kept(*given, **asked)
+        # The receiver answers when the leader's call has read what waits, and has not written yet.
+        loop.call_soon_threadsafe(listening.answers.set)
+        until_at = time.monotonic() + 1
+        while kept(database, COUNTY, sink=SINK, dead=None, limit=1) and time.monotonic() < until_at:
+            time.sleep(0.02)
+        return found
+
+    await gateway.issue()
+    with monkeypatch.context() as during:
+        during.setattr(callbacks, "kept", slowly)
+        request = callback_pb2.RetryCallbacksRequest(header=gateway._header(), sink=SINK)
+        assert 1 == (await stub(callers).RetryCallbacks(request, metadata=gateway.signed())).retried
+    await fed_back(gateway, callers, "LATER")
+    await until(lambda: len(set(listening.ids())) == 2)
+    async with asyncio.timeout(SECONDS):
+        while await listed(gateway, callers, sink=SINK):
+            await asyncio.sleep(0.05)
+    assert 2 == len(listening.came)
 
 
 def test_of_an_answer_that_may_be_one_messages_fault_no_wish_to_wait_is_heeded() -> None:
