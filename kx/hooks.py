@@ -39,13 +39,24 @@ def list_callbacks(
     if asking.as_json:
         print_json(table_of(answer))
         return
-    table = Table("sink 推送对象", "seq 序号", "case 受理编号", "what", "since", "attempts", "next", "failure")
+    from kx.views import event
+
+    table = Table(
+        "sink 推送对象",
+        "seq 序号",
+        "case 受理编号",
+        "what 事项",
+        "since 等待自",
+        "attempts 已试次数",
+        "next 下次推送",
+        "failure 失败原因",
+    )
     for one in answer.callbacks:
         table.add_row(
             one.sink,
             str(one.seq),
             one.case_id,
-            one.kind,
+            event(one.kind),
             _shown(one, "since"),
             str(one.attempts),
             "given up 已停止" if one.given_up else _shown(one, "next_attempt_at"),
@@ -53,7 +64,7 @@ def list_callbacks(
         )
     console = wide(Console(highlight=False))
     console.print(table)
-    console.print(f"There are {', '.join(answer.sinks) or 'no web hooks and no notifier'}.")
+    console.print(f"Sinks 推送对象: {', '.join(answer.sinks) or 'none 无'}")
 
 
 @app.command()

@@ -173,7 +173,9 @@ def test_a_leader_looks_after_what_a_channel_could_not_be_told(terminal: dict[st
     assert {(sink, "answered_on_the_spot", True, "ConnectError")} == {
         tuple(one[part] for part in ("sink", "kind", "given_up", "failure")) for one in listed["callbacks"]
     }
-    assert sink in kx("hooks", "list", environment=head).output
+    shown = kx("hooks", "list", environment=head).output
+    for said in (sink, "answered-on-the-spot 当场答复", "失败原因", "推送对象", "下次推送"):
+        assert said in shown, said
     seq = listed["callbacks"][0]["seq"]
     assert {"retried": 1} == told(kx("hooks", "retry", sink, "--seq", str(seq), "--json", environment=head))
     refused = kx("hooks", "drop", "hook:x", environment=head)
