@@ -44,7 +44,7 @@ from kuaixiang.wire.v1 import (
     supervision_pb2_grpc,
 )
 from node.attachments import Tidying
-from node.callbacks.opening import callbacks_of
+from node.callbacks.opening import Outside
 from node.callbacks.servicer import CallbackServicer
 from node.cases import CaseServicer
 from node.channels import gateway, intake, open311, openapi
@@ -269,8 +269,8 @@ async def running(
         witness = Witness(office, links, seal)
         cosigner = cosigner_of(settings, office, links, seal)
         stack.push_async_callback(cosigner.stop)
-        outside = callbacks_of(settings, office)
-        for chore in (Rereader(office, witness), *_housekeeping(settings, office, follower), *outside):
+        outside = Outside(settings, office)
+        for chore in (Rereader(office, witness), *_housekeeping(settings, office, follower), outside):
             chores.add(chore)
         services = Services(
             office=office,

@@ -97,7 +97,8 @@ class NodeSettings(SignInSettings, LimitSettings, OperationSettings, TraceSettin
     gateway: Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$")] = ""
     """host:port for channels' programs (HTTP/JSON, Open311), who bring tokens; port 0: a free one; empty: none."""
     hooks: Path | None = None
-    """Where channels are told of their cases by web hooks, a TOML file by bureau and channel; nowhere when absent."""
+    """Where channels are told of their cases by web hooks, a TOML file by bureau and channel, read again when it
+    changes; nowhere when absent."""
     notifier: str = ""
     """What sends messages to taxpayers: `spool`, or the name of an entry point of the group `kuaixiang.notifiers`. It
     is given their contacts; empty: nobody is."""
@@ -163,12 +164,10 @@ class NodeSettings(SignInSettings, LimitSettings, OperationSettings, TraceSettin
 
     def _check_hooks(self) -> None:
         try:
-            hooks = () if self.hooks is None else load_hooks(self.hooks)
+            if self.hooks is not None:
+                load_hooks(self.hooks, self.bureaus)
         except HooksUnusable as failure:
             raise ImpossibleSetting("hooks", str(failure)) from failure
-        strange = sorted({hook.bureau for hook in hooks} - set(self.bureaus))
-        if strange:
-            raise ImpossibleSetting("hooks", f"{self.hooks} is of {', '.join(strange)}, whose ledgers are elsewhere")
 
     def load_tree(self) -> BureauTree:
         """The tree of bureaus. Raises `FactsError`."""

@@ -114,11 +114,19 @@ class Totals:
     def put(self, sink: Sink, counted: tuple[int, int, int]) -> None:
         """A sink's own: waiting, given up, since when the longest waits."""
         self._of[sink.kind, sink.name] = counted
-        found = [one for (kind, _), one in self._of.items() if kind == sink.kind]
-        PENDING.labels(sink.kind).set(sum(waits for waits, _, _ in found))
-        DEAD.labels(sink.kind).set(sum(dead for _, dead, _ in found))
+        self._tell(sink.kind)
+
+    def drop(self, sink: Sink) -> None:
+        """Nobody tells it anything any more."""
+        self._of.pop((sink.kind, sink.name), None)
+        self._tell(sink.kind)
+
+    def _tell(self, kind: str) -> None:
+        found = [one for (of, _), one in self._of.items() if of == kind]
+        PENDING.labels(kind).set(sum(waits for waits, _, _ in found))
+        DEAD.labels(kind).set(sum(dead for _, dead, _ in found))
         since = min((since for waits, _, since in found if waits), default=0)
-        OLDEST.labels(sink.kind).set(max(time.time() - since / 1e6, 0.0) if since else 0.0)
+        OLDEST.labels(kind).set(max(time.time() - since / 1e6, 0.0) if since else 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import base64
 import ssl
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -63,11 +63,15 @@ class Hook:
     url: str
     key: bytes = field(repr=False)
     events: frozenset[str]
-    trusted: ssl.SSLContext
+    authorities: bytes = field(repr=False)
+    """The certificates that vouch for the receiver, as their file has them; empty: the system's."""
+    trusted: ssl.SSLContext = field(compare=False)
+    files: tuple[Path, ...] = field(compare=False)
+    """What else was read for it."""
 
 
-def load_hooks(file: Path) -> tuple[Hook, ...]:
-    """The hooks of a file; paths in it are beside it. Raises `HooksUnusable`.
+def load_hooks(file: Path, bureaus: Collection[str]) -> tuple[Hook, ...]:
+    """The hooks of a file, which are of these bureaus; paths in it are beside it. Raises `HooksUnusable`.
 
     `[330106.website]` with `url`, `secret` (a file that is as closed as a key), and where wanted `events` and
     `authorities`.
@@ -83,6 +87,9 @@ def load_hooks(file: Path) -> tuple[Hook, ...]:
         if not isinstance(channels, dict):
             raise HooksUnusable(f"{bureau} must be a table of channels")
         hooks += [_hook(file.parent, bureau, channel, given) for channel, given in channels.items()]
+    strange = sorted({hook.bureau for hook in hooks} - set(bureaus))
+    if strange:
+        raise HooksUnusable(f"{file} is of {', '.join(strange)}, whose ledgers are elsewhere")
     return tuple(hooks)
 
 
@@ -104,16 +111,20 @@ def _hook(folder: Path, bureau: str, channel: str, given: object) -> Hook:
     _check_url(where, str(given["url"]))
     try:
         authorities = folder / str(given["authorities"]) if "authorities" in given else None
+        vouching = b"" if authorities is None else authorities.read_bytes()
         trusted = ssl.create_default_context(cafile=authorities)
     except OSError as error:
         raise HooksUnusable(f"{where}.authorities cannot be used: {error}") from None
+    secret = folder / str(given["secret"])
     return Hook(
         bureau=bureau,
         channel=word,
         url=str(given["url"]),
-        key=_key(where, folder / str(given["secret"])),
+        key=_key(where, secret),
         events=frozenset(events),
+        authorities=vouching,
         trusted=trusted,
+        files=(secret,) if authorities is None else (secret, authorities),
     )
 
 

@@ -1,8 +1,7 @@
 """CallbackService: leaders look after what could not be told to channels and taxpayers."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -16,7 +15,8 @@ from kuaixiang.runtime.clock import SystemClock, from_micros, to_micros
 from kuaixiang.runtime.server import Context, admit, caller_of
 from kuaixiang.wire.codec import timestamp
 from kuaixiang.wire.v1 import callback_pb2, callback_pb2_grpc, case_pb2
-from node.callbacks.engine import Callbacks, key_of
+from node.callbacks.engine import key_of
+from node.callbacks.opening import Outside
 from node.ledger import callbacks
 from node.ledger.ledger import Callback, Draft, Work
 from node.office import Office
@@ -42,10 +42,9 @@ class UnknownSink(Refused):
 class CallbackServicer(callback_pb2_grpc.CallbackServiceServicer):
     """Answers CallbackService for the bureaus of one node."""
 
-    def __init__(self, office: Office, engines: Sequence[Callbacks]) -> None:
+    def __init__(self, office: Office, outside: Outside) -> None:
         self._office = office
-        self._engines = engines
-        self._alone = asyncio.Lock()
+        self._outside = outside
 
     async def ListCallbacks(
         self, request: callback_pb2.ListCallbacksRequest, context: Context
@@ -54,7 +53,7 @@ class CallbackServicer(callback_pb2_grpc.CallbackServiceServicer):
         officer = self._officer(request.header, context, "ListCallbacks")
         dead = True if request.given_up else None
         found = await self._kept(officer.bureau, request.sink, dead=dead)
-        sinks = [engine.sink.name for engine in self._engines if officer.bureau in engine.sink.bureaus]
+        sinks = [engine.sink.name for engine in self._outside.engines if officer.bureau in engine.sink.bureaus]
         return callback_pb2.ListCallbacksResponse(callbacks=map(_message, found), sinks=sinks)
 
     async def RetryCallbacks(
@@ -68,7 +67,7 @@ class CallbackServicer(callback_pb2_grpc.CallbackServiceServicer):
             draft.put_callback(one._replace(dead=0, since_us=now if one.dead else one.since_us, next_attempt_us=now))
 
         count = await self._change(officer, request, dead=None, change=again, action="callback.retry")
-        engine = self._engine(officer.bureau, request.sink)
+        engine = self._outside.engine(officer.bureau, request.sink)
         if engine is not None:
             engine.look_again()
         return callback_pb2.RetryCallbacksResponse(retried=count)
@@ -78,7 +77,7 @@ class CallbackServicer(callback_pb2_grpc.CallbackServiceServicer):
     ) -> callback_pb2.DropCallbacksResponse:
         """Has nobody told any more of what was given up, or is of a sink that there is no more."""
         officer = self._officer(request.header, context, "DropCallbacks")
-        dead = None if self._engine(officer.bureau, request.sink) is None else True
+        dead = None if self._outside.engine(officer.bureau, request.sink) is None else True
         count = await self._change(officer, request, dead=dead, change=Draft.drop_callback, action="callback.drop")
         return callback_pb2.DropCallbacksResponse(dropped=count)
 
@@ -93,9 +92,9 @@ class CallbackServicer(callback_pb2_grpc.CallbackServiceServicer):
     ) -> int:
         if not request.sink:
             raise FieldMissing("sink", Both("it says whose deliveries", "须写明推送对象"))
-        async with self._still(officer.bureau, request.sink) as under_way:
+        async with self._outside.still(officer.bureau, request.sink) as under_way:
             chosen = await self._kept(officer.bureau, request.sink, dead=dead, seq=request.seq)
-            if not chosen and self._engine(officer.bureau, request.sink) is None:
+            if not chosen and self._outside.engine(officer.bureau, request.sink) is None:
                 raise UnknownSink
 
             def run(draft: Draft) -> None:
@@ -114,21 +113,6 @@ class CallbackServicer(callback_pb2_grpc.CallbackServiceServicer):
             count=len(chosen),
         )
         return len(chosen)
-
-    @contextlib.asynccontextmanager
-    async def _still(self, bureau: str, sink: str) -> AsyncIterator[frozenset[tuple[str, int]]]:
-        """Nobody else changes a sink's rows during the block, but of those that are under way, which it is given."""
-        async with self._alone:
-            engine = self._engine(bureau, sink)
-            if engine is None:
-                yield frozenset()
-                return
-            async with engine.still() as under_way:
-                yield under_way
-
-    def _engine(self, bureau: str, sink: str) -> Callbacks | None:
-        """What tells a sink of that bureau's cases, where there is one."""
-        return next((one for one in self._engines if one.sink.name == sink and bureau in one.sink.bureaus), None)
 
     async def _kept(self, bureau: str, sink: str, *, dead: bool | None, seq: int = 0) -> list[Callback]:
         database = self._office.ledger.database

@@ -9,6 +9,7 @@ import hmac
 import itertools
 import json
 import os
+import shutil
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -34,7 +35,7 @@ from kuaixiang.runtime.settings import WrongSetting, read_settings
 from kuaixiang.wire.codec import event_name_of
 from kuaixiang.wire.v1 import callback_pb2, callback_pb2_grpc, case_pb2, common_pb2
 from node import service
-from node.callbacks import engine, web_hook
+from node.callbacks import engine, opening, web_hook
 from node.callbacks.engine import NotDelivered
 from node.callbacks.hook_file import TOLD, load_hooks
 from node.callbacks.notifier import Notification, NotifierUnusable, Spool, notifier_of
@@ -89,15 +90,16 @@ class Receiver:
 
     def verified(self) -> list[dict[str, Any]]:
         """What came, after its signatures have been verified as the standard says, by nothing of the product."""
-        bodies = []
         for headers, body in self.came:
-            at = headers["webhook-timestamp"]
-            assert abs(int(at) - time.time()) < 300
-            signed = f"{headers['webhook-id']}.{at}.{body.decode()}".encode()
-            expected = base64.b64encode(hmac.digest(KEY, signed, hashlib.sha256)).decode()
-            assert f"v1,{expected}" == headers["webhook-signature"]
-            bodies.append(json.loads(body))
-        return bodies
+            assert abs(int(headers["webhook-timestamp"]) - time.time()) < 300
+            assert is_signed(headers, body, KEY)
+        return [json.loads(body) for _, body in self.came]
+
+
+def is_signed(headers: dict[str, str], body: bytes, key: bytes) -> bool:
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.{body.decode()}".encode()
+    expected = base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
+    return f"v1,{expected}" == headers["webhook-signature"]
 
 
 async def until(true: Any) -> None:
@@ -163,6 +165,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "BACKOFF_SECONDS_MIN", 0.05)
     monkeypatch.setattr(engine, "BACKOFF_SECONDS_MAX", 0.2)
     monkeypatch.setattr(engine, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(opening, "LOOK_SECONDS", 0.05)
 
 
 async def registered(gateway: Gateway, reference: str = "W-1") -> str:
@@ -414,7 +417,7 @@ async def test_a_receiver_that_answers_a_letter_at_a_time_holds_up_its_hook_no_l
     monkeypatch.setattr(web_hook, "ANSWER_SECONDS_MAX", 0.5)
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        (hook,) = load_hooks(hooks_file(tmp_path, f"http://127.0.0.1:{port}/kx"))
+        (hook,) = load_hooks(hooks_file(tmp_path, f"http://127.0.0.1:{port}/kx"), (COUNTY,))
         sink = WebHook(hook, SimpleNamespace(), dict)  # type: ignore[arg-type]
         monkeypatch.setattr(sink, "_body", body)
         try:
@@ -515,6 +518,62 @@ def test_a_hook_that_cannot_be_is_named_at_the_start(
     file.chmod(0o600)
     with pytest.raises(WrongSetting, match=said):
         read_settings(NodeSettings, **settings.model_dump() | {"hooks": file})
+
+
+async def test_a_changed_file_of_hooks_is_in_force_without_a_restart(
+    gateway: Gateway, callers: Callers, listening: Receiver, settings: NodeSettings, tmp_path: Path
+) -> None:
+    assert settings.hooks is not None
+    before = settings.hooks.read_text("utf-8")
+    settings.hooks.write_text("", encoding="utf-8")
+    await until_told(gateway, callers, [])
+    await fed_back(gateway, callers)
+    settings.hooks.write_text(before, encoding="utf-8")
+    await until_told(gateway, callers, [SINK])
+    # What was recorded meanwhile is behind its cursor, and is told by the new key alone.
+    key = bytes(reversed(KEY))
+    (tmp_path / "website.secret").write_text(f"whsec_{base64.b64encode(key).decode()}", encoding="ascii")
+    async with asyncio.timeout(SECONDS):
+        while not (listening.came and is_signed(*listening.came[-1], key)):
+            await fed_back(gateway, callers, f"N-{len(listening.came)}")
+            await asyncio.sleep(0.2)
+    assert all(is_signed(*came, KEY) or is_signed(*came, key) for came in listening.came)
+
+
+async def test_a_file_of_hooks_that_has_become_wrong_changes_nothing_and_is_counted_once(
+    gateway: Gateway, callers: Callers, listening: Receiver, settings: NodeSettings, tmp_path: Path
+) -> None:
+    assert settings.hooks is not None
+    before, counted = settings.hooks.read_text("utf-8"), failures()
+    settings.hooks.write_text(
+        f'{before}[{COUNTY}.hotline]\nurl = "https://x.example"\nsecret = "new.secret"\n', "utf-8"
+    )
+    await until(lambda: failures() == counted + 1)
+    await fed_back(gateway, callers)
+    await until(lambda: listening.came)
+    await asyncio.sleep(0.2)
+    assert counted + 1 == failures()
+    # What it names is put in place after it.
+    shutil.copy(tmp_path / "website.secret", tmp_path / "new.secret")
+    await until_told(gateway, callers, [SINK, f"hook:{COUNTY}:hotline"])
+    assert counted + 1 == failures()
+
+
+def failures() -> float:
+    return float(opening.FAILED._value.get())
+
+
+async def until_told(gateway: Gateway, callers: Callers, sinks: list[str]) -> None:
+    """The node has that notifier and these hooks."""
+    if not gateway._leader:
+        await gateway.issue()
+    async with asyncio.timeout(SECONDS):
+        while True:
+            asked = callback_pb2.ListCallbacksRequest(header=gateway._header())
+            answer = await stub(callers).ListCallbacks(asked, metadata=gateway.signed())
+            if sinks == [sink for sink in answer.sinks if sink.startswith("hook:")]:
+                return
+            await asyncio.sleep(0.05)
 
 
 def test_a_secret_that_others_may_read_and_a_bureau_elsewhere_are_named(settings: NodeSettings, tmp_path: Path) -> None:
