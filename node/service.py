@@ -50,6 +50,7 @@ from node.cases import CaseServicer
 from node.channels import gateway, intake, open311, openapi
 from node.channels.case_api import ChannelServicer
 from node.channels.door import Door
+from node.channels.hand_in_api import with_hand_ins
 from node.desk.application import application
 from node.desk.asking import Services
 from node.directives import Directives
@@ -197,7 +198,7 @@ async def _pages(
         if settings.gateway and officers is not None:
             door = Door(services, officers, reach, settings.call_limits)
             calls = gateway.calls_of(gateway.SERVICE)
-            described = openapi.document(gateway.SERVICE, calls)
+            described = with_hand_ins(openapi.document(gateway.SERVICE, calls))
             as_json = gateway.routes(door, calls, ChannelServicer(services), described)
             app = door.application([*as_json, *intake.routes(door, gateway.Json(calls)), *open311.routes(door)])
             gateway_port = await served(app, settings.gateway)

@@ -59,6 +59,7 @@ RETRY_SECONDS: Final = 2.0
 """A hand-in of some thousand rows takes about as long."""
 
 TAKEN: Final = (NDJSON, CSV, XLSX)
+ADDRESS: Final = "/v1/intakes"
 FROM_ROW: Final = "from_row"
 FIELDS: Final = tuple(
     field for field in channel_pb2.ChannelServiceRegisterCaseRequest.DESCRIPTOR.fields if not http_of(field).header
@@ -152,9 +153,19 @@ def _row_of_line(number: int, line: bytes) -> Row:
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError):
-        return Row(number, {}, wrong=NotJson())
+        fields = None
     if not isinstance(fields, dict):
-        return Row(number, {}, wrong=NotJson())
+        # Of the whole body another remedy would be true: its type is right.
+        wrong = RowUnusable(
+            Both("The line is not a JSON object.", "该行不是 JSON 对象。"),
+            "",
+            NotJson.__name__,
+            Both(
+                "Write each request as one JSON object on one line, in UTF-8, its values texts.",
+                "请以 UTF-8 编码将每件诉求写成一行 JSON 对象，各值为文本。",
+            ),
+        )
+        return Row(number, {}, wrong=wrong)
     return Row(number, fields, str(fields.get("occurred_at", "")))
 
 
@@ -300,7 +311,7 @@ class _Answers(StreamingResponse):
 
 def routes(door: Door, interface: Interface) -> list[BaseRoute]:
     """The address of hand-ins, whose refusals that interface tells."""
-    return [door.route("/v1/intakes", interface, _Intake(door, interface).hand_in, "POST")]
+    return [door.route(ADDRESS, interface, _Intake(door, interface).hand_in, "POST")]
 
 
 class _Intake:

@@ -29,24 +29,25 @@ _PROBLEMS: Final = {
     HTTPStatus.SERVICE_UNAVAILABLE: "Not now: wait for Retry-After, then ask again under the same key.",
 }
 _WAIT: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-_TEXT: Final = {"type": "string"}
+TEXT: Final = {"type": "string"}
+INTEGER: Final = {"type": "integer"}
 _PROBLEM: Final[dict[str, dict[str, Any]]] = {
-    "type": _TEXT,
-    "title": _TEXT,
-    "status": {"type": "integer"},
-    "detail": _TEXT,
-    "detail_chinese": _TEXT,
+    "type": TEXT,
+    "title": TEXT,
+    "status": INTEGER,
+    "detail": TEXT,
+    "detail_chinese": TEXT,
     "rule": {"type": "string", "description": "the refusal's stable name, such as FieldMissing"},
     "field": {"type": "string", "description": "the field at fault; empty when none is"},
-    "remedy": _TEXT,
-    "remedy_chinese": _TEXT,
+    "remedy": TEXT,
+    "remedy_chinese": TEXT,
 }
 
 
 def document(service: ServiceDescriptor, calls: tuple[Call, ...]) -> dict[str, Any]:
     """The description of a service's calls."""
     paths: dict[str, dict[str, Any]] = {}
-    schemas = {"Problem": _object(_PROBLEM)}
+    schemas = {"Problem": described_object(_PROBLEM)}
     for call in calls:
         paths.setdefault(call.address, {})[call.verb.lower()] = _operation(call, schemas)
     return {
@@ -85,7 +86,7 @@ def _operation(call: Call, schemas: dict[str, Any]) -> dict[str, Any]:
     if parameters:
         found["parameters"] = parameters
     if call.in_body:
-        body = _object(
+        body = described_object(
             {field.name: _asked(field) for field in call.in_body},
             sorted(field.name for field in call.in_body if http_of(field).required),
         )
@@ -115,14 +116,19 @@ def _answers(call: Call, schemas: dict[str, Any]) -> dict[str, Any]:
     if told:
         found[str(int(HTTPStatus.OK))]["headers"] = told
     for status in _problems(call):
-        problem: dict[str, Any] = {
-            "description": _PROBLEMS[status],
-            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
-        if status in _WAIT:
-            problem["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
-        found[str(int(status))] = problem
+        found[str(int(status))] = problem_answer(status)
     return found
+
+
+def problem_answer(status: HTTPStatus) -> dict[str, Any]:
+    """An answer that is a refusal of that status."""
+    problem: dict[str, Any] = {
+        "description": _PROBLEMS[status],
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    if status in _WAIT:
+        problem["headers"] = {"Retry-After": {"schema": INTEGER, "description": "Seconds."}}
+    return problem
 
 
 def _problems(call: Call) -> list[HTTPStatus]:
@@ -167,7 +173,7 @@ def _message(kind: Descriptor, schemas: dict[str, Any]) -> dict[str, Any]:
         # Named before its fields are looked at: these may have it too.
         _kept(kind, {}, schemas)
         schemas[kind.name].update(
-            _object({field.name: _said(field, _answered(field, schemas)) for field in kind.fields})
+            described_object({field.name: _said(field, _answered(field, schemas)) for field in kind.fields})
         )
         if said := _comment(kind.full_name):
             schemas[kind.name]["description"] = said
@@ -202,13 +208,14 @@ def _type(field: FieldDescriptor, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 _SIMPLE: Final = {
-    FieldDescriptor.CPPTYPE_STRING: _TEXT,
+    FieldDescriptor.CPPTYPE_STRING: TEXT,
     FieldDescriptor.CPPTYPE_BOOL: {"type": "boolean"},
     FieldDescriptor.CPPTYPE_DOUBLE: {"type": "number"},
 }
 
 
-def _object(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
+def described_object(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
+    """An object with these properties and no others; all must be there, unless said otherwise."""
     return {
         "type": "object",
         "properties": properties,
