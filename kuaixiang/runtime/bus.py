@@ -444,7 +444,9 @@ class Bus:
     async def wait_connected(self, timeout_seconds: float) -> None:
         """Wait until the connection is up. Raises BusUnavailable when the time is over."""
         try:
-            await asyncio.wait_for(self._up.wait(), timeout_seconds)
+            # `asyncio.wait_for` of Python 3.11 would swallow a cancellation that comes together with the connection.
+            async with asyncio.timeout(timeout_seconds):
+                await self._up.wait()
         except TimeoutError:
             raise BusUnavailable(self.name) from None
 

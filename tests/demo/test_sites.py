@@ -1,7 +1,9 @@
 """The NATS sites and child processes of the harness do what the tests built on them take for granted."""
 
+import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ from demo.postgres import Postgres
 from demo.processes import ChildDied, ChildNotReady, ChildNotRunning, ChildProcess, ChildRunning, free_port
 from demo.sites import (
     NATS_SERVER_VARIABLE,
+    LinkProxy,
     NatsServerMissing,
     NatsServerUnfit,
     NoLink,
@@ -80,6 +83,23 @@ def test_the_national_site_has_no_link_to_cut_and_unknown_sites_are_named(nats_s
         nats_sites.cut_link("000000")
     with pytest.raises(NoSuchSite, match="999999"):
         nats_sites.kill_site("999999")
+
+
+def test_whoever_is_being_put_through_when_the_links_are_closed_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    dialled = threading.Event()
+
+    async def nobody_answers(*_: object) -> None:
+        dialled.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("demo.sites.asyncio.open_connection", nobody_answers)
+    proxy, port = LinkProxy(), free_port()
+    proxy.open(port, free_port())
+    with socket.create_connection(("127.0.0.1", port), 60) as caller:
+        assert dialled.wait(60)
+        proxy.close()
+        with pytest.raises(ConnectionResetError):
+            caller.recv(1)
 
 
 def test_an_old_nats_server_is_refused_with_the_version_that_is_needed(

@@ -16,6 +16,7 @@ from kuaixiang.domain.words import Category, Channel, Role
 from kuaixiang.facts import published_calendar
 from kuaixiang.runtime.bus import HEAD_PREFIX, Bus, BusUnavailable, Durable, SiteUnavailable, site_domain
 from kuaixiang.runtime.clock import FixedClock
+from kuaixiang.runtime.loops import end_tasks
 from kuaixiang.wire.chain import GENESIS, links
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 from kuaixiang.wire.v1.referral_pb2 import Signature
@@ -142,8 +143,7 @@ async def watching(sites: Sites, bureaus: tuple[str, ...]) -> AsyncIterator[Arri
         try:
             yield arrivals
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end_tasks((task,))
 
 
 async def _pull(durable: Durable, arrivals: Arrivals) -> None:
