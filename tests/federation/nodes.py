@@ -3,6 +3,7 @@
 Each can be stopped and started again over its own ledger; with NATS sites where the test gives them.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc.aio
+from google.protobuf.message import Message
+from prometheus_client import REGISTRY
 
 from demo.federation import tree_text
 from demo.sites import Sites
@@ -24,6 +27,7 @@ from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.domain.words import Category, Channel, ClockKind, Role, Telling
 from kuaixiang.facts import CALENDAR_FILE
 from kuaixiang.runtime import pki, tls
+from kuaixiang.runtime.bus import Access, Bus
 from kuaixiang.runtime.clock import SharedClockDriver
 from kuaixiang.runtime.settings import read_settings
 from kuaixiang.wire.codec import decode_entry
@@ -47,6 +51,7 @@ MONDAY: Final = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
 """Nine in the morning of a working day."""
 SHIPPED: Final = (Path(__file__).parents[2] / "kuaixiang" / "facts" / CALENDAR_FILE).read_text(encoding="utf-8")
 TEXT: Final = "增值税发票查验平台反复报错，无法抵扣。"
+CONNECT_SECONDS: Final = 60.0
 
 
 def amended(version: str, *, off: Sequence[date] = (), work: Sequence[date] = ()) -> str:
@@ -226,3 +231,23 @@ async def nodes(folder: Path, sites: Sites | None = None) -> AsyncIterator[Nodes
     finally:
         await made.stop(*reversed(list(made.up)))
         made.clock.close()
+
+
+def strange(kind: str) -> float:
+    """How many best-effort messages of that kind the nodes have heard that were of no neighbour."""
+    return REGISTRY.get_sample_value("kx_live_heard_total", {"kind": kind, "result": "strange"}) or 0.0
+
+
+async def is_heard(access: Access, subject: str, notice: Message) -> None:
+    """Wait until a node hears what is published on its subject from there: before, it would be lost.
+
+    `notice` is one that the node takes for a stranger's.
+    """
+    kind = subject.split(".")[2]
+    async with Bus(access, name="probe") as bus:
+        await bus.wait_connected(CONNECT_SECONDS)
+        before = strange(kind)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            while strange(kind) == before:
+                await bus.publish_core(subject, notice.SerializeToString())
+                await asyncio.sleep(0.05)

@@ -300,7 +300,11 @@ async def test_a_receiver_that_asks_for_a_file_of_another_case_does_not_get_it(b
     assert [Missing(digest_of(SMALL), 0)] == courier_module.missing_of(failed.value, offer)
 
 
-async def test_a_peer_that_has_been_brought_everything_and_wants_more_is_set_aside(bureaus: Federation) -> None:
+async def test_a_peer_that_has_been_brought_everything_and_wants_more_is_set_aside(
+    bureaus: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "ASIDE_SECONDS_MIN", courier_module.ASIDE_SECONDS_MAX)
+
     async def never_enough(do: Do, context: Context) -> Any:
         missing = AttachmentsMissing((Missing(digest_of(SMALL), 0),))
         await context.abort_with_status(rpc_status.to_status(to_status(missing)))

@@ -33,11 +33,12 @@ from node.witness import HeadContradicted, HeadUnfollowed, Rereader, StatementOv
 from tests.federation.bureaus import SECONDS, until
 from tests.federation.nodes import COUNTY, FAR_PROVINCE, HEADQUARTERS, PREFECTURE, PROVINCE, Nodes, nodes
 
-QUICK = {"cosigned_start_seconds": 5, "cosign_seconds": 0.1}
+QUICK = {"cosigned_start_seconds": SECONDS, "cosign_seconds": 0.1}
+"""A start ends as soon as its witness has answered; without that answer it would take acts that are to be refused."""
 
 
 @pytest_asyncio.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[Nodes]:
+async def pair(tmp_path: Path, _nobody_reads_again: None) -> AsyncIterator[Nodes]:
     """A county and its prefecture, which witnesses its ledger."""
     async with nodes(tmp_path) as made:
         made.settings |= QUICK | {"cosigned_start_seconds": 0}
@@ -146,7 +147,8 @@ async def test_what_all_witnesses_have_cosigned_in_a_round_is_written_down_in_on
         end = office.ledger.heads[HEADQUARTERS].seq
         kept = {one.witness: one.seq for one in evidence.cosigned(office.ledger.database)}
         assert {PROVINCE: end, FAR_PROVINCE: end} == kept
-        assert 1 == len(works)
+        # The node's other chores write too, when they have something to.
+        assert 1 == len([work for work in works if work.run.__qualname__.startswith(Cosigner.__name__)])
 
 
 @pytest.mark.asyncio
@@ -455,5 +457,6 @@ async def test_a_witness_that_is_away_stops_nothing(pair: Nodes) -> None:
     await pair.stop(PREFECTURE)
     for _ in range(3):
         await pair.accept(COUNTY)
+    pair.settings |= {"cosigned_start_seconds": 0}
     await pair.start(PREFECTURE)
     await cosigned(pair)

@@ -15,6 +15,7 @@ from kuaixiang.domain.events import Received
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Custody, Stage
 from kuaixiang.runtime import pki
+from kuaixiang.runtime.clock import FixedClock
 from kuaixiang.runtime.database import DatabaseSilent
 from kuaixiang.runtime.server import Context
 from kuaixiang.wire.v1 import referral_pb2
@@ -25,6 +26,7 @@ from node.office import Place
 from tests.federation.bureaus import (
     BUREAUS,
     COUNTY,
+    MONDAY,
     OTHER_COUNTY,
     PREFECTURE,
     PROVINCE,
@@ -120,19 +122,23 @@ async def test_a_peer_whose_pause_is_over_is_told_of_a_new_case_at_once(bureaus:
     await bureaus.reached(COUNTY, case_id, Custody.RELEASED)
 
 
-async def test_a_pause_grows_with_each_failure_to_a_minute_and_not_beyond() -> None:
+async def test_a_pause_grows_with_each_failure_to_a_minute_and_not_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier_module, "_REAL", FixedClock(MONDAY))
     pause = courier_module.Pause()
     seconds = []
     for _ in range(40):
         pause.grow()
         seconds.append(pause.seconds_left())
-    assert 0.15 < seconds[0] < 0.25
-    assert 47 < seconds[-1] < 73
+    assert 0.16 <= seconds[0] <= 0.24
+    assert 48 <= seconds[-1] <= 72
     pause.clear()
     assert 0 == pause.seconds_left()
 
 
-async def test_a_message_that_a_peer_refuses_is_set_aside_and_the_others_go_on(bureaus: Federation) -> None:
+async def test_a_message_that_a_peer_refuses_is_set_aside_and_the_others_go_on(
+    bureaus: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "ASIDE_SECONDS_MIN", courier_module.ASIDE_SECONDS_MAX)
     refused: list[str] = []
 
     async def refuse_first(do: Do, context: Context) -> object:
@@ -183,7 +189,10 @@ async def test_a_database_that_does_not_answer_sets_no_case_aside(
     await bureaus.reached(COUNTY, case_id, Custody.RELEASED)
 
 
-async def test_a_case_set_aside_is_tried_at_once_when_it_has_changed(bureaus: Federation) -> None:
+async def test_a_case_set_aside_is_tried_at_once_when_it_has_changed(
+    bureaus: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "ASIDE_SECONDS_MIN", courier_module.ASIDE_SECONDS_MAX)
     refused: list[str] = []
 
     async def refuse_first(do: Do, context: Context) -> object:

@@ -16,9 +16,10 @@ from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.events import BecameOverdue, CalendarAdopted, ClocksRecomputed, DirectivePublished
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import ClockKind, DirectiveKind, Role
+from kuaixiang.runtime.bus import directive_subject, wake_subject
 from kuaixiang.runtime.seal import Seal
 from kuaixiang.wire.errors import from_call
-from kuaixiang.wire.v1 import common_pb2, directive_pb2, referral_pb2
+from kuaixiang.wire.v1 import common_pb2, directive_pb2, live_pb2, referral_pb2
 from node.directives import Directives
 from node.federation import directives as federation_directives
 from node.federation.directives import superiors_of
@@ -33,6 +34,7 @@ from tests.federation.nodes import (
     PROVINCE,
     Nodes,
     amended,
+    is_heard,
     nodes,
 )
 from tests.node.callers import refusal_of
@@ -288,11 +290,28 @@ def test_a_node_asks_the_nearest_superiors_that_are_not_its_own() -> None:
     assert [] == superiors_of(tree, [HEADQUARTERS, PROVINCE])
 
 
+async def all_hear(sites: Sites) -> None:
+    """Wait until each node hears of its superior that there is something new: it is told once."""
+    strangers = live_pb2.DirectiveNotice(from_bureau=COUNTY)
+    for superior, bureau in (
+        (HEADQUARTERS, PROVINCE),
+        (HEADQUARTERS, FAR_PROVINCE),
+        (PROVINCE, PREFECTURE),
+        (PROVINCE, COUNTY),
+    ):
+        site = bureau if superior == HEADQUARTERS else PROVINCE
+        await is_heard(sites[superior].node, directive_subject(site, bureau), strangers)
+    # That headquarters' own connection is up, too.
+    wake = live_pb2.WakeNotice(from_bureau=COUNTY)
+    await is_heard(sites.national.node, wake_subject(HEADQUARTERS, HEADQUARTERS), wake)
+
+
 @pytest.mark.nats
 async def test_with_nats_what_is_published_is_everywhere_within_a_moment(tmp_path: Path, own_nats_sites: Sites) -> None:
     async with nodes(tmp_path, own_nats_sites) as tiers:
         await tiers.start(HEADQUARTERS, PROVINCE, PREFECTURE, COUNTY, FAR_PROVINCE)
         case_id = await tiers.accept(COUNTY)
+        await all_hear(own_nats_sites)
         # The nodes look by themselves every five minutes only.
         await tiers.publish_calendar(amended("2026.2", off=[THURSDAY]))
         for bureau in (PROVINCE, PREFECTURE, COUNTY, FAR_PROVINCE):

@@ -17,7 +17,8 @@ from kuaixiang.runtime import pki
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc
 from tests.federation.nodes import COUNTY, PREFECTURE, Nodes, nodes
 
-SECONDS_MAX = 30.0
+SECONDS_MAX = 120.0
+"""With the pauses between two attempts, which grow while a busy machine comes to nothing else."""
 
 
 @pytest_asyncio.fixture

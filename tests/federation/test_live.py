@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from prometheus_client import REGISTRY
 
 from demo.sites import Sites
 from kuaixiang.domain import acts
@@ -14,9 +13,20 @@ from kuaixiang.domain.words import Channel, Custody, Role, Stage
 from kuaixiang.runtime.bus import Bus, progress_subject, wake_subject
 from kuaixiang.wire.v1 import case_pb2, case_pb2_grpc, common_pb2, live_pb2, referral_pb2, referral_pb2_grpc
 from node.federation import courier
+from node.federation.courier import Courier
 from node.ledger import queries
 from tests.federation.bureaus import until
-from tests.federation.nodes import COUNTY, FAR_PROVINCE, HEADQUARTERS, PREFECTURE, PROVINCE, Nodes, nodes
+from tests.federation.nodes import (
+    COUNTY,
+    FAR_PROVINCE,
+    HEADQUARTERS,
+    PREFECTURE,
+    PROVINCE,
+    Nodes,
+    is_heard,
+    nodes,
+    strange,
+)
 
 pytestmark = pytest.mark.nats
 CONNECT_SECONDS = 60.0
@@ -32,10 +42,6 @@ async def tiers(tmp_path: Path, own_nats_sites: Sites) -> AsyncIterator[Nodes]:
         yield made
 
 
-def strange_wakes() -> float:
-    return REGISTRY.get_sample_value("kx_live_heard_total", {"kind": "wake", "result": "strange"}) or 0.0
-
-
 async def all_listen(own_nats_sites: Sites) -> None:
     """Wait until each bureau hears what is published where its neighbours are: before, it would be lost."""
     ways = (
@@ -47,13 +53,7 @@ async def all_listen(own_nats_sites: Sites) -> None:
         (own_nats_sites[PROVINCE].node, wake_subject(HEADQUARTERS, HEADQUARTERS), COUNTY),
     )
     for access, subject, nobody in ways:
-        notice = live_pb2.WakeNotice(from_bureau=nobody).SerializeToString()
-        async with Bus(access, name="probe") as bus:
-            await bus.wait_connected(CONNECT_SECONDS)
-            before = strange_wakes()
-            while strange_wakes() == before:
-                await bus.publish_core(subject, notice)
-                await asyncio.sleep(0.05)
+        await is_heard(access, subject, live_pb2.WakeNotice(from_bureau=nobody))
 
 
 async def escalated(tiers: Nodes) -> str:
@@ -169,14 +169,34 @@ async def test_a_peer_that_is_there_again_ends_the_pause_of_those_who_wait_for_i
     await until(lambda: _is(tiers, PREFECTURE, case_id, Custody.OWNED))
 
 
-async def test_only_a_neighbour_wakes(tiers: Nodes, own_nats_sites: Sites) -> None:
-    await asyncio.sleep(0.2)  # what the probes have said is heard
-    before = strange_wakes()
+@pytest.fixture
+def woken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Whose courier has heard that which peer is there, of nodes that are started after this."""
+    seen: list[tuple[str, str]] = []
+    hear = Courier.heard_from
+
+    def heard_from(self: Courier, bureau: str, peer: str) -> None:
+        seen.append((bureau, peer))
+        hear(self, bureau, peer)
+
+    monkeypatch.setattr(Courier, "heard_from", heard_from)
+    return seen
+
+
+async def test_only_a_neighbour_wakes(woken: list[tuple[str, str]], tiers: Nodes, own_nats_sites: Sites) -> None:
+    before = strange("wake")
+    woken.clear()
     async with Bus(own_nats_sites[PROVINCE].node, name="stranger") as bus:
         await bus.wait_connected(CONNECT_SECONDS)
-        for payload in (live_pb2.WakeNotice(from_bureau=FAR_PROVINCE).SerializeToString(), b"\xff"):
+        for payload in (
+            live_pb2.WakeNotice(from_bureau=FAR_PROVINCE).SerializeToString(),
+            b"\xff",
+            live_pb2.WakeNotice(from_bureau=PREFECTURE).SerializeToString(),
+        ):
             await bus.publish_core(wake_subject(PROVINCE, COUNTY), payload)
-        await until(lambda: strange_wakes() == before + 2)
+        await until(lambda: (COUNTY, PREFECTURE) in woken)
+        await until(lambda: strange("wake") >= before + 2)
+    assert (COUNTY, FAR_PROVINCE) not in woken
 
 
 async def test_while_the_link_is_cut_nothing_breaks_and_track_tells(tmp_path: Path, own_nats_sites: Sites) -> None:
@@ -192,5 +212,6 @@ async def test_while_the_link_is_cut_nothing_breaks_and_track_tells(tmp_path: Pa
         assert progress is None or progress.bureau != HEADQUARTERS
         await asyncio.to_thread(own_nats_sites.restore_link, PROVINCE)
         await asyncio.to_thread(own_nats_sites.wait_linked, PROVINCE)
+        await all_listen(own_nats_sites)
         await tiers.act(HEADQUARTERS, case_id, acts.Complete(result="已修复"), Role.HANDLER, "handler-1")
         await until_shown(tiers, COUNTY, case_id, Stage.COMPLETED)

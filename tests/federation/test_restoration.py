@@ -30,7 +30,7 @@ from tests.federation.test_cosigning import QUICK, copy, cosigned, doubts, in_da
 
 
 @pytest_asyncio.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[Nodes]:
+async def pair(tmp_path: Path, _nobody_reads_again: None) -> AsyncIterator[Nodes]:
     """A county and its prefecture, which witnesses its ledger."""
     async with nodes(tmp_path) as made:
         made.settings |= QUICK | {"cosigned_start_seconds": 0}
@@ -254,7 +254,9 @@ async def test_what_nobody_can_give_back_is_named_by_the_new_generation_and_by_t
     await put_back(pair, kept)
     await pair.stop(PREFECTURE)
     in_database(pair, PREFECTURE, lambda connection: connection.execute(sa.delete(schema.WITNESSED_SEGMENTS)))
+    pair.settings |= {"cosigned_start_seconds": 0}  # its own witness is not there
     await pair.start(PREFECTURE)
+    pair.settings |= QUICK
     with pytest.raises(NotRestored, match="cannot give back what is missing"):
         await refill(pair)
     restored = await refill(pair, accept_loss=True)

@@ -18,7 +18,7 @@ from kuaixiang.facts import national_tree
 from kuaixiang.runtime import pki
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.wire.v1.case_pb2_grpc import CaseServiceStub
-from tests.collector import Collector, Found, ways
+from tests.collector import WAIT_SECONDS, Collector, Found, ways
 from tests.privacy.scan import Scan
 
 PROVINCE, COUNTY = "110000", "110101"
@@ -69,10 +69,10 @@ async def escalated(federation: Federation, traceparent: str) -> str:
             category=Category.POLICY,
             channel=Channel.COUNTER,
         )
-        answer = await cases.RegisterCase(request_of(register, COUNTY, REGISTRAR), metadata=metadata, timeout=30)
+        answer = await cases.RegisterCase(request_of(register, COUNTY, REGISTRAR), metadata=metadata, timeout=60)
         case_id = str(answer.case.case_id)
         refer = acts.Refer(final_bureau=PROVINCE, reason="超出权限", telling=Telling.TRANSFERRED, told=PRIVATE["told"])
-        await cases.ReferCase(request_of(refer, COUNTY, REGISTRAR, case_id), metadata=metadata, timeout=30)
+        await cases.ReferCase(request_of(refer, COUNTY, REGISTRAR, case_id), metadata=metadata, timeout=60)
         return case_id
 
 
@@ -181,10 +181,10 @@ async def test_without_its_collector_a_federation_goes_on_and_says_so_once(
         return county.process.log.read_text("utf-8").count('"traces.lost"')
 
     numbers: set[str] = set()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(WAIT_SECONDS):
         while len(numbers) < 3 or not said():
             numbers.add(await escalated(federation, f"00-{TRACE}-{TERMINAL}-01"))
     assert 1 == said()
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         metrics = (await client.get(county.metrics_url)).text
     assert re.search(r'^kx_trace_spans_total\{result="lost"\} [1-9]', metrics, re.MULTILINE)

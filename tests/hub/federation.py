@@ -24,6 +24,8 @@ from kuaixiang.wire.v1.ledger_pb2_grpc import LedgerServiceServicer, add_LedgerS
 from kuaixiang.wire.v1.statistics_pb2_grpc import StatisticsServiceStub
 
 TIERS = {Tier.NATIONAL: "national", Tier.PROVINCIAL: "provincial", Tier.PREFECTURE: "prefecture", Tier.COUNTY: "county"}
+SECONDS_MAX = 60.0
+"""For an answer of a site's server that has its share of a busy machine only."""
 _numbers = itertools.count(1)
 
 
@@ -162,8 +164,8 @@ class Federation:
     async def publishing(self, site: str) -> AsyncIterator["Publisher"]:
         """A connection to a site, as its nodes have it."""
         async with Bus(self.sites[site].node, name=f"test-{site}") as bus:
-            await bus.wait_connected(60)
-            await bus.ensure_stream(site)
+            await bus.wait_connected(SECONDS_MAX)
+            await bus.ensure_stream(site, timeout_seconds=SECONDS_MAX)
             yield Publisher(bus, site)
 
     @asynccontextmanager
@@ -187,6 +189,7 @@ class Publisher:
             journal_subject(self._site, segment.bureau),
             segment.SerializeToString(),
             message_id=f"{segment.bureau}.{segment.generation}.{segment.first_seq}-{last}{again}",
+            timeout_seconds=SECONDS_MAX,
         )
 
     async def head(self, journal: Journal) -> None:
@@ -195,4 +198,5 @@ class Publisher:
             head_subject(self._site, journal.bureau),
             journal.head().SerializeToString(),
             message_id=f"{journal.bureau}.head.{journal.seq}.{uuid.uuid4()}",
+            timeout_seconds=SECONDS_MAX,
         )

@@ -5,6 +5,9 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
+from hub import consumer as consumer_module
 from hub.consumer import Consumer
 from hub.folder import Message, Taken
 from hub.worker import Worker
@@ -63,7 +66,8 @@ class SlowFolder:
         return Taken()
 
 
-async def test_what_is_held_is_in_progress_until_it_is_acknowledged() -> None:
+async def test_what_is_held_is_in_progress_until_it_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer_module, "PROGRESS_SECONDS", 3600.0)  # the test tells it
     being_folded, waiting, new = Delivered(), Delivered(), Delivered()
     bus, folder, worker = OneSite([being_folded], [waiting], [new]), SlowFolder(), Worker()
     anything: Any = {"bus": bus, "folder": folder}

@@ -161,7 +161,7 @@ async def test_a_restored_ledger_is_folded_again_after_asking_it(federation: Fed
         await folded(hub, journal)
         assert (await figures(stub))[""]["registered"] == 3
         # It is counted as its ledger has it now, and nobody overlooks what that has lost.
-        answer = await stub.GetCompleteness(pb.GetCompletenessRequest(scope=journal.bureau), timeout=10)
+        answer = await stub.GetCompleteness(pb.GetCompletenessRequest(scope=journal.bureau), timeout=60)
         (mark,) = answer.marks
         assert "generation 2 has lost 56 folded entries, from 15 on" in mark.restored
         assert [pb.LACK_RESTORED] == [one.lack for one in answer.completeness.missing]
@@ -320,10 +320,10 @@ async def test_the_hub_equals_its_ledgers_and_says_where_it_does_not(federation:
     for code in ("000000", "110000", "330000"):
         federation.ledgers.journals[code] = Journal(code)
     async with (
-        federation.hub(database_url, silent_after_seconds=0.3, settle_seconds=20) as hub,
+        federation.hub(database_url, silent_after_seconds=0.3, settle_seconds=PATIENCE_SECONDS) as hub,
         federation.statistics(hub.port) as stub,
     ):
-        report = await stub.Reconcile(pb.ReconcileRequest(), timeout=60)
+        report = await stub.Reconcile(pb.ReconcileRequest(), timeout=2 * PATIENCE_SECONDS)
         assert list(report.mismatches) == []
         assert list(report.unreachable) == []
         assert report.ledgers_compared == 7
@@ -417,7 +417,7 @@ async def test_the_command_shows_figures_completeness_and_the_comparison(
 ) -> None:
     for code in federation.codes:
         journal_of(federation, code, 5, late=1)
-    settings = federation.settings(f"sqlite:///{tmp_path / 'hub.db'}", silent_after_seconds=0.5, settle_seconds=30)
+    settings = federation.settings(f"sqlite:///{tmp_path / 'hub.db'}", silent_after_seconds=0.5, settle_seconds=60)
     config = tmp_path / "hub.toml"
     config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()), "utf-8")
 
@@ -629,7 +629,9 @@ async def test_the_board_is_served_where_it_is_asked_for(federation: Federation,
     settings = {"board": "127.0.0.1:0", "demonstration": True}
     async with (
         federation.hub(f"sqlite:///{tmp_path / 'hub.db'}", **settings) as hub,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{hub.board_port}", follow_redirects=True) as client,
+        httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{hub.board_port}", follow_redirects=True, timeout=PATIENCE_SECONDS
+        ) as client,
     ):
         shown = await client.get("/")
         assert (shown.status_code, str(shown.url.path)) == (200, "/step-in")

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
+from demo.processes import free_port
 from kuaixiang.runtime.exposition import Exposition, PortUnavailable
 
 SECONDS = 60
@@ -41,7 +42,8 @@ def test_other_paths_are_not_found() -> None:
 
 
 def test_a_taken_port_is_named_and_a_stopped_exposition_gives_its_port_back() -> None:
-    exposition = Exposition("127.0.0.1", 0, CollectorRegistry())
+    # One that no connection takes while it is free, as it does those that the system chooses.
+    exposition = Exposition("127.0.0.1", free_port(), CollectorRegistry())
     with pytest.raises(PortUnavailable, match=f"127.0.0.1:{exposition.port}: Address already in use"):
         Exposition("127.0.0.1", exposition.port, CollectorRegistry())
     exposition.stop()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
+from demo.processes import free_port
 from hub.settings import HubSettings
 from kuaixiang.runtime import tracing
 from kuaixiang.runtime.settings import TraceSettings, WrongSetting, read_settings
@@ -78,8 +79,7 @@ def test_a_collector_that_is_away_is_said_once_and_what_waits_for_it_is_bounded(
 
 
 def test_a_collector_that_is_back_is_sent_what_comes_then(log: io.StringIO) -> None:
-    with Collector() as first:
-        port = first.port
+    port = free_port()
     with tracing.tracing(
         TraceSettings(traces_endpoint=f"http://127.0.0.1:{port}/v1/traces", traces_sample_ratio=1.0), "hub", "000000"
     ):
