@@ -42,6 +42,7 @@ from kuaixiang.domain.sign_in import (
 )
 from kuaixiang.domain.staff import Staff
 from kuaixiang.domain.words import Role
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.loops import Loop
 from kuaixiang.wire.v1 import case_pb2
 
@@ -134,14 +135,15 @@ class Officers:
         account = (bureau, actor)
         self._lockout.check(account, address)
         user = self._users.of(bureau, actor)
-        async with self._hashing:
-            # Once more: others may have guessed while this one waited.
-            self._lockout.check(account, address)
-            within = password[: PASSWORD_CHARACTERS_MAX + 1]
-            right = await asyncio.to_thread(passwords.fits, user.password if user is not None else None, within)
-            if not right:
-                self._lockout.failed(account, address)
-                await self._lockout.step()
+        with tracing.part("check password"):
+            async with self._hashing:
+                # Once more: others may have guessed while this one waited.
+                self._lockout.check(account, address)
+                within = password[: PASSWORD_CHARACTERS_MAX + 1]
+                right = await asyncio.to_thread(passwords.fits, user.password if user is not None else None, within)
+                if not right:
+                    self._lockout.failed(account, address)
+                    await self._lockout.step()
         claims = Claims(bureau=bureau, actor=actor)
         person = next(iter(self.capacities(claims)), None)
         if not right or user is None or person is None:
@@ -178,7 +180,8 @@ class Officers:
         """
         assert self.provider is not None  # noqa: S101 - the page is there where the provider is
         try:
-            claims, to = await self.provider.complete(browser, answer)
+            with tracing.part("ask identity provider"):
+                claims, to = await self.provider.complete(browser, answer)
             person = self._person_of(claims)
         except Refused:
             SIGN_INS.labels("provider", "refused").inc()

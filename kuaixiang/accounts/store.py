@@ -16,6 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 import structlog
 
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.database import FENCE_SECONDS, LOCK_SECONDS_MAX, Database
 from kuaixiang.runtime.writer import EXIT_COMMIT_FAILED
 
@@ -132,4 +133,5 @@ class Store:
             with self._database.writing.begin():
                 work()
 
-        await asyncio.get_running_loop().run_in_executor(self._thread, run)
+        with tracing.part("accounts write"):
+            await asyncio.get_running_loop().run_in_executor(self._thread, run)

@@ -32,6 +32,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.files import sync_folder
 
 BUSY_SECONDS: Final = 10
@@ -370,8 +371,14 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A reader's connection with one consistent view. Raises `DatabaseSilent`."""
-        with self._view(self.readers) as connection:
-            yield connection
+        spans = tracing.spans()
+        if spans is None:
+            with self._view(self.readers) as connection:
+                yield connection
+        else:
+            with spans.reading() as span, self._view(self.readers) as connection:
+                span.add_event("connected")
+                yield connection
 
     @contextmanager
     def looking(self) -> Iterator[sa.Connection]:

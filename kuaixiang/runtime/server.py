@@ -452,9 +452,7 @@ def as_refusal(error: Exception) -> Refused:
 
 async def _refuse(context: Context, refusal: Exception, method: str) -> None:
     refused = as_refusal(refusal)
-    spans = tracing.spans()
-    if spans is not None:
-        spans.say({"error.type": type(refused).__name__})
+    tracing.say_refused(refused)
     status = rpc_status.to_status(to_status(refused))
     RPCS.labels(method, status.code.name).inc()
     await context.abort_with_status(status)

@@ -90,7 +90,7 @@ class TraceSettings(BaseSettings):
     """Where a collector takes traces by OTLP over HTTP, with its path (`http://collector:4318/v1/traces`); needs the
     extra `tracing`. Empty: there are none."""
     traces_sample_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """The share of gRPC calls that begin a trace, where the caller has not decided it already."""
+    """The share of requests (gRPC, HTTP) that begin a trace, where a known caller has not decided it already."""
 
     @model_validator(mode="after")
     def _can_trace(self) -> "TraceSettings":

@@ -1,8 +1,9 @@
 """Spans: how long each part of what an act sets going took, and where; made with OpenTelemetry.
 
-A trace begins with a call of somebody who asks over gRPC, and is continued by what that causes: the act that is
-written, its delivery to a peer, its entries on their way to the hubs, the totals that tell of them. What nobody has
-asked for begins none, and neither does a call of a peer that is not traced, since each call says whether it is.
+A trace begins with what somebody asks, over gRPC, on a page or at the door for channels, and is continued by what that
+causes: the act that is written, its delivery to a peer, its entries on their way to the hubs, the totals that tell of
+them. What nobody has asked for begins none, and neither does a call of a peer that is not traced, since each call says
+whether it is.
 
 A span says what was done, by which bureau's ledger, at which entries of its journal, and what came of it by the name of
 a condition. It holds nothing that anybody has written, no number of a case, and no sentence of a refusal.
@@ -11,12 +12,15 @@ The queue to the collector is bounded, and so is each attempt to send. A collect
 """
 
 import contextlib
+import inspect
 import logging
 import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
 import grpc
@@ -29,6 +33,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import (
+    INVALID_SPAN,
     Link,
     NonRecordingSpan,
     Span,
@@ -54,6 +59,10 @@ SEND_INTERVAL_SECONDS: Final = 2.0
 SEND_SECONDS_MAX: Final = 5.0
 """For one attempt, repeats included; what is left at a stop has no more time than that either."""
 
+PARTS_MAX: Final = TRACES_OF_MESSAGE_MAX
+"""Parts that are told of one request: acts it has written, reads, pages made. A page has some ten; a hand-in of
+thousands of rows, or a stream that lies open for weeks, would displace what all others have to tell."""
+
 _UNTRACED: Final = "00-00000000000000000000000000000001-0000000000000001-00"
 """What a call says that belongs to no trace: whoever answers it is to begin none. Nothing is ever recorded under it."""
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?", re.ASCII)
@@ -69,6 +78,10 @@ _FAULTS: Final = frozenset(
     }
 )
 """What is an error of the one who answers, by the conventions; all others are the caller's."""
+_METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
+"""Of HTTP. Whatever else is sent as one is text of a stranger."""
+_BETWEEN: Final = ("contextlib", __name__, "kuaixiang.runtime.database", "kuaixiang.runtime.tracing")
+"""Modules that stand between who reads and the span that says so."""
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -82,6 +95,72 @@ class Waiting:
 
     parent: SpanContext
     since_ns: int
+
+
+class _Parts:
+    """How many parts of one request are told; the others are counted."""
+
+    __slots__ = ("_told", "left_out")
+
+    def __init__(self) -> None:
+        self._told = 0
+        self.left_out = 0
+
+    def take(self) -> bool:
+        """Whether one more may be told; if so, it is."""
+        if self._told >= PARTS_MAX:
+            self.left_out += 1
+            return False
+        self._told += 1
+        return True
+
+
+_PARTS: Final[ContextVar[_Parts | None]] = ContextVar("parts of a request", default=None)
+
+
+class Asked:
+    """A request over HTTP, and its span where it has one."""
+
+    __slots__ = ("_method", "_parts", "_span")
+
+    def __init__(self, span: Span, method: str = "") -> None:
+        self._span = span
+        self._method = method
+        self._parts = _Parts()
+
+    @contextlib.contextmanager
+    def under_way(self) -> Iterator[None]:
+        """What is done in the block is below its span; then it is over. Without a span nothing is below any."""
+        # Set in either case: the task of a request that was sent behind another begins within that one.
+        before = _PARTS.set(self._parts)
+        try:
+            with use_span(self._span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+                try:
+                    yield
+                except BaseException as failure:
+                    _failed(self._span, type(failure).__name__)
+                    raise
+                finally:
+                    _say_left_out(self._span, self._parts)
+        finally:
+            _PARTS.reset(before)
+
+    def received(self) -> None:
+        """All of it is here: until now its sender was waited for."""
+        self._span.add_event("request.received")
+
+    def answered(self, status: int) -> None:
+        """The answer begins: from now on who asked is waited for."""
+        self._span.add_event("response.begun")
+        self._span.set_attribute("http.response.status_code", status)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            said = (self._span.attributes or {}) if isinstance(self._span, ReadableSpan) else {}
+            _failed(self._span, str(said.get("error.type", status)))
+
+    def routed(self, template: str) -> None:
+        """By which route it is answered, as the routes are written: never the address itself."""
+        self._span.update_name(f"{self._method} {template}")
+        self._span.set_attribute("http.route", template)
 
 
 class Several:
@@ -206,12 +285,35 @@ class Spans:
         ) as span:
             yield span
 
+    @contextlib.contextmanager
+    def part(self, name: str, attributes: Attributes | None = None) -> Iterator[Span]:
+        """A part of what is under way here, done in the block; told where that is of a trace and not told too much."""
+        if not self._tells_more():
+            yield INVALID_SPAN
+            return
+        with self._tracer.start_as_current_span(
+            name, attributes=attributes, record_exception=False, set_status_on_exception=False
+        ) as span:
+            yield span
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Span]:
+        """A read of the database, done in the block; it says which function reads."""
+        reader = {"code.function.name": _reader()} if self.here() is not None else None
+        with self.part("database read", reader) as span:
+            yield span
+
+    def _tells_more(self) -> bool:
+        """Whether there is something under way here that may say one more part of itself."""
+        parts = _PARTS.get()
+        return self.here() is not None and (parts is None or parts.take())
+
     # ------------------------------------------------------------ the writer
 
     def waiting(self) -> Waiting | None:
         """For work that is handed to the writer here: what its span will be below; None where it is of no trace."""
         here = self.here()
-        return None if here is None else Waiting(here, time.time_ns())
+        return Waiting(here, time.time_ns()) if here is not None and self._tells_more() else None
 
     def writing(self, waiting: Iterable[Waiting | None], works: int) -> Writing | None:
         """The spans of a batch of so many works; None where none of them is of a trace."""
@@ -236,6 +338,7 @@ class Spans:
                     parent = _read(value)
             span = self._tracer.start_span(method, context=_below(parent), kind=SpanKind.SERVER, attributes=attributes)
             attach(set_span_in_context(span))
+            _PARTS.set(_Parts())
             return span
 
         def end(span: Span, context: Any) -> None:  # noqa: ANN401 - grpc's contexts
@@ -243,6 +346,7 @@ class Spans:
             span.set_attribute("rpc.response.status_code", code.name)
             if code in _FAULTS:
                 _failed(span, code.name)
+            _say_left_out(span, _PARTS.get())
             span.end()
 
         async def unary(request: Any, context: Any) -> Any:  # noqa: ANN401 - any message
@@ -268,6 +372,25 @@ class Spans:
         Not those that bring or give a stream: who brings one writes it when he has the call in hand, before it ends.
         """
         return [_Unary(self._tracer)]
+
+    # ------------------------------------------------------------ HTTP
+
+    def asked(self, method: str, *, secure: bool, traceparent: str = "") -> Asked:
+        """A request, which is part of the trace that `traceparent` names, if it does; `secure`: it came by TLS."""
+        known = method if method in _METHODS else "_OTHER"
+        name = method if method in _METHODS else "HTTP"
+        span = self._tracer.start_span(
+            name,
+            context=_below(_read(traceparent)),
+            kind=SpanKind.SERVER,
+            attributes={"http.request.method": known, "url.scheme": "https" if secure else "http"},
+        )
+        return Asked(span, name)
+
+    @staticmethod
+    def unasked() -> Asked:
+        """A request that nobody has made himself: it begins no trace."""
+        return Asked(INVALID_SPAN)
 
     # ------------------------------------------------------------ NATS
 
@@ -433,6 +556,19 @@ def _read(traceparent: str | bytes) -> SpanContext | None:
     trace_id, span_id, flags = (int(part, 16) for part in found.groups())
     context = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags & TraceFlags.SAMPLED))
     return context if context.is_valid else None
+
+
+def _say_left_out(span: Span, parts: _Parts | None) -> None:
+    if parts is not None and parts.left_out:
+        span.set_attribute("kx.parts_left_out", parts.left_out)
+
+
+def _reader() -> str:
+    """The function that reads, by its module: the first one outside of those that bring it to the database."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals["__name__"] in _BETWEEN:
+        frame = frame.f_back
+    return f"{frame.f_globals['__name__']}.{frame.f_code.co_qualname}" if frame is not None else ""
 
 
 def _failed(span: Span, error: str) -> None:

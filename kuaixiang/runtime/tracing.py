@@ -1,4 +1,4 @@
-"""Traces: what one act sets going, from the officer's call to the nation's totals, for a collector that speaks OTLP.
+"""Traces: what one act sets going, from the officer's request to the nation's totals, for a collector that speaks OTLP.
 
 Off unless a service is told of a collector. Then nothing of OpenTelemetry is imported, and whoever could begin a span
 asks once (`spans`) and goes on. What a span is and says is in `kuaixiang.runtime.spans`, the one module that knows
@@ -6,7 +6,8 @@ OpenTelemetry.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Counter
@@ -28,12 +29,24 @@ SPANS: Final = Counter(
     ["result"],
 )
 
+_NO_PART: Final = contextlib.nullcontext()
 _begun: "Spans | None" = None
 
 
 def spans() -> "Spans | None":
     """What makes spans in this process; None where there are none."""
     return _begun
+
+
+def part(name: str, attributes: Mapping[str, str] | None = None) -> AbstractContextManager[object]:
+    """A part of what is under way here, done in the block, which may have taken the time."""
+    return _NO_PART if _begun is None else _begun.part(name, attributes)
+
+
+def say_refused(refusal: Exception) -> None:
+    """What is under way here is refused: by which condition, and not its sentence, which may quote what was refused."""
+    if _begun is not None:
+        _begun.say({"error.type": type(refusal).__name__})
 
 
 @contextlib.contextmanager

@@ -44,6 +44,7 @@ from kuaixiang.domain.words import (
     Stage,
     Telling,
 )
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.limits import DEFAULT_PAGE_LIMITS, PageAllowance, whole_seconds
 from kuaixiang.runtime.server import NOT_NOW, as_refusal
 from kuaixiang.web import language as languages
@@ -264,6 +265,18 @@ class Console:
         # Whoever has been struck off the list since is nobody here any more.
         return session if session is not None and self._sign_in.knows(session.person) else None
 
+    def knows(self, request: Request) -> bool:
+        """Whether who asks has signed in or stepped in."""
+        return self._session_of(request, touch=False) is not None
+
+    @staticmethod
+    def is_asked(request: Request) -> bool:
+        """Whether somebody has asked for it, and not a page by itself, for what has changed, a script or a style."""
+        by_itself = (
+            request.headers.get(BY_ITSELF, TYPING) != TYPING or request.headers.get("accept") == "text/event-stream"
+        )
+        return not by_itself and not request.url.path.startswith("/assets/")
+
     def caller(self, request: Request) -> str:
         """In whose name a request is counted: of a session's, or of the address that has none."""
         session = self._session_of(request, touch=False)
@@ -296,8 +309,10 @@ class Console:
             "signs_in": self._door is not None,
             "capacity_address": CAPACITY,
         }
-        answer = HTMLResponse(body.render(**self._common | known | values), status_code=status)
+        with tracing.part("render page", {"kx.template": template}):
+            answer = HTMLResponse(body.render(**self._common | known | values), status_code=status)
         if refusal is not None:
+            tracing.say_refused(refusal)
             answer.status_code = HTTP_OF[refusal.condition]
             if refusal.condition in {Condition.BUSY, Condition.LIMIT}:
                 answer.headers["Retry-After"] = str(whole_seconds(refusal.retry_seconds))

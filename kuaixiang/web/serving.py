@@ -18,11 +18,13 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from kuaixiang.accounts.settings import SignInSettings
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.files import Stamp, stamp_of
 from kuaixiang.runtime.limits import DEFAULT_PAGE_LIMITS, PageAllowance, PageLimits
 from kuaixiang.runtime.pki import RENEWALS, FileUnreadable
 from kuaixiang.runtime.serving import CannotListen
 from kuaixiang.web.door import Reach
+from kuaixiang.web.traced import Doorkeeper, Traced
 
 GRACE_SECONDS: Final = 1
 """Requests under way at a stop have so long to end; streams are told at once."""
@@ -198,7 +200,7 @@ class PagesCertificate:
         return stamp_of(self._certificate), stamp_of(self._key)
 
 
-class Served(Protocol):
+class Served(Doorkeeper, Protocol):
     """What an application that is served here has as `app.state.served`: a `Console`, or the door for channels."""
 
     allowance: PageAllowance
@@ -263,8 +265,9 @@ async def serving_pages(
     except OSError as failure:
         listener.close()
         raise CannotListen(address) from failure
+    spans = tracing.spans()
     config = uvicorn.Config(
-        app,
+        app if spans is None else Traced(app, spans, served, secure=served.reach.secure),
         log_config=None,
         # Addresses of pages may be remembered by nobody but the browser.
         access_log=False,

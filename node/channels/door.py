@@ -29,6 +29,7 @@ from kuaixiang.accounts.tokens import PREFIX
 from kuaixiang.domain.authority import Caller, ChannelToken
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.sign_in import SignInEnded
+from kuaixiang.runtime import tracing
 from kuaixiang.runtime.limits import (
     DEFAULT_PAGE_LIMITS,
     Allowance,
@@ -151,6 +152,15 @@ class Door:
         app.state.served = self
         return app
 
+    def knows(self, request: Request) -> bool:
+        """Whether a good token came with the request."""
+        return self._is_known(secret_of(request))
+
+    @staticmethod
+    def is_asked(_: Request) -> bool:
+        """Whether somebody has asked: a program does nothing else here."""
+        return True
+
     def route(
         self, path: str, interface: Interface, answer: Callable[[Asking], Awaitable[Response]], method: str = "GET"
     ) -> Route:
@@ -172,7 +182,9 @@ class Door:
         try:
             return await answer(Asking(self, request, secret_of(request)))
         except (Refused, *NOT_NOW) as refusal:
-            return interface.refused(request, as_refusal(refusal))
+            refused = as_refusal(refusal)
+            tracing.say_refused(refused)
+            return interface.refused(request, refused)
         except HTTPException:
             raise
         except Exception:  # noqa: BLE001 - a fault of ours: logged here, its text kept from the answer
@@ -241,6 +253,7 @@ class Door:
     def _counted(self, request: Request, refusal: Refused, status: HTTPStatus | None = None) -> Response:
         part = request.url.path.partition("/")[2].partition("/")[0]
         interface = self._interfaces.get(part) or next(iter(self._interfaces.values()))
+        tracing.say_refused(refusal)
         response = interface.refused(request, refusal, status)
         REQUESTS.labels(interface.name, str(response.status_code)).inc()
         return response

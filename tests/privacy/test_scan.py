@@ -1,12 +1,14 @@
 """What taxpayers have told is nowhere but in the private store: a federation works, and everything around it is searched.
 
 What is searched: every file that its processes have written (databases with their logs, JetStream's stores, logs,
-settings), what they were started with, their metrics, their traces, what refusals say, and every address of a page. Each
-datum is unmistakable, so that whatever is found is a leak.
+settings), what they were started with, their metrics, their traces, what refusals say, and every address of a page. So
+it is with what comes by gRPC, by the pages and by the door for channels. Each datum is unmistakable, so that whatever is
+found is a leak.
 """
 
 import asyncio
 import base64
+import json
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -34,9 +36,11 @@ from kuaixiang.facts import national_tree
 from kuaixiang.wire.errors import RemoteRefusal
 from kuaixiang.wire.v1 import case_pb2
 from tests.collector import Collector
+from tests.federation.doors import DoorFederation
 from tests.privacy.scan import Leak, Scan, forms
 
-HEADQUARTERS, PROVINCE, COUNTY = "000000", "110000", "110101"
+HEADQUARTERS, PROVINCE, COUNTY, DOORS = "000000", "110000", "110101", "110102"
+"""At `DOORS` officers sign in on its pages, and channels have a door."""
 START = datetime(2026, 9, 28, 9, 0, tzinfo=SHANGHAI)
 
 PLANTED = {
@@ -88,15 +92,16 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest_asyncio.fixture
-async def federation(collector: Collector) -> AsyncIterator[Federation]:
+async def federation(collector: Collector) -> AsyncIterator[DoorFederation]:
     traces = {"traces_endpoint": collector.endpoint, "traces_sample_ratio": 1.0}
     with TemporaryDirectory(prefix="kuaixiang-scan-") as directory:
-        codes = (HEADQUARTERS, PROVINCE, COUNTY)
+        codes = (HEADQUARTERS, PROVINCE, COUNTY, DOORS)
         tree = part_of(national_tree(), codes)
-        made = Federation(
+        made = DoorFederation(
             Path(directory),
             tree,
             placement=[[code] for code in codes],
+            signing_in=DOORS,
             clock_start=START,
             staff=staff_list,
             pages=True,
@@ -212,6 +217,49 @@ async def pages(federation: Federation, case_id: str) -> list[str]:
     return addresses
 
 
+async def at_the_doors(federation: DoorFederation) -> tuple[str, list[str]]:
+    """What is private comes over HTTP, right and wrong; the number of a case of it, and what refusals said."""
+    said: list[str] = []
+
+    async def keep(answer: httpx.Response) -> None:
+        await answer.aread()
+        if answer.status_code >= httpx.codes.BAD_REQUEST and answer.request.url.path.startswith("/v1"):
+            said.append(answer.text)
+
+    planted = {"taxpayer_name": PLANTED["name"], "contact": PLANTED["contact"], "text": PLANTED["text"]}
+    private = {"x-private": PLANTED["contact"], "user-agent": PLANTED["reference"]}
+    async with await federation.browser("R01") as browser:
+        form = planted | {"category": str(int(Category.POLICY)), "channel": str(int(Channel.COUNTER))}
+        registered = await browser.fill_in("/register", form, private)
+        assert 303 == registered.status_code, registered.text
+        page = registered.headers["location"]
+        assert 200 == (await browser.client.get(page, headers=private)).status_code
+        assert (await browser.fill_in("/register", form | {"contact": WRONG["wrong contact"]})).status_code >= 400
+        await browser.fill_in("/search", {"search": PLANTED["name"]})
+        for address in (f"/cases/{PLANTED['reference']}", f"/{PLANTED['name']}", f"{page}?q={PLANTED['text']}"):
+            await browser.client.get(address, headers=private)
+    body = planted | {"category": "policy"}
+    async with await federation.channel() as channel:
+        channel.event_hooks = {"response": [keep]}
+        numbered = body | {"channel_reference": PLANTED["reference"]}
+        made = await channel.post("/v1/cases", json=numbered, headers=private)
+        assert 201 == made.status_code, made.text
+        await channel.get(made.headers["location"], headers=private)
+        for wrong in (body | {"contact": WRONG["wrong contact"]}, body | {PLANTED["reference"]: "1"}):
+            await channel.post("/v1/cases", json=wrong, headers={"Idempotency-Key": PLANTED["reference"]})
+        for address in (f"/v1/cases/{PLANTED['reference']}", f"/v1/cases?status={PLANTED['name']}"):
+            await channel.get(address, headers=private)
+        lines = (json.dumps(one) for one in (body, body | {"contact": WRONG["wrong contact"]}))
+        await channel.post("/v1/intakes", content="\n".join(lines), headers={"Content-Type": "application/x-ndjson"})
+        asked = {"service_code": "policy", "description": PLANTED["text"], "address_string": PLANTED["place"]}
+        await channel.post("/open311/v2/requests.json", data=asked | {"attribute[contact]": WRONG["wrong contact"]})
+    async with federation.stranger({"Authorization": f"Bearer {PLANTED['reference']}"}) as stranger:
+        stranger.event_hooks = {"response": [keep]}
+        await stranger.post("/v1/cases", json=body)
+        await stranger.get(f"/v1/cases/{PLANTED['reference']}?api_key={PLANTED['reference']}")
+    return page.rpartition("/")[2], said
+
+
 async def metrics(federation: Federation) -> dict[str, str]:
     async with httpx.AsyncClient() as client:
         return {one.name: (await client.get(one.metrics_url)).text for one in federation.services}
@@ -242,7 +290,7 @@ def public_everywhere(federation: Federation, case_id: str) -> bool:
 @pytest.mark.nats
 @pytest.mark.slow
 async def test_after_a_days_work_what_is_private_is_nowhere_but_in_the_private_store(
-    federation: Federation, collector: Collector
+    federation: DoorFederation, collector: Collector
 ) -> None:
     case_id = await work(federation)
     scan = Scan(PLANTED | {name: text[:12] for name, text in WRONG.items()})
@@ -250,6 +298,9 @@ async def test_after_a_days_work_what_is_private_is_nowhere_but_in_the_private_s
         scan.content("a refusal", said)
     for address in await pages(federation, case_id):
         scan.content("an address", address)
+    by_page, refused_there = await at_the_doors(federation)
+    for said in refused_there:
+        scan.content("a refusal at the door", said)
     for name, text in (await metrics(federation)).items():
         scan.content(f"metrics of {name}", text)
     # It is there for whoever may read it: else there would be nothing to find anywhere.
@@ -270,9 +321,16 @@ async def test_after_a_days_work_what_is_private_is_nowhere_but_in_the_private_s
     await federation.stop()
     scan.folder(federation.directory, without=without)
     # Every call was traced, and a process sends what it has before it ends.
-    assert {"RegisterCase", "Offer", "FindIssues"} <= {one.name.rpartition("/")[2] for one in collector.spans}
+    traced = {one.name for one in collector.spans}
+    assert {"RegisterCase", "Offer", "FindIssues"} <= {name.rpartition("/")[2] for name in traced}
+    over_http = {"POST /register", "GET /cases/{case_id}", "POST /search", "POST /v1/cases", "GET /v1/cases/{case_id}"}
+    assert over_http | {"POST /v1/intakes", "GET"} <= traced
     for body in collector.bodies:
         scan.content("a trace", body)
+    numbers = Scan({"case": case_id, "case of a page": by_page})
+    for body in collector.bodies:
+        numbers.content("a trace", body)
+    assert [] == sorted(numbers.leaks)
     assert scan.bytes_read > 1_000_000
     assert [] == sorted(scan.leaks)
 
