@@ -181,7 +181,8 @@ async def test_one_trace_goes_from_a_page_and_one_from_the_door_for_channels_to_
         made = await channel.post("/v1/cases", json=body, headers=saying(AT_THE_DOOR) | {"Idempotency-Key": "once"})
         assert 201 == made.status_code, made.text
         assert 200 == (await channel.get(made.headers["location"], headers=saying(AT_THE_DOOR))).status_code
-        assert 400 == (await channel.post("/v1/cases", json={"text": ""}, headers=saying(AT_THE_DOOR))).status_code
+        wrong = await channel.post("/v1/cases", json={"text": ""}, headers=saying(AT_THE_DOOR))
+        assert 422 == wrong.status_code
 
     def complete(spans: list[Found]) -> bool:
         return all(followed_to_the_end(spans, one, written=1, told=1) for one in (ON_A_PAGE, AT_THE_DOOR))
@@ -201,7 +202,7 @@ async def test_one_trace_goes_from_a_page_and_one_from_the_door_for_channels_to_
         return f"{method} {route}", {"url.scheme": "http", **said, **more}
 
     assert [of("POST", "/register", 303), of("GET", "/cases/{case_id}", 200)] == answered(ON_A_PAGE)
-    refused = of("POST", "/v1/cases", 400, **{"error.type": "FieldMissing"})
+    refused = of("POST", "/v1/cases", 422, **{"error.type": wrong.json()["rule"]})
     at_the_door = [of("POST", "/v1/cases", 201), of("GET", "/v1/cases/{case_id}", 200), refused]
     assert at_the_door == answered(AT_THE_DOOR)
 
@@ -209,7 +210,7 @@ async def test_one_trace_goes_from_a_page_and_one_from_the_door_for_channels_to_
     page_parts = [one for one in ways(traced(spans, ON_A_PAGE)) if one[0] == f"{COUNTY} GET /cases/{{case_id}}"]
     assert {f"{COUNTY} database read", f"{COUNTY} render page"} <= {part for way in page_parts for part in way}
     reads = {one.attributes["code.function.name"] for one in traced(spans, ON_A_PAGE) if one.name == "database read"}
-    assert {"node.ledger.queries.one_case", "node.ledger.queries.history"} <= reads
+    assert {"node.ledger.queries.private_of", "node.ledger.queries.histories"} <= reads
     (posted,) = [one for one in traced(spans, ON_A_PAGE) if one.name == "POST /register"]
     assert ["request.received", "response.begun"] == [event.name for event in posted.span.events]
 

@@ -245,9 +245,9 @@ async def at_the_doors(federation: DoorFederation) -> tuple[str, list[str]]:
         made = await channel.post("/v1/cases", json=numbered, headers=private)
         assert 201 == made.status_code, made.text
         await channel.get(made.headers["location"], headers=private)
-        for wrong in (body | {"contact": WRONG["wrong contact"]}, body | {PLANTED["reference"]: "1"}):
+        for wrong in (body | {"contact": WRONG["wrong contact"]}, body | {"place": PLANTED["place"]}):
             await channel.post("/v1/cases", json=wrong, headers={"Idempotency-Key": PLANTED["reference"]})
-        for address in (f"/v1/cases/{PLANTED['reference']}", f"/v1/cases?status={PLANTED['name']}"):
+        for address in (f"/v1/cases/{PLANTED['name']}", f"/v1/cases?status={PLANTED['name']}"):
             await channel.get(address, headers=private)
         lines = (json.dumps(one) for one in (body, body | {"contact": WRONG["wrong contact"]}))
         await channel.post("/v1/intakes", content="\n".join(lines), headers={"Content-Type": "application/x-ndjson"})
