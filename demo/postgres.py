@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,16 @@ from typing import Final, Self
 
 import psycopg
 
-from demo.processes import ChildProcess, ProcessError, bound_command, free_port
+from demo.processes import (
+    READY_POLL_SECONDS,
+    ChildProcess,
+    ChildStillRuns,
+    ProcessError,
+    bound_command,
+    children_of,
+    free_port,
+    has_ended,
+)
 
 READY_SECONDS_MAX: Final = 60.0
 """Ready in 0.6 s; recovery after kill -9 takes a little longer."""
@@ -31,7 +41,11 @@ INITDB_SECONDS_MAX: Final = 120.0
 STOP_SECONDS_MAX: Final = 15.0
 """A shutdown writes a checkpoint."""
 
-CONNECT_SECONDS_MAX: Final = 2
+BACKENDS_SECONDS_MAX: Final = 60.0
+"""Backends notice within milliseconds that their server is gone, on a busy machine when it is their turn."""
+
+CONNECT_SECONDS_MAX: Final = 60
+"""A server that is not there refuses at once; one of a busy machine forks a backend before it answers."""
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -180,8 +194,20 @@ class Postgres:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def kill(self) -> None:
-        """End the server without warning (kill -9); its backends notice and end too."""
+        """End the server without warning (kill -9); its backends notice, and have ended when this returns.
+
+        Until they have, the memory that they share keeps another server from starting with the same data. Raises
+        ChildStillRuns.
+        """
+        # Frozen, it starts no other one while they are counted.
+        self.process.pause()
+        backends = children_of(self.process.pid)
         self.process.kill()
+        deadline = time.monotonic() + BACKENDS_SECONDS_MAX
+        while not all(map(has_ended, backends)):
+            if time.monotonic() >= deadline:
+                raise ChildStillRuns("a backend of postgres", BACKENDS_SECONDS_MAX)
+            time.sleep(READY_POLL_SECONDS)
 
     def create_database(self, name: str) -> str:
         """Make an empty UTF-8 database and return its SQLAlchemy URL."""

@@ -97,6 +97,24 @@ def memory_bytes(pid: int, what: str, of: str = "smaps_rollup") -> int:
     return int(kilobytes) * 1024
 
 
+def children_of(pid: int) -> list[int]:
+    """Processes that a process has started and that have not ended (proc(5)). Raises `OSError` where there is none."""
+    return [
+        int(child)
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+        for child in (thread / "children").read_text().split()
+    ]
+
+
+def has_ended(pid: int) -> bool:
+    """Whether there is no such process any more, or one that only waits for whoever asks how it ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state in "ZX"
+
+
 class ProcessError(Exception):
     """A child process of the federation did not do what the harness needs."""
 

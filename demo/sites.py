@@ -56,8 +56,8 @@ gone."""
 PROXY_CHUNK_BYTES: Final = 65_536
 """One read of the proxy: a page of a socket buffer; nothing depends on it."""
 
-MONITOR_SECONDS_MAX: Final = 2.0
-"""A monitoring request to a server on this machine."""
+MONITOR_SECONDS_MAX: Final = 10.0
+"""A monitoring request to a server on this machine, which takes milliseconds unless the machine is busy."""
 
 LOOPBACK: Final = "127.0.0.1"
 """Where the sites of one machine dial each other; it stands in the national one's certificate."""
