@@ -5,6 +5,7 @@ The status' message is English; the same in Chinese is a `google.rpc.LocalizedMe
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from math import ceil
 from types import MappingProxyType
 from typing import Any
 
@@ -116,7 +117,8 @@ def to_status(refusal: Refused) -> status_pb2.Status:
         packed.append(_pack(error_details_pb2.PreconditionFailure(violations=[failure])))
     elif refusal.condition in {Condition.BUSY, Condition.LIMIT}:
         retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromMilliseconds(round(refusal.retry_seconds * 1_000))
+        # Not a part of a millisecond too little: whoever waits just so long would be refused again.
+        retry.retry_delay.FromMilliseconds(ceil(refusal.retry_seconds * 1_000))
         packed.append(_pack(retry))
     packed.append(_pack(error_details_pb2.LocalizedMessage(locale=LOCALE, message=chinese_of(refusal))))
     sentence = f"{refusal} {refusal.remedy}".strip()

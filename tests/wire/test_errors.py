@@ -7,6 +7,7 @@ from kuaixiang.domain import acts, errors
 from kuaixiang.domain.errors import Condition, Refused
 from kuaixiang.domain.labels import NOTHING, Both
 from kuaixiang.domain.words import Role
+from kuaixiang.runtime.limits import TooManyCalls
 from kuaixiang.wire.errors import CODE_OF, HTTP_OF, to_status, told_apart
 
 REFUSALS: list[tuple[Refused, str]] = [
@@ -50,6 +51,13 @@ def test_what_is_wrong_is_told_apart_from_what_to_do_in_each_language() -> None:
     whole = Both(f"text is required. {remedy.english}", f"诉求内容不能为空。{remedy.chinese}")
     assert Both("text is required.", "诉求内容不能为空。") == told_apart(whole, remedy)
     assert whole == told_apart(whole, NOTHING)
+
+
+def test_who_waits_as_long_as_he_is_told_has_not_come_too_soon() -> None:
+    status = to_status(TooManyCalls(7, 0.1004, "rate"))
+    retry = error_details_pb2.RetryInfo()
+    assert status.details[1].Unpack(retry)
+    assert 101 == retry.retry_delay.ToMilliseconds()
 
 
 def test_an_invalid_field_is_a_field_violation_too() -> None:
