@@ -203,6 +203,10 @@ async def test_a_case_that_is_handed_over_is_drawn_listed_and_counted(seat: Seat
     await seat.sight.watch.until(
         PROVINCE, case_id, "its arrival", lambda seen: seen.custody is Custody.OWNED, SECONDS_MAX
     )
+    # What the county has heard of it, too: its ledger is followed by a stream of its own.
+    await seat.sight.watch.until(
+        COUNTY, case_id, "its release", lambda seen: seen.custody is Custody.RELEASED, SECONDS_MAX
+    )
     listed = await seat.until("lists", lambda text: case_id in text)
     tree = await seat.until("tree", lambda text: "edge moved" in text)
     (move,) = seat.sight.moves(5)

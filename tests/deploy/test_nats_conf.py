@@ -182,7 +182,7 @@ class Cluster:
         return Access(url=",".join(urls), site=site, user=user, certificates=shown)
 
     def monitor(self, host: str, page: str) -> dict[str, Any]:
-        with urllib.request.urlopen(f"http://{host}:{self.ports['monitor']}/{page}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{host}:{self.ports['monitor']}/{page}", timeout=60) as answer:
             found: dict[str, Any] = json.load(answer)
         return found
 
@@ -317,13 +317,20 @@ async def test_a_stranger_s_certificate_does_not_become_a_server_of_the_cluster(
     file = tmp_path / "stranger.conf"
     file.write_text(text, "utf-8")
     stranger = ChildProcess("stranger", [str(nats_server_binary()), "-c", str(file)], log=tmp_path / "stranger.log")
+
+    async def neighbours() -> set[str]:
+        routes = await asyncio.to_thread(cluster.monitor, HOSTS[1], "routez")
+        return {route["remote_name"] for route in routes["routes"]}
+
+    async with asyncio.timeout(60):  # a server is ready before the others have dialled it
+        while await neighbours() != {"kx-hq-1", "kx-hq-3"}:
+            await asyncio.sleep(0.1)
     try:
         stranger.start()
         async with asyncio.timeout(60):
             while "Authorization Violation" not in stranger.log_tail(400) + cluster.servers[HOSTS[1]].log_tail(400):
                 await asyncio.sleep(0.1)
-        routes = await asyncio.to_thread(cluster.monitor, HOSTS[1], "routez")
-        assert {"kx-hq-1", "kx-hq-3"} == {route["remote_name"] for route in routes["routes"]}
+        assert {"kx-hq-1", "kx-hq-3"} == await neighbours()
     finally:
         stranger.stop()
 

@@ -41,7 +41,7 @@ def run(*command: object, **variables: str) -> subprocess.CompletedProcess[str]:
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
 
 
@@ -257,7 +257,7 @@ def test_a_case_registered_in_hangzhou_is_handed_to_headquarters_and_counted(fed
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SERVICES)
 def test_each_service_shows_its_metrics(federation: Started, name: str) -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{federation.metrics[name]}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{federation.metrics[name]}/metrics", timeout=60) as answer:
         text = answer.read().decode()
     assert re.search(r"^kx_\w+", text, re.MULTILINE)
 

@@ -50,13 +50,14 @@ async def ended(reader: asyncio.StreamReader) -> bytes:
 async def test_silent_connections_are_closed_and_an_honest_visitor_is_served_meanwhile_and_after(
     county: Pages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "HEAD_SECONDS_MAX", 1.0)
+    # The honest visitor's own head must come within it, however busy the machine is.
+    monkeypatch.setattr(serving, "HEAD_SECONDS_MAX", 2.0)
     async with served(county) as port, browser(port) as visitor:
         started = time.monotonic()
         silent = [await connect(port) for _ in range(300)]
         assert 200 == (await visitor.get("/step-in")).status_code
         assert [b""] * 300 == await asyncio.gather(*(ended(reader) for reader, _ in silent))
-        assert 0.9 < time.monotonic() - started < SECONDS
+        assert 1.9 < time.monotonic() - started < SECONDS
         # A visitor who has been answered may think for longer than that, on the same connection.
         assert 200 == (await visitor.get("/step-in")).status_code
         for _, writer in silent:
@@ -102,15 +103,15 @@ async def test_a_head_that_trickles_in_byte_by_byte_is_not_waited_for(
 async def test_a_visitor_who_thinks_between_two_pages_keeps_his_connection(
     county: Pages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "HEAD_SECONDS_MAX", 0.4)
+    monkeypatch.setattr(serving, "HEAD_SECONDS_MAX", 1.5)
     async with served(county) as port:
         reader, writer = await connect(port)
-        for _ in range(2):
+        for thinking in (2.0, 0.0):
             writer.write(GET.replace(b"/step-in", b"/nothing"))
             head = await reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
             await reader.readexactly(length)
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(thinking)
         writer.close()
 
 
@@ -208,6 +209,7 @@ async def test_one_address_with_more_silent_connections_than_there_are_places_ke
 ) -> None:
     # Fewer than there are, for the sake of the files that a process may open.
     monkeypatch.setattr(serving, "CONNECTIONS_MAX", 300)
+    monkeypatch.setattr(serving, "HEAD_SECONDS_MAX", SECONDS)
     async with served(county) as port:
         silent = [await connect(port) for _ in range(serving.CONNECTIONS_MAX + 5)]
         started = time.monotonic()

@@ -33,6 +33,7 @@ from tests.desk.test_sign_in import STAFF
 from tests.federation.bureaus import COUNTY, Federation
 
 BACK = "http://127.0.0.1/sign-in/back"
+SECONDS = 60.0
 KEY = RSAKey.generate_key(2048, {"kid": "one", "use": "sig", "alg": "RS256"})
 ISSUER = "http://127.0.0.1:1"
 NOBODY_LISTENS = "http://127.0.0.1:9"
@@ -93,7 +94,7 @@ def provider_for(bureau: str) -> Iterator[str]:
         until = time.monotonic() + 120
         while True:
             try:
-                httpx.get(f"{address}/.well-known/openid-configuration").raise_for_status()
+                httpx.get(f"{address}/.well-known/openid-configuration", timeout=SECONDS).raise_for_status()
                 break
             except httpx.HTTPError:
                 assert time.monotonic() < until
@@ -133,7 +134,7 @@ async def way_back(pages: Pages, who: str, to: str = "/register") -> str:
     asked = parse_qs(urlsplit(sent.headers["location"]).query)
     assert "S256" == asked["code_challenge_method"][0]
     assert asked["nonce"][0] != asked["state"][0]
-    async with httpx.AsyncClient() as there:
+    async with httpx.AsyncClient(timeout=SECONDS) as there:
         back = await there.post(sent.headers["location"], data={"sub": who})
     assert back.headers["location"].startswith(BACK)
     return str(back.headers["location"])

@@ -188,7 +188,9 @@ async def test_open_pages_end_with_the_service_and_nothing_is_said_of_a_fault(
     person = {"bureau": COUNTY, "actor": "tax_service-1", "department": "tax-service", "role": "TAX_SERVICE"}
     async with AsyncExitStack() as open_page:
         async with serving_pages(application(county.services, demonstration=True), "127.0.0.1:0") as port:
-            browser = await open_page.enter_async_context(httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}"))
+            browser = await open_page.enter_async_context(
+                httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60)
+            )
             assert 303 == (await browser.post("/step-in", data=person)).status_code
             stream = await open_page.enter_async_context(browser.stream("GET", "/live"))
             lines = stream.aiter_lines()

@@ -333,8 +333,8 @@ async def test_without_a_users_file_no_password_is_looked_at() -> None:
         await officers.sign_in(COUNTY, "R01", PASSWORD)
 
 
-def test_what_is_remembered_of_a_wrong_password_is_small_and_counts_all_the_same() -> None:
-    lockout = Lockout(lambda: datetime.now(UTC))
+def test_what_is_remembered_of_a_wrong_password_is_small_and_counts_all_the_same(clock: Clock) -> None:
+    lockout = Lockout(clock)
     account = (COUNTY, "x" * 2_000_000)
     for _ in range(5):
         lockout.failed(account, "a" * 2_000_000)

@@ -13,7 +13,7 @@ PROTOS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("proto/kuaixia
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=240)
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def locked() -> dict[str, str]:
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", *arguments], cwd=ROOT, check=False, capture_output=True, text=True, timeout=120)
+    return subprocess.run(["make", *arguments], cwd=ROOT, check=False, capture_output=True, text=True, timeout=240)
 
 
 def test_help_is_the_default_and_lists_every_target() -> None:
@@ -93,7 +93,7 @@ def test_kx_is_installed_and_names_its_commands() -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     assert [] == [

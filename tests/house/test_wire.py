@@ -14,7 +14,7 @@ RELEASED = ROOT / "proto" / "released.binpb"
 def breaking(folder: Path) -> subprocess.CompletedProcess[str]:
     buf = Path(sys.executable).with_name("buf")
     return subprocess.run(
-        [buf, "breaking", "--against", RELEASED], cwd=folder, check=False, capture_output=True, text=True, timeout=120
+        [buf, "breaking", "--against", RELEASED], cwd=folder, check=False, capture_output=True, text=True, timeout=240
     )
 
 

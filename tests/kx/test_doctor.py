@@ -60,14 +60,19 @@ def test_a_node_of_a_federation_is_well_but_for_what_is_named(officers: Officers
     config = officers.federation.node(PROVINCE).config
     environment = {"KX_NODE_BACKUPS": str(tmp_path / "kept")}
     assert 0 == kx("backup", "node", "--config", str(config), environment=environment).exit_code
-    done = kx("doctor", "node", "--config", str(config), "--json", environment=environment)
-    answer = json.loads(done.stdout)
-    verdicts = {one["look"]: one["verdict"] for one in answer["findings"]}
-    assert done.exit_code == answer["exit_code"]
+
+    def verdicts_now() -> dict[str, str]:
+        done = kx("doctor", "node", "--config", str(config), "--json", environment=environment)
+        answer = json.loads(done.stdout)
+        assert done.exit_code == answer["exit_code"]
+        return {one["look"]: one["verdict"] for one in answer["findings"]}
+
     # A test's folder may be on memory, and the year's calendar may end soon.
-    assert {"calendar", "disk", "disk kind", "settings mode"} >= {
-        look for look, said in verdicts.items() if said != "ok"
-    }, answer
+    may_be_otherwise = {"calendar", "disk", "disk kind", "settings mode"}
+    # A node that has just begun has its stream made a moment later.
+    verdicts = until(
+        verdicts_now, lambda seen: may_be_otherwise >= {look for look, verdict in seen.items() if verdict != "ok"}
+    )
     assert {
         "settings",
         "certificate",

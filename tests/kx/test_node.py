@@ -22,6 +22,8 @@ from tests.ledger.test_archive import NEXT_YEAR, ended
 
 pytestmark = pytest.mark.nats
 
+READY_SECONDS = STOP_SECONDS = 120.0
+
 
 def settings(folder: Path, **values: object) -> Path:
     file = folder / "node.toml"
@@ -155,8 +157,8 @@ def test_a_node_serves_until_it_is_told_to_stop(officers: Officers) -> None:
     log = officers.federation.directory / "logs" / "kx-node.log"
     environment = child_environment(officers.federation.directory)
     with ChildProcess("kx node", command, log=log, environment=environment) as served:
-        served.start().wait_ready(lambda: "The node serves on port" in served.log_tail(), 60)
+        served.start().wait_ready(lambda: "The node serves on port" in served.log_tail(), READY_SECONDS)
         assert told(officers.at(PROVINCE)("list", "--json"))["cases"] == []
-        assert served.stop() == 0
+        assert served.stop(STOP_SECONDS) == 0
     assert str(node.port) in log.read_text(encoding="utf-8")
     officers.run(officers.federation.restart_node(PROVINCE))

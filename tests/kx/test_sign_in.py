@@ -19,6 +19,7 @@ from tests.kx.conftest import kx, refusal, told
 from tests.node.callers import COUNTY
 from tests.node.test_sign_in import PASSWORD, STAFF
 
+READY_SECONDS = 120.0
 REGISTER = (
     *("case", "register", "--taxpayer", "晨光文具店", "--contact", "15400001234", "--text", "怎样更正印花税？"),
     *("--category", "policy", "--anyway", "--json"),
@@ -80,12 +81,12 @@ def terminal(folder: Path, users: Path) -> Iterator[dict[str, str]]:
     (folder / "node.toml").write_text("".join(lines), encoding="utf-8")
     command = [str(Path(sys.executable).with_name("kx")), "node", "serve", "--config", str(folder / "node.toml")]
     with ChildProcess("node", command, log=folder / "node.log") as node:
-        node.start().wait_ready(lambda: "node.start" in (folder / "node.log").read_text("utf-8"), 60)
+        node.start().wait_ready(lambda: "node.start" in node.log_tail(), READY_SECONDS)
         yield {
             "KX_NODE": address,
             "KX_CERTIFICATES": str(folder / "office"),
             "KX_BUREAU": COUNTY,
-            "KX_PATIENCE": "5",
+            "KX_PATIENCE": "60",
             "KX_SIGN_INS": str(folder / "state" / "sign-ins.json"),
             "KX_TOKEN_FILE": "",
         }

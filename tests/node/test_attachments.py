@@ -266,9 +266,10 @@ async def test_a_sender_that_falls_silent_does_not_keep_others_from_sending_the_
     async with asyncio.timeout(60):
         while "ContentUnderWay" != (await refusal_of(attach(office, case_id))).rule:
             await asyncio.sleep(0.01)
-    monkeypatch.setattr(attachments, "SILENCE_SECONDS_MAX", 0.1)
-    await silent.write(case_pb2.AttachFileRequest(data=CONTENT[PIECE : PIECE + 1]))
-    assert "ContentBrokenOff" == (await refusal_of(silent)).rule
+    with monkeypatch.context() as impatient:
+        impatient.setattr(attachments, "SILENCE_SECONDS_MAX", 0.1)
+        await silent.write(case_pb2.AttachFileRequest(data=CONTENT[PIECE : PIECE + 1]))
+        assert "ContentBrokenOff" == (await refusal_of(silent)).rule
     await attach(office, case_id)
     assert CONTENT == await read(office, case_id, sha256(CONTENT).hexdigest())
 

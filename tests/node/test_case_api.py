@@ -293,7 +293,7 @@ def test_a_gateway_without_sign_in_is_refused_at_the_start(settings: NodeSetting
 
 
 async def test_who_asks_too_much_is_told_when_to_ask_again(settings: NodeSettings, tmp_path: Path) -> None:
-    few: Any = settings.model_copy(update={"token_calls_per_second": 0.2, "page_requests_per_second": 0.2})
+    few: Any = settings.model_copy(update={"token_calls_per_second": 0.02, "page_requests_per_second": 0.02})
     async with service.running(few) as node:
         callers = Callers(node.port, tmp_path)
         gateway = Gateway(node, callers)
@@ -302,14 +302,14 @@ async def test_who_asks_too_much_is_told_when_to_ask_again(settings: NodeSetting
                 answers = [await client.get("/v1/cases") for _ in range(2)]
                 assert good == answers[0].status_code
                 assert (429, TooManyCalls.__name__) == problem(answers[1])[:2]
-                assert 1 <= int(answers[1].headers["retry-after"]) <= 5
+                assert 1 <= int(answers[1].headers["retry-after"]) <= 50
         await callers.close()
 
 
 async def test_a_token_is_counted_also_where_nothing_is_asked_of_the_ledger(
     settings: NodeSettings, tmp_path: Path
 ) -> None:
-    few: Any = settings.model_copy(update={"token_calls_per_second": 0.2})
+    few: Any = settings.model_copy(update={"token_calls_per_second": 0.02})
     async with service.running(few) as node:
         callers = Callers(node.port, tmp_path)
         for address in ("/v1/openapi.json", "/v1/categories", "/open311/v2/services.json", "/v1/nothing"):

@@ -85,7 +85,7 @@ async def test_a_token_has_a_rate_of_its_own_below_its_bearers(settings: NodeSet
     async with served(settings, tmp_path, token_calls_per_second=1) as (_, callers):
         office = callers.office()
         bearing = [("authorization", "Bearer of-a-channel")]
-        outcomes = [await outcome(office.ListCases(listing(), timeout=SECONDS, metadata=bearing)) for _ in range(12)]
+        outcomes = [await outcome(office.ListCases(listing(), timeout=SECONDS, metadata=bearing)) for _ in range(40)]
         refused = [one for one in outcomes if one is not None and one.code() is grpc.StatusCode.RESOURCE_EXHAUSTED]
         assert refused
         assert await outcome(office.ListCases(listing(), timeout=SECONDS)) is None
@@ -166,7 +166,7 @@ async def test_who_does_not_read_his_stream_holds_none_of_it_in_the_node(
         for _ in range(5):
             await asyncio.gather(*(office.RegisterCase(registration(), timeout=SECONDS) for _ in range(200)))
         committed = node.office.ledger.heads[COUNTY].seq
-        stream = office.WatchCases(case_pb2.WatchCasesRequest(bureau=COUNTY, from_seq=1), timeout=60)
+        stream = office.WatchCases(case_pb2.WatchCasesRequest(bureau=COUNTY, from_seq=1), timeout=4 * SECONDS)
         await stream.read()
         before = -1
         async with asyncio.timeout(SECONDS):

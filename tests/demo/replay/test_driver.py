@@ -68,6 +68,7 @@ class FakeFederation:
     arrived: list[tuple[str, dt.datetime, dt.datetime]] = field(default_factory=list)
     """Case, when it was referred, and when it arrived."""
     refuse: str = ""
+    travel_seconds: float = 0.03
 
     def office(self, bureau: str) -> Any:
         return FakeOffice(self, bureau)
@@ -103,7 +104,7 @@ class FakeOffice:
             self.federation.arriving[case_id] = asyncio.create_task(travel)
 
     async def _travel(self, case_id: str, bureau: str, at: dt.datetime) -> None:
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(self.federation.travel_seconds)
         self.federation.holder[case_id] = bureau
         self.federation.arrived.append((case_id, at, self.federation.clock.now()))
 
@@ -206,6 +207,7 @@ async def test_a_refused_act_ends_the_replay_with_case_and_step(plan: Plan) -> N
 
 async def test_a_case_that_does_not_arrive_ends_the_replay(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     federation = federation_of(plan)
+    federation.travel_seconds = 3600.0
     monkeypatch.setattr(driver, "ARRIVAL_SECONDS_MAX", 0.0)
     with pytest.raises(ReplayFailed, match=r"case up and down: step 1 \(HandOver\) .* has not arrived"):
         await Driver(federation, plan).play()
