@@ -186,6 +186,10 @@ def _signer(certificate_der: bytes, authority_pem: bytes) -> _Signer:
         peer = peer_of_certificate(certificate)
     except _UNREADABLE as failure:
         raise UntrustedCertificate(Distrust.MALFORMED) from failure
+    # Before the issuer's signature, which is whole bytes, stands how many of its last bits count for nothing. With
+    # another number there it would verify all the same, and be another certificate by its fingerprint.
+    if certificate_der[-len(certificate.signature) - 1]:
+        raise UntrustedCertificate(Distrust.MALFORMED)
     if is_authority:
         raise UntrustedCertificate(Distrust.AUTHORITY)
     if not (isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)):
