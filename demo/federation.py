@@ -53,8 +53,8 @@ COSIGNED_START_SECONDS: Final = 2.0
 PROBE_SECONDS: Final = 0.25
 """One question to a service that may not listen yet; between two of them its process is looked at."""
 
-STOP_SECONDS_MAX: Final = 10.0
-"""A service ends its calls within five seconds; afterwards it is killed."""
+STOP_SECONDS_MAX: Final = 60.0
+"""A service ends its calls within five seconds, on a busy machine within some more; afterwards it is killed."""
 
 CERTIFICATE_DAYS_AHEAD: Final = 60
 """How long after its start a federation's certificates serve."""

@@ -38,8 +38,8 @@ READY_SECONDS_MAX: Final = 60.0
 INITDB_SECONDS_MAX: Final = 120.0
 """initdb writes 40 MB with fsync; slow disks take half a minute."""
 
-STOP_SECONDS_MAX: Final = 15.0
-"""A shutdown writes a checkpoint."""
+STOP_SECONDS_MAX: Final = 60.0
+"""A shutdown writes a checkpoint, and beside others it waits for the disk."""
 
 BACKENDS_SECONDS_MAX: Final = 60.0
 """Backends notice within milliseconds that their server is gone, on a busy machine when it is their turn."""
