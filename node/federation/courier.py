@@ -184,6 +184,8 @@ class Destination:
         self.pause = pause
         self.aside: dict[str, Aside] = {}
         self.carriages: dict[str, Carriage] = {}
+        self.unanswered: dict[str, int] = {}
+        """How often the message of a case had no answer, since it last had one."""
         self._road = asyncio.Lock()
         self.loop = Loop("delivery", self.step, IDLE_SECONDS)
         self._office = office
@@ -212,6 +214,10 @@ class Destination:
         results = await asyncio.gather(
             *(self._deliver(delivery, histories.get(delivery.case_id, [])) for delivery in batch)
         )
+        for delivery, result in zip(batch, results, strict=True):
+            before = self.unanswered.pop(delivery.case_id, 0)
+            if result is Result.LATER:
+                self.unanswered[delivery.case_id] = before + 1
         unanswered = results.count(Result.LATER)
         self.pause.learn(len(results) - unanswered, unanswered)
         if unanswered < len(results):
@@ -249,10 +255,10 @@ class Destination:
             # Everything owed is in `due`: what was set aside and is not in it has been resolved otherwise.
             still = {delivery.case_id for delivery in due}
             self.aside = {case_id: aside for case_id, aside in self.aside.items() if case_id in still}
+            self.unanswered = {case_id: times for case_id, times in self.unanswered.items() if case_id in still}
         waiting = [delivery for delivery in due if not self._waits(delivery.case_id)][:BATCH_MAX]
-        # After a failure with another one first: it may have been the message's own.
-        first = self.pause.failures % len(waiting) if waiting else 0
-        return [*waiting[first:], *waiting[:first]][:wide]
+        # What had no answer comes behind what may have one: it may be the message's own fault, again and again.
+        return sorted(waiting, key=lambda delivery: self.unanswered.get(delivery.case_id, 0))[:wide]
 
     async def _histories(self, case_ids: Sequence[str]) -> Mapping[str, list[HistoryEntry] | Exception]:
         """The entries of what is owed, read at once; where one cannot be read, what stands against it."""

@@ -318,26 +318,28 @@ async def test_a_peer_without_an_answer_is_told_one_message_and_twice_as_many_af
         await bureaus.reached(COUNTY, case_id, Custody.RELEASED)
 
 
-async def test_a_message_that_is_never_answered_holds_up_none_of_the_others(
-    bureaus: Federation, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("count", [1, 3])
+async def test_messages_that_are_never_answered_hold_up_none_of_the_others(
+    bureaus: Federation, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     monkeypatch.setattr(courier_module, "BACKOFF_SECONDS_MAX", 0.0)
-    (unlucky, *others), destination = await owing(bureaus, 8)
+    cases, destination = await owing(bureaus, 7 + count)
+    unlucky, others = cases[:count], cases[count:]
 
-    async def lose_one(do: Do, context: Context) -> Any:
+    async def lose_some(do: Do, context: Context) -> Any:
         receipt = await do()
-        if referral_pb2.Decision.FromString(receipt.decision).case_id == unlucky:
+        if referral_pb2.Decision.FromString(receipt.decision).case_id in unlucky:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "too late")
         return receipt
 
     bureaus.node(PREFECTURE).link.fault = lose_request
     await destination.step()
-    bureaus.node(PREFECTURE).link.fault = lose_one
-    for _ in range(5):
+    bureaus.node(PREFECTURE).link.fault = lose_some
+    for _ in range(4 + count):
         await destination.step()
     for case_id in others:
         await bureaus.reached(COUNTY, case_id, Custody.RELEASED)
-    assert Custody.OFFERED is (await bureaus.case(COUNTY, unlucky)).custody
+    assert [Custody.OFFERED] * count == [(await bureaus.case(COUNTY, case_id)).custody for case_id in unlucky]
 
 
 @pytest.mark.slow
