@@ -187,6 +187,8 @@ class Callbacks:
         """Somebody wants it tried now."""
         self._due_at = self._pause_until = self._quiet_until = 0.0
         self._doubt = 0
+        # What is under way was begun when more was held against the receiver, and says nothing of it as it is now.
+        self._under_way = {task: _Flight(flight.callback, 0) for task, flight in self._under_way.items()}
         self._loop.wake()
 
     async def step(self) -> bool:

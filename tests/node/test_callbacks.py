@@ -308,6 +308,34 @@ async def test_what_is_wanted_again_while_it_is_being_delivered_is_told_once(
     assert 2 == len(listening.came)
 
 
+async def test_a_delivery_that_was_under_way_when_all_was_wanted_again_makes_nobody_wait(settings: NodeSettings) -> None:
+    assert settings.hooks is not None
+    (hook,) = load_hooks(settings.hooks, (COUNTY,))
+    office: Any = SimpleNamespace()
+    told = engine.Callbacks(office, WebHook(hook, office, dict), 72.0, engine.Totals())
+    away = NotDelivered("ReadTimeout", receiver_away=True)
+
+    async def hanging() -> NotDelivered | None:
+        return away
+
+    def begun() -> engine._Flight:
+        return engine._Flight(Callback(SINK, COUNTY, 1, 1, "C-1", "told", 0, 0), told._doubt)
+
+    for _ in range(5):
+        told._judge([(begun(), away)])
+    assert told._pause_until > time.time()
+    hangs = asyncio.create_task(hanging())
+    told._under_way = {hangs: begun()}
+    # Somebody has mended the receiver, and what was begun then has got through before the one that hangs is given up.
+    told.look_again()
+    told._judge([(begun(), None)])
+    for _ in range(2):
+        told._judge([(told._under_way[hangs], away)])
+        assert (1, 0.0) == (told._doubt, told._pause_until)
+    await hangs
+    await told.sink.close()
+
+
 def test_of_an_answer_that_may_be_one_messages_fault_no_wish_to_wait_is_heeded() -> None:
     for status, waits in ((500, 0.0), (503, 30.0), (429, 30.0), (302, 0.0), (422, 30.0)):
         with pytest.raises(NotDelivered) as failed:
