@@ -86,6 +86,7 @@ def examined(settings: Any, bureau: str, hubs: Mapping[str, str]) -> Iterator[Fi
     peers = [code for code in _neighbours(tree, bureau) if code not in settings.bureaus]
     today = clock_from(settings.clock).now().astimezone(SHANGHAI)
     found += asyncio.run(_around(me, peers, hubs, today))
+    found += _moved(kept.end, looking_here.end_of(settings.database, bureau))
     yield from found
     yield _conclusion(bureau, found)
 
@@ -381,6 +382,17 @@ def _cosigned(kept: _Kept, witnesses: Sequence[str]) -> Iterator[Finding]:
         )
 
 
+def _moved(before: _End, now: tuple[int, int] | None) -> Iterator[Finding]:
+    """What a neighbour has told it since it was read is in neither of the two ledgers as they were looked at."""
+    if now == (before.generation, before.seq):
+        return
+    yield fail(
+        "ledger",
+        Both("It has changed while it was looked at.", "查看期间台账有新的记录。"),
+        Both("Ask again.", "请重新执行。"),
+    )
+
+
 # ---------------------------------------------------------------- what others say
 
 
@@ -453,25 +465,9 @@ async def _hub(me: _Me, scope: str, endpoint: str) -> Finding:
     except (grpc.aio.AioRpcError, pki.PkiError) as failure:
         return _not_asked(look, _why(failure))
     mark = next((one for one in answer.marks if one.bureau == me.bureau), figures_pb.BureauMark())
-    against = mark.quarantine or mark.restored
-    if against:
-        said = Both(f"Something stands against the ledger: {against}.", f"台账存疑（{against}）。")
-        return fail(look, said, Both("See docs/RUNBOOKS.md.", "请按 docs/RUNBOOKS.md 处理。"))
-    if (mark.generation, mark.seq) < (me.end.generation, me.end.seq):
-        return fail(
-            look,
-            Both(
-                f"It has folded {mark.seq} of {me.end.seq} entries.",
-                f"已汇总 {mark.seq} 条，台账共 {me.end.seq} 条。",
-            ),
-            Both(
-                "Leave the node running until the hub has all of it: seconds, where NATS and the hub run.",
-                "请保持节点运行，待汇总中心取得全部日志（NATS 与汇总中心正常时只需数秒）。",
-            ),
-        )
-    if mark.seq == me.end.seq and mark.hash != me.end.hash:
-        said = Both("It has folded another ledger than this one.", "汇总中心所汇总的台账与本台账不一致。")
-        return fail(look, said, Both("See docs/RUNBOOKS.md#kxledgerforked.", "请按 docs/RUNBOOKS.md 处理。"))
+    lacking = _lacking(look, me.end, mark)
+    if lacking is not None:
+        return lacking
     if answer.completeness.bureaus_expected:
         below = [one.bureau for one in answer.marks if one.bureau != me.bureau]
         return fail(
@@ -493,6 +489,40 @@ async def _hub(me: _Me, scope: str, endpoint: str) -> Finding:
         f"It has all {mark.seq} entries and expects nothing more; what was counted stays counted.",
         f"已有全部 {mark.seq} 条，不再要求报送；已统计的数据保留。",
     )
+
+
+def _lacking(look: str, end: _End, mark: figures_pb.BureauMark) -> Finding | None:
+    """What a hub has not of a ledger that ends there, or has of another one; None where it has all of it."""
+    against = mark.quarantine or mark.restored
+    if against:
+        said = Both(f"Something stands against the ledger: {against}.", f"台账存疑（{against}）。")
+        return fail(look, said, Both("See docs/RUNBOOKS.md.", "请按 docs/RUNBOOKS.md 处理。"))
+    if (mark.generation, mark.seq) < (end.generation, end.seq):
+        return fail(
+            look,
+            Both(
+                f"It has folded {mark.seq} of {end.seq} entries.",
+                f"已汇总 {mark.seq} 条，台账共 {end.seq} 条。",
+            ),
+            Both(
+                "Leave the node running until the hub has all of it: seconds, where NATS and the hub run.",
+                "请保持节点运行，待汇总中心取得全部日志（NATS 与汇总中心正常时只需数秒）。",
+            ),
+        )
+    if (mark.generation, mark.seq) > (end.generation, end.seq):
+        said = Both(
+            f"It has folded {mark.seq} entries, and the ledger here ends at {end.seq}.",
+            f"汇总中心已汇总 {mark.seq} 条，本库台账仅 {end.seq} 条。",
+        )
+        remedy = Both(
+            "Ask again; if it stays so, this database is an older copy: see docs/RUNBOOKS.md#kxledgerforked.",
+            "请重新执行；如仍不一致，本库为较旧的副本，请按 docs/RUNBOOKS.md 处理。",
+        )
+        return fail(look, said, remedy)
+    if mark.hash != end.hash:
+        said = Both("It has folded another ledger than this one.", "汇总中心所汇总的台账与本台账不一致。")
+        return fail(look, said, Both("See docs/RUNBOOKS.md#kxledgerforked.", "请按 docs/RUNBOOKS.md 处理。"))
+    return None
 
 
 def _channel(endpoint: str, kind: pki.Kind, code: str, certificates: CertificatePaths) -> Any:  # noqa: ANN401 - grpc.aio's

@@ -167,7 +167,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServiceServicer):
     async def _witnessed(self, seen: Seen, from_seq: int, to_seq: int) -> AsyncIterator[Segment]:
         """The entries that were kept of a ledger, from a position to another, or to the end."""
         database, pair = self._ledger.database, (seen.witness, seen.bureau)
-        first, last = max(from_seq, FIRST_SEQ), to_seq or seen.seq
+        first, last = max(from_seq, FIRST_SEQ), min(to_seq or seen.seq, seen.seq)
         for span in await asyncio.to_thread(evidence.spans, database, *pair):
             if span.last_seq < first or span.first_seq > last:
                 continue

@@ -173,7 +173,7 @@ def retire(officers: Officers) -> dict[str, str]:
 
 def settled(in_the_way: dict[str, str]) -> bool:
     """Whether the neighbours, the witness and the hub have all of the ledger."""
-    return not any(look.startswith(("hub", "peer", "owed", "witness", "cases")) for look in in_the_way)
+    return not any(look.startswith(("hub", "peer", "owed", "witness", "cases", "ledger")) for look in in_the_way)
 
 
 def listed(terminal: Callable[..., Any], *more: str) -> list[str]:

@@ -25,6 +25,7 @@ from kuaixiang.runtime.bus import Access, Bus, node_user, site_domain
 from kuaixiang.runtime.clock import FixedClock
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.settings import read_settings
+from kuaixiang.wire.v1 import statistics_pb2
 from kx import findings, looking_around, looking_here, retiring
 from kx.findings import Finding, Verdict
 from kx.looking_around import Asked, Me
@@ -435,6 +436,29 @@ def test_a_bureau_that_is_there_is_not_to_be_retired_nor_while_a_hub_cannot_be_a
     )
     done = kx("doctor", "retire", COUNTY, "--hub", "hq.example:7450", "--config", config, "--json")
     assert "NotAHub" == refusal(done)["rule"]
+
+
+def test_a_hub_that_has_more_of_a_ledger_than_its_database_or_less_or_another_one_is_in_the_way() -> None:
+    end = retiring._End(2, 7, b"7")
+
+    def said(generation: int, seq: int, hash_: bytes) -> str:
+        mark = statistics_pb2.BureauMark(bureau=COUNTY, generation=generation, seq=seq, hash=hash_)
+        found = retiring._lacking("hub", end, mark)
+        return told(found)[1] if found is not None else ""
+
+    assert "" == said(2, 7, b"7")
+    assert "It has folded 6 of 7 entries." == said(2, 6, b"6")
+    assert "It has folded 8 entries, and the ledger here ends at 7." == said(2, 8, b"8")
+    assert "It has folded 5 entries, and the ledger here ends at 7." == said(3, 5, b"5")
+    assert "It has folded another ledger than this one." == said(2, 7, b"x")
+
+
+def test_a_ledger_that_changes_while_it_is_looked_at_is_looked_at_again() -> None:
+    end = retiring._End(2, 7, b"7")
+    assert [] == list(retiring._moved(end, (2, 7)))
+    for now in ((2, 8), (3, 7), None):
+        (found,) = retiring._moved(end, now)
+        assert (Verdict.FAIL, "It has changed while it was looked at.") == told(found)
 
 
 def test_every_case_that_is_not_written_off_waits_for_something_that_is_named() -> None:

@@ -308,7 +308,9 @@ async def test_what_is_wanted_again_while_it_is_being_delivered_is_told_once(
     assert 2 == len(listening.came)
 
 
-async def test_a_delivery_that_was_under_way_when_all_was_wanted_again_makes_nobody_wait(settings: NodeSettings) -> None:
+async def test_a_delivery_that_was_under_way_when_all_was_wanted_again_makes_nobody_wait(
+    settings: NodeSettings,
+) -> None:
     assert settings.hooks is not None
     (hook,) = load_hooks(settings.hooks, (COUNTY,))
     office: Any = SimpleNamespace()
