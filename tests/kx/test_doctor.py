@@ -437,6 +437,19 @@ def test_a_bureau_that_is_there_is_not_to_be_retired_nor_while_a_hub_cannot_be_a
     assert "NotAHub" == refusal(done)["rule"]
 
 
+async def test_what_is_open_is_read_from_a_ledger_in_either_database(database_url: str) -> None:
+    with desks(database_url, clock=FixedClock(MONDAY)) as office:
+        case = (await office.register(SHANGCHENG)).case
+        kept = retiring._kept(database_url, SHANGCHENG)
+        assert kept is not None
+        assert [case.case_id] == [row.case_id for row in kept.cases]
+        assert office.ledger.heads[SHANGCHENG].hash == kept.end.hash
+        (found,) = retiring._cases(kept, "330103")
+        assert ("cases open", True) == (found.look, case.case_id in found.said.english)
+        assert "--to 330103" in found.remedy.english
+        assert retiring._kept(database_url, "110101") is None
+
+
 def test_every_case_that_is_not_written_off_waits_for_something_that_is_named() -> None:
     waits = {
         (custody, stage): retiring._way_of(custody, stage).look
