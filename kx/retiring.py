@@ -25,6 +25,7 @@ from kuaixiang.domain.words import Custody, ReferralState, Stage
 from kuaixiang.runtime import pki, tls
 from kuaixiang.runtime.clock import clock_from
 from kuaixiang.runtime.pki import CertificatePaths
+from kuaixiang.wire.chain import GENESIS
 from kuaixiang.wire.errors import from_call
 from kuaixiang.wire.v1 import reconciliation_pb2 as pairs_pb
 from kuaixiang.wire.v1 import statistics_pb2 as figures_pb
@@ -117,8 +118,9 @@ class _Kept:
 
 
 def _kept(database: str, bureau: str) -> _Kept | None:
-    """What is kept of a bureau that is not at its end; None where it cannot be read, or is not there."""
+    """What is kept of a bureau that is not at its end; None where it cannot be read."""
     from node.ledger import schema
+    from node.ledger.ledger import FIRST_GENERATION
 
     ends, cases, orders, deliveries = schema.BUREAUS.c, schema.CASES.c, schema.ORDERS.c, schema.DELIVERIES.c
     callbacks, mismatches, cosigned = schema.CALLBACKS.c, schema.MISMATCHES.c, schema.COSIGNED.c
@@ -127,15 +129,16 @@ def _kept(database: str, bureau: str) -> _Kept | None:
             end = connection.execute(
                 sa.select(ends.generation, ends.seq, ends.hash).where(ends.bureau == bureau)
             ).one_or_none()
-            if end is None:
-                return None
 
             def rows(*what: sa.ColumnElement[Any], where: sa.ColumnElement[bool]) -> Sequence[Any]:
                 return connection.execute(sa.select(*what).where(where).order_by(*what)).all()
 
             of_ours = deliveries.bureau == bureau
             return _Kept(
-                end=_End(end.generation, end.seq, bytes(end.hash)),
+                # Of a bureau that has never recorded anything there is no row.
+                end=_End(FIRST_GENERATION, 0, GENESIS)
+                if end is None
+                else _End(end.generation, end.seq, bytes(end.hash)),
                 cases=rows(
                     cases.case_id,
                     cases.stage,
@@ -361,7 +364,7 @@ def _differences(kept: _Kept) -> Iterator[Finding]:
 def _cosigned(kept: _Kept, witnesses: Sequence[str]) -> Iterator[Finding]:
     for witness in witnesses:
         seen = kept.cosigned.get(witness)
-        if seen == kept.end:
+        if seen == kept.end or not kept.end.seq:
             yield ok(
                 f"witness {witness}",
                 f"It has cosigned the ledger to its end, entry {kept.end.seq}, and keeps the entries.",
@@ -384,7 +387,7 @@ def _cosigned(kept: _Kept, witnesses: Sequence[str]) -> Iterator[Finding]:
 
 def _moved(before: _End, now: tuple[int, int] | None) -> Iterator[Finding]:
     """What a neighbour has told it since it was read is in neither of the two ledgers as they were looked at."""
-    if now == (before.generation, before.seq):
+    if now == (before.generation, before.seq) or (now is None and not before.seq):
         return
     yield fail(
         "ledger",

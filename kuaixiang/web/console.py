@@ -299,7 +299,6 @@ class Console:
         **values: Any,
     ) -> Response:
         """A page of the template, in the language of whoever asks; with a refusal, of its status."""
-        body = self._environments[self._language(request)].get_template(template)
         known = {
             "session": session,
             "person": session.person if session is not None else None,
@@ -310,6 +309,8 @@ class Console:
             "capacity_address": CAPACITY,
         }
         with tracing.part("render page", {"kx.template": template}):
+            # Compiled the first time that it is used, which takes longer than all that comes after.
+            body = self._environments[self._language(request)].get_template(template)
             answer = HTMLResponse(body.render(**self._common | known | values), status_code=status)
         if refusal is not None:
             tracing.say_refused(refusal)

@@ -16,7 +16,7 @@ from kuaixiang.domain.case import Case, evolve
 from kuaixiang.domain.clocks import Clock
 from kuaixiang.domain.events import Entry
 from kuaixiang.domain.orders import ENDED, Order, evolve_order
-from kuaixiang.domain.words import DifferenceKind, Outcome, ReferralState
+from kuaixiang.domain.words import ClockKind, Custody, DifferenceKind, Outcome, ReferralState
 from kuaixiang.domain.worklist import pile_of
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.database import Database
@@ -50,7 +50,7 @@ def write(database: Database, make: "_Statements", changes: Iterable[tuple[Case 
             continue
         cases.append(_case_row(after))
         key = (after.bureau, after.case_id)
-        beside.clocks(*key, before.clocks if before else (), after.clocks)
+        beside.clocks(*key, _clocks_of(before) if before else {}, _clocks_of(after))
         beside.deliveries(*key, _owed(before) if before else {}, _owed(after))
         ended = _conclusions(before) if before else {}
         ends = _conclusions(after)
@@ -109,11 +109,24 @@ def write_orders(database: Database, make: "_Statements", changes: Iterable[tupl
         if before is after:
             continue
         orders.append(_order_row(after))
-        beside.clocks(after.bureau, after.order_id, before.clocks if before else (), after.clocks)
+        had = _by_duty(before.clocks, stand=False) if before else {}
+        beside.clocks(after.bureau, after.order_id, had, _by_duty(after.clocks, stand=False))
         beside.deliveries(after.bureau, after.order_id, _owed_of_order(before) if before else {}, _owed_of_order(after))
     database.run(make.put_order, orders)
     beside.write(database, make)
     return beside.owing
+
+
+_Clocks = Mapping[tuple[ClockKind, str], tuple[Clock, bool]]
+"""The clocks of a subject by kind and department, each with whether it stands."""
+
+
+def _clocks_of(case: Case) -> _Clocks:
+    return _by_duty(case.clocks, stand=case.custody is not Custody.OWNED)
+
+
+def _by_duty(clocks: Iterable[Clock], *, stand: bool) -> _Clocks:
+    return {(clock.kind, clock.department): (clock, stand) for clock in clocks}
 
 
 @dataclass(slots=True)
@@ -126,12 +139,12 @@ class _Beside:
     deliveries_dropped: list[tuple[Any, ...]] = field(default_factory=list)
     owing: bool = False
 
-    def clocks(self, bureau: str, subject: str, before: Iterable[Clock], after: Iterable[Clock]) -> None:
+    def clocks(self, bureau: str, subject: str, before: "_Clocks", after: "_Clocks") -> None:
         """The clocks in which two states differ."""
-        had = {(clock.kind, clock.department): clock for clock in before}
-        has = {(clock.kind, clock.department): clock for clock in after}
-        self.clocks_dropped.extend((bureau, subject, *clock) for clock in had.keys() - has.keys())
-        self.clocks_put.extend(_clock_row(bureau, subject, clock) for at, clock in has.items() if had.get(at) != clock)
+        self.clocks_dropped.extend((bureau, subject, *clock) for clock in before.keys() - after.keys())
+        self.clocks_put.extend(
+            _clock_row(bureau, subject, *clock) for at, clock in after.items() if before.get(at) != clock
+        )
 
     def deliveries(self, bureau: str, subject: str, owed: Mapping[str, int], owes: Mapping[str, int]) -> None:
         """What is owed to peers in which two states differ."""
@@ -216,21 +229,27 @@ def _case_row(case: Case) -> tuple[Any, ...]:
     )
 
 
-def _clock_row(bureau: str, subject: str, clock: Clock) -> tuple[Any, ...]:
+def _clock_row(bureau: str, subject: str, clock: Clock, stands: bool) -> tuple[Any, ...]:  # noqa: FBT001 - of a pair
+    due_us = to_micros(clock.due_at)
+    soon_us = to_micros(clock.soon_at) if clock.soon_at is not None else schema.NEVER_US
+    swept = not (clock.overdue or stands)
+    sweep_us = due_us if clock.due_soon else min(soon_us, due_us)
     return (
         bureau,
         subject,
         int(clock.kind),
         clock.department,
         to_micros(clock.started_at),
-        to_micros(clock.due_at),
+        due_us,
         clock.limit_workdays,
         clock.calendar_version,
         int(clock.provisional),
         int(clock.extended),
         int(clock.overdue),
-        to_micros(clock.soon_at) if clock.soon_at is not None else schema.NEVER_US,
+        soon_us,
         int(clock.due_soon),
+        sweep_us if swept else schema.NEVER_US,
+        clock.calendar_version if swept else "",
     )
 
 

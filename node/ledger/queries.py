@@ -641,26 +641,25 @@ def read_token(token: str) -> tuple[int, str]:
 
 def _to_note() -> tuple[sa.Select[Any], ...]:
     """What `clocks_to_note` asks, one after the other."""
-    clocks, cases = schema.CLOCKS, schema.CASES
+    clocks = schema.CLOCKS
     now_us: sa.BindParameter[Any] = sa.bindparam("now_us")
     calendar_version: sa.BindParameter[Any] = sa.bindparam("calendar_version")
-    running, version = clocks.c.overdue == 0, clocks.c.calendar_version
-    standing = sa.and_(running, clocks.c.due_us > now_us)
+    reached, ahead = clocks.c.sweep_us <= now_us, clocks.c.due_us > now_us
+    version = clocks.c.sweep_calendar
     wanted: tuple[tuple[sa.ColumnElement[bool], sa.Column[int] | None], ...] = (
-        (sa.and_(running, clocks.c.due_us <= now_us), clocks.c.due_us),
-        (sa.and_(standing, clocks.c.due_soon == 0, clocks.c.soon_us <= now_us), clocks.c.soon_us),
+        (sa.and_(reached, clocks.c.due_us <= now_us), clocks.c.due_us),
+        (sa.and_(reached, ahead), clocks.c.soon_us),
         # Two ranges, which an index answers where it does not answer "another version than". After a calendar was
         # published they hold every open clock, which to put in order for each batch would take long.
-        (sa.and_(standing, version < calendar_version), None),
-        (sa.and_(standing, version > calendar_version), None),
+        (sa.and_(version > "", version < calendar_version, ahead), None),
+        (sa.and_(version > calendar_version, ahead), None),
     )
-    of_a_case = clocks.outerjoin(cases, (cases.c.bureau == clocks.c.bureau) & (cases.c.case_id == clocks.c.case_id))
     # As an expression, so that SQLite does not read every clock of a bureau in the order of the primary key.
-    of_ours = (clocks.c.bureau + "").in_(sa.bindparam("bureaus", expanding=True))
-    subject = (clocks.c.bureau, clocks.c.case_id)
-    owned = sa.or_(cases.c.custody.is_(None), cases.c.custody == int(Custody.OWNED))
+    bureau: sa.ColumnElement[str] = sa.literal_column("clocks.bureau || ''", sa.Text)
+    of_ours = bureau.in_(sa.bindparam("bureaus", expanding=True))
+    subject = (bureau, clocks.c.case_id)
     asked = [
-        sa.select(*subject).select_from(of_a_case).where(condition, of_ours, owned).limit(sa.bindparam("limit"))
+        sa.select(bureau.label("bureau"), clocks.c.case_id).where(condition, of_ours).limit(sa.bindparam("limit"))
         for condition, _ in wanted
     ]
     return tuple(

@@ -191,10 +191,14 @@ CLOCKS: Final = sa.Table(
     _number("overdue"),
     _number("soon_us"),
     _number("due_soon"),
-    sa.Index("clocks_by_due", "overdue", "due_us"),
-    sa.Index("clocks_by_soon", "overdue", "due_soon", "soon_us"),
-    sa.Index("clocks_by_calendar", "overdue", "calendar_version"),
+    _number("sweep_us"),
+    _text("sweep_calendar"),
+    sa.Index("clocks_by_sweep", "sweep_us"),
+    sa.Index("clocks_by_calendar", "sweep_calendar"),
 )
+"""`sweep_us`: when the sweep has something to record of the clock, `sweep_calendar`: which calendar's it holds for;
+`NEVER_US` and empty where its passing is recorded, and while its case is offered, for then it stands. By themselves,
+so that PostgreSQL knows how few there are of whatever is looked for."""
 
 REFERRALS: Final = sa.Table(
     "referrals",

@@ -459,6 +459,23 @@ def test_a_ledger_that_changes_while_it_is_looked_at_is_looked_at_again() -> Non
     for now in ((2, 8), (3, 7), None):
         (found,) = retiring._moved(end, now)
         assert (Verdict.FAIL, "It has changed while it was looked at.") == told(found)
+    assert [] == list(retiring._moved(retiring._End(1, 0, b"0"), None))
+
+
+async def test_what_is_open_is_read_from_a_ledger_in_either_database(database_url: str) -> None:
+    with desks(database_url, clock=FixedClock(MONDAY)) as office:
+        case = (await office.register(SHANGCHENG)).case
+        kept = retiring._kept(database_url, SHANGCHENG)
+        assert kept is not None
+        assert [case.case_id] == [row.case_id for row in kept.cases]
+        assert office.ledger.heads[SHANGCHENG].hash == kept.end.hash
+        (found,) = retiring._cases(kept, "330103")
+        assert ("cases open", True) == (found.look, case.case_id in found.said.english)
+        assert "--to 330103" in found.remedy.english
+        never = retiring._kept(database_url, "110101")
+        assert never is not None
+        assert (0, []) == (never.end.seq, never.cases)
+        assert [Verdict.OK] == [told(one)[0] for one in retiring._cosigned(never, ["110000"])]
 
 
 def test_every_case_that_is_not_written_off_waits_for_something_that_is_named() -> None:

@@ -269,12 +269,16 @@ def views_left(connection: sa.Connection) -> bool:
         return bool(connection.execute(sa.text(query)).scalar_one())
 
 
-async def test_a_ledger_of_an_older_version_gets_its_piles_and_words_when_it_is_opened(database_url: str) -> None:
+async def test_a_ledger_of_an_older_version_gets_its_piles_words_and_swept_clocks_when_it_is_opened(
+    database_url: str,
+) -> None:
     clock = FixedClock(MONDAY)
     with desks(database_url, clock=clock) as opened:
         await opened.live(8, 250)
-        before = opened.rows(schema.CASES, schema.CASE_WORDS)
+        before = opened.rows(schema.CASES, schema.CLOCKS, schema.CASE_WORDS)
         assert all(before.values())
+        # Of cases that are offered and of others.
+        assert {True, False} == {row[-1] == "" for row in before[schema.CLOCKS.name]}
         config = Config()
         config.set_main_option("script_location", str(Path(node.ledger.__file__).parent / "migrations"))
         config.set_main_option("version_locations", str(Path(node.ledger.__file__).parent / "migrations" / "versions"))
@@ -289,7 +293,7 @@ async def test_a_ledger_of_an_older_version_gets_its_piles_and_words_when_it_is_
         with connection.begin():
             command.downgrade(config, "0007")
     with desks(database_url, clock=clock) as again:
-        assert before == again.rows(schema.CASES, schema.CASE_WORDS)
+        assert before == again.rows(schema.CASES, schema.CLOCKS, schema.CASE_WORDS)
         case_id = (await again.register()).case.case_id
         assert case_id == finds(again, REGISTER.text[:2])[0]
 

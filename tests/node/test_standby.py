@@ -40,6 +40,8 @@ TAKEOVER_SECONDS_MAX = 45.0
 """Half a second after an end and eight where there was none, on a machine that has nothing else to do."""
 PATIENCE_SECONDS = 120.0
 CALL_SECONDS = 5.0
+GIVEN_UP_SECONDS = 40.0
+"""After which gRPC's keepalive gives up a connection to one that stands still, if nobody has ended it."""
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "OPERATING.md"
 
 
@@ -280,6 +282,7 @@ async def test_officers_behind_the_documented_balancer_come_to_the_one_that_work
             await pair.answers(2 * CALLERS)
         waited = pair.first_answer_after(serves_at) - stopped_at
         tell(capsys, f"behind HAProxy, one that stands still: the next act is acknowledged after {waited:.1f} s")
+        assert waited < GIVEN_UP_SECONDS, "the balancer ends what is connected"
         await pair.check()
 
 

@@ -20,7 +20,7 @@ from kuaixiang.domain.words import Category, Channel, ClockKind, Role, Telling
 from kuaixiang.facts import published_calendar
 from kuaixiang.runtime.clock import Clock, FixedClock, SystemClock
 from kuaixiang.runtime.writer import WriterBusy
-from kuaixiang.wire.v1 import referral_pb2
+from kuaixiang.wire.v1 import common_pb2, referral_pb2
 from node import sweep as sweep_module
 from node.federation.cosigner import LedgerUnproven
 from node.ledger import queries, schema
@@ -199,6 +199,39 @@ async def test_a_case_offered_to_another_bureau_is_not_swept(either: Office, clo
         clock.set(at)
         assert not await Sweep(either).step()
     assert before == events(either, case_id)
+    with either.ledger.database.reading() as connection:
+        swept = connection.execute(sa.select(schema.CLOCKS.c.sweep_us, schema.CLOCKS.c.sweep_calendar)).all()
+    assert {(schema.NEVER_US, "")} == {tuple(row) for row in swept}
+    case = await either.read_case(BUREAU, case_id)
+    assert case.outgoing is not None
+    declined = referral_pb2.Decision(
+        referral_id=case.outgoing.referral_id,
+        case_id=case_id,
+        refusal=common_pb2.REFUSAL_TOO_MANY_HOPS,
+        bureau="000000",
+    )
+    await either.settle(BUREAU, declined)
+    await sweep_to_the_end(Sweep(either))
+    assert 1 == recorded(either, case_id)
+
+
+async def test_what_is_offered_costs_the_sweep_no_look_however_much_of_it_waits(office: Office) -> None:
+    with office.ledger.database.reading() as connection:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        asked: list[str] = []
+        raw.set_trace_callback(asked.append)
+    queries.clocks_to_note(office.ledger.database, [BUREAU], 10, published_calendar().version, 5)
+    raw.set_trace_callback(None)
+    looks = [statement for statement in asked if "FROM clocks" in statement]
+    plans = [str(row[3]) for look in looks for row in raw.execute(f"EXPLAIN QUERY PLAN {look}")]
+    searches = [plan.replace("COVERING ", "") for plan in plans if plan.startswith(("SEARCH", "SCAN"))]
+    assert [
+        "SEARCH clocks USING INDEX clocks_by_sweep (sweep_us<?)",
+        "SEARCH clocks USING INDEX clocks_by_sweep (sweep_us<?)",
+        "SEARCH clocks USING INDEX clocks_by_calendar (sweep_calendar>? AND sweep_calendar<?)",
+        "SEARCH clocks USING INDEX clocks_by_calendar (sweep_calendar>?)",
+    ] == searches
 
 
 async def test_a_step_takes_one_batch_and_says_that_there_is_more(
@@ -296,6 +329,8 @@ async def test_a_clock_whose_subject_is_no_case_is_asked_of_the_office_too(offic
         "overdue": 0,
         "soon_us": 1,
         "due_soon": 0,
+        "sweep_us": 1,
+        "sweep_calendar": published_calendar().version,
     }
     with office.ledger.database.writing.begin():
         office.ledger.database.writing.execute(sa.insert(schema.CLOCKS).values(**row))
