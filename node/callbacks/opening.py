@@ -110,11 +110,11 @@ class Outside:
                 )
             return False
         self._wrong = ""
+        await self._take(hooks)
         # Of a file that it has not named before it is not known whether it changed since it was read: the next look
         # reads again, and finds the same.
         self._seen = stamps
         self._files = frozenset(path for hook in hooks for path in hook.files)
-        await self._take(hooks)
         return False
 
     async def _take(self, hooks: Sequence[Hook]) -> None:

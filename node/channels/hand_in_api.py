@@ -101,7 +101,11 @@ def _bodies() -> dict[str, Any]:
             "example": lines,
         },
         CSV: {
-            "schema": {"type": "string", "contentMediaType": CSV, "description": f"UTF-8 or GB18030. {headed}"},
+            "schema": {
+                "type": "string",
+                "contentMediaType": CSV,
+                "description": f"UTF-8, or GB18030, of which Content-Type says nothing. {headed}",
+            },
             "example": table,
         },
         XLSX: {

@@ -64,14 +64,18 @@ class Receiver:
     """A case of which it cannot be told."""
     refused_at: list[float] = field(default_factory=list)
     answers: asyncio.Event = field(default_factory=asyncio.Event)
+    refuses: asyncio.Event = field(default_factory=asyncio.Event)
+    """Until these are set it lets others, and what it refuses, wait for its answer."""
 
     def __post_init__(self) -> None:
         self.answers.set()
+        self.refuses.set()
 
     async def hook(self, request: Request) -> Response:
         body = await request.body()
         if self.refused and json.loads(body)["data"]["case_id"] == self.refused:
             self.refused_at.append(time.monotonic())
+            await self.refuses.wait()
             return Response(status_code=500)
         self.came.append((dict(request.headers), body))
         await self.answers.wait()
@@ -237,6 +241,29 @@ async def test_a_delivery_that_its_receiver_refuses_holds_up_none_of_the_others(
             await asyncio.sleep(0.05)
     (waits,) = found
     assert (listening.refused, 1, "HTTP 500", False) == (waits.case_id, waits.attempts, waits.failure, waits.given_up)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that is begun after this waits for an answer longer than a test lasts."""
+    monkeypatch.setattr(web_hook, "ANSWER_SECONDS_MAX", 10 * SECONDS)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_delivery_whose_answer_does_not_come_holds_up_none_of_the_others(
+    gateway: Gateway, callers: Callers, listening: Receiver
+) -> None:
+    listening.refused = await registered(gateway, "REFUSED")
+    listening.refuses.clear()
+    await fed_back(gateway, callers, "REFUSED")
+    await until(lambda: listening.refused_at)
+    try:
+        await fed_back(gateway, callers, "N")
+        await until(lambda: listening.came)
+        assert 1 == len(listening.refused_at)
+    finally:
+        listening.refuses.set()
+    await until(lambda: len(listening.refused_at) > 1)
 
 
 async def test_a_delivery_that_is_refused_is_tried_ever_more_seldom_while_others_succeed(
