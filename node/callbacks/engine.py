@@ -172,7 +172,23 @@ class Callbacks:
             except Exception:  # noqa: BLE001 - whatever it is, the node ends; at least once is what was promised
                 _log.exception("What was delivered at the end is delivered again.", action="callback.fault")
             await end_tasks(self._under_way)
+        await self._keep()
         await self.sink.close()
+
+    async def _keep(self) -> None:
+        """Keeps up to where was looked: who comes after this one may be told of more kinds, and of none from before."""
+        behind = {bureau: seq for bureau, seq in (self._cursors or {}).items() if seq > self._kept[bureau]}
+        if not behind:
+            return
+
+        def run(draft: Draft) -> None:
+            for bureau, seq in behind.items():
+                draft.put_callback_cursor(self.sink.name, bureau, seq)
+
+        try:
+            await self._office.ledger.do(Work(run=run, bureau=self.sink.bureaus[0]))
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("What was looked through at the end is looked through again.", action="callback.fault")
 
     @contextlib.asynccontextmanager
     async def still(self) -> AsyncIterator[frozenset[tuple[str, int]]]:

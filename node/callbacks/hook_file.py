@@ -10,6 +10,8 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
+import httpx
+
 from kuaixiang.domain.events import (
     AnsweredOnTheSpot,
     CaseWithdrawn,
@@ -106,14 +108,14 @@ def _hook(folder: Path, bureau: str, channel: str, given: object) -> Hook:
     }:
         raise HooksUnusable(f"{where} has url and secret, and may have events and authorities")
     events = given.get("events", sorted(set(TOLD.values())))
-    if not isinstance(events, list) or not events or not set(events) <= set(TOLD.values()):
+    if not isinstance(events, list) or not events or not all(event in TOLD.values() for event in events):
         raise HooksUnusable(f"{where}.events: there are {', '.join(sorted(set(TOLD.values())))}")
     _check_url(where, str(given["url"]))
     try:
         authorities = folder / str(given["authorities"]) if "authorities" in given else None
         vouching = b"" if authorities is None else authorities.read_bytes()
         trusted = ssl.create_default_context(cafile=authorities)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise HooksUnusable(f"{where}.authorities cannot be used: {error}") from None
     secret = folder / str(given["secret"])
     return Hook(
@@ -132,7 +134,9 @@ def _check_url(where: str, url: str) -> None:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:
+        # As whoever calls it reads it.
+        httpx.URL(url)
+    except (ValueError, httpx.InvalidURL):
         raise HooksUnusable(f"{where}.url is no address") from None
     plain = parts.scheme == "http" and is_loopback(f"{parts.hostname}:{port or 80}")
     if not parts.hostname or not (parts.scheme == "https" or plain) or parts.username or parts.fragment:
@@ -144,7 +148,7 @@ def _key(where: str, file: Path) -> bytes:
         if mode_open(file):
             raise HooksUnusable(f"{where}.secret: others may read {file}; chmod 600 it")
         written = file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
         raise HooksUnusable(f"{where}.secret: {file} cannot be read") from None
     try:
         key = base64.b64decode(written.removeprefix(_MARK), validate=True)

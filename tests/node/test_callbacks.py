@@ -341,7 +341,7 @@ async def test_a_delivery_that_was_under_way_when_all_was_wanted_again_makes_nob
     assert settings.hooks is not None
     (hook,) = load_hooks(settings.hooks, (COUNTY,))
     office: Any = SimpleNamespace()
-    told = engine.Callbacks(office, WebHook(hook, office, dict), 72.0, engine.Totals())
+    told = engine.Callbacks(office, WebHook(hook, office, lambda _: {}), 72.0, engine.Totals())
     away = NotDelivered("ReadTimeout", receiver_away=True)
 
     async def hanging() -> NotDelivered | None:
@@ -562,10 +562,14 @@ async def test_a_taxpayer_is_sent_a_message_by_the_notifier_alone_and_that_is_in
     [
         ("http://portal.example/kx", {}, "https"),
         ("https://user:pass@portal.example/kx", {}, "https"),
+        ("https://portal.example/kx\\n", {}, "no address"),
         ("https://portal.example/kx", {"events": '["case.eaten"]'}, "events"),
+        ("https://portal.example/kx", {"events": '[["case.told"]]'}, "events"),
         ("https://portal.example/kx", {"colour": '"red"'}, "url and secret"),
         ("https://portal.example/kx", {"authorities": '"none.pem"'}, "authorities"),
+        ("https://portal.example/kx", {"authorities": '"no\\u0000ne.pem"'}, "authorities"),
         ("https://portal.example/kx", {"secret": '"hooks.toml"'}, "secret"),
+        ("https://portal.example/kx", {"secret": '"web\\u0000site"'}, "secret"),
     ],
 )
 def test_a_hook_that_cannot_be_is_named_at_the_start(
@@ -595,6 +599,41 @@ async def test_a_changed_file_of_hooks_is_in_force_without_a_restart(
             await fed_back(gateway, callers, f"N-{len(listening.came)}")
             await asyncio.sleep(0.2)
     assert all(is_signed(*came, KEY) or is_signed(*came, key) for came in listening.came)
+
+
+async def test_a_hook_that_is_to_tell_of_more_tells_none_of_it_from_before(
+    gateway: Gateway, callers: Callers, node: service.Running, listening: Receiver, settings: NodeSettings
+) -> None:
+    assert settings.hooks is not None
+    of_all = settings.hooks.read_text("utf-8")
+    ledger, new = node.office.ledger, callbacks.new
+    looked: list[int] = []
+
+    def noted(database: Any, sink: str, bureau: str, after: int, until: int, **asked: Any) -> list[Callback]:
+        found = new(database, sink, bureau, after, until, **asked)
+        if sink == SINK and len(asked["kinds"]) == 1:
+            looked.append(until)
+        return found
+
+    async def until_looked(seq: int) -> None:
+        """The hook that is told of one kind has looked as far as that."""
+        async with asyncio.timeout(SECONDS):
+            while max(looked, default=0) < seq:
+                await registered(gateway, f"R-{ledger.heads[COUNTY].seq}")
+                await asyncio.sleep(0.1)
+
+    with pytest.MonkeyPatch.context() as during:
+        during.setattr(callbacks, "new", noted)
+        settings.hooks.write_text(f'{of_all}events = ["case.written_off"]\n', encoding="utf-8")
+        await until_looked(1)
+        before = await fed_back(gateway, callers, "BEFORE")
+        await until_looked(ledger.heads[COUNTY].seq)
+    settings.hooks.write_text(of_all, encoding="utf-8")
+    async with asyncio.timeout(SECONDS):
+        while not listening.came:
+            await fed_back(gateway, callers, f"N-{ledger.heads[COUNTY].seq}")
+            await asyncio.sleep(0.2)
+    assert before not in {told["data"]["case_id"] for told in listening.verified()}
 
 
 async def test_a_file_of_hooks_that_has_become_wrong_changes_nothing_and_is_counted_once(
