@@ -57,7 +57,7 @@ class Traced:
         async def received() -> Message:
             nonlocal waits
             message = await receive()
-            if waits and not message.get("more_body", False):
+            if waits and message["type"] == "http.request" and not message.get("more_body", False):
                 waits = False
                 asked.received()
             return message
