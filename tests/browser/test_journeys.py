@@ -248,6 +248,7 @@ async def test_what_is_chosen_in_a_list_stays_so_whatever_comes_in_meanwhile_and
     await expect(page.locator("[data-selected] button").first).to_be_disabled()
 
 
+@pytest.mark.slow
 async def test_whatever_a_text_looks_like_stays_text_on_every_page(desks: Desks) -> None:
     page = await desks.step_in("R01")
     await page.goto(f"{page.url}register")
