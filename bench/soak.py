@@ -63,7 +63,7 @@ WARM_SHARE: Final = 0.1
 class Sample:
     """What some acts took: latencies in milliseconds, the time of a core in seconds, and what is held after them."""
 
-    latencies: array[float] = field(default_factory=lambda: array("f"))
+    latencies: "array[float]" = field(default_factory=lambda: array("f"))
     """Four bytes each: a million of Python's own numbers would be a tenth of the memory that is measured."""
     core_seconds: float = 0.0
     memory_bytes: int = 0
