@@ -15,12 +15,11 @@ from kuaixiang.domain import acts
 from kuaixiang.domain.calendar import SHANGHAI
 from kuaixiang.domain.words import Channel, Custody, Role, Stage, Telling
 from kuaixiang.facts import national_tree
-from tests.demo.requests import registration
+from tests.registering import REGISTRAR, registration
 
 MONDAY = datetime(2026, 9, 21, 9, tzinfo=SHANGHAI)
 HEADQUARTERS, PROVINCE, COUNTY = "000000", "110000", "110101"
 SITES = (PROVINCE, HEADQUARTERS)
-REGISTRAR = Officer("R01", Role.REGISTRAR, "tax-service")
 TAX_SERVICE = Officer("T01", Role.TAX_SERVICE, "tax-service")
 HANDLER = Officer("H01", Role.HANDLER, "policy")
 SECONDS_MAX = 120.0

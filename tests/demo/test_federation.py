@@ -39,11 +39,10 @@ from kuaixiang.runtime.seal import Seal
 from kuaixiang.runtime.tls import open_channel
 from kuaixiang.wire.errors import RemoteRefusal, from_call
 from kuaixiang.wire.v1 import directive_pb2, directive_pb2_grpc
-from tests.demo.requests import registration
+from tests.registering import REGISTRAR, registration
 
 MONDAY = datetime(2026, 9, 21, 9, tzinfo=SHANGHAI)
 HEADQUARTERS, PROVINCE, COUNTY, NEIGHBOUR = "000000", "110000", "110101", "110105"
-REGISTRAR = Officer("R01", Role.REGISTRAR, "tax-service")
 SECONDS_MAX = 120.0
 
 

@@ -15,7 +15,6 @@ import pytest
 import pytest_asyncio
 
 from demo.federation import Federation, part_of
-from demo.officers import Officer
 from demo.performance import PLACEMENT
 from demo.picture import Heading, Kind, Sight, code_and_place
 from demo.processes import ChildNotReady
@@ -37,19 +36,18 @@ from demo.story import next_morning
 from demo.watch import Watch
 from kuaixiang.domain import acts
 from kuaixiang.domain.calendar import SHANGHAI, WorkingCalendar
-from kuaixiang.domain.words import Custody, Role, Telling
+from kuaixiang.domain.words import Custody, Telling
 from kuaixiang.facts import national_tree, published_calendar
 from kuaixiang.runtime.clock import FixedClock
 from kuaixiang.web.guard import FromElsewhere, NotOurForm
 from kuaixiang.web.words import SHARED
-from tests.demo.requests import registration
 from tests.fuzz.pages import hold_out, requests_for
+from tests.registering import REGISTRAR, registration
 
 MONDAY = datetime(2026, 9, 21, 9, tzinfo=SHANGHAI)
 HEADQUARTERS, PROVINCE, COUNTY, NEIGHBOUR = "000000", "110000", "110101", "110105"
 BUREAUS = (HEADQUARTERS, PROVINCE, COUNTY, NEIGHBOUR)
 NODE, HUB = f"node-{COUNTY}", f"hub-{HEADQUARTERS}"
-REGISTRAR = Officer("R01", Role.REGISTRAR, "tax-service")
 SECONDS_MAX = 120.0
 STAGE = pytest.mark.asyncio(loop_scope="module")
 PARTS = ("people", "tree", "ledgers", "lists", "controls")

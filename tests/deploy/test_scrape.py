@@ -20,13 +20,12 @@ from kuaixiang.domain.words import Channel, ClockKind, Custody, Light, ReferralK
 from kuaixiang.domain.words import Telling as Told
 from kuaixiang.facts import national_tree
 from node.ledger.counting import SERIES_MAX, word
-from tests.demo.requests import registration
+from tests.registering import REGISTRAR, registration
 from tests.services import Monitors
 
 METRICS = Path(__file__).resolve().parents[2] / "docs" / "METRICS.md"
 MONDAY = datetime(2026, 9, 21, 9, tzinfo=SHANGHAI)
 HEADQUARTERS, PROVINCE, COUNTY = "000000", "110000", "110101"
-REGISTRAR = Officer("R01", Role.REGISTRAR, "tax-service")
 TAX_SERVICE = Officer("T01", Role.TAX_SERVICE, "tax-service")
 HANDLER = Officer("H01", Role.HANDLER, "policy")
 SECONDS_MAX = 120.0

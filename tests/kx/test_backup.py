@@ -20,16 +20,16 @@ from demo.postgres import postgres_binaries
 from demo.settling import reconciled, settle
 from hub.settings import HubSettings
 from kuaixiang.domain import acts
-from kuaixiang.domain.words import Category, Channel, Custody, Role, Telling
+from kuaixiang.domain.words import Custody, Role, Telling
 from kuaixiang.facts import national_tree
 from kuaixiang.runtime.settings import read_settings
 from node.settings import NodeSettings
 from tests.kx.conftest import COUNTY, HEADQUARTERS, PROVINCE, START, Officers, kx, refusal, told
 from tests.kx.test_case import registered
+from tests.registering import REGISTRAR, registration
 
 pytestmark = pytest.mark.nats
 
-REGISTRAR = Officer("R1", Role.REGISTRAR, "tax-service")
 HANDLER = Officer("H1", Role.HANDLER, "tax-service")
 TAX_SERVICE = Officer("T1", Role.TAX_SERVICE, "tax-service")
 PATIENCE_SECONDS = 120.0
@@ -139,15 +139,7 @@ async def drilled(database: Database) -> AsyncIterator[Federation]:
 
 
 async def register(federation: Federation, key: str) -> str:
-    act = acts.Register(
-        taxpayer_name="晨光文具店",
-        contact="13800138000",
-        text="增值税发票查验平台反复报错，无法抵扣。",
-        category=Category.SYSTEMS,
-        channel=Channel.COUNTER,
-        channel_reference=key,
-    )
-    return (await federation.office(COUNTY).do(REGISTRAR, act, key=key)).case.case_id
+    return (await federation.office(COUNTY).do(REGISTRAR, registration(key), key=key)).case.case_id
 
 
 async def escalated(federation: Federation, key: str) -> str:

@@ -15,7 +15,7 @@ from demo.federation import Federation, Service, part_of
 from kuaixiang.facts import national_tree
 from kuaixiang.runtime.serving import TIME_KEY, VERSION_KEY
 from kuaixiang.wire.v1.journal_pb2 import Entry
-from tests.node.registering import REGISTRAR, registration
+from tests.registering import REGISTRAR, registration
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.asyncio]
 

@@ -30,7 +30,7 @@ from kuaixiang.runtime.writer import EXIT_COMMIT_FAILED
 from kuaixiang.wire.v1.journal_pb2 import Entry
 from node.settings import NodeSettings
 from tests.kx.conftest import kx
-from tests.node.registering import REGISTRAR, registration
+from tests.registering import REGISTRAR, registration
 
 pytestmark = [pytest.mark.postgres, pytest.mark.asyncio]
 

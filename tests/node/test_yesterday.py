@@ -22,7 +22,7 @@ from kuaixiang.domain.tree import BureauTree
 from kuaixiang.domain.words import Telling
 from kuaixiang.facts import national_tree
 from tests.kx.conftest import kx
-from tests.node.registering import REGISTRAR, registration
+from tests.registering import REGISTRAR, registration
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.asyncio]
 

@@ -1,7 +1,10 @@
-"""What is registered in the tests of whole federations."""
+"""What is registered in tests in which it is not the request that matters, and who registers it."""
 
+from demo.officers import Officer
 from kuaixiang.domain import acts
-from kuaixiang.domain.words import Category, Channel
+from kuaixiang.domain.words import Category, Channel, Role
+
+REGISTRAR = Officer("R01", Role.REGISTRAR, "tax-service")
 
 
 def registration(reference: str) -> acts.Register:
