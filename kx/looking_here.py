@@ -380,19 +380,18 @@ def _postgresql(
         yield _migrated(str(stands_at), migrations)
 
 
-def _reader(url_text: str) -> sa.Engine:
-    """For one look into a database, by which nothing is changed."""
+@contextmanager
+def reading(url_text: str) -> Iterator[sa.Connection]:
+    """A connection for one look into a database, by which nothing is changed.
+
+    Raises `sqlalchemy.exc.DBAPIError`, `sqlite3.Error`.
+    """
     url = sa.make_url(url_text)
     if url.get_backend_name() == "sqlite":
         file = Path(url.database or "")
-        return sa.create_engine("sqlite://", creator=lambda: backups.read_only(file), poolclass=sa.NullPool)
-    return sa.create_engine(url.set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
-
-
-@contextmanager
-def reading(url_text: str) -> Iterator[sa.Connection]:
-    """A connection for one look into a database. Raises `sqlalchemy.exc.DBAPIError`, `sqlite3.Error`."""
-    engine = _reader(url_text)
+        engine = sa.create_engine("sqlite://", creator=lambda: backups.read_only(file), poolclass=sa.NullPool)
+    else:
+        engine = sa.create_engine(url.set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
     try:
         with engine.connect() as connection:
             yield connection
@@ -449,17 +448,14 @@ def ledger_keys(url_text: str, key_file: Path) -> Finding:
         "请从密钥保管处取回密钥文件，权限 0600。缺少密钥则隐私内容无法恢复。",
     )
     query = sa.select(schema.DATA_KEYS.c.key_id)
-    engine = _reader(url_text)
     try:
-        with engine.connect() as connection:
+        with reading(url_text) as connection:
             needed = {bytes.fromhex(one) for one in connection.execute(query).scalars()} - {PLAIN}
         keys = {one.key_id for one in KeyFile(key_file).read()}
     except VaultError as failure:
         return fail(look, Both(str(failure), f"密钥文件无法使用（{failure}）。"), remedy)
     except sa.exc.DBAPIError:
         return ok(look, "Nothing is sealed yet.", "尚无加密数据。")
-    finally:
-        engine.dispose()
     missing = ", ".join(sorted(one.hex() for one in needed - keys))
     if missing:
         said = Both(f"{key_file} does not have the key {missing}.", f"{key_file} 中没有密钥 {missing}。")
@@ -475,9 +471,8 @@ def archive(url_text: str) -> Iterator[Finding]:
     last = sa.select(archives.bureau, sa.func.max(archives.last_seq).label("seq")).group_by(archives.bureau).subquery()
     of_last = (last.c.bureau == archives.bureau) & (last.c.seq == archives.last_seq)
     counted_on = sa.select(archives.bureau, archives.last_seq, archives.hash).join(last, of_last)
-    engine = _reader(url_text)
     try:
-        with engine.connect() as connection:
+        with reading(url_text) as connection:
             # A ledger that cannot be read at all has been told of; one of an older version has no archive.
             known = sa.inspect(connection).has_table(schema.ARCHIVES.name)
             ends = connection.execute(counted_on).all() if known else ()
@@ -513,8 +508,6 @@ def archive(url_text: str) -> Iterator[Finding]:
         why = str(getattr(failure, "orig", failure)).strip().partition("\n")[0].rstrip(".")
         yield _archive_at_fault(Both(f"It cannot be read: {why}.", f"归档无法读取（{why}）。"))
         return
-    finally:
-        engine.dispose()
     yield ok("archive", f"{place} is whole, and this ledger's.", f"归档 {place} 完好，与台账一致。")
 
 

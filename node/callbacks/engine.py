@@ -178,17 +178,21 @@ class Callbacks:
     async def _keep(self) -> None:
         """Keeps up to where was looked: who comes after this one may be told of more kinds, and of none from before."""
         behind = {bureau: seq for bureau, seq in (self._cursors or {}).items() if seq > self._kept[bureau]}
-        if not behind:
+        try:
+            await self._put_cursors(behind)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("What was looked through at the end is looked through again.", action="callback.fault")
+
+    async def _put_cursors(self, until: Mapping[str, int]) -> None:
+        """Records up to where bureaus' journals were looked through."""
+        if not until:
             return
 
         def run(draft: Draft) -> None:
-            for bureau, seq in behind.items():
+            for bureau, seq in until.items():
                 draft.put_callback_cursor(self.sink.name, bureau, seq)
 
-        try:
-            await self._office.ledger.do(Work(run=run, bureau=self.sink.bureaus[0]))
-        except Exception:  # noqa: BLE001 - as above
-            _log.exception("What was looked through at the end is looked through again.", action="callback.fault")
+        await self._office.ledger.do(Work(run=run, bureau=self.sink.bureaus[0]))
 
     @contextlib.asynccontextmanager
     async def still(self) -> AsyncIterator[frozenset[tuple[str, int]]]:
@@ -227,13 +231,7 @@ class Callbacks:
         known = await asyncio.to_thread(callbacks.cursors, ledger.database, self.sink.name)
         # Of what was recorded before anybody wanted to be told nobody is told.
         new = {bureau: ledger.heads[bureau].seq for bureau in self.sink.bureaus if bureau not in known}
-        if new:
-
-            def run(draft: Draft) -> None:
-                for bureau, seq in new.items():
-                    draft.put_callback_cursor(self.sink.name, bureau, seq)
-
-            await ledger.do(Work(run=run, bureau=self.sink.bureaus[0]))
+        await self._put_cursors(new)
         self._cursors = known | new
         self._kept = dict(self._cursors)
 
