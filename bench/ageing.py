@@ -1,7 +1,7 @@
-"""Whether anything slows with the age of a ledger: `python -m bench.ageing --old FILE`.
+"""Whether anything slows with the age of a ledger: `python -m bench.ageing --ledgers FILE`.
 
 The core of a node works (`bench.soak`) in turns at a new database and at an old one, of 100 counties with 10,000 cases
-each, which is some 3.3 million entries (`bench.filling` makes it, and without a file it is made first); then all but
+each, which is some 3.3 million entries (`bench.filling` makes it where it is not there); then all but
 the latest days of the old one are archived, and both are worked at in turns again. Told are the time of a core for an
 act, for a look at all tabs and counts of the work list and for reading a case that is over, each against the new one's,
 for opening the old one and for archiving it, and how large the files are. The file that is given is archived by it.
@@ -17,8 +17,8 @@ from typing import Final
 import sqlalchemy as sa
 
 from bench import results
-from bench.filling import counties, fill_by_copies
-from bench.million import NOW
+from bench.filling import counties, have_ledgers
+from bench.lives import NOW
 from bench.soak import SAMPLE_ACTS, Core
 from kuaixiang.domain.words import Stage
 from kuaixiang.runtime.clock import to_micros
@@ -111,15 +111,16 @@ def main() -> None:
     """Runs the benchmark and reports it."""
     parser = results.parser(__doc__)
     parser.add_argument(
-        "--old", type=Path, help="a database of many counties; acts are added to the first one's, and it is archived"
+        "--ledgers",
+        type=Path,
+        help="a database of many counties; acts are added to the first one's, and it is archived",
     )
     arguments = results.parse(parser)
     bureaus = counties(3 if arguments.short else BUREAUS)
     acts = 2 * SAMPLE_ACTS if arguments.short else ACTS
     with tempfile.TemporaryDirectory() as name:
-        path = arguments.old or Path(name) / "old.db"
-        if not path.exists():
-            fill_by_copies(path, bureaus, 100 if arguments.short else CASES)
+        path = arguments.ledgers or Path(name) / "old.db"
+        have_ledgers(path, bureaus, 100 if arguments.short else CASES)
         new, old = Aged(Path(name) / "new.db", bureaus[0]), Aged(path, bureaus[0])
         asyncio.run(measure(new, old, acts, arguments.rounds))
         with old.core.ledger.database.reading() as connection:

@@ -1,6 +1,6 @@
 """Ledgers with many cases, made in minutes: `python -m bench.filling FILE --bureaus 100 --cases 10000`.
 
-A pattern of cases is made through the office, act by act (`bench.million`), and then written again as often as is
+A pattern of cases is made through the office, act by act (`bench.lives`), and then written again as often as is
 wanted: each copy has a number, a contact, a channel's reference and referrals of its own, entries of its own in the
 journal, chained by their hashes, private parts sealed for their places, words and rows in every projection. What comes
 out is what the same acts would have left: `kx node rebuild` finds nothing to change.
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from bench.million import NOW, clock_of, fill
+from bench.lives import NOW, fill
 from kuaixiang.domain.events import Entry, Private
 from kuaixiang.facts import national_tree
 from kuaixiang.runtime.chance import Chance
@@ -240,6 +240,20 @@ def fill_by_copies(path: Path, bureaus: tuple[str, ...], cases: int, pattern_cas
     # The last thing that is made: a ledger with a clock is whole.
     SharedClockDriver(clock_of(path), NOW)
     return entries
+
+
+def clock_of(path: Path) -> Path:
+    """The file of the clock of such ledgers."""
+    return path.with_name(f"{path.name}.clock")
+
+
+def have_ledgers(path: Path, bureaus: tuple[str, ...], cases: int) -> None:
+    """Fills a file unless it is filled; one that was not filled to its end is refused."""
+    if clock_of(path).exists():
+        return
+    if path.exists():
+        raise SystemExit(f"{path} was not filled to its end: delete it first.")
+    fill_by_copies(path, bureaus, cases)
 
 
 def main() -> None:

@@ -5,7 +5,8 @@ SQLite and mTLS and the tree's true witnesses away. Start is from `exec` until g
 database's pages dropped from the machine's memory before it where that is allowed; memory is what is not of files
 when it has been idle for a while. The difference of the two divided by the bureaus between them is an idle bureau's.
 
-`--database FILE` is a ledger of 100 bureaus that `bench.filling` has made; without it one of a million cases is made first.
+`--ledgers FILE` is a database of as many bureaus that `bench.filling` has made; where it is not there it is made first, of a
+million cases.
 """
 
 import asyncio
@@ -24,8 +25,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench import results
-from bench.filling import counties, fill_by_copies
-from bench.million import clock_of
+from bench.filling import clock_of, counties, have_ledgers
 from demo.federation import child_environment
 from demo.processes import ChildProcess, cpu_seconds, free_port, memory_bytes
 from demo.staff import staff_list
@@ -146,15 +146,16 @@ def run(folder: Path, database: Path, bureaus: Sequence[str], rounds: int) -> di
 def main() -> None:
     """Runs the benchmark and reports it."""
     parser = results.parser(__doc__)
-    parser.add_argument("--database", type=Path, help="a ledger of as many bureaus that bench.filling has made")
+    parser.add_argument(
+        "--ledgers", type=Path, help="a database of as many bureaus, made and kept where it is not there"
+    )
     parser.add_argument("--bureaus", type=int, help=f"bureaus of one process ({BUREAUS})")
     arguments = results.parse(parser)
     bureaus = counties(arguments.bureaus or (3 if arguments.short else BUREAUS))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        database = arguments.database or folder / "ledger.db"
-        if not database.exists():
-            fill_by_copies(database, bureaus, SMALL_CASES if arguments.short else CASES)
+        database = arguments.ledgers or folder / "ledgers.db"
+        have_ledgers(database, bureaus, SMALL_CASES if arguments.short else CASES)
         found = run(folder, database, bureaus, arguments.rounds)
     idle = [
         (many.memory_bytes - one.memory_bytes) / (len(bureaus) - 1) / 1e6

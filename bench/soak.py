@@ -27,7 +27,8 @@ from random import Random
 from typing import Final
 
 from bench import results
-from bench.million import BUREAU, ORDINARY, QUICK, Steps
+from bench.lives import ORDINARY, QUICK, Steps
+from bench.million import BUREAU
 from demo.content import fictional_taxpayer, load_requests
 from demo.processes import memory_bytes
 from kuaixiang.domain import acts

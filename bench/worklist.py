@@ -1,7 +1,7 @@
-"""The work list of a county among a million cases: `python -m bench.worklist [--many FILE] [--few FILE]`.
+"""The work list of a county among a million cases: `python -m bench.worklist [--ledgers FILE]`.
 
 One node keeps a database of 100 counties with 10,000 cases each, another one the same first county alone; `bench.filling`
-makes the files, and without them they are made first. One caller asks both in turns over gRPC and mutual TLS: for every
+makes the files where they are not there. One caller asks both in turns over gRPC and mutual TLS: for every
 tab's first page with what each case is about, for a department's, for a page far down, for the counts of all tabs. The
 cost is the node's time of a core for an answer, among the million and alone: others who use the machine do not change it.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import results
-from bench.filling import counties, fill_by_copies
+from bench.filling import counties, have_ledgers
 from bench.hosting import node_of, prepare, serves
 from bench.million import Ask, questions
 from demo.processes import ChildProcess, cpu_seconds, free_port
@@ -99,17 +99,17 @@ async def ask(of: Asked, name: str, times: int) -> tuple[float, float]:
 def main() -> None:
     """Runs the benchmark and reports it."""
     parser = results.parser(__doc__)
-    parser.add_argument("--many", type=Path, help="a database of a hundred counties")
-    parser.add_argument("--few", type=Path, help="a database of the first of them alone")
+    parser.add_argument(
+        "--ledgers", type=Path, help="a database of as many counties, made and kept where it is not there"
+    )
     arguments = results.parse(parser)
     bureaus = counties(3 if arguments.short else BUREAUS)
     cases, asked = (100, 5) if arguments.short else (CASES, ASKED)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        many, few = arguments.many or folder / "many.db", arguments.few or folder / "few.db"
-        for path, some in ((many, bureaus), (few, bureaus[:1])):
-            if not path.exists():
-                fill_by_copies(path, some, cases)
+        many, few = arguments.ledgers or folder / "many.db", folder / "few.db"
+        have_ledgers(many, bureaus, cases)
+        have_ledgers(few, bureaus[:1], cases)
         figures = asyncio.run(measure(folder, (many, few), bureaus, asked, arguments.rounds))
     rows = []
     for name, (of_many, of_few) in figures.items():

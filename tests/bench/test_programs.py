@@ -1,6 +1,7 @@
 """Every benchmark at its smallest size: that it still runs, not what it gives."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench import results
-from bench.__main__ import programs
+from bench.__main__ import OF_ONE_LEDGER, programs
+from bench.filling import counties
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +35,17 @@ def test_a_benchmark_runs_at_its_smallest_size_and_reports_rows(program: str, tm
     if "nothing is measured" in done.stdout:
         pytest.skip(done.stdout.strip().splitlines()[-1])
     assert results.read(kept)[program]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_several_ask_of_a_large_ledger_is_asked_of_one_that_is_made_once() -> None:
+    command = [sys.executable, "-m", "bench", *OF_ONE_LEDGER[1:], "--short"]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=540)
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = re.findall(r"^  (\d{6}): \d+ entries after", done.stdout, re.MULTILINE)
+    # The work list is held against the first county alone, in a database of its own.
+    assert made == [*counties(3), *counties(1)]
 
 
 def test_a_name_that_is_no_benchmarks_is_refused_with_those_that_there_are() -> None:
