@@ -30,10 +30,6 @@ ASIDE_SECONDS_MIN: Final = 10.0
 """What cannot be recorded is not mended by haste."""
 ASIDE_SECONDS_MAX: Final = 3_600.0
 
-ORDERS_OPEN: Final = Gauge(
-    "kx_orders_open", "Supervision orders issued or received here and neither closed nor cancelled."
-)
-ORDERS_OVERDUE: Final = Gauge("kx_orders_overdue", "Those of them that wait for an answer past its deadline.")
 _WORD: Final[dict[type[Act], str]] = {
     acts.MarkOverdue: "overdue",
     acts.MarkDueSoon: "due_soon",
@@ -119,14 +115,7 @@ class Sweep:
         for word, count in recorded.items():
             RECORDED.labels(word).inc(count)
         SET_ASIDE.set(len(self.aside))
-        await self._count_orders()
         return bool(recorded) and len(batch) == BATCH_MAX
-
-    async def _count_orders(self) -> None:
-        ledger, now = self._office.ledger, self._office.place.clock.now()
-        count, late = await asyncio.to_thread(queries.open_orders, ledger.database, ledger.bureaus, to_micros(now))
-        ORDERS_OPEN.set(count)
-        ORDERS_OVERDUE.set(late)
 
     def _is_aside(self, subject: Subject) -> bool:
         aside = self.aside.get(subject)

@@ -668,8 +668,22 @@ def _to_note() -> tuple[sa.Select[Any], ...]:
     )
 
 
+def _any_to_note() -> sa.Select[Any]:
+    """Whether any clock of the database, whosever it is, is one that `_to_note` may find."""
+    clocks = schema.CLOCKS.c
+    calendar_version: sa.BindParameter[Any] = sa.bindparam("calendar_version")
+    conditions = (
+        clocks.sweep_us <= sa.bindparam("now_us"),
+        sa.and_(clocks.sweep_calendar > "", clocks.sweep_calendar < calendar_version),
+        clocks.sweep_calendar > calendar_version,
+    )
+    return sa.select(sa.or_(*(sa.exists(sa.select(1).select_from(schema.CLOCKS).where(one)) for one in conditions)))
+
+
 _TO_NOTE: Final = _to_note()
-"""Made once: an idle node asks them every second, and making them took most of what it did."""
+_ANY_TO_NOTE: Final = _any_to_note()
+"""Made once, and this one asked before those: an idle node asks every second, and four questions about a hundred
+bureaus were a quarter of what it did."""
 
 
 def clocks_to_note(
@@ -682,6 +696,8 @@ def clocks_to_note(
     asked = {"bureaus": bureaus, "now_us": now_us, "calendar_version": calendar_version, "limit": limit}
     found: dict[tuple[str, str], None] = {}
     with database.reading() as connection:
+        if not connection.execute(_ANY_TO_NOTE, asked).scalar_one():
+            return []
         for query in _TO_NOTE:
             found.update(dict.fromkeys((row.bureau, row.case_id) for row in connection.execute(query, asked)))
     return list(found)[:limit]
@@ -814,7 +830,6 @@ _OPEN_ORDERS: Final = sa.select(
     _O.open == 1,
     sa.or_(_O.issuer == _O.bureau, _O.final_bureau == _O.bureau),
 )
-"""Made once: an idle node asks it every second."""
 
 
 def open_orders(database: Database, bureaus: Sequence[str], now_us: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from prometheus_client import REGISTRY
 
 from kuaixiang.domain import order_acts
 from kuaixiang.domain.errors import FieldMalformed, KeyReused, VersionConflict
@@ -17,6 +18,7 @@ from kuaixiang.domain.words import OrderLevel, OrderSide, OrderStage, Role
 from kuaixiang.runtime.clock import FixedClock, to_micros
 from kuaixiang.wire.v1 import supervision_pb2
 from node.federation.statements import WordingErased, owed_of_order
+from node.gauges import Gauges
 from node.ledger import ledger as ledger_module
 from node.ledger import queries, schema
 from node.ledger.ledger import load_orders
@@ -248,6 +250,9 @@ async def test_a_passed_deadline_of_an_order_is_found_until_it_is_recorded_and_c
         await opened.office.note_time(*one)
     assert [] == opened.to_note()
     assert (2, 2) == queries.open_orders(opened.database, BUREAUS, now)
+    assert await Gauges(opened.office).step() is False
+    shown = {name: REGISTRY.get_sample_value(name) for name in ("kx_orders_open", "kx_orders_overdue")}
+    assert {"kx_orders_open": 2, "kx_orders_overdue": 2} == shown
 
 
 async def test_a_key_an_expected_version_and_an_unknown_number_are_held_to(opened: Desks) -> None:

@@ -18,7 +18,7 @@ from kuaixiang.domain.clocks import Rules
 from kuaixiang.domain.tree import Bureau, BureauTree, Tier
 from kuaixiang.domain.words import Category, Channel, ClockKind, Role, Telling
 from kuaixiang.facts import published_calendar
-from kuaixiang.runtime.clock import Clock, FixedClock, SystemClock
+from kuaixiang.runtime.clock import Clock, FixedClock, SystemClock, to_micros
 from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.wire.v1 import common_pb2, referral_pb2
 from node import sweep as sweep_module
@@ -215,23 +215,47 @@ async def test_a_case_offered_to_another_bureau_is_not_swept(either: Office, clo
     assert 1 == recorded(either, case_id)
 
 
-async def test_what_is_offered_costs_the_sweep_no_look_however_much_of_it_waits(office: Office) -> None:
+def asked_of(office: Office, now_us: int) -> list[str]:
+    """What a look for clocks asks SQLite, and how it searches: the searches of clocks of each statement."""
     with office.ledger.database.reading() as connection:
         raw = connection.connection.driver_connection
         assert raw is not None
         asked: list[str] = []
         raw.set_trace_callback(asked.append)
-    queries.clocks_to_note(office.ledger.database, [BUREAU], 10, published_calendar().version, 5)
+    queries.clocks_to_note(office.ledger.database, [BUREAU], now_us, published_calendar().version, 5)
     raw.set_trace_callback(None)
     looks = [statement for statement in asked if "FROM clocks" in statement]
-    plans = [str(row[3]) for look in looks for row in raw.execute(f"EXPLAIN QUERY PLAN {look}")]
-    searches = [plan.replace("COVERING ", "") for plan in plans if plan.startswith(("SEARCH", "SCAN"))]
+    plans = [[str(row[3]) for row in raw.execute(f"EXPLAIN QUERY PLAN {look}")] for look in looks]
+    return [
+        "; ".join(plan.replace("COVERING ", "") for plan in of_one if plan.startswith(("SEARCH clocks", "SCAN clocks")))
+        for of_one in plans
+    ]
+
+
+ANY_CLOCK = (
+    "SEARCH clocks USING INDEX clocks_by_sweep (sweep_us<?); "
+    "SEARCH clocks USING INDEX clocks_by_calendar (sweep_calendar>? AND sweep_calendar<?); "
+    "SEARCH clocks USING INDEX clocks_by_calendar (sweep_calendar>?)"
+)
+
+
+async def test_what_is_offered_costs_the_sweep_no_look_however_much_of_it_waits(
+    office: Office, clock: FixedClock
+) -> None:
+    await register(office)
+    clock.set(MIDNIGHT_OF_TUESDAY)
     assert [
+        ANY_CLOCK,
         "SEARCH clocks USING INDEX clocks_by_sweep (sweep_us<?)",
         "SEARCH clocks USING INDEX clocks_by_sweep (sweep_us<?)",
         "SEARCH clocks USING INDEX clocks_by_calendar (sweep_calendar>? AND sweep_calendar<?)",
         "SEARCH clocks USING INDEX clocks_by_calendar (sweep_calendar>?)",
-    ] == searches
+    ] == asked_of(office, to_micros(clock.now()))
+
+
+async def test_while_no_clock_has_run_out_the_sweep_asks_one_question(office: Office, clock: FixedClock) -> None:
+    await register(office)
+    assert [ANY_CLOCK] == asked_of(office, to_micros(clock.now()))
 
 
 async def test_a_step_takes_one_batch_and_says_that_there_is_more(
