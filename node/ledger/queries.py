@@ -639,20 +639,21 @@ def read_token(token: str) -> tuple[int, str]:
         raise not_a_token() from fault
 
 
-def _to_note() -> tuple[sa.Select[Any], ...]:
-    """What `clocks_to_note` asks, one after the other."""
+def _to_note() -> tuple[sa.Select[Any], tuple[sa.Select[Any], ...]]:
+    """What `clocks_to_note` asks: whether there is any such clock, whosever it is, then which, one after the other."""
     clocks = schema.CLOCKS
     now_us: sa.BindParameter[Any] = sa.bindparam("now_us")
     calendar_version: sa.BindParameter[Any] = sa.bindparam("calendar_version")
     reached, ahead = clocks.c.sweep_us <= now_us, clocks.c.due_us > now_us
     version = clocks.c.sweep_calendar
+    # Two ranges, which an index answers where it does not answer "another version than". After a calendar was
+    # published they hold every open clock, which to put in order for each batch would take long.
+    earlier, later = sa.and_(version > "", version < calendar_version), version > calendar_version
     wanted: tuple[tuple[sa.ColumnElement[bool], sa.Column[int] | None], ...] = (
         (sa.and_(reached, clocks.c.due_us <= now_us), clocks.c.due_us),
         (sa.and_(reached, ahead), clocks.c.soon_us),
-        # Two ranges, which an index answers where it does not answer "another version than". After a calendar was
-        # published they hold every open clock, which to put in order for each batch would take long.
-        (sa.and_(version > "", version < calendar_version, ahead), None),
-        (sa.and_(version > calendar_version, ahead), None),
+        (sa.and_(earlier, ahead), None),
+        (sa.and_(later, ahead), None),
     )
     # As an expression, so that SQLite does not read every clock of a bureau in the order of the primary key.
     bureau: sa.ColumnElement[str] = sa.literal_column("clocks.bureau || ''", sa.Text)
@@ -662,27 +663,15 @@ def _to_note() -> tuple[sa.Select[Any], ...]:
         sa.select(bureau.label("bureau"), clocks.c.case_id).where(condition, of_ours).limit(sa.bindparam("limit"))
         for condition, _ in wanted
     ]
-    return tuple(
+    found = (sa.exists(sa.select(1).select_from(clocks).where(some)) for some in (reached, earlier, later))
+    return sa.select(sa.or_(*found)), tuple(
         query.distinct() if order is None else query.group_by(*subject).order_by(sa.func.min(order))
         for query, (_, order) in zip(asked, wanted, strict=True)
     )
 
 
-def _any_to_note() -> sa.Select[Any]:
-    """Whether any clock of the database, whosever it is, is one that `_to_note` may find."""
-    clocks = schema.CLOCKS.c
-    calendar_version: sa.BindParameter[Any] = sa.bindparam("calendar_version")
-    conditions = (
-        clocks.sweep_us <= sa.bindparam("now_us"),
-        sa.and_(clocks.sweep_calendar > "", clocks.sweep_calendar < calendar_version),
-        clocks.sweep_calendar > calendar_version,
-    )
-    return sa.select(sa.or_(*(sa.exists(sa.select(1).select_from(schema.CLOCKS).where(one)) for one in conditions)))
-
-
-_TO_NOTE: Final = _to_note()
-_ANY_TO_NOTE: Final = _any_to_note()
-"""Made once, and this one asked before those: an idle node asks every second, and four questions about a hundred
+_ANY_TO_NOTE, _TO_NOTE = _to_note()
+"""Made once, and the first asked before the others: an idle node asks every second, and four questions about a hundred
 bureaus were a quarter of what it did."""
 
 
