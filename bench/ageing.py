@@ -17,7 +17,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from bench import results
-from bench.filling import counties, have_ledgers
+from bench.filling import have_ledgers, shared_ledgers
 from bench.lives import NOW
 from bench.soak import SAMPLE_ACTS, Core
 from kuaixiang.domain.words import Stage
@@ -25,7 +25,6 @@ from kuaixiang.runtime.clock import to_micros
 from node.ledger import queries, schema, texts
 from node.ledger.ledger import Ledger
 
-BUREAUS, CASES = 100, 10_000
 ACTS: Final = 1_000
 """Of each round, in each database."""
 LOOKS: Final = 20
@@ -113,14 +112,14 @@ def main() -> None:
     parser.add_argument(
         "--ledgers",
         type=Path,
-        help="a database of many counties; acts are added to the first one's, and it is archived",
+        help="a database of as many counties, made where it is not there; acts are added to it, and it is archived",
     )
     arguments = results.parse(parser)
-    bureaus = counties(3 if arguments.short else BUREAUS)
+    bureaus, cases = shared_ledgers(short=arguments.short)
     acts = 2 * SAMPLE_ACTS if arguments.short else ACTS
     with tempfile.TemporaryDirectory() as name:
         path = arguments.ledgers or Path(name) / "old.db"
-        have_ledgers(path, bureaus, 100 if arguments.short else CASES)
+        have_ledgers(path, bureaus, cases)
         new, old = Aged(Path(name) / "new.db", bureaus[0]), Aged(path, bureaus[0])
         asyncio.run(measure(new, old, acts, arguments.rounds))
         with old.core.ledger.database.reading() as connection:

@@ -32,6 +32,10 @@ from node.ledger.database import LedgerDatabase
 from node.ledger.ledger import Ledger
 from node.ledger.search import doc_number, word_rows
 
+BUREAUS, CASES = 100, 10_000
+"""Of the ledgers that several programs ask: as many as a server's certificate can name and still be told by gRPC to
+whom it answers, a million cases together."""
+BUREAUS_SHORT, CASES_SHORT = 3, 100
 PATTERN_CASES: Final = 10_000
 """Cases that are made through the office: of each life, text and department as many as their shares say."""
 SERIAL_DIGITS: Final = 7
@@ -245,6 +249,11 @@ def fill_by_copies(path: Path, bureaus: tuple[str, ...], cases: int, pattern_cas
 def clock_of(path: Path) -> Path:
     """The file of the clock of such ledgers."""
     return path.with_name(f"{path.name}.clock")
+
+
+def shared_ledgers(*, short: bool) -> tuple[tuple[str, ...], int]:
+    """The bureaus of the ledgers that several programs ask, and the cases of each."""
+    return (counties(BUREAUS_SHORT), CASES_SHORT) if short else (counties(BUREAUS), CASES)
 
 
 def have_ledgers(path: Path, bureaus: tuple[str, ...], cases: int) -> None:

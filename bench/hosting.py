@@ -25,20 +25,16 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench import results
-from bench.filling import clock_of, counties, have_ledgers
+from bench.filling import BUREAUS, clock_of, counties, have_ledgers, shared_ledgers
 from demo.federation import child_environment
 from demo.processes import ChildProcess, cpu_seconds, free_port, memory_bytes
 from demo.staff import staff_list
 from kuaixiang.runtime import pki, tls
 
-BUREAUS: Final = 100
-"""As many as a server's certificate can name and still be told by gRPC to whom it answers."""
 IDLE_SECONDS: Final = 8.0
 """Until the first looks of all chores are over."""
 START_SECONDS_MAX: Final = 120.0
 POLL_SECONDS: Final = 0.02
-CASES, SMALL_CASES = 10_000, 100
-"""Of each bureau: a million together, or with `--short`."""
 
 
 def settings_of(folder: Path, database: Path, bureaus: Sequence[str], port: int) -> Path:
@@ -151,11 +147,13 @@ def main() -> None:
     )
     parser.add_argument("--bureaus", type=int, help=f"bureaus of one process ({BUREAUS})")
     arguments = results.parse(parser)
-    bureaus = counties(arguments.bureaus or (3 if arguments.short else BUREAUS))
+    bureaus, cases = shared_ledgers(short=arguments.short)
+    if arguments.bureaus:
+        bureaus = counties(arguments.bureaus)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         database = arguments.ledgers or folder / "ledgers.db"
-        have_ledgers(database, bureaus, SMALL_CASES if arguments.short else CASES)
+        have_ledgers(database, bureaus, cases)
         found = run(folder, database, bureaus, arguments.rounds)
     idle = [
         (many.memory_bytes - one.memory_bytes) / (len(bureaus) - 1) / 1e6

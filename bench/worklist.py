@@ -13,18 +13,17 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from bench import results
-from bench.filling import counties, have_ledgers
+from bench.filling import have_ledgers, shared_ledgers
 from bench.hosting import node_of, prepare, serves
 from bench.million import Ask, questions
 from demo.processes import ChildProcess, cpu_seconds, free_port
 from kuaixiang.runtime import pki, tls
 from kuaixiang.wire.v1 import case_pb2_grpc
 
-BUREAUS, CASES = 100, 10_000
-ASKED: Final = 200
+ASKED, ASKED_SHORT = 200, 5
 """Of each question: the 99th percentile is then the second longest."""
 
 
@@ -103,8 +102,8 @@ def main() -> None:
         "--ledgers", type=Path, help="a database of as many counties, made and kept where it is not there"
     )
     arguments = results.parse(parser)
-    bureaus = counties(3 if arguments.short else BUREAUS)
-    cases, asked = (100, 5) if arguments.short else (CASES, ASKED)
+    bureaus, cases = shared_ledgers(short=arguments.short)
+    asked = ASKED_SHORT if arguments.short else ASKED
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         many, few = arguments.ledgers or folder / "many.db", folder / "few.db"
