@@ -24,6 +24,7 @@ from demo.staff import staff_list
 from demo.tally import Acknowledged, Tally, check, compare_pairs
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.facts import national_tree
+from kuaixiang.runtime import pki
 from kuaixiang.wire.v1 import statistics_pb2 as pb
 
 LOOK_SECONDS: Final = 0.25
@@ -49,9 +50,13 @@ this is two hours of the day. In production it is 30 s, in which most bureaus ha
 FEW_NODES_MAX: Final = 16
 """With so many nodes the hub has share enough of the machine; beyond, nodes and officers stand behind it. Not before:
 what stands behind does little on a machine that others use, too."""
-NICENESS: Final = 10
-"""By how much: the machine gives each process its share, and one part in sixty is too little for hub and NATS sites,
-for which all of them wait. In earnest these have machines of their own."""
+NICENESS: Final = 5
+"""By how much officers do, and the node of headquarters, the witness of most: the machine gives each process its share,
+and one part in sixty is too little for hub and NATS sites, for which all of them wait. In earnest these have machines of
+their own."""
+NICENESS_MAX: Final = 19
+SHARE_OF_A_STEP: Final = 1.25
+"""By so much the machine's share is less with each further step of niceness (sched(7))."""
 
 FOUND_TOLD_MAX: Final = 50
 
@@ -156,7 +161,7 @@ async def simulate(
         require_drawing()
     whole = national_tree()
     tree = part_of(whole, day.bureaus_of(whole, day.provinces_of(whole, provinces)))
-    niceness = NICENESS if len(shared_by_site(tree)) > FEW_NODES_MAX else 0
+    crowded = len(shared_by_site(tree)) > FEW_NODES_MAX
     federation = Federation(
         directory,
         tree,
@@ -164,7 +169,7 @@ async def simulate(
         staff=staff_list,
         node_settings={"cosign_seconds": COSIGN_SECONDS},
         call_seconds=CALL_SECONDS,
-        node_niceness=niceness,
+        node_niceness=lambda codes: niceness_of(codes, tree.root) if crowded else 0,
     )
     seconds: dict[str, float] = {}
     tell(f"Starting {len(tree)} bureaus and their NATS sites, the national hub among them…")
@@ -181,7 +186,7 @@ async def simulate(
             watching = Watching(federation)
             stack.callback(watching.close)
             until = math.inf if minutes is None else time.time() + 60 * minutes
-            teams = _teams(federation, cases, seed, until, niceness)
+            teams = _teams(federation, cases, seed, until, NICENESS if crowded else 0)
             for team in teams:
                 stack.callback(team.process.stop)
             one_day = _Day(federation, FilingDay(tree, cases, seed), teams, watching, tell)
@@ -214,6 +219,18 @@ async def simulate(
         in_the_end=in_the_end,
         seconds=seconds,
     )
+
+
+def niceness_of(codes: Sequence[str], root: str) -> int:
+    """By how much the node of these bureaus stands behind hub and NATS sites: the fewer of them, the further.
+
+    With the same share each, a node of ten bureaus is never without a core and commits every case by itself, while a
+    node of a hundred has all that the officers may have under way waiting.
+    """
+    if root in codes:
+        return NICENESS
+    behind = math.log(pki.CODES_MAX / len(codes), SHARE_OF_A_STEP)
+    return min(NICENESS + round(behind), NICENESS_MAX)
 
 
 @dataclass(frozen=True, slots=True)

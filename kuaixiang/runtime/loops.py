@@ -24,6 +24,10 @@ BACKOFF_SECONDS_MAX: Final = 30.0
 BACKOFF_SPREAD: Final = 0.2
 """Share by which each pause is moved at random, so that the loops of 3,000 bureaus do not return in step."""
 
+TOGETHER_SECONDS: Final = 1.0
+"""Loops that rest for so long, or longer, go on at whole multiples of it since the process began. Of a process in which
+nothing happens, waking up is most of the cost: a dozen chores then wake it once a second, not a dozen times."""
+
 STOP_SECONDS_MAX: Final = 10.0
 """A step may finish what it is doing for so long before it is cancelled."""
 
@@ -32,6 +36,9 @@ FAILURES: Final = Counter("kx_loop_failures_total", "Steps of a background loop 
 LAST_SUCCESS: Final = Gauge(
     "kx_loop_last_success_timestamp_seconds", "When a background loop last completed a step, Unix time.", ["loop"]
 )
+
+_BEGAN: Final = time.monotonic()
+"""Processes that began one after the other do not wake together."""
 
 CANCEL_AGAIN_SECONDS: Final = 1.0
 """What is told to end and goes on is told again after so long."""
@@ -65,6 +72,7 @@ def doubled(failures: int, seconds_min: float, seconds_max: float) -> float:
 class Loop:
     """Calls `step` every `interval_seconds` (real time), at once again while it returns True.
 
+    An interval of `TOGETHER_SECONDS` or more may be shorter or longer by half of that, to end with those of others.
     `wake` makes the next step come now. After n failures in a row the pause is `backoff_seconds_min` * 2**(n-1), at
     most `backoff_seconds_max`; a wake does not shorten that. As a context manager the loop runs inside the block.
     """
@@ -133,7 +141,7 @@ class Loop:
             elif more:
                 await asyncio.sleep(0)  # the others of this event loop get their turn
             else:
-                await self._pause(self.interval_seconds, self._woken)
+                await self._pause(self._rest_seconds(), self._woken)
 
     async def _step(self) -> bool:
         try:
@@ -152,6 +160,12 @@ class Loop:
         self._steps.inc()
         LAST_SUCCESS.labels(self.name).set(time.time())
         return more
+
+    def _rest_seconds(self) -> float:
+        if self.interval_seconds < TOGETHER_SECONDS:
+            return self.interval_seconds
+        since = asyncio.get_running_loop().time() - _BEGAN
+        return TOGETHER_SECONDS * round((since + self.interval_seconds) / TOGETHER_SECONDS) - since
 
     def _backoff_seconds(self) -> float:
         pause = doubled(self.failures_in_a_row, self._backoff_seconds_min, self._backoff_seconds_max)

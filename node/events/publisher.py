@@ -54,8 +54,9 @@ GATHER_SECONDS: Final = 0.02
 stays a tenth of the 200 ms that it may be."""
 BUREAUS_READ_AT_ONCE: Final = 32
 """Bureaus whose tails one visit to a thread reads: the visit costs more than a short tail."""
-IDLE_SECONDS: Final = 0.2
-"""How soon a connection that came back is noticed; commits wake the publisher by themselves."""
+IDLE_SECONDS: Final = 1.0
+"""How soon a connection that came back is noticed, and that a refused segment's pause is over; commits wake the
+publisher by themselves."""
 BACKOFF_SECONDS_MIN: Final = 0.2
 NOT_PERMITTED_SECONDS: Final = 60.0
 """Before a bureau is tried again that the site's server does not let this node publish for: until somebody has changed

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from kuaixiang.runtime import loops
 from kuaixiang.runtime.loops import Loop
+from tests.simulation.loop import SimulatedLoop
 
 
 class Work:
@@ -68,6 +69,35 @@ async def test_a_wake_brings_the_next_step_even_when_it_comes_during_one() -> No
         async with asyncio.timeout(60):
             while steps < 2:
                 await asyncio.sleep(0.005)
+
+
+def test_chores_that_rest_a_second_or_more_wake_the_process_together() -> None:
+    seen = dict[float, list[float]]()
+
+    def noting(interval: float) -> Loop:
+        times = seen[interval] = []
+
+        async def step() -> bool:
+            times.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(0.1)  # what a step takes
+            return False
+
+        return Loop("together", step, interval)
+
+    async def live() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for interval in (1.0, 2.0, 5.0, 0.3):
+                await stack.enter_async_context(noting(interval))
+                await asyncio.sleep(0.23)
+            await asyncio.sleep(60.0)
+
+    with contextlib.closing(SimulatedLoop()) as clock:
+        clock.run_until_complete(live())
+    every_second, others = seen[1.0], seen[2.0][1:] + seen[5.0][1:]
+    assert 60 == pytest.approx(len(every_second), abs=2)
+    assert 30 + 12 == pytest.approx(len(others), abs=3)
+    assert all(at in map(pytest.approx, every_second) for at in others)
+    assert 60 / 0.4 == pytest.approx(len(seen[0.3]), abs=2)
 
 
 async def test_a_failing_step_is_counted_and_tried_again_with_a_growing_bounded_pause() -> None:

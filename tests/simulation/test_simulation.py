@@ -23,6 +23,8 @@ FIRST_SEED = int(os.environ.get("KX_TEST_SEED", "0")) or secrets.randbelow(10**9
 PARTS = 2
 """As many cores as the seeds are lived on where the tests are."""
 SEEDS_APART = 10**9
+LIVES_MIN = 20
+"""Of each part, however long they take: with fewer it is chance which answers are seen."""
 LIVES_BETWEEN_COLLECTIONS = 50
 
 
@@ -46,12 +48,13 @@ def told(theatre: Theatre, lived: Lived) -> str:
 def test_after_any_schedule_ledgers_hub_and_clients_agree(part: int) -> None:
     first = FIRST_SEED + part * SEEDS_APART
     print(f"seeds from {first} on (KX_TEST_SEED={first} KX_TEST_SIMULATION={SECONDS:g} repeats them)")
-    begun, lives, seen = time.process_time(), 0, Counter[str]()
+    # Of this thread: what an earlier test left running in the process takes no lives away.
+    begun, lives, seen = time.thread_time(), 0, Counter[str]()
     with Theatre() as theatre:
         gc.collect()
         gc.disable()
         try:
-            while time.process_time() < begun + SECONDS / PARTS:
+            while lives < LIVES_MIN or time.thread_time() < begun + SECONDS / PARTS:
                 lived = theatre.live(scheduled(first + lives))
                 assert not lived.faults, told(theatre, lived)
                 assert lived.history is not None
@@ -62,9 +65,8 @@ def test_after_any_schedule_ledgers_hub_and_clients_agree(part: int) -> None:
                     gc.collect()
         finally:
             gc.enable()
-    spent = time.process_time() - begun
+    spent = time.thread_time() - begun
     print(f"{lives} schedules, {60 * lives / spent:.0f} a minute of one core; {dict(seen)}")
-    assert lives > SECONDS / PARTS
     assert min(seen["answered"], seen["refused"], seen["unknown"]) > 0
 
 

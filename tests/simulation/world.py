@@ -20,6 +20,7 @@ import sqlalchemy as sa
 import structlog
 
 import hub.store
+import kuaixiang.runtime.loops
 import kuaixiang.runtime.writer
 import node.events.publisher
 import node.federation.cosigner
@@ -765,7 +766,9 @@ def stand_ins(world: World) -> Iterator[None]:
             (node.federation.courier, "_REAL", real),
             (node.federation.courier, "time", time_),
             (node.events.publisher, "time", time_),
-            # Commits wake the publisher; looking for a connection five times a second is most of a quiet life's cost.
+            # Loops count from the beginning of a life.
+            (kuaixiang.runtime.loops, "_BEGAN", 0.0),
+            # Commits wake the publisher; looking for a connection every second is most of a quiet life's cost.
             (node.events.publisher, "IDLE_SECONDS", 5.0),
             (node.events.publisher, "KEEP_SECONDS", 10.0),
             (node.federation.courier, "LOOK_SECONDS", 20.0),
