@@ -52,8 +52,8 @@ FEW_NODES_MAX: Final = 16
 what stands behind does little on a machine that others use, too."""
 NICENESS: Final = 5
 """By how much officers do, and the node of headquarters, the witness of most: the machine gives each process its share,
-and one part in sixty is too little for hub and NATS sites, for which all of them wait. In earnest these have machines of
-their own."""
+and one part in sixty is too little for hub and NATS sites, for which all of them wait. In earnest these have machines
+of their own."""
 NICENESS_MAX: Final = 19
 SHARE_OF_A_STEP: Final = 1.25
 """By so much the machine's share is less with each further step of niceness (sched(7))."""

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from demo.federation import shared_by_site
 from demo.nation import load, run, watching
 from demo.nation.load import NodeAddress, Orders, Progress, acknowledged
 from demo.tally import Acknowledged
+from kuaixiang.facts import national_tree
 from kx.main import app
 from kx.output import REFUSED_EXIT_CODE
 
@@ -44,6 +46,19 @@ def test_without_the_package_that_draws_it_says_what_to_install(monkeypatch: pyt
     monkeypatch.setattr(watching, "find_spec", lambda _: None)
     with pytest.raises(watching.ChartUnavailable, match="pip install matplotlib"):
         watching.require_drawing()
+
+
+def test_a_node_of_fewer_bureaus_stands_further_behind_but_headquarters_witness_of_most_does_not() -> None:
+    tree = national_tree()
+    nodes = sorted((group for group in shared_by_site(tree) if tree.root not in group), key=len, reverse=True)
+    behind = [run.niceness_of(group, tree.root) for group in nodes]
+    assert behind == sorted(behind)
+    assert (100, run.NICENESS) == (len(nodes[0]), behind[0])
+    # A step of niceness is a quarter more or less of a core: 10 bureaus have about a tenth of what 100 have.
+    ten = run.niceness_of(nodes[0][:10], tree.root)
+    assert run.SHARE_OF_A_STEP ** (ten - behind[0]) == pytest.approx(10, rel=0.2)
+    assert run.niceness_of([tree.root], tree.root) == run.NICENESS
+    assert run.niceness_of(nodes[0][:1], tree.root) == 19
 
 
 def test_a_folder_that_holds_something_is_refused_and_nothing_is_begun(tmp_path: Path) -> None:
