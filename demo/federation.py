@@ -165,8 +165,7 @@ class Federation:
     `compiled_by`: another federation on this machine, whose compiled code this one's children use. With `pages` each
     node serves its desk and each hub its board, on this machine's own address and without a password. `hosts`: the
     address of each service, by its name, that is on a machine of its own; what they share, NATS and PostgreSQL, is
-    then at `shared_host`. `call_seconds`: how long an office waits for one answer. `node_niceness`: by how much the
-    node of some bureaus stands behind the hubs and the NATS sites, which all of them wait for (`stand_behind`).
+    then at `shared_host`. `call_seconds`: how long an office waits for one answer.
 
     Not for two event loops; as an asynchronous context manager it is started and stopped.
     """
@@ -188,10 +187,8 @@ class Federation:
         hosts: Mapping[str, str] = MappingProxyType({}),
         shared_host: str = LOOPBACK,
         call_seconds: float = CALL_SECONDS_MAX,
-        node_niceness: Callable[[Sequence[str]], int] = lambda _: 0,
     ) -> None:
         self._call_seconds = call_seconds
-        self._node_niceness = node_niceness
         self.directory = directory.absolute()
         self._placement = [tuple(group) for group in placement] if placement is not None else shared_by_site(tree)
         self._pages = pages
@@ -580,8 +577,6 @@ class Federation:
         config.touch(mode=0o600)  # it holds the password of the database
         config.write_text(toml_text({**common, **settings}), encoding="utf-8")
         pages = settings.get("desk") or settings.get("board")
-        niceness = self._node_niceness(codes) if kind == "node" else 0
-        behind = [str(niceness)] if niceness else []
         return Service(
             name=name,
             codes=codes,
@@ -591,7 +586,7 @@ class Federation:
             metrics_port=metrics_port,
             config=config,
             terminal=pki.CertificatePaths.in_folder(self.certificates("office", codes[0])),
-            process=self._process(name, [sys.executable, "-m", "demo.serve", kind, str(config), *behind]),
+            process=self._process(name, [sys.executable, "-m", "demo.serve", kind, str(config)]),
             pages_url=f"http://{pages}" if pages else "",
         )
 

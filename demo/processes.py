@@ -6,6 +6,7 @@ behind. Python code is never run between fork and exec: gRPC's threads do not su
 signal instead.
 """
 
+import contextlib
 import fcntl
 import os
 import pwd
@@ -42,7 +43,6 @@ FREE_PORT_ATTEMPTS: Final = 200
 # forks every child, whichever short-lived thread asked for it.
 _spawner: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="child-spawner")
 
-AUTOGROUP: Final = Path("/proc/self/autogroup")
 AUTOGROUP_TRIES_MAX, AUTOGROUP_RETRY_SECONDS = 100, 0.1
 """The kernel takes ten such changes a second from all who are not root; a nation has sixty services."""
 
@@ -64,24 +64,6 @@ if account:
 ctypes.CDLL(None, use_errno=True).prctl(1, death_signal)
 os.execvp(command[0], command)
 """
-
-
-def stand_behind(niceness: int) -> None:
-    """Have this process, and threads that it will have, stand behind others by so much (nice(1)).
-
-    Linux may give each session its share and heed niceness only within one (sched(7), autogroups); each child has a
-    session of its own, which is told too.
-    """
-    os.nice(niceness)
-    for _ in range(AUTOGROUP_TRIES_MAX):
-        try:
-            AUTOGROUP.write_text(str(niceness))
-        except BlockingIOError:
-            time.sleep(AUTOGROUP_RETRY_SECONDS)
-        except OSError:
-            return  # there are no autogroups
-        else:
-            return
 
 
 def cpu_seconds(pid: int) -> float:
@@ -305,6 +287,27 @@ class ChildProcess:
                 env=None if self.environment is None else dict(self.environment),
                 start_new_session=True,
             )
+
+    def stand_behind(self, niceness: int) -> None:
+        """Have the running program, until it ends, stand behind others by so much (nice(1)). Raises ChildNotRunning.
+
+        Linux may give each session its share and heed niceness only within one (sched(7), autogroups); each child has a
+        session of its own, which is told too. Where there is no /proc nothing changes.
+        """
+        own = Path("/proc") / str(self.pid)
+        for thread in (own / "task").glob("*"):
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                now = os.getpriority(os.PRIO_PROCESS, int(thread.name))
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), max(now, niceness))
+        for _ in range(AUTOGROUP_TRIES_MAX):
+            try:
+                (own / "autogroup").write_text(str(niceness))
+            except BlockingIOError:
+                time.sleep(AUTOGROUP_RETRY_SECONDS)
+            except OSError:
+                return  # there are no autogroups
+            else:
+                return
 
     def wait_ready(self, probe: Callable[[], bool], timeout_seconds: float = 60.0) -> Self:
         """Wait until `probe` returns True; an OSError of the probe means not yet.

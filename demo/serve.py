@@ -1,4 +1,4 @@
-"""One service of the federation as a process: ``python -m demo.serve node|hub CONFIG [NICENESS]``.
+"""One service of the federation as a process: ``python -m demo.serve node|hub CONFIG``.
 
 What ``kx node serve --config`` and ``kx hub serve --config`` do, without the command line's packages: a dozen of these
 start together on two cores.
@@ -13,11 +13,7 @@ def main(arguments: Sequence[str]) -> int:
     """Serve until SIGTERM; a fault at the start is told by its sentence and a traceback, in the process's log."""
     from kuaixiang.runtime.settings import read_settings
 
-    kind, config, *niceness = arguments
-    if niceness:
-        from demo.processes import stand_behind
-
-        stand_behind(int(niceness[0]))
+    kind, config = arguments
     if kind == "node":
         from node.service import serve as serve_node
         from node.settings import NodeSettings

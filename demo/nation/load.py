@@ -26,7 +26,6 @@ from demo.federation import terminal_channel
 from demo.nation import day
 from demo.nation.day import CasePlan, FilingDay, Way, minutes
 from demo.officers import NoAnswer, Office, Officer, request_of
-from demo.processes import stand_behind
 from demo.registrations import RegistrationRefused, Registrations
 from demo.tally import Acknowledged
 from kuaixiang.domain import acts
@@ -113,8 +112,6 @@ class Orders:
     progress: str
     until: float = math.inf
     """Unix time after which nothing more is registered; what has come in by then is the day."""
-    niceness: int = 0
-    """By how much the process stands behind others."""
 
     @classmethod
     def read(cls, file: Path) -> "Orders":
@@ -405,8 +402,6 @@ async def _has(office: Office, case_id: str) -> bool:
 def main(arguments: Sequence[str]) -> int:
     """Work by the orders in the file named."""
     orders = Orders.read(Path(arguments[0]))
-    if orders.niceness:
-        stand_behind(orders.niceness)
     with Path(orders.acknowledged).open("w", encoding="utf-8") as file:
 
         async def work() -> None:

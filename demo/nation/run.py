@@ -42,7 +42,7 @@ EVENING_WAITING_MAX: Final = 200
 SETTLE_SECONDS_MAX: Final = 1_800.0
 """For couriers, sweeps and the hub to come to rest, on two cores after a whole nation's day."""
 
-COSIGN_SECONDS: Final = 300.0
+COSIGN_SECONDS: Final = 900.0
 """Between two showings of a ledger to its witness, of real time: the day's twelve hours pass in half of one, so that
 this is two hours of the day. In production it is 30 s, in which most bureaus have no entry to show; here every one of
 3,212 would have grown, and 107 heads a second to be cosigned took more of the cores than the officers' acts."""
@@ -169,7 +169,6 @@ async def simulate(
         staff=staff_list,
         node_settings={"cosign_seconds": COSIGN_SECONDS},
         call_seconds=CALL_SECONDS,
-        node_niceness=lambda codes: niceness_of(codes, tree.root) if crowded else 0,
     )
     seconds: dict[str, float] = {}
     tell(f"Starting {len(tree)} bureaus and their NATS sites, the national hub among them…")
@@ -177,6 +176,10 @@ async def simulate(
         began = time.monotonic()
         async with federation:
             seconds["start"] = time.monotonic() - began
+            if crowded:
+                # Not before they serve: what stands far behind starts too late beside fifty others that start.
+                for node in federation.nodes:
+                    await asyncio.to_thread(node.process.stand_behind, niceness_of(node.codes, tree.root))
             at_rest = taken_by(federation)
             tell(
                 f"{len(federation.nodes)} nodes and {len(federation.sites.all)} sites serve after "
@@ -239,6 +242,11 @@ class _Team:
 
     orders: Orders
     process: ChildProcess
+    niceness: int
+    """By how much they stand behind others."""
+
+    def start(self) -> None:
+        self.process.start().stand_behind(self.niceness)
 
     @property
     def progress(self) -> Progress:
@@ -267,7 +275,6 @@ def _teams(federation: Federation, cases: int, seed: int, until: float, niceness
             acknowledged=str(folder / f"{number}.acknowledged.tsv"),
             progress=str(folder / f"{number}.progress.json"),
             until=until,
-            niceness=niceness,
         )
         file = folder / f"{number}.orders.json"
         orders.write(file)
@@ -277,7 +284,7 @@ def _teams(federation: Federation, cases: int, seed: int, until: float, niceness
             log=federation.directory / "logs" / f"officers-{number}.log",
             environment=child_environment(federation.directory),
         )
-        teams.append(_Team(orders, process))
+        teams.append(_Team(orders, process, niceness))
     return teams
 
 
@@ -299,7 +306,7 @@ class _Day:
         """Until the officers have nothing more to do on this day. Raises `ChildDied`."""
         clock = self._federation.clock
         for team in self._teams:
-            await asyncio.to_thread(team.process.start)
+            await asyncio.to_thread(team.start)
         looking = asyncio.create_task(self._look())
         try:
             while True:

@@ -1,24 +1,30 @@
 """Children of the harness: what they are to the machine."""
 
+import os
 import sys
 from pathlib import Path
 
 from demo.processes import ChildProcess
 
 SECONDS = 60.0
-BEHIND = """
-import os, pathlib, sys
-from demo.processes import AUTOGROUP, stand_behind
-stand_behind(7)
-group = AUTOGROUP.read_text() if AUTOGROUP.exists() else "nice 7"
-pathlib.Path(sys.argv[1]).write_text(f"{os.nice(0)} {group}")
+TWO_THREADS = """
+import threading, time
+threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+print("both", flush=True)
+time.sleep(600)
 """
 
 
-def test_who_stands_behind_others_does_so_with_his_session_too(tmp_path: Path) -> None:
-    told = tmp_path / "told"
-    with ChildProcess("behind", [sys.executable, "-c", BEHIND, str(told)], log=tmp_path / "log") as child:
-        child.start().wait(SECONDS)
-    niceness, group = told.read_text().split(maxsplit=1)
-    assert int(niceness) >= 7
-    assert group.split()[-1] == "7"
+def test_who_stands_behind_others_does_so_with_each_thread_and_with_his_session(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with ChildProcess("behind", [sys.executable, "-c", TWO_THREADS], log=log) as child:
+        child.start().wait_ready(lambda: "both" in log.read_text(), SECONDS)
+        child.stand_behind(7)
+        own = Path("/proc") / str(child.pid)
+        threads = [int(thread.name) for thread in (own / "task").iterdir()]
+        assert len(threads) == 2
+        assert min(os.getpriority(os.PRIO_PROCESS, thread) for thread in threads) >= 7
+        group = own / "autogroup"
+        assert not group.exists() or group.read_text().split()[-1] == "7"
+        child.stand_behind(3)  # never ahead again: who may not raise a priority would fail
+        assert min(os.getpriority(os.PRIO_PROCESS, thread) for thread in threads) >= 7
