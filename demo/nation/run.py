@@ -50,7 +50,7 @@ this is two hours of the day. In production it is 30 s, in which most bureaus ha
 FEW_NODES_MAX: Final = 16
 """With so many nodes the hub has share enough of the machine; beyond, nodes and officers stand behind it. Not before:
 what stands behind does little on a machine that others use, too."""
-NICENESS: Final = 5
+NICENESS: Final = 10
 """By how much officers do, and the node of headquarters, the witness of most: the machine gives each process its share,
 and one part in sixty is too little for hub and NATS sites, for which all of them wait. In earnest these have machines
 of their own."""
