@@ -309,6 +309,15 @@ class ChildProcess:
             else:
                 return
 
+    def keep_to(self, core: int) -> None:
+        """Have the running program's threads, and those to come, run on one core. Raises ChildNotRunning.
+
+        Where there is no /proc, or the core may not be had, nothing changes.
+        """
+        for thread in (Path("/proc") / str(self.pid) / "task").glob("*"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile, or the core is not ours
+                os.sched_setaffinity(int(thread.name), {core})
+
     def wait_ready(self, probe: Callable[[], bool], timeout_seconds: float = 60.0) -> Self:
         """Wait until `probe` returns True; an OSError of the probe means not yet.
 

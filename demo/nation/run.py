@@ -178,8 +178,11 @@ async def simulate(
             seconds["start"] = time.monotonic() - began
             if crowded:
                 # Not before they serve: what stands far behind starts too late beside fifty others that start.
-                for node in federation.nodes:
+                # And each on one core: its threads take turns all the same, which from core to core costs more.
+                cores = os.cpu_count() or 1
+                for place, node in enumerate(sorted(federation.nodes, key=lambda one: len(one.codes), reverse=True)):
                     await asyncio.to_thread(node.process.stand_behind, niceness_of(node.codes, tree.root))
+                    node.process.keep_to(place % cores)
             at_rest = taken_by(federation)
             tell(
                 f"{len(federation.nodes)} nodes and {len(federation.sites.all)} sites serve after "
