@@ -43,8 +43,8 @@ SETTLE_SECONDS_MAX: Final = 1_800.0
 """For couriers, sweeps and the hub to come to rest, on two cores after a whole nation's day."""
 
 COSIGN_SECONDS: Final = 900.0
-"""Between two showings of a ledger to its witness, of real time: the day's twelve hours pass in half of one, so that
-this is two hours of the day. In production it is 30 s, in which most bureaus have no entry to show; here every one of
+"""Between two showings of a ledger to its witness, of real time: the nation's twelve hours pass in some two, so that
+this is an hour or two of the day. In production it is 30 s, in which most bureaus have no entry to show; here every one of
 3,212 would have grown, and 107 heads a second to be cosigned took more of the cores than the officers' acts."""
 
 FEW_NODES_MAX: Final = 16
