@@ -44,8 +44,8 @@ SETTLE_SECONDS_MAX: Final = 1_800.0
 
 COSIGN_SECONDS: Final = 900.0
 """Between two showings of a ledger to its witness, of real time: the nation's twelve hours pass in some two, so that
-this is an hour or two of the day. In production it is 30 s, in which most bureaus have no entry to show; here every one of
-3,212 would have grown, and 107 heads a second to be cosigned took more of the cores than the officers' acts."""
+this is an hour or two of the day. In production it is 30 s, in which most bureaus have no entry to show; here every one
+of 3,212 would have grown, and 107 heads a second to be cosigned took more of the cores than the officers' acts."""
 
 FEW_NODES_MAX: Final = 16
 """With so many nodes the hub has share enough of the machine; beyond, nodes and officers stand behind it. Not before:
