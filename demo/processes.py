@@ -294,14 +294,13 @@ class ChildProcess:
         Linux may give each session its share and heed niceness only within one (sched(7), autogroups); each child has a
         session of its own, which is told too. Where there is no /proc nothing changes.
         """
-        own = Path("/proc") / str(self.pid)
-        for thread in (own / "task").glob("*"):
+        for thread in self._threads():
             with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
-                now = os.getpriority(os.PRIO_PROCESS, int(thread.name))
-                os.setpriority(os.PRIO_PROCESS, int(thread.name), max(now, niceness))
+                # Never ahead of where it is, which only root may.
+                os.setpriority(os.PRIO_PROCESS, thread, max(os.getpriority(os.PRIO_PROCESS, thread), niceness))
         for _ in range(AUTOGROUP_TRIES_MAX):
             try:
-                (own / "autogroup").write_text(str(niceness))
+                (Path("/proc") / str(self.pid) / "autogroup").write_text(str(niceness))
             except BlockingIOError:
                 time.sleep(AUTOGROUP_RETRY_SECONDS)
             except OSError:
@@ -314,9 +313,13 @@ class ChildProcess:
 
         Where there is no /proc, or the core may not be had, nothing changes.
         """
-        for thread in (Path("/proc") / str(self.pid) / "task").glob("*"):
+        for thread in self._threads():
             with contextlib.suppress(OSError):  # it has ended meanwhile, or the core is not ours
-                os.sched_setaffinity(int(thread.name), {core})
+                os.sched_setaffinity(thread, {core})
+
+    def _threads(self) -> list[int]:
+        """The running program's threads; none where there is no /proc."""
+        return [int(thread.name) for thread in Path(f"/proc/{self.pid}/task").glob("*")]
 
     def wait_ready(self, probe: Callable[[], bool], timeout_seconds: float = 60.0) -> Self:
         """Wait until `probe` returns True; an OSError of the probe means not yet.

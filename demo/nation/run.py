@@ -51,10 +51,11 @@ FEW_NODES_MAX: Final = 16
 """With so many nodes the hub has share enough of the machine; beyond, nodes and officers stand behind it. Not before:
 what stands behind does little on a machine that others use, too."""
 NICENESS: Final = 10
-"""By how much officers do, and the node of headquarters, the witness of most: the machine gives each process its share,
-and one part in sixty is too little for hub and NATS sites, for which all of them wait. In earnest these have machines
-of their own."""
+"""By how much officers do, nodes of most bureaus, and headquarters' own, the witness of most: the machine gives each
+process its share, and one part in sixty is too little for hub and NATS sites, for which all of them wait; at 5 the hub
+was left behind. In earnest these have machines of their own."""
 NICENESS_MAX: Final = 19
+"""The machine knows no more (nice(1))."""
 SHARE_OF_A_STEP: Final = 1.25
 """By so much the machine's share is less with each further step of niceness (sched(7))."""
 
