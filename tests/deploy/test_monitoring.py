@@ -134,7 +134,7 @@ async def watched(federation: Federation, monitors: Monitors, folder: Path) -> A
             ChildProcess(
                 "alertmanager",
                 [
-                    monitors.alertmanager,
+                    *monitors.serve_alertmanager(),
                     f"--config.file={write(folder / 'alertmanager.yml', routes)}",
                     f"--storage.path={folder / 'alertmanager'}",
                     f"--web.listen-address={LOOPBACK}:{alertmanager_port}",
