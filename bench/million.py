@@ -3,7 +3,8 @@
 `bench.filling` makes the ledger, on SQLite. A node serves it over mTLS, and eight callers ask at once, without a pause
 between an answer and the next question, for the counts, each tab's first page, a deep page, searches and one case.
 Then eight officers look at the desk's pages, each taking a second between two of them, and once more without a pause.
-Reported are the median and the 95th percentile of each in milliseconds; `--short` is a ledger of a hundred cases.
+Reported are the median and the 95th percentile of each in milliseconds; `--short` is a ledger of a hundred cases, asked
+less often.
 
 `--database FILE` keeps the ledger, or takes the one that is there; its clock is FILE.clock.
 """
@@ -34,7 +35,7 @@ from node.settings import NodeSettings
 
 BUREAU = "110101"
 CALLERS = 8
-ASKED = 25
+ASKED, ASKED_SHORT = 25, 3
 """Questions of each caller, of each kind."""
 THINK_SECONDS = 1.0
 """What an officer takes at least to look at a page before he asks for the next."""
@@ -109,7 +110,7 @@ async def questions(stub: Any, bureau: str = BUREAU) -> dict[str, Ask]:
     return asked
 
 
-async def measure(port: int, folder: Path) -> dict[str, dict[str, float]]:
+async def measure(port: int, folder: Path, asked: int) -> dict[str, dict[str, float]]:
     """How long each question takes, in milliseconds, of eight callers who ask it at once."""
     paths = pki.CertificatePaths.in_folder(folder / "office")
     channel = tls.open_channel(f"127.0.0.1:{port}", pki.dns_name("node", BUREAU), paths)
@@ -118,7 +119,7 @@ async def measure(port: int, folder: Path) -> dict[str, dict[str, float]]:
         took: list[float] = []
 
         async def caller(ask: Ask = ask, took: list[float] = took) -> None:
-            for _ in range(ASKED):
+            for _ in range(asked):
                 started = time.perf_counter()
                 await ask()
                 took.append((time.perf_counter() - started) * 1e3)
@@ -153,12 +154,12 @@ class User:
         answer.raise_for_status()
         return answer.text
 
-    async def looks(self, address: str, search: str, pause_seconds: float, nth: int) -> list[float]:
-        """Look at a page again and again, with a pause after each; the milliseconds that each took."""
+    async def looks(self, address: str, search: str, pause_seconds: float, nth: int, asked: int) -> list[float]:
+        """Look at a page so many times, with a pause after each; the milliseconds that each took."""
         # They do not all begin at the same instant, nor keep in step.
         await asyncio.sleep(pause_seconds * nth / CALLERS)
         took: list[float] = []
-        for _ in range(ASKED):
+        for _ in range(asked):
             started = time.perf_counter()
             await self.look(address, search)
             took.append((time.perf_counter() - started) * 1e3)
@@ -166,7 +167,7 @@ class User:
         return took
 
 
-async def measure_pages(port: int) -> dict[str, dict[str, float]]:
+async def measure_pages(port: int, asked: int) -> dict[str, dict[str, float]]:
     """How long the desk's pages take, in milliseconds, of eight officers who look at them at once."""
     figures: dict[str, dict[str, float]] = {}
     async with contextlib.AsyncExitStack() as stack:
@@ -178,7 +179,7 @@ async def measure_pages(port: int) -> dict[str, dict[str, float]]:
         work_list = f"/?tab={int(WorkTab.TO_HANDLE)}&department=*"
         first = await users[0].look(work_list)
         case = first.partition('data-href="')[2].partition('"')[0]
-        asked = {
+        pages = {
             "page: the work list": (work_list, ""),
             "page: all cases": (f"/?tab={int(WorkTab.ALL)}&department=*", ""),
             f"page: search {COMMON}": ("/search", COMMON),
@@ -186,8 +187,8 @@ async def measure_pages(port: int) -> dict[str, dict[str, float]]:
             "page: a case": (case, ""),
         }
         for pause_seconds, how in ((THINK_SECONDS, ""), (0.0, ", no pause")):
-            for name, (address, search) in asked.items():
-                looks = (user.looks(address, search, pause_seconds, nth) for nth, user in enumerate(users))
+            for name, (address, search) in pages.items():
+                looks = (user.looks(address, search, pause_seconds, nth, asked) for nth, user in enumerate(users))
                 took = [one for found in await asyncio.gather(*looks) for one in found]
                 figures[name + how] = told(name + how, took)
     return figures
@@ -201,7 +202,7 @@ def told(name: str, took: list[float]) -> dict[str, float]:
     return figure
 
 
-def run(path: Path, folder: Path, cases: int) -> dict[str, dict[str, float]]:
+def run(path: Path, folder: Path, cases: int, asked: int) -> dict[str, dict[str, float]]:
     """Fills the ledger unless it is there, and measures it."""
     have_ledgers(path, (BUREAU,), cases)
     (folder / "staff.toml").write_text(staff_list([BUREAU]), encoding="utf-8")
@@ -215,7 +216,7 @@ def run(path: Path, folder: Path, cases: int) -> dict[str, dict[str, float]]:
     theirs.close()
     try:
         port, desk_port = ours.recv()
-        figures = asyncio.run(measure(port, folder)) | asyncio.run(measure_pages(desk_port))
+        figures = asyncio.run(measure(port, folder, asked)) | asyncio.run(measure_pages(desk_port, asked))
         ours.send("stop")
         process.join(10)
     finally:
@@ -231,7 +232,12 @@ def main() -> None:
     arguments = results.parse(parser)
     cases = arguments.cases or (100 if arguments.short else 1_000_000)
     with tempfile.TemporaryDirectory() as name:
-        figures = run(arguments.database or Path(name) / "ledger.db", Path(name), cases)
+        figures = run(
+            arguments.database or Path(name) / "ledger.db",
+            Path(name),
+            cases,
+            ASKED_SHORT if arguments.short else ASKED,
+        )
     rows = [
         results.Row(name=f"{name}, {which}", value=value, unit="ms")
         for name, figure in figures.items()
