@@ -20,7 +20,7 @@ Each pair of one of our bureaus and one peer is a destination of its own, with o
   about the same case under way to the same peer;
 - a peer that is away costs one attempt per pause, after the batch that found it away, however much waits for it. One
   that answers again is told one message, then two, four, up to a batch: what a busy node did not answer in time must
-  not keep it busy.
+  not keep it busy. It is waited for twice as long as it took last, up to a minute, for the same reason.
 
 Files of a case are brought beside the batches (`PutAttachment`), when a receiver has answered an offer by saying which
 it misses: 20 MiB over a slow line hold up that one case. What broke off sets the case aside; the answer to its next

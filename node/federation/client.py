@@ -17,8 +17,10 @@ from kuaixiang.wire.v1.reconciliation_pb2_grpc import ReconciliationServiceStub
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
 from kuaixiang.wire.v1.supervision_pb2_grpc import SupervisionServiceStub
 
-CALL_SECONDS_MAX: Final = 10.0
+CALL_SECONDS_MIN: Final = 10.0
 """A decision takes milliseconds; what has no answer by then is asked again, under the same id."""
+CALL_SECONDS_MAX: Final = 60.0
+"""Who is too busy to answer sooner is waited for this long: asked again, he would only have more to do."""
 LINK_OPTIONS: Final[Options] = (
     # A bureau has few neighbours, so that looking for a lost one every two seconds costs nothing.
     ("grpc.max_reconnect_backoff_ms", 2_000),

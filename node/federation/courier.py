@@ -35,7 +35,7 @@ from kuaixiang.wire.v1.referral_pb2 import SignedAttestation
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
 from node.attachments import AttachmentsMissing, Missing
 from node.federation import attestations, offers, statements
-from node.federation.client import CALL_SECONDS_MAX, Failed, Links, NoEndpoint, failure_of
+from node.federation.client import CALL_SECONDS_MAX, CALL_SECONDS_MIN, Failed, Links, NoEndpoint, failure_of
 from node.federation.offers import Message
 from node.federation.receipts import hand_over_of
 from node.federation.statements import OrderMessage, WordingErased
@@ -80,7 +80,7 @@ DELIVERY_SECONDS: Final = Histogram(
     "kx_delivery_seconds",
     "From reading a case to recording the peer's answer, by kind of message.",
     ["kind"],
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 60),
 )
 FILES: Final = Counter(
     "kx_attachments_sent_total", "Files brought to peers ahead of an offer, by result: brought, broken_off.", ["result"]
@@ -124,11 +124,15 @@ class UnusableReceipt(Exception):
 
 @dataclass(slots=True)
 class Pause:
-    """A destination's back-off: failures in a row, when to try again (real time), and with how many messages."""
+    """A destination's back-off.
+
+    Failures in a row, when to try again (real time), with how many messages, and how many seconds each may take.
+    """
 
     failures: int = 0
     until: datetime = EPOCH
     width: int = BATCH_MAX
+    patience: float = CALL_SECONDS_MIN
 
     def seconds_left(self) -> float:
         """How long it still lasts; bounded, should the machine's clock have been set back."""
@@ -143,9 +147,16 @@ class Pause:
         """The peer is there; how much it can take, its answers will show."""
         self.failures, self.until = 0, EPOCH
 
-    def learn(self, answered: int, unanswered: int) -> None:
-        """What became of a batch: how wide the next one may be. One message that is never answered narrows nothing."""
-        self.width = min(2 * self.width, BATCH_MAX) if answered >= unanswered else max(answered, 1)
+    def learn(self, answered: Sequence[float], unanswered: Sequence[float]) -> None:
+        """What became of a batch, after how many seconds: how wide the next one may be, and how long it may take.
+
+        One message among many that is never answered changes neither. A peer that is away says so at once.
+        """
+        if len(answered) >= len(unanswered):
+            self.width, took = min(2 * self.width, BATCH_MAX), max(answered)
+        else:
+            self.width, took = max(len(answered), 1), max(unanswered)
+        self.patience = min(max(2 * took, CALL_SECONDS_MIN), CALL_SECONDS_MAX)
 
 
 @dataclass(slots=True)
@@ -192,6 +203,7 @@ class Destination:
         self._links = links
         self._seal = seal
         self._kept_failures = pause.failures
+        self._why_unanswered = ""
 
     async def stop(self) -> None:
         """Let the calls under way end for a moment; files that are being brought are brought on another time."""
@@ -211,27 +223,34 @@ class Destination:
             self.loop.interval_seconds = self._seconds_until_next_aside()
             return False
         histories = await self._histories([delivery.case_id for delivery in batch])
-        results = await asyncio.gather(
-            *(self._deliver(delivery, histories.get(delivery.case_id, [])) for delivery in batch)
+        attempts = await asyncio.gather(
+            *(self._attempt(delivery, histories.get(delivery.case_id, [])) for delivery in batch)
         )
-        for delivery, result in zip(batch, results, strict=True):
+        answered: list[float] = []
+        unanswered: list[float] = []
+        for delivery, (result, seconds) in zip(batch, attempts, strict=True):
             before = self.unanswered.pop(delivery.case_id, 0)
             if result is Result.LATER:
                 self.unanswered[delivery.case_id] = before + 1
-        unanswered = results.count(Result.LATER)
-        self.pause.learn(len(results) - unanswered, unanswered)
-        if unanswered < len(results):
+                unanswered.append(seconds)
+            else:
+                answered.append(seconds)
+        self.pause.learn(answered, unanswered)
+        if answered:
             self.pause.clear()
         if unanswered:
             self.pause.grow()
-            _log.warning(
-                "A peer gave no answer; what it is owed waits.",
-                action="delivery.peer_unreachable",
-                bureau=self.bureau,
-                peer=self.peer,
-                failures=self.pause.failures,
-                pause_seconds=round(self.pause.seconds_left(), 1),
-            )
+            # At the first, second, fourth, eighth …: hundreds of bureaus may be without a peer for hours.
+            if self.pause.failures.bit_count() == 1:
+                _log.warning(
+                    "A peer gave no answer; what it is owed waits.",
+                    action="delivery.peer_unreachable",
+                    bureau=self.bureau,
+                    peer=self.peer,
+                    rule=self._why_unanswered,
+                    failures=self.pause.failures,
+                    pause_seconds=round(self.pause.seconds_left(), 1),
+                )
         await self._keep_pause()
         self.loop.interval_seconds = self.pause.seconds_left() or self._seconds_until_next_aside()
         return not self.pause.failures and len(batch) == wide
@@ -294,6 +313,11 @@ class Destination:
         next_at = min((aside.until for aside in self.aside.values()), default=float("inf"))
         return min(max(next_at - time.monotonic(), 0.0), IDLE_SECONDS)
 
+    async def _attempt(self, delivery: Delivery, history: list[HistoryEntry] | Exception) -> tuple[Result, float]:
+        """Delivers; what came of it, and after how many seconds."""
+        started = time.monotonic()
+        return await self._deliver(delivery, history), time.monotonic() - started
+
     async def _deliver(self, delivery: Delivery, history: list[HistoryEntry] | Exception) -> Result:
         """Delivers, in the trace of the act that has made it owed, if that is of one."""
         spans = tracing.spans()
@@ -340,7 +364,8 @@ class Destination:
             self._set_aside(delivery.case_id, version, kind, rule)
         else:
             if result is Result.LATER:
-                _log.info(
+                self._why_unanswered = rule
+                _log.debug(
                     "A message had no answer; it is sent again.",
                     action="delivery.later",
                     bureau=self.bureau,
@@ -422,14 +447,14 @@ class Destination:
                 statement = supervision_pb2.DeliverOrderRequest(
                     statement=payload, signature=self._seal.sign(payload), attestation=attestation
                 )
-                answer = await supervision.DeliverOrder(statement, timeout=CALL_SECONDS_MAX)
+                answer = await supervision.DeliverOrder(statement, timeout=self.pause.patience)
                 return await self._note(message, answer)
             case supervision_pb2.OrderReport():
                 payload = message.SerializeToString()
                 report = supervision_pb2.ReportOrderRequest(
                     report=payload, signature=self._seal.sign(payload), attestation=attestation
                 )
-                return await self._note(message, await supervision.ReportOrder(report, timeout=CALL_SECONDS_MAX))
+                return await self._note(message, await supervision.ReportOrder(report, timeout=self.pause.patience))
             case referral_pb2.Offer():
                 payload = message.SerializeToString()
                 hand_over = hand_over_of(message, payload).SerializeToString()
@@ -441,14 +466,14 @@ class Destination:
                     attestation=attestation,
                 )
                 try:
-                    receipt = await stub.Offer(request, timeout=CALL_SECONDS_MAX)
+                    receipt = await stub.Offer(request, timeout=self.pause.patience)
                 except grpc.aio.AioRpcError as error:
                     if not self._carry(message, version, request, missing_of(error, message)):
                         raise
                     return Result.CARRYING
                 return await self._settle(message, receipt)
             case referral_pb2.WithdrawRequest():
-                return await self._settle(message, await stub.Withdraw(message, timeout=CALL_SECONDS_MAX))
+                return await self._settle(message, await stub.Withdraw(message, timeout=self.pause.patience))
             case referral_pb2.ConcludeRequest():
                 return await self._conclude(stub, message)
 
@@ -520,7 +545,7 @@ class Destination:
         return Result.ACKNOWLEDGED
 
     async def _conclude(self, stub: ReferralServiceStub, request: referral_pb2.ConcludeRequest) -> Result:
-        await stub.Conclude(request, timeout=CALL_SECONDS_MAX)
+        await stub.Conclude(request, timeout=self.pause.patience)
         await self._office.acknowledge_conclusion(request)
         return Result.ACKNOWLEDGED
 

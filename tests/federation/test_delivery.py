@@ -135,6 +135,39 @@ async def test_a_pause_grows_with_each_failure_to_a_minute_and_not_beyond(monkey
     assert 0 == pause.seconds_left()
 
 
+def test_a_busy_peer_is_waited_for_up_to_a_minute_and_one_that_is_away_no_longer_than_before() -> None:
+    pause = courier_module.Pause()
+    waited_for = []
+    for _ in range(5):
+        waited_for.append(pause.patience)
+        pause.learn([], [pause.patience])
+    assert [10, 20, 40, 60, 60] == waited_for
+    pause.learn([17.0, 25.0, 3.0], [60.0])  # one of many without an answer
+    assert pause.patience == 50
+    pause.learn([0.02], [])
+    assert pause.patience == 10
+    pause.learn([], [0.01])
+    assert pause.patience == 10
+
+
+async def test_what_a_busy_peer_needs_more_than_the_first_time_for_is_answered(
+    bureaus: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "CALL_SECONDS_MIN", 0.1)
+    cases, destination = await owing(bureaus, 3)
+    destination.pause.patience = 0.1
+
+    async def be_busy(do: Do, context: Context) -> Any:
+        await asyncio.sleep(0.3)  # who is waited for no longer than a tenth of a second does nothing
+        return await do()
+
+    bureaus.node(PREFECTURE).link.fault = be_busy
+    destination.loop.start()
+    for case_id in cases:
+        await bureaus.reached(COUNTY, case_id, Custody.RELEASED)
+    assert destination.pause.patience > 0.3
+
+
 async def test_a_message_that_a_peer_refuses_is_set_aside_and_the_others_go_on(
     bureaus: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
