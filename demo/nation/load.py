@@ -36,12 +36,13 @@ from kuaixiang.runtime.clock import SharedClock
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.wire.errors import RemoteRefusal
 
-REGISTERED_AT_ONCE: Final = 16
-"""Registrations that are not acknowledged, for each node that this process registers at: so many share a commit."""
+REGISTERED_AT_ONCE: Final = 64
+"""Registrations that are not acknowledged, for each node that this process registers at: so many share a commit. A
+quarter of it, and of the acts, and a nation of sixty nodes registers a quarter less."""
 
-ACTS_AT_ONCE: Final = 8
-"""Other acts under way, likewise. What is asked of a node waits behind them: where four times as many of both waited at
-nodes with a twentieth of a core each, an act took fifteen seconds and more, and so did what peers asked."""
+ACTS_AT_ONCE: Final = 16
+"""Other acts under way, likewise. Where four times as many waited at a node without a core of its own, it answered its
+peers' offers after the ten seconds that they wait, and was offered everything twice."""
 
 ACTS_WAITING_MAX: Final = 2_000
 """Acts whose time has come and that wait for their turn; while there are more nothing is registered, so that the
