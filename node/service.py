@@ -63,7 +63,7 @@ from node.federation.cosign import CosignServicer
 from node.federation.cosigner import Cosigner
 from node.federation.courier import Courier
 from node.federation.directives import DirectiveServicer, Follower
-from node.federation.server import ReferralServicer
+from node.federation.server import Here, ReferralServicer
 from node.fitness import Fitness
 from node.gauges import Gauges
 from node.journals import LedgerServicer
@@ -259,8 +259,7 @@ async def running(
             )
             await stack.enter_async_context(bus)
             chores.add(Publisher(ledger, bus, place.tree, place.clock))
-        links = Links(place.trees, paths)
-        stack.push_async_callback(links.close)
+        links = await stack.enter_async_context(Links(place.trees, paths))
         courier = Courier(office, links, seal)
         chores.add(courier)
         follower = Follower(directives, links, place.trees, settings.bureaus)
@@ -282,6 +281,8 @@ async def running(
             directives=directives,
             witness=CosignServicer(office, witness),
         )
+
+        links.answer_here(settings.bureaus, Here(services.referrals, settings.bureaus))
 
         def add(server: grpc.aio.Server) -> None:
             add_services(server, services)

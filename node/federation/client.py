@@ -1,18 +1,21 @@
 """Links to other bureaus' nodes: one long-lived channel for each, under mutual TLS, opened when first needed."""
 
+from collections.abc import Awaitable, Collection
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Self
+from typing import Final, Protocol, Self, cast
 
 import grpc
 import grpc.aio
 
+from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.tree import BureauTree
 from kuaixiang.runtime.channels import Channels
 from kuaixiang.runtime.in_force import InForce
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.tls import Options
-from kuaixiang.wire.errors import RemoteRefusal, from_call
+from kuaixiang.wire.errors import CODE_OF, RemoteRefusal, from_call
+from kuaixiang.wire.v1 import referral_pb2
 from kuaixiang.wire.v1.reconciliation_pb2_grpc import ReconciliationServiceStub
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
 from kuaixiang.wire.v1.supervision_pb2_grpc import SupervisionServiceStub
@@ -69,6 +72,14 @@ def failure_of(error: grpc.aio.AioRpcError) -> Failure:
     return Failure(what, error.code().name, refusal.rule if refusal else "")
 
 
+def failure_here(refusal: Refused) -> Failure:
+    """What a refusal says that came without a link, as `failure_of` says it of one that came by one."""
+    code = CODE_OF[refusal.condition]
+    status = next(status for status in grpc.StatusCode if status.value[0] == code)
+    what = Failed.PEER if status in _OF_THE_PEER else Failed.MESSAGE
+    return Failure(what, status.name, refusal.rule)
+
+
 @dataclass(frozen=True, slots=True)
 class _Link:
     channel: grpc.aio.Channel
@@ -77,16 +88,39 @@ class _Link:
     supervision: SupervisionServiceStub
 
 
+class Told(Protocol):
+    """What the courier asks of a peer about a case. Raises AioRpcError over a link, `Refused` and `NOT_NOW` without."""
+
+    def Offer(self, request: referral_pb2.OfferRequest, *, timeout: float) -> Awaitable[referral_pb2.Receipt]:
+        """The peer's decision on a case that it is offered."""
+        ...
+
+    def Withdraw(self, request: referral_pb2.WithdrawRequest, *, timeout: float) -> Awaitable[referral_pb2.Receipt]:
+        """Its decision on an offer that the sender would take back."""
+        ...
+
+    def Conclude(
+        self, request: referral_pb2.ConcludeRequest, *, timeout: float
+    ) -> Awaitable[referral_pb2.ConcludeResponse]:
+        """That it has heard how a case ended."""
+        ...
+
+
 class Links:
     """Opens a link to a bureau when it is first asked for, and again after a renewal of certificates or a move.
 
-    A bureau of this very node is reached like any other.
+    A bureau of this very node is reached like any other, but for what the courier tells it (`told`).
     """
 
     def __init__(self, trees: InForce[BureauTree], paths: CertificatePaths) -> None:
         self._trees = trees
         self._channels = Channels(paths, LINK_OPTIONS)
         self._links: dict[str, _Link] = {}
+        self._here: tuple[frozenset[str], Told] | None = None
+
+    def answer_here(self, bureaus: Collection[str], here: Told) -> None:
+        """Have `here` answer for these bureaus, which are this node's, what `told` would ask over a link."""
+        self._here = frozenset(bureaus), here
 
     async def __aenter__(self) -> Self:
         return self
@@ -97,6 +131,18 @@ class Links:
     def stub(self, bureau: str) -> ReferralServiceStub:
         """The referral service of a bureau; raises `NoEndpoint`, `pki.PkiError`. Nothing is sent yet."""
         return self._link(bureau).referrals
+
+    def told(self, bureau: str, by: str) -> Told:
+        """Who takes what one bureau tells another about a case: over a link, or in this process; raises as `stub` does.
+
+        A node that calls itself waits behind all that others ask of it, in both directions. One that has lost a bureau
+        to another node may keep its ledger still: the tree says where that bureau answers.
+        """
+        if self._here is not None and {bureau, by} <= self._here[0]:
+            tree = self._trees.value
+            if bureau in tree and by in tree and tree.get(bureau).endpoint == tree.get(by).endpoint:
+                return self._here[1]
+        return cast("Told", self.stub(bureau))
 
     def reconciliation(self, bureau: str) -> ReconciliationServiceStub:
         """The reconciliation service of a bureau; raises `NoEndpoint`, `pki.PkiError`. Nothing is sent yet."""

@@ -32,10 +32,18 @@ from kuaixiang.runtime.streams import send
 from kuaixiang.wire.errors import from_call
 from kuaixiang.wire.v1 import referral_pb2, supervision_pb2
 from kuaixiang.wire.v1.referral_pb2 import SignedAttestation
-from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
 from node.attachments import AttachmentsMissing, Missing
 from node.federation import attestations, offers, statements
-from node.federation.client import CALL_SECONDS_MAX, CALL_SECONDS_MIN, Failed, Links, NoEndpoint, failure_of
+from node.federation.client import (
+    CALL_SECONDS_MAX,
+    CALL_SECONDS_MIN,
+    Failed,
+    Links,
+    NoEndpoint,
+    Told,
+    failure_here,
+    failure_of,
+)
 from node.federation.offers import Message
 from node.federation.receipts import hand_over_of
 from node.federation.statements import OrderMessage, WordingErased
@@ -346,9 +354,12 @@ class Destination:
         except grpc.aio.AioRpcError as error:
             failure = failure_of(error)
             result, rule = (Result.LATER if failure.what is Failed.PEER else Result.ASIDE), failure.rule or failure.code
-        except (NoEndpoint, PkiError, *NOT_NOW) as failure_here:
-            result, rule = Result.LATER, type(failure_here).__name__
-        except (Refused, WordingErased, UnusableReceipt) as unusable:
+        except (NoEndpoint, PkiError, *NOT_NOW) as not_now:
+            result, rule = Result.LATER, type(not_now).__name__
+        except Refused as refusal:
+            failure = failure_here(refusal)
+            result, rule = (Result.LATER if failure.what is Failed.PEER else Result.ASIDE), failure.rule
+        except (WordingErased, UnusableReceipt) as unusable:
             result, rule = Result.ASIDE, type(unusable).__name__
         except Exception:  # noqa: BLE001 - a fault of ours with one case must not hold up the others
             _log.exception(
@@ -440,7 +451,7 @@ class Destination:
     async def _tell(
         self, message: Message | OrderMessage, version: int, attestation: SignedAttestation | None
     ) -> Result:
-        stub, supervision = self._links.stub(self.peer), self._links.supervision(self.peer)
+        told, supervision = self._links.told(self.peer, self.bureau), self._links.supervision(self.peer)
         match message:
             case supervision_pb2.OrderStatement():
                 payload = message.SerializeToString()
@@ -466,16 +477,16 @@ class Destination:
                     attestation=attestation,
                 )
                 try:
-                    receipt = await stub.Offer(request, timeout=self.pause.patience)
+                    receipt = await told.Offer(request, timeout=self.pause.patience)
                 except grpc.aio.AioRpcError as error:
                     if not self._carry(message, version, request, missing_of(error, message)):
                         raise
                     return Result.CARRYING
                 return await self._settle(message, receipt)
             case referral_pb2.WithdrawRequest():
-                return await self._settle(message, await stub.Withdraw(message, timeout=self.pause.patience))
+                return await self._settle(message, await told.Withdraw(message, timeout=self.pause.patience))
             case referral_pb2.ConcludeRequest():
-                return await self._conclude(stub, message)
+                return await self._conclude(told, message)
 
     # ------------------------------------------------------------ files
 
@@ -544,8 +555,8 @@ class Destination:
         await self._office.orders.note_delivery(self.bureau, self.peer, record)
         return Result.ACKNOWLEDGED
 
-    async def _conclude(self, stub: ReferralServiceStub, request: referral_pb2.ConcludeRequest) -> Result:
-        await stub.Conclude(request, timeout=self.pause.patience)
+    async def _conclude(self, told: Told, request: referral_pb2.ConcludeRequest) -> Result:
+        await told.Conclude(request, timeout=self.pause.patience)
         await self._office.acknowledge_conclusion(request)
         return Result.ACKNOWLEDGED
 

@@ -6,7 +6,7 @@ answered.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any, Final
 
 import grpc.aio
@@ -14,7 +14,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from kuaixiang.domain.attachments import check_attachments
-from kuaixiang.domain.authority import Subject
+from kuaixiang.domain.authority import Caller, Subject
 from kuaixiang.domain.case import Case
 from kuaixiang.domain.errors import FieldMalformed, FieldMissing, UnknownCase
 from kuaixiang.domain.identifiers import is_division_code
@@ -31,7 +31,7 @@ from kuaixiang.domain.words import Custody, Outcome
 from kuaixiang.runtime.clock import to_micros
 from kuaixiang.runtime.pki import PkiError
 from kuaixiang.runtime.seal import Seal
-from kuaixiang.runtime.server import Context, admit
+from kuaixiang.runtime.server import Context, Inside, admit
 from kuaixiang.runtime.streams import content
 from kuaixiang.wire.codec import attachment_of, enum_of, instant
 from kuaixiang.wire.v1 import referral_pb2, referral_pb2_grpc
@@ -347,6 +347,34 @@ def _check_epoch(epoch: int, epoch_max: int = EPOCH_MAX) -> None:
         raise FieldMissing("epoch", Both("it says which hand-over of the case this is", "须写明是该诉求的第几次移交"))
     if epoch > epoch_max:
         raise FieldMalformed("epoch", *_TOO_MANY_HANDOVERS)
+
+
+class Here:
+    """Answers a bureau's courier for another bureau of the same node, as the node would answer the node that it is.
+
+    What is asked, checked, decided and signed is the same; without a link there is neither deadline nor limit.
+    """
+
+    def __init__(self, servicer: ReferralServicer, bureaus: Collection[str]) -> None:
+        self._servicer = servicer
+        self._inside: Any = Inside(Caller(bureaus=frozenset(bureaus)))
+
+    async def Offer(self, request: referral_pb2.OfferRequest, *, timeout: float) -> referral_pb2.Receipt:
+        """As `ReferralServicer.Offer`."""
+        return await self._servicer.Offer(request, self._inside)
+
+    async def Withdraw(self, request: referral_pb2.WithdrawRequest, *, timeout: float) -> referral_pb2.Receipt:
+        """As `ReferralServicer.Withdraw`."""
+        return await self._servicer.Withdraw(request, self._inside)
+
+    async def Conclude(
+        self,
+        request: referral_pb2.ConcludeRequest,
+        *,
+        timeout: float,
+    ) -> referral_pb2.ConcludeResponse:
+        """As `ReferralServicer.Conclude`."""
+        return await self._servicer.Conclude(request, self._inside)
 
 
 def seconds_for_a_hop(context: Context) -> float:

@@ -10,22 +10,26 @@ import grpc
 import pytest
 
 from kuaixiang.domain import acts
-from kuaixiang.domain.errors import Refused
+from kuaixiang.domain.errors import Refused, UnknownCase
 from kuaixiang.domain.events import Received
 from kuaixiang.domain.tree import BureauTree
-from kuaixiang.domain.words import Custody, Stage
+from kuaixiang.domain.words import Channel, Custody, Role, Stage
 from kuaixiang.runtime import pki
 from kuaixiang.runtime.clock import FixedClock
 from kuaixiang.runtime.database import DatabaseSilent
-from kuaixiang.runtime.server import Context
+from kuaixiang.runtime.server import Context, TooMuchWaits
+from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.wire.v1 import referral_pb2
 from node.federation import courier as courier_module
 from node.federation import offers
-from node.ledger import queries
+from node.federation.server import Here
+from node.ledger import evidence, queries
 from node.office import Place
 from tests.federation.bureaus import (
     BUREAUS,
     COUNTY,
+    FAR_COUNTY,
+    FAR_PROVINCE,
     MONDAY,
     OTHER_COUNTY,
     PREFECTURE,
@@ -166,6 +170,62 @@ async def test_what_a_busy_peer_needs_more_than_the_first_time_for_is_answered(
     for case_id in cases:
         await bureaus.reached(COUNTY, case_id, Custody.RELEASED)
     assert destination.pause.patience > 0.3
+
+
+async def test_bureaus_of_one_node_hand_over_and_conclude_without_a_call_to_themselves(bureaus: Federation) -> None:
+    node = bureaus.node(FAR_COUNTY)
+    node.link.fault = lose_request
+    case_id = await bureaus.register(FAR_COUNTY)
+    await bureaus.refer(FAR_COUNTY, case_id, FAR_PROVINCE)
+    await bureaus.reached(FAR_COUNTY, case_id, Custody.RELEASED)
+    assert [FAR_PROVINCE] == bureaus.custodians(case_id)
+    database = node.parts.ledger.database
+    kept = [evidence.receipts(database, bureau, case_id) for bureau in (FAR_COUNTY, FAR_PROVINCE)]
+    assert [1, 1] == [len(receipts) for receipts in kept]
+    for act, role in (
+        (acts.Dispatch(to_department="systems"), Role.TAX_SERVICE),
+        (acts.Complete(result="已修复"), Role.HANDLER),
+        (acts.GiveFeedback(told_by=Channel.HOTLINE, told="已修复"), Role.HANDLER),
+    ):
+        await bureaus.act(FAR_PROVINCE, case_id, act, role)
+    await until(lambda: "Concluded" in bureaus.events(FAR_COUNTY, case_id))
+
+
+async def test_a_refusal_inside_a_node_stands_as_one_over_a_link_does(
+    bureaus: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "ASIDE_SECONDS_MIN", courier_module.ASIDE_SECONDS_MAX)
+    refusals: list[Refused] = [TooMuchWaits(WriterBusy(9)), UnknownCase(FAR_PROVINCE, "x")]
+
+    async def refuse(*_: object) -> object:
+        raise refusals[0]
+
+    office = bureaus.office(FAR_PROVINCE)
+    decide = office.decide_offer
+    monkeypatch.setattr(office, "decide_offer", refuse)
+    case_id = await bureaus.register(FAR_COUNTY)
+    await bureaus.refer(FAR_COUNTY, case_id, FAR_PROVINCE)
+    courier = bureaus.node(FAR_COUNTY).parts.courier
+    destination = await until(lambda: courier.destinations.get((FAR_COUNTY, FAR_PROVINCE)))
+    await until(lambda: destination.pause.failures > 1)
+    assert not destination.aside
+    del refusals[0]
+    await until(lambda: case_id in destination.aside)
+    monkeypatch.setattr(office, "decide_offer", decide)
+    destination.aside.clear()
+    destination.loop.wake()
+    await bureaus.reached(FAR_COUNTY, case_id, Custody.RELEASED)
+
+
+async def test_a_bureau_that_has_moved_to_another_node_is_told_there(bureaus: Federation) -> None:
+    parts = bureaus.node(FAR_COUNTY).parts
+    here = parts.links.told(FAR_PROVINCE, FAR_COUNTY)
+    assert isinstance(here, Here)
+    bureaus_now = {**bureaus.tree.bureaus}
+    bureaus_now[FAR_PROVINCE] = replace(bureaus_now[FAR_PROVINCE], endpoint="127.0.0.1:1")
+    parts.office.place.trees.adopt(BureauTree("moved", bureaus_now.values()))
+    assert not isinstance(parts.links.told(FAR_PROVINCE, FAR_COUNTY), Here)
+    assert not isinstance(parts.links.told(PREFECTURE, FAR_COUNTY), Here)
 
 
 async def test_a_message_that_a_peer_refuses_is_set_aside_and_the_others_go_on(

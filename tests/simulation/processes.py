@@ -287,6 +287,9 @@ class SimulatedLinks:
     def stub(self, peer: str) -> Any:
         return _Stub(self._node, peer, "referrals")
 
+    def told(self, peer: str, by: str) -> Any:
+        return self.stub(peer)
+
     def supervision(self, peer: str) -> Any:
         return _Stub(self._node, peer, "supervision")
 
