@@ -13,6 +13,9 @@ says of one on its way down, what the receiver says on its way up. So nothing ha
 recorded" and "it will be sent", and what was overtaken (an offer withdrawn meanwhile, a case reopened after it was
 concluded) is never sent in its old form: a message is made when it is sent, and its id makes it the same message.
 
+A peer that this very node keeps the ledger of is told in the process, by the server's own methods: a node that calls
+itself waits twice behind what others ask of it.
+
 Each pair of one of our bureaus and one peer is a destination of its own, with one bounded batch in flight:
 
 - what happens to one peer's link holds up nobody else's;
