@@ -107,6 +107,9 @@ PINGS_UNANSWERED_MAX: Final = 2
 API_SECONDS_MAX: Final = 5.0
 """One JetStream request across a leaf link; the server answers in milliseconds or not at all."""
 
+CLOSED_LOOK_SECONDS: Final = 2.0
+"""Between two looks at whether a connection is there that nobody has said to be lost."""
+
 CLOSE_SECONDS_MAX: Final = 5.0
 
 UNANSWERED_PAUSE_SECONDS: Final = 0.1
@@ -661,7 +664,7 @@ class Bus:
             while True:
                 if await self._connect():
                     pause = RECONNECT_SECONDS_MIN
-                    await self._closed.wait()
+                    await self._until_closed()
                     self._lost()
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RECONNECT_SECONDS_MAX)
@@ -671,6 +674,17 @@ class Bus:
             if self._client is not None:
                 await self._discard(self._client, flush=was_up)
                 self._client = None
+
+    async def _until_closed(self) -> None:
+        """Wait until a connection is lost: until its client says so, or at the next look at it.
+
+        A client that fails or stays hanging while it closes, by what it would send yet or by its socket, never says it.
+        """
+        while self._client is not None and self._client.is_connected:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSED_LOOK_SECONDS):
+                    await self._closed.wait()
+                    return
 
     async def _connect(self) -> bool:
         client = Client()

@@ -225,6 +225,23 @@ async def test_every_acknowledged_message_survives_a_kill_of_the_provincial_serv
     assert set(range(1, 201)) == set(numbers(pulled))
 
 
+async def test_a_connection_is_made_again_whose_client_does_not_say_that_it_is_closed(own_nats_sites: Sites) -> None:
+    async with Bus(own_nats_sites[SITE].node, name="node") as bus:
+        await bus.wait_connected(CONNECT_SECONDS)
+        client, epoch = bus.client(), bus.epoch
+
+        async def hang() -> None:
+            await asyncio.Event().wait()
+
+        client._transport.wait_closed = hang  # type: ignore[union-attr,method-assign]
+        await asyncio.to_thread(own_nats_sites.kill_site, SITE)
+        await asyncio.to_thread(own_nats_sites.start_site, SITE)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while bus.epoch == epoch:
+                await asyncio.sleep(0.1)
+        assert bus.client() is not client
+
+
 async def test_pulling_goes_on_after_the_national_server_was_killed(
     nats_sites: Sites, node: Bus, hub: Bus, bureau: str
 ) -> None:
