@@ -63,7 +63,7 @@ from node.federation.cosign import CosignServicer
 from node.federation.cosigner import Cosigner
 from node.federation.courier import Courier
 from node.federation.directives import DirectiveServicer, Follower
-from node.federation.server import Here, ReferralServicer
+from node.federation.server import NodeItself, ReferralServicer
 from node.fitness import Fitness
 from node.gauges import Gauges
 from node.journals import LedgerServicer
@@ -282,7 +282,7 @@ async def running(
             witness=CosignServicer(office, witness),
         )
 
-        links.answer_here(settings.bureaus, Here(services.referrals, settings.bureaus))
+        links.answer_here(NodeItself(services.referrals, settings.bureaus))
 
         def add(server: grpc.aio.Server) -> None:
             add_services(server, services)

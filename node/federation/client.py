@@ -1,12 +1,13 @@
 """Links to other bureaus' nodes: one long-lived channel for each, under mutual TLS, opened when first needed."""
 
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol, Self, cast
 
 import grpc
 import grpc.aio
+from grpc_status import rpc_status
 
 from kuaixiang.domain.errors import Refused
 from kuaixiang.domain.tree import BureauTree
@@ -14,7 +15,7 @@ from kuaixiang.runtime.channels import Channels
 from kuaixiang.runtime.in_force import InForce
 from kuaixiang.runtime.pki import CertificatePaths
 from kuaixiang.runtime.tls import Options
-from kuaixiang.wire.errors import CODE_OF, RemoteRefusal, from_call
+from kuaixiang.wire.errors import RemoteRefusal, from_call, to_status
 from kuaixiang.wire.v1 import referral_pb2
 from kuaixiang.wire.v1.reconciliation_pb2_grpc import ReconciliationServiceStub
 from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
@@ -68,16 +69,16 @@ _OF_THE_PEER: Final = frozenset(
 def failure_of(error: grpc.aio.AioRpcError) -> Failure:
     """What a failed call says. None of it is a decision about a case."""
     refusal: RemoteRefusal | None = from_call(error)
-    what = Failed.PEER if error.code() in _OF_THE_PEER else Failed.MESSAGE
-    return Failure(what, error.code().name, refusal.rule if refusal else "")
+    return _failure(error.code(), refusal.rule if refusal else "")
 
 
 def failure_here(refusal: Refused) -> Failure:
     """What a refusal says that came without a link, as `failure_of` says it of one that came by one."""
-    code = CODE_OF[refusal.condition]
-    status = next(status for status in grpc.StatusCode if status.value[0] == code)
-    what = Failed.PEER if status in _OF_THE_PEER else Failed.MESSAGE
-    return Failure(what, status.name, refusal.rule)
+    return _failure(rpc_status.to_status(to_status(refusal)).code, refusal.rule)
+
+
+def _failure(code: grpc.StatusCode, rule: str) -> Failure:
+    return Failure(Failed.PEER if code in _OF_THE_PEER else Failed.MESSAGE, code.name, rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,15 @@ class Told(Protocol):
         ...
 
 
+class Here(Told, Protocol):
+    """Who answers in this process, and for which bureaus: those of this node."""
+
+    @property
+    def bureaus(self) -> frozenset[str]:
+        """Their codes."""
+        ...
+
+
 class Links:
     """Opens a link to a bureau when it is first asked for, and again after a renewal of certificates or a move.
 
@@ -116,11 +126,11 @@ class Links:
         self._trees = trees
         self._channels = Channels(paths, LINK_OPTIONS)
         self._links: dict[str, _Link] = {}
-        self._here: tuple[frozenset[str], Told] | None = None
+        self._here: Here | None = None
 
-    def answer_here(self, bureaus: Collection[str], here: Told) -> None:
-        """Have `here` answer for these bureaus, which are this node's, what `told` would ask over a link."""
-        self._here = frozenset(bureaus), here
+    def answer_here(self, here: Here) -> None:
+        """Have `here` answer for its bureaus what `told` would ask over a link."""
+        self._here = here
 
     async def __aenter__(self) -> Self:
         return self
@@ -138,10 +148,9 @@ class Links:
         A node that calls itself waits behind all that others ask of it, in both directions. One that has lost a bureau
         to another node may keep its ledger still: the tree says where that bureau answers.
         """
-        if self._here is not None and {bureau, by} <= self._here[0]:
-            tree = self._trees.value
-            if bureau in tree and by in tree and tree.get(bureau).endpoint == tree.get(by).endpoint:
-                return self._here[1]
+        here = self._here
+        if here is not None and {bureau, by} <= here.bureaus and "" != self._endpoint(bureau) == self._endpoint(by):
+            return here
         return cast("Told", self.stub(bureau))
 
     def reconciliation(self, bureau: str) -> ReconciliationServiceStub:
@@ -157,8 +166,7 @@ class Links:
         return self._link(bureau).channel
 
     def _link(self, bureau: str) -> _Link:
-        tree = self._trees.value
-        endpoint = tree.get(bureau).endpoint if bureau in tree else ""
+        endpoint = self._endpoint(bureau)
         if not endpoint:
             raise NoEndpoint(bureau)
         channel = self._channels.channel(bureau, endpoint)
@@ -167,6 +175,11 @@ class Links:
             stubs = ReferralServiceStub(channel), ReconciliationServiceStub(channel), SupervisionServiceStub(channel)
             link = self._links[bureau] = _Link(channel, *stubs)
         return link
+
+    def _endpoint(self, bureau: str) -> str:
+        """Empty where the tree does not say."""
+        tree = self._trees.value
+        return tree.get(bureau).endpoint if bureau in tree else ""
 
     async def close(self) -> None:
         """Close all links; calls under way are cancelled."""

@@ -40,7 +40,6 @@ from node.federation.client import (
     Failed,
     Links,
     NoEndpoint,
-    Told,
     failure_here,
     failure_of,
 )
@@ -451,21 +450,22 @@ class Destination:
     async def _tell(
         self, message: Message | OrderMessage, version: int, attestation: SignedAttestation | None
     ) -> Result:
-        told, supervision = self._links.told(self.peer, self.bureau), self._links.supervision(self.peer)
+        patience = self.pause.patience
         match message:
             case supervision_pb2.OrderStatement():
                 payload = message.SerializeToString()
                 statement = supervision_pb2.DeliverOrderRequest(
                     statement=payload, signature=self._seal.sign(payload), attestation=attestation
                 )
-                answer = await supervision.DeliverOrder(statement, timeout=self.pause.patience)
+                answer = await self._links.supervision(self.peer).DeliverOrder(statement, timeout=patience)
                 return await self._note(message, answer)
             case supervision_pb2.OrderReport():
                 payload = message.SerializeToString()
                 report = supervision_pb2.ReportOrderRequest(
                     report=payload, signature=self._seal.sign(payload), attestation=attestation
                 )
-                return await self._note(message, await supervision.ReportOrder(report, timeout=self.pause.patience))
+                answer = await self._links.supervision(self.peer).ReportOrder(report, timeout=patience)
+                return await self._note(message, answer)
             case referral_pb2.Offer():
                 payload = message.SerializeToString()
                 hand_over = hand_over_of(message, payload).SerializeToString()
@@ -477,16 +477,19 @@ class Destination:
                     attestation=attestation,
                 )
                 try:
-                    receipt = await told.Offer(request, timeout=self.pause.patience)
+                    receipt = await self._links.told(self.peer, self.bureau).Offer(request, timeout=patience)
                 except grpc.aio.AioRpcError as error:
                     if not self._carry(message, version, request, missing_of(error, message)):
                         raise
                     return Result.CARRYING
                 return await self._settle(message, receipt)
             case referral_pb2.WithdrawRequest():
-                return await self._settle(message, await told.Withdraw(message, timeout=self.pause.patience))
+                receipt = await self._links.told(self.peer, self.bureau).Withdraw(message, timeout=patience)
+                return await self._settle(message, receipt)
             case referral_pb2.ConcludeRequest():
-                return await self._conclude(told, message)
+                await self._links.told(self.peer, self.bureau).Conclude(message, timeout=patience)
+                await self._office.acknowledge_conclusion(message)
+                return Result.ACKNOWLEDGED
 
     # ------------------------------------------------------------ files
 
@@ -553,11 +556,6 @@ class Destination:
     async def _note(self, told: OrderMessage, receipt: supervision_pb2.OrderReceipt) -> Result:
         record = record_of(receipt, told, self._seal)
         await self._office.orders.note_delivery(self.bureau, self.peer, record)
-        return Result.ACKNOWLEDGED
-
-    async def _conclude(self, told: Told, request: referral_pb2.ConcludeRequest) -> Result:
-        await told.Conclude(request, timeout=self.pause.patience)
-        await self._office.acknowledge_conclusion(request)
         return Result.ACKNOWLEDGED
 
 

@@ -6,7 +6,7 @@ answered.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Final
 
 import grpc.aio
@@ -349,15 +349,16 @@ def _check_epoch(epoch: int, epoch_max: int = EPOCH_MAX) -> None:
         raise FieldMalformed("epoch", *_TOO_MANY_HANDOVERS)
 
 
-class Here:
-    """Answers a bureau's courier for another bureau of the same node, as the node would answer the node that it is.
+class NodeItself:
+    """Answers the courier of a bureau for another one of the same node, as the node would answer another node.
 
     What is asked, checked, decided and signed is the same; without a link there is neither deadline nor limit.
     """
 
-    def __init__(self, servicer: ReferralServicer, bureaus: Collection[str]) -> None:
+    def __init__(self, servicer: ReferralServicer, bureaus: Iterable[str]) -> None:
+        self.bureaus = frozenset(bureaus)
         self._servicer = servicer
-        self._inside: Any = Inside(Caller(bureaus=frozenset(bureaus)))
+        self._inside: Any = Inside(Caller(bureaus=self.bureaus))
 
     async def Offer(self, request: referral_pb2.OfferRequest, *, timeout: float) -> referral_pb2.Receipt:
         """As `ReferralServicer.Offer`."""
@@ -367,12 +368,7 @@ class Here:
         """As `ReferralServicer.Withdraw`."""
         return await self._servicer.Withdraw(request, self._inside)
 
-    async def Conclude(
-        self,
-        request: referral_pb2.ConcludeRequest,
-        *,
-        timeout: float,
-    ) -> referral_pb2.ConcludeResponse:
+    async def Conclude(self, request: referral_pb2.ConcludeRequest, *, timeout: float) -> referral_pb2.ConcludeResponse:
         """As `ReferralServicer.Conclude`."""
         return await self._servicer.Conclude(request, self._inside)
 

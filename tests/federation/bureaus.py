@@ -39,7 +39,7 @@ from kuaixiang.wire.v1.referral_pb2_grpc import ReferralServiceStub
 from kuaixiang.wire.v1.supervision_pb2_grpc import SupervisionServiceStub
 from node.federation.client import Links
 from node.federation.courier import Courier
-from node.federation.server import Here, ReferralServicer
+from node.federation.server import NodeItself, ReferralServicer
 from node.ledger import queries
 from node.ledger.ledger import Ledger
 from node.ledger.queries import HistoryEntry
@@ -208,7 +208,7 @@ class Node:
         courier = Courier(office, links, self.seal)
         server = grpc.aio.server(interceptors=(self.link, Answering(self.trust)), options=tls.SERVER_OPTIONS)
         referrals = ReferralServicer(office, links, self.seal, courier.heard_from)
-        links.answer_here(self.codes, Here(referrals, self.codes))
+        links.answer_here(NodeItself(referrals, self.codes))
         referral_pb2_grpc.add_ReferralServiceServicer_to_server(referrals, server)
         reconciler = Reconciler(office, links, hour=RECONCILE_HOUR, days=RECONCILE_DAYS)
         reconciliation_pb2_grpc.add_ReconciliationServiceServicer_to_server(

@@ -22,7 +22,7 @@ from kuaixiang.runtime.writer import WriterBusy
 from kuaixiang.wire.v1 import referral_pb2
 from node.federation import courier as courier_module
 from node.federation import offers
-from node.federation.server import Here
+from node.federation.server import NodeItself
 from node.ledger import evidence, queries
 from node.office import Place
 from tests.federation.bureaus import (
@@ -220,12 +220,12 @@ async def test_a_refusal_inside_a_node_stands_as_one_over_a_link_does(
 async def test_a_bureau_that_has_moved_to_another_node_is_told_there(bureaus: Federation) -> None:
     parts = bureaus.node(FAR_COUNTY).parts
     here = parts.links.told(FAR_PROVINCE, FAR_COUNTY)
-    assert isinstance(here, Here)
+    assert isinstance(here, NodeItself)
     bureaus_now = {**bureaus.tree.bureaus}
     bureaus_now[FAR_PROVINCE] = replace(bureaus_now[FAR_PROVINCE], endpoint="127.0.0.1:1")
     parts.office.place.trees.adopt(BureauTree("moved", bureaus_now.values()))
-    assert not isinstance(parts.links.told(FAR_PROVINCE, FAR_COUNTY), Here)
-    assert not isinstance(parts.links.told(PREFECTURE, FAR_COUNTY), Here)
+    assert not isinstance(parts.links.told(FAR_PROVINCE, FAR_COUNTY), NodeItself)
+    assert not isinstance(parts.links.told(PREFECTURE, FAR_COUNTY), NodeItself)
 
 
 async def test_a_message_that_a_peer_refuses_is_set_aside_and_the_others_go_on(
