@@ -8,6 +8,7 @@ be in progress, so that a machine that folds slowly is not sent it once more.
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +41,11 @@ BATCH_BYTES_MAX: Final = 12 * 1024 * 1024
 """Of the messages of one transaction, some 70,000 entries: a bureau's day is then written once for many of its entries,
 and a commit still comes every second or two. Whoever is not behind has a few entries in each."""
 QUEUED_MAX: Final = 8
-"""Pulls that wait for the fold: while one batch is written the next ones come in."""
+"""Pulls that wait for the fold, or one of each site where there are more: while one batch is written the next ones come
+in."""
+REST_SECONDS_MAX: Final = 0.1
+"""Where nothing piles up the fold rests after a batch for as long as it took, and so long at most: what comes meanwhile
+shares a transaction, of which a few entries cost as much as many. A national figure may be a second late."""
 PROGRESS_SECONDS: Final = ACK_WAIT_SECONDS / 3
 """How often the sites are told of what is held: once too few is then no harm."""
 FETCH_SECONDS: Final = 5.0
@@ -69,7 +74,8 @@ class Consumer:
         self._worker = worker
         self._scope = scope
         self._durables: dict[str, Durable] = {}
-        self._queue: asyncio.Queue[Pulled] = asyncio.Queue(QUEUED_MAX)
+        self._queue: asyncio.Queue[Pulled] = asyncio.Queue(max(QUEUED_MAX, len(sites)))
+        self._rest_seconds = 0.0
         self._held: set[Pulled] = set()
         """Not acknowledged, whether they wait or are being folded."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -115,7 +121,9 @@ class Consumer:
             folding = spans.processing(
                 (delivery.subject, delivery.traceparent) for one in pulled for delivery in one.deliveries
             )
+        began = time.monotonic()
         await self._worker.run(self._folder.take, messages)
+        self._rest_seconds = min(time.monotonic() - began, REST_SECONDS_MAX) if size < BATCH_BYTES_MAX else 0.0
         if folding is not None:
             folding.end()
             self._traces.extend(folding.contexts)
@@ -158,6 +166,7 @@ class Consumer:
         while True:
             try:
                 await self.step()
+                await asyncio.sleep(self._rest_seconds)
             except Exception:  # noqa: BLE001 - the worker has kept it, and the service ends for it
                 _LOG.exception("The fold failed; the hub stops.", action="hub.fold")
                 return

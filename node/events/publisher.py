@@ -310,8 +310,14 @@ class Publisher:
     async def _send_tails(self, tails: Sequence[Tail]) -> None:
         """Read one segment of each and send it."""
         read_at = time.monotonic()
-        positions = [(tail.bureau, tail.sent) for tail in tails]
-        segments = await asyncio.to_thread(self._read, positions)
+        latest = self._ledger.latest
+        segments = [
+            queries.segment_of(tail.bureau, latest.after(tail.bureau, tail.sent), SEGMENT_BYTES_MAX) for tail in tails
+        ]
+        behind = [(tail.bureau, tail.sent) for tail, segment in zip(tails, segments, strict=True) if segment is None]
+        if behind:
+            read = iter(await asyncio.to_thread(self._read, behind))
+            segments = [next(read) if segment is None else segment for segment in segments]
         for tail, segment in zip(tails, segments, strict=True):
             # What failed meanwhile goes first, so that a bureau's segments stay in order.
             if segment is not None and tail not in self._broken:

@@ -47,6 +47,7 @@ from node.ledger import blobs, counting, erasing, projections, schema, sealing
 from node.ledger.blobs import Blob
 from node.ledger.database import LedgerDatabase, attestation_place, chunk_place, request_place
 from node.ledger.erasing import Kept
+from node.ledger.latest import Latest
 from node.ledger.search import archived_words, word_rows
 from node.ledger.traces import Traces, Written
 
@@ -195,6 +196,7 @@ class Ledger:
         self.owing_commits = 0
         """Commits so far with a case or an order of which a peer is owed something, or was, for whoever delivers."""
         self.traces = Traces()
+        self.latest = Latest()
         self.writer: GroupCommitWriter[Work] = GroupCommitWriter(
             "ledger", self._begin, Refused, tidy=self.database.fold_log
         )
@@ -494,9 +496,10 @@ class LedgerBatch:
             run(make.put_chunk, rows.chunks)
             blobs.drop(ledger.database.writing, rows.dropped)
             erasing.erase(ledger.database, rows.erased)
-        # Before anybody is told of a head: who takes it further asks of which trace it is.
+        # Before anybody is told of a head: who takes it further asks of which trace it is, and for its entries.
         for written, trace in self.traced:
             ledger.traces.keep(written, trace)
+        ledger.latest.keep(rows.journal)
         ledger.owing_commits += owing
         ledger.heads.update(self.heads)
         ledger.cache.put(self.cases.items())

@@ -835,6 +835,11 @@ def read_segment(
     span = {"bureau": bureau, "after_seq": after_seq, "to_seq": to_seq or SEQ_MAX, "entries_max": entries_max}
     with database.reading() as connection:
         rows = connection.execute(_SPAN, span).all()
+    return segment_of(bureau, rows, bytes_max)
+
+
+def segment_of(bureau: str, rows: Sequence[Any], bytes_max: int) -> journal_pb2.Segment | None:
+    """Consecutive entries of a journal, under the names of its columns, as many as fit and are of one generation."""
     if not rows:
         return None
     first = rows[0]

@@ -12,11 +12,14 @@ from prometheus_client import REGISTRY
 from demo.sites import Sites
 from kuaixiang.runtime.bus import HEAD_PREFIX, JOURNAL_PREFIX, STREAM, Access, Bus, journal_subject, site_domain
 from kuaixiang.runtime.clock import to_micros
+from kuaixiang.runtime.database import Database
 from kuaixiang.wire.v1.journal_pb2 import Head, Segment
 from node.events import publisher as publishing_module
 from node.events.publisher import Publisher, SeveralSites
 from node.events.tail import flight_of
 from node.ledger import queries
+from node.ledger.latest import ENTRIES_MAX
+from node.ledger.queries import read_segment
 from tests.events.stage import (
     CONNECT_SECONDS,
     MONDAY,
@@ -62,6 +65,28 @@ async def test_the_tail_arrives_soon_after_each_commit(
     print(
         f"from commit to the national site: median {statistics.median(seconds) * 1e3:.0f} ms, worst {max(seconds) * 1e3:.0f} ms"
     )
+
+
+async def test_what_follows_at_once_is_sent_without_reading_the_database_and_what_is_further_back_is_read(
+    desk: Desk, node_bus: Bus, arrivals: Arrivals, bureaus: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bureau, read = bureaus[0], []
+
+    def reading(database: Database, bureau: str, after_seq: int, **limits: int) -> Segment | None:
+        read.append(after_seq)
+        return read_segment(database, bureau, after_seq, **limits)
+
+    monkeypatch.setattr(queries, "read_segment", reading)
+    await desk.register_many(bureau, ENTRIES_MAX + 10)
+    async with publishing(desk, node_bus):
+        await until(lambda: arrivals.reached(bureau) == desk.seq(bureau), "what lay there arrives")
+        assert read[0] == 0
+        read.clear()
+        for _ in range(5):
+            await desk.register(bureau)
+            await until(lambda: arrivals.reached(bureau) == desk.seq(bureau), "what follows arrives")
+        assert not read
+    assert (desk.seq(bureau), desk.ledger.heads[bureau].hash) == verified(arrivals.segments[bureau])
 
 
 async def test_heads_follow_the_connection_and_tell_the_end_of_every_journal_also_of_an_empty_one(
