@@ -152,10 +152,12 @@ class Reconciler:
     async def step(self) -> bool:
         """Compare every bureau that is due with its superior, and have the superior do the same."""
         latest = latest_hour(self._office.place.clock.now(), self._hour)
-        due = [pair for pair in self._upwards() if self._is_due(pair, latest)]
-        await asyncio.gather(*(self._daily(pair) for pair in due))
+        pairs = self._upwards()
+        due = [pair for pair in pairs if self._is_due(pair, latest)]
+        if due:
+            await asyncio.gather(*(self._daily(pair) for pair in due))
         now = self._office.place.clock.now()
-        oldest = min((self._last.get(pair, self._since) for pair in self._upwards()), default=now)
+        oldest = min((self._last.get(pair, self._since) for pair in pairs), default=now)
         OLDEST_AGE.set((now - oldest).total_seconds())
         return False
 
