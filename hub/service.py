@@ -48,7 +48,7 @@ WATCH_SECONDS: Final = 1.0
 """How often the marks are looked over for bureaus that are behind or silent."""
 
 SHOWN_SECONDS: Final = 5.0
-"""How often the metrics say how complete the figures are. Of a nation that takes a tenth of what its hub does in a busy
+"""How often the metrics say how complete the figures are. Of a nation that was a tenth of what its hub did in a busy
 hour, done every second; Prometheus asks every fifteen."""
 
 _LOG: Final = structlog.get_logger(__name__)

@@ -1,6 +1,6 @@
 """The newest entries of the journals as they were committed, for the publisher, which sends nearly all of them at once.
 
-To read a few entries off the database again is a visit to a thread and a transaction for each bureau, and was an eighth
+To read a few entries off the database again is a visit to a thread and a transaction for each bureau, up to an eighth
 of what the nodes of a busy nation did.
 """
 

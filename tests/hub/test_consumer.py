@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,3 +88,54 @@ async def test_what_is_held_is_in_progress_until_it_is_acknowledged(monkeypatch:
     assert [["in progress", "done"], ["in progress", "done"], ["done"]] == [
         one.words for one in (being_folded, waiting, new)
     ]
+
+
+class Gated(OneSite):
+    """Gives the first pull at once, the next when it is let, and each after that a moment later."""
+
+    def __init__(self, *pulls: list[Delivered]) -> None:
+        super().__init__(*pulls)
+        self.let = asyncio.Event()
+        self._given = 0
+
+    async def fetch(self, batch: int, timeout_seconds: float) -> list[Delivered]:
+        self._given += 1
+        if self._given == 2:
+            await self.let.wait()
+        elif self._given > 2:
+            await asyncio.sleep(0.05)
+        return await super().fetch(batch, timeout_seconds)
+
+
+class WatchedFolder:
+    """Takes a second for its first batch, and remembers how many messages each had."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def take(self, messages: Sequence[Message]) -> Taken:
+        if not self.batches:
+            time.sleep(1.0)
+        self.batches.append(len(messages))
+        return Taken()
+
+
+@pytest.mark.parametrize(("rest_seconds_max", "batches"), [(60.0, [1, 2]), (0.0, [1, 1, 1])])
+async def test_what_comes_while_the_fold_rests_shares_a_transaction(
+    rest_seconds_max: float, batches: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "REST_SECONDS_MAX", rest_seconds_max)
+    first, second, third = Delivered(), Delivered(), Delivered()
+    bus, folder, worker = Gated([first], [second], [third]), WatchedFolder(), Worker()
+    anything: Any = {"bus": bus, "folder": folder}
+    consumer = Consumer(**anything, worker=worker, scope=HEADQUARTERS, sites=[BEIJING])
+    consumer.start()
+    async with asyncio.timeout(SECONDS_MAX):
+        while not first.words:
+            await asyncio.sleep(0.01)
+        bus.let.set()
+        while not third.words:
+            await asyncio.sleep(0.01)
+    await consumer.stop()
+    await worker.close()
+    assert batches == folder.batches
