@@ -5,7 +5,7 @@ acknowledged, and does every later act by a call of its own, when the business c
 has for it. The clock is moved by whoever started it, by how far registering has come.
 
 Every acknowledgement is a line of a file, against which the ledgers are held in the end; how far the process is stands
-in another one, which is replaced every half second.
+in another one, which is replaced five times a second.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ business clock, which registering moves, does not run away from what is to be do
 AGENDA_SECONDS: Final = 0.1
 """Between two looks at the business clock."""
 
-PROGRESS_SECONDS: Final = 0.5
+PROGRESS_SECONDS: Final = 0.2
 
 ARRIVAL_SECONDS_MIN, ARRIVAL_SECONDS_MAX = 2.0, 15.0
 """Between two looks whether a case has arrived, at first and at last: a hop takes some tens of milliseconds where
@@ -146,6 +146,8 @@ class Progress:
     """Refusals, hand-overs that did not arrive, services that did not answer."""
     told: list[str] = field(default_factory=list)
     """The first of them."""
+    woken: float = 0.0
+    """Business time, Unix seconds, up to which everybody whose turn had come was woken, and is counted above."""
     cpu_seconds: float = 0.0
     done: bool = False
 
@@ -179,6 +181,8 @@ class Agenda:
         self._clock = clock
         self._waiting: list[tuple[datetime, int, asyncio.Future[None]]] = []
         self._count = 0
+        self.woken = 0.0
+        """Business time, Unix seconds, up to which everybody has been woken and has had a turn."""
 
     @property
     def now(self) -> datetime:
@@ -202,6 +206,7 @@ class Agenda:
             while self._waiting and self._waiting[0][0] <= now:
                 heapq.heappop(self._waiting)[2].set_result(None)
             await asyncio.sleep(AGENDA_SECONDS)
+            self.woken = now.timestamp()
 
 
 class Officers:
@@ -265,7 +270,7 @@ class Officers:
 
     async def _tell(self, file: Path) -> None:
         while True:
-            self.progress.open = len(self._lives)
+            self.progress.open, self.progress.woken = len(self._lives), self._agenda.woken
             self.progress.write(file)
             await asyncio.sleep(PROGRESS_SECONDS)
 

@@ -1,6 +1,8 @@
 """A small filing day by `kx simulate`, and what of it is found to be wrong."""
 
 import json
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from demo.federation import shared_by_site
-from demo.nation import load, run, watching
+from demo.nation import day, load, run, watching
 from demo.nation.load import NodeAddress, Orders, Progress, acknowledged
 from demo.tally import Acknowledged
 from kuaixiang.facts import national_tree
@@ -34,6 +36,15 @@ def test_orders_and_progress_are_read_as_they_were_written(tmp_path: Path) -> No
     progress = Progress(registered=3, told=["a"], done=True)
     progress.write(tmp_path / "progress.json")
     assert Progress.read(tmp_path / "progress.json") == progress
+
+
+def test_in_the_evening_the_clock_waits_until_all_whose_turn_has_come_are_counted_and_few_of_them_wait() -> None:
+    now = day.CLOSES - timedelta(hours=1)
+    told = Progress(waiting=run.EVENING_WAITING_MAX - 1, woken=now.timestamp())
+    assert run.evening_goes_on(told, now)
+    assert not run.evening_goes_on(replace(told, woken=now.timestamp() - 1), now)
+    assert not run.evening_goes_on(replace(told, waiting=run.EVENING_WAITING_MAX), now)
+    assert not run.evening_goes_on(replace(told, woken=day.CLOSES.timestamp()), day.CLOSES)
 
 
 def test_an_acknowledgement_is_read_with_its_key(tmp_path: Path) -> None:
