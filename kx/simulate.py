@@ -29,9 +29,7 @@ Provinces = Annotated[
 ]
 Nation = Annotated[
     bool,
-    typer.Option(
-        "--nation", help=f"All 36, and {NATION_CASES} cases where none are named: more than an hour; 8 GB at rest."
-    ),
+    typer.Option("--nation", help=f"All 36, and {NATION_CASES} cases where none are named: hours on two cores; 14 GB."),
 ]
 Minutes = Annotated[
     float | None,
